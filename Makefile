@@ -1,0 +1,57 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv, installs what it needs, and does its work.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= demo-out
+TESTS ?= tests
+RUN_TESTS := $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+.PHONY: demo test test-all check fix bench schemas nano real clean
+
+demo: $(VENV)/.demo
+	$(BIN)/stillroom demo $(OUT)
+
+test: $(VENV)/.dev
+	$(RUN_TESTS) -m "not slow"
+
+test-all: $(VENV)/.dev
+	$(RUN_TESTS) -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/render.py
+	$(BIN)/python benchmarks/stream.py
+
+# The road on real recorded speech: hours of speech, four students, the README's table. See recipes/realdata/README.md.
+real: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" bash recipes/realdata/road.sh $(OUT)
+
+# Trains the embedded teacher anew; needs the prepared real data.
+nano: $(VENV)/.dev
+	$(BIN)/python recipes/nano/train_nano.py --help
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet ".[demo]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,136 @@
+"""Additive noise: a recorded segment, white noise from a seed, or the babble of several talkers, at an SNR.
+
+SNR is the power of the signal as it enters over the power of the noise put in, both over the whole utterance. Noise
+that is shorter than the utterance is repeated with a cross-fade and never stretched: stretching moves its spectrum.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from corpus_builder.distortions.levels import SilentSignalError, Wave, is_silent, mean_power
+from manifests.errors import StillroomError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CROSS_FADE_S = 0.05
+
+
+class OffsetError(StillroomError, ValueError):
+    """A planned segment begins outside its recording."""
+
+    def __init__(self, *, offset: int, num_samples: int) -> None:
+        super().__init__(
+            f"a segment was planned to begin at sample {offset}, but the recording has {num_samples}; "
+            "the file is not the one that was planned with: put it back, or plan again"
+        )
+
+
+def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
+    """Add noise to speech so that the mixture has the asked-for SNR.
+
+    The speech is left as it is and the noise is scaled, so the clean target stays
+    in step: ``gain = sqrt(P_speech / (P_noise * 10 ** (snr_db / 10)))``.
+
+    Args:
+        speech: Mono samples, shape (time,).
+        noise: Mono samples, shape (time,); fit its length first.
+        snr_db: Ratio of powers over the whole signal, in dB.
+
+    Returns:
+        The mixture, shape (time,). May exceed +-1: the level is set later, in one place.
+
+    Raises:
+        SilentSignalError: If either signal has no energy.
+        ValueError: If the lengths differ.
+    """
+    return speech + scaled_to_snr(speech, noise, snr_db=snr_db)
+
+
+def scaled_to_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
+    """The noise as `mix_at_snr` puts it in, shape (time,); same arguments, same errors."""
+    if speech.shape != noise.shape:
+        raise ValueError(f"speech of {speech.shape} and noise of {noise.shape} samples: cut the noise to length first")
+    if is_silent(speech):
+        raise SilentSignalError("the speech that noise was to be added to")
+    if is_silent(noise):
+        raise SilentSignalError("the noise that was to be added")
+    gain = math.sqrt(mean_power(speech) / (mean_power(noise) * 10.0 ** (snr_db / 10.0)))
+    return noise * gain
+
+
+def segment(recording: Wave, *, offset: int, num_samples: int, rate_hz: int) -> Wave:
+    """Cut a segment out of a recording, which is repeated with a cross-fade where it ends too soon.
+
+    If ``offset + num_samples`` lies within the recording, the segment is a plain cut. Otherwise the recording is looped:
+    the last `fade` samples of each pass overlap the first `fade` samples of the next at equal power (cosine and sine
+    weights, right for signals that do not correlate), so the loop's period is ``len(recording) - fade``. A fade lasts 50 ms,
+    or half the recording if that is less.
+
+    Args:
+        recording: Mono samples, shape (time,), at least one.
+        offset: First sample, within the recording.
+        num_samples: Length wanted.
+        rate_hz: Sample rate, which sets the length of the fade.
+
+    Returns:
+        Samples, shape (num_samples,). Not scaled.
+
+    Raises:
+        OffsetError: If the offset lies outside the recording.
+    """
+    if not 0 <= offset < recording.size:
+        raise OffsetError(offset=offset, num_samples=recording.size)
+    if offset + num_samples <= recording.size:
+        return recording[offset : offset + num_samples].copy()
+    fade = min(round(CROSS_FADE_S * rate_hz), recording.size // 2)
+    angle = (np.arange(fade) + 0.5) * (math.pi / 2.0 / fade) if fade else np.zeros(0)
+    seam = recording.size - fade  # where a pass begins to fade out
+    joint = recording[seam:] * np.cos(angle) + recording[:fade] * np.sin(angle)
+    loop = np.concatenate([joint, recording[fade:seam]])
+    first = recording[offset:seam]
+    start = max(offset - seam, 0)  # an offset in the last `fade` samples begins within the joint
+    turns = -(-(start + num_samples - first.size) // loop.size)
+    return np.concatenate([first, np.tile(loop, turns)[start:]])[:num_samples]
+
+
+def white(*, seed: int, num_samples: int) -> Wave:
+    """White Gaussian noise of unit power, the same for a seed for ever.
+
+    From `numpy.random.RandomState`, whose stream is frozen; that of `numpy.random.Generator` may change between versions.
+
+    Args:
+        seed: From the plan, in [0, 2**32).
+        num_samples: Length wanted.
+
+    Returns:
+        Samples, shape (num_samples,).
+    """
+    return np.random.RandomState(seed).standard_normal(num_samples)  # noqa: NPY002: frozen on purpose
+
+
+def babble(talkers: Sequence[Wave]) -> Wave:
+    """Several talkers at once, each brought to equal power.
+
+    Args:
+        talkers: For each talker a segment, shape (time,), all of one length.
+
+    Returns:
+        Their sum over the square root of their number, shape (time,).
+
+    Raises:
+        SilentSignalError: If a talker says nothing in its segment.
+        ValueError: If there is no talker.
+    """
+    if not talkers:
+        raise ValueError("babble needs at least one talker")
+    total = np.zeros(talkers[0].size)
+    for talker in talkers:
+        if is_silent(talker):
+            raise SilentSignalError("a talker of the babble")
+        total += talker / math.sqrt(mean_power(talker))
+    return total / math.sqrt(len(talkers))

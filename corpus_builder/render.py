@@ -1,0 +1,194 @@
+"""A plan row and its waves in, clean and distorted 16-bit waves out. No chance: every number comes from the row."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+import numpy as np
+
+from corpus_builder.distortions import codec, noise, room
+from corpus_builder.distortions.levels import Pcm, SilentSignalError, Wave, fit_peak, quantise, set_level
+from manifests.errors import StillroomError, printable
+from manifests.plan import (
+    BabbleStep,
+    ColouredNoiseStep,
+    PlannedCodecStep,
+    PlannedRoomStep,
+    RecordedNoiseStep,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from manifests.plan import FileSpan, PlannedCopy, PlannedNoise, PlannedStep, PlanRow
+
+
+class Waves(Protocol):
+    """Where rendering gets its waves: float64 at the corpus rate, mono, full scale at +-1."""
+
+    def speech(self, row: PlanRow) -> Wave:
+        """The clean utterance, shape (row.num_samples,)."""
+        ...
+
+    def noise(self, root: str, path: str) -> Wave:
+        """A whole noise file, shape (time,)."""
+        ...
+
+    def talker(self, file: FileSpan) -> Wave:
+        """An utterance of another speaker, shape (time,)."""
+        ...
+
+    def response(self, name: str) -> tuple[NDArray[np.float32], int]:
+        """A room response, shape (taps,), and its `direct_sample`."""
+        ...
+
+
+class LengthChangedError(StillroomError, ValueError):
+    """An utterance is not as long as it was when it was planned."""
+
+    def __init__(self, *, planned: int, found: int) -> None:
+        super().__init__(
+            f"the file has {found} samples at the corpus rate where {planned} were planned; "
+            "it is not the one that was planned with: put it back, or plan again"
+        )
+
+
+class CopyFailedError(StillroomError, ValueError):
+    """One copy of an utterance cannot be made from its numbers."""
+
+    def __init__(self, copy: str, reason: object) -> None:
+        super().__init__(f"{printable(copy)}: {printable(reason, limit=400)}")
+
+
+class UnchangedCopyError(CopyFailedError):
+    """A copy came out the same as the clean utterance, although steps were planned for it."""
+
+    def __init__(self, copy: str) -> None:
+        super().__init__(
+            copy, "its steps left every 16-bit sample as it was; a distorted copy that is the clean one is no copy"
+        )
+
+
+@dataclass(frozen=True)
+class RenderedCopy:
+    """One distorted copy.
+
+    Attributes:
+        planned: What was asked for.
+        pcm: Shape (time,), int16, as long as the clean one.
+        gain_db: Gain put on the whole copy at the end so that it does not clip; 0.0 where none was needed.
+    """
+
+    planned: PlannedCopy
+    pcm: Pcm
+    gain_db: float
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One utterance with its copies.
+
+    Attributes:
+        clean: Shape (time,), int16; bit for bit the source if that is 16-bit at the corpus rate.
+        clean_gain_db: Not 0.0 only where the source itself would clip in 16 bits, as float files and resampled ones may; every
+            copy is made from the clean wave after this gain.
+        copies: In the order of the plan.
+    """
+
+    clean: Pcm
+    clean_gain_db: float
+    copies: tuple[RenderedCopy, ...]
+
+
+def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
+    """Make the clean wave and every copy of one utterance.
+
+    Args:
+        row: From the plan.
+        waves: Where the audio comes from.
+        rate_hz: Sample rate of the corpus.
+
+    Returns:
+        Waves of `row.num_samples` samples each.
+
+    Raises:
+        LengthChangedError: If the utterance is not as long as planned.
+        NotFiniteError: If it holds NaN or infinity.
+        CopyFailedError: If a copy cannot be made: its utterance or noise is silent, a segment lies outside its file, ...
+        UnchangedCopyError: If a copy with steps came out as the clean one.
+    """
+    speech = waves.speech(row)
+    if speech.shape != (row.num_samples,):
+        raise LengthChangedError(planned=row.num_samples, found=speech.size)
+    speech, clean_gain_db = fit_peak(speech)
+    clean = quantise(speech)
+    copies = []
+    for planned in row.copies:
+        copy = render_copy(planned, speech, waves, rate_hz=rate_hz)
+        if planned.steps and np.array_equal(copy.pcm, clean):
+            raise UnchangedCopyError(planned.name)
+        copies.append(copy)
+    return Rendered(clean, clean_gain_db, tuple(copies))
+
+
+def render_copy(planned: PlannedCopy, speech: Wave, waves: Waves, *, rate_hz: int) -> RenderedCopy:
+    """Put one utterance through the steps of one copy, set its level, see that it does not clip, round once.
+
+    Args:
+        planned: From the plan.
+        speech: The clean wave, shape (time,).
+        waves: Where noises and responses come from.
+        rate_hz: Sample rate of the corpus.
+
+    Raises:
+        CopyFailedError: If the copy cannot be made from its numbers.
+    """
+    wave = speech
+    try:
+        for step in planned.steps:
+            wave = apply(step, wave, waves, rate_hz=rate_hz)
+        wave = set_level(wave, level=planned.level, clean=speech)
+    except (SilentSignalError, noise.OffsetError, codec.UnknownBitrateError, codec.CodecFailedError) as problem:
+        raise CopyFailedError(planned.name, problem) from problem
+    fitted, gain_db = fit_peak(wave)
+    assert fitted.shape == speech.shape
+    return RenderedCopy(planned, quantise(fitted), gain_db)
+
+
+def apply(step: PlannedStep, wave: Wave, waves: Waves, *, rate_hz: int) -> Wave:
+    """One step of a chain, shape (time,) in and out."""
+    match step:
+        case RecordedNoiseStep() | ColouredNoiseStep() | BabbleStep():
+            added = noise_of(step, waves, num_samples=wave.size, rate_hz=rate_hz)
+            if step.response is not None:
+                response, direct_sample = waves.response(step.response)
+                added = room.reverberate(added, response, direct_sample=direct_sample)
+            return noise.mix_at_snr(wave, added, snr_db=step.snr_db)
+        case PlannedRoomStep():
+            response, direct_sample = waves.response(step.response)
+            return room.reverberate(wave, response, direct_sample=direct_sample)
+        case PlannedCodecStep():
+            rate_kbps = codec.DEFAULT_BITRATE_KBPS[step.codec] if step.bitrate_kbps is None else step.bitrate_kbps
+            return codec.transcode(wave, codec=step.codec, bitrate_kbps=rate_kbps, rate_hz=rate_hz)
+        case _:
+            assert_never(step)
+
+
+def noise_of(step: PlannedNoise, waves: Waves, *, num_samples: int, rate_hz: int) -> Wave:
+    """The noise of a step before its room and its level, shape (num_samples,)."""
+    match step:
+        case RecordedNoiseStep():
+            recording = waves.noise(step.root, step.recording)
+            return noise.segment(recording, offset=step.offset, num_samples=num_samples, rate_hz=rate_hz)
+        case ColouredNoiseStep():
+            return noise.white(seed=step.seed, num_samples=num_samples)
+        case BabbleStep():
+            voices = [
+                noise.segment(waves.talker(talker.file), offset=talker.offset, num_samples=num_samples, rate_hz=rate_hz)
+                for talker in step.talkers
+            ]
+            return noise.babble(voices)
+        case _:
+            assert_never(step)

@@ -1,0 +1,133 @@
+"""The tree of errors that a person can meet, each one line: what was found, where, what to do.
+
+```
+StillroomError                    exit code 2 at the front door, its message printed as it is
+├── BadDocumentError (ValueError)     a recipe, plan, index or config that breaks its schema
+│   ├── NewerSchemaError              written by a later Stillroom
+│   └── DigestMismatchError           bytes that are not those the manifest names
+├── MissingFileError (FileNotFoundError)
+├── UnsafePathError (ValueError)      absolute, `..`, a link or a device in a stranger's manifest
+├── BadTarError (ValueError)          a shard that plain tar could not read to its end
+├── LockedError (RuntimeError)        another process writes this corpus or run
+├── OtherRecipeError (ValueError)     the target folder holds something else than what was asked for
+├── NoSpaceLeftError (OSError)        a full disk
+└── UsageError (ValueError)           options that do not fit each other
+```
+
+The rooms add their own below `StillroomError`; the front door needs to know only the root.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def printable(text: object, *, limit: int = 200) -> str:
+    r"""A stranger's text made fit for one line of a terminal, a log or Markdown.
+
+    Control characters, ANSI escapes, newlines, bidirectional marks and surrogates become `\x..` or `\u....` escapes,
+    so that a file name cannot move the cursor, forge a second line or turn the text around.
+
+    Args:
+        text: Anything with a `str`.
+        limit: Longest result, in characters; the rest is replaced by an ellipsis.
+    """
+    shown = "".join(
+        character
+        if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in str(text)[: limit + 1]
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+class StillroomError(Exception):
+    """Something a person can mend; its message is one line."""
+
+
+class BadDocumentError(StillroomError, ValueError):
+    """A document breaks its schema.
+
+    Args:
+        where: The file, or what stands for it.
+        what: What was found and what is right.
+    """
+
+    def __init__(self, where: object, what: str) -> None:
+        super().__init__(f"{printable(where)}: {what}")
+
+
+class NewerSchemaError(BadDocumentError):
+    """The document was written by a later Stillroom."""
+
+    def __init__(self, where: object, *, found: str, known: str) -> None:
+        super().__init__(
+            where,
+            f"its schema is {printable(found)!r}, this Stillroom reads up to {known!r}; "
+            "install a newer one: pip install -U stillroom",
+        )
+
+
+class DigestMismatchError(BadDocumentError):
+    """The bytes are not those that the manifest names."""
+
+    def __init__(self, where: object, *, expected: str, found: str) -> None:
+        super().__init__(
+            where,
+            f"SHA-256 is {found[:16]}…, its manifest says {printable(expected)[:16]}…; the file is damaged or was replaced",
+        )
+
+
+class MissingFileError(StillroomError, FileNotFoundError):
+    """A file or folder that is needed is not there."""
+
+    def __init__(self, path: object, *, needed: str) -> None:
+        super().__init__(f"{printable(path)} does not exist: {needed}")
+
+
+class UnsafePathError(StillroomError, ValueError):
+    """A path in a stranger's manifest leads, or could lead, out of its root."""
+
+    def __init__(self, path: object, *, where: object) -> None:
+        super().__init__(
+            f"{printable(where)}: path {printable(path)!r} is absolute, leaves its root or is not a plain file name; refused"
+        )
+
+
+class BadTarError(StillroomError, ValueError):
+    """A tar that cannot be read to its end as plain files."""
+
+    def __init__(self, where: object, what: str) -> None:
+        super().__init__(f"{printable(where)}: {what}")
+
+
+class LockedError(StillroomError, RuntimeError):
+    """Another process writes here."""
+
+    def __init__(self, folder: object, *, holder: str) -> None:
+        super().__init__(
+            f"{printable(folder)} is being written by {printable(holder)}; wait for it, or stop it and run this command again"
+        )
+
+
+class OtherRecipeError(StillroomError, ValueError):
+    """The target holds a corpus, plan or run made from something else."""
+
+    def __init__(self, folder: object, *, what: str, found: str, asked: str) -> None:
+        super().__init__(
+            f"{printable(folder)} was made from another {what} ({found[:12]}, asked for {asked[:12]}); "
+            "choose another folder, or remove this one first"
+        )
+
+
+class NoSpaceLeftError(StillroomError, OSError):
+    """The disk is full; what was finished stays."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"no space left while writing {printable(path)}; what was finished is kept: free some space and run the same command again"
+        )
+
+
+class UsageError(StillroomError, ValueError):
+    """Options or settings that do not fit each other."""

@@ -1,0 +1,207 @@
+"""Reading and writing of JSON, JSON lines and YAML, bounded and atomic.
+
+Writing: a temporary file in the target's own folder, flushed to the disk, then renamed, then the folder flushed: a
+reader sees the old file or the new one, never a half (law 4). Reading: bounded in size and depth, duplicate keys
+refused, NaN and infinity refused, no YAML tags, few aliases (law 6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import socket
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from manifests.errors import BadDocumentError, MissingFileError, NoSpaceLeftError, UnsafePathError, printable
+from manifests.strictness import MAX_DEPTH, finite_float, unique_keys
+from manifests.yaml12 import parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_DOCUMENT_BYTES = 512 << 20
+MAX_YAML_BYTES = 4 << 20
+MAX_LINE_BYTES = 8 << 20
+
+
+def temporary_path(path: Path) -> Path:
+    """A hidden sibling of `path` that no other process, here or on another host, would choose."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it is synced and renamed to `path`, on failure removed.
+
+    Raises:
+        NoSpaceLeftError: If the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = temporary_path(path)
+    try:
+        yield part
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as problem:
+        if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoSpaceLeftError(path) from problem
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as problem:  # some network file systems cannot sync a folder
+        if problem.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document as indented JSON, atomically; keys keep their order, NaN is refused."""
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def write_json_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write JSON lines (each canonical bytes without its newline) atomically, streaming."""
+    with replacing(path) as part, part.open("wb") as stream:
+        for line in lines:
+            stream.write(line + b"\n")
+
+
+def parse_json(text: bytes, *, where: object) -> Any:
+    """Parse a stranger's JSON: duplicate keys, NaN, infinity and deep nesting are refused.
+
+    Raises:
+        BadDocumentError: With the place and the reason.
+    """
+    if nesting(text) > MAX_DEPTH:
+        raise BadDocumentError(where, f"JSON is nested deeper than {MAX_DEPTH} levels")
+    try:
+        return json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=unique_keys,
+            parse_constant=refuse_constant,
+            parse_float=finite_float,
+        )
+    except (ValueError, RecursionError) as problem:
+        raise BadDocumentError(where, f"not valid JSON: {printable(problem)}") from None
+
+
+def nesting(text: bytes) -> int:
+    """Deepest nesting of brackets in JSON text, strings left out; cheap enough for every line."""
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+        if token[0] in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in b"]}":
+            depth -= 1
+    return deepest
+
+
+def refuse_constant(name: str) -> Any:
+    """JSON has no NaN or infinity."""
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def read_bytes(path: Path, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """Read a whole file of bounded size.
+
+    Args:
+        path: A local file.
+        needed: What it is needed for, said if it is missing.
+        limit: Largest size, in bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise MissingFileError(path, needed=needed) from None
+    except IsADirectoryError:
+        raise BadDocumentError(path, f"is a folder; {needed}") from None
+    if len(content) > limit:
+        raise BadDocumentError(path, f"is larger than {limit} bytes; refused")
+    return content
+
+
+def read_json(path: Path, *, needed: str) -> Any:
+    """Read one JSON document."""
+    return parse_json(read_bytes(path, needed=needed), where=path)
+
+
+def read_json_lines(path: Path, *, needed: str) -> Iterator[Any]:
+    """Yield the documents of a JSON lines file, one line in memory at a time."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise MissingFileError(path, needed=needed) from None
+    with stream:
+        for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise BadDocumentError(path, f"line {number} is longer than {MAX_LINE_BYTES} bytes; refused")
+            if line.strip():
+                yield parse_json(line, where=f"{path}:{number}")
+
+
+def read_yaml(path: Path, *, needed: str) -> Any:
+    """Read one YAML document of at most 4 MB."""
+    return parse_yaml(read_bytes(path, needed=needed, limit=MAX_YAML_BYTES), where=path)
+
+
+def write_yaml(path: Path, document: Any) -> None:
+    """Write plain data as YAML, atomically, keys in their order."""
+    write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def safe_relative(path: str, *, where: object) -> str:
+    """A stranger's relative POSIX path, checked: not absolute, no `..`, no NUL, no URL, no backslash drive.
+
+    Returns:
+        The same path.
+
+    Raises:
+        UnsafePathError: If it could lead out of its root.
+    """
+    pure = PurePosixPath(path)
+    unsafe = (
+        not path
+        or path != path.strip("\0")
+        or "\0" in path
+        or "\\" in path
+        or "://" in path
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or path.startswith(("pipe:", "~"))
+        or re.match(r"^[A-Za-z]:", path)
+    )
+    if unsafe:
+        raise UnsafePathError(path, where=where)
+    return path

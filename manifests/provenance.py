@@ -1,0 +1,44 @@
+"""What made a file: software, platform, command. No user name, no absolute path, no host name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import time
+from pathlib import PurePath
+from typing import Any
+
+LIBRARIES = (
+    "stillroom", "torch", "torchaudio", "lhotse", "webdataset", "pyroomacoustics", "numpy", "scipy", "soundfile", "soxr", "av",
+    "fast-mp3-augment", "scikit-learn", "pydantic", "click",
+)  # fmt: skip
+
+
+def software() -> dict[str, str]:
+    """Versions of Python and of every library that can touch a sample or a score; those not installed are left out."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def machine() -> dict[str, str]:
+    """Operating system and processor kind, nothing that names the machine."""
+    return {"system": platform.system(), "release": platform.release(), "processor": platform.machine()}
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """A provenance record: software, machine, time and command line, with absolute paths cut to their last name."""
+    arguments = [PurePath(argument).name if argument.startswith(("/", "~")) else argument for argument in sys.argv[1:]]
+    return {
+        "schema": "stillroom/provenance/1",
+        "software": software(),
+        "machine": machine(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": ["stillroom", *arguments],
+        **facts,
+    }

@@ -1,0 +1,131 @@
+"""What every document shares: frozen, strict, no unknown keys, a schema with a version, errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from manifests.errors import BadDocumentError, NewerSchemaError, printable
+from manifests.files import read_json, read_yaml, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+
+class Record(BaseModel):
+    """A part of a document: frozen, strict, unknown keys refused, NaN refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, data: Any, *, where: object) -> Self:
+        """Validate plain data.
+
+        Raises:
+            BadDocumentError: The first faults, each with its path, in one line.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(data, allow_nan=False))
+        except ValidationError as problem:
+            raise BadDocumentError(where, faults(problem, cls)) from None
+        except ValueError as problem:
+            raise BadDocumentError(where, printable(problem)) from None
+
+
+class Document(Record):
+    """A whole file: its first key is `schema`, such as `stillroom/recipe/1`."""
+
+    SCHEMA: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_schema(cls, data: Any) -> Any:
+        """Refuse a newer or foreign schema before anything else is looked at."""
+        if not isinstance(data, dict):
+            raise ValueError(f"a mapping is due here, with the key schema: {cls.SCHEMA}")  # noqa: TRY004 (pydantic's way)
+        found = data.get("schema")
+        family, _, known = cls.SCHEMA.rpartition("/")
+        if not isinstance(found, str) or found.rpartition("/")[0] != family:
+            raise ValueError(f"schema: {cls.SCHEMA!r} is due here, found {printable(found)!r}")
+        version = found.rpartition("/")[2]
+        if not re.fullmatch(r"[0-9]{1,6}", version) or int(version) < 1:
+            raise ValueError(f"schema: {printable(found)!r} has no version")
+        if int(version) > int(known):
+            raise NewerSchemaError("schema", found=found, known=cls.SCHEMA)
+        return data
+
+    @classmethod
+    def read(cls, path: Path, *, needed: str) -> Self:
+        """Read and check a JSON or YAML file."""
+        data = read_yaml(path, needed=needed) if path.suffix in {".yaml", ".yml"} else read_json(path, needed=needed)
+        return cls.parse(data, where=path)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON data, unset values left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, self.plain())
+
+
+def faults(problem: ValidationError, model: type[BaseModel], *, most: int = 3) -> str:
+    """The first faults of a document in one line, each as `path: what was found and what is right`."""
+    errors = problem.errors(include_url=False)
+    echoes = {"too_short", "missing"}  # a list is "too short" because its only item was refused
+    errors = [error for error in errors if error["type"] not in echoes or not deeper(error, errors)]
+    shown = "; ".join(dict.fromkeys(fault(error, model) for error in errors[:most]))
+    return shown + (f"; and {len(errors) - most} more" if len(errors) > most else "")
+
+
+def deeper(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """Whether another fault lies inside the place of this one."""
+    place = error["loc"]
+    return any(other["loc"][: len(place)] == place and len(other["loc"]) > len(place) for other in errors)
+
+
+def fault(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """One fault, its path without the names that pydantic puts in for members of a union."""
+    path = ".".join(printable(part, limit=60) for part in error["loc"] if not str(part).startswith("-"))
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown key" + nearest(str(error["loc"][-1]), model)
+    elif error["type"] == "missing":
+        message = "this key is missing"
+    elif error["type"] not in {"value_error", "assertion_error", "unknown_step"}:
+        message = f"{message} is due here, found {printable(error['input'], limit=60)!r}"
+    return f"{path}: {message}" if path else message
+
+
+def nearest(key: str, model: type[BaseModel]) -> str:
+    """A hint for a mistyped key, from all keys of the model and of the models in it."""
+    known = sorted(all_keys(model, set()))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def all_keys(model: type[BaseModel], seen: set[type]) -> set[str]:
+    """Keys of a model and of every model reachable from it."""
+    seen.add(model)
+    keys: set[str] = set()
+    pending: list[Any] = []
+    for name, field in model.model_fields.items():
+        keys.add(field.alias or name)
+        pending.append(field.annotation)
+    while pending:
+        annotation = pending.pop()
+        pending.extend(getattr(annotation, "__args__", ()))
+        if hasattr(annotation, "__value__"):
+            pending.append(annotation.__value__)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
+            keys |= all_keys(annotation, seen)
+    return keys

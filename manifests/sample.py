@@ -1,0 +1,86 @@
+"""The contract of one tar sample: the builder writes it, the trainer reads it.
+
+A sample is WebDataset's: `<key>.json`, `<key>.clean.flac` and `<key>.<condition>-<n>.flac`, 16-bit mono, all of exactly
+the same length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from manifests.plan import FileSpan, PlannedCodecStep, PlannedRoomStep, PlannedStep
+from manifests.recipe import CONDITION_PATTERN, Name
+from manifests.records import Document, Record
+
+CLEAN = "clean"
+MEMBER_PATTERN = re.compile(r"^(?P<key>[A-Za-z0-9_-]+)\.(?P<suffix>json|(?P<copy>clean|[a-z][a-z0-9_]*-[0-9]+)\.flac)$")
+
+
+def sample_key(utterance_id: str) -> str:
+    """The WebDataset key of an utterance.
+
+    webdataset splits a name at its first dot and groups members by what stands before it, so a key has no dot: characters
+    other than `[A-Za-z0-9_-]` become `_`, the first 40 are kept, and 12 hex digits of the id's SHA-256 keep it unique.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", utterance_id)[:40]
+    return f"{readable}-{hashlib.sha256(utterance_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+class SampleCopy(Record):
+    """What was done to one copy.
+
+    Attributes:
+        domain: One token a step really applied, joined by `+`: a noise's source, a room's bank, a codec's name; `clean` if none.
+        family: The same, coarser: `noise`, `room`, `codec`.
+        gain_db: Gain put on the whole copy at the end so that it does not clip; 0.0 where none was needed.
+    """
+
+    name: str
+    condition: Annotated[str, Field(pattern=CONDITION_PATTERN)]
+    domain: str
+    family: str
+    gain_db: float
+    steps: Annotated[tuple[PlannedStep, ...], Field(strict=False)]
+
+
+class Sample(Document):
+    """The `.json` member."""
+
+    SCHEMA: ClassVar[str] = "stillroom/sample/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    id: str
+    split: Name
+    num_samples: Annotated[int, Field(ge=1)]
+    sample_rate: int
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    custom: dict[str, Any] = {}
+    source: FileSpan
+    copies: Annotated[tuple[SampleCopy, ...], Field(strict=False)]
+
+
+def domain_of(steps: tuple[PlannedStep, ...]) -> str:
+    """One token a step, in order: noise its source, room its bank, codec its name; `clean` if there is none."""
+    return "+".join(domain_token(step) for step in steps) or CLEAN
+
+
+def domain_token(step: PlannedStep) -> str:
+    """The domain of one step."""
+    match step:
+        case PlannedRoomStep():
+            return step.bank
+        case PlannedCodecStep():
+            return step.codec
+        case _:
+            return step.source
+
+
+def family_of(steps: tuple[PlannedStep, ...]) -> str:
+    """Kinds of the steps joined by `+`; `clean` if there is none."""
+    return "+".join(step.kind for step in steps) or CLEAN

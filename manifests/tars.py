@@ -1,0 +1,103 @@
+"""Tars with a fixed header, their members' offsets, and bounded reading.
+
+Written with the standard library: time, owner, group and mode are fixed and members keep the order in which they are given,
+so the same content is the same bytes. (webdataset's `TarWriter` can be told a time too, but importing webdataset imports
+torch: 2 seconds and 250 MB in every worker.) Any tar reader, webdataset among them, can read them.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from manifests.errors import BadTarError, UnsafePathError, printable
+from manifests.files import safe_relative
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MODE = 0o444
+MAX_MEMBERS = 10_000_000
+
+
+class TarEntry(NamedTuple):
+    """A member of a tar: its name, and where its content lies."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def header(name: str, size: int) -> tarfile.TarInfo:
+    """A header without time, owner or host.
+
+    Raises:
+        ValueError: If the name does not fit a plain USTAR header.
+    """
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = MODE
+    info.mtime = 0
+    info.uname = info.gname = "stillroom"
+    return info
+
+
+class TarBuilder:
+    """Writes members one after another and tells where each lies.
+
+    Args:
+        stream: Anything with `write` and `tell`; not closed.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (closed by close)
+
+    def add(self, name: str, content: bytes) -> TarEntry:
+        """Append a plain file; returns where its content lies."""
+        info = header(name, len(content))
+        self.tar.addfile(info, io.BytesIO(content))
+        padded = -len(content) % tarfile.BLOCKSIZE
+        return TarEntry(name, self.tar.offset - padded - len(content), len(content))
+
+    def close(self) -> None:
+        """Write the end of the archive."""
+        self.tar.close()
+
+
+def entries(path: Path) -> Iterator[TarEntry]:
+    """The members of a stranger's tar, checked: plain files, safe names, inside the file, each name once.
+
+    Raises:
+        BadTarError: If it is truncated, not a tar, or holds anything but plain files.
+        UnsafePathError: If a name leads out of the folder it would be unpacked to.
+    """
+    total = path.stat().st_size
+    seen: set[str] = set()
+    end = 0
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            for info in tar:
+                if not info.isreg() or info.issparse():
+                    raise BadTarError(path, f"member {printable(info.name)!r} is a link, a device or a folder; refused")
+                safe_relative(info.name, where=path)
+                if info.name in seen:
+                    raise BadTarError(path, f"member {printable(info.name)!r} stands twice")
+                if info.offset_data + info.size > total:
+                    raise BadTarError(path, f"ends inside member {printable(info.name)!r}: the file was cut off")
+                seen.add(info.name)
+                if len(seen) > MAX_MEMBERS:
+                    raise BadTarError(path, f"has more than {MAX_MEMBERS} members; refused")
+                end = info.offset_data + info.size + -info.size % tarfile.BLOCKSIZE
+                yield TarEntry(info.name, info.offset_data, info.size)
+    except (tarfile.TarError, EOFError, ValueError) as problem:
+        if isinstance(problem, BadTarError | UnsafePathError):
+            raise
+        raise BadTarError(path, f"cannot be read as a tar: {printable(problem)}") from None
+    with path.open("rb") as stream:
+        stream.seek(end)
+        tail = stream.read(2 * tarfile.BLOCKSIZE)
+    if len(tail) < 2 * tarfile.BLOCKSIZE or tail.strip(b"\0"):
+        raise BadTarError(path, "has no end-of-archive mark: the file was cut off between two members")

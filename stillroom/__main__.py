@@ -1,0 +1,82 @@
+"""The front door: `stillroom` and `python -m stillroom`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+HOUSE = Path(__file__).resolve().parent.parent
+ROOMS = ("manifests", "corpus_builder", "training", "evaluation")
+
+
+def shut_out_strangers() -> None:
+    """Take the current folder off the import path.
+
+    `python -m` and `torchrun -m` put it first, where a lab's own `training/` would shadow ours. Our own checkout may stay.
+    """
+    first = Path(sys.path[0] or ".").resolve() if sys.path else None
+    if first is not None and first != HOUSE and first == Path.cwd().resolve():
+        del sys.path[0]
+
+
+def check_rooms() -> None:
+    """Stop with one line if a package of the same name, but not ours, would be imported."""
+    import importlib.util
+
+    for room in ROOMS:
+        found = importlib.util.find_spec(room)
+        if found is None or found.origin is None or Path(found.origin).resolve().parent.parent != HOUSE:
+            where = found.origin if found else "nowhere"
+            sys.exit(
+                f"stillroom: the package {room!r} was found at {where}, not beside stillroom at {HOUSE}; "
+                "take that folder off PYTHONPATH, or install stillroom into an environment of its own"
+            )
+
+
+def main() -> None:
+    """Run the command; every error a person can mend is one line and exit code 2."""
+    shut_out_strangers()
+    check_rooms()
+    import click
+
+    from manifests.errors import StillroomError
+    from stillroom.cli import stillroom
+
+    try:
+        code = stillroom.main(standalone_mode=False)  # what Context.exit was given, or None
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        leave(130, "stopped; the same command goes on where this one left off")
+    except click.UsageError as problem:
+        command = problem.ctx.command_path if problem.ctx else "stillroom"
+        leave(2, f"{problem.format_message()} (see {command} --help)")
+    except click.ClickException as problem:
+        leave(2, problem.format_message())
+    except StillroomError as problem:
+        leave(2, str(problem))
+    except OSError as problem:
+        leave(2, what_to_do(problem))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def leave(code: int, line: str) -> NoReturn:
+    """Say one line and exit."""
+    print(f"stillroom: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def what_to_do(problem: OSError) -> str:
+    """One line for a full disk, a missing permission or a path that cannot be; anything else goes up with its trace."""
+    import errno
+
+    from manifests.errors import NoSpaceLeftError, printable
+
+    if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return str(NoSpaceLeftError(problem.filename or "a temporary file"))
+    if problem.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}:
+        return f"{printable(problem.filename)}: {problem.strerror}; check the path and its permissions"
+    raise problem
+
+
+if __name__ == "__main__":
+    main()

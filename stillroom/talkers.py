@@ -1,0 +1,323 @@
+"""Synthetic talkers: 90 fixed voices speaking English, made in this process and without a network.
+
+A keyword corpus needs many speakers saying the same few words, and a newcomer has none. eSpeak NG's formant synthesiser makes
+them in milliseconds: an accent (its English voice files) is crossed with a *variant* (its ``voices/!v`` files, which
+move formants, pitch range and phonation), and each voice gets its own pitch and rate. Every variant belongs to one split, so a
+test voice has a vocal tract that no training voice has.
+
+The library and its data come in the wheel ``espeakng-loader``, an optional dependency (the extra ``demo``).
+
+Source: https://github.com/espeak-ng/espeak-ng (``src/include/espeak-ng/speak_lib.h`` documents the calls used here).
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import atexit
+import ctypes
+import functools
+import importlib
+import os
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import StillroomError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Split = Literal["train", "dev", "test"]
+Wave = npt.NDArray[np.float32]
+
+RATE_HZ = 16_000
+
+KEYWORDS: tuple[str, ...] = (
+    "yes",
+    "no",
+    "up",
+    "down",
+    "left",
+    "right",
+    "on",
+    "off",
+    "stop",
+    "go",
+    "house",
+    "marvin",
+    "seven",
+    "bird",
+    "wow",
+    "happy",
+)
+"""Sixteen short words, a choice from those of Speech Commands (arXiv 1804.03209)."""
+
+SENTENCES: tuple[str, ...] = (
+    "The kettle is on and the cups are warm.",
+    "We walked along the river until it was dark.",
+    "My brother mends old clocks in the back room.",
+    "Please leave the blue folder on the desk.",
+    "Rain fell on the tin roof all night long.",
+    "The baker opens his shop at five in the morning.",
+    "She plays the violin better than her teacher.",
+    "Two grey horses stood under the chestnut tree.",
+    "I never learned how to swim in cold water.",
+    "The train to the coast was twenty minutes late.",
+    "Put the heavy books on the bottom shelf.",
+    "Children were flying kites above the beach.",
+    "His voice was clear although the room was loud.",
+    "They measured the field with a long chain.",
+    "A thin layer of ice covered the pond.",
+    "Nobody noticed that the lights had gone out.",
+    "The doctor asked how long he had been coughing.",
+    "Fresh bread and cheese make a good lunch.",
+    "We counted eleven ships from the tower.",
+    "The old map shows a bridge that is gone.",
+    "Turn the key twice and push the door hard.",
+    "Our neighbours grow beans, onions and garlic.",
+    "The judge listened without saying a word.",
+    "Every window in the street was open.",
+    "Take the second road after the church.",
+    "He wrote her name on the foggy glass.",
+    "The price of copper rose again this week.",
+    "A young fox crossed the garden at dawn.",
+    "They sang quietly so as not to wake the baby.",
+    "The engine coughed, shook and fell silent.",
+    "I would rather stay at home and read.",
+    "Her gloves were green with small white buttons.",
+    "The moon was bright enough to cast shadows.",
+    "You can keep the change for the next visit.",
+    "Smoke from the chimney drifted over the valley.",
+    "The museum closes early on the last Friday.",
+    "He has worn the same coat for ten winters.",
+    "Mix the flour with sugar, salt and butter.",
+    "The pilot thanked us for our patience.",
+    "An honest answer is often a short one.",
+    "Waves broke against the harbour wall.",
+    "The judge and the gardener are old friends.",
+    "Which of these pictures do you like best?",
+    "The bus was full, so we went on foot.",
+    "Yellow leaves covered the path to the school.",
+    "She thought about the question for a while.",
+    "A loose wire made the radio crackle.",
+    "The library keeps its oldest books in the cellar.",
+    "We shall need more rope and a stronger pole.",
+    "The soup is too hot to eat just now.",
+    "Why did you paint the fence on a wet day?",
+    "My watch says noon, but the sun says later.",
+    "The choir will practise in the great hall.",
+    "He laughed, shook my hand and drove away.",
+    "Three of the five bottles were empty.",
+    "The goat has eaten the list of names.",
+    "Could you speak a little louder, please?",
+    "The mountain road is shut until the spring.",
+    "They found the ring beneath the floor boards.",
+    "A quiet evening is worth a long journey.",
+)
+"""Plain short sentences, written for this module, for running speech."""
+
+# Formant variants that sound like different people: whispers, robots, echoes and near doubles of these are left out.
+_TRAIN_VARIANTS: tuple[str, ...] = (
+    "m3",
+    "f1",
+    "ian",
+    "Lee",
+    "boris",
+    "david",
+    "Andy",
+    "Alicia",
+    "shelby",
+    "Marco",
+    "anika",
+    "klatt2",
+    "m8",
+    "pablo",
+    "grandma",
+    "f3",
+    "norbert",
+    "Michael",
+    "miguel",
+    "paul",
+)
+_DEV_VARIANTS: tuple[str, ...] = (
+    "steph",
+    "edward",
+    "travis",
+    "m5",
+)
+_TEST_VARIANTS: tuple[str, ...] = (
+    "Annie",
+    "quincy",
+    "m7",
+    "belinda",
+    "Andrea",
+    "victor",
+)
+
+# Accents by their files: by their tags the library finds some of them and takes others for unknown.
+_VOICE_FILES: dict[str, str] = {
+    "en-us": "gmw/en-US",
+    "en-gb": "gmw/en",
+    "en-gb-scotland": "gmw/en-GB-scotland",
+    "en-gb-x-rp": "gmw/en-GB-x-rp",
+    "en-us-nyc": "gmw/en-US-nyc",
+    "en-gb-x-gbclan": "gmw/en-GB-x-gbclan",
+    "en-029": "gmw/en-029",
+    "en-gb-x-gbcwmd": "gmw/en-GB-x-gbcwmd",
+}
+
+
+class TalkerMissingError(StillroomError, ImportError):
+    """Speech synthesis is an optional extra and is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("no speech synthesiser: the package espeakng-loader is missing; pip install 'stillroom[demo]'")
+
+
+class TalkerFailedError(StillroomError, RuntimeError):
+    """eSpeak NG refused a call."""
+
+    def __init__(self, call: str, status: int) -> None:
+        super().__init__(f"the speech synthesiser's call {call} failed with status {status}; reinstall stillroom[demo]")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One synthetic talker.
+
+    Attributes:
+        name: Unique, safe as a folder name, for instance ``en-us_f1``.
+        language: eSpeak NG's accent, a BCP 47 tag in lower case.
+        variant: File of ``voices/!v`` that shapes the vocal tract.
+        pitch: eSpeak NG's base pitch, 0 to 100 (50 is the variant's own).
+        rate: Words a minute.
+    """
+
+    name: str
+    language: str
+    variant: str
+    pitch: int
+    rate: int
+
+
+def voices(split: Split) -> tuple[Voice, ...]:
+    """The talkers of one split, always the same: 60 for train, 12 for dev, 18 for test; no variant in two splits."""
+    match split:
+        case "train":
+            return _crossed(_TRAIN_VARIANTS)
+        case "dev":
+            return _crossed(_DEV_VARIANTS)
+        case "test":
+            return _crossed(_TEST_VARIANTS)
+        case _:
+            assert_never(split)
+
+
+def _crossed(variants: tuple[str, ...]) -> tuple[Voice, ...]:
+    """Three voices a variant: three accents (in turn through all of them), three pitches, three rates."""
+    made = []
+    accents = tuple(_VOICE_FILES)
+    for row, variant in enumerate(variants):
+        for column, (pitch, rate) in enumerate(((50, 165), (38, 150), (62, 185))):
+            language = accents[(3 * row + column) % len(accents)]
+            made.append(Voice(f"{language}_{variant.lower()}", language, variant, pitch, rate))
+    return tuple(made)
+
+
+def synthesise(text: str, voice: Voice) -> tuple[Wave, int]:
+    """Speak a text: the same samples whenever it is called with the same text and voice on the same machine.
+
+    eSpeak NG keeps its voice, its callback and its generators of noise in global C variables, so calls take turns behind a
+    lock, and every call loads and unloads the library (1.4 ms): starting it anew is not enough, a wave would still depend on
+    what was spoken before it.
+
+    Args:
+        text: English text.
+        voice: Who speaks.
+
+    Returns:
+        Mono samples in [-1, 1], shape (time,), and their rate in Hz (22050 in today's releases).
+
+    Raises:
+        TalkerMissingError: If the extra ``demo`` is not installed.
+        TalkerFailedError: If the library refuses a call.
+    """
+    library, data = _installed()
+    return _speak(library, data, text, voice)
+
+
+def speech_16k(text: str, voice: Voice) -> Wave:
+    """Speak a text at 16 kHz, resampled by soxr; shape (time,). Errors as :func:`synthesise`."""
+    import soxr
+
+    wave, rate_hz = synthesise(text, voice)
+    return np.clip(soxr.resample(wave, rate_hz, RATE_HZ), -1.0, 1.0).astype(np.float32)
+
+
+_SYNCHRONOUS = 2
+_DO_NOT_EXIT = 0x8000
+_UTF8 = 1
+_BY_CHARACTER = 1
+_RATE, _PITCH = 1, 3
+# The library copies the data's path into a buffer of 160 bytes and cuts what is longer.
+_LONGEST_PATH = 120
+_ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _speak(library: Path, data: Path, text: str, voice: Voice) -> tuple[Wave, int]:
+    chunks: list[bytes] = []
+
+    def keep(samples: Any, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            chunks.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    on_samples = _ON_SAMPLES(keep)
+    with _ONE_AT_A_TIME:
+        espeak: Any = ctypes.CDLL(str(library))
+        try:
+            rate_hz = int(espeak.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _DO_NOT_EXIT))
+            if rate_hz <= 0:
+                raise TalkerFailedError("espeak_Initialize", rate_hz)
+            espeak.espeak_SetSynthCallback(on_samples)
+            name = f"{_VOICE_FILES[voice.language]}+{voice.variant}".encode()
+            _must(espeak.espeak_SetVoiceByName, name)
+            _must(espeak.espeak_SetParameter, _RATE, voice.rate, 0)
+            _must(espeak.espeak_SetParameter, _PITCH, voice.pitch, 0)
+            spoken = text.encode()
+            length = ctypes.c_size_t(len(spoken) + 1)
+            _must(espeak.espeak_Synth, spoken, length, 0, _BY_CHARACTER, 0, _UTF8, None, None)
+            espeak.espeak_Terminate()
+        finally:
+            _ctypes.dlclose(espeak._handle)
+    return np.frombuffer(b"".join(chunks), dtype="<i2").astype(np.float32) / np.float32(32768.0), rate_hz
+
+
+def _must(call: Callable[..., int], *arguments: object) -> None:
+    status = call(*arguments)
+    if status != 0:
+        raise TalkerFailedError(getattr(call, "__name__", "espeak"), status)
+
+
+@functools.cache
+def _installed() -> tuple[Path, Path]:
+    """The C library and its data; the data by a short link where its own path is too long for the library's buffer."""
+    try:
+        loader: Any = importlib.import_module("espeakng_loader")
+    except ModuleNotFoundError:
+        raise TalkerMissingError from None
+    data = Path(loader.get_data_path())
+    if len(os.fsencode(data)) > _LONGEST_PATH:
+        folder = tempfile.mkdtemp(prefix="stillroom-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        link = Path(folder) / data.name
+        link.symlink_to(data)
+        data = link
+    return Path(loader.get_library_path()), data
