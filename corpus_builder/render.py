@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 import numpy as np
 
 from corpus_builder.distortions import codec, noise, room
-from corpus_builder.distortions.levels import Pcm, SilentSignalError, Wave, fit_peak, quantise, set_level
+from corpus_builder.distortions.levels import (
+    NotFiniteError,
+    Pcm,
+    SilentSignalError,
+    Wave,
+    fit_peak,
+    quantise,
+    set_level,
+)
 from manifests.errors import StillroomError, printable
 from manifests.plan import (
     BabbleStep,
@@ -23,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from manifests.plan import FileSpan, PlannedCopy, PlannedNoise, PlannedStep, PlanRow
+
+
+CAUSES = (SilentSignalError, NotFiniteError, noise.OffsetError, codec.UnknownBitrateError, codec.CodecFailedError)
 
 
 class Waves(Protocol):
@@ -150,9 +160,9 @@ def render_copy(planned: PlannedCopy, speech: Wave, waves: Waves, *, rate_hz: in
         for step in planned.steps:
             wave = apply(step, wave, waves, rate_hz=rate_hz)
         wave = set_level(wave, level=planned.level, clean=speech)
-    except (SilentSignalError, noise.OffsetError, codec.UnknownBitrateError, codec.CodecFailedError) as problem:
+        fitted, gain_db = fit_peak(wave)
+    except CAUSES as problem:
         raise CopyFailedError(planned.name, problem) from problem
-    fitted, gain_db = fit_peak(wave)
     assert fitted.shape == speech.shape
     return RenderedCopy(planned, quantise(fitted), gain_db)
 

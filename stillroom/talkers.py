@@ -257,7 +257,8 @@ def speech_16k(text: str, voice: Voice) -> Wave:
     import soxr
 
     wave, rate_hz = synthesise(text, voice)
-    return np.clip(soxr.resample(wave, rate_hz, RATE_HZ), -1.0, 1.0).astype(np.float32)
+    resampled: Wave = np.clip(soxr.resample(wave, rate_hz, RATE_HZ), -1.0, 1.0).astype(np.float32)
+    return resampled
 
 
 _SYNCHRONOUS = 2
@@ -296,7 +297,7 @@ def _speak(library: Path, data: Path, text: str, voice: Voice) -> tuple[Wave, in
             _must(espeak.espeak_Synth, spoken, length, 0, _BY_CHARACTER, 0, _UTF8, None, None)
             espeak.espeak_Terminate()
         finally:
-            _ctypes.dlclose(espeak._handle)
+            _ctypes.dlclose(espeak._handle)  # noqa: SLF001 - ctypes has no public way to unload
     return np.frombuffer(b"".join(chunks), dtype="<i2").astype(np.float32) / np.float32(32768.0), rate_hz
 
 

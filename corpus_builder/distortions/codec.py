@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, assert_never
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Final, assert_never, cast
 
 import av
 import fast_mp3_augment
@@ -28,6 +28,7 @@ from manifests.recipe import CODECS, Codec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from av.audio.codeccontext import AudioCodecContext
     from numpy.typing import NDArray
 
 BITRATES_KBPS: Final[Mapping[Codec, tuple[float, ...]]] = {
@@ -186,11 +187,11 @@ def through_av(
         What the decoder gives, at its own rate, delayed, shape (at least time,).
     """
     sample_format = "s16" if samples.dtype == np.int16 else "flt"
-    writer = av.CodecContext.create(coder, "w")
+    writer = cast("AudioCodecContext", av.CodecContext.create(coder, "w"))
     writer.sample_rate, writer.layout, writer.format = rate_hz, "mono", sample_format
     writer.bit_rate, writer.time_base = round(1000 * bitrate_kbps), Fraction(1, rate_hz)
     writer.open()
-    reader = av.CodecContext.create(decoder, "r")
+    reader = cast("AudioCodecContext", av.CodecContext.create(decoder, "r"))
     reader.sample_rate, reader.layout = rate_hz, "mono"
     if sample_format == "flt":
         reader.options = {"request_sample_fmt": "flt"}
@@ -209,7 +210,7 @@ def through_av(
     return decoded.astype(np.float64) / (FULL_SCALE if decoded.dtype == np.int16 else 1.0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def delay_samples(codec: Codec, bitrate_kbps: float, rate_hz: int) -> int:
     """How many samples the chain of a setting delays a wave: measured on the probe, rounded; about 50 ms a setting, once."""
     return round(measured_delay(codec, bitrate_kbps, rate_hz))
@@ -226,7 +227,7 @@ def measured_delay(codec: Codec, bitrate_kbps: float, rate_hz: int) -> float:
 def probe(rate_hz: int) -> Wave:
     """Four seconds that a speech codec takes for speech: noise of a falling spectrum in syllables, at -26 dBFS."""
     time_s = np.arange(round(PROBE_S * rate_hz)) / rate_hz
-    noise = np.random.RandomState(26090).standard_normal(time_s.size)  # noqa: NPY002: a frozen stream
+    noise = np.random.RandomState(26090).standard_normal(time_s.size)  # a frozen stream
     spectrum = np.fft.rfft(noise)
     frequency_hz = np.fft.rfftfreq(time_s.size, 1.0 / rate_hz)
     spectrum *= (frequency_hz > 60.0) / (1.0 + (frequency_hz / 500.0) ** 2) ** 0.5

@@ -60,7 +60,10 @@ def is_silent(wave: Wave) -> bool:
 
 def amplify(wave: Wave, *, gain_db: float) -> Wave:
     """The wave times ``10 ** (gain_db / 20)``; at 0.0 dB the very same samples."""
-    return wave if gain_db == 0.0 else wave * 10.0 ** (gain_db / 20.0)
+    if gain_db == 0.0:
+        return wave
+    gain: float = 10.0 ** (gain_db / 20.0)
+    return wave * gain
 
 
 def set_level(wave: Wave, *, level: Level, clean: Wave) -> Wave:
@@ -82,7 +85,7 @@ def set_level(wave: Wave, *, level: Level, clean: Wave) -> Wave:
         if is_silent(clean):
             raise SilentSignalError("the clean utterance")
         return wave * math.sqrt(mean_power(clean) / mean_power(wave))
-    return wave * (10.0 ** (level / 20.0) / math.sqrt(mean_power(wave)))
+    return amplify(wave, gain_db=level - rms_dbfs(wave))
 
 
 def fit_peak(wave: Wave) -> tuple[Wave, float]:

@@ -110,7 +110,7 @@ def white(*, seed: int, num_samples: int) -> Wave:
     Returns:
         Samples, shape (num_samples,).
     """
-    return np.random.RandomState(seed).standard_normal(num_samples)  # noqa: NPY002: frozen on purpose
+    return np.random.RandomState(seed).standard_normal(num_samples)  # frozen on purpose
 
 
 def babble(talkers: Sequence[Wave]) -> Wave:

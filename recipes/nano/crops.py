@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
 import torch
 from units import FRAME_SAMPLES, RATE_HZ, RECEPTIVE_SAMPLES, Pcm, Units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def endless_batches(
     for epoch in itertools.count():
         crops = epoch_crops(utterances, units, num_frames=num_frames, seed=seed, epoch=epoch)
         if len(crops) < batch_size:
-            raise ValueError(f"only {len(crops)} crops of {num_frames} frames, fewer than a batch of {batch_size}; give more data")
+            raise ValueError(
+                f"only {len(crops)} crops of {num_frames} frames, fewer than a batch of {batch_size}; give more data"
+            )
         for first in range(0, len(crops) - batch_size + 1, batch_size):
             yield collate(crops[first : first + batch_size])

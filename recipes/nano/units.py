@@ -6,13 +6,16 @@ of one 20 ms frame of the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torchaudio
 from sklearn.cluster import MiniBatchKMeans
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RATE_HZ = 16_000
 FRAME_SAMPLES = 320

@@ -18,10 +18,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
@@ -30,6 +29,9 @@ import soundfile as sf
 import soxr
 
 from stillroom import talkers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Wave = npt.NDArray[np.float32]
 
@@ -143,7 +145,8 @@ def prompts(root: Path) -> Iterator[Item]:
         for path in sorted(folder.rglob("*.g722")):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if not NOT_SPEECH.search(name):
-                yield spoken(f"asterisk-{language}", name.replace("/", "_"), path, speaker, language, texts.get(name, ""))
+                id_, text = name.replace("/", "_"), texts.get(name, "")
+                yield spoken(f"asterisk-{language}", id_, path, speaker=speaker, language=language, text=text)
 
 
 def dialogues(root: Path) -> Iterator[Item]:
@@ -154,7 +157,7 @@ def dialogues(root: Path) -> Iterator[Item]:
             if role:
                 set_name = f"fillets-{language}"
                 name = f"{path.parent.parent.name}_{path.stem}"
-                yield spoken(set_name, name, path, f"{set_name}-{role[1]}", language)
+                yield spoken(set_name, name, path, speaker=f"{set_name}-{role[1]}", language=language)
 
 
 def read_book(root: Path) -> Iterator[Item]:
@@ -163,10 +166,11 @@ def read_book(root: Path) -> Iterator[Item]:
     matches = map(LIBRIVOX_LINE.match, (folder / "transcription").read_text().splitlines())
     texts = {match[2]: match[1] for match in matches if match}
     for path in sorted(folder.glob("*.wav")):
-        yield spoken("librivox", path.stem, path, "librivox-austen", "en", texts.get(path.stem, ""))
+        text = texts.get(path.stem, "")
+        yield spoken("librivox", path.stem, path, speaker="librivox-austen", language="en", text=text)
 
 
-def spoken(set_name: str, name: str, path: Path, speaker: str, language: str, text: str = "") -> Item:
+def spoken(set_name: str, name: str, path: Path, *, speaker: str, language: str, text: str = "") -> Item:
     """A recorded utterance in the split its id says."""
     split = split_of(f"{set_name}/{name}")
     return Item("speech", set_name, name, path, split, speaker=speaker, language=language, text=text)
@@ -280,7 +284,9 @@ def main() -> None:
     except talkers.TalkerMissingError as problem:
         sys.exit(str(problem))
     except (subprocess.CalledProcessError, FileNotFoundError) as problem:
-        sys.exit(f"packages could not be fetched: {problem}; apt-get and dpkg are needed, and a network for the first run")
+        sys.exit(
+            f"packages could not be fetched: {problem}; apt-get and dpkg are needed, and a network for the first run"
+        )
 
 
 if __name__ == "__main__":

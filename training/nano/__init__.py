@@ -1,1 +1,1 @@
-"""The embedded teacher `nano`: half-precision weights, their shape, their card and what they have heard."""
+"""The embedded teacher's files: weights, config, card, the digests of what it heard, licence. Read by `training.teacher`."""

@@ -1,0 +1,1 @@
+"""Pure functions `(wave, *, numbers) -> wave`, one file a kind of distortion."""

@@ -1,0 +1,131 @@
+"""Seed + utterance id + step -> a named generator, and every draw that a recipe can ask for.
+
+Chance has names and no order: the same name gives the same numbers whoever asks, and when. It is used in planning only;
+rendering gets numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any, assert_never
+
+import numpy as np
+
+from manifests.errors import StillroomError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from manifests.ranges import Draw
+
+TRAIN_SHARE = 0.8
+
+
+class NamedSeed(np.random.bit_generator.ISeedSequence):
+    """A seed that is a digest already: numpy's own mixing of seeds costs 12 microseconds a generator and adds nothing here."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray[Any, Any]:
+        """The first words of the digest; PCG64 asks for four of 64 bits."""
+        return np.frombuffer(self.digest, np.dtype(dtype).newbyteorder("<"))[:n_words].astype(dtype)
+
+
+def dice_for(seed: int, split: str, utterance_id: str, copy: str, step: str) -> np.random.Generator:
+    """The one source of chance for one step ("0.snr_db") of one copy ("noise-1"): free of order, workers and shard size."""
+    name = f"{seed}\x1f{split}\x1f{utterance_id}\x1f{copy}\x1f{step}".encode("utf-8", "surrogatepass")
+    return np.random.Generator(np.random.PCG64(NamedSeed(hashlib.blake2b(name, digest_size=32).digest())))
+
+
+def keyed_hash(seed: int, *names: str) -> int:
+    """64 bits that depend on the seed and the names, for dealing and ordering."""
+    text = "\x1f".join((str(seed), *names)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+def index_below(count: int, dice: np.random.Generator) -> int:
+    """A whole number in [0, count), each with equal chance."""
+    return min(int(dice.random() * count), count - 1)
+
+
+def drawn(draw: Draw, dice: np.random.Generator, *, decimals: int = 2) -> float | int | str:
+    """A value of a recipe's draw; numbers are rounded, so that what is written down is what is done.
+
+    Args:
+        draw: Constant, range or choice.
+        dice: Its own generator.
+        decimals: To how many a drawn number of a continuous range is rounded; it never leaves the range.
+    """
+    match draw.spread:
+        case "constant":
+            return draw.values[0]
+        case "choice":
+            return draw.values[index_below(len(draw.values), dice)]
+        case "uniform_int":
+            low, high = (int(value) for value in draw.values)
+            return low + index_below(high - low + 1, dice)
+        case "uniform":
+            low_value, high_value = (float(value) for value in draw.values)
+            value = low_value + (high_value - low_value) * dice.random()
+            return min(max(round(value, decimals), low_value), high_value)
+        case "log_uniform":
+            low_value, high_value = (float(value) for value in draw.values)
+            value = math.exp(math.log(low_value) + math.log(high_value / low_value) * dice.random())
+            return min(max(round(value, decimals), low_value), high_value)
+        case _:
+            assert_never(draw.spread)
+
+
+def drawn_number(draw: Draw, dice: np.random.Generator, *, decimals: int = 2) -> float:
+    """A drawn value that the recipe's checks hold to be a number."""
+    return float(drawn(draw, dice, decimals=decimals))
+
+
+class TooFewToDealError(StillroomError, ValueError):
+    """There are fewer things than splits, so that some split would have none."""
+
+    def __init__(self, name: str, *, count: int, what: str, splits: Sequence[str]) -> None:
+        super().__init__(
+            f"{printable(name)}: {count} {what} cannot be dealt to {len(splits)} splits ({', '.join(splits)}) with at least one "
+            "each; add more, give each split its own, or say split: shared (which leaks, and audit says so)"
+        )
+
+
+def shares(splits: Sequence[str]) -> list[float]:
+    """How much of noises and rooms each split gets: `train` (else the first) 80 %, the others the rest in equal parts."""
+    if len(splits) == 1:
+        return [1.0]
+    first = "train" if "train" in splits else splits[0]
+    return [TRAIN_SHARE if split == first else (1.0 - TRAIN_SHARE) / (len(splits) - 1) for split in splits]
+
+
+def dealt(names: Iterable[str], splits: Sequence[str], *, seed: int, deck: str, what: str = "groups") -> dict[str, str]:
+    """Deal names to splits by keyed hash, 80/10/10, at least one each; their order does not matter.
+
+    Args:
+        names: What is dealt: groups of noise files, numbers of rooms.
+        splits: In the recipe's order.
+        seed: The recipe's.
+        deck: Name of the noise source or bank.
+        what: What the names are, in the plural, for the message.
+
+    Returns:
+        The split of each name.
+
+    Raises:
+        TooFewToDealError: If there are fewer names than splits.
+    """
+    ranked = sorted(set(names), key=lambda name: (keyed_hash(seed, deck, name), name))
+    if len(ranked) < len(splits):
+        raise TooFewToDealError(deck, count=len(ranked), what=what, splits=splits)
+    counts = [max(1, round(share * len(ranked))) for share in shares(splits)]
+    largest = max(range(len(splits)), key=lambda place: counts[place])
+    counts[largest] += len(ranked) - sum(counts)
+    while counts[largest] < 1:  # many splits and few names: the next largest gives one
+        giver = max(range(len(splits)), key=lambda place: counts[place])
+        counts[giver] -= 1
+        counts[largest] += 1
+    owners = [split for split, count in zip(splits, counts, strict=True) for _ in range(count)]
+    return dict(zip(ranked, owners, strict=True))

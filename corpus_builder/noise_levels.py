@@ -1,0 +1,351 @@
+"""The noises of a recipe, read through once: which split may use which file, how long it is, how loud it is where.
+
+Planning draws a segment from these numbers, so that no silent one is drawn and no audio is read twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from corpus_builder.decode import LEVEL_FRAME_S, MissingAudioError, UnfitAudioError, measure_levels, num_samples_at
+from corpus_builder.draws import dealt
+from corpus_builder.pool import mapped
+from corpus_builder.sources import noise_files
+from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
+from manifests.digest import canonical_json, file_digest
+from manifests.errors import BadDocumentError, MissingFileError, printable
+from manifests.files import parse_json
+from manifests.plan import NoiseLevels
+from manifests.progress import Progress
+from manifests.recipe import DividedNoise, RecordedNoise, Recipe, SpeechSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from corpus_builder.roots import Located
+
+SILENT_DBFS = -60.0
+SILENT_UNDER_FILE_DB = 40.0
+
+
+class SilentNoiseError(BadDocumentError):
+    """No noise of a source is loud enough to be used."""
+
+    def __init__(self, source: str, *, split: str, why: str) -> None:
+        super().__init__(
+            f"noises.{printable(source)}", f"no noise is left for split {split!r}: {why}; add noises, or leave this source out"
+        )
+
+
+@dataclass(frozen=True)
+class NoiseFile:
+    """One usable noise file.
+
+    Attributes:
+        num_samples: Length at the corpus rate.
+        energy: Running sum of the power of its 100 ms frames, shape (frame + 1,).
+    """
+
+    source: str
+    root: str
+    path: str
+    splits: tuple[str, ...]
+    num_samples: int
+    energy: NDArray[np.float64]
+
+    def mean_db(self) -> float:
+        """Mean power of the file in dBFS."""
+        return to_db(float(self.energy[-1]) / (self.energy.size - 1))
+
+    def segment_db(self, offset: int, num_samples: int, *, rate_hz: int) -> float:
+        """Mean power of a segment in dBFS, from the 100 ms frames that it touches; of the whole file if it is repeated."""
+        if offset + num_samples >= self.num_samples:
+            return self.mean_db() if num_samples >= self.num_samples else self.segment_db(
+                max(0, self.num_samples - num_samples - 1), num_samples, rate_hz=rate_hz
+            )
+        frame = LEVEL_FRAME_S * rate_hz
+        last = self.energy.size - 1
+        first_frame = min(int(offset / frame), last - 1)
+        end_frame = min(max(int(np.ceil((offset + num_samples) / frame)), first_frame + 1), last)
+        return to_db(float(self.energy[end_frame] - self.energy[first_frame]) / (end_frame - first_frame))
+
+    def is_silent(self, offset: int, num_samples: int, *, rate_hz: int) -> bool:
+        """Whether a segment is silent: under -60 dBFS, or 40 dB under its file."""
+        level_db = self.segment_db(offset, num_samples, rate_hz=rate_hz)
+        return level_db < SILENT_DBFS or level_db < self.mean_db() - SILENT_UNDER_FILE_DB
+
+
+def to_db(power: float) -> float:
+    """Power in dBFS; -200 for none."""
+    return 10.0 * float(np.log10(max(power, 1e-20)))
+
+
+@dataclass(frozen=True)
+class NoiseTask:
+    """One noise file to be read through."""
+
+    source: str
+    root: str
+    path: str
+    place: str
+    group: str
+    splits: tuple[str, ...]
+    channel: int | None
+
+
+@dataclass(frozen=True)
+class ReadNoise:
+    """What reading one noise file gave: a row without its splits, or a reason."""
+
+    task: NoiseTask
+    row: dict[str, Any] | None
+    reason: str | None
+    missing: bool = False
+
+
+def read_noise(task: NoiseTask) -> ReadNoise:
+    """Read one noise file through; runs in a worker."""
+    try:
+        levels = measure_levels(Path(task.place), name=task.path, channel=task.channel)
+    except UnfitAudioError as problem:
+        return ReadNoise(task, None, str(problem), missing=isinstance(problem, MissingAudioError))
+    row: dict[str, Any] = {
+        "num_frames": levels.num_frames,
+        "rate_hz": levels.rate_hz,
+        "channel": levels.channel,
+        "sha256": file_digest(Path(task.place)),
+        "power_db": list(levels.power_db),
+    }
+    if max(levels.power_db) < SILENT_DBFS:
+        return ReadNoise(task, None, f"{printable(task.path)} is silent: nowhere above {SILENT_DBFS:g} dBFS")
+    return ReadNoise(task, row, None)
+
+
+class LevelsCache:
+    """Levels that an interrupted run has read already, by file, size and time of change.
+
+    Args:
+        path: A JSON lines file that grows while noises are read; removed when planning is done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(BadDocumentError, KeyError, TypeError):  # the last line of a killed run is torn
+                    entry = parse_json(line, where=path)
+                    self.known[entry["key"]] = entry["row"]
+
+    def key(self, task: NoiseTask) -> str | None:
+        """What a file is known by; None if it is not there."""
+        try:
+            status = Path(task.place).stat()
+        except OSError:
+            return None
+        return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
+
+    def add(self, key: str | None, row: dict[str, Any]) -> None:
+        """Remember one file."""
+        if key is not None:
+            with self.path.open("ab") as stream:
+                stream.write(json.dumps({"key": key, "row": row}).encode() + b"\n")
+
+
+def read_noises(
+    recipe: Recipe,
+    sources: dict[str, Located],
+    *,
+    cache: LevelsCache,
+    workers: int,
+    refuse: Callable[[str, str, str], None],
+    leave_out: Callable[[str, str], None],
+    progress: bool = True,
+) -> list[NoiseLevels]:
+    """Read every noise file of a recipe once and deal the files to the splits.
+
+    Args:
+        recipe: What is wanted.
+        sources: Where the sources lie.
+        cache: What an interrupted run has read.
+        workers: Number of processes.
+        refuse: Called with source, file and reason for each file that cannot be used.
+        leave_out: Called with source and reason for each file that the recipe's own rules leave out.
+        progress: Show how far it is.
+
+    Returns:
+        Rows of `levels.jsonl`, by source and path.
+
+    Raises:
+        MissingFileError: If a file that a manifest names is not there.
+        SilentNoiseError: If nothing usable is left of a source in a split.
+        TooFewToDealError: If a source has fewer groups than there are splits.
+    """
+    splits = tuple(recipe.speech)
+    tasks = list(noise_tasks(recipe, sources, refuse=refuse, leave_out=leave_out))
+    found: list[ReadNoise] = []
+    with contextlib.ExitStack() as stack:
+        shown = stack.enter_context(Progress("noises", total=len(tasks), unit="files")) if progress and tasks else None
+        for read in cached_reads(tasks, cache=cache, workers=workers):
+            found.append(read)
+            if shown is not None:
+                shown.advance()
+    rows: list[NoiseLevels] = []
+    for name, noise in recipe.noises.items():
+        if not isinstance(noise, RecordedNoise | DividedNoise):
+            continue
+        usable: list[ReadNoise] = []
+        for read in found:
+            if read.task.source != name:
+                continue
+            if read.missing:
+                raise MissingFileError(read.task.place, needed=f"a noise of {name!r}; say --root {read.task.root}=DIR if it lies elsewhere")
+            if read.reason is not None:
+                refuse(name, read.task.path, read.reason)
+            else:
+                usable.append(read)
+        rows += dealt_levels(name, noise, usable, recipe=recipe, splits=splits)
+    return sorted(rows, key=lambda row: (row.source, row.path, row.splits))
+
+
+def cached_reads(tasks: list[NoiseTask], *, cache: LevelsCache, workers: int) -> Iterator[ReadNoise]:
+    """What each file gave, from the cache where it is known."""
+    keys = [cache.key(task) for task in tasks]
+    known = [cache.known.get(key or "") for key in keys]
+    for task, row in zip(tasks, known, strict=True):
+        if row is not None:
+            yield ReadNoise(task, row, None)
+    unread = [(key, task) for key, task, row in zip(keys, tasks, known, strict=True) if row is None]
+    reads = mapped(read_noise, [task for _, task in unread], workers=min(workers, len(unread)), what="reading noises")
+    for (key, _), read in zip(unread, reads, strict=True):
+        if read.row is not None:
+            cache.add(key, read.row)
+        yield read
+
+
+def noise_tasks(
+    recipe: Recipe,
+    sources: dict[str, Located],
+    *,
+    refuse: Callable[[str, str, str], None],
+    leave_out: Callable[[str, str], None],
+) -> Iterator[NoiseTask]:
+    """Every file of every recorded noise source."""
+    for name, noise in recipe.noises.items():
+        if isinstance(noise, RecordedNoise):
+            splits = tuple(recipe.speech) if noise.split == "shared" else ()
+            yield from source_tasks(name, sources[name], group=noise.group, splits=splits, refuse=refuse, leave_out=leave_out)
+        elif isinstance(noise, DividedNoise):
+            for split in noise.splits:
+                located = sources[f"{name}-{split}"]
+                yield from source_tasks(name, located, group=None, splits=(split,), refuse=refuse, leave_out=leave_out)
+
+
+def source_tasks(
+    name: str,
+    located: Located,
+    *,
+    group: str | None,
+    splits: tuple[str, ...],
+    refuse: Callable[[str, str, str], None],
+    leave_out: Callable[[str, str], None],
+) -> Iterator[NoiseTask]:
+    """Every file of one source.
+
+    Raises:
+        BadDocumentError: If a file has no value for the field that groups are told by.
+        NoAudioError: If there is no file.
+    """
+    longest_s = located.source.max_s if located.source.max_s != SpeechSource.model_fields["max_s"].default else float("inf")
+    rooted = with_root(located, noise_files(located))
+    count = 0
+    for found, path, place in rooted:
+        count += 1
+        match found:
+            case Refused():
+                refuse(name, found.id, found.reason)
+            case LeftOut():
+                leave_out(name, found.reason)
+            case Utterance() if found.seconds < located.source.min_s:
+                leave_out(name, f"shorter than {located.source.min_s:g} s")
+            case Utterance() if found.seconds > longest_s:
+                leave_out(name, f"longer than {longest_s:g} s")
+            case Utterance():
+                yield NoiseTask(name, located.root, path, place, group_of(found, group, name), splits, found.channel)
+    if not count:
+        raise NoAudioError(located.manifest or located.folder, f"there is no noise of {name!r}")
+
+
+def with_root(located: Located, found: Iterable[Any]) -> Iterator[tuple[Any, str, str]]:
+    """Each found file with its path below the root and its real place."""
+    from corpus_builder.rooting import Rooting
+
+    items = list(found)
+    rooting = Rooting(located)
+    for item in items:
+        if isinstance(item, Utterance):
+            rooting.see(item.path)
+    for item in items:
+        path = rooting.below(item.path) if isinstance(item, Utterance) else ""
+        yield item, path, str(rooting.place / path)
+
+
+def group_of(found: Utterance, group: str | None, name: str) -> str:
+    """Which group a noise file belongs to: its own, unless the recipe names a field."""
+    if group is None:
+        return found.path
+    value = found.speaker if group == "speaker" else found.id if group == "id" else found.custom.get(group)
+    if value is None:
+        raise BadDocumentError(
+            f"noises.{name}.group", f"{printable(found.id)} has no field {group!r}; name it in fields, a table or the cuts' custom"
+        )
+    return str(value)
+
+
+def dealt_levels(
+    name: str, noise: RecordedNoise | DividedNoise, usable: list[ReadNoise], *, recipe: Recipe, splits: tuple[str, ...]
+) -> list[NoiseLevels]:
+    """Rows of one source, each with the splits that may use it."""
+    needed = [split for split in splits if split in noise.splits] if isinstance(noise, DividedNoise) else list(splits)
+    if not usable:
+        raise SilentNoiseError(name, split=needed[0], why="every file was refused (silent, damaged or not audio)")
+    owner: dict[str, str] = {}
+    if isinstance(noise, RecordedNoise) and noise.split == "own":
+        owner = dealt((read.task.group for read in usable), splits, seed=recipe.seed, deck=name, what="groups of noise files")
+    rows = []
+    for read in usable:
+        assert read.row is not None
+        row = dict(read.row)
+        num_samples = num_samples_at(row.pop("num_frames"), from_hz=row["rate_hz"], to_hz=recipe.sample_rate)
+        task = read.task
+        row |= {"source": name, "root": task.root, "path": task.path, "num_samples": num_samples}
+        row["splits"] = list(task.splits) or [owner[task.group]]
+        rows.append(NoiseLevels.parse(row, where=task.place))
+    for split in needed:
+        if not any(split in row.splits for row in rows):
+            raise SilentNoiseError(name, split=split, why="every file of it was refused")
+    return rows
+
+
+def usable_files(rows: Iterable[NoiseLevels]) -> dict[tuple[str, str], list[NoiseFile]]:
+    """Noise files by source and split, in the order of their paths."""
+    files: dict[tuple[str, str], list[NoiseFile]] = {}
+    for row in rows:
+        energy = np.concatenate([[0.0], np.cumsum(10.0 ** (np.array(row.power_db) / 10.0))])
+        noise = NoiseFile(row.source, row.root, row.path, row.splits, row.num_samples, energy)
+        for split in row.splits:
+            files.setdefault((row.source, split), []).append(noise)
+    return files
+
+
+def level_lines(rows: Iterable[NoiseLevels]) -> list[bytes]:
+    """Lines of `levels.jsonl`."""
+    return [canonical_json(row) for row in rows]

@@ -1,0 +1,82 @@
+"""An utterance as a source tells of it, before anything is drawn or decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from manifests.errors import StillroomError, printable
+
+LONGEST_ID = 4096
+
+
+class NoAudioError(StillroomError, ValueError):
+    """A source has nothing that could be used."""
+
+    def __init__(self, where: object, what: str) -> None:
+        super().__init__(f"{printable(where)}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One utterance, or one noise file.
+
+    Attributes:
+        path: Relative to its root where `base` is None; else absolute or relative to `base`, until the root is known.
+        start_s: Where it begins in the file.
+        num_frames: Its length at the file's own rate.
+        channel: Which channel; None of a mono file.
+    """
+
+    id: str
+    path: str
+    start_s: float
+    num_frames: int
+    rate_hz: int
+    channel: int | None = None
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    custom: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.num_frames / self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What cannot be used, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a recipe's own rules leave out: counted, not refused."""
+
+    reason: str
+
+
+Found = Utterance | Refused | LeftOut
+
+
+class UnfitTextError(StillroomError, ValueError):
+    """An id or a text that cannot be written down."""
+
+
+def check_text(name: str, *texts: str) -> None:
+    """An id is not empty nor endless, and all text can be written as UTF-8.
+
+    Raises:
+        UnfitTextError: If not.
+    """
+    if not name or len(name) > LONGEST_ID:
+        raise UnfitTextError(f"its id has {len(name)} characters; 1 to {LONGEST_ID} are allowed")
+    for text in (name, *texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UnfitTextError(f"{printable(text)!r} is not valid Unicode text") from None

@@ -1,0 +1,152 @@
+"""Features of every layer, one utterance at a time, so that padding never enters them.
+
+The clean wave and the distorted copies of an utterance have the same length, so they are one batch without padding. Frame
+features live only while their utterance is looked at; what is kept is their mean over frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from manifests.sample import CLEAN, sample_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from training.encoder import Encoder
+    from training.stream import Utterance
+
+MAX_BATCH_S = 60.0
+DEAD_RELATIVE_TO_MEAN = 1e-5
+DEAD_RELATIVE_TO_LAYER = 1e-6
+
+
+def condition_of(member: str) -> str:
+    """The condition of a member: `noise` of `noise-0`, `clean` of `clean`."""
+    return member.rpartition("-")[0] or member
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Frame features of one utterance.
+
+    Attributes:
+        key: Of the sample.
+        frames: By member, each of shape (layer, frame, feature); all of the same number of frames.
+    """
+
+    key: str
+    frames: dict[str, Tensor]
+
+
+def embedded(
+    encoder: Encoder,
+    utterances: Iterable[Utterance],
+    *,
+    is_wanted: Callable[[str, str], bool] = lambda _key, _member: True,
+    advance: Callable[[float], None] = lambda _: None,
+) -> Iterator[Embedded]:
+    """Features of the wanted members of each utterance.
+
+    Args:
+        encoder: The model.
+        utterances: What to hear.
+        is_wanted: Whether a member of a sample (by its key) is heard; all by default.
+        advance: Told the seconds of audio that were just embedded.
+
+    Yields:
+        One `Embedded` an utterance; one that is too short for a single frame has frame count 0.
+    """
+    device = next(encoder.parameters()).device
+    for utterance in utterances:
+        key = sample_key(utterance.sample.id)
+        names = [name for name in utterance.waves if is_wanted(key, name)]
+        num_samples = utterance.sample.num_samples
+        at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
+        frames: dict[str, Tensor] = {}
+        for first in range(0, len(names), at_once):
+            batch = names[first : first + at_once]
+            wave = torch.stack([torch.from_numpy(utterance.waves[name]) for name in batch]).to(device)
+            layers, num_frames = encoder.layers(wave, torch.full((len(batch),), num_samples, device=device))
+            frames.update({name: layers[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
+            advance(len(batch) * num_samples / encoder.sample_rate)
+        yield Embedded(key, frames)
+
+
+@dataclass
+class PooledRows:
+    """Mean-pooled features as a table: one row a member that was heard.
+
+    Attributes:
+        keys: Sample key of each row.
+        conditions: Condition of each row.
+    """
+
+    keys: list[str] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, key: str, member: str, frames: Tensor) -> None:
+        """Pool one member's frames, shape (..., frame, feature), and keep them as float32, shape (..., feature)."""
+        self.keys.append(key)
+        self.conditions.append(condition_of(member))
+        self.rows.append(frames.mean(dim=-2).cpu().numpy().astype(np.float32, copy=False))
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """All rows, shape (row, ..., feature)."""
+        return np.stack(self.rows)
+
+    def only(self, keys: Iterable[str], *, condition: str = CLEAN) -> NDArray[np.int64]:
+        """Row numbers of these samples under one condition, in the table's order."""
+        chosen = set(keys)
+        return np.array(
+            [
+                row
+                for row, (key, found) in enumerate(zip(self.keys, self.conditions, strict=True))
+                if found == condition and key in chosen
+            ],
+            dtype=np.int64,
+        )
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Centre and scale of each dimension; a dimension that does not move becomes zero, not noise.
+
+    Attributes:
+        mean: Shape (..., feature).
+        inverse: One over the standard deviation, 0.0 for a dead dimension; shape (..., feature).
+    """
+
+    mean: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+
+    @classmethod
+    def from_moments(cls, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> Scaling:
+        """From mean and standard deviation, each of shape (..., feature).
+
+        A dimension whose deviation is float32's rounding of its mean, or nothing beside its layer, is dead: scaled up,
+        a constant model's rounding errors would pass for features.
+        """
+        layer_rms = np.sqrt(np.mean(mean**2 + deviation**2, axis=-1, keepdims=True))
+        floor = np.maximum(DEAD_RELATIVE_TO_MEAN * np.abs(mean), DEAD_RELATIVE_TO_LAYER * layer_rms)
+        is_alive = deviation > floor
+        return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=is_alive))
+
+    @classmethod
+    def fitted(cls, rows: NDArray[np.float32]) -> Scaling:
+        """From the rows of a table, shape (row, feature)."""
+        wide = rows.astype(np.float64)
+        return cls.from_moments(wide.mean(axis=0), wide.std(axis=0))
+
+    def apply(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Rows with zero mean and unit deviation, shape (row, feature)."""
+        return np.asarray((rows - self.mean) * self.inverse)

@@ -1,0 +1,158 @@
+import builtins
+import hashlib
+import importlib
+import itertools
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manifests.errors import StillroomError
+from stillroom import talkers
+from stillroom.talkers import KEYWORDS, SENTENCES, TalkerFailedError, TalkerMissingError, Voice, speech_16k, synthesise, voices
+
+HOUSE = Path(__file__).resolve().parents[2]
+SPLITS = ("train", "dev", "test")
+LOW = Voice("low", "en-us", "m3", 30, 160)
+
+
+def digest(wave):
+    return hashlib.sha256(wave.tobytes()).hexdigest()
+
+
+def fundamental_hz(wave, rate_hz):
+    """Median over voiced 40 ms frames of the lag where the autocorrelation peaks, 60 to 400 Hz."""
+    size, found = int(0.04 * rate_hz), []
+    low, high = int(rate_hz / 400), int(rate_hz / 60)
+    for start in range(0, len(wave) - size, size // 2):
+        frame = wave[start : start + size] - wave[start : start + size].mean()
+        correlation = np.correlate(frame, frame, "full")[size - 1 :]
+        lag = low + int(correlation[low:high].argmax())
+        if correlation[0] > 0.1 and correlation[lag] > 0.5 * correlation[0]:
+            found.append(rate_hz / lag)
+    return float(np.median(found))
+
+
+@pytest.fixture
+def fresh_installation():
+    talkers._installed.cache_clear()
+    yield
+    talkers._installed.cache_clear()
+
+
+def test_there_are_ninety_voices_and_no_name_is_taken_twice():
+    assert [len(voices(split)) for split in SPLITS] == [60, 12, 18]
+    names = [voice.name for split in SPLITS for voice in voices(split)]
+    assert len(set(names)) == 90
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") for name in names)
+
+
+def test_no_vocal_tract_is_heard_in_two_splits():
+    variants = [{voice.variant for voice in voices(split)} for split in SPLITS]
+    assert all(not first & second for first, second in itertools.combinations(variants, 2))
+
+
+def test_each_test_accent_is_known_from_training():
+    assert {voice.language for voice in voices("test")} <= {voice.language for voice in voices("train")}
+
+
+def test_the_word_lists_hold_no_line_twice():
+    assert len(set(KEYWORDS)) == 16
+    assert len(set(SENTENCES)) == len(SENTENCES) == 60
+
+
+def test_every_voice_says_every_keyword_audibly_and_unlike_any_other():
+    heard = {}
+    for split in SPLITS:
+        for voice in voices(split):
+            for word in KEYWORDS:
+                wave, rate_hz = synthesise(word, voice)
+                assert 0.1 < len(wave) / rate_hz < 2.0
+                assert 0.03 < np.abs(wave).max() <= 1.0
+                heard[digest(wave)] = (voice.name, word)
+    assert len(heard) == 90 * 16
+
+
+def test_a_wave_does_not_depend_on_what_was_spoken_before():
+    voice = Voice("any", "en-us", "f1", 50, 165)
+    first = digest(synthesise("happy house", voice)[0])
+    for other in voices("dev"):
+        synthesise("a whisper of seven seas", other)
+        assert digest(synthesise("happy house", voice)[0]) == first
+
+
+def test_another_process_speaks_the_same_samples():
+    program = (
+        "import hashlib; from stillroom.talkers import synthesise, voices; synthesise('something else', voices('test')[3]);"
+        "print(hashlib.sha256(synthesise('happy house', voices('train')[0])[0].tobytes()).hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOUSE, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == digest(synthesise("happy house", voices("train")[0])[0])
+
+
+def test_threads_take_turns():
+    lines = [(SENTENCES[number], voice) for number, voice in enumerate(voices("test"))]
+    alone = [digest(synthesise(*line)[0]) for line in lines]
+    with ThreadPoolExecutor(8) as pool:
+        together = [digest(wave) for wave, _ in pool.map(lambda line: synthesise(*line), lines)]
+    assert together == alone
+
+
+def test_a_higher_pitch_is_a_higher_fundamental():
+    text = "we were away a year ago"
+    low, high = (fundamental_hz(*synthesise(text, replace(LOW, pitch=pitch))) for pitch in (20, 80))
+    assert 60 < low
+    assert high > 1.2 * low
+
+
+def test_a_faster_voice_takes_less_time():
+    slow, fast = (len(synthesise(SENTENCES[0], replace(LOW, rate=rate))[0]) for rate in (120, 200))
+    assert fast < 0.75 * slow
+
+
+def test_16_khz_speech_lasts_as_long_and_keeps_its_level():
+    wave, rate_hz = synthesise(SENTENCES[3], LOW)
+    resampled = speech_16k(SENTENCES[3], LOW)
+    assert resampled.dtype == np.float32
+    assert abs(len(resampled) / 16_000 - len(wave) / rate_hz) < 2 / 16_000
+    assert np.abs(resampled).max() <= 1.0
+    assert np.sqrt(np.mean(resampled**2)) == pytest.approx(np.sqrt(np.mean(wave**2)), rel=0.05)
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch, fresh_installation):
+    real = importlib.import_module
+
+    def without(name, *rest):
+        if name == "espeakng_loader":
+            raise ModuleNotFoundError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    with pytest.raises(TalkerMissingError, match=r"pip install 'stillroom\[demo\]'") as caught:
+        synthesise("yes", LOW)
+    assert isinstance(caught.value, StillroomError)
+    assert isinstance(caught.value, builtins.ImportError)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variant_is_refused_by_name_of_the_call_and_the_next_call_works():
+    with pytest.raises(TalkerFailedError, match="espeak_SetVoiceByName"):
+        synthesise("yes", replace(LOW, variant="no such variant"))
+    assert len(synthesise("yes", LOW)[0]) > 0
+
+
+def test_an_installation_deep_in_the_file_system_speaks_the_same(monkeypatch, tmp_path, fresh_installation):
+    import espeakng_loader
+
+    here = synthesise("seven", LOW)[0]
+    deep = tmp_path / ("a" * 120) / ("b" * 120)
+    deep.mkdir(parents=True)
+    (deep / "espeak-ng-data").symlink_to(espeakng_loader.get_data_path())
+    monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(deep / "espeak-ng-data"))
+    talkers._installed.cache_clear()
+    assert digest(synthesise("seven", LOW)[0]) == digest(here)
+    assert talkers._installed()[1] != deep / "espeak-ng-data"

@@ -1,0 +1,57 @@
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import UsageError
+from stillroom import __main__ as door
+from stillroom import cli
+
+HOUSE = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (UsageError("two things that do not fit"), 2, "two things that do not fit"),
+        (KeyboardInterrupt(), 130, "goes on where"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 2, "no space left while writing /data/x"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
+    ],
+)
+def test_an_error_a_person_can_mend_is_one_line(monkeypatch, capsys, raised, code, line):
+    def fail(**_):
+        raise raised
+
+    monkeypatch.setattr(cli.stillroom, "main", fail)
+    with pytest.raises(SystemExit) as end:
+        door.main()
+    assert end.value.code == code
+    message = capsys.readouterr().err
+    assert line in message
+    assert len(message.strip().splitlines()) == 1
+
+
+def test_a_fault_of_our_own_keeps_its_trace(monkeypatch):
+    def fail(**_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli.stillroom, "main", fail)
+    with pytest.raises(ZeroDivisionError):
+        door.main()
+
+
+@pytest.mark.parametrize("words", [["frobnicate"], ["build"], ["build", "--frobnicate"], ["verify", "nowhere", "--level", "deep"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(words):
+    done = subprocess.run([sys.executable, "-m", "stillroom", *words], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("stillroom: ")
+
+
+def test_the_version_is_the_packages():
+    done = subprocess.run([sys.executable, "-m", "stillroom", "--version"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "0.1.0" in done.stdout

@@ -1,0 +1,319 @@
+"""The one door to audio: a corpus and an order become padded batches of pairs, or utterances one after another.
+
+A sample's members lie side by side in its shard, so one read by offset brings the two copies that are heard, and no other
+copy is decoded. Workers of a DataLoader take micro-batches in turn, so what arrives is the same with none, one or many.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import soundfile
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from manifests.errors import UsageError
+from manifests.files import parse_json
+from manifests.sample import CLEAN, Sample
+from training.batch import PairBatch, padded
+from training.corpus import CorpusReader, DamagedShardError, clean_digests, open_corpus
+from training.order import Batching, Crop, Cursor, global_batches
+from training.views import NEEDED_COPIES, Pair, ViewKind, Views, check_copies, drawn_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from manifests.shards import IndexedSample
+    from training.order import GlobalBatch
+
+__all__ = ["PairStream", "Utterance", "clean_digests", "loader", "open_corpus", "pairs", "utterances"]
+
+PREFETCHED = 4
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance, read whole.
+
+    Attributes:
+        sample: Its record: id, text, speaker, what was done to each copy.
+        waves: `clean` and `<condition>-<n>`, each float32 of shape (time,) in [-1, 1), all of one length.
+    """
+
+    sample: Sample
+    waves: dict[str, NDArray[np.float32]]
+
+
+class PairStream(IterableDataset[PairBatch]):
+    """Micro-batches of (teacher's view, student's view) in the order of `training.order`, for a plain DataLoader.
+
+    Args:
+        corpus: Folder or URL.
+        split: Which split.
+        views: What each model hears.
+        batching: How batches are filled.
+        seed: Of order, crops and views.
+        cursor: The global batch to begin with.
+        epochs: How many epochs; None goes on for ever.
+        lanes: Which lanes to read (a rank's share); all by default.
+
+    Raises:
+        NotSealedError: If the corpus is not finished.
+        NoSuchSplitError: If it has no such split.
+        UsageError: If its utterances have too few copies for the views.
+    """
+
+    def __init__(
+        self,
+        corpus: str | Path,
+        *,
+        split: str,
+        views: Views,
+        batching: Batching,
+        seed: int,
+        cursor: Cursor = Cursor(),  # noqa: B008 (a tuple)
+        epochs: int | None = 1,
+        lanes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        with open_corpus(corpus) as reader:
+            self.shards = [entry.name for entry in reader.shards(split)]
+            check_copies(views, reader.manifest.copies.get(split, {}), where=f"{corpus}, split {split}")
+        self.corpus = str(corpus)
+        self.split = split
+        self.views = views
+        self.batching = batching
+        self.seed = seed
+        self.cursor = cursor
+        self.epochs = epochs
+        self.lanes = tuple(range(batching.lanes) if lanes is None else lanes)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Decode this worker's share, opening the corpus in this process."""
+        worker = get_worker_info()
+        turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+        with open_corpus(self.corpus) as reader:
+            batches = global_batches(
+                self.shards,
+                reader.samples,
+                self.batching,
+                seed=self.seed,
+                cursor=self.cursor,
+                epochs=self.epochs,
+            )
+            number = 0
+            for batch in batches:
+                filled = [lane for lane in self.lanes if batch.lanes[lane]] or list(self.lanes[:1])
+                for lane in filled:
+                    if number % turns == turn:
+                        yield self.decoded(reader, batch, lane, ends_step=lane == filled[-1])
+                    number += 1
+
+    def decoded(self, reader: CorpusReader, batch: GlobalBatch, lane: int, *, ends_step: bool) -> PairBatch:
+        """One lane of a global batch as tensors."""
+        crops = batch.lanes[lane]
+        chosen = [self.pair(crop.sample, batch.cursor.epoch) for crop in crops]
+        waves = [pair_waves(reader, crop, pair) for crop, pair in zip(crops, chosen, strict=True)]
+        teacher_wave = padded([wave for wave, _ in waves])
+        same = all(pair.teacher == pair.student for pair in chosen)
+        return PairBatch(
+            teacher_wave=teacher_wave,
+            student_wave=teacher_wave if same else padded([wave for _, wave in waves]),
+            num_samples=torch.tensor([crop.length for crop in crops], dtype=torch.int64),
+            keys=tuple(crop.sample.key for crop in crops),
+            teacher_copies=tuple(pair.teacher for pair in chosen),
+            student_copies=tuple(pair.student for pair in chosen),
+            cursor=batch.cursor,
+            lane=lane,
+            ends_step=ends_step,
+            global_lengths=tuple(batch.lengths),
+        )
+
+    def pair(self, sample: IndexedSample, epoch: int) -> Pair:
+        """The copies that are heard of one utterance.
+
+        Raises:
+            UsageError: If this utterance has fewer copies than its corpus says.
+        """
+        copies = sample.copies
+        if len(copies) < NEEDED_COPIES[self.views.kind] and self.views.clean_share < 1:
+            raise UsageError(
+                f"{self.corpus}: utterance {sample.key} has {len(copies)} distorted copies, too few for views "
+                f"{self.views.kind}: build the corpus again"
+            )
+        return drawn_pair(self.views, copies, seed=self.seed, epoch=epoch, key=sample.key)
+
+
+def pairs(
+    corpus: str | Path,
+    *,
+    split: str = "train",
+    views: Views | ViewKind = "none",
+    seed: int = 0,
+    epoch: int = 0,
+    epochs: int | None = 1,
+    seconds: float | None = None,
+    utterances: int | None = None,
+    lanes: int = 1,
+    crop_s: float = 15.625,
+) -> PairStream:
+    """Batches of pairs of differently distorted copies of the same speech, for any trainer.
+
+    ```python
+    stream = pairs("corpus", split="train", views="cdm2", seconds=48)
+    for batch in torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2):
+        batch.teacher_wave, batch.student_wave, batch.num_samples
+    ```
+
+    Args:
+        corpus: A finished corpus: a folder, or a URL that fsspec reads.
+        split: Which split.
+        views: `none`, `cdm1`, `cdm2`, or `Views` with a share of clean pairs.
+        seed: Of order, crops and views.
+        epoch: The first epoch; another epoch is another order, other crops and other views.
+        epochs: How many; None goes on for ever.
+        seconds: Most audio in a global batch, padding included; or
+        utterances: how many a global batch has.
+        lanes: Micro-batches that a global batch is cut into; each is one item of the stream.
+        crop_s: Longer utterances are cut to this.
+
+    Raises:
+        UsageError: If the numbers do not fit each other.
+    """
+    with open_corpus(corpus) as reader:
+        rate_hz = reader.manifest.sample_rate
+    if seconds is None and utterances is None:
+        utterances = 8 * lanes
+    batching = filled_batching(seconds=seconds, utterances=utterances, lanes=lanes, crop_s=crop_s, rate_hz=rate_hz)
+    chosen = Views(kind=views) if isinstance(views, str) else views
+    return PairStream(
+        corpus, split=split, views=chosen, batching=batching, seed=seed, cursor=Cursor(epoch), epochs=epochs
+    )
+
+
+def filled_batching(
+    *, seconds: float | None, utterances: int | None, lanes: int, crop_s: float, rate_hz: int
+) -> Batching:
+    """Batching from what a person asks for.
+
+    Raises:
+        UsageError: If a lane cannot hold the longest crop, or utterances cannot be dealt evenly.
+    """
+    crop_samples = round(crop_s * rate_hz)
+    if seconds is not None:
+        lane_samples = int(seconds * rate_hz / lanes)
+        if lane_samples < crop_samples:
+            raise UsageError(
+                f"batch.seconds / batch.lanes = {seconds:g} / {lanes} = {seconds / lanes:g} s cannot hold the longest crop, "
+                f"crop_s = {crop_s:g} s: raise seconds, or lower lanes or crop_s"
+            )
+        return Batching(lanes=lanes, crop_samples=crop_samples, lane_samples=lane_samples)
+    if utterances is None or utterances % lanes:
+        raise UsageError(f"batch.utterances = {utterances} cannot be dealt evenly to batch.lanes = {lanes}")
+    return Batching(lanes=lanes, crop_samples=crop_samples, lane_utterances=utterances // lanes)
+
+
+def loader(stream: PairStream, *, workers: int) -> DataLoader[PairBatch]:
+    """A DataLoader whose workers start by forkserver, leave Ctrl-C to their parent, and end with it."""
+    options: dict[str, Any] = {}
+    if workers:
+        options = {
+            "multiprocessing_context": "forkserver",
+            "prefetch_factor": PREFETCHED,
+            "worker_init_fn": leave_signals_to_parent,
+        }
+    return DataLoader(stream, batch_size=None, num_workers=workers, **options)
+
+
+def leave_signals_to_parent(_: int) -> None:
+    """A terminal's Ctrl-C and a scheduler's warning reach the whole process group; the parent decides what they mean."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def pair_waves(reader: CorpusReader, crop: Crop, pair: Pair) -> tuple[Tensor, Tensor]:
+    """The two views of one crop, each of shape (time,); one read, and one decoding where both are the same copy."""
+    sample = crop.sample
+    names = sorted({pair.teacher, pair.student})
+    members = [sample.members[name] for name in names]
+    first = min(member.offset for member in members)
+    content = reader.span(crop.shard, first, max(member.offset + member.size for member in members))
+    waves = {}
+    for name, member in zip(names, members, strict=True):
+        flac = content[member.offset - first : member.offset - first + member.size]
+        wave = decoded_wave(
+            flac, sample, rate_hz=reader.manifest.sample_rate, where=f"{crop.shard}.tar: {sample.key}.{name}"
+        )
+        waves[name] = torch.from_numpy(wave[crop.start : crop.start + crop.length])
+    return waves[pair.teacher], waves[pair.student]
+
+
+def decoded_wave(flac: bytes, sample: IndexedSample, *, rate_hz: int, where: str) -> NDArray[np.float32]:
+    """One member as float32 of shape (time,).
+
+    Raises:
+        DamagedShardError: If it cannot be decoded, or its rate, channels or length are not those of the index.
+    """
+    try:
+        wave, found_hz = soundfile.read(io.BytesIO(flac), dtype="float32", always_2d=False)
+    except (soundfile.LibsndfileError, RuntimeError) as problem:
+        raise DamagedShardError(where, f"cannot be decoded ({problem})") from None
+    if wave.ndim != 1 or found_hz != rate_hz or len(wave) != sample.num_samples:
+        raise DamagedShardError(
+            where,
+            f"has shape {wave.shape} at {found_hz} Hz, the index says ({sample.num_samples},) at {rate_hz} Hz",
+        )
+    decoded: NDArray[np.float32] = wave
+    return decoded
+
+
+def utterances(
+    corpus: str | Path, split: str, *, members: Sequence[str] | None = None, keys: Container[str] | None = None
+) -> Iterator[Utterance]:
+    """The utterances of a split, shard after shard, each read at once by its offsets.
+
+    Args:
+        corpus: Folder or URL.
+        split: Which split.
+        members: Which copies to decode (`clean`, `noise-0`); all by default. One that a sample lacks is left out.
+        keys: Only samples with these keys are read; all by default.
+    """
+    with open_corpus(corpus) as reader:
+        rate_hz = reader.manifest.sample_rate
+        for entry in reader.shards(split):
+            for sample in reader.samples(entry.name):
+                if keys is not None and sample.key not in keys:
+                    continue
+                first, end = sample.span
+                content = reader.span(entry.name, first, end)
+                waves = {}
+                for name in (CLEAN, *sample.copies):
+                    if name not in sample.members or (members is not None and name not in members):
+                        continue
+                    member = sample.members[name]
+                    flac = content[member.offset - first : member.offset - first + member.size]
+                    where = f"{entry.name}.tar: {sample.key}.{name}"
+                    waves[name] = decoded_wave(flac, sample, rate_hz=rate_hz, where=where)
+                yield Utterance(sample_record(content, sample, entry.name, first), waves)
+
+
+def sample_record(content: bytes, sample: IndexedSample, shard: str, first: int) -> Sample:
+    """The `.json` member of a sample, from the bytes of the sample beginning at offset `first`.
+
+    Raises:
+        DamagedShardError: If it has none.
+    """
+    where = f"{shard}.tar: {sample.key}.json"
+    if "json" not in sample.members:
+        raise DamagedShardError(where, "the index has no json member")
+    member = sample.members["json"]
+    text = content[member.offset - first : member.offset - first + member.size]
+    return Sample.parse(parse_json(text, where=where), where=where)
