@@ -59,3 +59,30 @@ def direct_to_reverberant_db(response: NDArray[np.float32], *, direct_sample: in
     direct = float(energy[max(direct_sample - reach_samples, 0) : direct_sample + reach_samples + 1].sum())
     after = float(energy[direct_sample + reach_samples + 1 :].sum())
     return 10.0 * math.log10(direct / after) if after > 0.0 and direct > 0.0 else None
+
+
+def loudest_rival(response: NDArray[np.floating], *, direct_sample: int) -> float:
+    """How strong the strongest reflection is against the direct sound, in the whitened response.
+
+    Whitening is what the phase transform does (GCC-PHAT), so this is the ratio of the two highest peaks that a measurement of
+    lag will see: above 1 it takes the reflection for the direct sound. The larger of the ratios over the whole band and over
+    its lower half, where most of speech lies and where reflections that arrive two samples apart add up.
+
+    Args:
+        response: Shape (taps,).
+        direct_sample: Where the direct sound arrives; its peak may lie one sample to either side.
+    """
+    size = 1 << (2 * response.size - 1).bit_length()
+    spectrum = np.fft.rfft(np.asarray(response, dtype=np.float64), size)
+    spectrum /= np.maximum(np.abs(spectrum), 1e-300)
+    lower_half = np.where(np.arange(spectrum.size) <= size // 4, spectrum, 0.0)
+    return max(peak_ratio(spectrum, direct_sample, lobe=1), peak_ratio(lower_half, direct_sample, lobe=2))
+
+
+def peak_ratio(spectrum: NDArray[np.complex128], place: int, *, lobe: int) -> float:
+    """Highest magnitude away from a place over the highest there, to both sides the lobe's samples, of a spectrum's wave."""
+    wave = np.abs(np.fft.irfft(spectrum))
+    near = slice(max(place - lobe, 0), place + lobe + 1)
+    here = float(wave[near].max())
+    wave[near] = 0.0
+    return float(wave.max()) / here if here > 0.0 else math.inf

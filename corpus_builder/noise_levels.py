@@ -6,7 +6,6 @@ Planning draws a segment from these numbers, so that no silent one is drawn and 
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ import numpy as np
 from corpus_builder.decode import LEVEL_FRAME_S, MissingAudioError, UnfitAudioError, measure_levels, num_samples_at
 from corpus_builder.draws import dealt
 from corpus_builder.pool import mapped
+from corpus_builder.rooting import Rooting
 from corpus_builder.sources import noise_files
-from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
+from corpus_builder.utterance import LeftOut, Refused, Utterance
 from manifests.digest import canonical_json, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, printable
-from manifests.files import parse_json
 from manifests.plan import NoiseLevels
 from manifests.progress import Progress
 from manifests.recipe import DividedNoise, RecordedNoise, Recipe, SpeechSource
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from corpus_builder.partial import PartialResults
     from corpus_builder.roots import Located
 
+SHORTEST_S = 0.001
 SILENT_DBFS = -60.0
 SILENT_UNDER_FILE_DB = 40.0
 
@@ -124,50 +125,31 @@ def read_noise(task: NoiseTask) -> ReadNoise:
         "sha256": file_digest(Path(task.place)),
         "power_db": list(levels.power_db),
     }
+    if levels.num_frames < SHORTEST_S * levels.rate_hz:
+        return ReadNoise(task, None, f"{printable(task.path)} is shorter than a millisecond")
     if max(levels.power_db) < SILENT_DBFS:
         return ReadNoise(task, None, f"{printable(task.path)} is silent: nowhere above {SILENT_DBFS:g} dBFS")
     return ReadNoise(task, row, None)
 
 
-class LevelsCache:
-    """Levels that an interrupted run has read already, by file, size and time of change.
-
-    Args:
-        path: A JSON lines file that grows while noises are read; removed when planning is done.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_bytes().splitlines():
-                with contextlib.suppress(BadDocumentError, KeyError, TypeError):  # the last line of a killed run is torn
-                    entry = parse_json(line, where=path)
-                    self.known[entry["key"]] = entry["row"]
-
-    def key(self, task: NoiseTask) -> str | None:
-        """What a file is known by; None if it is not there."""
-        try:
-            status = Path(task.place).stat()
-        except OSError:
-            return None
-        return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
-
-    def add(self, key: str | None, row: dict[str, Any]) -> None:
-        """Remember one file."""
-        if key is not None:
-            with self.path.open("ab") as stream:
-                stream.write(json.dumps({"key": key, "row": row}).encode() + b"\n")
+def cache_key(task: NoiseTask) -> str | None:
+    """What an interrupted run knows a file by: place, size and time of change; None if it is not there."""
+    try:
+        status = Path(task.place).stat()
+    except OSError:
+        return None
+    return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
 
 
 def read_noises(
     recipe: Recipe,
     sources: dict[str, Located],
     *,
-    cache: LevelsCache,
+    done: PartialResults,
     workers: int,
     refuse: Callable[[str, str, str], None],
     leave_out: Callable[[str, str], None],
+    places: dict[str, Path],
     progress: bool = True,
 ) -> list[NoiseLevels]:
     """Read every noise file of a recipe once and deal the files to the splits.
@@ -175,10 +157,11 @@ def read_noises(
     Args:
         recipe: What is wanted.
         sources: Where the sources lie.
-        cache: What an interrupted run has read.
+        done: What an interrupted run has read.
         workers: Number of processes.
         refuse: Called with source, file and reason for each file that cannot be used.
         leave_out: Called with source and reason for each file that the recipe's own rules leave out.
+        places: Takes the real folder of each root.
         progress: Show how far it is.
 
     Returns:
@@ -190,11 +173,11 @@ def read_noises(
         TooFewToDealError: If a source has fewer groups than there are splits.
     """
     splits = tuple(recipe.speech)
-    tasks = list(noise_tasks(recipe, sources, refuse=refuse, leave_out=leave_out))
+    tasks = list(noise_tasks(recipe, sources, refuse=refuse, leave_out=leave_out, places=places))
     found: list[ReadNoise] = []
     with contextlib.ExitStack() as stack:
         shown = stack.enter_context(Progress("noises", total=len(tasks), unit="files")) if progress and tasks else None
-        for read in cached_reads(tasks, cache=cache, workers=workers):
+        for read in reads_of(tasks, done=done, workers=workers):
             found.append(read)
             if shown is not None:
                 shown.advance()
@@ -216,18 +199,19 @@ def read_noises(
     return sorted(rows, key=lambda row: (row.source, row.path, row.splits))
 
 
-def cached_reads(tasks: list[NoiseTask], *, cache: LevelsCache, workers: int) -> Iterator[ReadNoise]:
-    """What each file gave, from the cache where it is known."""
-    keys = [cache.key(task) for task in tasks]
-    known = [cache.known.get(key or "") for key in keys]
-    for task, row in zip(tasks, known, strict=True):
-        if row is not None:
-            yield ReadNoise(task, row, None)
-    unread = [(key, task) for key, task, row in zip(keys, tasks, known, strict=True) if row is None]
+def reads_of(tasks: list[NoiseTask], *, done: PartialResults, workers: int) -> Iterator[ReadNoise]:
+    """What each file gave; those that an interrupted run has read are not read again."""
+    unread: list[tuple[str | None, NoiseTask]] = []
+    for task in tasks:
+        key = cache_key(task)
+        if key in done.known:
+            yield ReadNoise(task, done.known[key], None)
+        else:
+            unread.append((key, task))
     reads = mapped(read_noise, [task for _, task in unread], workers=min(workers, len(unread)), what="reading noises")
     for (key, _), read in zip(unread, reads, strict=True):
-        if read.row is not None:
-            cache.add(key, read.row)
+        if read.row is not None and key is not None:
+            done.add(key, read.row)
         yield read
 
 
@@ -237,16 +221,21 @@ def noise_tasks(
     *,
     refuse: Callable[[str, str, str], None],
     leave_out: Callable[[str, str], None],
+    places: dict[str, Path],
 ) -> Iterator[NoiseTask]:
     """Every file of every recorded noise source."""
     for name, noise in recipe.noises.items():
         if isinstance(noise, RecordedNoise):
             splits = tuple(recipe.speech) if noise.split == "shared" else ()
-            yield from source_tasks(name, sources[name], group=noise.group, splits=splits, refuse=refuse, leave_out=leave_out)
+            yield from source_tasks(
+                name, sources[name], group=noise.group, splits=splits, refuse=refuse, leave_out=leave_out, places=places
+            )
         elif isinstance(noise, DividedNoise):
             for split in noise.splits:
                 located = sources[f"{name}-{split}"]
-                yield from source_tasks(name, located, group=None, splits=(split,), refuse=refuse, leave_out=leave_out)
+                yield from source_tasks(
+                    name, located, group=None, splits=(split,), refuse=refuse, leave_out=leave_out, places=places
+                )
 
 
 def source_tasks(
@@ -257,18 +246,20 @@ def source_tasks(
     splits: tuple[str, ...],
     refuse: Callable[[str, str, str], None],
     leave_out: Callable[[str, str], None],
+    places: dict[str, Path],
 ) -> Iterator[NoiseTask]:
     """Every file of one source.
 
     Raises:
         BadDocumentError: If a file has no value for the field that groups are told by.
-        NoAudioError: If there is no file.
     """
     longest_s = located.source.max_s if located.source.max_s != SpeechSource.model_fields["max_s"].default else float("inf")
-    rooted = with_root(located, noise_files(located))
-    count = 0
-    for found, path, place in rooted:
-        count += 1
+    everything = list(noise_files(located))
+    rooting = Rooting(located)
+    for found in everything:
+        if isinstance(found, Utterance):
+            rooting.see(found.path)
+    for found in everything:
         match found:
             case Refused():
                 refuse(name, found.id, found.reason)
@@ -279,29 +270,16 @@ def source_tasks(
             case Utterance() if found.seconds > longest_s:
                 leave_out(name, f"longer than {longest_s:g} s")
             case Utterance():
-                yield NoiseTask(name, located.root, path, place, group_of(found, group, name), splits, found.channel)
-    if not count:
-        raise NoAudioError(located.manifest or located.folder, f"there is no noise of {name!r}")
+                path = rooting.below(found.path)
+                place = str(rooting.place / path)
+                yield NoiseTask(name, located.root, path, place, group_of(found, path, group, name), splits, found.channel)
+    places[located.root] = rooting.place
 
 
-def with_root(located: Located, found: Iterable[Any]) -> Iterator[tuple[Any, str, str]]:
-    """Each found file with its path below the root and its real place."""
-    from corpus_builder.rooting import Rooting
-
-    items = list(found)
-    rooting = Rooting(located)
-    for item in items:
-        if isinstance(item, Utterance):
-            rooting.see(item.path)
-    for item in items:
-        path = rooting.below(item.path) if isinstance(item, Utterance) else ""
-        yield item, path, str(rooting.place / path)
-
-
-def group_of(found: Utterance, group: str | None, name: str) -> str:
+def group_of(found: Utterance, path: str, group: str | None, name: str) -> str:
     """Which group a noise file belongs to: its own, unless the recipe names a field."""
     if group is None:
-        return found.path
+        return path
     value = found.speaker if group == "speaker" else found.id if group == "id" else found.custom.get(group)
     if value is None:
         raise BadDocumentError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evaluation.hearing import hear
 from evaluation.leakage import leakage_scores
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evaluation.config import EvaluationConfig
     from evaluation.hearing import Hearing
-    from evaluation.invariance import FrameCosine
+    from evaluation.invariance import FrameCosine, Mean
     from evaluation.labels import LabelledTask
     from evaluation.roster import Roster
     from manifests.scores import ModelFacts
@@ -62,29 +62,34 @@ def measure(
         scores += cosine_scores(tables.cosine)
     if "leakage" in config.measures:
         scores += leakage_scores(tables.deep[hearing.leakage_role], tables.deep["test"])
-    return Cell(
-        model=name,
-        protocol_sha256=protocol_sha256,
-        data_sha256=roster.data_sha256,
-        facts=facts,
-        scores=tuple(scores),
-        notes=tuple(notes),
-        chosen=chosen,
-        cost={
-            "audio_s": round(audio_s, 1),
-            "hearing_s": round(heard_s - start_s, 1),
-            "probing_s": round(time.monotonic() - heard_s, 1),
-        },
+    return Cell.model_validate(
+        {
+            "schema": Cell.SCHEMA,
+            "model": name,
+            "protocol_sha256": protocol_sha256,
+            "data_sha256": roster.data_sha256,
+            "facts": facts,
+            "scores": tuple(scores),
+            "notes": tuple(notes),
+            "chosen": chosen,
+            "cost": {
+                "audio_s": round(audio_s, 1),
+                "hearing_s": round(heard_s - start_s, 1),
+                "probing_s": round(time.monotonic() - heard_s, 1),
+            },
+        }
     )
 
 
 def cosine_scores(cosine: FrameCosine) -> list[Score]:
     """Cosines by condition and layer, matched and mismatched."""
+    tables: dict[Literal["cosine", "mismatched"], dict[str, Mean]] = {
+        "cosine": cosine.matched,
+        "mismatched": cosine.mismatched,
+    }
     return [
-        Score(
-            measure=measure, condition=condition, layer=layer + 1, value=float(value), count=mean.count
-        )
-        for measure, means in (("cosine", cosine.matched), ("mismatched", cosine.mismatched))
+        Score(measure=measure, condition=condition, layer=layer + 1, value=float(value), count=mean.count)
+        for measure, means in tables.items()
         for condition, mean in sorted(means.items())
         for layer, value in enumerate(mean.value)
-    ]  # fmt: skip
+    ]

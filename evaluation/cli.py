@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
+
+from manifests.errors import printable
 
 
 @click.command("evaluate")
@@ -21,9 +24,9 @@ def evaluate_command(config: Path, results: Path, device: str) -> None:
 
     asked = EvaluationConfig.read(config)  # before torch is loaded: a typing error is told at once
     from evaluation.evaluate import evaluate
-    from evaluation.report import report_text
 
-    click.echo(report_text([evaluate(asked, results, device=device, say=click.echo)]), nl=False)
+    evaluate(asked, results, device=device, say=click.echo)
+    click.echo(f"stillroom report {shlex.quote(printable(results))} shows the table; it stands in report.md there too")
 
 
 @click.command("report")

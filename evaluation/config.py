@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from manifests.files import read_yaml
 from manifests.recipe import Name
@@ -54,6 +54,7 @@ class ClassifyTask(Record):
         probe: `clean`, a probe trained on clean speech, tested on clean and on every condition.
         within: One probe for each value of this field, their answers pooled: speakers within one recording set cannot
             be told by the channel.
+        where: Only utterances whose field has one of these values take part.
     """
 
     kind: Literal["classify"]
@@ -61,6 +62,18 @@ class ClassifyTask(Record):
     features: Literal["last"] = "last"
     probe: Literal["clean"] = "clean"
     within: Label | None = None
+    where: dict[Label, Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]] = {}
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def listed_values(cls, where: Any) -> Any:
+        """One value may stand without its list; numbers and booleans are words here."""
+        if not isinstance(where, dict):
+            return where
+        return {
+            field: [word(one) for one in (value if isinstance(value, list | tuple) else [value])]
+            for field, value in where.items()
+        }
 
     @model_validator(mode="after")
     def check_within(self) -> Self:
@@ -72,7 +85,13 @@ class ClassifyTask(Record):
     @property
     def name(self) -> str:
         """What the task is called in a table."""
-        return self.label if self.within is None else f"{self.label} within {self.within}"
+        filters = ", ".join(f"{field} {' or '.join(values)}" for field, values in self.where.items())
+        return self.label + (f" within {self.within}" if self.within else "") + (f" where {filters}" if filters else "")
+
+
+def word(value: Any) -> Any:
+    """A scalar as the text that a corpus's field is compared with."""
+    return str(value) if isinstance(value, bool | int | float) else value
 
 
 class EvaluationConfig(Record):

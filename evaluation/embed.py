@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_S = 60.0
 DEAD_RELATIVE_TO_MEAN = 1e-5
-DEAD_RELATIVE_TO_LAYER = 1e-6
+DEAD_RELATIVE_TO_LAYER = 1e-7
 
 
 def condition_of(member: str) -> str:
@@ -70,6 +70,10 @@ def embedded(
         names = [name for name in utterance.waves if is_wanted(key, name)]
         num_samples = utterance.sample.num_samples
         at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
+        if encoder.config.num_frames(num_samples) == 0:
+            nothing = torch.empty(encoder.num_layers, 0, encoder.num_features)
+            yield Embedded(key, dict.fromkeys(names, nothing))
+            continue
         frames: dict[str, Tensor] = {}
         for first in range(0, len(names), at_once):
             batch = names[first : first + at_once]

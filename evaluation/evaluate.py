@@ -70,11 +70,14 @@ def evaluate(
             )  # fmt: skip
             cell.write(cell_path(folder, name))
             cells[name] = cell
-        results = Results(
-            protocol=asked,
-            cells=tuple(cell for cell in cells.values() if cell is not None),
-            software=software(),
-            machine=machine(),
+        results = Results.model_validate(
+            {
+                "schema": Results.SCHEMA,
+                "protocol": asked,
+                "cells": tuple(cell for cell in cells.values() if cell is not None),
+                "software": software(),
+                "machine": machine(),
+            }
         )
         write_text(folder / "report.md", report_text([results]))
         results.write(folder / "results.json")
@@ -115,12 +118,15 @@ def look_at(name: str, source: str | RunSource, *, roster: Roster) -> ModelFacts
 
 def protocol_of(config: EvaluationConfig, roster: Roster) -> Protocol:
     """What is asked, without a path."""
-    return Protocol(
-        corpus=roster.corpus,
-        data_sha256=roster.data_sha256,
-        conditions=roster.conditions,
-        settings=config.model_copy(update={"splits": roster.splits}).settings(),
-        models={name: origin_of(source) for name, source in config.models.items()},
+    return Protocol.model_validate(
+        {
+            "schema": Protocol.SCHEMA,
+            "corpus": roster.corpus,
+            "data_sha256": roster.data_sha256,
+            "conditions": roster.conditions,
+            "settings": config.model_copy(update={"splits": roster.splits}).settings(),
+            "models": {name: origin_of(source) for name, source in config.models.items()},
+        }
     )
 
 

@@ -29,6 +29,16 @@ class MissingLabelError(StillroomError, ValueError):
         )
 
 
+class NobodyLeftError(StillroomError, ValueError):
+    """No utterance of a split takes part in a task."""
+
+    def __init__(self, task: str, *, split: str) -> None:
+        super().__init__(
+            f"task {printable(task, limit=80)!r}: no utterance of split {split!r} has its label and meets its where and within; "
+            "see the values with `stillroom show`"
+        )
+
+
 class UnseenLabelError(StillroomError, ValueError):
     """A label of the test split that no training utterance has."""
 
@@ -52,9 +62,9 @@ class OneClassError(StillroomError, ValueError):
 
 
 def field_of(sample: Sample, field: str) -> str | None:
-    """The value of a field as text; None where the utterance does not have it."""
+    """The value of a field as text; None where the utterance does not have it, or it is empty."""
     value = getattr(sample, field) if field in FIELDS else sample.custom.get(field)
-    return None if value is None or isinstance(value, dict | list) else str(value)
+    return None if value is None or value == "" or isinstance(value, dict | list) else str(value)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
 
     Raises:
         MissingLabelError: If no utterance of train or test has the field.
+        NobodyLeftError: If no utterance of train or test takes part.
         UnseenLabelError: If a label stands only in test.
         OneClassError: If there is nothing to tell apart.
         EmptyConditionError: If no labelled test utterance has a copy of some condition.
@@ -124,16 +135,25 @@ def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
 
 
 def grouped(task: ClassifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, dict[str, str]]:
-    """Labels by value of `within` and sample key; an empty `split` name tells that nothing is due there."""
-    for field in (task.label, task.within):
-        if split is not None and field and all(field_of(entry.sample, field) is None for entry in entries.values()):
+    """Labels by value of `within` and sample key, of the utterances that take part.
+
+    Args:
+        task: The task.
+        entries: Utterances of a split.
+        split: Its name; None if it may lack the fields.
+    """
+    for field in (task.label, *([task.within] if task.within else []), *task.where):
+        if split is not None and all(field_of(entry.sample, field) is None for entry in entries.values()):
             raise MissingLabelError(field, split=split, known=known_fields(entries))
     groups: dict[str, dict[str, str]] = {}
     for key, entry in entries.items():
+        takes_part = all(field_of(entry.sample, field) in values for field, values in task.where.items())
         label = field_of(entry.sample, task.label)
         value = "" if task.within is None else field_of(entry.sample, task.within)
-        if label is not None and value is not None:
+        if takes_part and label is not None and value is not None:
             groups.setdefault(value, {})[key] = label
+    if split is not None and not groups:
+        raise NobodyLeftError(task.name, split=split)
     return groups
 
 

@@ -63,8 +63,10 @@ def fitted_probe(rows: NDArray[np.float32], labels: NDArray[np.str_], *, inverse
     scaling = Scaling.fitted(rows)
     model = LogisticRegression(C=inverse_strength, max_iter=MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings(), threadpool_limits(1):
-        # told by has_converged
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # told by has_converged
+        warnings.filterwarnings(
+            "ignore", "The number of unique classes", UserWarning
+        )  # few utterances a label are not wrong
         model.fit(scaling.apply(rows), labels)
     return Probe(scaling, model, inverse_strength, has_converged=bool(np.max(model.n_iter_) < MAX_ITERATIONS))
 

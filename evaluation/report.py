@@ -99,8 +99,8 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
     tables += [leakage_table(cells)] if "leakage" in measures else []
     blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(preamble(protocol, cells))]
     blocks += ["\n".join(table.lines()) for table in tables]
-    notes = list(dict.fromkeys(f"- {escaped(cell.model)}: {escaped(note)}" for cell in cells for note in cell.notes))
-    blocks += ["\n".join(["**Notes**", "", *notes])] if notes else []
+    if notes := noted(cells):
+        blocks.append("\n".join(["**Notes**", "", *notes]))
     blocks.append("\n".join(small_print(results)))
     return "\n\n".join(blocks) + "\n"
 
@@ -236,6 +236,18 @@ def leakage_table(cells: Sequence[Cell]) -> Table:
     )
     title = f"Leakage: accuracy in % of a linear probe that names the condition{always}"
     return Table(title, ("model", *(f"layer {layer}" for layer in range(1, deepest + 1))), rows)
+
+
+def noted(cells: Sequence[Cell]) -> list[str]:
+    """The notes of all cells as a list; one that every model has stands once."""
+    models: dict[str, list[str]] = {}
+    for cell in cells:
+        for note in cell.notes:
+            models.setdefault(note, []).append(cell.model)
+    return [
+        f"- {'all models' if len(names) == len(cells) else escaped(', '.join(names))}: {escaped(note)}"
+        for note, names in models.items()
+    ]
 
 
 def small_print(results: Sequence[Results]) -> list[str]:

@@ -48,7 +48,11 @@ class SampleCopy(Record):
 
 
 class Sample(Document):
-    """The `.json` member."""
+    """The `.json` member.
+
+    Attributes:
+        clean_gain_db: Gain put on the clean wave, before every copy, so that it does not clip; 0.0 for any 16-bit source.
+    """
 
     SCHEMA: ClassVar[str] = "stillroom/sample/1"
 
@@ -62,6 +66,7 @@ class Sample(Document):
     language: str | None = None
     custom: dict[str, Any] = {}
     source: FileSpan
+    clean_gain_db: float = 0.0
     copies: Annotated[tuple[SampleCopy, ...], Field(strict=False)]
 
 

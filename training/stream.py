@@ -222,11 +222,14 @@ def filled_batching(
 
 
 def loader(stream: PairStream, *, workers: int) -> DataLoader[PairBatch]:
-    """A DataLoader whose workers start by forkserver, leave Ctrl-C to their parent, and end with it."""
+    """A DataLoader whose workers start by spawn, leave signals to their parent, and end with it.
+
+    Not by forkserver: a scheduler's SIGTERM would end its server process, and the workers with it.
+    """
     options: dict[str, Any] = {}
     if workers:
         options = {
-            "multiprocessing_context": "forkserver",
+            "multiprocessing_context": "spawn",
             "prefetch_factor": PREFETCHED,
             "worker_init_fn": leave_signals_to_parent,
         }
@@ -235,8 +238,8 @@ def loader(stream: PairStream, *, workers: int) -> DataLoader[PairBatch]:
 
 def leave_signals_to_parent(_: int) -> None:
     """A terminal's Ctrl-C and a scheduler's warning reach the whole process group; the parent decides what they mean."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def pair_waves(reader: CorpusReader, crop: Crop, pair: Pair) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,11 @@ def decibels(signal, noise):
 
 
 @few
-@given(snr_db=st.integers(-1000, 3000).map(lambda value: value / 100), seed=st.integers(0, 999), level=st.floats(0.001, 0.5))
+@given(
+    snr_db=st.integers(-1000, 3000).map(lambda value: value / 100),
+    seed=st.integers(0, 999),
+    level=st.floats(0.001, 0.5),
+)
 def test_mixture_has_the_asked_for_snr_as_measured_from_its_16_bit_samples(snr_db, seed, level):
     speech = quantise(speechlike(0.6, seed=seed)) / 32768
     noise = np.random.default_rng(seed).standard_normal(speech.size) * level
@@ -103,9 +107,12 @@ def test_a_segment_outside_its_recording_is_an_error_by_name(offset):
 
 def test_white_noise_of_a_seed_is_pinned():
     np.testing.assert_array_equal(
-        white(seed=20_221_007, num_samples=3), np.random.RandomState(20_221_007).standard_normal(3)  # noqa: NPY002
+        white(seed=20_221_007, num_samples=3),
+        np.random.RandomState(20_221_007).standard_normal(3),
     )
-    np.testing.assert_allclose(white(seed=7, num_samples=4), [1.6905257, -0.46593737, 0.03282016, 0.40751628], atol=1e-8)
+    np.testing.assert_allclose(
+        white(seed=7, num_samples=4), [1.6905257, -0.46593737, 0.03282016, 0.40751628], atol=1e-8
+    )
 
 
 def test_white_noise_is_flat_has_unit_power_and_a_prefix_is_the_shorter_one():

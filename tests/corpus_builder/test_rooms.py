@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus_builder.bank import read_bank, read_response, samples_digest, write_bank, write_room
-from corpus_builder.decay import NoDecayError, direct_to_reverberant_db, measured_t30_s
+from corpus_builder.decay import NoDecayError, direct_to_reverberant_db, loudest_rival, measured_t30_s
 from corpus_builder.distortions.room import reverberate
+from corpus_builder.positions import WALL_GAP_M, RoomTooSmallError, place
 from corpus_builder.rooms import (
     MAX_ATTEMPTS,
-    WALL_GAP_M,
     DrawnRoom,
     RoomMissedError,
-    RoomTooSmallError,
+    draw_room,
     image_order,
-    place,
+    impulse,
     plan_room,
     simulate,
     simulated,
@@ -40,14 +40,18 @@ def drawn_room(seed, attempt=0, *, sources=2):
     """A room by chance, of the sizes and times that a recipe would ask for."""
     dice = np.random.default_rng([seed, attempt])
     size_m = tuple(round(float(side), 3) for side in dice.uniform([3, 3, 2.4], [8, 6, 3.5]))
-    microphone, positions = place(dice, size_m=size_m, distances_m=[float(d) for d in dice.uniform(0.5, 3, sources)])
-    return DrawnRoom(size_m, round(float(dice.uniform(0.2, 0.7)), 3), microphone, positions)
+    distances_m = [float(distance) for distance in dice.uniform(0.5, 3, sources)]
+    return draw_room(
+        dice, size_m=size_m, rt60_s=round(float(dice.uniform(0.2, 0.7)), 3), distances_m=distances_m, rate_hz=RATE
+    )
 
 
 @pytest.fixture(scope="module")
 def rooms():
     return [
-        plan_room(lambda attempt, seed=seed: drawn_room(seed, attempt), bank="b", room=seed, splits=("train",), rate_hz=RATE)
+        plan_room(
+            lambda attempt, seed=seed: drawn_room(seed, attempt), bank="b", room=seed, splits=("train",), rate_hz=RATE
+        )
         for seed in range(6)
     ]
 
@@ -72,7 +76,11 @@ def test_every_position_keeps_off_the_walls_and_at_its_distance(size_m, shares, 
 def test_directions_are_even_over_the_sphere():
     dice = np.random.default_rng(1)
     ways = np.array(
-        [np.subtract(*reversed(placed)) for _ in range(600) for placed in [flat(place(dice, size_m=(6, 6, 6), distances_m=[1]))]]
+        [
+            np.subtract(*reversed(placed))
+            for _ in range(600)
+            for placed in [flat(place(dice, size_m=(6, 6, 6), distances_m=[1]))]
+        ]
     )
     assert np.abs(ways.mean(axis=0)).max() < 0.1
     np.testing.assert_allclose((ways**2).mean(axis=0), 1 / 3, atol=0.05)
@@ -117,15 +125,9 @@ def test_the_direct_path_arrives_at_the_direct_sample_with_its_amplitude(rooms):
 
 
 def test_one_wall_reflects_what_it_does_not_absorb():
-    """A source far off five walls: its only early reflection is the floor's, by geometry at 4 m against 2 m."""
-    drawn = DrawnRoom((40.0, 40.0, 40.0), 1.0, (20.0, 20.0, math.sqrt(3.0)), (22.0, 20.0, math.sqrt(3.0)))
-    with pytest.raises(NoDecayError):  # nothing more than two echoes
-        simulated(drawn, 0, absorption=0.36, order=1, rate_hz=RATE)
-    box = pyroomacoustics.ShoeBox(drawn.size_m, fs=RATE, materials=pyroomacoustics.Material(0.36), max_order=1)
-    box.add_microphone(drawn.microphone_m)
-    box.add_source(drawn.sources_m[0])
-    box.compute_rir()
-    wave = box.rir[0][0]
+    """A source 2 m away in a hall far larger: its only early reflection is the floor's, by geometry after 4 m."""
+    height_m = 3**0.5
+    wave = impulse((40, 40, 40), (20, 20, height_m), (22, 20, height_m), absorption=0.36, order=1, rate_hz=RATE)
 
     def energy(distance_m):
         at = round(distance_m / 343.0 * RATE) + 40
@@ -178,22 +180,21 @@ def test_image_order_covers_half_of_the_reverberation_time():
     assert image_order(size_m, 3.0) == 70
 
 
+def dead_hall():
+    """So large and so short of ringing that no absorption will do, and cheap to find out."""
+    return DrawnRoom((60.0, 50.0, 20.0), 0.1, (10.0, 10.0, 2.0), ((11.0, 10.0, 2.0), (12.0, 10.0, 2.0)))
+
+
 def test_a_room_that_misses_is_drawn_again_by_its_next_number():
     asked = []
 
     def draw(attempt):
         asked.append(attempt)
-        room = drawn_room(1, attempt)
-        return DrawnRoom(room.size_m, 0.3, room.microphone_m, room.sources_m) if attempt == 2 else small_and_long()
+        return drawn_room(1) if attempt == 2 else dead_hall()
 
     room = plan_room(draw, bank="b", room=0, splits=("train",), rate_hz=RATE)
     assert asked == [0, 1, 2]
     assert room.attempts == 3
-
-
-def small_and_long():
-    """Sixty metres of corridor ring at no single time: T30 differs between its near and its far end."""
-    return DrawnRoom((60.0, 1.2, 1.2), 0.3, (0.6, 0.6, 0.6), ((1.0, 0.6, 0.6), (50.0, 0.6, 0.6)))
 
 
 def test_a_bank_whose_rooms_all_miss_is_an_error_in_one_line():
@@ -201,12 +202,35 @@ def test_a_bank_whose_rooms_all_miss_is_an_error_in_one_line():
 
     def draw(attempt):
         asked.append(attempt)
-        return small_and_long()
+        return dead_hall()
 
-    with pytest.raises(RoomMissedError, match="bank 'hall', room 7: none of 20 drawn rooms .* asked 0.3 s") as told:
+    with pytest.raises(
+        RoomMissedError, match=r"bank 'hall', room 7: none of 20 drawn rooms .* asked 0.1 s, found "
+    ) as told:
         plan_room(draw, bank="hall", room=7, splits=("train",), rate_hz=RATE)
     assert len(asked) == MAX_ATTEMPTS
     assert "\n" not in str(told.value)
+
+
+def test_a_room_whose_reflections_drown_its_direct_sound_is_not_used():
+    """Mid-height and mid-width: the echoes of opposite walls arrive together and add up."""
+    drowned = DrawnRoom((6.0, 3.0, 3.0), 0.5, (1.0, 1.5, 1.5), ((4.5, 1.5, 1.5),))
+    with pytest.raises(RoomMissedError, match="times as strong as the direct sound"):
+        plan_room(lambda _: drowned, bank="hall", room=0, splits=("train",), rate_hz=RATE)
+    settled = draw_room(
+        np.random.default_rng(2), size_m=(6.0, 3.0, 3.0), rt60_s=0.5, distances_m=[3.5] * 3, rate_hz=RATE
+    )
+    room = plan_room(lambda _: settled, bank="hall", room=0, splits=("train",), rate_hz=RATE)
+    assert all(response.rival <= 0.95 for response in simulate(room, rate_hz=RATE))
+
+
+def test_a_lone_echo_shows_at_half_its_strength_once_whitened():
+    """From the series of ``sqrt((1 + a z) / (1 + a / z))``: 1 - a^2 / 4 at 0, a / 2 + a^3 / 16 at the echo."""
+    response = np.zeros(400, np.float32)
+    response[50], response[200] = 1.0, 0.4
+    expected = (0.2 + 0.4**3 / 16) / (1 - 0.4**2 / 4)
+    assert loudest_rival(response, direct_sample=50) == pytest.approx(expected, rel=0.02)
+    assert loudest_rival(response, direct_sample=200) == pytest.approx(1 / expected, rel=0.02)
 
 
 SIMULATE = """
@@ -225,7 +249,12 @@ def test_responses_have_the_same_bits_whatever_the_environment_says_of_threads(r
         environment = os.environ | {"PRA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         root = Path(__file__).parents[2]
         run = subprocess.run(
-            [sys.executable, "-c", SIMULATE, plain], cwd=root, env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", SIMULATE, plain],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert run.stdout.split() == expected
 
@@ -276,7 +305,15 @@ def test_a_damaged_or_foreign_response_is_refused(rooms, tmp_path):
     with pytest.raises(DigestMismatchError, match="SHA-256"):
         read_response(tmp_path, row)
     pickled = saved(np.array([{"a": 1}] * row.num_samples, dtype=object), allow_pickle=True)
-    for content in (good[:-4], good + b"1234", b"", b"no npy", pickled, saved(np.zeros(row.num_samples)), saved(np.zeros((2, 2)))):
+    for content in (
+        good[:-4],
+        good + b"1234",
+        b"",
+        b"no npy",
+        pickled,
+        saved(np.zeros(row.num_samples)),
+        saved(np.zeros((2, 2))),
+    ):
         path.write_bytes(content)
         with pytest.raises(BadDocumentError):
             read_response(tmp_path, row)
@@ -286,5 +323,5 @@ def test_a_damaged_or_foreign_response_is_refused(rooms, tmp_path):
     with pytest.raises(MissingFileError, match="stillroom build"):
         read_bank(tmp_path, "other")
     (tmp_path / "bad.jsonl").write_text('{"name": "x"}\n')
-    with pytest.raises(BadDocumentError, match="bad.jsonl:1"):
+    with pytest.raises(BadDocumentError, match=r"bad\.jsonl:1"):
         read_bank(tmp_path, "bad")

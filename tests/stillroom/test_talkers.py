@@ -2,6 +2,7 @@ import builtins
 import hashlib
 import importlib
 import itertools
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,17 @@ import pytest
 
 from manifests.errors import StillroomError
 from stillroom import talkers
-from stillroom.talkers import KEYWORDS, SENTENCES, TalkerFailedError, TalkerMissingError, Voice, speech_16k, synthesise, voices
+from stillroom.talkers import (
+    KEYWORDS,
+    SENTENCES,
+    TalkerFailedError,
+    TalkerMissingError,
+    UnknownVoiceError,
+    Voice,
+    speech_16k,
+    synthesise,
+    voices,
+)
 
 HOUSE = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "dev", "test")
@@ -71,7 +82,7 @@ def test_every_voice_says_every_keyword_audibly_and_unlike_any_other():
         for voice in voices(split):
             for word in KEYWORDS:
                 wave, rate_hz = synthesise(word, voice)
-                assert 0.1 < len(wave) / rate_hz < 2.0
+                assert 0.2 < len(wave) / rate_hz < 2.0
                 assert 0.03 < np.abs(wave).max() <= 1.0
                 heard[digest(wave)] = (voice.name, word)
     assert len(heard) == 90 * 16
@@ -85,13 +96,31 @@ def test_a_wave_does_not_depend_on_what_was_spoken_before():
         assert digest(synthesise("happy house", voice)[0]) == first
 
 
-def test_another_process_speaks_the_same_samples():
-    program = (
-        "import hashlib; from stillroom.talkers import synthesise, voices; synthesise('something else', voices('test')[3]);"
-        "print(hashlib.sha256(synthesise('happy house', voices('train')[0])[0].tobytes()).hexdigest())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=HOUSE, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == digest(synthesise("happy house", voices("train")[0])[0])
+ALL_SPEAK = """
+import hashlib
+from stillroom.talkers import synthesise, voices
+heard = hashlib.sha256()
+for split in ("test", "dev", "train"):
+    for voice in voices(split):
+        heard.update(synthesise("seven", voice)[0].tobytes())
+print(heard.hexdigest())
+"""
+
+
+def test_no_sample_depends_on_what_memory_held_before():
+    # Some variants of the library read memory that they never wrote; the C library can fill it with a given byte.
+    heard = set()
+    for byte in ("0", "85", "255"):
+        environment = {**os.environ, "MALLOC_PERTURB_": byte}
+        done = subprocess.run(
+            [sys.executable, "-c", ALL_SPEAK], cwd=HOUSE, env=environment, capture_output=True, text=True, check=True
+        )
+        heard.add(done.stdout)
+    here = hashlib.sha256()
+    for split in reversed(SPLITS):
+        for voice in voices(split):
+            here.update(synthesise("seven", voice)[0].tobytes())
+    assert heard == {here.hexdigest() + "\n"}
 
 
 def test_threads_take_turns():
@@ -105,7 +134,7 @@ def test_threads_take_turns():
 def test_a_higher_pitch_is_a_higher_fundamental():
     text = "we were away a year ago"
     low, high = (fundamental_hz(*synthesise(text, replace(LOW, pitch=pitch))) for pitch in (20, 80))
-    assert 60 < low
+    assert low > 60
     assert high > 1.2 * low
 
 
@@ -139,9 +168,18 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, fresh_inst
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_variant_is_refused_by_name_of_the_call_and_the_next_call_works():
-    with pytest.raises(TalkerFailedError, match="espeak_SetVoiceByName"):
-        synthesise("yes", replace(LOW, variant="no such variant"))
+@pytest.mark.parametrize("wrong", [{"variant": "no such\nvariant"}, {"variant": ""}, {"language": "xx"}])
+def test_an_unknown_voice_is_refused_in_one_line_rather_than_spoken_plainly(wrong):
+    with pytest.raises(UnknownVoiceError, match="has no voice") as caught:
+        synthesise("yes", replace(LOW, **wrong))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refused_call_is_named_and_the_next_call_works(monkeypatch):
+    monkeypatch.setitem(talkers._VOICE_FILES, "en-us", "no/such/file")
+    with pytest.raises(TalkerFailedError, match="espeak_SetVoiceByName failed with status"):
+        synthesise("yes", LOW)
+    monkeypatch.undo()
     assert len(synthesise("yes", LOW)[0]) > 0
 
 

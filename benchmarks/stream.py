@@ -1,0 +1,59 @@
+"""The loader alone against bare reads and FLAC decoding of the same two views: `python benchmarks/stream.py [CORPUS]`.
+
+Without a corpus it makes one of noise-like speech in a temporary folder. Prints seconds of audio a second of CPU for each, their
+ratio, and the share of padding.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import soundfile
+
+from training.corpus import open_corpus
+from training.order import global_batches
+from training.stream import pairs
+
+ROUNDS = 3
+
+
+def main(corpus: Path) -> None:
+    """Measure in turn, bare and loader, and print the medians."""
+    stream = pairs(corpus, split="train", views="cdm2", seconds=64, lanes=4, crop_s=15)
+    bare_s, loader_s, real, padded = [], [], 0, 0
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        with open_corpus(corpus) as reader:
+            for batch in global_batches(stream.shards, reader.samples, stream.batching, seed=0, epochs=1):
+                for crop in (crop for lane in batch.lanes for crop in lane):
+                    pair = stream.pair(crop.sample, 0)
+                    for name in {pair.teacher, pair.student}:
+                        member = crop.sample.members[name]
+                        flac = reader.span(crop.shard, member.offset, member.offset + member.size)
+                        soundfile.read(io.BytesIO(flac), dtype="float32")
+        bare_s.append(time.process_time() - start)
+        start = time.process_time()
+        real = padded = 0
+        for batch in stream:
+            real += int(batch.num_samples.sum())
+            padded += batch.teacher_wave.numel()
+        loader_s.append(time.process_time() - start)
+    audio_s = real / 16_000
+    bare, loaded = sorted(bare_s)[ROUNDS // 2], sorted(loader_s)[ROUNDS // 2]
+    print(f"bare reads and decoding: {audio_s / bare:8.0f} s of pairs a CPU second")
+    print(f"loader:                  {audio_s / loaded:8.0f} s of pairs a CPU second, {bare / loaded:.2f} of bare")
+    print(f"padding: {1 - real / padded:.1%} of samples")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        from made import made_corpus
+
+        with tempfile.TemporaryDirectory() as folder:
+            main(made_corpus(Path(folder)))

@@ -1,0 +1,121 @@
+"""Where microphone and sources stand in a shoebox room: drawn, never nearer than 0.3 m to a wall, at the asked distances."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from manifests.errors import StillroomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+Metres = tuple[float, float, float]
+
+WALL_GAP_M = 0.3
+
+
+class RoomTooSmallError(StillroomError, ValueError):
+    """A room cannot hold the asked distance between microphone and source."""
+
+    def __init__(self, *, size_m: Metres, distance_m: float, longest_m: float) -> None:
+        super().__init__(
+            f"a room of {in_metres(size_m)} with {WALL_GAP_M} m kept from its walls holds at most {longest_m:.2f} m between "
+            f"microphone and source, but {distance_m:g} m is asked; make size_m larger or distance_m smaller"
+        )
+
+
+def in_metres(size_m: Metres) -> str:
+    """Such as `4 x 3.5 x 2.6 m`."""
+    return " x ".join(f"{side:g}" for side in size_m) + " m"
+
+
+def check_distance(size_m: Metres, distance_m: float) -> None:
+    """A room must hold the distance with the gap kept from all walls.
+
+    Raises:
+        RoomTooSmallError: If it does not.
+    """
+    spans = [side - 2.0 * WALL_GAP_M for side in size_m]
+    longest_m = math.hypot(*spans) if min(spans) > 0.0 else 0.0
+    if distance_m > longest_m:
+        raise RoomTooSmallError(size_m=size_m, distance_m=distance_m, longest_m=longest_m)
+
+
+def place(
+    dice: np.random.Generator, *, size_m: Metres, distances_m: Sequence[float], most_tries: int = 500
+) -> tuple[Metres, tuple[Metres, ...]]:
+    """Draw a microphone and sources at given distances from it, all at least 0.3 m from the walls.
+
+    Directions are drawn evenly over the sphere until all sources fit around one microphone; then the microphone evenly over
+    where it can stand. Where the distances are so long that this hardly ever happens, all sources lie toward one corner
+    from the microphone. Positions are whole millimetres.
+
+    Args:
+        dice: Chance of this room.
+        size_m: Length, width, height.
+        distances_m: One for each source.
+        most_tries: Draws of directions before sources are turned toward one corner.
+
+    Returns:
+        Position of the microphone, and of each source.
+
+    Raises:
+        RoomTooSmallError: If a distance fits in no direction.
+    """
+    for distance_m in distances_m:
+        check_distance(size_m, distance_m)
+    spans = np.array(size_m) - 2.0 * WALL_GAP_M
+    for _ in range(most_tries):
+        ways = np.array([distance_m * direction(dice) for distance_m in distances_m])
+        if np.all(reach(ways, spans)[0] <= reach(ways, spans)[1]):
+            break
+    else:
+        corner = dice.choice([-1.0, 1.0], size=3)
+        ways = np.array([corner * inward(dice, distance_m, spans, most_tries) for distance_m in distances_m])
+    low, high = reach(ways, spans)
+    microphone = WALL_GAP_M + low + dice.random(3) * np.maximum(high - low, 0.0)
+    return millimetres(microphone), tuple(millimetres(microphone + way) for way in ways)
+
+
+def direction(dice: np.random.Generator) -> NDArray[np.float64]:
+    """A unit vector, even over the sphere, shape (3,)."""
+    vector = dice.standard_normal(3)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float64)
+
+
+def reach(ways: NDArray[np.float64], spans: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest corner of the box of microphones from which all ways (source, axis) stay inside the spans."""
+    return np.maximum(0.0, -ways).max(axis=0), spans - np.maximum(0.0, ways).max(axis=0)
+
+
+def inward(
+    dice: np.random.Generator, distance_m: float, spans: NDArray[np.float64], most_tries: int
+) -> NDArray[np.float64]:
+    """A vector of a given length within the first octant that fits the spans; at last the room's own diagonal."""
+    for _ in range(most_tries):
+        way = distance_m * np.abs(direction(dice))
+        if np.all(way <= spans):
+            return way
+    return np.asarray(distance_m * spans / np.linalg.norm(spans), dtype=np.float64)
+
+
+def millimetres(position: NDArray[np.float64]) -> Metres:
+    """Rounded to whole millimetres, so that the plan says what is simulated."""
+    x, y, z = (round(float(axis), 3) for axis in position)
+    return x, y, z
+
+
+def other_places(
+    dice: np.random.Generator, *, size_m: Metres, microphone_m: Metres, distance_m: float, most_tries: int
+) -> Iterator[Metres]:
+    """Further positions for one source at its distance from a microphone that stays: of so many directions, those that fit."""
+    inside = np.array(size_m) - WALL_GAP_M
+    for _ in range(most_tries):
+        source = np.array(microphone_m) + distance_m * direction(dice)
+        if np.all(source >= WALL_GAP_M) and np.all(source <= inside):
+            yield millimetres(source)

@@ -1,0 +1,119 @@
+"""The rooms of a corpus, simulated once and in parallel; resumed by what is on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corpus_builder.bank import read_bank, write_bank, write_room
+from corpus_builder.partial import PartialResults
+from corpus_builder.pool import mapped
+from manifests.digest import digest
+from manifests.errors import StillroomError, UsageError
+from manifests.files import read_json_lines
+from manifests.plan import PlannedRoom
+from manifests.progress import Progress
+from manifests.responses import RoomResponse, response_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class RoomJob:
+    """One planned room to be simulated and written."""
+
+    folder: str
+    room: PlannedRoom
+    rate_hz: int
+
+
+def simulate_room(job: RoomJob) -> tuple[RoomResponse, ...]:
+    """Simulate and write one room; runs in a worker."""
+    return write_room(Path(job.folder), job.room, rate_hz=job.rate_hz)
+
+
+def planned_rooms(corpus: Path) -> dict[str, list[PlannedRoom]]:
+    """The rooms of the plan by bank."""
+    path = corpus / "plan" / "rooms.jsonl"
+    banks: dict[str, list[PlannedRoom]] = {}
+    for number, document in enumerate(read_json_lines(path, needed="the rooms of the plan"), 1):
+        room = PlannedRoom.parse(document, where=f"{path}:{number}")
+        banks.setdefault(room.bank, []).append(room)
+    return banks
+
+
+def is_finished(folder: Path, bank: str, rooms: Iterable[PlannedRoom]) -> bool:
+    """Whether a bank's list and every file in it are there, for the rooms that are planned now."""
+    wanted = {
+        response_name(bank, room.room, position): (room, position)
+        for room in rooms
+        for position in range(len(room.sources_m))
+    }
+    try:
+        rows = read_bank(folder, bank)
+    except StillroomError:
+        return False
+    return set(rows) == set(wanted) and all(
+        (folder / f"{name}.npy").exists()
+        and row.absorption == wanted[name][0].absorption
+        and row.size_m == wanted[name][0].size_m
+        and row.source_m == wanted[name][0].sources_m[wanted[name][1]]
+        for name, row in rows.items()
+    )
+
+
+def check_rooms(corpus: Path, *, part: str) -> None:
+    """A slice renders only when all banks are finished.
+
+    Raises:
+        UsageError: If one is not.
+    """
+    for bank, rooms in planned_rooms(corpus).items():
+        if not is_finished(corpus / "rooms", bank, rooms):
+            raise UsageError(
+                f"--slice {part}: room bank {bank!r} is not built yet; run `stillroom build PLAN CORPUS --rooms` once before the slices"
+            )
+
+
+def build_rooms(corpus: Path, *, rate_hz: int, workers: int, progress: bool = True) -> None:
+    """Simulate every planned room that is not on the disk yet.
+
+    Args:
+        corpus: With a finished plan.
+        rate_hz: Sample rate of the corpus.
+        workers: Number of processes.
+        progress: Show how far it is.
+    """
+    folder = corpus / "rooms"
+    for bank, rooms in planned_rooms(corpus).items():
+        if is_finished(folder, bank, rooms):
+            continue
+        folder.mkdir(exist_ok=True)
+        (folder / f"{bank}.jsonl").unlink(missing_ok=True)
+        partial = PartialResults(folder / f".{bank}.partial")
+        rows: list[RoomResponse] = []
+        missing: list[PlannedRoom] = []
+        for room in rooms:
+            known = partial.known.get(digest([room.model_dump(mode="json"), rate_hz]), [])
+            found = [RoomResponse.parse(row, where=partial.path) for row in known]
+            if found and all((folder / f"{row.name}.npy").exists() for row in found):
+                rows += found
+            else:
+                missing.append(room)
+        with contextlib.ExitStack() as stack:
+            shown = None
+            if progress:
+                done = len(rooms) - len(missing)
+                shown = stack.enter_context(Progress(f"rooms of {bank}", total=len(rooms), unit="rooms", done=done))
+            jobs = [RoomJob(str(folder), room, rate_hz) for room in missing]
+            results = mapped(simulate_room, jobs, workers=min(workers, len(jobs)), what="simulating rooms")
+            for room, responses in zip(missing, results, strict=True):
+                rows += responses
+                partial.add(digest([room.model_dump(mode="json"), rate_hz]), [row.model_dump(mode="json") for row in responses])
+                if shown is not None:
+                    shown.advance()
+        write_bank(folder, bank, rows)
+        partial.remove()

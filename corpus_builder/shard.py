@@ -1,0 +1,217 @@
+"""Rendered samples -> byte-identical tars and their index.
+
+A shard is written under a temporary name in its own folder, synced, renamed; its index comes last and is the mark that the
+shard is finished. The same plan file and sources give the same bytes, whoever writes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
+
+import soundfile
+
+from corpus_builder.decode import UnfitAudioError
+from corpus_builder.distortions.levels import NotFiniteError
+from corpus_builder.render import CopyFailedError, LengthChangedError, Rendered, render
+from corpus_builder.waves import CorpusWaves, waves_of
+from manifests.digest import bytes_digest, canonical_json
+from manifests.errors import NoSpaceLeftError, StillroomError, printable
+from manifests.files import read_json, read_json_lines, replacing
+from manifests.plan import PlanRow, Refusal
+from manifests.sample import Sample, SampleCopy, domain_of, family_of
+from manifests.shards import IndexedSample, Member, ShardIndex
+from manifests.tars import TarBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corpus_builder.distortions.levels import Pcm
+
+UNFIT = (UnfitAudioError, LengthChangedError, CopyFailedError, NotFiniteError)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to be rendered; small and plain, so that any executor can send it anywhere."""
+
+    corpus: str
+    name: str
+    split: str
+    plan_sha256: str
+    rate_hz: int
+    rows: int
+    roots: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of a shard.
+
+    Attributes:
+        state: `done`; `full` (the disk is); `stopped` (an error that a person must mend); `undone` (the machine failed).
+        message: One line, unless it is done.
+    """
+
+    name: str
+    rows: int
+    state: Literal["done", "full", "stopped", "undone"]
+    refused: int = 0
+    message: str = ""
+
+
+class HashingStream:
+    """A binary stream that counts and digests what is written to it.
+
+    Args:
+        stream: Where the bytes go.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.state, self.size = stream, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> int:
+        """Write all of it."""
+        self.stream.write(content)
+        self.state.update(content)
+        self.size += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self.size
+
+
+def flac(pcm: Pcm, *, rate_hz: int) -> bytes:
+    """16-bit mono FLAC in memory; the same samples are the same bytes."""
+    stream = io.BytesIO()
+    soundfile.write(stream, pcm, rate_hz, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def pcm_digest(pcm: Pcm) -> str:
+    """SHA-256 of little-endian 16-bit samples."""
+    return bytes_digest(pcm.astype("<i2", copy=False).tobytes())
+
+
+def sample_of(row: PlanRow, rendered: Rendered, *, rate_hz: int, source_sha256: str) -> Sample:
+    """The JSON member of a sample."""
+    copies = tuple(
+        SampleCopy(
+            name=copy.planned.name,
+            condition=copy.planned.condition,
+            domain=domain_of(copy.planned.steps),
+            family=family_of(copy.planned.steps),
+            gain_db=copy.gain_db,
+            steps=copy.planned.steps,
+        )
+        for copy in rendered.copies
+    )
+    return Sample(
+        id=row.id,
+        split=row.split,
+        num_samples=row.num_samples,
+        sample_rate=rate_hz,
+        text=row.text,
+        speaker=row.speaker,
+        language=row.language,
+        custom=row.custom,
+        source=row.source.model_copy(update={"sha256": source_sha256}),
+        clean_gain_db=rendered.clean_gain_db,
+        copies=copies,
+        schema=Sample.SCHEMA,
+    )
+
+
+def write_sample(tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: int) -> IndexedSample:
+    """Render one utterance and append its members: JSON, clean, copies in the order of the plan.
+
+    Raises:
+        UnfitAudioError: Or another of `UNFIT`, before anything is appended.
+    """
+    rendered = render(row, waves, rate_hz=rate_hz)
+    document = canonical_json(sample_of(row, rendered, rate_hz=rate_hz, source_sha256=waves.source_sha256(row.source)))
+    entry = tar.add(f"{row.key}.json", document)
+    members = {"json": Member(offset=entry.offset, size=entry.size)}
+    waveforms = {"clean": rendered.clean, **{copy.planned.name: copy.pcm for copy in rendered.copies}}
+    for name, pcm in waveforms.items():
+        entry = tar.add(f"{row.key}.{name}.flac", flac(pcm, rate_hz=rate_hz))
+        members[name] = Member(offset=entry.offset, size=entry.size, pcm_sha256=pcm_digest(pcm))
+    return IndexedSample(key=row.key, num_samples=row.num_samples, members=members)
+
+
+def plan_rows(task: ShardTask) -> Iterator[PlanRow]:
+    """The rows of a shard's plan file."""
+    path = Path(task.corpus) / "plan" / f"{task.name}.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
+        yield PlanRow.parse(document, where=f"{path}:{number}")
+
+
+def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
+    """Render a shard's rows into its tar, then write its index.
+
+    Raises:
+        NoSpaceLeftError: If the disk is full.
+        StillroomError: If plan, roots or rooms are not as they should be.
+    """
+    folder = Path(task.corpus) / "shards"
+    path = folder / f"{task.name}.tar"
+    samples: list[IndexedSample] = []
+    refused: list[Refusal] = []
+    with replacing(path) as part, part.open("wb") as plain:
+        stream = HashingStream(plain)
+        tar = TarBuilder(cast("IO[bytes]", stream))
+        for row in plan_rows(task):
+            try:
+                samples.append(write_sample(tar, row, waves, rate_hz=task.rate_hz))
+            except UNFIT as problem:
+                refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
+        tar.close()
+    index = ShardIndex(
+        name=task.name,
+        split=task.split,
+        sample_rate=task.rate_hz,
+        bytes=stream.size,
+        sha256=stream.state.hexdigest(),
+        plan_sha256=task.plan_sha256,
+        samples=tuple(samples),
+        refused=tuple(refused),
+        schema=ShardIndex.SCHEMA,
+    )
+    index.write(folder / f"{task.name}.json")
+    return index
+
+
+def render_shard(task: ShardTask) -> ShardOutcome:
+    """Render one shard in a worker; says what became of it and raises nothing that a pool could not carry."""
+    try:
+        index = write_shard(task, waves_of(task.corpus, task.roots, task.rate_hz))
+    except NoSpaceLeftError as problem:
+        return ShardOutcome(task.name, task.rows, "full", message=str(problem))
+    except StillroomError as problem:
+        return ShardOutcome(task.name, task.rows, "stopped", message=str(problem))
+    except (OSError, MemoryError) as problem:
+        if isinstance(problem, OSError) and problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return ShardOutcome(task.name, task.rows, "full", message=str(NoSpaceLeftError(task.name)))
+        return ShardOutcome(task.name, task.rows, "undone", message=f"{type(problem).__name__}: {printable(problem)}")
+    except Exception as problem:  # noqa: BLE001 (the other shards finish; the place of the fault is said)
+        place = traceback.extract_tb(problem.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        return ShardOutcome(task.name, task.rows, "undone", message=f"{type(problem).__name__} in {where}: {printable(problem)}")
+    return ShardOutcome(task.name, task.rows, "done", refused=len(index.refused))
+
+
+def finished_index(corpus: Path, name: str, *, plan_sha256: str) -> dict[str, Any] | None:
+    """The index of a finished shard, as plain data; None if the shard is missing, torn, or of another plan."""
+    try:
+        index = read_json(corpus / "shards" / f"{name}.json", needed="a shard's index")
+        size = (corpus / "shards" / f"{name}.tar").stat().st_size
+    except (StillroomError, OSError):
+        return None
+    whole = isinstance(index, dict) and index.get("plan_sha256") == plan_sha256 and index.get("bytes") == size
+    return index if whole else None

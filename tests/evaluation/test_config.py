@@ -1,0 +1,97 @@
+"""What an evaluation config may say, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from evaluation.config import EvaluationConfig, RunSource
+from manifests.errors import BadDocumentError, MissingFileError
+
+PLAIN = {"corpus": "corpus", "models": {"teacher": "nano"}, "measures": ["cosine"]}
+
+
+def read(folder, **changes):
+    path = folder / "evaluation.yaml"
+    path.write_text(yaml.safe_dump({**PLAIN, **changes}))
+    return EvaluationConfig.read(path)
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    (tmp_path / "runs/plain/checkpoints").mkdir(parents=True)
+    (tmp_path / "runs/plain/config.yaml").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").touch()
+    models = {
+        "teacher": "nano", "large": "hubert_large", "plain": "runs/plain", "best": {"run": "runs/plain", "checkpoint": "best"},
+        "mine": "mine", "gone": "runs/gone",
+    }  # fmt: skip
+    config = read(tmp_path, models=models)
+    assert config.corpus == str(tmp_path / "corpus")
+    assert config.models == {
+        "teacher": "nano",
+        "large": "hubert_large",
+        "plain": RunSource(run=str(tmp_path / "runs/plain")),
+        "best": RunSource(run=str(tmp_path / "runs/plain"), checkpoint="best"),
+        "mine": str(tmp_path / "mine"),
+        "gone": str(tmp_path / "runs/gone"),
+    }
+
+
+def test_a_folder_that_happens_to_be_called_like_a_teacher_changes_nothing(tmp_path):
+    (tmp_path / "nano").mkdir()
+    assert read(tmp_path).models == {"teacher": "nano"}
+
+
+def test_a_url_stays_as_it_is(tmp_path):
+    assert read(tmp_path, corpus="s3://bucket/tiny").corpus == "s3://bucket/tiny"
+
+
+def test_settings_have_no_path_and_no_model(tmp_path):
+    settings = read(tmp_path, tasks=[{"kind": "classify", "label": "word"}], limit=5).settings()
+    assert str(tmp_path) not in str(settings)
+    assert settings["tasks"] == [
+        {"kind": "classify", "label": "word", "features": "last", "probe": "clean", "where": {}}
+    ]
+    assert settings["limit"] == 5
+    assert "models" not in settings
+
+
+def test_a_task_is_named_by_its_label_its_groups_and_its_filter(tmp_path):
+    where = {"set": ["a", "b"], "take": 3}
+    config = read(tmp_path, tasks=[{"kind": "classify", "label": "speaker", "within": "language", "where": where}])
+    assert config.tasks[0].where == {"set": ("a", "b"), "take": ("3",)}
+    assert config.tasks[0].name == "speaker within language where set a or b, take 3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"measure": []}, "measure: unknown key (did you mean 'measures'?)"),
+        ({"measures": []}, "neither tasks nor measures"),
+        ({"measures": ["cka"]}, "measures.0"),
+        ({"measures": ["cosine", "cosine"]}, "one stands twice"),
+        ({"models": {}}, "models"),
+        ({"models": {"<b>": "nano"}}, "models"),
+        ({"models": {"best": {"run": "a", "checkpoint": "first"}}}, "checkpoint"),
+        ({"splits": {"train": "a", "test": "a"}}, "three different splits"),
+        ({"tasks": [{"kind": "ctc", "label": "text"}]}, "tasks.0.kind"),
+        ({"tasks": [{"kind": "classify"}]}, "tasks.0.label: this key is missing"),
+        ({"tasks": [{"kind": "classify", "label": "a", "within": "a"}]}, "is the label itself"),
+        ({"tasks": [{"kind": "classify", "label": "a"}] * 2}, "'a' stands twice"),
+        ({"tasks": [{"kind": "classify", "label": "a", "where": {"set": []}}]}, "where"),
+        ({"limit": 0}, "limit"),
+        ({"probes": 11}, "probes"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_a_wrong_config_is_told_in_one_line(tmp_path, changes, told):
+    with pytest.raises(BadDocumentError) as caught:
+        read(tmp_path, **changes)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_config_is_told(tmp_path):
+    with pytest.raises(MissingFileError):
+        EvaluationConfig.read(tmp_path / "none.yaml")

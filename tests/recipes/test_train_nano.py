@@ -1,0 +1,248 @@
+import importlib
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+import torchaudio
+from safetensors.torch import load_file
+
+HOUSE = Path(__file__).resolve().parents[2]
+SCRIPTS = ("units", "crops", "masked", "export", "train_nano")
+NANO = HOUSE / "training/nano"
+
+
+@pytest.fixture(scope="module")
+def nano():
+    """The script's modules by name, as its folder on the path gives them when it is run."""
+    sys.path.insert(0, str(HOUSE / "recipes/nano"))
+    try:
+        yield {name: importlib.import_module(name) for name in SCRIPTS}
+    finally:
+        sys.path.remove(str(HOUSE / "recipes/nano"))
+        for name in SCRIPTS:
+            sys.modules.pop(name, None)
+
+
+def speechlike(seconds, seed):
+    dice = np.random.RandomState(seed)
+    wave = np.convolve(dice.standard_normal(int(seconds * 16_000)), np.hanning(9) / 5, "same")
+    return (3000 * wave * (1 + np.sin(np.arange(len(wave)) / 900))).astype(np.int16)
+
+
+def counting(nano, *, num_frames, first, speaker):
+    """An utterance whose samples and units both say which frame they belong to."""
+    numbers = np.arange(first, first + num_frames)
+    pcm = np.repeat(numbers, 320).astype(np.int16)
+    return nano["crops"].Utterance(f"{speaker}{first}", "set", speaker, "", np.append(pcm, pcm[-7:])), numbers
+
+
+def test_frame_i_of_the_targets_is_the_mfcc_of_the_samples_that_frame_i_of_the_model_hears(nano):
+    pcm = speechlike(1.0, 0)
+    features = nano["units"].frame_features(pcm)
+    assert features.shape == (49, 39)
+    for frame in (0, 7, 48):
+        heard = torch.from_numpy(pcm[320 * frame : 320 * frame + 400].astype(np.float32) / 32768)[None]
+        alone = torchaudio.compliance.kaldi.mfcc(heard, sample_frequency=16_000, use_energy=False)
+        np.testing.assert_allclose(features[frame, :13], alone[0].numpy(), rtol=1e-4, atol=1e-3)
+
+
+def test_a_crop_gives_as_many_frames_as_targets(nano):
+    model = nano["masked"].new_model().eval()
+    with torch.inference_mode():
+        frames, _ = model.feature_extractor(torch.randn(1, 320 * 200 + 80), None)
+    assert frames.shape[1] == 200
+
+
+def test_the_nearest_unit_is_the_one_a_slow_search_finds_and_the_last_is_repeated(nano):
+    dice = np.random.RandomState(1)
+    features, centres = dice.randn(20, 39).astype(np.float32), dice.randn(7, 39).astype(np.float32)
+    slow = [min(range(7), key=lambda unit, row=row: sum((row - centres[unit]) ** 2)) for row in features]
+    found = nano["units"].nearest_units(features, centres, num_frames=22)
+    assert list(found) == [*slow, slow[-1], slow[-1]]
+    assert list(nano["units"].nearest_units(features, centres, num_frames=18)) == slow[:18]
+
+
+def test_samples_and_units_stay_in_step_through_stringing_and_cutting(nano):
+    made = [counting(nano, num_frames=23, first=100 * k, speaker="ab"[k % 2]) for k in range(20)]
+    utterances, units = [one for one, _ in made], [numbers for _, numbers in made]
+    crops = nano["crops"].epoch_crops(utterances, units, num_frames=30, seed=3, epoch=1)
+    assert len(crops) >= 2 * (10 * 23 // 30 - 2)
+    for pcm, target in crops:
+        assert len(pcm) == 30 * 320 + 80
+        assert list(pcm[:9600:320]) == list(target)
+        assert len({(value // 100) % 2 for value in target}) == 1  # one speaker
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch(nano):
+    made = [counting(nano, num_frames=23, first=100 * k, speaker="a") for k in range(20)]
+    utterances, units = [one for one, _ in made], [numbers for _, numbers in made]
+
+    def order(seed, epoch):
+        crops = nano["crops"].epoch_crops(utterances, units, num_frames=30, seed=seed, epoch=epoch)
+        return [tuple(target) for _, target in crops]
+
+    assert order(3, 1) == order(3, 1)
+    assert order(3, 1) != order(3, 2)
+    assert order(3, 1) != order(4, 1)
+
+
+def test_too_little_data_for_a_batch_is_an_error_rather_than_an_endless_wait(nano):
+    utterance, numbers = counting(nano, num_frames=40, first=0, speaker="a")
+    batches = nano["crops"].endless_batches([utterance], [numbers], batch_size=8, num_frames=30, seed=0)
+    with pytest.raises(ValueError, match="fewer than a batch of 8"):
+        next(batches)
+
+
+def test_masked_spans_are_what_a_slow_loop_marks(nano):
+    mask = nano["masked"].spans((4, 300), start=0.075, span=10, dice=torch.Generator().manual_seed(5))
+    starts = torch.rand((4, 300), generator=torch.Generator().manual_seed(5)) < 0.075
+    slow = torch.zeros(4, 300, dtype=torch.bool)
+    for row, first in starts.nonzero().tolist():
+        slow[row, first : first + 10] = True
+    assert torch.equal(mask, slow)
+    assert 0.35 < mask.float().mean() < 0.7
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero(nano):
+    settings = nano["train_nano"].Settings(learning_rate=2.0, warm_up=0.1)
+    rates = [nano["train_nano"].learning_rate(settings, progress) for progress in (0, 0.05, 0.1, 0.55, 1.0, 1.1)]
+    assert rates == pytest.approx([0, 1.0, 2.0, 1.0, 0, 0])
+
+
+def test_masked_frames_hide_their_samples(nano):
+    predictor = nano["masked"].MaskedPredictor(nano["masked"].new_model(), 10).eval()
+    wave = torch.randn(1, 320 * 20 + 80) / 10
+    everything = torch.ones(1, 20, dtype=torch.bool)
+    with torch.inference_mode():
+        assert torch.equal(predictor(wave, everything), predictor(wave.flip(1), everything))
+        one = torch.zeros(1, 20, dtype=torch.bool)
+        one[0, 3] = True
+        assert not torch.equal(predictor(wave, one), predictor(wave.flip(1), one))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A small folder as prepare.py writes it."""
+    for number, (split, set_name, word) in enumerate(
+        [("train", "asterisk-en", "")] * 6
+        + [("dev", "asterisk-en", "")] * 4
+        + [("test", "asterisk-en", "")]
+        + [(split, "espeak-keywords", word) for split in ("train", "test") for word in ("yes", "no")]
+        + [("train", "fillets-cs", "")]
+    ):
+        folder = tmp_path / "data/speech" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        table = folder / "labels.csv"
+        if not table.exists():
+            table.write_text("path,id,set,speaker,language,text,word\n")
+        sf.write(folder / f"{number}.flac", speechlike(1.5, number), 16_000, subtype="PCM_16")
+        with table.open("a") as file:
+            file.write(f"{number}.flac,{set_name}/{number},{set_name},a,en,,{word}\n")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small(nano, monkeypatch):
+    model = {**nano["masked"].MODEL, "extractor_conv_layer_config": [[8, 10, 5]] + [[8, 3, 2]] * 4 + [[8, 2, 2]] * 2}
+    model |= {
+        "encoder_embed_dim": 16,
+        "encoder_num_layers": 2,
+        "encoder_ff_interm_features": 16,
+        "encoder_num_heads": 2,
+    }
+    model |= {"encoder_pos_conv_kernel": 8, "encoder_pos_conv_groups": 4}
+    for module in ("masked", "train_nano"):
+        monkeypatch.setattr(nano[module], "MODEL", model)
+    monkeypatch.setattr(nano["train_nano"], "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(nano["train_nano"], "LOG_EVERY", 2)
+    return nano["train_nano"].Settings(
+        steps=5, minutes=1e6, batch_size=4, crop_frames=40, num_units=5, interim_minutes=1e6, threads=1
+    )
+
+
+def test_the_whole_script_leaves_a_folder_that_a_teacher_can_be_read_from(nano, small, data, tmp_path, capfd):
+    nano["train_nano"].train(data, tmp_path / "out", tmp_path / "scratch", small)
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "card.json",
+        "config.json",
+        "heard.txt",
+        "weights.safetensors",
+    ]
+    config = json.loads((out / "config.json").read_text())
+    assert config.pop("sample_rate") == 16_000
+    model = torchaudio.models.wav2vec2_model(**config)
+    weights = load_file(out / "weights.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    model.load_state_dict(weights)
+    card = json.loads((out / "card.json").read_text())
+    assert (card["steps"], card["finished"], card["units"]) == (5, True, 5)
+    assert {entry["set"] for entry in card["data"]} == {"asterisk-en", "espeak-keywords"}  # the dialogues are left out
+    assert str(tmp_path) not in (out / "card.json").read_text()
+    assert "dev masked accuracy" in capfd.readouterr().out
+
+
+def test_heard_lists_the_digest_of_each_training_utterance_and_no_other(nano, small, data, tmp_path):
+    import hashlib
+
+    nano["train_nano"].train(data, tmp_path / "out", tmp_path / "scratch", small)
+    heard = (tmp_path / "out/heard.txt").read_text().split()
+    train = [*range(6), 11, 12]
+    expected = [
+        hashlib.sha256(
+            sf.read(data / f"speech/train/{number}.flac", dtype="int16")[0].astype("<i2").tobytes()
+        ).hexdigest()
+        for number in train
+    ]
+    assert heard == sorted(digest[:16] for digest in expected)
+
+
+def test_a_run_stopped_and_begun_again_ends_with_the_same_weights(nano, small, data, tmp_path, monkeypatch):
+    script = nano["train_nano"]
+    script.train(data, tmp_path / "straight", tmp_path / "scratch1", small)
+    update = script.update
+
+    def stop_after_three(*given, step, **rest):
+        if step == 3:
+            raise KeyboardInterrupt
+        return update(*given, step=step, **rest)
+
+    monkeypatch.setattr(script, "update", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        script.train(data, tmp_path / "stopped", tmp_path / "scratch2", small)
+    assert not (tmp_path / "stopped").exists()
+    monkeypatch.setattr(script, "update", update)
+    script.train(data, tmp_path / "stopped", tmp_path / "scratch2", small)
+    first, second = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("straight", "stopped"))
+    assert first == second
+
+
+def test_training_lowers_the_loss(nano, small, data):
+    script = nano["train_nano"]
+    torch.manual_seed(0)
+    material = script.read_material(data, small)
+    predictor = script.MaskedPredictor(script.new_model(), small.num_units)
+    optimiser = script.new_optimiser(predictor)
+    for group in optimiser.param_groups:
+        group["lr"] = 2e-3
+    before, _ = script.masked_accuracy(predictor, material.dev, small)
+    batches = nano["crops"].endless_batches(material.heard, material.units, batch_size=4, num_frames=40, seed=0)
+    for step, batch in enumerate(islice(batches, 40)):
+        script.update(predictor, optimiser, batch, small, step=step)
+    after, _ = script.masked_accuracy(predictor, material.dev, small)
+    assert after < before - 0.1
+
+
+def test_a_folder_without_tables_is_one_clear_line(nano, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["train_nano.py", str(tmp_path), str(tmp_path / "out"), "--scratch", str(tmp_path / "s")]
+    )
+    with pytest.raises(SystemExit) as caught:
+        nano["train_nano"].main()
+    assert caught.value.code == 2
+    assert "run recipes/realdata/prepare.py" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""`stillroom train` and `stillroom teacher`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from manifests.errors import UsageError
+
+EXIT_CODES = {"done": 0, "preempted": 75, "interrupted": 130}
+
+
+@click.command("train")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a key of the config, such as optimiser.learning_rate=1e-3; may stand several times.",
+)
+@click.pass_context
+def train_command(context: click.Context, config: Path, run: Path, overrides: tuple[str, ...]) -> None:
+    """Distil a student as the YAML file CONFIG says, into the folder RUN.
+
+    The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 write a checkpoint and leave with exit
+    code 75, Ctrl-C with 130.
+    """
+    from training.config import load_config
+    from training.loop import distil
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("training runs on one rank yet: start it without torchrun")
+    outcome = distil(load_config(config, overrides=overrides), run)
+    context.exit(EXIT_CODES[outcome])
+
+
+@click.command("teacher")
+@click.argument("name")
+def teacher_command(name: str) -> None:
+    """Fetch the published weights of the teacher NAME, such as hubert_base, into torch's cache (TORCH_HOME)."""
+    from training.teacher import fetch_teacher, load_teacher
+
+    where = fetch_teacher(name)
+    encoder = load_teacher(name)
+    click.echo(
+        f"{encoder.name}: {encoder.num_parameters / 1e6:.1f} M parameters, {encoder.num_layers} layers of {encoder.num_features}, "
+        f"{encoder.sample_rate} Hz, in {where}"
+    )

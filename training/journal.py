@@ -1,0 +1,117 @@
+"""The run's journal: one JSON line a logged step, floats in full, each line one write."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from manifests.files import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Journal:
+    """Appends lines; those that a resumed run will write again are cut first.
+
+    Args:
+        path: The file; made if there is none.
+        step: The step of the checkpoint that the run goes on from: lines after it, and a torn last line, are cut.
+    """
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.ftruncate(self.handle, length_until(path, step=step))
+        os.lseek(self.handle, 0, os.SEEK_END)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line.
+
+        Raises:
+            ValueError: If a number is NaN or infinite.
+        """
+        content = memoryview(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        while content:
+            content = content[os.write(self.handle, content) :]
+
+    def sync(self) -> None:
+        """Flush to the disk, before a checkpoint that counts on the lines."""
+        os.fsync(self.handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.handle)
+
+
+def length_until(path: Path, *, step: int) -> int:
+    """Bytes of the whole lines up to and including a step."""
+    length = 0
+    with path.open("rb") as stream:
+        for line in iter(lambda: stream.readline(MAX_LINE_BYTES), b""):
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            length += len(line)
+    return length
+
+
+class Meters:
+    """Sums over the steps since the last journal line; part of a checkpoint, so that a resumed run logs the same means.
+
+    Args:
+        sums: What an earlier part of the run had summed.
+    """
+
+    def __init__(self, sums: dict[str, float] | None = None) -> None:
+        self.sums: dict[str, float] = dict(sums or {})
+
+    def add(self, **values: float) -> None:
+        """Add to the sums."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def mean(self, name: str, *, over: str) -> float:
+        """One sum over another; 0 if there is nothing to divide by."""
+        count = self.sums.get(over, 0.0)
+        return self.sums.get(name, 0.0) / count if count else 0.0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums.clear()
+
+
+def journal_line(step: int, meters: Meters, *, domains: Sequence[str]) -> dict[str, Any]:
+    """Means over the steps since the last line; with domains, how well the critic did and what always guessing the most frequent would."""
+    line: dict[str, Any] = {
+        "step": step,
+        **{name: meters.mean(name, over="steps") for name in ("loss", "l1", "cosine", "gradient_norm")},
+    }
+    if domains:
+        asked = [meters.sums.get(f"domain.{name}", 0.0) for name in domains]
+        line |= {
+            "domain_loss": meters.mean("domain", over="steps"),
+            "domain_accuracy": meters.sums.get("right", 0.0) / max(1.0, sum(asked)),
+            "domain_majority": max(asked) / max(1.0, sum(asked)),
+        }
+    return line
+
+
+def speeds(audio_s: float, *, waited_s: float, spent_s: float) -> dict[str, float]:
+    """Audio seconds trained on a wall second, and the share of time spent waiting for data."""
+    return {"audio_s_per_s": audio_s / max(1e-9, spent_s), "waiting_share": waited_s / max(1e-9, spent_s)}
+
+
+def noted(line: dict[str, Any]) -> str:
+    """A journal line for the progress line."""
+    domain = (
+        f", domain {line['domain_accuracy']:.0%} (majority {line['domain_majority']:.0%})"
+        if "domain_accuracy" in line
+        else ""
+    )
+    return f"loss {line['loss']:.4f}{domain}, {line['audio_s_per_s']:.0f} s/s, waiting {line['waiting_share']:.0%}"

@@ -1,0 +1,160 @@
+"""A run's folder: what it was asked to be, what made it, what it has heard, how far it is, and how it is stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from array import array
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from manifests.errors import BadDocumentError, StillroomError, printable
+from manifests.files import read_json, write_json, write_text, write_yaml
+from manifests.provenance import provenance
+from training.config import TrainConfig, method_difference
+from training.corpus import clean_digests
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import FrameType
+
+    from training.corpus import CorpusReader
+    from training.encoder import Encoder
+    from training.journal import Meters
+
+State = Literal["running", "preempted", "done"]
+
+
+class OtherConfigError(StillroomError, ValueError):
+    """The folder holds a run of another method."""
+
+    def __init__(self, run: Path, difference: str) -> None:
+        super().__init__(
+            f"{printable(run)} holds a run of another config ({difference}): choose another folder, or go on with its own config.yaml"
+        )
+
+
+class NotARunError(StillroomError, FileExistsError):
+    """The folder holds something, but no run."""
+
+    def __init__(self, run: Path, *, found: str) -> None:
+        super().__init__(
+            f"{printable(run)} holds {printable(found)} and no config.yaml, so it is not a run: choose an empty or new folder"
+        )
+
+
+class SourceChangedError(StillroomError, ValueError):
+    """The corpus or the teacher is not what it was when the run began."""
+
+    def __init__(self, run: Path, *, what: str, where: object, began: str, found: str) -> None:
+        super().__init__(
+            f"the {what} {printable(where)} changed since {printable(run)} began (SHA-256 {began[:12]}, now {found[:12]}): "
+            f"give back that {what}, or start a new run"
+        )
+
+
+def prepare_run(run: Path, config: TrainConfig, *, reader: CorpusReader, teacher: Encoder) -> None:
+    """Make a run's folder, or check that it is this run's; `config.yaml` is written last and is its mark.
+
+    Args:
+        run: The folder; its lock is held.
+        config: As resolved.
+        reader: Of the corpus.
+        teacher: Whose digest is kept.
+
+    Raises:
+        OtherConfigError: If it is a run of another method.
+        SourceChangedError: If corpus or teacher changed since it began.
+        NotARunError: If it holds other files.
+    """
+    path = run / "config.yaml"
+    if not path.exists():
+        written = {"config.yaml", "provenance.json", "heard.txt", "status.json"}
+        strange = sorted(entry.name for entry in run.iterdir() if entry.name not in written and entry.name[0] != ".")
+        if strange:
+            raise NotARunError(run, found=strange[0])
+        digests = {"corpus_sha256": reader.digest, "teacher_sha256": teacher.digest}
+        write_json(run / "provenance.json", provenance(corpus=reader.manifest.name, teacher=teacher.name, **digests))
+        write_text(run / "heard.txt", heard_lines(reader, config.split, teacher))
+        write_yaml(path, config.model_dump(mode="json", by_alias=True))
+        return
+    difference = method_difference(config, TrainConfig.read(path, needed="the config of a run"))
+    if difference is not None:
+        raise OtherConfigError(run, difference)
+    record = read_json(run / "provenance.json", needed="what made the run")
+    for what, where, found in (
+        ("corpus", reader.url, reader.digest),
+        ("teacher", config.teacher.name, teacher.digest),
+    ):
+        began = record.get(f"{what}_sha256")
+        if not isinstance(began, str):
+            raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
+        if began != found:
+            raise SourceChangedError(run, what=what, where=where, began=began, found=found)
+
+
+def heard_lines(reader: CorpusReader, split: str, teacher: Encoder) -> str:
+    """What the student will have heard, itself or through its teacher: 16 hex digits a line, sorted; 8 bytes each in memory."""
+    heard = array("Q", (int(prefix, 16) for prefix in teacher.heard))
+    heard.extend(int(sha256[:16], 16) for _, sha256 in clean_digests(reader.url, split))
+    return "".join(f"{number:016x}\n" for number in sorted(set(heard)))
+
+
+def run_facts(
+    config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, layers: Sequence[int], counts: Meters
+) -> dict[str, Any]:
+    """What a report says of a student: how it was made and what it cost; no path of this machine."""
+    adversary = config.adversary
+    return {
+        "preset": config.preset,
+        "teacher": teacher.name,
+        "teacher_sha256": teacher.digest,
+        "teacher_layers": list(layers),
+        "corpus": reader.manifest.name,
+        "corpus_sha256": reader.digest,
+        "views": config.views.kind,
+        "clean_share": config.views.clean_share,
+        "adversary": adversary.model_dump(mode="json") if adversary is not None else None,
+        "seed": config.seed,
+        "planned_steps": config.steps,
+        "audio_s": counts.sums.get("audio_s", 0.0),
+        "utterances": int(counts.sums.get("utterances", 0)),
+        "wall_s": counts.sums.get("wall_s", 0.0),
+    }
+
+
+def write_status(run: Path, state: State, *, step: int, steps: int) -> None:
+    """Say in `status.json` how far the run is; a requeue script reads it."""
+    write_json(run / "status.json", {"schema": "stillroom/status/1", "state": state, "step": step, "steps": steps})
+
+
+class StopSignals:
+    """Notes SIGTERM, SIGUSR1 and Ctrl-C while it is entered, so that the loop can stop between two steps.
+
+    A second Ctrl-C raises KeyboardInterrupt at once.
+
+    Attributes:
+        received: The first signal, or None.
+    """
+
+    CAUGHT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        del frame
+        if self.received is signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or signal.Signals(number)
+
+    def __enter__(self) -> Self:
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():  # Python delivers signals there alone
+            self.before = {number: signal.signal(number, self.note) for number in self.CAUGHT}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
