@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from corpus_builder.dispatch import Dispatcher
 from corpus_builder.leftovers import clear_leftovers
-from corpus_builder.plan import check_target, finished_plan, make_plan
+from corpus_builder.plan import check_target, finished_plan, make_plan, no_empty_folder
 from corpus_builder.room_step import build_rooms, check_rooms
 from corpus_builder.roots import read_roots, write_roots
 from corpus_builder.seal import seal
@@ -71,7 +71,12 @@ class Slice:
             UsageError: If it is not of that form, or I is not in 1 to N.
         """
         number, slash, count = text.partition("/")
-        if not slash or not number.isdecimal() or not count.isdecimal() or not 1 <= int(number) <= int(count) <= 1_000_000:
+        if (
+            not slash
+            or not number.isdecimal()
+            or not count.isdecimal()
+            or not 1 <= int(number) <= int(count) <= 1_000_000
+        ):
             raise UsageError(f"--slice {printable(text)!r}: I/N with I from 1 to N is due here, such as --slice 1/8")
         return cls(int(number), int(count))
 
@@ -127,10 +132,13 @@ def build(
     """
     check_target(corpus, source)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(no_empty_folder(corpus))
         if part is None:
             stack.enter_context(writing(corpus))
         else:
-            stack.enter_context(writing(corpus / f".slice-{part.number}-of-{part.count}"))
+            own = corpus / f".slice-{part.number}-of-{part.count}"
+            stack.enter_context(no_empty_folder(own))
+            stack.enter_context(writing(own))
         stack.callback(clear_leftovers, corpus / "shards")
         plan = plan_for(source, corpus, roots=roots or {}, workers=workers, limit=limit, part=part, progress=progress)
         places = {**{name: Path(place) for name, place in read_roots(corpus).items()}, **(roots or {})}
@@ -167,7 +175,9 @@ def plan_for(
         return plan
     planned = finished_plan(source)
     if planned is None:
-        raise MissingFileError(source / "plan" / "plan.json", needed="a recipe or the folder of a finished plan is due here")
+        raise MissingFileError(
+            source / "plan" / "plan.json", needed="a recipe or the folder of a finished plan is due here"
+        )
     if limit is not None and limit != planned.limit:
         raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))
     copy_plan(planned, source, corpus)
@@ -192,7 +202,12 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
         if digest(here) != digest(planned):
             raise OtherRecipeError(corpus, what="plan", found=digest(here), asked=digest(planned))
         return
-    names = ["recipe.yaml", "plan/levels.jsonl", "plan/rooms.jsonl", *(f"plan/{file.name}.jsonl" for file in planned.files)]
+    names = [
+        "recipe.yaml",
+        "plan/levels.jsonl",
+        "plan/rooms.jsonl",
+        *(f"plan/{file.name}.jsonl" for file in planned.files),
+    ]
     for name in [*names, "plan/plan.json"]:
         with replacing(corpus / name) as part:
             shutil.copyfile(source / name, part)
@@ -212,7 +227,9 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Path], *, change
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")
         if not place.is_dir():
-            raise MissingFileError(place, needed=f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere")
+            raise MissingFileError(
+                place, needed=f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere"
+            )
     first: dict[str, PlanFile] = {}
     for file in plan.files:
         found = file_digest(corpus / "plan" / f"{file.name}.jsonl")
@@ -224,7 +241,9 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Path], *, change
         span = next(iter(rows))["source"]
         place = places[span["root"]] / span["path"]
         if not place.exists():
-            raise MissingFileError(place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they lie elsewhere")
+            raise MissingFileError(
+                place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they lie elsewhere"
+            )
     if changed:
         write_roots(corpus, places)
 
@@ -253,13 +272,16 @@ def build_shards(
     (corpus / "corpus.json").unlink(missing_ok=True)
     roots = tuple(sorted((name, str(place)) for name, place in places.items()))
     tasks = [
-        ShardTask(str(corpus), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots) for file in missing
+        ShardTask(str(corpus), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots)
+        for file in missing
     ]
     rows = sum(file.rows for file in mine)
     done = rows - sum(file.rows for file in missing)
     undone: list[tuple[str, str]] = []
     with contextlib.ExitStack() as stack:
-        shown = stack.enter_context(Progress("rendering", total=rows, unit="utterances", done=done)) if progress else None
+        shown = (
+            stack.enter_context(Progress("rendering", total=rows, unit="utterances", done=done)) if progress else None
+        )
         outcomes = Dispatcher(workers=min(workers, max(len(tasks), 1)), executor=executor).outcomes(tasks)
         stack.enter_context(contextlib.closing(outcomes))
         for outcome in outcomes:

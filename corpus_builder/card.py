@@ -30,8 +30,10 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         "",
         f"# {sealed.name}",
         "",
-        f"{sealed.totals.samples} utterances ({hours:.2f} h, each counted once) with distorted copies that are in step with the "
-        f"clean one, {sealed.sample_rate} Hz, 16-bit FLAC in {sealed.totals.shards} tars ({sealed.totals.bytes / 1e9:.3f} GB).",
+        (
+            f"{sealed.totals.samples} utterances ({hours:.2f} h, each counted once) with distorted copies that are in step with the "
+            f"clean one, {sealed.sample_rate} Hz, 16-bit FLAC in {sealed.totals.shards} tars ({sealed.totals.bytes / 1e9:.3f} GB)."
+        ),
         "",
         "| split | utterances | hours | shards | GB | copies of each |",
         "|---|---:|---:|---:|---:|---|",
@@ -55,11 +57,15 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         '    clean, rate = soundfile.read(io.BytesIO(sample["clean.flac"]))',
         "```",
         "",
-        f"Noises: {', '.join(recipe.noises) or 'none'}. Rooms: {', '.join(recipe.rooms) or 'none'}. "
-        f"Seed {recipe.seed}; recipe {sealed.recipe_sha256[:16]}, plan {sealed.plan_sha256[:16]}.",
+        (
+            f"Noises: {', '.join(recipe.noises) or 'none'}. Rooms: {', '.join(recipe.rooms) or 'none'}. "
+            f"Seed {recipe.seed}; recipe {sealed.recipe_sha256[:16]}, plan {sealed.plan_sha256[:16]}."
+        ),
         "",
-        f"Made with {', '.join(f'{name} {known[name]}' for name in LIBRARIES if name in known)}. "
-        "`sha256sum -c SHA256SUMS` checks every file.",
+        (
+            f"Made with {', '.join(f'{name} {known[name]}' for name in LIBRARIES if name in known)}. "
+            "`sha256sum -c SHA256SUMS` checks every file."
+        ),
         "",
         "The licences of the speech and noise it was made from hold for it too.",
     ]

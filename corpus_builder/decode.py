@@ -166,7 +166,9 @@ def channel_of(num_channels: int, channel: int | None, *, name: object) -> int |
         ChannelError: If a file with several channels comes without one, or has not the asked one.
     """
     if channel is None and num_channels > 1:
-        raise ChannelError(name, f"has {num_channels} channels; say which with channel: 0 to {num_channels - 1} in the recipe")
+        raise ChannelError(
+            name, f"has {num_channels} channels; say which with channel: 0 to {num_channels - 1} in the recipe"
+        )
     if channel is not None and channel >= num_channels:
         raise ChannelError(name, f"has {num_channels} channel(s); there is no channel {channel}")
     return channel if num_channels > 1 else None

@@ -10,7 +10,7 @@ from corpus_builder.pool import WorkerDiedError, end_pool, new_pool
 from corpus_builder.shard import ShardOutcome, ShardTask, render_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 DEATHS_BORNE = 3
 LISTEN_EVERY_S = 1.0
@@ -35,7 +35,7 @@ class Dispatcher:
         self.suspects: deque[ShardTask] = deque()
         self.deaths: Counter[str] = Counter()
 
-    def outcomes(self, tasks: Iterable[ShardTask]) -> Iterator[ShardOutcome]:
+    def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardOutcome, None, None]:
         """What became of each shard, in the order in which they end."""
         self.waiting.extend(tasks)
         at_once = True

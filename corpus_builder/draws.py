@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never, cast
 
 import numpy as np
 
@@ -36,7 +36,9 @@ class NamedSeed(np.random.bit_generator.ISeedSequence):
 def dice_for(seed: int, split: str, utterance_id: str, copy: str, step: str) -> np.random.Generator:
     """The one source of chance for one step ("0.snr_db") of one copy ("noise-1"): free of order, workers and shard size."""
     name = f"{seed}\x1f{split}\x1f{utterance_id}\x1f{copy}\x1f{step}".encode("utf-8", "surrogatepass")
-    return np.random.Generator(np.random.PCG64(NamedSeed(hashlib.blake2b(name, digest_size=32).digest())))
+    return np.random.Generator(
+        np.random.PCG64(cast("np.random.SeedSequence", NamedSeed(hashlib.blake2b(name, digest_size=32).digest())))
+    )
 
 
 def keyed_hash(seed: int, *names: str) -> int:

@@ -32,7 +32,9 @@ def folder_utterances(source: Located) -> Iterator[Found]:
         if table is not None and below not in table:
             yield LeftOut("not in the table")
             continue
-        yield file_utterance(source, below, find_labels(below, template=template, row=table.pop(below) if table is not None else None))
+        yield file_utterance(
+            source, below, find_labels(below, template=template, row=table.pop(below) if table is not None else None)
+        )
     for below in sorted(table or {}):
         if pattern.fullmatch(below):
             yield Refused(below, "stands in the table, but there is no such audio file")

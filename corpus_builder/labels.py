@@ -26,7 +26,9 @@ def pattern_of(pattern: str) -> re.Pattern[str]:
     """
     safe_relative(pattern, where="pattern")
     if len(pattern) > LONGEST_PATTERN or pattern.count("*") > 10:
-        raise BadDocumentError("pattern", f"is longer than {LONGEST_PATTERN} characters or has more than 10 stars; refused")
+        raise BadDocumentError(
+            "pattern", f"is longer than {LONGEST_PATTERN} characters or has more than 10 stars; refused"
+        )
     pieces = []
     parts = pattern.split("/")
     for number, part in enumerate(parts):
@@ -49,7 +51,9 @@ def glob_piece(piece: str) -> str:
 def template_of(template: str) -> re.Pattern[str]:
     """A template such as `{speaker}/{id}.flac` as an expression; each name is `[^/]+`, everything else is literal."""
     pieces = re.split(r"\{([a-z][a-z0-9_]*)\}", template)
-    return re.compile("".join(f"(?P<{piece}>[^/]+)" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)))
+    return re.compile(
+        "".join(f"(?P<{piece}>[^/]+)" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces))
+    )
 
 
 def read_table(path: Path) -> dict[str, dict[str, str]]:
@@ -65,7 +69,9 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
     try:
         rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         if "path" not in (rows.fieldnames or ()):
-            raise BadDocumentError(path, f"has no column 'path'; its columns are {printable(', '.join(rows.fieldnames or ()))}")
+            raise BadDocumentError(
+                path, f"has no column 'path'; its columns are {printable(', '.join(rows.fieldnames or ()))}"
+            )
         table: dict[str, dict[str, str]] = {}
         for row in rows:
             if None in row or row["path"] is None:

@@ -22,7 +22,7 @@ from manifests.digest import canonical_json, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.plan import NoiseLevels
 from manifests.progress import Progress
-from manifests.recipe import DividedNoise, RecordedNoise, Recipe, SpeechSource
+from manifests.recipe import DividedNoise, Recipe, RecordedNoise, SpeechSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,8 @@ class SilentNoiseError(BadDocumentError):
 
     def __init__(self, source: str, *, split: str, why: str) -> None:
         super().__init__(
-            f"noises.{printable(source)}", f"no noise is left for split {split!r}: {why}; add noises, or leave this source out"
+            f"noises.{printable(source)}",
+            f"no noise is left for split {split!r}: {why}; add noises, or leave this source out",
         )
 
 
@@ -69,8 +70,10 @@ class NoiseFile:
     def segment_db(self, offset: int, num_samples: int, *, rate_hz: int) -> float:
         """Mean power of a segment in dBFS, from the 100 ms frames that it touches; of the whole file if it is repeated."""
         if offset + num_samples >= self.num_samples:
-            return self.mean_db() if num_samples >= self.num_samples else self.segment_db(
-                max(0, self.num_samples - num_samples - 1), num_samples, rate_hz=rate_hz
+            return (
+                self.mean_db()
+                if num_samples >= self.num_samples
+                else self.segment_db(max(0, self.num_samples - num_samples - 1), num_samples, rate_hz=rate_hz)
             )
         frame = LEVEL_FRAME_S * rate_hz
         last = self.energy.size - 1
@@ -190,7 +193,9 @@ def read_noises(
             if read.task.source != name:
                 continue
             if read.missing:
-                raise MissingFileError(read.task.place, needed=f"a noise of {name!r}; say --root {read.task.root}=DIR if it lies elsewhere")
+                raise MissingFileError(
+                    read.task.place, needed=f"a noise of {name!r}; say --root {read.task.root}=DIR if it lies elsewhere"
+                )
             if read.reason is not None:
                 refuse(name, read.task.path, read.reason)
             else:
@@ -253,7 +258,9 @@ def source_tasks(
     Raises:
         BadDocumentError: If a file has no value for the field that groups are told by.
     """
-    longest_s = located.source.max_s if located.source.max_s != SpeechSource.model_fields["max_s"].default else float("inf")
+    longest_s = (
+        located.source.max_s if located.source.max_s != SpeechSource.model_fields["max_s"].default else float("inf")
+    )
     everything = list(noise_files(located))
     rooting = Rooting(located)
     for found in everything:
@@ -272,7 +279,9 @@ def source_tasks(
             case Utterance():
                 path = rooting.below(found.path)
                 place = str(rooting.place / path)
-                yield NoiseTask(name, located.root, path, place, group_of(found, path, group, name), splits, found.channel)
+                yield NoiseTask(
+                    name, located.root, path, place, group_of(found, path, group, name), splits, found.channel
+                )
     places[located.root] = rooting.place
 
 
@@ -283,7 +292,8 @@ def group_of(found: Utterance, path: str, group: str | None, name: str) -> str:
     value = found.speaker if group == "speaker" else found.id if group == "id" else found.custom.get(group)
     if value is None:
         raise BadDocumentError(
-            f"noises.{name}.group", f"{printable(found.id)} has no field {group!r}; name it in fields, a table or the cuts' custom"
+            f"noises.{name}.group",
+            f"{printable(found.id)} has no field {group!r}; name it in fields, a table or the cuts' custom",
         )
     return str(value)
 
@@ -297,7 +307,9 @@ def dealt_levels(
         raise SilentNoiseError(name, split=needed[0], why="every file was refused (silent, damaged or not audio)")
     owner: dict[str, str] = {}
     if isinstance(noise, RecordedNoise) and noise.split == "own":
-        owner = dealt((read.task.group for read in usable), splits, seed=recipe.seed, deck=name, what="groups of noise files")
+        owner = dealt(
+            (read.task.group for read in usable), splits, seed=recipe.seed, deck=name, what="groups of noise files"
+        )
     rows = []
     for read in usable:
         assert read.row is not None

@@ -114,7 +114,9 @@ def plan_rooms(recipe: Recipe, *, done: PartialResults, workers: int, progress: 
         RoomMissedError: If a room cannot be brought to its reverberation time.
     """
     tasks = list(room_tasks(recipe))
-    planned = {task.key: PlannedRoom.parse(done.known[task.key], where=done.path) for task in tasks if task.key in done.known}
+    planned = {
+        task.key: PlannedRoom.parse(done.known[task.key], where=done.path) for task in tasks if task.key in done.known
+    }
     missing = [task for task in tasks if task.key not in planned]
     with contextlib.ExitStack() as stack:
         shown = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never, cast
 
-from corpus_builder.distortions.codec import DEFAULT_BITRATE_KBPS, nearest_bitrate_kbps
 from corpus_builder.decode import num_samples_at
+from corpus_builder.distortions.codec import DEFAULT_BITRATE_KBPS, nearest_bitrate_kbps
 from corpus_builder.draws import dice_for, drawn, index_below
 from manifests.errors import StillroomError, printable
 from manifests.recipe import (
@@ -106,7 +106,9 @@ class Materials:
     spool: Spool
     root: str
 
-    def copy(self, condition: Condition, name: str, number: int, utterance: str, place: int, num_samples: int) -> dict[str, Any]:
+    def copy(
+        self, condition: Condition, *, name: str, number: int, utterance: str, place: int, num_samples: int
+    ) -> dict[str, Any]:
         """One planned copy, as plain data.
 
         Args:
@@ -243,7 +245,9 @@ class StepDrawer:
         talkers = []
         for place in self.materials.spool.others(self.place, count, dice):
             spooled = self.materials.spool.read(place)
-            length = num_samples_at(spooled.utterance.num_frames, from_hz=spooled.utterance.rate_hz, to_hz=self.materials.rate_hz)
+            length = num_samples_at(
+                spooled.utterance.num_frames, from_hz=spooled.utterance.rate_hz, to_hz=self.materials.rate_hz
+            )
             room = length - self.num_samples
             talker: dict[str, Any] = {
                 "id": spooled.utterance.id,

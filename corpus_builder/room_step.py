@@ -112,7 +112,9 @@ def build_rooms(corpus: Path, *, rate_hz: int, workers: int, progress: bool = Tr
             results = mapped(simulate_room, jobs, workers=min(workers, len(jobs)), what="simulating rooms")
             for room, responses in zip(missing, results, strict=True):
                 rows += responses
-                partial.add(digest([room.model_dump(mode="json"), rate_hz]), [row.model_dump(mode="json") for row in responses])
+                partial.add(
+                    digest([room.model_dump(mode="json"), rate_hz]), [row.model_dump(mode="json") for row in responses]
+                )
                 if shown is not None:
                     shown.advance()
         write_bank(folder, bank, rows)

@@ -16,7 +16,7 @@ from manifests.digest import digest
 from manifests.errors import BadDocumentError, MissingFileError, UsageError, printable
 from manifests.files import safe_relative
 from manifests.plan import LocalRoots
-from manifests.recipe import DividedNoise, RecordedNoise, Recipe, SpeechSource
+from manifests.recipe import DividedNoise, Recipe, RecordedNoise, SpeechSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +103,9 @@ def locate(recipe: Recipe, *, beside: Path, roots: Mapping[str, Path]) -> dict[s
     known = {source.root or name for name, source in recipe.file_sources()}
     for name in roots:
         if name not in known:
-            raise UsageError(f"--root {printable(name)}: the recipe has no such root; it has {', '.join(sorted(known))}")
+            raise UsageError(
+                f"--root {printable(name)}: the recipe has no such root; it has {', '.join(sorted(known))}"
+            )
     shared = shared_folders(recipe, beside)
     return {name: located(name, source, beside, roots, shared) for name, source in recipe.file_sources()}
 
@@ -159,7 +161,9 @@ def located_folder(
         place = roots.get(root, shared[root])
     folder = place / prefix
     if not folder.is_dir():
-        raise MissingFileError(folder, needed=f"the folder of {printable(name)!r}; say --root {root}=DIR if it lies elsewhere")
+        raise MissingFileError(
+            folder, needed=f"the folder of {printable(name)!r}; say --root {root}=DIR if it lies elsewhere"
+        )
     table = None
     if source.table is not None:
         table = next((path for path in (folder / source.table, absolute(source.table, beside)) if path.is_file()), None)

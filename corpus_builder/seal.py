@@ -36,7 +36,9 @@ def seal(plan: Plan, corpus: Path) -> Corpus:
     for file in plan.files:
         index = finished_index(corpus, file.name, plan_sha256=file.sha256)
         if index is None:
-            raise MissingFileError(corpus / "shards" / f"{file.name}.json", needed="a shard vanished; run the same command again")
+            raise MissingFileError(
+                corpus / "shards" / f"{file.name}.json", needed="a shard vanished; run the same command again"
+            )
         samples = index["samples"]
         num_samples = sum(sample["num_samples"] for sample in samples)
         entry = {
@@ -52,7 +54,9 @@ def seal(plan: Plan, corpus: Path) -> Corpus:
     refused.sort(key=lambda one: (one.split, one.id, one.reason))
     write_json_lines(corpus / "refused.jsonl", (canonical_json(one) for one in refused))
     shards = [entry for entries in splits.values() for entry in entries]
-    counts = {split: sum(one.split == split for one in refused) for split in dict.fromkeys(one.split for one in refused)}
+    counts = {
+        split: sum(one.split == split for one in refused) for split in dict.fromkeys(one.split for one in refused)
+    }
     sealed = Corpus.parse(
         {
             "schema": Corpus.SCHEMA,
@@ -61,7 +65,9 @@ def seal(plan: Plan, corpus: Path) -> Corpus:
             "plan_sha256": digest(plan),
             "sample_rate": plan.sample_rate,
             "splits": splits,
-            "copies": {split: {name: n for name, n in recipe.copies.get(split, {}).items() if n} for split in recipe.speech},
+            "copies": {
+                split: {name: n for name, n in recipe.copies.get(split, {}).items() if n} for split in recipe.speech
+            },
             "totals": {
                 "samples": sum(entry["samples"] for entry in shards),
                 "seconds": round(sum(entry["seconds"] for entry in shards), 3),
@@ -96,5 +102,7 @@ def listed_files(corpus: Path) -> list[Path]:
     """What belongs to the corpus beside its seal: no hidden files, no local roots."""
     files = [corpus / name for name in ("recipe.yaml", "refused.jsonl", "README.md")]
     for folder in ("plan", "rooms", "shards"):
-        files += sorted(path for path in (corpus / folder).glob("*") if path.is_file() and not path.name.startswith("."))
+        files += sorted(
+            path for path in (corpus / folder).glob("*") if path.is_file() and not path.name.startswith(".")
+        )
     return files

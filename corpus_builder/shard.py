@@ -112,19 +112,21 @@ def sample_of(row: PlanRow, rendered: Rendered, *, rate_hz: int, source_sha256: 
         )
         for copy in rendered.copies
     )
-    return Sample(
-        id=row.id,
-        split=row.split,
-        num_samples=row.num_samples,
-        sample_rate=rate_hz,
-        text=row.text,
-        speaker=row.speaker,
-        language=row.language,
-        custom=row.custom,
-        source=row.source.model_copy(update={"sha256": source_sha256}),
-        clean_gain_db=rendered.clean_gain_db,
-        copies=copies,
-        schema=Sample.SCHEMA,
+    return Sample.model_validate(
+        {
+            "schema": Sample.SCHEMA,
+            "id": row.id,
+            "split": row.split,
+            "num_samples": row.num_samples,
+            "sample_rate": rate_hz,
+            "text": row.text,
+            "speaker": row.speaker,
+            "language": row.language,
+            "custom": row.custom,
+            "source": row.source.model_copy(update={"sha256": source_sha256}),
+            "clean_gain_db": rendered.clean_gain_db,
+            "copies": copies,
+        }
     )
 
 
@@ -172,16 +174,18 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
             except UNFIT as problem:
                 refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
         tar.close()
-    index = ShardIndex(
-        name=task.name,
-        split=task.split,
-        sample_rate=task.rate_hz,
-        bytes=stream.size,
-        sha256=stream.state.hexdigest(),
-        plan_sha256=task.plan_sha256,
-        samples=tuple(samples),
-        refused=tuple(refused),
-        schema=ShardIndex.SCHEMA,
+    index = ShardIndex.model_validate(
+        {
+            "schema": ShardIndex.SCHEMA,
+            "name": task.name,
+            "split": task.split,
+            "sample_rate": task.rate_hz,
+            "bytes": stream.size,
+            "sha256": stream.state.hexdigest(),
+            "plan_sha256": task.plan_sha256,
+            "samples": tuple(samples),
+            "refused": tuple(refused),
+        }
     )
     index.write(folder / f"{task.name}.json")
     return index
@@ -202,7 +206,9 @@ def render_shard(task: ShardTask) -> ShardOutcome:
     except Exception as problem:  # noqa: BLE001 (the other shards finish; the place of the fault is said)
         place = traceback.extract_tb(problem.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
-        return ShardOutcome(task.name, task.rows, "undone", message=f"{type(problem).__name__} in {where}: {printable(problem)}")
+        return ShardOutcome(
+            task.name, task.rows, "undone", message=f"{type(problem).__name__} in {where}: {printable(problem)}"
+        )
     return ShardOutcome(task.name, task.rows, "done", refused=len(index.refused))
 
 

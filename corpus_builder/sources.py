@@ -11,6 +11,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from corpus_builder.decode import HIGHEST_HZ, LOWEST_HZ
 from corpus_builder.folders import folder_utterances
 from corpus_builder.utterance import Found, NoAudioError, Refused, UnfitTextError, Utterance, check_text
 from manifests.errors import BadDocumentError, printable
@@ -86,9 +87,8 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         BadDocumentError: If it is damaged, or holds a line of more than 8 MB.
     """
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     try:
-        with opened as stream:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
             for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), 1):
                 if len(line) > MAX_LINE_BYTES:
                     raise BadDocumentError(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES} bytes; refused")
@@ -107,7 +107,9 @@ def manifest_items(path: Path) -> Iterator[Any]:
         UnsafeAudioSourceError: If it names a command, a URL or raw bytes as audio.
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise BadDocumentError(path, "a lhotse manifest of JSON lines is due here: a name that ends in .jsonl or .jsonl.gz")
+        raise BadDocumentError(
+            path, "a lhotse manifest of JSON lines is due here: a name that ends in .jsonl or .jsonl.gz"
+        )
     count = 0
     for number, line in manifest_lines(path):
         where = f"{path}:{number}"
@@ -159,7 +161,9 @@ def deserialised(data: dict[str, Any], *, where: str) -> Any:
             channel = channels[0] if len(channels) == 1 else -1
             return MonoCut(item.id, start=0.0, duration=item.duration, channel=channel, recording=item)
     except Exception as problem:  # noqa: BLE001 (lhotse raises whatever a missing key gives: it trusts its input)
-        raise BadDocumentError(where, f"lhotse cannot read it: {type(problem).__name__}: {printable(problem)}") from None
+        raise BadDocumentError(
+            where, f"lhotse cannot read it: {type(problem).__name__}: {printable(problem)}"
+        ) from None
     if not type(item).__name__.endswith("Cut"):
         raise BadDocumentError(where, f"a cut or a recording is due here, found lhotse's {type(item).__name__}")
     return item
@@ -200,7 +204,9 @@ def cut_utterance(cut: Any, *, asked_channel: int | None, whole: bool = False) -
         **supervised(cut.supervisions),
     )
     try:
-        check_text(utterance.id, utterance.path, utterance.text or "", utterance.speaker or "", utterance.language or "")
+        check_text(
+            utterance.id, utterance.path, utterance.text or "", utterance.speaker or "", utterance.language or ""
+        )
     except UnfitTextError as problem:
         return Refused(printable(cut.id), str(problem))
     return utterance
@@ -222,14 +228,28 @@ def unfit_reason(cut: Any, asked_channel: int | None) -> str | None:
         return "its id is not text"
     if cut.recording is None:
         return "has no recording"
-    if cut.recording.transforms:
-        names = ", ".join(sorted({transform_name(transform) for transform in cut.recording.transforms}))
+    if cut.start < 0:
+        return f"starts at {cut.start:g} s"
+    return transform_reason(cut.recording) or channel_reason(cut, asked_channel)
+
+
+def transform_reason(recording: Any) -> str | None:
+    """Why a recording cannot be used, or None."""
+    if recording.transforms:
+        names = ", ".join(sorted({transform_name(transform) for transform in recording.transforms}))
         return f"its recording is transformed ({printable(names, limit=80)}); save it as audio first, or name the untransformed cuts"
-    if not 1_000 <= cut.recording.sampling_rate <= 1_000_000 or cut.start < 0:
-        return f"has a sample rate of {cut.recording.sampling_rate} Hz and a start of {cut.start:g} s; it cannot be"
+    if not LOWEST_HZ <= recording.sampling_rate <= HIGHEST_HZ:
+        return f"has a sample rate of {recording.sampling_rate} Hz; {LOWEST_HZ} to {HIGHEST_HZ} are read"
+    return None
+
+
+def channel_reason(cut: Any, asked_channel: int | None) -> str | None:
+    """Why no channel can be taken, or None."""
     channels = cut_channels(cut)
     if asked_channel is None and len(channels) != 1:
-        return f"has {len(channels)} channels ({', '.join(map(str, channels[:8]))}); say which with channel: in the recipe"
+        return (
+            f"has {len(channels)} channels ({', '.join(map(str, channels[:8]))}); say which with channel: in the recipe"
+        )
     if asked_channel is not None and asked_channel not in channels:
         return f"has no channel {asked_channel}, which the recipe asks for; it has {', '.join(map(str, channels[:8]))}"
     channel = chosen_channel(cut, asked_channel)

@@ -7,8 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
-
 from corpus_builder.bank import read_bank, read_response
 from corpus_builder.decode import MissingAudioError, SilentAudioError, at_rate, read_stretch
 from manifests.digest import file_digest
@@ -18,6 +16,7 @@ from manifests.files import read_json_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from corpus_builder.distortions.levels import Wave
@@ -118,7 +117,9 @@ class CorpusWaves:
         except MissingAudioError:
             root = self.roots[span.root]
             if not root.is_dir() or next(root.iterdir(), None) is None:
-                raise MissingFileError(root, needed=f"root {span.root!r} holds the sources; is a disk not mounted?") from None
+                raise MissingFileError(
+                    root, needed=f"root {span.root!r} holds the sources; is a disk not mounted?"
+                ) from None
             raise
         return at_rate(wave, from_hz=span.rate_hz, to_hz=self.rate_hz)
 
@@ -147,7 +148,9 @@ class CorpusWaves:
         try:
             wave = read_stretch(place, name=path, channel=channel, rate_hz=rate_hz)
         except MissingAudioError:
-            raise MissingFileError(place, needed=f"a noise of root {root!r}; say --root {root}=DIR if it lies elsewhere") from None
+            raise MissingFileError(
+                place, needed=f"a noise of root {root!r}; say --root {root}=DIR if it lies elsewhere"
+            ) from None
         if place not in self.checked:
             found = file_digest(place)
             if found != sha256:
@@ -159,7 +162,9 @@ class CorpusWaves:
         """Rate, channel and digest of each planned noise file."""
         if self.levels is None:
             rows = read_json_lines(self.corpus / "plan" / "levels.jsonl", needed="the noise levels of the plan")
-            self.levels = {(row["root"], row["path"]): (row["rate_hz"], row.get("channel"), row["sha256"]) for row in rows}
+            self.levels = {
+                (row["root"], row["path"]): (row["rate_hz"], row.get("channel"), row["sha256"]) for row in rows
+            }
         return self.levels
 
     def response(self, name: str) -> tuple[NDArray[np.float32], int]:
@@ -176,5 +181,3 @@ class CorpusWaves:
 def waves_of(corpus: str, roots: tuple[tuple[str, str], ...], rate_hz: int) -> CorpusWaves:
     """The waves of a corpus, kept from shard to shard within a worker."""
     return CorpusWaves(Path(corpus), roots={name: Path(place) for name, place in roots}, rate_hz=rate_hz)
-
-

@@ -12,7 +12,7 @@ from evaluation.labels import label_task
 from evaluation.report import report_text
 from evaluation.roster import call_roll, check_model
 from manifests.digest import digest
-from manifests.errors import MissingFileError, OtherRecipeError, printable
+from manifests.errors import OtherRecipeError, printable
 from manifests.files import write_text
 from manifests.lock import writing
 from manifests.provenance import machine, software
@@ -86,12 +86,9 @@ def evaluate(
 
 def load_model(source: str | RunSource) -> Encoder:
     """A teacher, or the student of a run."""
-    if not isinstance(source, RunSource):
-        return load_teacher(source)
-    folder = Path(source.run)
-    if not folder.is_dir():
-        raise MissingFileError(folder, needed="a model's run folder is due here")
-    return load_run(folder, checkpoint=source.checkpoint)
+    if isinstance(source, RunSource):
+        return load_run(Path(source.run), checkpoint=source.checkpoint)
+    return load_teacher(source)
 
 
 def origin_of(source: str | RunSource) -> str:

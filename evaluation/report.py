@@ -137,12 +137,18 @@ def model_table(cells: Sequence[Cell]) -> Table:
         smaller = "" if teacher is None else f"{smaller_percent(parameters, than=teacher.facts.parameters):.1f} %"
         hearing_s, audio_s = cell.cost.get("hearing_s", 0.0), cell.cost.get("audio_s", 0.0)
         rows.append((
-            cell.model, cell.facts.kind, cell.facts.origin, cell.facts.digest[:12], str(cell.facts.layers), f"{parameters / 1e6:.2f} M",
+            cell.model, cell.facts.kind, cell.facts.origin, cell.facts.digest[:12], steps_of(cell), str(cell.facts.layers), f"{parameters / 1e6:.2f} M",
             smaller if cell is not teacher else "", f"{audio_s / 3600:.2f} h", duration(hearing_s + cell.cost.get("probing_s", 0.0)),
         ))  # fmt: skip
     than = "smaller" if teacher is None else f"smaller than {teacher.model}"
-    header = ("model", "kind", "origin", "digest", "layers", "parameters", than, "audio heard", "time")
+    header = ("model", "kind", "origin", "digest", "steps", "layers", "parameters", than, "audio heard", "time")
     return Table("Models", header, tuple(rows), words=4)
+
+
+def steps_of(cell: Cell) -> str:
+    """Updates of a student, where its record has them."""
+    steps = cell.facts.details.get("steps")
+    return str(steps) if isinstance(steps, int) else ""
 
 
 def tasks_of(cells: Sequence[Cell]) -> list[str]:

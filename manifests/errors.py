@@ -44,6 +44,17 @@ def printable(text: object, *, limit: int = 200) -> str:
 class StillroomError(Exception):
     """Something a person can mend; its message is one line."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel from a worker process as the finished message: the arguments it was built from are not kept."""
+        return restored, (type(self), *self.args)
+
+
+def restored(kind: type[StillroomError], *told: object) -> StillroomError:
+    """An error as it was raised in another process."""
+    problem = kind.__new__(kind, *told)
+    problem.args = told
+    return problem
+
 
 class BadDocumentError(StillroomError, ValueError):
     """A document breaks its schema.

@@ -17,7 +17,7 @@ from corpus_builder.decay import NoDecayError, direct_to_reverberant_db, loudest
 from corpus_builder.distortions.room import reverberate
 from corpus_builder.positions import WALL_GAP_M, RoomTooSmallError, place
 from corpus_builder.rooms import (
-    MAX_ATTEMPTS,
+    MAX_CALIBRATED,
     DrawnRoom,
     RoomMissedError,
     draw_room,
@@ -208,20 +208,41 @@ def test_a_bank_whose_rooms_all_miss_is_an_error_in_one_line():
         RoomMissedError, match=r"bank 'hall', room 7: none of 20 drawn rooms .* asked 0.1 s, found "
     ) as told:
         plan_room(draw, bank="hall", room=7, splits=("train",), rate_hz=RATE)
-    assert len(asked) == MAX_ATTEMPTS
+    assert len(asked) == MAX_CALIBRATED
     assert "\n" not in str(told.value)
 
 
 def test_a_room_whose_reflections_drown_its_direct_sound_is_not_used():
     """Mid-height and mid-width: the echoes of opposite walls arrive together and add up."""
-    drowned = DrawnRoom((6.0, 3.0, 3.0), 0.5, (1.0, 1.5, 1.5), ((4.5, 1.5, 1.5),))
-    with pytest.raises(RoomMissedError, match="times as strong as the direct sound"):
+    drowned = DrawnRoom((6.0, 3.0, 3.0), 0.25, (1.0, 1.5, 1.5), ((4.5, 1.5, 1.5),))
+    with pytest.raises(RoomMissedError, match=r"none of 20 .* times as strong as the direct sound"):
         plan_room(lambda _: drowned, bank="hall", room=0, splits=("train",), rate_hz=RATE)
-    settled = draw_room(
-        np.random.default_rng(2), size_m=(6.0, 3.0, 3.0), rt60_s=0.5, distances_m=[3.5] * 3, rate_hz=RATE
-    )
-    room = plan_room(lambda _: settled, bank="hall", room=0, splits=("train",), rate_hz=RATE)
-    assert all(response.rival <= 0.95 for response in simulate(room, rate_hz=RATE))
+
+
+def test_a_drowned_source_is_placed_anew_at_its_distance():
+    dice = np.random.default_rng(2)
+    settled = [
+        draw_room(dice, size_m=(5.0, 4.0, 2.6), rt60_s=0.4, distances_m=[2.5] * 3, rate_hz=RATE) for _ in range(4)
+    ]
+    assert all(room.rival <= 0.85 for room in settled)
+    for room in settled:
+        assert all(math.dist(room.microphone_m, source) == pytest.approx(2.5, abs=0.002) for source in room.sources_m)
+        planned = plan_room(lambda _, room=room: room, bank="hall", room=0, splits=("train",), rate_hz=RATE)
+        assert all(response.rival <= 0.95 for response in simulate(planned, rate_hz=RATE))
+
+
+def test_a_room_that_is_all_echo_is_told_without_calibrating_it():
+    asked = []
+
+    def draw(attempt):
+        asked.append(attempt)
+        return DrawnRoom((3.0, 3.0, 2.4), 0.8, (0.5, 0.5, 0.5), ((2.5, 2.5, 1.5),), rival=1.7)
+
+    with pytest.raises(
+        RoomMissedError, match=r"none of 100 drawn rooms .* a reflection 1.70 times as strong .* shorter distances"
+    ):
+        plan_room(draw, bank="hall", room=0, splits=("train",), rate_hz=RATE)
+    assert len(asked) == 100
 
 
 def test_a_lone_echo_shows_at_half_its_strength_once_whitened():

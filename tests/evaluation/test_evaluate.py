@@ -31,10 +31,9 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def bench(monkeypatch):
-    """Models by name, in place of downloads and runs; tells which were measured."""
+    """Models by name, in place of downloads."""
     models = {"fake": FakeEncoder(), "constant": ConstantEncoder("constant"), "hiding": HidingEncoder("hiding")}
     monkeypatch.setattr(stage, "load_teacher", lambda name: models[name])
-    monkeypatch.setattr(stage, "load_run", lambda folder, checkpoint: models[folder.name])
     return models
 
 
@@ -191,7 +190,7 @@ def test_a_model_of_another_rate_is_refused(corpus, bench, tmp_path):
         ({"splits": {"test": "exam"}}, UnknownSplitError, "splits.test: corpus tiny has no split 'exam', only train"),
         ({"splits": {"dev": "exam"}}, UnknownSplitError, "splits.dev"),
         ({"corpus": "/nowhere"}, NotSealedError, "corpus.json"),
-        ({"models": {"gone": {"run": "gone"}}}, MissingFileError, "run folder"),
+        ({"models": {"gone": {"run": "gone"}}}, MissingFileError, "training run"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_one_line_before_anything_runs(corpus, bench, tmp_path, changes, error, told):

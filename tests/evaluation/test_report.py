@@ -41,6 +41,7 @@ def cell(model, *, kind, digest, parameters, clean, noise, phone, cosine, leakag
         "facts": {
             "kind": kind, "origin": "nano" if kind == "teacher" else f"{model}, last", "digest": digest * 64,
             "parameters": parameters, "layers": len(cosine), "heard_known": kind == "run",
+            "details": {"steps": 1000} if kind == "run" else {"steps": ["odd"]},
         },
         "scores": scores, "notes": ["word: 2 of 42 test utterances are left out"], "chosen": {"word": [0.1, 0.01]},
         "cost": {"audio_s": 5400.0, "hearing_s": 61.0, "probing_s": 4.2},

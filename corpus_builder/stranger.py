@@ -1,0 +1,263 @@
+"""One shard looked at by somebody who knows its formats but shares no code with what wrote it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import soundfile
+
+from manifests.digest import canonical_json, file_digest
+from manifests.errors import BadDocumentError, StillroomError, printable
+from manifests.files import parse_json, read_json_lines
+from manifests.plan import PlanRow
+from manifests.sample import Sample, domain_of, family_of
+from manifests.shards import IndexedSample, ShardEntry, ShardIndex
+from manifests.tars import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Level = Literal["bytes", "pcm"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is off."""
+
+    where: str
+    what: str
+
+    def plain(self) -> dict[str, str]:
+        """As plain data."""
+        return {"where": self.where, "what": self.what}
+
+
+@dataclass(frozen=True)
+class ShardCheck:
+    """One shard to be looked at."""
+
+    corpus: str
+    entry: ShardEntry
+    split: str
+    sample_rate: int
+    plan_sha256: str
+    level: Level
+    as_stranger: bool
+
+
+def check_shard(check: ShardCheck) -> tuple[int, int, list[Finding]]:
+    """Look at one shard; runs in a worker.
+
+    Returns:
+        Samples seen, waves decoded, and what is off.
+    """
+    look = ShardLook(check)
+    try:
+        look.run()
+    except (StillroomError, OSError) as problem:
+        look.off(str(problem))
+    return look.samples, look.waves, look.findings
+
+
+class ShardLook:
+    """One shard under the glass.
+
+    Args:
+        check: Which, and how deep.
+    """
+
+    def __init__(self, check: ShardCheck) -> None:
+        self.check = check
+        self.corpus = Path(check.corpus)
+        self.name = f"shards/{check.entry.name}"
+        self.tar = self.corpus / f"{self.name}.tar"
+        self.samples = self.waves = 0
+        self.findings: list[Finding] = []
+
+    def off(self, what: str, *, sample: str = "") -> None:
+        """Note a finding."""
+        self.findings.append(Finding(f"{self.name}.tar" + (f" {sample}" if sample else ""), what))
+
+    def run(self) -> None:
+        """Index, tar and, at level pcm, every sample."""
+        entry = self.check.entry
+        index = ShardIndex.read(self.corpus / f"{self.name}.json", needed="the index of a shard")
+        size = self.tar.stat().st_size
+        if size != entry.bytes or size != index.bytes:
+            self.off(f"has {size} bytes; its index says {index.bytes}, corpus.json {entry.bytes}")
+        if (found := file_digest(self.tar)) != entry.sha256 or found != index.sha256:
+            self.off(f"SHA-256 is {found[:16]}…; its index says {index.sha256[:16]}…, corpus.json {entry.sha256[:16]}…")
+        if self.check.plan_sha256 and index.plan_sha256 != self.check.plan_sha256:
+            self.off("its index names another plan file than plan.json")
+        if (index.split, index.sample_rate, index.name) != (self.check.split, self.check.sample_rate, entry.name):
+            self.off("its index is of another shard, split or sample rate")
+        if len(index.samples) != entry.samples:
+            self.off(f"its index has {len(index.samples)} samples, corpus.json {entry.samples}")
+        seconds = round(sum(sample.num_samples for sample in index.samples) / index.sample_rate, 3)
+        if abs(seconds - entry.seconds) > 0.002:
+            self.off(f"its samples last {seconds} s, corpus.json says {entry.seconds} s")
+        self.samples = len(index.samples)
+        self.members(index)
+        if self.check.level == "pcm":
+            self.contents(index)
+        if self.check.as_stranger:
+            self.stranger(index)
+
+    def members(self, index: ShardIndex) -> None:
+        """The tar holds the members of the index, where it says, and no others; it is whole to its end mark."""
+        found = {item.name: (item.offset, item.size) for item in entries(self.tar)}
+        expected = {
+            f"{sample.key}.{name if name == 'json' else name + '.flac'}": (member.offset, member.size)
+            for sample in index.samples
+            for name, member in sample.members.items()
+        }
+        for name in sorted(set(expected) - set(found)):
+            self.off(f"member {printable(name)} is missing")
+        for name in sorted(set(found) - set(expected)):
+            self.off(f"member {printable(name)} is not in the index")
+        for name in sorted(set(found) & set(expected)):
+            if found[name] != expected[name]:
+                self.off(f"member {printable(name)} lies at {found[name]}, the index says {expected[name]}")
+        if len({sample.key for sample in index.samples}) != len(index.samples):
+            self.off("a key stands twice in the index")
+
+    def contents(self, index: ShardIndex) -> None:
+        """Every sample's JSON and waves agree with index and plan."""
+        rows = self.plan_rows()
+        with self.tar.open("rb") as stream:
+            for sample in index.samples:
+                row = rows.pop(sample.key, None)
+                if row is None:
+                    self.off("is not in the plan", sample=sample.key)
+                    continue
+                self.document(stream, sample, row)
+                self.audio(stream, sample)
+        refused = {one.id for one in index.refused}
+        for row in rows.values():
+            if row.id not in refused:
+                self.off(f"planned utterance {printable(row.id)} is neither in the shard nor refused")
+
+    def plan_rows(self) -> dict[str, PlanRow]:
+        """The plan rows of this shard by key."""
+        path = self.corpus / "plan" / f"{self.check.entry.name}.jsonl"
+        rows = (PlanRow.parse(one, where=path) for one in read_json_lines(path, needed="a file of the plan"))
+        return {row.key: row for row in rows}
+
+    def document(self, stream: io.BufferedReader, sample: IndexedSample, row: PlanRow) -> None:
+        """The JSON member says what the plan decided."""
+        if "json" not in sample.members:
+            self.off("has no JSON", sample=sample.key)
+            return
+        try:
+            document = Sample.parse(
+                parse_json(self.content(stream, sample, "json"), where=sample.key), where=sample.key
+            )
+        except BadDocumentError as problem:
+            self.off(str(problem), sample=sample.key)
+            return
+        for name in ("id", "split", "num_samples", "text", "speaker", "language", "custom"):
+            if getattr(document, name) != getattr(row, name):
+                self.off(f"{name} differs between JSON and plan", sample=sample.key)
+        if document.num_samples != sample.num_samples or document.sample_rate != self.check.sample_rate:
+            self.off("length or rate differ between JSON and index", sample=sample.key)
+        if (
+            document.source.model_copy(update={"sha256": row.source.sha256}) != row.source
+            or document.source.sha256 is None
+        ):
+            self.off("source differs between JSON and plan", sample=sample.key)
+        planned = [
+            (copy.name, copy.condition, domain_of(copy.steps), family_of(copy.steps), canonical_steps(copy))
+            for copy in row.copies
+        ]
+        written = [
+            (copy.name, copy.condition, copy.domain, copy.family, canonical_steps(copy)) for copy in document.copies
+        ]
+        if planned != written:
+            self.off("copies differ between JSON and plan", sample=sample.key)
+        if sorted(copy.name for copy in row.copies) != sample.copies:
+            self.off("copies differ between index and plan", sample=sample.key)
+
+    def audio(self, stream: io.BufferedReader, sample: IndexedSample) -> None:
+        """Every wave decodes to the PCM that the index names, has the clean length, and is not the clean one."""
+        clean: str | None = None
+        for name in ["clean", *sample.copies]:
+            member = sample.members.get(name)
+            if member is None:
+                self.off(f"has no {name}", sample=sample.key)
+                continue
+            try:
+                pcm, rate_hz = soundfile.read(
+                    io.BytesIO(self.content(stream, sample, name)), dtype="int16", always_2d=True
+                )
+            except (soundfile.LibsndfileError, RuntimeError) as problem:
+                self.off(f"{name}: cannot be decoded: {problem}", sample=sample.key)
+                continue
+            self.waves += 1
+            found = hashlib.sha256(pcm.astype("<i2").tobytes()).hexdigest()
+            if pcm.shape != (sample.num_samples, 1) or rate_hz != self.check.sample_rate:
+                self.off(
+                    f"{name}: {pcm.shape[0]} samples in {pcm.shape[1]} channel(s) at {rate_hz} Hz; due are {sample.num_samples} mono at "
+                    f"{self.check.sample_rate} Hz", sample=sample.key,
+                )  # fmt: skip
+            if found != member.pcm_sha256:
+                self.off(f"{name}: its PCM is not what the index says", sample=sample.key)
+            if not np.any(pcm):
+                self.off(f"{name}: is silent", sample=sample.key)
+            if name == "clean":
+                clean = found
+            elif found == clean and not self.is_clean_on_purpose(stream, sample, name):
+                self.off(f"{name}: is the clean wave, sample for sample", sample=sample.key)
+
+    def is_clean_on_purpose(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bool:
+        """Whether the plan drew no step for a copy, as `choose` may."""
+        document = parse_json(self.content(stream, sample, "json"), where=sample.key)
+        return any(copy["name"] == name and not copy["steps"] for copy in document["copies"])
+
+    def content(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bytes:
+        """The bytes of a member, by its offset."""
+        member = sample.members[name]
+        stream.seek(member.offset)
+        return stream.read(min(member.size, self.check.entry.bytes))
+
+    def stranger(self, index: ShardIndex) -> None:
+        """Plain tarfile and plain webdataset read the shard, sample by sample."""
+        with tarfile.open(self.tar) as tar:
+            counted = sum(1 for _ in tar)
+        if counted != sum(len(sample.members) for sample in index.samples):
+            self.off(f"plain tarfile reads {counted} members")
+        for problem in webdataset_findings(self.tar, index.samples):
+            self.off(problem)
+
+
+def canonical_steps(copy: Any) -> bytes:
+    """The steps of a copy in one spelling."""
+    return canonical_json([step.model_dump(mode="json", exclude_none=True) for step in copy.steps])
+
+
+def webdataset_findings(tar: Path, samples: Iterable[IndexedSample]) -> Iterator[str]:
+    """What differs when the shard is read by plain webdataset."""
+    import webdataset
+
+    expected = {sample.key: sample for sample in samples}
+    seen = 0
+    for item in webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False):
+        seen += 1
+        sample = expected.get(item["__key__"])
+        if sample is None:
+            yield f"plain webdataset gives the key {printable(item['__key__'])}, which is not in the index"
+            continue
+        names = {name if name == "json" else f"{name}.flac" for name in sample.members}
+        if names != {name for name in item if not name.startswith("__")}:
+            yield f"plain webdataset gives other members for {sample.key}"
+            continue
+        pcm, _ = soundfile.read(io.BytesIO(item["clean.flac"]), dtype="int16")
+        if pcm.size != sample.num_samples:
+            yield f"plain webdataset and soundfile give {pcm.size} samples for {sample.key}"
+    if seen != len(expected):
+        yield f"plain webdataset gives {seen} of {len(expected)} samples"
