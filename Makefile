@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 TESTS ?= tests
-RUN_TESTS := $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 .PHONY: demo test test-all check fix bench schemas nano real clean
 

@@ -28,8 +28,8 @@ from manifests.recipe import Babble, ChooseStep, NoiseStep, Recipe, Step
 from manifests.sample import sample_key
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from corpus_builder.noise_levels import NoiseFile
     from corpus_builder.roots import Located
@@ -98,7 +98,7 @@ class Planner:
         """All of it; returns the content of `plan.json`."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         for split in self.recipe.speech:
-            self.spools[split] = self.set_down(split)
+            self.set_down(split)
         levels = read_noises(
             self.recipe,
             self.sources,
@@ -129,7 +129,7 @@ class Planner:
             "refused": refused,
         } | ({} if self.limit is None else {"limit": self.limit})
 
-    def set_down(self, split: str) -> Spool:
+    def set_down(self, split: str) -> None:
         """Read one split's sources into a temporary file.
 
         Raises:
@@ -139,6 +139,7 @@ class Planner:
         source = self.sources[split]
         rooting = Rooting(source)
         spool = Spool(self.scratch / f"{split}.spool", split=split, seed=self.recipe.seed, rooting=rooting)
+        self.spools[split] = spool
         shortest_s, longest_s = source.source.min_s, source.source.max_s
         rate_hz = self.recipe.sample_rate
         for found in utterances(source):
@@ -168,7 +169,6 @@ class Planner:
             raise MissingFileError(
                 first, needed=f"an utterance of {split!r}; say --root {source.root}=DIR if they lie elsewhere"
             )
-        return spool
 
     def uses_babble(self, split: str) -> bool:
         """Whether some copy of a split may have babble in it."""

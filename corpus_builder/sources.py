@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from corpus_builder.roots import Located
 
 COVERED_WITHIN_S = 1.0
+SYNTHETIC_CUTS = {"MixedCut", "PaddingCut"}
 
 
 class UnsafeAudioSourceError(BadDocumentError):
@@ -99,7 +100,8 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def manifest_items(path: Path) -> Iterator[Any]:
-    """Lhotse's objects (cuts, or recordings made into whole cuts) of a JSON lines manifest, one at a time.
+    """Lhotse's objects (cuts, or recordings made into whole cuts) of a JSON lines manifest, one at a time; what is
+    mixed or padding is refused.
 
     Raises:
         NoAudioError: If the manifest has no line.
@@ -117,8 +119,12 @@ def manifest_items(path: Path) -> Iterator[Any]:
         if not isinstance(data, dict):
             raise BadDocumentError(where, "a cut or a recording is due here")
         refuse_unsafe_audio(data, where=where)
-        yield deserialised(data, where=where)
         count += 1
+        if data.get("type") in SYNTHETIC_CUTS:
+            name = f"is lhotse's {data['type']}; render it first (cut.save_audio), or name the cuts it was made from"
+            yield Refused(printable(data.get("id", f"line {number}")), name)
+        else:
+            yield deserialised(data, where=where)
     if not count:
         raise NoAudioError(path, "the manifest has no line")
 
@@ -173,10 +179,12 @@ def cut_utterance(cut: Any, *, asked_channel: int | None, whole: bool = False) -
     """One cut, or a reason why it cannot be used.
 
     Args:
-        cut: Lhotse's.
+        cut: Lhotse's, or what was refused already.
         asked_channel: The recipe's channel.
         whole: Take the whole recording instead of the cut's stretch.
     """
+    if isinstance(cut, Refused):
+        return cut
     reason = unfit_reason(cut, asked_channel)
     if reason is not None:
         return Refused(printable(cut.id), reason)
@@ -221,9 +229,6 @@ def sample_number(seconds: float, rate_hz: int) -> int:
 
 def unfit_reason(cut: Any, asked_channel: int | None) -> str | None:
     """Why a cut cannot be used, or None."""
-    kind = type(cut).__name__
-    if kind not in {"MonoCut", "MultiCut"}:
-        return f"is lhotse's {kind}; render it first (cut.save_audio), or name the cuts it was made from"
     if not isinstance(cut.id, str):
         return "its id is not text"
     if cut.recording is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -240,24 +241,34 @@ def canonical_steps(copy: Any) -> bytes:
     return canonical_json([step.model_dump(mode="json", exclude_none=True) for step in copy.steps])
 
 
-def webdataset_findings(tar: Path, samples: Iterable[IndexedSample]) -> Iterator[str]:
+def webdataset_findings(tar: Path, samples: Iterable[IndexedSample]) -> list[str]:
     """What differs when the shard is read by plain webdataset."""
+    expected = {sample.key: sample for sample in samples}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves the closing of its file to the garbage collector
+        found = [webdataset_finding(item, expected) for item in webdataset_items(tar)]
+    problems = [problem for problem in found if problem]
+    if len(found) != len(expected):
+        problems.append(f"plain webdataset gives {len(found)} of {len(expected)} samples")
+    return problems
+
+
+def webdataset_items(tar: Path) -> Iterator[dict[str, Any]]:
+    """Samples as a plain `webdataset.WebDataset` gives them."""
     import webdataset
 
-    expected = {sample.key: sample for sample in samples}
-    seen = 0
-    for item in webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False):
-        seen += 1
-        sample = expected.get(item["__key__"])
-        if sample is None:
-            yield f"plain webdataset gives the key {printable(item['__key__'])}, which is not in the index"
-            continue
-        names = {name if name == "json" else f"{name}.flac" for name in sample.members}
-        if names != {name for name in item if not name.startswith("__")}:
-            yield f"plain webdataset gives other members for {sample.key}"
-            continue
-        pcm, _ = soundfile.read(io.BytesIO(item["clean.flac"]), dtype="int16")
-        if pcm.size != sample.num_samples:
-            yield f"plain webdataset and soundfile give {pcm.size} samples for {sample.key}"
-    if seen != len(expected):
-        yield f"plain webdataset gives {seen} of {len(expected)} samples"
+    yield from webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False)
+
+
+def webdataset_finding(item: dict[str, Any], expected: dict[str, IndexedSample]) -> str:
+    """What is wrong with one sample of webdataset's; empty if nothing is."""
+    sample = expected.get(item["__key__"])
+    if sample is None:
+        return f"plain webdataset gives the key {printable(item['__key__'])}, which is not in the index"
+    names = {name if name == "json" else f"{name}.flac" for name in sample.members}
+    if names != {name for name in item if not name.startswith("__")}:
+        return f"plain webdataset gives other members for {sample.key}"
+    pcm, _ = soundfile.read(io.BytesIO(item["clean.flac"]), dtype="int16")
+    if pcm.size != sample.num_samples:
+        return f"plain webdataset and soundfile give {pcm.size} samples for {sample.key}"
+    return ""

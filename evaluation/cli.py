@@ -13,7 +13,9 @@ from manifests.errors import printable
 @click.command("evaluate")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--device", default="cpu", show_default=True, help="Where models run: cpu, or cuda.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where models run."
+)
 def evaluate_command(config: Path, results: Path, device: str) -> None:
     """Measure how robust the models of CONFIG are, into the folder RESULTS.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from evaluation.cells import measure
 from evaluation.config import RunSource
 from evaluation.hearing import plan_hearing
@@ -12,7 +14,7 @@ from evaluation.labels import label_task
 from evaluation.report import report_text
 from evaluation.roster import call_roll, check_model
 from manifests.digest import digest
-from manifests.errors import OtherRecipeError, printable
+from manifests.errors import OtherRecipeError, UsageError, printable
 from manifests.files import write_text
 from manifests.lock import writing
 from manifests.provenance import machine, software
@@ -48,6 +50,8 @@ def evaluate(
         LockedError: If another process writes there.
         StillroomError: For everything that does not fit: see `roster` and `labels`.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no such device here; leave it out to run on the CPU")
     with open_corpus(config.corpus) as reader:
         roster = call_roll(reader, config)
     tasks = [label_task(task, roster) for task in config.tasks]

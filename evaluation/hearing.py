@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from manifests.sample import CLEAN
 from training.stream import utterances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from evaluation.config import EvaluationConfig
     from evaluation.embed import Embedded
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from evaluation.roster import Listed, Roster
     from training.encoder import Encoder
 
+ROLES = ("train", "dev", "test")
 LEAKAGE_TEST_UTTERANCES = 2 * REFERENCE_UTTERANCES
 
 
@@ -35,70 +35,81 @@ class TooShortError(StillroomError, ValueError):
 
 @dataclass(frozen=True)
 class Hearing:
-    """Which members of which utterances one model has to hear.
+    """Which members of which utterances one model has to hear; all mappings are by role (`train`, `dev`, `test`).
 
     Attributes:
-        clean: By role (`train`, `dev`, `test`), keys of utterances whose clean wave is heard.
-        copies: By role, keys of utterances whose copies are heard too.
-        leakage: By role, keys of utterances that the domain probe is trained or tested on.
-        leakage_role: Where the domain probe is trained: `train`, or `dev` if train has no copies.
+        clean: Keys of utterances of which the clean wave alone is heard.
+        whole: Keys of utterances that are heard with their copies.
+        copies: Names of those copies.
+        leakage: Keys of utterances that the domain probe is trained or tested on.
+        leakage_role: Where the domain probe is trained: `train`, or `dev` if train has no copies of the test's conditions.
         leakage_conditions: Conditions that both that split and the test split have, and `clean`.
         notes: What is left out.
     """
 
     clean: dict[str, frozenset[str]]
-    copies: dict[str, frozenset[str]]
+    whole: dict[str, frozenset[str]]
+    copies: dict[str, tuple[str, ...]]
     leakage: dict[str, frozenset[str]]
     leakage_role: str
     leakage_conditions: frozenset[str]
     notes: tuple[str, ...]
 
-    def has(self, role: str, key: str, member: str) -> bool:
-        """Whether a member has to be heard."""
-        return key in (self.clean if member == CLEAN else self.copies)[role]
+    def passes(self, role: str) -> list[tuple[tuple[str, ...], frozenset[str]]]:
+        """Members and keys of each pass over a split; members that nobody hears are not decoded."""
+        both = [((CLEAN,), self.clean[role]), ((CLEAN, *self.copies[role]), self.whole[role])]
+        return [(members, keys) for members, keys in both if keys]
 
 
 def plan_hearing(roster: Roster, tasks: Iterable[LabelledTask], config: EvaluationConfig) -> Hearing:
     """Decide what must be heard for the tasks and measures that are asked for, and nothing else.
 
     Raises:
-        EmptyConditionError: If leakage is asked for and neither train nor dev has copies.
+        EmptyConditionError: If leakage is asked for and neither train nor dev has copies of the test's conditions.
     """
-    tasks = tuple(tasks)
-    clean = {role: {key for task in tasks for key in task.keys(role)} for role in ("train", "dev", "test")}
-    copies: dict[str, set[str]] = {"train": set(), "dev": set(), "test": set(roster.test)}
-    leakage: dict[str, frozenset[str]] = {"train": frozenset(), "dev": frozenset(), "test": frozenset()}
-    clean["test"] = set(roster.test)
-    notes: list[str] = []
-    role, shared = "train", {CLEAN}
+    needed: dict[str, set[str]] = {role: set() for role in ROLES}
+    for task in tasks:
+        for role in ROLES:
+            needed[role] |= task.keys(role)
     if "cosine" in config.measures:
-        clean["train"] |= roster.reference
+        needed["train"] |= roster.reference
+        needed["test"] |= set(roster.test)
+    leakage: dict[str, frozenset[str]] = dict.fromkeys(ROLES, frozenset())
+    source, shared = "train", conditions_of(roster.train) & set(roster.conditions)
+    notes: list[str] = []
     if "leakage" in config.measures:
-        role = "train" if conditions_of(roster.train) else "dev"
-        entries = roster.train if role == "train" else roster.dev
-        shared |= conditions_of(entries) & set(roster.conditions)
-        if shared == {CLEAN}:
+        if not shared:
+            source, shared = "dev", conditions_of(roster.dev) & set(roster.conditions)
+        if not shared:
             raise EmptyConditionError(split=roster.splits.train, condition=None, purpose="measure leakage")
-        order = keyed_order(entries, seed=config.seed, purpose="reference")[:REFERENCE_UTTERANCES]
-        asked = keyed_order(roster.test, seed=config.seed, purpose="reference")[:LEAKAGE_TEST_UTTERANCES]
-        leakage |= {role: frozenset(order), "test": frozenset(asked)}
-        clean[role] |= leakage[role]
-        copies[role] |= leakage[role]
-        missing = sorted(set(roster.conditions) - shared)
-        if missing:
-            split = roster.splits.train if role == "train" else roster.splits.dev
-            notes.append(f"leakage: {', '.join(missing)} left out, split {split} does not have it")
+        leakage[source] = chosen_keys(roster.of(source), REFERENCE_UTTERANCES, seed=config.seed)
+        leakage["test"] = chosen_keys(roster.test, LEAKAGE_TEST_UTTERANCES, seed=config.seed)
+        if missing := sorted(set(roster.conditions) - shared):
+            notes.append(f"leakage: {', '.join(missing)} left out, split {roster.split_of(source)} does not have it")
+    whole = {**leakage, "test": frozenset(needed["test"] | leakage["test"])}
     return Hearing(
-        {name: frozenset(keys) for name, keys in clean.items()},
-        {name: frozenset(keys) for name, keys in copies.items()},
-        leakage,
-        role,
-        frozenset(shared),
-        tuple(notes),
+        clean={role: frozenset(needed[role] - whole[role]) for role in ROLES},
+        whole=whole,
+        copies={role: copies_of(roster.of(role), conditions=None if role == "test" else shared) for role in ROLES},
+        leakage=leakage,
+        leakage_role=source,
+        leakage_conditions=frozenset(shared | {CLEAN}),
+        notes=tuple(notes),
     )
 
 
-def conditions_of(entries: dict[str, Listed]) -> set[str]:
+def chosen_keys(entries: Iterable[str], most: int, *, seed: int) -> frozenset[str]:
+    """At most so many keys, by keyed hash."""
+    return frozenset(keyed_order(entries, seed=seed, purpose="reference")[:most])
+
+
+def copies_of(entries: Mapping[str, Listed], *, conditions: Container[str] | None) -> tuple[str, ...]:
+    """Names of the copies of some conditions (all by default) that some utterance has, sorted."""
+    copies = [copy for entry in entries.values() for copy in entry.sample.copies]
+    return tuple(sorted({copy.name for copy in copies if conditions is None or copy.condition in conditions}))
+
+
+def conditions_of(entries: Mapping[str, Listed]) -> set[str]:
     """Conditions that some utterance has a copy of."""
     return {copy.condition for entry in entries.values() for copy in entry.sample.copies}
 
@@ -141,30 +152,22 @@ def hear(
     encoder: Encoder, *, roster: Roster, hearing: Hearing, config: EvaluationConfig, name: str
 ) -> tuple[Tables, float]:
     """Run a model over everything it has to hear; returns what is kept, and the seconds of audio it heard."""
-    roles = {"train": roster.train, "dev": roster.dev, "test": roster.test}
-    tables = Tables({role: PooledRows() for role in roles}, {role: PooledRows() for role in roles}, FrameMoments())
+    tables = Tables({role: PooledRows() for role in ROLES}, {role: PooledRows() for role in ROLES}, FrameMoments())
     total_s = sum(
-        hearing.has(role, key, member) * entry.sample.num_samples / roster.sample_rate
-        for role, entries in roles.items()
-        for key, entry in entries.items()
-        for member in (CLEAN, *(copy.name for copy in entry.sample.copies))
+        sum(copy.name in members for copy in entry.sample.copies) * entry.seconds + entry.seconds
+        for role in ROLES
+        for members, keys in hearing.passes(role)
+        for key, entry in roster.of(role).items()
+        if key in keys
     )
     with Progress(f"hear with {name}", total=round(total_s), unit="s of audio") as progress:
-        for role, split in (("train", roster.splits.train), ("dev", roster.splits.dev), ("test", roster.splits.test)):
-            keys = hearing.clean[role] | hearing.copies[role]
-            if split is None or not keys:
-                continue
+        for role in ROLES:
             if role == "test" and "cosine" in config.measures:
                 tables.cosine = FrameCosine(tables.moments.scaling())
-            members = None if hearing.copies[role] else (CLEAN,)
-            heard = embedded(
-                encoder,
-                utterances(config.corpus, split, members=members, keys=keys),
-                is_wanted=functools.partial(hearing.has, role),
-                advance=progress.advance,
-            )
-            for utterance in heard:
-                tables.add(role, utterance, roster=roster, hearing=hearing)
-            if not tables.last[role].keys:
-                raise TooShortError(name, split=split)
+            for members, keys in hearing.passes(role):
+                heard = utterances(config.corpus, roster.split_of(role), members=members, keys=keys)
+                for utterance in embedded(encoder, heard, advance=progress.advance):
+                    tables.add(role, utterance, roster=roster, hearing=hearing)
+            if hearing.passes(role) and not tables.last[role].keys:
+                raise TooShortError(name, split=roster.split_of(role))
     return tables, total_s

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from evaluation.embed import PooledRows
     from evaluation.labels import LabelledTask
 
-INVERSE_STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 2))
+INVERSE_STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 4))
 UNCHOSEN_STRENGTH = 1e-1
 MAX_ITERATIONS = 1000
 

@@ -70,6 +70,11 @@ class Listed:
     sample: Sample
     pcm_sha256: str
 
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.sample.num_samples / self.sample.sample_rate
+
 
 @dataclass(frozen=True)
 class Roster:
@@ -90,6 +95,16 @@ class Roster:
     dev: dict[str, Listed]
     test: dict[str, Listed]
     reference: frozenset[str]
+
+    def of(self, role: str) -> dict[str, Listed]:
+        """The utterances of a role."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}[role]
+
+    def split_of(self, role: str) -> str:
+        """The split of a role that the corpus has."""
+        split = {"train": self.splits.train, "dev": self.splits.dev, "test": self.splits.test}[role]
+        assert split is not None
+        return split
 
 
 def keyed_order(keys: Iterable[str], *, seed: int, purpose: str) -> list[str]:

@@ -1,7 +1,8 @@
-"""Goldens fail when they are missing, and are rewritten only when that is asked for."""
+"""Goldens fail when they are missing, and are rewritten only when that is asked for; in CI a skipped test is a failure."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="rewrite the golden files under tests/golden")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn skips into a failure where `STILLROOM_NO_SKIPS` is set."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and os.environ.get("STILLROOM_NO_SKIPS") and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

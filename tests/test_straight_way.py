@@ -63,12 +63,12 @@ def road(tmp_path_factory):
     small_teacher(folder / "teacher")
     for name, preset in (("plain", "distilhubert"), ("robust", "cdm2-dat")):
         config = {
-            "preset": preset, "corpus": "corpus", "teacher": {"name": "teacher"}, "student": {"layers": 1},
+            "preset": preset, "corpus": "corpus", "teacher": {"name": "./teacher"}, "student": {"layers": 1},
             "batch": {"seconds": 12, "lanes": 2}, "crop_s": 2, "steps": 6, "log_every": 1, "checkpoint_every": 3,
         }  # fmt: skip
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
     evaluation = {
-        "corpus": "corpus", "models": {"teacher": "teacher", "plain": "runs/plain", "robust": "runs/robust"},
+        "corpus": "corpus", "models": {"teacher": "./teacher", "plain": "runs/plain", "robust": "runs/robust"},
         "splits": {"train": "train", "dev": "dev", "test": "test"},
         "tasks": [{"kind": "classify", "label": "speaker", "features": "last", "probe": "clean"}],
         "measures": ["cosine", "leakage"], "seed": 0,

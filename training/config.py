@@ -223,7 +223,7 @@ def resolved(user: dict[str, Any], *, where: object) -> TrainConfig:
         BadDocumentError: A wrong key or value, with its path.
     """
     preset = user.get("preset")
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise BadDocumentError(where, f"preset: {printable(preset)!r} is none of {', '.join(PRESETS)}")
     base = PRESETS[preset] if preset is not None else {}
     return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **merged(base, user)}, where=where)
@@ -256,7 +256,8 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 def method_difference(ours: TrainConfig, theirs: TrainConfig) -> str | None:
     """The first key, with both values, in which two runs differ in method; None if they are the same."""
     mine, other = flat(ours.model_dump(mode="json", by_alias=True)), flat(theirs.model_dump(mode="json", by_alias=True))
-    for key in sorted(mine.keys() | other.keys()):
+    derived_last = sorted(mine.keys() | other.keys(), key=lambda key: (key.startswith("adversary"), key))
+    for key in derived_last:
         if key.partition(".")[0] not in FREE_KEYS and mine.get(key) != other.get(key):
             return f"{key} is {printable(other.get(key))}, asked for {printable(mine.get(key))}"
     return None

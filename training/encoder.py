@@ -201,6 +201,8 @@ def transformer_outputs(
     if config.normalize_waveform:
         wave = normalised(wave, num_samples)
     lengths = [int(length) for length in num_samples]
+    if wave.shape[1] < config.receptive_samples:  # too short for the kernels, and no frame of it will be real
+        wave = functional.pad(wave, (0, config.receptive_samples - wave.shape[1]))
     features, frames = convolved(trunk, wave, lengths)
     if cnn_gradient != 1.0:
         features = scale_gradient(features, cnn_gradient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,8 @@ def load_bundle(name: str) -> Encoder:
     try:
         # weights_only: torch.hub would else unpickle whatever the file holds
         model = bundle.get_model(dl_kwargs={"weights_only": True, "map_location": "cpu"})
+    except pickle.UnpicklingError:
+        raise BadDocumentError(path, "is damaged, or holds more than weights; remove it and fetch it again") from None
     except (RuntimeError, EOFError, OSError, ValueError) as problem:
         raise BadDocumentError(path, f"cannot be loaded ({printable(problem)}); remove it and fetch it again") from None
     trunk = model if isinstance(model, Wav2Vec2Model) else model.model

@@ -45,7 +45,7 @@ class MaskedPredictor(nn.Module):
         self.unit_vectors = nn.Parameter(torch.randn(num_units, width))
 
     def forward(self, wave: Tensor, frame_is_masked: Tensor) -> Tensor:
-        """Logits of the units of masked frames only, shape (masked frame, unit).
+        """Logits of the units, shape (batch, frame, unit).
 
         Args:
             wave: Shape (batch, time).
@@ -54,7 +54,7 @@ class MaskedPredictor(nn.Module):
         extracted, _ = self.model.feature_extractor(wave, None)
         projected = self.model.encoder.feature_projection(extracted)
         masked = torch.where(frame_is_masked[..., None], self.mask_vector.to(projected.dtype), projected)
-        hidden = self.model.encoder.transformer(masked)[frame_is_masked]
+        hidden = self.model.encoder.transformer(masked)
         # HuBERT's temperature.
         return (
             functional.linear(

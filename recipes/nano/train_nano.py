@@ -6,7 +6,7 @@
 
 Masked prediction of k-means units of MFCCs (HuBERT's first iteration, arXiv 2106.07447) on the training utterances of those sets whose licences
 let the weights be given away. Runs on a CPU: about 40 minutes on two cores with bfloat16 units. Stopped, it goes on from the
-last checkpoint in SCRATCH; about five minutes after its start it writes a first usable export, replaced at the end.
+last checkpoint in SCRATCH; after about 5, 10, 20 and 40 minutes it writes an interim export, replaced at the end.
 """
 
 from __future__ import annotations
@@ -49,20 +49,25 @@ class Settings:
         warm_up: Share of the training during which it rises.
         mask_start: Chance that a masked span starts at a frame.
         mask_span: Frames a span.
+        visible_after: Steps after which frames that are not masked count too: early on only the guess is learnt, then also
+            to describe what is heard. Without it the top layer of so short a training keeps little of visible frames.
+        visible_weight: What they count beside masked ones (HuBERT's ``(1 - alpha) / alpha``).
         num_units: Clusters.
         seed: Of everything.
-        interim_minutes: When the first export is written.
+        interim_minutes: When the first export is written; the next ones after twice, four times as long.
         threads: Of torch.
     """
 
     steps: int = 2600
-    minutes: float = 39.0
+    minutes: float = 53.0
     batch_size: int = 24
     crop_frames: int = 200
     learning_rate: float = 1.2e-3
     warm_up: float = 0.08
     mask_start: float = 0.075
     mask_span: int = 10
+    visible_after: int = 700
+    visible_weight: float = 0.5
     num_units: int = 100
     seed: int = 1
     interim_minutes: float = 5.0
@@ -78,7 +83,7 @@ def masked_accuracy(predictor: MaskedPredictor, dev: Sequence[Crops], settings: 
         for crops in dev:
             shape = (crops.units.shape[0], crops.units.shape[1])
             mask = spans(shape, start=settings.mask_start, span=settings.mask_span, dice=dice)
-            logits = predictor(crops.wave, mask).float()
+            logits = predictor(crops.wave, mask)[mask].float()
             loss += float(functional.cross_entropy(logits, crops.units[mask], reduction="sum"))
             right += int((logits.argmax(-1) == crops.units[mask]).sum())
             count += int(mask.sum())
@@ -150,8 +155,10 @@ def update(
     shape = (batch.units.shape[0], batch.units.shape[1])
     mask = spans(shape, start=settings.mask_start, span=settings.mask_span, dice=dice)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = predictor(batch.wave, mask)
-    loss = functional.cross_entropy(logits.float(), batch.units[mask])
+        logits = predictor(batch.wave, mask).float()
+    loss = functional.cross_entropy(logits[mask], batch.units[mask])
+    if step >= settings.visible_after:
+        loss = loss + settings.visible_weight * functional.cross_entropy(logits[~mask], batch.units[~mask])
     if not torch.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower --learning-rate")
     optimiser.zero_grad()
@@ -190,7 +197,9 @@ def train(data: Path, out: Path, scratch: Path, settings: Settings) -> None:
         outcome = Outcome(MODEL, asdict(settings), material.heard, step, seconds / 60, accuracy, interim)
         write_export(out, predictor.model, outcome, data)
 
-    interim_is_due = seconds < 60 * settings.interim_minutes
+    next_export = 60 * settings.interim_minutes
+    while next_export <= seconds:
+        next_export *= 2
     running_loss = 0.0
     shape = {"batch_size": settings.batch_size, "num_frames": settings.crop_frames}
     for batch in itertools.islice(
@@ -216,8 +225,8 @@ def train(data: Path, out: Path, scratch: Path, settings: Settings) -> None:
         if step % CHECKPOINT_EVERY == 0:
             state = {"predictor": predictor.state_dict(), "optimiser": optimiser.state_dict()}
             save(checkpoint, {**state, "step": step, "seconds": seconds})
-        if interim_is_due and seconds >= 60 * settings.interim_minutes:
-            interim_is_due = False
+        if seconds >= next_export:
+            next_export *= 2
             export(interim=True)
     export(interim=False)
 

@@ -233,6 +233,19 @@ def test_a_condition_without_a_labelled_utterance_is_told(bench, tmp_path):
         stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
 
 
+def test_nothing_is_heard_that_is_not_needed(corpus, bench, tmp_path):
+    def heard(**changes):
+        bench["fake"].calls = 0
+        stage.evaluate(config_of(corpus, tmp_path, **changes), tmp_path / str(len(list(tmp_path.iterdir()))))
+        return bench["fake"].calls
+
+    train, dev, test, whole = 32, 16, 24, 4
+    assert heard(measures=["cosine"], tasks=[]) == train + test * whole
+    assert heard(measures=["leakage"], tasks=[]) == (train + test) * whole
+    assert heard(measures=[]) == train + dev + test * whole
+    assert heard(measures=[], tasks=[{**WORD, "where": {"word": ["gin", "rum"]}}]) == (train + dev + test * whole) / 2
+
+
 def test_utterances_without_a_label_or_too_short_are_left_out_and_said(bench, tmp_path):
     test = tiny_split("test", count=12)
     test[0].custom["word"] = ""

@@ -123,11 +123,20 @@ def test_an_utterance_longer_than_a_batch_is_heard_in_pieces(tmp_path):
         np.testing.assert_allclose(found.numpy(), slow_frames(encoder, heard.waves[name]), atol=1e-5)
 
 
+def test_features_and_their_order_do_not_depend_on_how_many_are_heard_at_once(corpus):
+    encoder = FakeEncoder()
+    runs = [list(embedded(encoder, utterances(corpus, "test"), workers=workers)) for workers in (1, 3)]
+    assert [one.key for one in runs[0]] == [sample_key(one.sample.id) for one in utterances(corpus, "test")]
+    for one, other in zip(*runs, strict=True):
+        assert one.key == other.key
+        assert all(torch.equal(one.frames[name], other.frames[name]) for name in one.frames)
+
+
 def test_one_utterance_has_no_mismatched_partner():
     moments = FrameMoments()
     frames = torch.arange(24.0).reshape(1, 6, 4)
     moments.add(frames)
     cosine = FrameCosine(moments.scaling())
-    cosine.add(Embedded("a", {"clean": frames, "noise-0": frames}))
+    cosine.add(Embedded("a", 1.0, {"clean": frames, "noise-0": frames}))
     assert cosine.mismatched == {}
     np.testing.assert_allclose(cosine.matched["noise"].value, 1.0)

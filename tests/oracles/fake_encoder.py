@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ class FakeEncoder(nn.Module):
         self.heard, self.facts = heard, {"steps": 3}
         self.num_parameters = self.mixing.numel()
         self.digest = hashlib.sha256(self.mixing.numpy().tobytes()).hexdigest()
-        self.calls = 0
+        self.calls = 0  # waves heard; several threads count
+        self.counting = threading.Lock()
         object.__setattr__(self, "config", self)
 
     @staticmethod
@@ -36,7 +38,8 @@ class FakeEncoder(nn.Module):
         return spectrum.reshape(*spectrum.shape[:-1], 20, 10).mean(-1).add(1e-3).log()
 
     def layers(self, wave: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        self.calls += len(wave)
+        with self.counting:
+            self.calls += len(wave)
         bands = self.bands(wave)
         features = torch.stack([torch.tanh(0.05 * (bands + 2.0) @ matrix) + 1.0 for matrix in self.mixing], dim=1)
         return features, (((num_samples - WINDOW) // HOP) + 1).clamp(min=0)

@@ -1,6 +1,8 @@
+import hashlib
 import importlib
 import json
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import soundfile as sf
 import torch
 import torchaudio
 from safetensors.torch import load_file
+
+from stillroom.talkers import KEYWORDS, speech_16k, voices
 
 HOUSE = Path(__file__).resolve().parents[2]
 SCRIPTS = ("units", "crops", "masked", "export", "train_nano")
@@ -122,7 +126,22 @@ def test_masked_frames_hide_their_samples(nano):
         assert torch.equal(predictor(wave, everything), predictor(wave.flip(1), everything))
         one = torch.zeros(1, 20, dtype=torch.bool)
         one[0, 3] = True
-        assert not torch.equal(predictor(wave, one), predictor(wave.flip(1), one))
+        assert not torch.equal(predictor(wave, one)[one], predictor(wave.flip(1), one)[one])
+
+
+@pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (6, 0.0), (7, 0.5), (50, 0.5)])
+def test_visible_frames_count_only_after_so_many_steps(nano, small, step, weight):
+    script = nano["train_nano"]
+    settings = replace(small, visible_after=7, visible_weight=0.5)
+    torch.manual_seed(0)
+    predictor = script.MaskedPredictor(script.new_model(), 5)
+    batch = nano["crops"].Crops(torch.randn(4, 320 * 40 + 80) / 10, torch.randint(0, 5, (4, 40)))
+    dice = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    mask = nano["masked"].spans((4, 40), start=settings.mask_start, span=settings.mask_span, dice=dice)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        surprise = -predictor(batch.wave, mask).float().log_softmax(-1).gather(-1, batch.units[..., None])[..., 0]
+    found = script.update(predictor, script.new_optimiser(predictor), batch, settings, step=step)
+    assert found == pytest.approx(float(surprise[mask].mean() + weight * surprise[~mask].mean()), rel=1e-3)
 
 
 @pytest.fixture
@@ -188,8 +207,6 @@ def test_the_whole_script_leaves_a_folder_that_a_teacher_can_be_read_from(nano, 
 
 
 def test_heard_lists_the_digest_of_each_training_utterance_and_no_other(nano, small, data, tmp_path):
-    import hashlib
-
     nano["train_nano"].train(data, tmp_path / "out", tmp_path / "scratch", small)
     heard = (tmp_path / "out/heard.txt").read_text().split()
     train = [*range(6), 11, 12]
@@ -246,3 +263,69 @@ def test_a_folder_without_tables_is_one_clear_line(nano, monkeypatch, tmp_path, 
         nano["train_nano"].main()
     assert caught.value.code == 2
     assert "run recipes/realdata/prepare.py" in capsys.readouterr().err
+
+
+def test_the_shipped_nano_is_small_and_a_two_layer_student_of_it_much_smaller():
+    config = json.loads((NANO / "config.json").read_text())
+    assert config.pop("sample_rate") == 16_000
+    teacher = torchaudio.models.wav2vec2_model(**config)
+    student = torchaudio.models.wav2vec2_model(**{**config, "encoder_num_layers": 2})
+    size = {
+        name: sum(p.numel() for p in model.parameters()) for name, model in (("teacher", teacher), ("student", student))
+    }
+    assert config["encoder_num_layers"] >= 8
+    assert size["student"] <= 0.35 * size["teacher"]
+    assert (NANO / "weights.safetensors").stat().st_size <= 5_000_000
+    assert not [path for path in NANO.iterdir() if path.suffix in {".pt", ".pth", ".pkl", ".bin", ".npy"}]
+
+
+def test_the_shipped_card_says_what_it_must_and_its_training_was_finished():
+    card = json.loads((NANO / "card.json").read_text())
+    assert card["schema"] == "stillroom/card/1"
+    assert card["finished"] is True
+    assert card["keyword_accuracy"] >= 0.9
+    assert not [entry["set"] for entry in card["data"] if entry["set"].startswith("fillets")]
+    assert {
+        "steps",
+        "minutes",
+        "machine",
+        "dev_masked_accuracy",
+        "units",
+        "parameters",
+        "script",
+        "arguments",
+        "versions",
+    } <= set(card)
+    lines = (NANO / card["heard"]).read_text().splitlines()
+    assert lines == sorted(set(lines))
+    assert all(len(line) == 16 and set(line) <= set("0123456789abcdef") for line in lines)
+    assert "ShareAlike 4.0" in (NANO / "LICENSE").read_text()
+
+
+def test_the_shipped_nano_tells_keywords_apart_by_voices_it_never_heard(nano):
+    config = json.loads((NANO / "config.json").read_text())
+    config.pop("sample_rate")
+    model = torchaudio.models.wav2vec2_model(**config).eval()
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(NANO / "weights.safetensors").items()})
+
+    def pooled(split, step):
+        features, words = [], []
+        for voice in voices(split)[::step]:
+            for word in KEYWORDS:
+                wave = torch.from_numpy(speech_16k(word, voice))[None]
+                with torch.inference_mode():
+                    features.append(model.extract_features(wave)[0][-1][0].mean(0))
+                words.append(KEYWORDS.index(word))
+        return torch.stack(features), torch.tensor(words)
+
+    known, unseen = pooled("train", 4), pooled("test", 3)
+    centre, spread = known[0].mean(0), known[0].std(0)
+    probe = torch.nn.Linear(known[0].shape[1], 16)
+    torch.manual_seed(0)
+    optimiser = torch.optim.Adam(probe.parameters(), 0.03, weight_decay=1e-3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(probe((known[0] - centre) / spread), known[1]).backward()
+        optimiser.step()
+    right = (probe((unseen[0] - centre) / spread).argmax(-1) == unseen[1]).float().mean()
+    assert right > 0.75  # chance is 0.06; a quarter of the voices is enough to tell a trained model from a broken file

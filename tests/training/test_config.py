@@ -1,0 +1,160 @@
+"""What a user writes, and what it becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import BadDocumentError, StillroomError, UsageError
+from manifests.files import write_yaml
+from training.config import PRESETS, TrainConfig, load_config, method_difference, resolved
+
+SHORT = {"corpus": "/data/tiny", "teacher": {"name": "nano"}}
+
+
+def made(**keys):
+    return resolved({**SHORT, **keys}, where="test.yaml")
+
+
+def written(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_the_papers_numbers():
+    config = made(preset="distilhubert")
+    assert (config.steps, config.batch.utterances, config.student.layers, config.student.dropout) == (200_000, 24, 2, 0.1)
+    assert (config.optimiser.learning_rate, config.optimiser.warmup_share, config.optimiser.weight_decay) == (2e-4, 0.07, 1e-6)
+    assert config.crop_s * 16000 == 250_000
+    assert config.teacher.layers == "thirds"
+    assert config.views.kind == "none"
+    assert config.adversary is None
+
+
+def test_presets_differ_in_views_and_adversary_alone():
+    kinds = {name: made(preset=name) for name in PRESETS}
+    assert {name: config.views.kind for name, config in kinds.items()} == {
+        "distilhubert": "none",
+        "cdm1": "cdm1",
+        "cdm2": "cdm2",
+        "cdm1-dat": "cdm1",
+        "cdm2-dat": "cdm2",
+    }
+    assert {name for name, config in kinds.items() if config.adversary} == {"cdm1-dat", "cdm2-dat"}
+    same = {
+        name: config.model_copy(update={"views": None, "adversary": None, "preset": None}) for name, config in kinds.items()
+    }
+    assert len({repr(config) for config in same.values()}) == 1
+
+
+def test_a_users_seconds_replace_the_presets_utterances():
+    assert made(preset="cdm2", batch={"seconds": 160, "lanes": 8}).batch.utterances is None
+    assert made(preset="cdm2", batch={"lanes": 8}).batch.utterances == 24
+
+
+def test_the_critic_keeps_six_times_the_students_pace_unless_told():
+    assert made(preset="cdm2-dat", optimiser={"learning_rate": 1e-3}).adversary.learning_rate == pytest.approx(6e-3)
+    assert made(preset="cdm2-dat", adversary={"learning_rate": 0.5}).adversary.learning_rate == 0.5
+
+
+def test_an_adversary_can_be_sent_away():
+    assert made(preset="cdm2-dat", adversary=None).adversary is None
+
+
+def test_the_resolved_config_reads_back_as_itself(tmp_path):
+    config = made(preset="cdm2-dat", adversary=None, batch={"seconds": 48})
+    write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json", by_alias=True))
+    assert TrainConfig.read(tmp_path / "config.yaml", needed="test") == config
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_overrides_are_yaml_by_version_1_2(tmp_path):
+    path = written(tmp_path, "preset: cdm1-dat\ncorpus: tiny\nteacher: {name: nano}\n")
+    config = load_config(
+        path,
+        overrides=(
+            "optimiser.learning_rate=2e-3",
+            "adversary.domain=distorted",
+            "batch={seconds: 64, lanes: 2}",
+            "teacher.layers=[4, 8]",
+            "split=no",
+        ),
+    )
+    assert config.optimiser.learning_rate == 2e-3
+    assert config.adversary.domain == "distorted"
+    assert (config.batch.seconds, config.batch.lanes) == (64, 2)
+    assert config.teacher.layers == (4, 8)
+    assert config.split == "no"
+    assert load_config(path, overrides=("adversary=null",)).adversary is None
+
+
+def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = written(tmp_path, "corpus: data/tiny\nteacher: {name: ./small}\n")
+    config = load_config(path)
+    assert config.corpus == str(tmp_path / "data/tiny")
+    assert config.teacher.name == str(tmp_path / "small")
+    assert load_config(path, overrides=("corpus=other",)).corpus == str(tmp_path / "elsewhere/other")
+    assert load_config(path, overrides=("corpus=s3://bucket/tiny",)).corpus == "s3://bucket/tiny"
+    assert load_config(path, overrides=("teacher.name=hubert_base",)).teacher.name == "hubert_base"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"stepz": 3}, r"stepz: unknown key \(did you mean 'steps'\?\)"),
+        ({"views": {"kind": "cdm3"}}, r"views.kind: 'none', 'cdm1' or 'cdm2' is due here"),
+        ({"optimiser": {"learning_rate": "fast"}}, r"optimiser.learning_rate: .*'fast'"),
+        ({"adversary": {"strenght": 1}}, r"adversary.strenght: unknown key \(did you mean 'strength'"),
+        ({"batch": {"seconds": 4, "utterances": 2}}, "either seconds or utterances"),
+        ({"corpus": ["a", "b"]}, "a list of corpora cannot be read yet"),
+        ({"preset": "cdm9"}, "preset: 'cdm9' is none of distilhubert, cdm1"),
+        ({"preset": ["cdm1"]}, "is none of"),
+        ({"steps": 0}, "steps"),
+        ({"teacher": {}}, "teacher.name: this key is missing"),
+        ({"loss": {"l1": 0, "cosine": 0}}, "both 0"),
+        ({"optimiser": {"learning_rate": float("nan")}}, "config|JSON|nan"),
+    ],
+)
+def test_a_wrong_key_is_one_line_with_its_path(keys, message):
+    with pytest.raises(BadDocumentError, match=message) as caught:
+        made(**keys)
+    assert "\n" not in str(caught.value)
+    assert "test.yaml" in str(caught.value)
+
+
+def test_a_config_of_a_newer_version_is_refused():
+    with pytest.raises(BadDocumentError, match="install a newer one"):
+        made(schema="stillroom/train/2")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "optimiser..learning_rate=1", "steps=[", "steps.more=1"])
+def test_an_override_that_is_none_is_one_line(tmp_path, override):
+    path = written(tmp_path, "corpus: tiny\nsteps: 4\nteacher: {name: nano}\n")
+    with pytest.raises(StillroomError) as caught:
+        load_config(path, overrides=(override,))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_is_no_mapping_is_refused(tmp_path):
+    with pytest.raises(BadDocumentError, match="a mapping is due here"):
+        load_config(written(tmp_path, "- 1\n"))
+    with pytest.raises(UsageError, match="key=value"):
+        load_config(written(tmp_path, "corpus: x\n"), overrides=("x",))
+
+
+def test_a_run_may_go_on_with_other_workers_but_not_with_another_method():
+    config = made(preset="cdm2-dat")
+    assert method_difference(config, made(preset="cdm2-dat", workers=7, log_every=1, corpus="/moved")) is None
+    difference = method_difference(config, made(preset="cdm2-dat", adversary={"strength": 0.5}))
+    assert difference == "adversary.strength is 0.5, asked for 0.03"
+    assert method_difference(config, made(preset="cdm2")).startswith("adversary")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml")), ids=lambda path: path.name)
+def test_configs_in_the_recipes_folder_are_valid(path):
+    if "preset:" in path.read_text():
+        assert load_config(path).preset in PRESETS

@@ -1,0 +1,341 @@
+"""distil(): what stops and goes on is as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from manifests.errors import LockedError, StillroomError, UsageError
+from manifests.files import read_json, write_yaml
+from manifests.lock import writing
+from tests.training.conftest import write_corpus, write_teacher
+from training import loop
+from training.adversary import OneDomainError
+from training.checkpoint import load_run, read_tensors
+from training.config import resolved
+from training.run import NotARunError, OtherConfigError, SourceChangedError
+from training.teacher import load_teacher
+
+TIMES = {"audio_s_per_s", "waiting_share"}
+HOUSE = Path(__file__).parents[2]
+
+
+def config_of(corpus, teacher_folder, **keys):
+    return resolved(
+        {
+            "preset": "cdm2-dat",
+            "corpus": str(corpus),
+            "teacher": {"name": str(teacher_folder)},
+            "student": {"layers": 2},
+            "batch": {"seconds": 4, "lanes": 2},
+            "crop_s": 0.9,
+            "steps": 7,
+            "log_every": 2,
+            "checkpoint_every": 2,
+            "validate_every": 3,
+            "validate_utterances": 4,
+            "optimiser": {"learning_rate": 3e-3},
+            "workers": 0,
+            "seed": 4,
+            **keys,
+        },
+        where="test",
+    )
+
+
+def journal(run):
+    lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def last_tensors(run):
+    return read_tensors(sorted((run / "checkpoints").glob("*.safetensors"))[-1])
+
+
+def assert_same_run(one, two):
+    assert journal(one) == journal(two)
+    tensors, others = last_tensors(one), last_tensors(two)
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+    assert load_run(one, checkpoint="best").digest == load_run(two, checkpoint="best").digest
+
+
+@pytest.fixture(scope="module", name="straight")
+def run_straight_through(tmp_path_factory, corpus, teacher_folder):
+    run = tmp_path_factory.mktemp("runs") / "straight"
+    torch.set_num_threads(1)
+    assert loop.distil(config_of(corpus, teacher_folder), run, say=str) == "done"
+    return run
+
+
+def test_a_run_folder_says_what_it_is(straight, corpus, teacher_folder):
+    assert {path.name for path in straight.iterdir()} == {
+        "config.yaml", "provenance.json", "heard.txt", "journal.jsonl", "status.json", "checkpoints", "best",
+    }  # fmt: skip
+    assert read_json(straight / "status.json", needed="test") == {
+        "schema": "stillroom/status/1",
+        "state": "done",
+        "step": 7,
+        "steps": 7,
+    }
+    student = load_run(straight)
+    assert student.num_layers == 2
+    assert len(student.heard) == 3 * 8 + 1
+    assert load_teacher(teacher_folder).heard < student.heard
+    assert student.facts["views"] == "cdm2"
+    assert student.facts["steps"] == 7
+    assert student.facts["audio_s"] > 5
+    assert str(corpus.parent) not in json.dumps(student.facts) + (straight / "provenance.json").read_text()
+
+
+def test_the_journal_has_what_a_person_looks_for(straight):
+    lines = journal(straight)
+    logged = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in logged] == [2, 4, 6, 7]
+    for line in logged:
+        assert line["loss"] == pytest.approx(line["l1"] + line["cosine"], rel=1e-6)
+        assert 0 <= line["domain_accuracy"] <= 1
+        assert 0 < line["domain_majority"] <= 1
+        assert line["reversal"] > 0
+    validated = [line for line in lines if "val_loss" in line]
+    assert [line["step"] for line in validated] == [3, 6, 7]
+    for line in validated:
+        assert "loss" not in line
+        parts = [line[f"val_{name}"] for name in ("clean", "noise", "phone", "room")]
+        assert line["val_loss"] == pytest.approx(sum(parts) / 4)
+    assert validated[-1]["val_loss"] < validated[0]["val_loss"], "it learns"
+    assert load_run(straight, checkpoint="best").facts["steps"] == min(validated, key=lambda line: line["val_loss"])["step"]
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_a_run_that_dies_goes_on_bit_for_bit(tmp_path, monkeypatch, corpus, teacher_folder, straight, step):
+    scale = loop.learning_rate_scale
+
+    def dying(update, **options):
+        if update == step:
+            raise InterruptedError
+        return scale(update, **options)
+
+    config = config_of(corpus, teacher_folder)
+    monkeypatch.setattr(loop, "learning_rate_scale", dying)
+    with pytest.raises(InterruptedError):
+        loop.distil(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert loop.distil(config, tmp_path / "run") == "done"
+    assert_same_run(tmp_path / "run", straight)
+
+
+@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGTERM, "preempted"), (signal.SIGUSR1, "preempted"), (signal.SIGINT, "interrupted")])
+def test_a_signal_writes_a_checkpoint_and_the_run_goes_on(tmp_path, monkeypatch, corpus, teacher_folder, straight, number, outcome):
+    scale = loop.learning_rate_scale
+
+    def told(update, **options):
+        if update == 3:
+            os.kill(os.getpid(), number)
+        return scale(update, **options)
+
+    config = config_of(corpus, teacher_folder)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(loop, "learning_rate_scale", told)
+    assert loop.distil(config, tmp_path / "run") == outcome
+    assert signal.getsignal(number) is before
+    monkeypatch.undo()
+    status = read_json(tmp_path / "run" / "status.json", needed="test")
+    assert (status["state"], status["step"]) == ("preempted", 3)
+    assert loop.distil(config, tmp_path / "run") == "done"
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_a_torn_checkpoint_is_said_and_the_one_before_it_used(tmp_path, corpus, teacher_folder, straight):
+    shutil.copytree(straight, tmp_path / "run")
+    newest = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said = []
+    assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=said.append) == "done"
+    assert len(said) == 1
+    assert "torn checkpoint step-000000007 left aside; goes on from step 6" in said[0]
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_a_finished_run_is_left_alone(tmp_path, corpus, teacher_folder, straight):
+    shutil.copytree(straight, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run") == "done"
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_a_run_of_another_method_is_refused_and_kept(straight, corpus, teacher_folder):
+    with pytest.raises(OtherConfigError, match=r"optimiser.learning_rate is 0.003, asked for 0.001"):
+        loop.distil(config_of(corpus, teacher_folder, optimiser={"learning_rate": 1e-3}), straight)
+    assert load_run(straight).facts["steps"] == 7
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, corpus, teacher_folder):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(NotARunError, match="thesis.tex"):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_corpus_or_teacher_that_changed_is_refused(tmp_path, corpus, teacher_folder, straight):
+    write_corpus(tmp_path / "other", shards=2, seed=9)
+    with pytest.raises(SourceChangedError, match="the corpus .* changed since"):
+        loop.distil(config_of(tmp_path / "other", teacher_folder), straight)
+    shutil.copytree(teacher_folder, tmp_path / "moved")
+    shutil.copytree(corpus, tmp_path / "corpus")
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    moved = config_of(tmp_path / "corpus", teacher_folder)
+    assert loop.distil(moved, run) == "done", "a corpus may move"
+    config = config_of(corpus, teacher_folder)
+    shutil.rmtree(tmp_path / "moved")
+    write_teacher(tmp_path / "moved", seed=5)
+    text = (run / "config.yaml").read_text().replace(str(teacher_folder), str(tmp_path / "moved"))
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(SourceChangedError, match="the teacher .* changed since"):
+        loop.distil(config.model_copy(update={"teacher": config.teacher.model_copy(update={"name": str(tmp_path / "moved")})}), run)
+
+
+def test_a_second_process_on_a_run_is_told(tmp_path, corpus, teacher_folder):
+    with writing(tmp_path / "run"), pytest.raises(LockedError):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run")
+
+
+def test_what_does_not_fit_is_said_before_a_step(tmp_path, teacher_folder):
+    write_corpus(tmp_path / "one", shards=1, samples=3, copies=("noise-0",), splits=("train",))
+    for keys, error, message in (
+        ({}, UsageError, "views cdm2 needs 2"),
+        ({"preset": "cdm1-dat", "views": {"clean_share": 0}}, OneDomainError, "noise; use a corpus with more conditions"),
+        ({"preset": "cdm1", "teacher": {"name": str(teacher_folder), "layers": [9]}}, UsageError, "layers 1 to 3, not 9"),
+        ({"preset": "cdm1", "student": {"layers": 5}}, UsageError, "student.layers: 5"),
+        ({"preset": "cdm1", "crop_s": 3}, UsageError, "cannot hold the longest crop"),
+    ):
+        said = []
+        with pytest.raises(error, match=message):
+            loop.distil(config_of(tmp_path / "one", teacher_folder, **keys), tmp_path / "run", say=said.append)
+        assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_without_a_dev_split_it_trains_and_says_so(tmp_path, teacher_folder):
+    write_corpus(tmp_path / "one", shards=1, samples=3, copies=("noise-0",), splits=("train",))
+    said = []
+    config = config_of(tmp_path / "one", teacher_folder, preset="cdm1", steps=2)
+    assert loop.distil(config, tmp_path / "run", say=said.append) == "done"
+    assert len(said) == 1
+    assert "has no split 'dev': trained without validation" in said[0]
+    assert not any("val_loss" in line for line in journal(tmp_path / "run"))
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, monkeypatch, corpus, teacher_folder):
+    distance = loop.layer_distance
+    calls = []
+
+    def spoilt(*tensors):
+        calls.append(1)
+        found = distance(*tensors)
+        return found._replace(l1=found.l1 * (math.nan if len(calls) == 6 else 1))
+
+    monkeypatch.setattr(loop, "layer_distance", spoilt)
+    with pytest.raises(loop.NonFiniteLossError, match=r"step 3 is not finite; it heard the utterances train_\d_utt_\d-") as caught:
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert load_run(tmp_path / "run").facts["steps"] == 2
+
+
+@pytest.mark.parametrize("keys", [{"preset": "distilhubert"}, {"preset": "cdm1"}, {"adversary": {"domain": "view"}}, {"adversary": {"domain": "distorted"}}, {"precision": "bfloat16"}])
+def test_every_method_trains(tmp_path, corpus, teacher_folder, keys):
+    keys = {"adversary": None, **keys} if keys.get("preset") else keys
+    assert loop.distil(config_of(corpus, teacher_folder, steps=3, **keys), tmp_path / "run") == "done"
+    assert all(math.isfinite(line.get("loss", 0)) for line in journal(tmp_path / "run"))
+
+
+def test_lanes_change_nothing_but_rounding_where_nothing_is_padded(tmp_path, teacher_folder):
+    """The mean is over the frames of the global batch, so two micro-batches train like one of twice the size."""
+    write_corpus(tmp_path / "even", shards=1, samples=4, copies=("noise-0",), splits=("train",), lengths_s=(0.5, 0.5))
+    found = []
+    for lanes in (1, 2, 4):
+        keys = {"preset": "cdm1", "student": {"layers": 2, "dropout": 0}, "steps": 3, "log_every": 1}
+        config = config_of(tmp_path / "even", teacher_folder, batch={"utterances": 4, "lanes": lanes}, **keys)
+        loop.distil(config, tmp_path / str(lanes), say=str)
+        found.append([line["loss"] for line in journal(tmp_path / str(lanes))])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_methods_with_one_seed_hear_the_same_first_student_batch(tmp_path, corpus, teacher_folder, straight):
+    """cdm1 and cdm2 differ in the teacher's view alone: with a reversal of zero the adversary changes nothing either."""
+    config = config_of(corpus, teacher_folder, adversary={"strength": 0})
+    loop.distil(config, tmp_path / "still")
+    loop.distil(config_of(corpus, teacher_folder, adversary=None), tmp_path / "none")
+    losses = [[line["loss"] for line in journal(tmp_path / name) if "loss" in line] for name in ("still", "none")]
+    assert losses[0] == losses[1]
+    assert losses[0] != [line["loss"] for line in journal(straight) if "loss" in line]
+
+
+@pytest.fixture(name="command")
+def written_config(tmp_path, corpus, teacher_folder):
+    config = config_of(corpus, teacher_folder, steps=40, checkpoint_every=3, validate_every=20)
+    write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json", by_alias=True))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+
+    def start(run, *options):
+        arguments = [sys.executable, "-m", "stillroom", "train", tmp_path / "config.yaml", tmp_path / run, *options]
+        with (tmp_path / "said.txt").open("w") as said:
+            return subprocess.Popen(arguments, cwd=HOUSE, env=environment, stderr=said)
+
+    return start
+
+
+def wait_for_step(run, step, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, (run.parent / "said.txt").read_text()
+        if (run / "journal.jsonl").exists() and any(line["step"] >= step for line in whole_lines(run)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def whole_lines(run):
+    return [json.loads(line) for line in (run / "journal.jsonl").read_bytes().split(b"\n")[:-1] if line]
+
+
+def test_the_command_goes_on_after_sigkill_and_sigterm_as_if_never_stopped(tmp_path, command):
+    straight = command("straight")
+    assert straight.wait(timeout=180) == 0, (tmp_path / "said.txt").read_text()
+    process = command("run", "--set", "workers=1")
+    wait_for_step(tmp_path / "run", 6, process)
+    process.kill()
+    process.wait()
+    process = command("run")
+    wait_for_step(tmp_path / "run", 14, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75, (tmp_path / "said.txt").read_text()
+    assert read_json(tmp_path / "run" / "status.json", needed="test")["state"] == "preempted"
+    process = command("run")
+    assert process.wait(timeout=180) == 0, (tmp_path / "said.txt").read_text()
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_the_command_says_one_line_for_a_wrong_key(tmp_path, command):
+    process = command("run", "--set", "views.kind=cdm7")
+    assert process.wait(timeout=60) == 2
+    lines = (tmp_path / "said.txt").read_text().splitlines()
+    assert len(lines) == 1
+    assert "views.kind" in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_errors_are_told_to_a_person():
+    for error in (OtherConfigError, SourceChangedError, NotARunError, loop.NonFiniteLossError, OneDomainError):
+        assert issubclass(error, StillroomError)

@@ -1,0 +1,65 @@
+"""The distance between predictions and the teacher's layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.oracles import distiller
+from training.losses import layer_distance, real_frames
+
+
+def tensors(*, batch=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, 2, 7, 5, generator=generator) for _ in range(2)]
+
+
+def test_the_distance_is_that_of_a_slow_loop_over_real_frames():
+    predictions, target = tensors()
+    num_frames = [7, 4, 1]
+    found = layer_distance(predictions, target, torch.tensor(num_frames))
+    l1, cosine = distiller.distance(predictions.numpy(), target.numpy(), num_frames)
+    assert float(found.l1) / 12 == pytest.approx(l1, rel=1e-5)
+    assert float(found.cosine) / 12 == pytest.approx(cosine, rel=1e-5)
+
+
+def test_padding_counts_for_nothing_and_gets_no_gradient():
+    predictions, target = tensors()
+    num_frames = torch.tensor([7, 4, 0])
+    spoilt = predictions.clone()
+    spoilt[1, :, 4:] = 1e6
+    spoilt[2] = -1e6
+    spoilt.requires_grad_()
+    clean, dirty = (layer_distance(given, target, num_frames) for given in (predictions, spoilt))
+    assert torch.equal(torch.stack(clean), torch.stack(dirty))
+    (dirty.l1 + dirty.cosine).backward()
+    assert not spoilt.grad[1, :, 4:].any()
+    assert not spoilt.grad[2].any()
+    assert spoilt.grad[0].any()
+
+
+def test_lanes_sum_to_the_mean_over_the_global_batch():
+    predictions, target = tensors(batch=5)
+    num_frames = torch.tensor([7, 3, 5, 2, 6])
+    whole = layer_distance(predictions, target, num_frames)
+    parts = [layer_distance(predictions[rows], target[rows], num_frames[rows]) for rows in (slice(0, 1), slice(1, 5))]
+    torch.testing.assert_close(sum(part.l1 for part in parts), whole.l1)
+    torch.testing.assert_close(sum(part.cosine for part in parts), whole.cosine)
+
+
+def test_half_precision_is_compared_in_float32():
+    predictions, target = (tensor.bfloat16() for tensor in tensors())
+    found = layer_distance(predictions, target, torch.tensor([7, 7, 7]))
+    assert found.l1.dtype == found.cosine.dtype == torch.float32
+    torch.testing.assert_close(found.l1, layer_distance(predictions.float(), target.float(), torch.tensor([7, 7, 7])).l1)
+
+
+def test_a_perfect_prediction_has_the_least_distance():
+    _, target = tensors()
+    found = layer_distance(target, target, torch.tensor([7, 7, 7]))
+    assert float(found.l1) == 0
+    assert float(found.cosine) / 21 == pytest.approx(0.313261687, rel=1e-5)  # -log(sigmoid(1))
+
+
+def test_real_frames_come_first():
+    assert real_frames(torch.tensor([2, 0]), 3).tolist() == [[True, True, False], [False, False, False]]

@@ -1,0 +1,268 @@
+"""The one door to audio."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from manifests.errors import MissingFileError, UsageError
+from manifests.files import read_json, write_json
+from tests.training.conftest import RATE_HZ, write_corpus
+from training.corpus import DamagedShardError, NoSuchSplitError, NotSealedError, UnreachableError, clean_digests, open_corpus
+from training.order import Cursor
+from training.stream import filled_batching, loader, pairs, utterances
+from training.views import Views
+
+
+@pytest.fixture(scope="module", name="made")
+def corpus_and_its_pcm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream") / "corpus"
+    return folder, write_corpus(folder, shards=3, samples=6, lengths_s=(0.3, 1.5))
+
+
+def same(first, second):
+    return (
+        first.keys == second.keys
+        and first.cursor == second.cursor
+        and (first.lane, first.ends_step, first.global_lengths) == (second.lane, second.ends_step, second.global_lengths)
+        and first.teacher_copies == second.teacher_copies
+        and torch.equal(first.teacher_wave, second.teacher_wave)
+        and torch.equal(first.student_wave, second.student_wave)
+    )
+
+
+def test_batches_hold_the_pcm_of_the_copies_they_name(made):
+    folder, pcm = made
+    heard = set()
+    for batch in pairs(folder, views=Views(kind="cdm2", clean_share=0.2), seconds=4, lanes=2, crop_s=0.8, seed=1):
+        assert batch.teacher_wave.shape == batch.student_wave.shape
+        assert batch.teacher_wave.shape[1] == int(batch.num_samples.max()) <= 0.8 * RATE_HZ
+        for row, key in enumerate(batch.keys):
+            heard.add(key)
+            length = int(batch.num_samples[row])
+            starts = set()
+            for wave, copies in ((batch.teacher_wave, batch.teacher_copies), (batch.student_wave, batch.student_copies)):
+                whole = pcm[key, copies[row]].astype(np.float32) / 32768
+                windows = np.lib.stride_tricks.sliding_window_view(whole, length)
+                (places,) = np.nonzero((windows == wave[row, :length].numpy()).all(axis=1))
+                assert len(places) == 1
+                starts.add(int(places[0]))
+                assert not wave[row, length:].any()
+            assert len(starts) == 1, "both views are cut at the same place"
+            assert (batch.teacher_copies[row] == "clean") == (batch.student_copies[row] == "clean")
+            assert batch.teacher_copies[row] == "clean" or batch.teacher_copies[row] != batch.student_copies[row]
+    assert heard == {key for key, copy in pcm if copy == "clean" and key.startswith("train")}
+
+
+def test_clean_pairs_are_decoded_once_and_shared(made):
+    batch = next(iter(pairs(made[0], views="none", utterances=4)))
+    assert batch.student_wave is batch.teacher_wave
+    assert batch.to(torch.device("cpu")) is batch
+
+
+def test_order_and_crops_do_not_depend_on_the_views(made):
+    plain, cdm1, cdm2 = (list(pairs(made[0], views=kind, utterances=4, lanes=2, crop_s=0.5)) for kind in ("none", "cdm1", "cdm2"))
+    assert [batch.keys for batch in plain] == [batch.keys for batch in cdm1] == [batch.keys for batch in cdm2]
+    assert all(torch.equal(one.teacher_wave, two.teacher_wave) for one, two in zip(plain, cdm1, strict=True))
+    assert all(torch.equal(one.student_wave, two.student_wave) for one, two in zip(cdm1, cdm2, strict=True))
+
+
+def test_what_arrives_is_the_same_with_no_worker_and_with_two(made):
+    stream = pairs(made[0], views="cdm2", utterances=4, lanes=2, crop_s=0.5, epochs=2)
+    alone = list(stream)
+    for workers in (0, 2):
+        together = list(loader(stream, workers=workers))
+        assert len(together) == len(alone)
+        assert all(map(same, together, alone))
+    assert {batch.cursor.epoch for batch in alone} == {0, 1}
+
+
+def test_a_plain_data_loader_takes_it(made):
+    stream = pairs(made[0], views="cdm1", seconds=3, crop_s=2)
+    assert sum(len(batch.keys) for batch in DataLoader(stream, batch_size=None)) == 18
+
+
+@pytest.mark.parametrize("stop", [2, 5, 9])
+def test_a_stream_goes_on_at_a_cursor(made, stop):
+    stream = pairs(made[0], views="cdm2", utterances=4, crop_s=0.5, epochs=None)
+    straight = list(itertools.islice(stream, 14))
+    stream.cursor = straight[stop].next_cursor
+    resumed = list(itertools.islice(stream, 14 - stop - 1))
+    assert len(resumed) == 14 - stop - 1
+    assert all(map(same, resumed, straight[stop + 1 :]))
+
+
+def test_each_lane_of_a_step_but_the_last_says_that_more_comes(made):
+    for _, group in itertools.groupby(pairs(made[0], utterances=6, lanes=3), key=lambda batch: batch.cursor):
+        batches = list(group)
+        assert [batch.ends_step for batch in batches] == [False] * (len(batches) - 1) + [True]
+        assert {batch.global_lengths for batch in batches} == {batches[0].global_lengths}
+        assert sum(int(batch.num_samples.sum()) for batch in batches) == sum(batches[0].global_lengths)
+
+
+def test_a_rank_reads_its_lanes_alone(made):
+    stream = pairs(made[0], utterances=6, lanes=3)
+    stream.lanes = (1,)
+    batches = list(stream)
+    assert {batch.lane for batch in batches if batch.keys} == {1}
+    assert all(batch.ends_step for batch in batches)
+    stream.lanes = (0, 2)
+    others = [key for batch in stream for key in batch.keys]
+    assert len(others) + sum(len(batch.keys) for batch in batches) == 18
+
+
+def test_utterances_come_whole_with_their_record(made):
+    folder, pcm = made
+    found = list(utterances(folder, "train"))
+    assert len(found) == 18
+    for utterance in found:
+        key = next(key for key, copy in pcm if copy == "clean" and key == sample_key_of(utterance))
+        assert set(utterance.waves) == {"clean", "noise-0", "phone-0", "room-0"}
+        for name, wave in utterance.waves.items():
+            assert wave.dtype == np.float32
+            assert np.array_equal(wave * 32768, pcm[key, name])
+            assert len(wave) == utterance.sample.num_samples
+
+
+def sample_key_of(utterance):
+    from manifests.sample import sample_key
+
+    return sample_key(utterance.sample.id)
+
+
+def test_utterances_can_be_chosen_by_member_and_by_key(made):
+    folder, _ = made
+    keys = {sample_key_of(utterance) for utterance in itertools.islice(utterances(folder, "train"), 5)}
+    found = list(utterances(folder, "train", members=["clean", "room-0", "absent-3"], keys=keys))
+    assert {sample_key_of(utterance) for utterance in found} == keys
+    assert all(set(utterance.waves) == {"clean", "room-0"} for utterance in found)
+
+
+def test_digests_of_clean_speech_are_those_of_its_pcm(made):
+    import hashlib
+
+    folder, pcm = made
+    assert dict(clean_digests(folder, "train")) == {
+        key: hashlib.sha256(wave.tobytes()).hexdigest()
+        for (key, copy), wave in pcm.items()
+        if copy == "clean" and key.startswith("train")
+    }
+
+
+@pytest.fixture(name="remote")
+def in_memory(made):
+    system = fsspec.filesystem("memory")
+    for path in made[0].rglob("*"):
+        if path.is_file():
+            system.pipe_file(f"/bucket/{path.relative_to(made[0])}", path.read_bytes())
+    yield "memory://bucket"
+    system.store.clear()
+
+
+def test_a_url_reads_like_a_folder(made, remote):
+    here, there = (list(pairs(corpus, views="cdm2", utterances=4, crop_s=0.5)) for corpus in (made[0], remote))
+    assert all(map(same, here, there))
+    assert len(here) == len(there)
+    assert open_corpus(remote).digest == open_corpus(made[0]).digest
+
+
+def test_a_remote_read_is_tried_again_and_then_named(remote, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr("training.corpus.FIRST_WAIT_S", 0.001)
+    reader = open_corpus(remote)
+    read, failures = MemoryFileSystem.cat_file, itertools.count()
+
+    def flaky(self, path, **options):
+        if next(failures) % 4 < bad:
+            raise OSError("connection reset")
+        return read(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", flaky)
+    bad = 3
+    assert len(reader.span("train-000000", 0, 512)) == 512
+    bad = 4
+    with pytest.raises(UnreachableError, match="after 4 attempts: connection reset"):
+        reader.span("train-000000", 0, 512)
+
+
+def test_a_url_that_nothing_reads_is_one_line():
+    with pytest.raises(UsageError, match="cannot be opened"):
+        open_corpus("gopher://host/corpus")
+
+
+def test_a_folder_without_a_seal_is_no_corpus(tmp_path, remote):
+    for corpus in (tmp_path, tmp_path / "nothing", remote + "/nothing"):
+        with pytest.raises(NotSealedError, match="has no corpus.json"):
+            pairs(corpus)
+
+
+def test_a_split_that_is_not_there_names_those_that_are(made):
+    with pytest.raises(NoSuchSplitError, match="no utterances in a split 'test'; those with utterances: dev, train"):
+        pairs(made[0], split="test")
+
+
+@pytest.fixture(name="copy")
+def own_copy(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_missing_shard_is_named(copy):
+    (copy / "shards" / "train-000001.tar").unlink()
+    with pytest.raises(MissingFileError, match=r"train-000001.tar does not exist"):
+        list(pairs(copy))
+
+
+def test_a_shard_that_was_cut_off_is_named(copy):
+    path = copy / "shards" / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DamagedShardError, match=r"train-000001.tar: ends at byte"):
+        list(pairs(copy))
+
+
+def test_a_damaged_sample_is_named(copy):
+    path = copy / "shards" / "train-000001.tar"
+    content = bytearray(path.read_bytes())
+    content[4096:200_000] = b"\0" * (200_000 - 4096)
+    path.write_bytes(content)
+    with pytest.raises(DamagedShardError, match=r"train-000001.tar: train_1_utt_.*\.clean: cannot be decoded"):
+        list(pairs(copy))
+
+
+@pytest.mark.parametrize("change", [{"num_samples": 1000}, {"members": {}}])
+def test_an_index_that_lies_is_found_out(copy, change):
+    path = copy / "shards" / "train-000001.json"
+    index = read_json(path, needed="test")
+    index["samples"][2] |= change
+    if not index["samples"][2]["members"]:
+        index["samples"][2]["members"] = {"clean": {"offset": 2**40, "size": 10}}
+    write_json(path, index)
+    with pytest.raises(DamagedShardError, match="train-000001|train_1_utt_2"):
+        list(pairs(copy))
+
+
+def test_too_few_copies_are_refused_before_anything_is_read(tmp_path):
+    write_corpus(tmp_path / "one", shards=1, samples=2, copies=("noise-0",))
+    pairs(tmp_path / "one", views="cdm1")
+    with pytest.raises(UsageError, match="views cdm2 needs 2 distorted different copies of an utterance, this split has 1"):
+        pairs(tmp_path / "one", views="cdm2")
+
+
+def test_a_lane_that_cannot_hold_the_longest_crop_names_both_numbers():
+    with pytest.raises(UsageError, match=r"160 / 16 = 10 s cannot hold the longest crop, crop_s = 15.6 s"):
+        filled_batching(seconds=160, utterances=None, lanes=16, crop_s=15.6, rate_hz=16000)
+    with pytest.raises(UsageError, match="utterances = 24 cannot be dealt evenly to batch.lanes = 5"):
+        filled_batching(seconds=None, utterances=24, lanes=5, crop_s=15.6, rate_hz=16000)
+
+
+def test_an_epoch_can_be_chosen(made):
+    later = list(pairs(made[0], utterances=4, epoch=3))
+    assert {batch.cursor.epoch for batch in later} == {3}
+    assert later[0].cursor == Cursor(3, 0, 0)

@@ -1,0 +1,174 @@
+"""Teachers by name or folder; nothing here downloads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from torchaudio.pipelines import Wav2Vec2Bundle
+
+from manifests.errors import BadDocumentError, MissingFileError, UsageError
+from tests.training.conftest import encoder_config
+from training import teacher as teachers
+from training.encoder import EncoderConfig
+from training.teacher import BUNDLES, bundle_config, chosen_layers, fetch_teacher, load_teacher, thirds
+
+
+def test_a_folder_is_a_teacher(teacher_folder):
+    teacher = load_teacher(teacher_folder)
+    assert (teacher.name, teacher.sample_rate, teacher.num_layers, teacher.num_features) == ("small", 16000, 3, 24)
+    assert teacher.heard == {"0123456789abcdef"}
+    assert teacher.num_parameters == sum(parameter.numel() for parameter in teacher.trunk.parameters())
+    assert load_teacher(str(teacher_folder)).digest == teacher.digest
+
+
+def test_nano_comes_with_the_package():
+    nano = load_teacher("NANO")
+    assert nano.name == "nano"
+    assert nano.num_layers >= 8
+    assert nano.heard
+    assert nano.facts
+    layers, num_frames = nano.layers(torch.zeros(1, 16000), torch.tensor([16000]))
+    assert layers.shape == (1, nano.num_layers, 49, nano.num_features)
+    assert num_frames.tolist() == [49]
+    assert torch.isfinite(layers).all()
+
+
+def test_published_shapes_are_taken_over_number_by_number():
+    assert len(BUNDLES) >= 20
+    for bundle in BUNDLES.values():
+        config = bundle_config(bundle)
+        ours = config.model_dump()
+        for key, value in bundle._params.items():
+            if key != "extractor_conv_layer_config" or value is not None:
+                assert json.loads(json.dumps(ours[key])) == json.loads(json.dumps(value)), key
+        assert config.normalize_waveform == bundle._normalize_waveform
+        assert (config.receptive_samples, config.hop_samples) == (400, 320)
+    assert bundle_config(BUNDLES["HUBERT_LARGE"]).normalize_waveform
+    assert not bundle_config(BUNDLES["HUBERT_BASE"]).normalize_waveform
+    assert bundle_config(BUNDLES["WAVLM_LARGE"]).family == "wavlm"
+
+
+@pytest.fixture(name="published")
+def tiny_bundle(monkeypatch, tmp_path):
+    """A bundle like torchaudio's, with a tiny model, and an empty cache for its weights."""
+    given = encoder_config(mode="layer_norm", first=True)
+    params = {key: given[key] for key in given if key.startswith(("extractor", "encoder", "aux"))}
+    del params["encoder_num_buckets"], params["encoder_max_distance"]
+    bundle = Wav2Vec2Bundle("tiny_weights.pth", params, 16000, True, "Wav2Vec2")
+    monkeypatch.setitem(teachers.BUNDLES, "TINY_LARGE", bundle)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    return bundle, tmp_path / "checkpoints" / "tiny_weights.pth"
+
+
+def test_a_bundle_is_read_from_the_cache_whatever_the_case_of_its_name(published):
+    bundle, path = published
+    trunk = bundle_config(bundle).build()
+    path.parent.mkdir()
+    torch.save(trunk.state_dict(), path)
+    teacher = load_teacher("tiny_Large")
+    assert teacher.name == "tiny_large"
+    assert teacher.config.normalize_waveform
+    assert teacher.facts == {"bundle": "TINY_LARGE", "weights": "tiny_weights.pth"}
+    wave = 0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    expected, _ = bundle.get_model().extract_features(wave)
+    found, _ = teacher.layers(wave, torch.tensor([4000]))
+    torch.testing.assert_close(found[:, 2], expected[2], atol=1e-5, rtol=1e-4)
+    assert fetch_teacher("tiny_large") == path
+
+
+def test_weights_that_are_not_there_name_the_bundle_and_how_to_fetch_it(published):
+    with pytest.raises(teachers.WeightsNotFetchedError, match=r"TINY_LARGE .*stillroom teacher tiny_large") as caught:
+        load_teacher("tiny_large")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_are_one_line(published):
+    _, path = published
+    path.parent.mkdir()
+    path.write_bytes(b"not weights")
+    with pytest.raises(BadDocumentError, match="remove it and fetch it again") as caught:
+        load_teacher("tiny_large")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_hold_objects_are_not_unpickled(published):
+    _, path = published
+    path.parent.mkdir()
+    torch.save({"weight": shutil.rmtree}, path)
+    with pytest.raises(BadDocumentError, match="holds more than weights"):
+        load_teacher("tiny_large")
+
+
+def test_a_download_that_fails_is_one_line(published, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(Wav2Vec2Bundle, "get_model", no_network)
+    with pytest.raises(teachers.NotFetchedError, match="could not be fetched"):
+        fetch_teacher("tiny_large")
+
+
+@pytest.mark.parametrize("name", ["hubrt_base", "HUBERT_BAZE"])
+def test_a_mistyped_name_has_near_matches(name):
+    with pytest.raises(teachers.UnknownTeacherError, match="did you mean hubert_base") as caught:
+        load_teacher(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_from_a_stranger_is_shown_safely():
+    with pytest.raises(teachers.UnknownTeacherError) as caught:
+        load_teacher("\x1b[31mevil\nname")
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(MissingFileError, match="does not exist"):
+        load_teacher(tmp_path / "nothing")
+    with pytest.raises(MissingFileError, match=r"config.json"):
+        load_teacher(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("weights.safetensors", b"\0" * 100, "not a safetensors file"),
+        ("config.json", b'{"encoder_embed_dim": 24}', "this key is missing"),
+        ("heard.txt", b"xyz\n", "16 hex digits"),
+    ],
+)
+def test_a_damaged_folder_is_one_line(teacher_folder, tmp_path, name, content, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(teacher_folder, folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(BadDocumentError, match=message) as caught:
+        load_teacher(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_shape_are_refused(teacher_folder, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(teacher_folder, folder)
+    (folder / "config.json").write_text(json.dumps(encoder_config(layers=2)))
+    with pytest.raises(BadDocumentError, match=r"does not fit its config.json"):
+        load_teacher(folder)
+
+
+def test_thirds_are_those_of_distilhubert():
+    assert [thirds(layers) for layers in (12, 24, 8, 5, 2, 1)] == [(4, 8, 12), (8, 16, 24), (3, 5, 8), (2, 3, 5), (1, 2), (1,)]
+
+
+def test_a_layer_that_the_teacher_lacks_is_refused(teacher_folder):
+    teacher = load_teacher(teacher_folder)
+    assert chosen_layers("thirds", teacher=teacher) == (1, 2, 3)
+    assert chosen_layers((3, 1), teacher=teacher) == (3, 1)
+    with pytest.raises(UsageError, match=r"layers 1 to 3, not 4"):
+        chosen_layers((1, 4), teacher=teacher)
+
+
+def test_a_config_with_unknown_keys_is_refused():
+    with pytest.raises(BadDocumentError, match="unknown key"):
+        EncoderConfig.parse({**encoder_config(), "encoder_embed_dims": 3}, where="test")
