@@ -77,10 +77,10 @@ class Spool:
 
     def add(self, utterance: Utterance) -> None:
         """Set one utterance down."""
-        self.rooting.see(utterance.path)
+        path = self.rooting.see(utterance.path)
         line = json.dumps(
             [
-                utterance.id, utterance.path, utterance.start_s, utterance.num_frames, utterance.rate_hz, utterance.channel,
+                utterance.id, path, utterance.start_s, utterance.num_frames, utterance.rate_hz, utterance.channel,
                 utterance.text, utterance.speaker, utterance.language, utterance.custom,
             ]
         ).encode()  # fmt: skip

@@ -6,6 +6,7 @@ Planning draws a segment from these numbers, so that no silent one is drawn and 
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,13 @@ import numpy as np
 
 from corpus_builder.decode import LEVEL_FRAME_S, MissingAudioError, UnfitAudioError, measure_levels, num_samples_at
 from corpus_builder.draws import dealt
+from corpus_builder.noise_files import NoiseTask, noise_tasks
 from corpus_builder.pool import mapped
-from corpus_builder.rooting import Rooting
-from corpus_builder.sources import noise_files
-from corpus_builder.utterance import LeftOut, Refused, Utterance
 from manifests.digest import canonical_json, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.plan import NoiseLevels
 from manifests.progress import Progress
-from manifests.recipe import DividedNoise, Recipe, RecordedNoise, SpeechSource
+from manifests.recipe import DividedNoise, Recipe, RecordedNoise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -68,18 +67,19 @@ class NoiseFile:
         return to_db(float(self.energy[-1]) / (self.energy.size - 1))
 
     def segment_db(self, offset: int, num_samples: int, *, rate_hz: int) -> float:
-        """Mean power of a segment in dBFS, from the 100 ms frames that it touches; of the whole file if it is repeated."""
-        if offset + num_samples >= self.num_samples:
-            return (
-                self.mean_db()
-                if num_samples >= self.num_samples
-                else self.segment_db(max(0, self.num_samples - num_samples - 1), num_samples, rate_hz=rate_hz)
-            )
-        frame = LEVEL_FRAME_S * rate_hz
-        last = self.energy.size - 1
-        first_frame = min(int(offset / frame), last - 1)
-        end_frame = min(max(int(np.ceil((offset + num_samples) / frame)), first_frame + 1), last)
-        return to_db(float(self.energy[end_frame] - self.energy[first_frame]) / (end_frame - first_frame))
+        """The least that a segment's mean power can be, in dBFS: from the 100 ms frames that lie wholly in it.
+
+        A segment that holds no whole frame has the mean of those that it touches, one that is repeated that of the file.
+        """
+        if num_samples >= self.num_samples:
+            return self.mean_db()
+        frame, last = LEVEL_FRAME_S * rate_hz, self.energy.size - 1
+        begin, end = math.ceil(offset / frame), min(int((offset + num_samples) / frame), last)
+        if end > begin:
+            return to_db(float(self.energy[end] - self.energy[begin]) * frame / num_samples)
+        begin = min(int(offset / frame), last - 1)
+        end = min(max(math.ceil((offset + num_samples) / frame), begin + 1), last)
+        return to_db(float(self.energy[end] - self.energy[begin]) / (end - begin))
 
     def is_silent(self, offset: int, num_samples: int, *, rate_hz: int) -> bool:
         """Whether a segment is silent: under -60 dBFS, or 40 dB under its file."""
@@ -90,19 +90,6 @@ class NoiseFile:
 def to_db(power: float) -> float:
     """Power in dBFS; -200 for none."""
     return 10.0 * float(np.log10(max(power, 1e-20)))
-
-
-@dataclass(frozen=True)
-class NoiseTask:
-    """One noise file to be read through."""
-
-    source: str
-    root: str
-    path: str
-    place: str
-    group: str
-    splits: tuple[str, ...]
-    channel: int | None
 
 
 @dataclass(frozen=True)
@@ -218,84 +205,6 @@ def reads_of(tasks: list[NoiseTask], *, done: PartialResults, workers: int) -> I
         if read.row is not None and key is not None:
             done.add(key, read.row)
         yield read
-
-
-def noise_tasks(
-    recipe: Recipe,
-    sources: dict[str, Located],
-    *,
-    refuse: Callable[[str, str, str], None],
-    leave_out: Callable[[str, str], None],
-    places: dict[str, Path],
-) -> Iterator[NoiseTask]:
-    """Every file of every recorded noise source."""
-    for name, noise in recipe.noises.items():
-        if isinstance(noise, RecordedNoise):
-            splits = tuple(recipe.speech) if noise.split == "shared" else ()
-            yield from source_tasks(
-                name, sources[name], group=noise.group, splits=splits, refuse=refuse, leave_out=leave_out, places=places
-            )
-        elif isinstance(noise, DividedNoise):
-            for split in noise.splits:
-                located = sources[f"{name}-{split}"]
-                yield from source_tasks(
-                    name, located, group=None, splits=(split,), refuse=refuse, leave_out=leave_out, places=places
-                )
-
-
-def source_tasks(
-    name: str,
-    located: Located,
-    *,
-    group: str | None,
-    splits: tuple[str, ...],
-    refuse: Callable[[str, str, str], None],
-    leave_out: Callable[[str, str], None],
-    places: dict[str, Path],
-) -> Iterator[NoiseTask]:
-    """Every file of one source.
-
-    Raises:
-        BadDocumentError: If a file has no value for the field that groups are told by.
-    """
-    longest_s = (
-        located.source.max_s if located.source.max_s != SpeechSource.model_fields["max_s"].default else float("inf")
-    )
-    everything = list(noise_files(located))
-    rooting = Rooting(located)
-    for found in everything:
-        if isinstance(found, Utterance):
-            rooting.see(found.path)
-    for found in everything:
-        match found:
-            case Refused():
-                refuse(name, found.id, found.reason)
-            case LeftOut():
-                leave_out(name, found.reason)
-            case Utterance() if found.seconds < located.source.min_s:
-                leave_out(name, f"shorter than {located.source.min_s:g} s")
-            case Utterance() if found.seconds > longest_s:
-                leave_out(name, f"longer than {longest_s:g} s")
-            case Utterance():
-                path = rooting.below(found.path)
-                place = str(rooting.place / path)
-                yield NoiseTask(
-                    name, located.root, path, place, group_of(found, path, group, name), splits, found.channel
-                )
-    places[located.root] = rooting.place
-
-
-def group_of(found: Utterance, path: str, group: str | None, name: str) -> str:
-    """Which group a noise file belongs to: its own, unless the recipe names a field."""
-    if group is None:
-        return path
-    value = found.speaker if group == "speaker" else found.id if group == "id" else found.custom.get(group)
-    if value is None:
-        raise BadDocumentError(
-            f"noises.{name}.group",
-            f"{printable(found.id)} has no field {group!r}; name it in fields, a table or the cuts' custom",
-        )
-    return str(value)
 
 
 def dealt_levels(

@@ -29,39 +29,47 @@ class Rooting:
         self.common: str | None = None
         self.relative: str | None = None
 
-    def see(self, path: str) -> None:
-        """Take note of a path; all must be seen before `below` and `place` are asked."""
-        if self.located.manifest is None or self.located.strip is not None:
-            return
-        if os.path.isabs(path):  # noqa: PTH117 (called for every utterance)
-            self.common = common_folder(self.common, os.path.normpath(path))
-        elif self.relative is None:
-            self.relative = path
+    def see(self, path: str) -> str:
+        """Take note of a path; all must be seen before `below` and `place` are asked.
+
+        Returns:
+            The path as `below` takes it: without `.` and `..`.
+
+        Raises:
+            UnsafePathError: If it leads out of where it begins, or is no plain path.
+            BadDocumentError: If absolute and relative paths stand beside each other, or one does not begin with the prefix to strip.
+        """
+        manifest = self.located.manifest
+        if manifest is None:
+            return path
+        normal = os.path.normpath(path)
+        safe_relative(normal.lstrip("/"), where=manifest)
+        if not normal.startswith("/"):
+            self.relative = self.relative or normal
+        elif self.located.strip is None:
+            self.common = common_folder(self.common, normal)
+        elif not normal.startswith(self.located.strip.rstrip("/") + "/"):
+            prefix = printable(self.located.strip)
+            raise BadDocumentError(manifest, f"path {printable(path)} does not begin with strip: {prefix}")
         if self.common is not None and self.relative is not None:
             raise BadDocumentError(
-                self.located.manifest,
+                manifest,
                 f"names files by absolute paths ({printable(self.common)}) and relative ones ({printable(self.relative)}); "
                 "give it a strip prefix, or make them all of one kind",
             )
+        return normal
 
     def below(self, path: str) -> str:
-        """The path below the root.
-
-        Raises:
-            BadDocumentError: If an absolute path does not begin with the prefix to strip.
-            UnsafePathError: If a relative one leads out of the root.
-        """
-        if self.located.manifest is None:
+        """The path below the root, of a path that `see` gave."""
+        if self.located.manifest is None or not path.startswith("/"):
             return path
-        if not os.path.isabs(path):  # noqa: PTH117
-            return safe_relative(os.path.normpath(path), where=self.located.manifest)
-        prefix = (self.located.strip if self.located.strip is not None else self.common or "").rstrip("/") + "/"
-        normal = os.path.normpath(path)
-        if not normal.startswith(prefix):
-            raise BadDocumentError(
-                self.located.manifest, f"path {printable(path)} does not begin with strip: {printable(prefix)}"
-            )
-        return safe_relative(normal[len(prefix) :], where=self.located.manifest)
+        prefix = self.common if self.located.strip is None else self.located.strip
+        assert prefix is not None, "every path was seen"
+        rest = path[len(prefix.rstrip("/")) + 1 :]
+        begins_oddly = (
+            rest[:1] in {"", "~"} or rest[1:2] == ":" or rest.startswith("pipe:")
+        )  # `see` has checked the rest
+        return safe_relative(rest, where=self.located.manifest) if begins_oddly else rest
 
     @property
     def place(self) -> Path:

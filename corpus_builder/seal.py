@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.card import card
@@ -9,7 +10,7 @@ from corpus_builder.shard import finished_index
 from manifests.digest import bytes_digest, canonical_json, digest, file_digest
 from manifests.errors import MissingFileError
 from manifests.files import write_bytes, write_json_lines, write_text
-from manifests.plan import Plan, Refusal
+from manifests.plan import Plan, PlanFile, Refusal
 from manifests.recipe import Recipe
 from manifests.shards import Corpus
 
@@ -34,23 +35,10 @@ def seal(plan: Plan, corpus: Path) -> Corpus:
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in recipe.speech}
     sums: dict[str, str] = {}
     for file in plan.files:
-        index = finished_index(corpus, file.name, plan_sha256=file.sha256)
-        if index is None:
-            raise MissingFileError(
-                corpus / "shards" / f"{file.name}.json", needed="a shard vanished; run the same command again"
-            )
-        samples = index["samples"]
-        num_samples = sum(sample["num_samples"] for sample in samples)
-        entry = {
-            "name": file.name,
-            "samples": len(samples),
-            "seconds": round(num_samples / plan.sample_rate, 3),
-            "bytes": index["bytes"],
-            "sha256": index["sha256"],
-        }
+        entry, refused_here = finished_entry(plan, file, corpus)
         splits[file.split].append(entry)
-        sums[f"shards/{file.name}.tar"] = index["sha256"]
-        refused += [Refusal.parse(one, where=file.name) for one in index.get("refused", ())]
+        sums[f"shards/{file.name}.tar"] = entry["sha256"]
+        refused += refused_here
     refused.sort(key=lambda one: (one.split, one.id, one.reason))
     write_json_lines(corpus / "refused.jsonl", (canonical_json(one) for one in refused))
     shards = [entry for entries in splits.values() for entry in entries]
@@ -91,10 +79,29 @@ def seal(plan: Plan, corpus: Path) -> Corpus:
     return sealed
 
 
+def finished_entry(plan: Plan, file: PlanFile, corpus: Path) -> tuple[dict[str, Any], list[Refusal]]:
+    """A shard's entry in `corpus.json`, and what it refused.
+
+    Raises:
+        MissingFileError: If the shard vanished.
+    """
+    index = finished_index(corpus, file.name, plan_sha256=file.sha256)
+    if index is None:
+        where = corpus / "shards" / f"{file.name}.json"
+        raise MissingFileError(where, needed="a shard vanished; run the same command again")
+    num_samples = sum(sample["num_samples"] for sample in index["samples"])
+    entry = {
+        "name": file.name,
+        "samples": len(index["samples"]),
+        "seconds": round(num_samples / plan.sample_rate, 3),
+        "bytes": index["bytes"],
+        "sha256": index["sha256"],
+    }
+    return entry, [Refusal.parse(one, where=file.name) for one in index.get("refused", ())]
+
+
 def corpus_json(sealed: Corpus) -> bytes:
     """The bytes of `corpus.json`."""
-    import json
-
     return json.dumps(sealed.plain(), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 

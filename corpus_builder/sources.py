@@ -100,8 +100,9 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def manifest_items(path: Path) -> Iterator[Any]:
-    """Lhotse's objects (cuts, or recordings made into whole cuts) of a JSON lines manifest, one at a time; what is
-    mixed or padding is refused.
+    """Lhotse's objects (cuts, or recordings made into whole cuts) of a JSON lines manifest, one at a time.
+
+    What is mixed or padding is refused.
 
     Raises:
         NoAudioError: If the manifest has no line.

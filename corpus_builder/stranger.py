@@ -245,7 +245,9 @@ def webdataset_findings(tar: Path, samples: Iterable[IndexedSample]) -> list[str
     """What differs when the shard is read by plain webdataset."""
     expected = {sample.key: sample for sample in samples}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves the closing of its file to the garbage collector
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # webdataset leaves the closing of its file to the garbage collector
         found = [webdataset_finding(item, expected) for item in webdataset_items(tar)]
     problems = [problem for problem in found if problem]
     if len(found) != len(expected):

@@ -43,15 +43,21 @@ def test_a_fault_of_our_own_keeps_its_trace(monkeypatch):
         door.main()
 
 
-@pytest.mark.parametrize("words", [["frobnicate"], ["build"], ["build", "--frobnicate"], ["verify", "nowhere", "--level", "deep"]])
+@pytest.mark.parametrize(
+    "words", [["frobnicate"], ["build"], ["build", "--frobnicate"], ["verify", "nowhere", "--level", "deep"]]
+)
 def test_wrong_usage_is_one_line_and_exit_code_2(words):
-    done = subprocess.run([sys.executable, "-m", "stillroom", *words], cwd=HOUSE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "stillroom", *words], cwd=HOUSE, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stderr.startswith("stillroom: ")
 
 
 def test_the_version_is_the_packages():
-    done = subprocess.run([sys.executable, "-m", "stillroom", "--version"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "stillroom", "--version"], cwd=HOUSE, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0
     assert "0.1.0" in done.stdout

@@ -12,14 +12,29 @@ HOUSE = Path(__file__).resolve().parent.parent
 
 @pytest.mark.slow
 def test_a_wheel_has_the_rooms_and_nano_but_no_tests_and_no_demo_dependency(tmp_path):
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, check=True).stdout.decode().split("\0")
+    tracked = (
+        subprocess.run(["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, check=True)
+        .stdout.decode()
+        .split("\0")
+    )
     for name in filter(None, tracked):  # a copy: building writes beside the sources
         if (HOUSE / name).exists() and name.split("/")[0] not in {"docs", "tests"}:
             (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "source" / name).write_bytes((HOUSE / name).read_bytes())
     (tmp_path / "source" / "tests").mkdir()
     (tmp_path / "source" / "tests" / "test_x.py").write_text("")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(tmp_path),
+        ".",
+    ]
     subprocess.run(command, cwd=tmp_path / "source", check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = wheel.namelist()

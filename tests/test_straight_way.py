@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 import yaml
 
+HOUSE = Path(__file__).resolve().parent.parent
 RATE_HZ = 16_000
 COPIES = {"noise": 1, "far": 1, "phone": 1}
 
@@ -26,7 +28,10 @@ def spoken(seed, seconds, pitch_hz):
 
 
 def stillroom(*words, cwd):
-    done = subprocess.run([sys.executable, "-m", "stillroom", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "stillroom", *map(str, words)]
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, "PYTHONPATH": str(HOUSE)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout + done.stderr
 
@@ -39,7 +44,7 @@ def road(tmp_path_factory):
         for speaker, pitch_hz in (("low", 95), ("high", 210)):
             for n in range(count):
                 number += 1
-                path = folder / "speech" / split / speaker / f"{split}.{n}.flac"
+                path = folder / "speech" / split / speaker / f"{speaker}.{split}.{n}.flac"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, spoken(number, 0.8 + 0.1 * (n % 5), pitch_hz), RATE_HZ, subtype="PCM_16")
     (folder / "noise").mkdir()
@@ -107,6 +112,9 @@ def test_the_corpus_verifies_and_shows(road):
         assert word in shown
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset leaves its files to the collector
 def test_plain_webdataset_and_soundfile_read_every_sample(road):
     import webdataset
 
@@ -114,7 +122,10 @@ def test_plain_webdataset_and_soundfile_read_every_sample(road):
     for tar in sorted((road / "corpus" / "shards").glob("*.tar")):
         for sample in webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False):
             about = json.loads(sample["json"])
-            waves = {name: soundfile.read(io.BytesIO(sample[f"{name}.flac"]), dtype="int16") for name in ("clean", "noise-0", "far-0", "phone-0")}
+            waves = {
+                name: soundfile.read(io.BytesIO(sample[f"{name}.flac"]), dtype="int16")
+                for name in ("clean", "noise-0", "far-0", "phone-0")
+            }
             assert {rate for _, rate in waves.values()} == {RATE_HZ}
             assert {len(wave) for wave, _ in waves.values()} == {about["num_samples"]}
             clean = waves["clean"][0]
@@ -130,14 +141,16 @@ def test_students_are_distilled_and_the_report_compares_them(road):
         stillroom("train", f"{name}.yaml", f"runs/{name}", cwd=road)
         lines = [json.loads(line) for line in (road / "runs" / name / "journal.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
-        assert json.loads((road / "runs" / name / "status.json").read_text())["status"] == "done"
+        assert json.loads((road / "runs" / name / "status.json").read_text())["state"] == "done"
     stillroom("evaluate", "evaluation.yaml", "results", cwd=road)
     table = stillroom("report", "results", cwd=road)
     for word in ("teacher", "plain", "robust", "clean", "noise", "far", "phone"):
         assert word in table
     assert (road / "results" / "report.md").exists()
     results = json.loads((road / "results" / "results.json").read_text())
-    clean = {s["model"]: s["value"] for s in results["scores"] if s["measure"] == "accuracy" and s["condition"] == "clean"}
+    clean = {
+        s["model"]: s["value"] for s in results["scores"] if s["measure"] == "accuracy" and s["condition"] == "clean"
+    }
     assert set(clean) == {"teacher", "plain", "robust"}
     assert all(0 <= value <= 1 for value in clean.values())
 

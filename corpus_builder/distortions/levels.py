@@ -38,8 +38,11 @@ class NotFiniteError(StillroomError, ValueError):
 
 
 def mean_power(wave: Wave) -> float:
-    """Mean of the squared samples; 0.0 for an empty wave."""
-    return float(np.dot(wave, wave) / wave.size) if wave.size else 0.0
+    """Mean of the squared samples; 0.0 for an empty wave.
+
+    Not by a dot product: BLAS adds up in another order with another number of threads, and the last bit differs.
+    """
+    return float(np.square(wave).sum() / wave.size) if wave.size else 0.0
 
 
 def peak(wave: Wave) -> float:

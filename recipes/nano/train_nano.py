@@ -5,7 +5,7 @@
     python recipes/nano/train_nano.py DATA training/nano --scratch SCRATCH
 
 Masked prediction of k-means units of MFCCs (HuBERT's first iteration, arXiv 2106.07447) on the training utterances of those sets whose licences
-let the weights be given away. Runs on a CPU: about 40 minutes on two cores with bfloat16 units. Stopped, it goes on from the
+let the weights be given away. Runs on a CPU: under an hour on two shared cores with bfloat16 units. Stopped, it goes on from the
 last checkpoint in SCRATCH; after about 5, 10, 20 and 40 minutes it writes an interim export, replaced at the end.
 """
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +15,10 @@ import yaml
 from corpus_builder.build import Built, build
 from corpus_builder.plan import make_plan
 from manifests.plan import Plan, PlanRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 RATE_HZ = 16_000
 RECIPE: dict[str, Any] = {
@@ -63,7 +65,7 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(function(*args, **named))
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 (a future carries whatever was raised)
             future.set_exception(problem)
         return future
 

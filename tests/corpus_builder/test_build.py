@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -36,6 +35,9 @@ from manifests.lock import writing
 from manifests.shards import Corpus
 
 from .conftest import Inline, Lab, write_wave
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HOUSE = Path(__file__).resolve().parents[2]
 
@@ -101,7 +103,9 @@ def test_a_built_corpus_is_sealed_and_complete(built_lab: Lab) -> None:
     names = {path.relative_to(corpus).as_posix() for path in corpus.rglob("*") if path.is_file()}
     assert {"recipe.yaml", "refused.jsonl", "SHA256SUMS", "README.md", "rooms/cell.jsonl", "plan/plan.json"} <= names
     assert not [name for name in names if ".part" in name or "/." in name or name.startswith(".")]
-    checked = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=corpus, check=False, capture_output=True)
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=corpus, check=False, capture_output=True
+    )
     assert checked.returncode == 0
 
 
@@ -125,7 +129,9 @@ def test_one_worker_two_workers_and_another_shard_size_of_another_split_give_the
 def test_killed_in_the_middle_and_run_again_gives_the_same_tars_and_leaves_no_worker(many: Lab) -> None:
     assert many.build("straight").corpus is not None
     corpus = many.folder / "killed"
-    process = subprocess.Popen(command(many, str(corpus), "--workers", "2"), env=environment(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(many, str(corpus), "--workers", "2"), env=environment(), stderr=subprocess.DEVNULL
+    )
     wait_until(lambda: len(list((corpus / "shards").glob("*.json"))) >= 2)
     workers = children(process.pid)
     assert len(workers) == 2
@@ -135,7 +141,9 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_tars_and_leaves_no_wo
     finished = {path: path.stat().st_mtime_ns for path in (corpus / "shards").glob("*.json")}
     assert not (corpus / "corpus.json").exists()
     assert len(finished) < 20
-    again = subprocess.run(command(many, str(corpus), "--workers", "1"), env=environment(), check=False, capture_output=True)
+    again = subprocess.run(
+        command(many, str(corpus), "--workers", "1"), env=environment(), check=False, capture_output=True
+    )
     assert again.returncode == 0, again.stderr
     assert tars(corpus) == tars(many.folder / "straight")
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
@@ -231,7 +239,11 @@ def test_a_full_disk_ends_the_build_with_one_line_and_keeps_what_is_finished(man
             if len(list((many.folder / "corpus" / "shards").glob("*.json"))) < 3:
                 return super().submit(function, *args, **named)
             future: Future[Any] = Future()
-            future.set_result(ShardOutcome(args[0].name, 1, "full", message="no space left while writing x; what was finished is kept"))
+            future.set_result(
+                ShardOutcome(
+                    args[0].name, 1, "full", message="no space left while writing x; what was finished is kept"
+                )
+            )
             return future
 
     with pytest.raises(NoSpaceLeftError, match="no space left while writing") as caught:
@@ -289,7 +301,7 @@ def test_a_plan_folder_builds_the_same_corpus_as_its_recipe(built_lab: Lab) -> N
 def test_slices_need_the_rooms_and_together_make_the_corpus(built_lab: Lab) -> None:
     built_lab.plan("for_slices")
     source, folder = built_lab.folder / "for_slices", built_lab.folder / "sliced"
-    with pytest.raises(UsageError, match="room bank 'cell' is not built yet; run .* --rooms"):
+    with pytest.raises(UsageError, match=r"room bank 'cell' is not built yet; run .* --rooms"):
         built_lab.build("sliced", source=source, part=Slice(1, 2))
     assert built_lab.build("sliced", source=source, only_rooms=True).corpus is None
     for number in (2, 1):
@@ -309,7 +321,9 @@ def test_a_slice_is_told_as_one_of_several(text: str) -> None:
         Slice.parse(text)
 
 
-def test_rooms_that_are_there_are_not_simulated_again(built_lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_rooms_that_are_there_are_not_simulated_again(
+    built_lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(built_lab.folder / "corpus", corpus)
     calls: list[int] = []
@@ -411,7 +425,10 @@ def test_bad_files_are_refused_with_their_reason_and_nothing_else_is_lost(lab: L
     built = lab.build(source=lab.folder / "planned")
     assert built.corpus is not None
     assert built.corpus.refused == {"train": 5}
-    refused = {line["id"].removeprefix("s9/"): line["reason"] for line in read_json_lines(lab.folder / "corpus" / "refused.jsonl", needed="x")}
+    refused = {
+        line["id"].removeprefix("s9/"): line["reason"]
+        for line in read_json_lines(lab.folder / "corpus" / "refused.jsonl", needed="x")
+    }
     assert set(refused) == set(due)
     for name, reason in due.items():
         assert any(word in refused[name] for word in reason.split("|")), refused[name]
@@ -434,7 +451,9 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
     import socket
 
     host = socket.gethostname()
-    dead, living, strange = (tmp_path / f".a.tar.{name}.part" for name in (f"{host}-{2**22 + 1}", f"{host}-{os.getpid()}", "other-1"))
+    dead, living, strange = (
+        tmp_path / f".a.tar.{name}.part" for name in (f"{host}-{2**22 + 1}", f"{host}-{os.getpid()}", "other-1")
+    )
     for path in (dead, living, strange):
         path.write_bytes(b"x")
     clear_leftovers(tmp_path)

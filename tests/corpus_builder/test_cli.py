@@ -107,7 +107,10 @@ def test_the_front_door_prints_one_line_and_exits_2_for_bad_input(lab: Lab, tmp_
 def test_help_of_every_verb_names_every_argument() -> None:
     for command, words in (
         (plan_command, ("RECIPE", "PLAN", "--root", "--limit", "--workers")),
-        (build_command, ("RECIPE|PLAN", "CORPUS", "--root", "--limit", "--workers", "--slice", "--rooms", "--max-refused")),
+        (
+            build_command,
+            ("RECIPE|PLAN", "CORPUS", "--root", "--limit", "--workers", "--slice", "--rooms", "--max-refused"),
+        ),
         (verify_command, ("CORPUS", "--level", "--workers", "--json")),
         (show_command, ("CORPUS",)),
     ):

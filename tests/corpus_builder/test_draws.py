@@ -44,7 +44,9 @@ def test_a_drawn_number_is_rounded_and_never_leaves_its_range(low: float, width:
 
 @given(st.floats(0.01, 10), st.floats(1, 100), st.integers(0, 2**32))
 def test_a_log_uniform_number_stays_in_its_range(low: float, factor: float, seed: int) -> None:
-    assert low <= drawn_number(draw_of({"log_uniform": [low, low * factor]}), np.random.default_rng(seed)) <= low * factor
+    assert (
+        low <= drawn_number(draw_of({"log_uniform": [low, low * factor]}), np.random.default_rng(seed)) <= low * factor
+    )
 
 
 def test_whole_numbers_include_both_ends_and_choices_come_evenly() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,9 @@ from manifests.errors import MissingFileError, StillroomError
 from manifests.files import read_json_lines
 
 from .conftest import Lab, voice, write_wave
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -51,9 +53,15 @@ def nasty_manifest(lab: Lab) -> Path:
         }  # fmt: skip
         lines.append(
             {
-                "id": name, "start": 0, "duration": 0.5, "channel": 0, "supervisions": [supervision], "recording": audio,
-                "type": "MonoCut", "custom": {"note": name},
-            }  # fmt: skip
+                "id": name,
+                "start": 0,
+                "duration": 0.5,
+                "channel": 0,
+                "supervisions": [supervision],
+                "recording": audio,
+                "type": "MonoCut",
+                "custom": {"note": name},
+            }
         )
     manifest = lab.folder / "nasty.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -97,8 +105,14 @@ def test_refusals_with_nasty_names_are_harmless_lines(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "due"),
     [
-        (lambda r: r["speech"]["train"].update(pattren="*"), r"speech.train.pattren: unknown key \(did you mean 'pattern'"),
-        (lambda r: r["conditions"]["noise"]["steps"][0].update(snr_db={"uniform": [20, 0]}), r"upside down; write \[0, 20\]"),
+        (
+            lambda r: r["speech"]["train"].update(pattren="*"),
+            r"speech.train.pattren: unknown key \(did you mean 'pattern'",
+        ),
+        (
+            lambda r: r["conditions"]["noise"]["steps"][0].update(snr_db={"uniform": [20, 0]}),
+            r"upside down; write \[0, 20\]",
+        ),
         (lambda r: r["rooms"]["cell"].update(distance_m=50), "does not fit into the largest room"),
         (lambda r: r["conditions"]["noise"]["steps"][0].update({"from": ["musan"]}), "no noise source 'musan'"),
         (lambda r: r["conditions"]["phone"]["steps"][0].update(codec="codec2"), "unknown codec 'codec2'"),
@@ -107,12 +121,18 @@ def test_refusals_with_nasty_names_are_harmless_lines(lab: Lab) -> None:
         (lambda r: r.pop("schema"), "schema: 'stillroom/recipe/1' is due here"),
         (lambda r: r["speech"]["train"].update(dir="nowhere"), "nowhere does not exist: the folder of 'train'"),
         (lambda r: r["speech"]["train"].update(dir="silence"), "no audio file"),
-        (lambda r: r["speech"].update(train={"cuts": "gone.jsonl"}), "gone.jsonl does not exist: the manifest of 'train'"),
+        (
+            lambda r: r["speech"].update(train={"cuts": "gone.jsonl"}),
+            "gone.jsonl does not exist: the manifest of 'train'",
+        ),
         (lambda r: r["speech"].update(train={"cuts": "recipe.yaml"}), "a lhotse manifest of JSON lines is due"),
         (lambda r: r["speech"]["train"].update(fields="{speaker}{speaker}"), "each name once"),
         (lambda r: r["noises"]["hum"].update(group="genre"), "has no field 'genre'"),
         (lambda r: r["noises"]["hum"].update(pattern="n0.wav"), "1 groups of noise files cannot be dealt to 2 splits"),
-        (lambda r: r["noises"].update(hum={"test": {"dir": "noise"}}), "has nothing for split 'train', whose copies use it"),
+        (
+            lambda r: r["noises"].update(hum={"test": {"dir": "noise"}}),
+            "has nothing for split 'train', whose copies use it",
+        ),
     ],
 )
 def test_a_bad_recipe_is_one_line_and_leaves_nothing_behind(lab: Lab, change: Any, due: str) -> None:
@@ -128,14 +148,16 @@ def test_a_bad_recipe_is_one_line_and_leaves_nothing_behind(lab: Lab, change: An
 
 
 def test_a_recipe_that_is_not_there_or_a_folder_without_plan_is_one_line(lab: Lab) -> None:
-    with pytest.raises(MissingFileError, match="gone.yaml does not exist: a recipe"):
+    with pytest.raises(MissingFileError, match=r"gone.yaml does not exist: a recipe"):
         lab.build(source=lab.folder / "gone.yaml")
     with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan is due here"):
         lab.build(source=lab.folder)
     assert not (lab.folder / "corpus").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"0123", b"RIFF\xff\xff\xff\xffWAVE", b"fLaC" + bytes(60), b"OggS" + bytes(80)])
+@pytest.mark.parametrize(
+    "content", [b"", b"0123", b"RIFF\xff\xff\xff\xffWAVE", b"fLaC" + bytes(60), b"OggS" + bytes(80)]
+)
 def test_files_that_are_no_audio_are_refused_by_name(lab: Lab, content: bytes) -> None:
     lab.without_rooms()
     for suffix in ("wav", "flac", "ogg"):

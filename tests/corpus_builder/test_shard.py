@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import tarfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,12 +20,19 @@ from manifests.plan import Plan
 from manifests.sample import Sample
 from manifests.shards import ShardIndex
 
-from .conftest import Lab
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Lab
 
 
 def task_of(lab: Lab, corpus: Path, number: int = 0) -> ShardTask:
     file = Plan.read(corpus / "plan" / "plan.json", needed="a plan").files[number]
-    roots = (("hum", f"{lab.folder}/noise"), ("test", f"{lab.folder}/speech/test"), ("train", f"{lab.folder}/speech/train"))
+    roots = (
+        ("hum", f"{lab.folder}/noise"),
+        ("test", f"{lab.folder}/speech/test"),
+        ("train", f"{lab.folder}/speech/train"),
+    )
     return ShardTask(str(corpus), file.name, file.split, file.sha256, 16_000, file.rows, roots)
 
 
@@ -67,7 +73,9 @@ def test_members_lie_where_the_index_says_and_are_what_it_says(built_lab: Lab) -
                     document = Sample.parse(json.loads(part), where="sample")
                     assert canonical_json(document) == part
                     assert document.num_samples == sample.num_samples
-                    assert [copy.name for copy in document.copies] == [one for one in sample.members if one not in {"json", "clean"}]
+                    assert [copy.name for copy in document.copies] == [
+                        one for one in sample.members if one not in {"json", "clean"}
+                    ]
                 else:
                     pcm, rate_hz = soundfile.read(io.BytesIO(part), dtype="int16")
                     assert (pcm.size, rate_hz) == (sample.num_samples, 16_000)
@@ -78,12 +86,18 @@ def test_the_clean_wave_is_the_source_bit_for_bit(built_lab: Lab) -> None:
     shards = built_lab.folder / "corpus" / "shards"
     for path in shards.glob("train-*.tar"):
         with tarfile.open(path) as tar:
-            documents = {name.split(".")[0]: json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")}  # type: ignore[arg-type]
+            documents = {
+                name.split(".")[0]: json.load(tar.extractfile(name))
+                for name in tar.getnames()
+                if name.endswith(".json")
+            }  # type: ignore[arg-type]
             for key, document in documents.items():
                 packed = tar.extractfile(f"{key}.clean.flac")
                 assert packed is not None
                 pcm, _ = soundfile.read(io.BytesIO(packed.read()), dtype="int16")
-                source, _ = soundfile.read(built_lab.folder / "speech" / "train" / document["source"]["path"], dtype="int16")
+                source, _ = soundfile.read(
+                    built_lab.folder / "speech" / "train" / document["source"]["path"], dtype="int16"
+                )
                 assert np.array_equal(pcm, source)
 
 
@@ -92,7 +106,9 @@ def test_flac_in_memory_is_the_same_every_time() -> None:
     assert flac(pcm, rate_hz=16_000) == flac(pcm.copy(), rate_hz=16_000)
 
 
-def test_a_full_disk_is_said_and_leaves_no_half_shard(built_lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_leaves_no_half_shard(
+    built_lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -103,8 +119,14 @@ def test_a_full_disk_is_said_and_leaves_no_half_shard(built_lab: Lab, corpus: Pa
     assert not list((corpus / "shards").iterdir())
 
 
-def test_what_the_machine_does_wrong_leaves_the_shard_undone(built_lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for problem in (MemoryError("no memory"), OSError(errno.EIO, "Input/output error"), RuntimeError("a fault of ours")):
+def test_what_the_machine_does_wrong_leaves_the_shard_undone(
+    built_lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for problem in (
+        MemoryError("no memory"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError("a fault of ours"),
+    ):
 
         def fails(*_: Any, problem: Exception = problem, **__: Any) -> None:
             raise problem

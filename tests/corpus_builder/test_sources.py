@@ -51,7 +51,9 @@ def recording(path: Path | str, *, seconds: float = 1.0, channels: int = 1, **mo
     }
 
 
-def cut(name: str, audio: dict[str, Any], *, start: float = 0.0, duration: float | None = None, **more: Any) -> dict[str, Any]:
+def cut(
+    name: str, audio: dict[str, Any], *, start: float = 0.0, duration: float | None = None, **more: Any
+) -> dict[str, Any]:
     return {
         "id": name,
         "start": start,
@@ -120,7 +122,9 @@ def test_patterns_that_lead_out_or_could_hang_are_refused() -> None:
 def test_a_table_gives_labels_and_what_it_leaves_out_is_counted(tmp_path: Path) -> None:
     for name in ("one", "two", "extra"):
         write_wave(tmp_path / f"{name}.wav", voice(0, 0.1))
-    (tmp_path / "labels.csv").write_text('path,id,speaker,text,mood\none.wav,A,s,"hello, you",\ntwo.wav,,s,,glad\ngone.wav,,,,\n')
+    (tmp_path / "labels.csv").write_text(
+        'path,id,speaker,text,mood\none.wav,A,s,"hello, you",\ntwo.wav,,s,,glad\ngone.wav,,,,\n'
+    )
     items = list(utterances(folder_source(tmp_path, table="labels.csv")))
     first, second = (item for item in items if isinstance(item, Utterance))
     assert (first.id, first.speaker, first.text, first.custom) == ("A", "s", "hello, you", {})
@@ -147,7 +151,7 @@ def test_a_bad_table_is_one_line(tmp_path: Path, content: str, said: str) -> Non
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(NoAudioError, match="no audio file .* matches pattern"):
+    with pytest.raises(NoAudioError, match=r"no audio file .* matches pattern"):
         list(utterances(folder_source(tmp_path)))
 
 
@@ -171,7 +175,9 @@ def test_lhotse_cuts_give_stretches_with_their_labels(tmp_path: Path, name: str)
         "id": "s", "recording_id": "r", "start": 0.0, "duration": 0.5, "channel": 0, "text": "yes", "speaker": "ann",
         "language": "en", "custom": {"mood": "glad"},
     }  # fmt: skip
-    line = cut("u.1/2", recording(tmp_path / "r.wav"), start=0.25, duration=0.5, supervisions=[supervision], custom={"snr": 3})
+    line = cut(
+        "u.1/2", recording(tmp_path / "r.wav"), start=0.25, duration=0.5, supervisions=[supervision], custom={"snr": 3}
+    )
     (item,) = found_in(manifest_source(write_manifest(tmp_path / name, [line])))
     assert (item.id, item.start_s, item.num_frames, item.rate_hz, item.channel) == ("u.1/2", 0.25, 8000, RATE_HZ, None)
     assert (item.text, item.speaker, item.language, item.custom) == ("yes", "ann", "en", {"mood": "glad", "snr": 3})
@@ -191,12 +197,16 @@ def test_lhotse_itself_reads_the_same_stretch(tmp_path: Path) -> None:
     cuts.to_file(tmp_path / "cuts.jsonl.gz")
     items = found_in(manifest_source(tmp_path / "cuts.jsonl.gz"))
     for item, line in zip(items, cuts, strict=True):
-        wave = read_stretch(path, name="r", start=round(item.start_s * RATE_HZ), num_frames=item.num_frames, rate_hz=RATE_HZ)
+        wave = read_stretch(
+            path, name="r", start=round(item.start_s * RATE_HZ), num_frames=item.num_frames, rate_hz=RATE_HZ
+        )
         assert np.abs(wave - line.load_audio()[0]).max() < 1e-6
 
 
 def test_a_recordings_manifest_gives_whole_recordings(tmp_path: Path) -> None:
-    (item,) = found_in(manifest_source(write_manifest(tmp_path / "r.jsonl", [recording(tmp_path / "r.wav", seconds=2.0)])))
+    (item,) = found_in(
+        manifest_source(write_manifest(tmp_path / "r.jsonl", [recording(tmp_path / "r.wav", seconds=2.0)]))
+    )
     assert (item.id, item.num_frames, item.start_s) == ("r", 32_000, 0.0)
 
 
@@ -285,14 +295,14 @@ def test_a_cut_off_gzip_is_one_line(tmp_path: Path) -> None:
 
 def rooted(source: Located) -> tuple[Path, list[str]]:
     rooting = Rooting(source)
-    items = found_in(source)
-    for item in items:
-        rooting.see(item.path)
-    return rooting.place, [rooting.below(item.path) for item in items]
+    paths = [rooting.see(item.path) for item in found_in(source)]
+    return rooting.place, [rooting.below(path) for path in paths]
 
 
 def test_roots_of_a_manifest_are_its_strip_its_common_folder_or_where_its_relative_paths_lie(tmp_path: Path) -> None:
-    absolute = write_manifest(tmp_path / "a.jsonl", [cut("a", recording("/old/data/x/1.wav")), cut("b", recording("/old/data/y/2.wav"))])
+    absolute = write_manifest(
+        tmp_path / "a.jsonl", [cut("a", recording("/old/data/x/1.wav")), cut("b", recording("/old/data/y/2.wav"))]
+    )
     assert rooted(manifest_source(absolute)) == (Path("/old/data"), ["x/1.wav", "y/2.wav"])
     assert rooted(manifest_source(absolute, strip="/old")) == (Path("/old"), ["data/x/1.wav", "data/y/2.wav"])
     with pytest.raises(BadDocumentError, match="does not begin with strip"):
@@ -304,7 +314,7 @@ def test_roots_of_a_manifest_are_its_strip_its_common_folder_or_where_its_relati
     with pytest.raises(UnsafePathError):
         rooted(manifest_source(escaping))
     mixed = write_manifest(tmp_path / "m.jsonl", [cut("a", recording("/x/1.wav")), cut("b", recording("2.wav"))])
-    with pytest.raises(BadDocumentError, match="absolute paths .* and relative ones"):
+    with pytest.raises(BadDocumentError, match=r"absolute paths .* and relative ones"):
         rooted(manifest_source(mixed))
 
 
@@ -328,7 +338,12 @@ def test_a_published_recipe_names_roots_and_no_path_of_this_machine(lab: Lab) ->
     assert plain["noises"]["hum"]["dir"] == "@hum"
     assert str(lab.folder) not in json.dumps(plain)
     again = Recipe.parse(plain, where="published")
-    roots = {"train": lab.folder / "speech/train", "test": lab.folder / "speech/test", "hum": lab.folder / "noise", "dev": lab.folder}
+    roots = {
+        "train": lab.folder / "speech/train",
+        "test": lab.folder / "speech/test",
+        "hum": lab.folder / "noise",
+        "dev": lab.folder,
+    }
     assert published(again, locate(again, beside=lab.folder, roots=roots)) == plain
     with pytest.raises(UsageError, match="does not say where root 'train' lies; say --root train=DIR"):
         locate(again, beside=lab.folder, roots={})

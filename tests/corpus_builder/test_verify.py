@@ -4,9 +4,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,7 +14,11 @@ from corpus_builder.verify import Report, verify
 from manifests.digest import bytes_digest, file_digest
 from manifests.errors import MissingFileError
 
-from .conftest import Lab
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Lab
 
 
 @pytest.fixture
@@ -215,7 +217,9 @@ def test_a_copy_of_another_length_and_a_silent_one_are_found(corpus: Path) -> No
         ("copies", [], "copies differ between JSON and plan"),
     ],
 )
-def test_a_json_member_that_says_something_else_than_the_plan_is_found(corpus: Path, key: str, value: Any, due: str) -> None:
+def test_a_json_member_that_says_something_else_than_the_plan_is_found(
+    corpus: Path, key: str, value: Any, due: str
+) -> None:
     def change(members: dict[str, bytes], order: list[str]) -> None:
         name = names_of(order, ".json")
         members[name] = json.dumps({**json.loads(members[name]), key: value}).encode()

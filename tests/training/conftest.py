@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from manifests.digest import bytes_digest, canonical_json
 from manifests.sample import Sample, sample_key
 from manifests.shards import Corpus, IndexedSample, Member, ShardEntry, ShardIndex, Totals
 from manifests.tars import TarBuilder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RATE_HZ = 16000
 NOUGHT = "0" * 64
@@ -65,7 +68,9 @@ def write_corpus(
                     length = int(RATE_HZ * random.uniform(*lengths_s))
                     total += length
                     time = np.arange(length) / RATE_HZ
-                    clean = 0.2 * np.sin(2 * np.pi * random.uniform(80, 400) * time) + 0.02 * random.standard_normal(length)
+                    clean = 0.2 * np.sin(2 * np.pi * random.uniform(80, 400) * time) + 0.02 * random.standard_normal(
+                        length
+                    )
                     waves = {"clean": clean}
                     for copy in copies:
                         noise = random.standard_normal(length)
@@ -88,9 +93,7 @@ def write_corpus(
             )
             index.write(folder / "shards" / f"{name}.json")
             entries[split].append(
-                ShardEntry(
-                    name=name, samples=samples, seconds=total / RATE_HZ, bytes=len(content), sha256=index.sha256
-                )
+                ShardEntry(name=name, samples=samples, seconds=total / RATE_HZ, bytes=len(content), sha256=index.sha256)
             )
     conditions = [copy.rpartition("-")[0] for copy in copies]
     every = [entry for split in splits for entry in entries[split]]

@@ -95,7 +95,12 @@ def test_classes_are_what_the_student_can_hear():
 
 @pytest.mark.parametrize(
     ("domain", "views"),
-    [("condition", Views()), ("condition", Views(kind="cdm1")), ("distorted", Views(kind="cdm2")), ("distorted", Views())],
+    [
+        ("condition", Views()),
+        ("condition", Views(kind="cdm1")),
+        ("distorted", Views(kind="cdm2")),
+        ("distorted", Views()),
+    ],
 )
 def test_a_single_domain_is_one_clear_line(domain, views):
     with pytest.raises(OneDomainError, match="needs at least two domains") as caught:

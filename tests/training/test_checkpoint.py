@@ -129,8 +129,10 @@ def test_a_run_is_an_encoder_without_heads(tmp_path):
     assert (encoder.name, encoder.num_layers, encoder.heard) == ("my-run", 1, {"00000000000000aa"})
     assert encoder.facts == {"views": "cdm2", "checkpoint": "last", "steps": 7}
     assert all(torch.equal(tensor, trunk.state_dict()[name]) for name, tensor in encoder.trunk.state_dict().items())
-    assert torch.equal(load_run(run, checkpoint="best").trunk.state_dict()["encoder.transformer.layer_norm.weight"],
-                       best.state_dict()["encoder.transformer.layer_norm.weight"])
+    assert torch.equal(
+        load_run(run, checkpoint="best").trunk.state_dict()["encoder.transformer.layer_norm.weight"],
+        best.state_dict()["encoder.transformer.layer_norm.weight"],
+    )
     assert load_run(run, checkpoint="best").facts["steps"] == 3
 
 

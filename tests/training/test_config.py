@@ -25,8 +25,17 @@ def written(tmp_path, text):
 
 def test_defaults_are_the_papers_numbers():
     config = made(preset="distilhubert")
-    assert (config.steps, config.batch.utterances, config.student.layers, config.student.dropout) == (200_000, 24, 2, 0.1)
-    assert (config.optimiser.learning_rate, config.optimiser.warmup_share, config.optimiser.weight_decay) == (2e-4, 0.07, 1e-6)
+    assert (config.steps, config.batch.utterances, config.student.layers, config.student.dropout) == (
+        200_000,
+        24,
+        2,
+        0.1,
+    )
+    assert (config.optimiser.learning_rate, config.optimiser.warmup_share, config.optimiser.weight_decay) == (
+        2e-4,
+        0.07,
+        1e-6,
+    )
     assert config.crop_s * 16000 == 250_000
     assert config.teacher.layers == "thirds"
     assert config.views.kind == "none"
@@ -44,7 +53,8 @@ def test_presets_differ_in_views_and_adversary_alone():
     }
     assert {name for name, config in kinds.items() if config.adversary} == {"cdm1-dat", "cdm2-dat"}
     same = {
-        name: config.model_copy(update={"views": None, "adversary": None, "preset": None}) for name, config in kinds.items()
+        name: config.model_copy(update={"views": None, "adversary": None, "preset": None})
+        for name, config in kinds.items()
     }
     assert len({repr(config) for config in same.values()}) == 1
 
@@ -154,7 +164,9 @@ def test_a_run_may_go_on_with_other_workers_but_not_with_another_method():
     assert method_difference(config, made(preset="cdm2")).startswith("adversary")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml")), ids=lambda path: path.name
+)
 def test_configs_in_the_recipes_folder_are_valid(path):
     if "preset:" in path.read_text():
         assert load_config(path).preset in PRESETS

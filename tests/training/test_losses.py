@@ -51,7 +51,9 @@ def test_half_precision_is_compared_in_float32():
     predictions, target = (tensor.bfloat16() for tensor in tensors())
     found = layer_distance(predictions, target, torch.tensor([7, 7, 7]))
     assert found.l1.dtype == found.cosine.dtype == torch.float32
-    torch.testing.assert_close(found.l1, layer_distance(predictions.float(), target.float(), torch.tensor([7, 7, 7])).l1)
+    torch.testing.assert_close(
+        found.l1, layer_distance(predictions.float(), target.float(), torch.tensor([7, 7, 7])).l1
+    )
 
 
 def test_a_perfect_prediction_has_the_least_distance():

@@ -38,7 +38,11 @@ def corpora(draw):
 @st.composite
 def batchings(draw):
     lanes, crop = draw(st.integers(1, 5)), draw(st.integers(1, 200))
-    sizes = {"lane_samples": draw(st.integers(crop, 900))} if draw(st.booleans()) else {"lane_utterances": draw(st.integers(1, 6))}
+    sizes = (
+        {"lane_samples": draw(st.integers(crop, 900))}
+        if draw(st.booleans())
+        else {"lane_utterances": draw(st.integers(1, 6))}
+    )
     return Batching(lanes=lanes, crop_samples=crop, window_shards=draw(st.integers(1, 3)), **sizes)
 
 
@@ -76,7 +80,9 @@ def test_going_on_from_a_cursor_is_going_on_as_if_never_stopped(shards, batching
     straight = list(itertools.islice(order(shards, batching, epochs=None), 12))
     stop = data.draw(st.integers(0, 10))
     cursor = straight[stop].cursor
-    resumed = list(itertools.islice(order(shards, batching, epochs=None, cursor=cursor._replace(batch=cursor.batch + 1)), 1))
+    resumed = list(
+        itertools.islice(order(shards, batching, epochs=None, cursor=cursor._replace(batch=cursor.batch + 1)), 1)
+    )
     assert resumed == straight[stop + 1 : stop + 2]
 
 
@@ -92,13 +98,17 @@ def test_another_seed_or_epoch_is_another_order_with_other_crops():
     shards = shards_of([[90, 80, 70, 60, 50, 40] * 3] * 4)
     batching = Batching(lanes=2, crop_samples=30, lane_utterances=2)
     first, again, seed, epoch = (
-        list(order(shards, batching, seed=seed, cursor=Cursor(epoch))) for seed, epoch in ((1, 0), (1, 0), (2, 0), (1, 1))
+        list(order(shards, batching, seed=seed, cursor=Cursor(epoch)))
+        for seed, epoch in ((1, 0), (1, 0), (2, 0), (1, 1))
     )
     assert first == again
     shown = [[[crop[0::2] for crop in lane] for batch in run for lane in batch.lanes] for run in (first, seed, epoch)]
     assert shown[0] != shown[1]
     assert shown[0] != shown[2]
-    starts = [{crop.sample.key: crop.start for batch in run for lane in batch.lanes for crop in lane} for run in (first, epoch)]
+    starts = [
+        {crop.sample.key: crop.start for batch in run for lane in batch.lanes for crop in lane}
+        for run in (first, epoch)
+    ]
     assert sum(starts[0][key] != starts[1][key] for key in starts[0]) > len(starts[0]) / 2
 
 
@@ -121,14 +131,21 @@ def test_only_the_window_at_hand_is_read():
     asked = []
     batching = Batching(lanes=2, crop_samples=10, lane_utterances=2, window_shards=2)
     batches = global_batches(
-        list(shards), lambda name: asked.append(name) or shards[name], batching, seed=3, cursor=Cursor(7, 5, 0), epochs=1
+        list(shards),
+        lambda name: asked.append(name) or shards[name],
+        batching,
+        seed=3,
+        cursor=Cursor(7, 5, 0),
+        epochs=1,
     )
     next(batches)
     assert len(asked) == 4
 
 
 def test_padding_stays_below_five_percent_on_lengths_like_librispeech():
-    lengths = [[int(16000 * (2 + 14 * named_share(9, shard, place) ** 0.5)) for place in range(256)] for shard in range(8)]
+    lengths = [
+        [int(16000 * (2 + 14 * named_share(9, shard, place) ** 0.5)) for place in range(256)] for shard in range(8)
+    ]
     shards = shards_of(lengths)
     batching = Batching(lanes=4, crop_samples=250_000, lane_samples=40 * 16000)
     heard = padded = 0

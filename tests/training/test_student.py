@@ -18,7 +18,9 @@ def small_teacher(teacher_folder):
 
 
 def make_student(teacher, **options):
-    return Student(teacher, **{"layers": 2, "num_targets": 3, "dropout": 0.0, "cnn_gradient": 1.0, "seed": 5, **options})
+    return Student(
+        teacher, **{"layers": 2, "num_targets": 3, "dropout": 0.0, "cnn_gradient": 1.0, "seed": 5, **options}
+    )
 
 
 def wave_of(seconds=0.5, rows=2):

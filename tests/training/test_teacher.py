@@ -158,7 +158,14 @@ def test_weights_of_another_shape_are_refused(teacher_folder, tmp_path):
 
 
 def test_thirds_are_those_of_distilhubert():
-    assert [thirds(layers) for layers in (12, 24, 8, 5, 2, 1)] == [(4, 8, 12), (8, 16, 24), (3, 5, 8), (2, 3, 5), (1, 2), (1,)]
+    assert [thirds(layers) for layers in (12, 24, 8, 5, 2, 1)] == [
+        (4, 8, 12),
+        (8, 16, 24),
+        (3, 5, 8),
+        (2, 3, 5),
+        (1, 2),
+        (1,),
+    ]
 
 
 def test_a_layer_that_the_teacher_lacks_is_refused(teacher_folder):
