@@ -7,7 +7,7 @@ OUT ?= demo-out
 TESTS ?= tests
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
-.PHONY: demo test test-all check fix bench schemas nano real clean
+.PHONY: demo test test-all check fix bench nano real clean
 
 demo: $(VENV)/.demo
 	$(BIN)/stillroom demo $(OUT)
@@ -36,9 +36,10 @@ bench: $(VENV)/.dev
 real: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/realdata/road.sh $(OUT)
 
-# Trains the embedded teacher anew; needs the prepared real data.
+# Trains the embedded teacher anew on the prepared real data, about an hour: see recipes/nano/README.md.
 nano: $(VENV)/.dev
-	$(BIN)/python recipes/nano/train_nano.py --help
+	$(BIN)/python recipes/realdata/prepare.py $(OUT)/data
+	$(BIN)/python recipes/nano/train_nano.py $(OUT)/data training/nano --scratch $(OUT)/nano
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)

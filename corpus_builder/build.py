@@ -32,6 +32,7 @@ from manifests.errors import (
 from manifests.files import read_json_lines, replacing
 from manifests.lock import writing
 from manifests.progress import Progress
+from manifests.shards import Corpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from corpus_builder.shard import ShardOutcome
     from manifests.plan import Plan, PlanFile
-    from manifests.shards import Corpus
 
 
 class ShardStoppedError(StillroomError, RuntimeError):
@@ -268,8 +268,11 @@ def build_shards(
     mine = [file for at, file in enumerate(plan.files) if part is None or at % part.count == part.number - 1]
     missing = [file for file in mine if finished_index(corpus, file.name, plan_sha256=file.sha256) is None]
     if not missing and part is None and (corpus / "corpus.json").exists():
-        return Built(plan, seal(plan, corpus), was_sealed=True)
-    (corpus / "corpus.json").unlink(missing_ok=True)
+        sealed = Corpus.read(corpus / "corpus.json", needed="the seal")
+        if sealed.plan_sha256 == digest(plan):
+            return Built(plan, sealed, was_sealed=True)
+    if missing:
+        (corpus / "corpus.json").unlink(missing_ok=True)
     roots = tuple(sorted((name, str(place)) for name, place in places.items()))
     tasks = [
         ShardTask(str(corpus), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots)
@@ -279,9 +282,10 @@ def build_shards(
     done = rows - sum(file.rows for file in missing)
     undone: list[tuple[str, str]] = []
     with contextlib.ExitStack() as stack:
-        shown = (
-            stack.enter_context(Progress("rendering", total=rows, unit="utterances", done=done)) if progress else None
-        )
+        shown = None
+        if progress:
+            shown = stack.enter_context(Progress("rendering", total=rows, unit="utterances", done=done))
+            shown.show()  # the first shard takes a while
         outcomes = Dispatcher(workers=min(workers, max(len(tasks), 1)), executor=executor).outcomes(tasks)
         stack.enter_context(contextlib.closing(outcomes))
         for outcome in outcomes:

@@ -123,7 +123,9 @@ def make_plan(
     """
     recipe, beside = recipe_at(recipe_path)
     check_target(folder, recipe_path)
-    known_roots = {**{name: Path(place) for name, place in read_roots(beside).items()}, **(roots or {})}
+    names = {source.root or name for name, source in recipe.file_sources()}
+    remembered = {**read_roots(beside), **read_roots(folder)}
+    known_roots = {name: Path(place) for name, place in remembered.items() if name in names} | dict(roots or {})
     sources = locate(recipe, beside=beside, roots=known_roots)
     recipe_sha256 = published_digest(recipe, sources)
     plan = finished_plan(folder)

@@ -193,17 +193,20 @@ class ShardLook:
                 self.off(f"has no {name}", sample=sample.key)
                 continue
             try:
-                pcm, rate_hz = soundfile.read(
-                    io.BytesIO(self.content(stream, sample, name)), dtype="int16", always_2d=True
-                )
+                with soundfile.SoundFile(io.BytesIO(self.content(stream, sample, name))) as wave:
+                    found_shape, rate_hz = (wave.frames, wave.channels), wave.samplerate
+                    pcm = wave.read(min(wave.frames, sample.num_samples), dtype="int16", always_2d=True)
             except (soundfile.LibsndfileError, RuntimeError) as problem:
                 self.off(f"{name}: cannot be decoded: {problem}", sample=sample.key)
                 continue
             self.waves += 1
             found = hashlib.sha256(pcm.astype("<i2").tobytes()).hexdigest()
-            if pcm.shape != (sample.num_samples, 1) or rate_hz != self.check.sample_rate:
+            if (found_shape, pcm.shape[0]) != (
+                (sample.num_samples, 1),
+                sample.num_samples,
+            ) or rate_hz != self.check.sample_rate:
                 self.off(
-                    f"{name}: {pcm.shape[0]} samples in {pcm.shape[1]} channel(s) at {rate_hz} Hz; due are {sample.num_samples} mono at "
+                    f"{name}: {found_shape[0]} samples in {found_shape[1]} channel(s) at {rate_hz} Hz; due are {sample.num_samples} mono at "
                     f"{self.check.sample_rate} Hz", sample=sample.key,
                 )  # fmt: skip
             if found != member.pcm_sha256:

@@ -149,7 +149,10 @@ def test_students_are_distilled_and_the_report_compares_them(road):
     assert (road / "results" / "report.md").exists()
     results = json.loads((road / "results" / "results.json").read_text())
     clean = {
-        s["model"]: s["value"] for s in results["scores"] if s["measure"] == "accuracy" and s["condition"] == "clean"
+        cell["model"]: score["value"]
+        for cell in results["cells"]
+        for score in cell["scores"]
+        if score["measure"] == "accuracy" and score["condition"] == "clean"
     }
     assert set(clean) == {"teacher", "plain", "robust"}
     assert all(0 <= value <= 1 for value in clean.values())

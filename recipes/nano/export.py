@@ -89,7 +89,7 @@ def card(outcome: Outcome, model: torchaudio.models.Wav2Vec2Model, right: dict[s
     return {
         "schema": "stillroom/card/1",
         "name": "nano",
-        "description": "A small wav2vec 2.0-shaped teacher, trained by HuBERT's first iteration: masked prediction of k-means units of MFCCs.",
+        "description": "A small wav2vec 2.0-shaped teacher, trained by HuBERT's first iteration: prediction of k-means units of MFCCs at masked, later also at visible frames.",
         "finished": not outcome.interim,
         "data": [{"set": name, "hours": round(hours[name], 3), "licence": LICENCES[name]} for name in sorted(hours)],
         "split": "train, as recipes/realdata/prepare.py deals it",

@@ -34,7 +34,7 @@ from manifests.files import read_json_lines
 from manifests.lock import writing
 from manifests.shards import Corpus
 
-from .conftest import Inline, Lab, write_wave
+from .conftest import Inline, Lab, furnish, write_wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,14 +84,15 @@ def wait_until(what: Any, *, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def many(lab: Lab) -> Lab:
-    """Enough small shards that a build can be caught in the middle."""
-    for number in range(8, 40):
-        lab.speech("train", f"s{number % 4}", f"u{number}", seed=number, seconds=2.0)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Enough small shards that a build can be caught in the middle; `straight` is the corpus that is due."""
+    lab = furnish(tmp_path_factory.mktemp("many"))
+    for number in range(8, 36):
+        lab.speech("train", f"s{number % 4}", f"u{number}", seed=number, seconds=1.5)
     lab.without_rooms()
     lab.recipe["shards"]["samples"] = 2
-    lab.write_recipe()
+    assert lab.build("straight").corpus is not None
     return lab
 
 
@@ -127,7 +128,6 @@ def test_one_worker_two_workers_and_another_shard_size_of_another_split_give_the
 
 
 def test_killed_in_the_middle_and_run_again_gives_the_same_tars_and_leaves_no_worker(many: Lab) -> None:
-    assert many.build("straight").corpus is not None
     corpus = many.folder / "killed"
     process = subprocess.Popen(
         command(many, str(corpus), "--workers", "2"), env=environment(), stderr=subprocess.DEVNULL
@@ -151,7 +151,6 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_tars_and_leaves_no_wo
 
 
 def test_a_worker_that_is_killed_is_replaced(many: Lab) -> None:
-    assert many.build("straight").corpus is not None
     corpus = many.folder / "wounded"
     process = subprocess.Popen(command(many, str(corpus), "--workers", "2"), env=environment(), stderr=subprocess.PIPE)
     wait_until(lambda: len(list((corpus / "shards").glob("*.json"))) >= 2)
@@ -226,17 +225,17 @@ def test_an_undone_shard_is_named_and_the_corpus_is_not_sealed(many: Lab, monkey
                 return future
             return super().submit(function, *args, **named)
 
-    built = many.build(executor=OneFails())
+    built = many.build("undone", executor=OneFails())
     assert built.corpus is None
     assert built.undone == (("train-000003", "MemoryError: "),)
-    assert not (many.folder / "corpus" / "corpus.json").exists()
-    assert many.build().corpus is not None
+    assert not (many.folder / "undone" / "corpus.json").exists()
+    assert many.build("undone").corpus is not None
 
 
 def test_a_full_disk_ends_the_build_with_one_line_and_keeps_what_is_finished(many: Lab) -> None:
     class Fills(Inline):
         def submit(self, function: Any, /, *args: Any, **named: Any) -> Future[Any]:
-            if len(list((many.folder / "corpus" / "shards").glob("*.json"))) < 3:
+            if len(list((many.folder / "filled" / "shards").glob("*.json"))) < 3:
                 return super().submit(function, *args, **named)
             future: Future[Any] = Future()
             future.set_result(
@@ -247,12 +246,12 @@ def test_a_full_disk_ends_the_build_with_one_line_and_keeps_what_is_finished(man
             return future
 
     with pytest.raises(NoSpaceLeftError, match="no space left while writing") as caught:
-        many.build(executor=Fills())
+        many.build("filled", executor=Fills())
     assert "\n" not in str(caught.value)
-    finished = tars(many.folder / "corpus")
+    finished = tars(many.folder / "filled")
     assert len(finished) == 3
-    many.build()
-    assert finished.items() <= tars(many.folder / "corpus").items()
+    many.build("filled")
+    assert finished.items() <= tars(many.folder / "filled").items()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -8,7 +8,7 @@ import pytest
 
 from manifests.errors import BadDocumentError, StillroomError, UsageError
 from manifests.files import write_yaml
-from training.config import PRESETS, TrainConfig, load_config, method_difference, resolved
+from training.config import PRESETS, Adversary, TrainConfig, load_config, method_difference, resolved
 
 SHORT = {"corpus": "/data/tiny", "teacher": {"name": "nano"}}
 
@@ -65,7 +65,9 @@ def test_a_users_seconds_replace_the_presets_utterances():
 
 
 def test_the_critic_keeps_six_times_the_students_pace_unless_told():
-    assert made(preset="cdm2-dat", optimiser={"learning_rate": 1e-3}).adversary.learning_rate == pytest.approx(6e-3)
+    assert made(preset="cdm2-dat", optimiser={"learning_rate": 1e-3}).adversary == Adversary(
+        learning_rate=3e-3, critic_steps=2
+    )
     assert made(preset="cdm2-dat", adversary={"learning_rate": 0.5}).adversary.learning_rate == 0.5
 
 
