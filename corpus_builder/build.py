@@ -231,10 +231,16 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Path], *, change
                 place, needed=f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere"
             )
     first: dict[str, PlanFile] = {}
+    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256} | {
+        file.name: file.sha256 for file in plan.files
+    }
+    for name, expected in digests.items():
+        path = corpus / "plan" / f"{name}.jsonl"
+        if not path.exists():
+            raise MissingFileError(path, needed="a file of the plan")
+        if (found := file_digest(path)) != expected:
+            raise DigestMismatchError(path, expected=expected, found=found)
     for file in plan.files:
-        found = file_digest(corpus / "plan" / f"{file.name}.jsonl")
-        if found != file.sha256:
-            raise DigestMismatchError(corpus / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
         first.setdefault(file.split, file)
     for file in first.values():
         rows = read_json_lines(corpus / "plan" / f"{file.name}.jsonl", needed="a file of the plan")

@@ -194,7 +194,7 @@ def verify_command(context: click.Context, corpus: Path, level: str, workers: in
 
     report = verify(corpus, level="bytes" if level == "bytes" else "pcm", workers=workers)
     if as_json:
-        click.echo(json.dumps(report.plain(), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(report.plain(), indent=1))
     else:
         for finding in report.findings:
             click.echo(f"{printable(finding.where)}: {printable(finding.what, limit=400)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from corpus_builder.rooting import Rooting
+from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.sources import noise_files
 from corpus_builder.utterance import LeftOut, Refused, Utterance
 from manifests.errors import BadDocumentError, printable
@@ -91,7 +91,7 @@ def source_tasks(
                 yield NoiseTask(
                     name, located.root, path, place, group_of(found, path, group, name), splits, found.channel
                 )
-    places[located.root] = rooting.place
+    remember_place(places, rooting)
 
 
 def group_of(found: Utterance, path: str, group: str | None, name: str) -> str:

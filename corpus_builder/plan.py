@@ -32,6 +32,7 @@ OURS = {
     "refused.jsonl",
     "SHA256SUMS",
     "README.md",
+    "croissant.json",
 }
 
 

@@ -16,7 +16,7 @@ from corpus_builder.noise_levels import level_lines, read_noises, usable_files
 from corpus_builder.partial import PartialResults
 from corpus_builder.planned_rooms import plan_rooms
 from corpus_builder.planned_steps import Materials
-from corpus_builder.rooting import Rooting
+from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.sources import utterances
 from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.digest import bytes_digest, canonical_json
@@ -163,7 +163,7 @@ class Planner:
         if not spool.speaker_numbers and self.uses_babble(split):
             told = "has no speaker labels: every other utterance counts as another speaker in babble"
             print(f"{split} {told}", file=sys.stderr)
-        self.places[source.root] = rooting.place
+        remember_place(self.places, rooting)
         first = rooting.place / spool.read(int(spool.order[0])).path
         if not first.exists():
             raise MissingFileError(

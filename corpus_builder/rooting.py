@@ -7,11 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.sources import common_folder
-from manifests.errors import BadDocumentError, printable
+from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.files import safe_relative
 
 if TYPE_CHECKING:
     from corpus_builder.roots import Located
+
+
+def remember_place(places: dict[str, Path], rooting: Rooting) -> None:
+    """Note where a root lies.
+
+    Raises:
+        UsageError: If another source found the same root elsewhere.
+    """
+    root, place = rooting.located.root, rooting.place
+    if places.setdefault(root, place) != place:
+        raise UsageError(
+            f"{printable(rooting.located.name)}: its root {root!r} is {printable(place)} here and {printable(places[root])} for "
+            "another source; give both manifests the same strip, or roots of their own"
+        )
 
 
 class Rooting:

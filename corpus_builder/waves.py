@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from corpus_builder.bank import read_bank, read_response
 from corpus_builder.decode import MissingAudioError, SilentAudioError, at_rate, read_stretch
 from manifests.digest import file_digest
-from manifests.errors import DigestMismatchError, MissingFileError
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.files import read_json_lines
 
 if TYPE_CHECKING:
@@ -78,7 +78,15 @@ class CorpusWaves:
         self.digests: OrderedDict[Path, str] = OrderedDict()
 
     def place(self, root: str, path: str) -> Path:
-        """A file of a root on this machine."""
+        """A file of a root on this machine.
+
+        Raises:
+            BadDocumentError: If nobody knows the root.
+        """
+        if root not in self.roots:
+            raise BadDocumentError(
+                "plan", f"root {root!r} is not among the roots of this machine: {', '.join(self.roots)}"
+            )
         return self.roots[root] / path
 
     def speech(self, row: PlanRow) -> Wave:
@@ -144,6 +152,8 @@ class CorpusWaves:
     def read_noise(self, root: str, path: str) -> Wave:
         """Decode a noise file; see `noise`."""
         place = self.place(root, path)
+        if (root, path) not in self.noise_levels():
+            raise BadDocumentError("plan/levels.jsonl", f"has no noise {printable(path)} of root {root!r}")
         rate_hz, channel, sha256 = self.noise_levels()[root, path]
         try:
             wave = read_stretch(place, name=path, channel=channel, rate_hz=rate_hz)
@@ -173,6 +183,8 @@ class CorpusWaves:
         folder = self.corpus / "rooms"
         if bank not in self.banks:
             self.banks[bank] = read_bank(folder, bank)
+        if name not in self.banks[bank]:
+            raise BadDocumentError(folder / f"{bank}.jsonl", f"has no response {printable(name)}")
         row = self.banks[bank][name]
         return self.responses.get(name, lambda: read_response(folder, row)), row.direct_sample
 

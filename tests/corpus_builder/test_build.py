@@ -77,7 +77,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def wait_until(what: Any, *, seconds: float = 60.0) -> None:
+def wait_until(what: Any, *, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come about"
@@ -155,7 +155,7 @@ def test_a_worker_that_is_killed_is_replaced(many: Lab) -> None:
     process = subprocess.Popen(command(many, str(corpus), "--workers", "2"), env=environment(), stderr=subprocess.PIPE)
     wait_until(lambda: len(list((corpus / "shards").glob("*.json"))) >= 2)
     os.kill(children(process.pid)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert tars(corpus) == tars(many.folder / "straight")
 
@@ -169,7 +169,7 @@ def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(many: Lab) -> 
     os.killpg(process.pid, signal.SIGINT)
     begun = time.monotonic()
     _, said = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 15
     assert process.returncode == 130
     assert b"Traceback" not in said
     assert many.build("stopped").corpus is not None

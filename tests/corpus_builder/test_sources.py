@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from corpus_builder.labels import pattern_of, template_of
-from corpus_builder.rooting import Rooting
+from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.roots import Located, locate, parse_roots, published
 from corpus_builder.sources import UnsafeAudioSourceError, noise_files, utterances
 from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
@@ -368,3 +368,16 @@ def test_roots_are_given_by_name(lab: Lab) -> None:
         parse_roots((f"train={lab.folder}/nowhere",))
     with pytest.raises(MissingFileError, match="the folder of 'train'"):
         locate(recipe, beside=lab.folder / "elsewhere", roots={})
+
+
+def test_one_root_cannot_lie_in_two_places(tmp_path: Path) -> None:
+    places: dict[str, Path] = {}
+    for folder in ("/old/x", "/old/y"):
+        source = manifest_source(write_manifest(tmp_path / "a.jsonl", [cut("a", recording(f"{folder}/1.wav"))]))
+        rooting = Rooting(source)
+        for item in found_in(source):
+            rooting.see(item.path)
+        if folder == "/old/x":
+            remember_place(places, rooting)
+    with pytest.raises(UsageError, match="its root 'train' is /old/y here and /old/x for another source"):
+        remember_place(places, rooting)
