@@ -74,7 +74,9 @@ def main() -> None:
             start = time.perf_counter()
             build(recipe, corpus, workers=workers)
             wall_s[workers] = time.perf_counter() - start
-        print(f"whole build: {wall_s[1]:.1f} s with one worker, {wall_s[2]:.1f} s with two: {wall_s[2] / wall_s[1]:.2f}")
+        print(
+            f"whole build: {wall_s[1]:.1f} s with one worker, {wall_s[2]:.1f} s with two: {wall_s[2] / wall_s[1]:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def measured_t30_s(response: NDArray[np.float32], *, direct_sample: int, rate_hz
     if inside.size < 0.005 * rate_hz or decay_db[-1] > -35.0:
         raise NoDecayError("a room response")
     time_s = inside / rate_hz - np.mean(inside / rate_hz)
-    slope_db_per_s = np.sum(time_s * decay_db[inside]) / np.sum(time_s**2)  # least squares, without LAPACK and its threads
+    slope_db_per_s = np.sum(time_s * decay_db[inside]) / np.sum(
+        time_s**2
+    )  # least squares, without LAPACK and its threads
     return float(-60.0 / slope_db_per_s)
 
 

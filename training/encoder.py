@@ -283,7 +283,7 @@ class ScaledGradient(torch.autograd.Function):
 
 def scale_gradient(hidden: Tensor, factor: float) -> Tensor:
     """`hidden` as it is, its gradient multiplied by `factor`; a negative factor reverses it (arXiv 1505.07818)."""
-    return cast("Tensor", ScaledGradient.apply(hidden, factor))  # type: ignore[no-untyped-call]
+    return cast("Tensor", ScaledGradient.apply(hidden, factor))
 
 
 def parameter_digest(module: nn.Module) -> str:
