@@ -28,7 +28,7 @@ def software() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """Operating system and processor kind, nothing that names the machine."""
-    return {"system": platform.system(), "release": platform.release(), "processor": platform.machine()}
+    return {"system": platform.system(), "processor": platform.machine()}
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
