@@ -218,11 +218,15 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Path], *, change
     """Roots, plan files and the first utterance of each split are where they should be.
 
     Raises:
-        UsageError: If a root is not known to the plan.
+        UsageError: If a root is not known to the plan, or nothing says where one lies.
         MissingFileError: If a root or a split's first file is not there: most likely a root is wrong.
         DigestMismatchError: If a plan file was changed.
     """
-    known = read_roots(corpus)
+    known = set(read_roots(corpus)) or set(Recipe.read(corpus / "recipe.yaml", needed="the recipe").source_roots())
+    lost = sorted(known - places.keys())
+    if lost:  # a plan that came without its roots.local.json, such as one from another machine
+        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
+        raise UsageError(f"{printable(corpus)}: nothing says where its sources lie on this machine; add {asked}")
     for name, place in places.items():
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")

@@ -66,14 +66,14 @@ def leave(code: int, line: str) -> NoReturn:
 
 
 def what_to_do(problem: OSError) -> str:
-    """One line for a full disk, a missing permission or a path that cannot be; anything else goes up with its trace."""
+    """One line for a full disk, and for a file that the system refuses; what names no file goes up with its trace."""
     import errno
 
     from manifests.errors import NoSpaceLeftError, printable
 
     if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
         return str(NoSpaceLeftError(problem.filename or "a temporary file"))
-    if problem.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}:
+    if problem.filename is not None:  # no permission, a loop of links, a folder that vanished, a disk that fails
         return f"{printable(problem.filename)}: {problem.strerror}; check the path and its permissions"
     raise problem
 

@@ -53,8 +53,9 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
     start_s = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     labelled = spoken_corpus(out / "speech") if speech is None else own_speech(speech, out / "speech")
+    babble = all(can_babble(out / "speech" / f"{split}.csv") for split in SPLITS)
     noise_folder = made_noises(out / "noise") if noise is None else checked_folder(noise, "--noise")
-    write_yaml(out / "recipe.yaml", recipe(out, speech=speech, noise=noise_folder))
+    write_yaml(out / "recipe.yaml", recipe(out, speech=speech, noise=noise_folder, babble=babble))
     for name, preset in (("plain", "distilhubert"), ("robust", "cdm2-dat")):
         write_yaml(out / f"{name}.yaml", run_config(preset))
     write_yaml(out / "evaluation.yaml", evaluation_config(labelled))
@@ -86,21 +87,29 @@ def run(*arguments: object) -> None:
         raise DemoFailedError(shown, done.returncode)
 
 
-def recipe(out: Path, *, speech: Path | None, noise: Path) -> dict[str, Any]:
+def can_babble(table: Path) -> bool:
+    """Whether a split has other speakers to babble: two that are named, or none (then every utterance counts as another's)."""
+    with table.open(newline="", encoding="utf-8") as stream:
+        speakers = {row["speaker"] for row in csv.DictReader(stream)}
+    return speakers == {""} or len(speakers) > 1
+
+
+def recipe(out: Path, *, speech: Path | None, noise: Path, babble: bool) -> dict[str, Any]:
     """The demo's recipe: noise, a simulated room with noise in it, a telephone."""
     folder = "speech" if speech is None else str(speech.resolve())
+    noises = ["machines", "white", *(["babble"] if babble else [])]
     return {
         "schema": "stillroom/recipe/1",
         "name": "demo",
         "seed": 1,
         "sample_rate": RATE_HZ,
         "speech": {
-            split: {"dir": folder, "table": f"speech/{split}.csv", "min_s": 0.3, "max_s": 20} for split in SPLITS
+            split: {"dir": folder, "table": f"speech/{split}.csv", "min_s": 0.2, "max_s": 20} for split in SPLITS
         },
         "noises": {
             "machines": {"dir": "noise" if noise == out / "noise" else str(noise.resolve())},
-            "babble": {"talkers": {"uniform_int": [3, 6]}},
             "white": {"colour": "white"},
+            **({"babble": {"talkers": {"uniform_int": [3, 6]}}} if babble else {}),
         },
         "rooms": {
             "living": {
@@ -111,9 +120,7 @@ def recipe(out: Path, *, speech: Path | None, noise: Path) -> dict[str, Any]:
             }
         },
         "conditions": {
-            "noise": {
-                "steps": [{"kind": "noise", "from": ["machines", "babble", "white"], "snr_db": {"uniform": [0, 15]}}]
-            },
+            "noise": {"steps": [{"kind": "noise", "from": noises, "snr_db": {"uniform": [0, 15]}}]},
             "far": {
                 "steps": [
                     {"kind": "room", "bank": "living"},
