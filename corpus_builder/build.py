@@ -32,6 +32,7 @@ from manifests.errors import (
 from manifests.files import read_json_lines, replacing
 from manifests.lock import writing
 from manifests.progress import Progress
+from manifests.recipe import Recipe
 from manifests.shards import Corpus
 
 if TYPE_CHECKING:

@@ -6,7 +6,10 @@ pinned so that two builds agree.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +123,26 @@ def read_header(path: Path | str, *, name: object) -> Header:
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong.
     """
+    refuse_device(path, name=name)
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
         raise opening_problem(path, problem, name=name) from None
     return checked_header(info, name=name)
+
+
+def refuse_device(path: Path | str, *, name: object) -> None:
+    """Refuse a named pipe, a socket or a device: opening one could wait for ever.
+
+    Raises:
+        UnreadableAudioError: If it is one. What is not there at all is left to the opening.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (path may be a str: this is called for every file)
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UnreadableAudioError(name, "it is a pipe, a socket or a device, not a file")
 
 
 def opening_problem(path: Path | str, problem: Exception, *, name: object) -> Exception:
@@ -137,7 +155,7 @@ def opening_problem(path: Path | str, problem: Exception, *, name: object) -> Ex
     except IsADirectoryError:
         return UnreadableAudioError(name, "it is a folder")
     except OSError as machine:
-        return machine
+        return UnreadableAudioError(name, "its link leads to itself") if machine.errno == errno.ELOOP else machine
     said = getattr(problem, "error_string", None) or str(problem)
     return EmptyAudioError(name) if empty else UnreadableAudioError(name, said)
 
@@ -193,6 +211,7 @@ def read_stretch(
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong.
     """
+    refuse_device(path, name=name)
     try:
         stream = soundfile.SoundFile(str(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -59,12 +60,22 @@ def files_below(folder: Path) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 yield from walk(entry.path, f"{below}{entry.name}/", above | {here})
             elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122 (as above)
                 yield below + entry.name
 
     yield from walk(str(folder), "", frozenset())
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads to itself is not."""
+    try:
+        return entry.is_dir()
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def file_utterance(source: Located, below: str, labels: dict[str, Any] | None) -> Found:

@@ -63,7 +63,7 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
         For each path its labels.
 
     Raises:
-        BadDocumentError: If the column is missing, a row has more cells than the head, or a path stands twice.
+        BadDocumentError: If the column is missing, a column stands twice, a row has more cells than the head, or a path stands twice.
     """
     content = read_bytes(path, needed="the table of labels")
     try:
@@ -72,6 +72,9 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
             raise BadDocumentError(
                 path, f"has no column 'path'; its columns are {printable(', '.join(rows.fieldnames or ()))}"
             )
+        twice = sorted({name for name in rows.fieldnames or () if (rows.fieldnames or []).count(name) > 1})
+        if twice:
+            raise BadDocumentError(path, f"has more than one column {printable(twice[0])!r}; rename or remove one")
         table: dict[str, dict[str, str]] = {}
         for row in rows:
             if None in row or row["path"] is None:

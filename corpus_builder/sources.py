@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from corpus_builder.decode import HIGHEST_HZ, LOWEST_HZ
 from corpus_builder.folders import folder_utterances
 from corpus_builder.utterance import Found, NoAudioError, Refused, UnfitTextError, Utterance, check_text
-from manifests.errors import BadDocumentError, printable
+from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import MAX_LINE_BYTES, parse_json
 
 if TYPE_CHECKING:
@@ -186,18 +186,29 @@ def cut_utterance(cut: Any, *, asked_channel: int | None, whole: bool = False) -
     """
     if isinstance(cut, Refused):
         return cut
+    try:
+        return checked_utterance(cut, asked_channel=asked_channel, whole=whole)
+    except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
+        if isinstance(problem, StillroomError):
+            raise
+        # lhotse takes any type for any field, and fails where it is used
+        return Refused(printable(cut.id), f"a field of it has a wrong type or value: {printable(problem, limit=100)}")
+
+
+def checked_utterance(cut: Any, *, asked_channel: int | None, whole: bool) -> Found:
+    """One cut whose fields are of the right types, or a reason why it cannot be used."""
     reason = unfit_reason(cut, asked_channel)
     if reason is not None:
         return Refused(printable(cut.id), reason)
     recording = cut.recording
     channel = chosen_channel(cut, asked_channel)
     audio = next(source for source in recording.sources if channel in source.channels)
-    start, num_frames = 0, recording.num_samples
-    if not whole:
-        start = sample_number(cut.start, recording.sampling_rate)
-        num_frames = sample_number(cut.duration, recording.sampling_rate)
-        if start + num_frames == recording.num_samples + 1:  # lhotse rounds start and duration apart
-            num_frames -= 1
+    start = sample_number(cut.start, recording.sampling_rate)
+    num_frames = sample_number(cut.duration, recording.sampling_rate)
+    if whole:
+        start, num_frames = 0, recording.num_samples
+    elif start + num_frames == recording.num_samples + 1:  # lhotse rounds start and duration apart
+        num_frames -= 1
     if num_frames < 1:
         return Refused(printable(cut.id), "has no samples")
     if start + num_frames > recording.num_samples:

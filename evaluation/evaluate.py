@@ -14,7 +14,7 @@ from evaluation.labels import label_task
 from evaluation.report import report_text
 from evaluation.roster import call_roll, check_model
 from manifests.digest import digest
-from manifests.errors import OtherRecipeError, UsageError, printable
+from manifests.errors import OtherRecipeError, StillroomError, UsageError, printable
 from manifests.files import write_text
 from manifests.lock import writing
 from manifests.provenance import machine, software
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from evaluation.config import EvaluationConfig
     from evaluation.roster import Roster
     from training.encoder import Encoder
+
+
+class NotResultsError(StillroomError, FileExistsError):
+    """The folder holds something, but no results."""
+
+    def __init__(self, folder: Path, *, found: str) -> None:
+        super().__init__(
+            f"{printable(folder)} holds {printable(found)} and no protocol.json, so these are no results: "
+            "choose an empty or new folder"
+        )
 
 
 def evaluate(
@@ -47,6 +57,7 @@ def evaluate(
 
     Raises:
         OtherRecipeError: If the folder holds the results of another config.
+        NotResultsError: If it holds other files.
         LockedError: If another process writes there.
         StillroomError: For everything that does not fit: see `roster` and `labels`.
     """
@@ -136,9 +147,13 @@ def claim(folder: Path, asked: Protocol) -> None:
 
     Raises:
         OtherRecipeError: If it is for something else.
+        NotResultsError: If it holds other files, such as a corpus.
     """
     path = folder / "protocol.json"
     if not path.exists():
+        strange = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        if strange:
+            raise NotResultsError(folder, found=strange[0])
         asked.write(path)
         return
     found = Protocol.read(path, needed="what the folder is for")

@@ -59,7 +59,8 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
     for name, preset in (("plain", "distilhubert"), ("robust", "cdm2-dat")):
         write_yaml(out / f"{name}.yaml", run_config(preset))
     write_yaml(out / "evaluation.yaml", evaluation_config(labelled))
-    run("build", out / "recipe.yaml", out / "corpus", "--workers", "2")
+    own = [] if speech is None else ["--max-refused", "10%"]  # a few bad files of one's own should not end a demo
+    run("build", out / "recipe.yaml", out / "corpus", "--workers", "2", *own)
     run("verify", out / "corpus")
     run("train", out / "plain.yaml", out / "runs/plain")
     run("train", out / "robust.yaml", out / "runs/robust")

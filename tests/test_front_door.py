@@ -19,6 +19,8 @@ HOUSE = Path(__file__).resolve().parent.parent
         (KeyboardInterrupt(), 130, "goes on where"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 2, "no space left while writing /data/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
+        (FileExistsError(errno.EEXIST, "File exists", "/data/x"), 2, "/data/x: File exists; check the path"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "/data/\n"), 2, "/data/\\n: Too many levels"),
     ],
 )
 def test_an_error_a_person_can_mend_is_one_line(monkeypatch, capsys, raised, code, line):

@@ -21,6 +21,7 @@ from training.views import Views
 
 PAPER_UTTERANCES = 24
 CRITIC_PACE = 3.0
+SHORTEST_CROP_S = 0.1  # a frame takes 25 ms; a crop without one would train on nothing, at a loss of 0
 
 Positive = Annotated[float, Field(gt=0)]
 Whole = Annotated[int, Field(ge=1)]
@@ -32,6 +33,13 @@ class TeacherChoice(Record):
 
     name: str
     layers: Literal["thirds"] | Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)] = "thirds"
+
+    @model_validator(mode="after")
+    def check_layers_once(self) -> Self:
+        """A layer named twice would weigh twice."""
+        if self.layers != "thirds" and len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers: {list(self.layers)} names a layer twice")
+        return self
 
 
 class StudentShape(Record):
@@ -141,7 +149,7 @@ class TrainConfig(Document):
     teacher: TeacherChoice
     student: StudentShape = StudentShape()
     batch: Batch = Batch()
-    crop_s: Positive = 15.625
+    crop_s: Annotated[float, Field(ge=SHORTEST_CROP_S)] = 15.625
     views: Views = Views()
     adversary: Adversary | None = None
     loss: LossWeights = LossWeights()

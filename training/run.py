@@ -86,7 +86,7 @@ def prepare_run(run: Path, config: TrainConfig, *, reader: CorpusReader, teacher
         ("corpus", reader.url, reader.digest),
         ("teacher", config.teacher.name, teacher.digest),
     ):
-        began = record.get(f"{what}_sha256")
+        began = record.get(f"{what}_sha256") if isinstance(record, dict) else None
         if not isinstance(began, str):
             raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
         if began != found:

@@ -20,6 +20,7 @@ from corpus_builder import dispatch, room_step
 from corpus_builder.build import ShardStoppedError, Slice, build
 from corpus_builder.dispatch import Dispatcher
 from corpus_builder.leftovers import clear_leftovers
+from corpus_builder.roots import read_roots
 from corpus_builder.shard import ShardOutcome, ShardTask
 from manifests.digest import file_digest
 from manifests.errors import (
@@ -378,6 +379,16 @@ def test_a_changed_plan_file_is_found_before_rendering(lab: Lab) -> None:
         path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(DigestMismatchError):
         lab.build(source=lab.folder / "planned")
+
+
+def test_a_plan_without_its_roots_says_which_to_name_and_then_builds(lab: Lab) -> None:
+    lab.without_rooms()
+    lab.plan("planned")
+    places = {name: Path(place) for name, place in read_roots(lab.folder / "planned").items()}
+    (lab.folder / "planned" / "roots.local.json").unlink()
+    with pytest.raises(UsageError, match=r"nothing says where .* --root train=DIR"):
+        lab.build(source=lab.folder / "planned")
+    assert lab.build(source=lab.folder / "planned", roots=places).corpus is not None
 
 
 def test_a_wrong_root_is_found_before_rendering(lab: Lab) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_builder import decode
-from corpus_builder.decode import at_rate, measure_levels, num_samples_at, read_header, read_stretch
+from corpus_builder.decode import (
+    UnreadableAudioError,
+    at_rate,
+    measure_levels,
+    num_samples_at,
+    read_header,
+    read_stretch,
+)
 
 RATE_HZ = 16_000
 
@@ -107,6 +115,18 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, noise: tuple[Path, n
     soundfile.write(broken.with_suffix(".wav"), pcm, 500)
     with pytest.raises(decode.OddRateError, match="500 Hz"):
         read_header(broken.with_suffix(".wav"), name="x")
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for_and_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    pipe, loop = tmp_path / "pipe.wav", tmp_path / "loop.wav"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    with pytest.raises(UnreadableAudioError, match="it is a pipe, a socket or a device"):
+        read_header(pipe, name="pipe")
+    with pytest.raises(UnreadableAudioError, match="it is a pipe, a socket or a device"):
+        read_stretch(pipe, name="pipe", rate_hz=16000)
+    with pytest.raises(UnreadableAudioError, match="its link leads to itself"):
+        read_header(loop, name="loop")
 
 
 def test_a_wave_written_to_a_pipe_is_not_called_cut_off(tmp_path: Path, noise: tuple[Path, np.ndarray]) -> None:

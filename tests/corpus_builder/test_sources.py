@@ -140,6 +140,7 @@ def test_a_table_gives_labels_and_what_it_leaves_out_is_counted(tmp_path: Path) 
         ("path,id\na.wav,b,c\n", "more or fewer cells"),
         ("path\n../a.wav\n", "leaves its root"),
         ("path\na.wav\na.wav\n", "stands twice"),
+        ("path,text,text\na.wav,b,c\n", "more than one column 'text'"),
         ('path,id\n"a.wav,b\n', "not a CSV table"),
     ],
 )
@@ -158,6 +159,7 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     write_wave(tmp_path / "a" / "x.wav", voice(0, 0.1))
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
     assert [item.id for item in found_in(folder_source(tmp_path))] == ["a/x"]
 
 
@@ -265,6 +267,26 @@ def test_cuts_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
     (one,) = (item for item in found_in(manifest_source(tmp_path / "cuts.jsonl", channel=1)))
     assert (one.id, one.channel) == ("both", 1)
     assert "no channel 1" in refused_in(manifest_source(tmp_path / "cuts.jsonl", channel=1))["fine"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": "a"},
+        {"duration": 1e300},
+        {"recording": {**recording("r.wav"), "sampling_rate": "x"}},
+        {"supervisions": [{"id": "s", "recording_id": "r", "start": 0, "duration": 0.1, "speaker": ["x"]}]},
+        {"supervisions": [{"id": "s", "recording_id": "r", "start": 0, "duration": 0.1, "text": 5}]},
+    ],
+    ids=["start", "duration", "rate", "speaker", "text"],
+)
+def test_a_cut_with_a_field_of_a_wrong_type_is_refused_and_the_others_stay(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    lines = [{**cut("odd", recording("r.wav")), **wrong}, cut("fine", recording("r.wav"))]
+    source = manifest_source(write_manifest(tmp_path / "cuts.jsonl", lines))
+    assert list(refused_in(source)) == ["odd"]
+    assert [item.id for item in found_in(source)] == ["fine"]
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,13 @@ def test_a_model_that_changed_is_measured_again(corpus, bench, tmp_path):
     assert first.cells[1].facts.digest != second.cells[1].facts.digest == bench["hiding"].digest
 
 
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(corpus, bench, tmp_path):
+    before = sorted(corpus.iterdir())
+    with pytest.raises(stage.NotResultsError, match=r"holds corpus.json and no protocol.json"):
+        stage.evaluate(config_of(corpus, tmp_path), corpus)
+    assert sorted(corpus.iterdir()) == before
+
+
 def test_the_results_of_another_config_are_refused(corpus, bench, tmp_path):
     stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
     with pytest.raises(OtherRecipeError, match="another evaluation config"):

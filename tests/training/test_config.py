@@ -127,6 +127,8 @@ def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_fo
         ({"preset": ["cdm1"]}, "is none of"),
         ({"steps": 0}, "steps"),
         ({"teacher": {}}, "teacher.name: this key is missing"),
+        ({"teacher": {"name": "nano", "layers": [2, 2]}}, "names a layer twice"),
+        ({"crop_s": 0.001}, "crop_s: greater than or equal to 0.1"),
         ({"loss": {"l1": 0, "cosine": 0}}, "both 0"),
         ({"optimiser": {"learning_rate": float("nan")}}, "config|JSON|nan"),
     ],

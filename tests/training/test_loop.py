@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from manifests.errors import LockedError, StillroomError, UsageError
+from manifests.errors import BadDocumentError, LockedError, StillroomError, UsageError
 from manifests.files import read_json, write_yaml
 from manifests.lock import writing
 from tests.training.conftest import write_corpus, write_teacher
@@ -97,6 +97,13 @@ def test_a_run_folder_says_what_it_is(straight, corpus, teacher_folder):
     assert student.facts["steps"] == 7
     assert student.facts["audio_s"] > 5
     assert str(corpus.parent) not in json.dumps(student.facts) + (straight / "provenance.json").read_text()
+
+
+def test_a_record_of_the_run_that_is_no_mapping_is_one_line(straight, tmp_path, corpus, teacher_folder):
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "provenance.json").write_text("[1]")
+    with pytest.raises(BadDocumentError, match="the key corpus_sha256 is missing"):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str)
 
 
 def test_the_journal_has_what_a_person_looks_for(straight):
