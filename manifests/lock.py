@@ -59,11 +59,12 @@ def holder_lives(path: Path) -> tuple[bool, str]:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder while writing to it.
+    """Hold the lock of a folder while writing to it; a folder made for it is taken away again if nothing came of it.
 
     Raises:
         LockedError: If another living process holds it.
     """
+    was_there = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     content = json.dumps(
@@ -105,3 +106,6 @@ def writing(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if path.read_bytes() == content:
                 path.unlink()
+        if not was_there:
+            with contextlib.suppress(OSError):  # it holds what was written
+                folder.rmdir()

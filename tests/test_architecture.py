@@ -12,6 +12,13 @@ ROOMS = ("stillroom", "manifests", "corpus_builder", "training", "evaluation")
 SOURCES = [path for room in ROOMS for path in sorted((HOUSE / room).rglob("*.py"))]
 
 
+def output_of(code):
+    """What a fresh interpreter prints when it runs code at the house's root."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_help_imports_neither_torch_nor_lhotse():
     code = (
         "import sys; sys.argv = ['stillroom', '--help']\n"
@@ -20,10 +27,9 @@ def test_help_imports_neither_torch_nor_lhotse():
         "heavy = {'torch', 'torchaudio', 'lhotse', 'numpy', 'scipy', 'webdataset', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy - {'pydantic'}, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    shown = output_of(code)
     for verb in ("demo", "plan", "build", "verify", "show", "train", "evaluate", "report"):
-        assert verb in done.stdout
+        assert verb in shown
 
 
 def test_every_verb_has_help_and_starts_without_heavy_libraries():
@@ -38,8 +44,7 @@ def test_every_verb_has_help_and_starts_without_heavy_libraries():
         "heavy = {'torch', 'torchaudio', 'lhotse', 'webdataset', 'pyroomacoustics', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    output_of(code)
 
 
 def test_a_labs_own_training_folder_does_not_shadow_ours(tmp_path):

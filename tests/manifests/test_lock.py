@@ -50,3 +50,16 @@ def test_a_garbled_lock_is_nobodys(tmp_path):
     (tmp_path / ".lock").write_bytes(b"\xff")
     with writing(tmp_path):
         pass
+
+
+def test_a_folder_made_for_nothing_is_taken_away_and_one_that_was_there_stays(tmp_path):
+    with writing(tmp_path / "made"):
+        pass
+    assert not (tmp_path / "made").exists()
+    with writing(tmp_path / "kept"):
+        (tmp_path / "kept" / "config.yaml").write_text("")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["config.yaml"]
+    (tmp_path / "empty").mkdir()
+    with writing(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "empty").exists()
