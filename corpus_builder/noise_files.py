@@ -9,13 +9,15 @@ from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.sources import noise_files
 from corpus_builder.utterance import LeftOut, Refused, Utterance
 from manifests.errors import BadDocumentError, printable
-from manifests.recipe import DividedNoise, Recipe, RecordedNoise, SpeechSource
+from manifests.noises import DividedNoise, RecordedNoise
+from manifests.speech import SpeechSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from corpus_builder.roots import Located
+    from manifests.recipe import Recipe
 
 
 @dataclass(frozen=True)

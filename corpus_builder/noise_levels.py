@@ -19,9 +19,9 @@ from corpus_builder.noise_files import NoiseTask, noise_tasks
 from corpus_builder.pool import mapped
 from manifests.digest import canonical_json, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, printable
+from manifests.noises import DividedNoise, RecordedNoise
 from manifests.plan import NoiseLevels
 from manifests.progress import Progress
-from manifests.recipe import DividedNoise, Recipe, RecordedNoise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from corpus_builder.partial import PartialResults
     from corpus_builder.roots import Located
+    from manifests.recipe import Recipe
 
 SHORTEST_S = 0.001
 SILENT_DBFS = -60.0

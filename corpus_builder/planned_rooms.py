@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from corpus_builder.partial import PartialResults
     from corpus_builder.rooms import DrawnRoom
-    from manifests.recipe import Recipe, RoomBank
+    from manifests.banks import RoomBank
+    from manifests.recipe import Recipe
 
 MOST_GEOMETRIES = 50
 

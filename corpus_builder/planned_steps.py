@@ -13,21 +13,9 @@ from corpus_builder.decode import num_samples_at
 from corpus_builder.distortions.codec import DEFAULT_BITRATE_KBPS, nearest_bitrate_kbps
 from corpus_builder.draws import dice_for, drawn, index_below
 from manifests.errors import StillroomError, printable
-from manifests.recipe import (
-    Babble,
-    ChooseStep,
-    Codec,
-    CodecStep,
-    ColouredNoise,
-    Condition,
-    DividedNoise,
-    NoiseSource,
-    NoiseStep,
-    RecordedNoise,
-    RoomStep,
-    Step,
-)
+from manifests.noises import Babble, ColouredNoise, DividedNoise, NoiseSource, RecordedNoise
 from manifests.responses import response_name
+from manifests.steps import ChooseStep, Codec, CodecStep, Condition, NoiseStep, RoomStep, Step
 
 if TYPE_CHECKING:
     import numpy as np

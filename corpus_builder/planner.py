@@ -22,10 +22,11 @@ from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.digest import bytes_digest, canonical_json
 from manifests.errors import MissingFileError
 from manifests.files import temporary_path, write_json_lines
+from manifests.noises import Babble
 from manifests.plan import Plan
 from manifests.progress import Progress
-from manifests.recipe import Babble, ChooseStep, NoiseStep, Recipe, Step
 from manifests.sample import sample_key
+from manifests.steps import ChooseStep, NoiseStep, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from corpus_builder.noise_levels import NoiseFile
     from corpus_builder.roots import Located
     from manifests.plan import PlannedRoom
+    from manifests.recipe import Recipe
 
 
 @dataclass

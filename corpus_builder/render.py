@@ -18,18 +18,13 @@ from corpus_builder.distortions.levels import (
     set_level,
 )
 from manifests.errors import StillroomError, printable
-from manifests.plan import (
-    BabbleStep,
-    ColouredNoiseStep,
-    PlannedCodecStep,
-    PlannedRoomStep,
-    RecordedNoiseStep,
-)
+from manifests.planned import BabbleStep, ColouredNoiseStep, PlannedCodecStep, PlannedRoomStep, RecordedNoiseStep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from manifests.plan import FileSpan, PlannedCopy, PlannedNoise, PlannedStep, PlanRow
+    from manifests.plan import PlanRow
+    from manifests.planned import FileSpan, PlannedCopy, PlannedNoise, PlannedStep
 
 
 CAUSES = (SilentSignalError, NotFiniteError, noise.OffsetError, codec.UnknownBitrateError, codec.CodecFailedError)

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from manifests.digest import digest
 from manifests.errors import BadDocumentError, MissingFileError, UsageError, printable
 from manifests.files import safe_relative
+from manifests.noises import DividedNoise, RecordedNoise
 from manifests.plan import LocalRoots
-from manifests.recipe import DividedNoise, Recipe, RecordedNoise, SpeechSource
+from manifests.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from manifests.speech import SpeechSource
 
 ROOTS_FILE = "roots.local.json"
 

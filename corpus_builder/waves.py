@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from corpus_builder.distortions.levels import Wave
-    from manifests.plan import FileSpan, PlanRow
+    from manifests.plan import PlanRow
+    from manifests.planned import FileSpan
     from manifests.responses import RoomResponse
 
 NOISE_BYTES = 160 << 20

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from manifests.files import read_yaml
-from manifests.recipe import Name
-from manifests.records import Record
+from manifests.records import Name, Record
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]

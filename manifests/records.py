@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import BadDocumentError, NewerSchemaError, printable
 from manifests.files import read_json, read_yaml, write_json
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+CONDITION_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+Samples = Annotated[int, Field(ge=0, lt=2**48)]
 
 
 class Record(BaseModel):

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from manifests.plan import Point, Sha256
-from manifests.recipe import Name
-from manifests.records import Record
+from manifests.plan import Point
+from manifests.records import Name, Record, Sha256
 
 RESPONSE_PATTERN = re.compile(r"^(?P<bank>[A-Za-z][A-Za-z0-9_-]{0,63})-(?P<room>[0-9]{1,6})-(?P<position>[0-9]{1,4})$")
 

@@ -12,9 +12,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from manifests.plan import FileSpan, PlannedCodecStep, PlannedRoomStep, PlannedStep
-from manifests.recipe import CONDITION_PATTERN, Name
-from manifests.records import Document, Record
+from manifests.planned import FileSpan, PlannedCodecStep, PlannedRoomStep, PlannedStep
+from manifests.records import CONDITION_PATTERN, Document, Name, Record
 
 CLEAN = "clean"
 MEMBER_PATTERN = re.compile(r"^(?P<key>[A-Za-z0-9_-]+)\.(?P<suffix>json|(?P<copy>clean|[a-z][a-z0-9_]*-[0-9]+)\.flac)$")

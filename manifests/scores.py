@@ -10,9 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from manifests.plan import Sha256
-from manifests.recipe import CONDITION_PATTERN, Name
-from manifests.records import Document, Record
+from manifests.records import CONDITION_PATTERN, Document, Name, Record, Sha256
 
 ConditionName = Annotated[str, Field(pattern=CONDITION_PATTERN)]
 Measure = Literal["accuracy", "majority", "cosine", "mismatched", "leakage"]

@@ -10,9 +10,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from manifests.plan import Refusal, Sha256
-from manifests.recipe import Name
-from manifests.records import Document, Record
+from manifests.plan import Refusal
+from manifests.records import Document, Name, Record, Sha256
 
 Size = Annotated[int, Field(ge=0, lt=2**48)]
 

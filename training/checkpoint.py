@@ -17,8 +17,7 @@ from pydantic import Field
 from manifests.digest import bytes_digest, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
 from manifests.files import write_bytes
-from manifests.plan import Sha256
-from manifests.records import Document
+from manifests.records import Document, Sha256
 from training.encoder import Encoder, EncoderConfig
 from training.order import Cursor
 from training.teacher import read_heard

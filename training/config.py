@@ -14,8 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.files import read_yaml
-from manifests.recipe import Name
-from manifests.records import Document, Record
+from manifests.records import Document, Name, Record
 from manifests.yaml12 import parse_yaml
 from training.views import Views
 

@@ -23,7 +23,7 @@ import soxr
 
 from corpus_builder.distortions.levels import FULL_SCALE, Wave, peak
 from manifests.errors import StillroomError, printable
-from manifests.recipe import CODECS, Codec
+from manifests.steps import CODECS, Codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from corpus_builder.distortions import codec as codecs
 from corpus_builder.distortions.codec import BITRATES_KBPS, DEFAULT_BITRATE_KBPS, UnknownBitrateError, transcode
-from manifests.recipe import CODECS
+from manifests.steps import CODECS
 from tests.oracles.g711 import through_mu_law
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.speechlike import speechlike

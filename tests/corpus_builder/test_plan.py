@@ -21,9 +21,12 @@ from corpus_builder.roots import Located
 from corpus_builder.utterance import NoAudioError, Utterance
 from manifests.digest import canonical_json
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
-from manifests.plan import BabbleStep, NoiseLevels, Plan, PlannedRoom, PlannedRoomStep, PlanRow, RecordedNoiseStep
-from manifests.recipe import Condition, Recipe, SpeechSource
+from manifests.plan import NoiseLevels, Plan, PlannedRoom, PlanRow
+from manifests.planned import BabbleStep, PlannedRoomStep, RecordedNoiseStep
+from manifests.recipe import Recipe
 from manifests.sample import sample_key
+from manifests.speech import SpeechSource
+from manifests.steps import Condition
 
 from .conftest import Lab, furnish, voice, write_wave
 

@@ -14,7 +14,8 @@ from corpus_builder.roots import Located, locate, parse_roots, published
 from corpus_builder.sources import UnsafeAudioSourceError, noise_files, utterances
 from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError
-from manifests.recipe import Recipe, SpeechSource
+from manifests.recipe import Recipe
+from manifests.speech import SpeechSource
 
 from .conftest import Lab, voice, write_wave
 

@@ -4,7 +4,8 @@ import pytest
 
 from manifests.digest import digest
 from manifests.errors import BadDocumentError
-from manifests.recipe import CodecStep, Recipe
+from manifests.recipe import Recipe
+from manifests.steps import CodecStep
 from manifests.yaml12 import parse_yaml
 
 TEXT = b"""

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.plan import ColouredNoiseStep, PlannedCodecStep, PlannedRoomStep
+from manifests.planned import ColouredNoiseStep, PlannedCodecStep, PlannedRoomStep
 from manifests.sample import MEMBER_PATTERN, domain_of, family_of, sample_key
 
 
