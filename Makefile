@@ -31,6 +31,7 @@ fix: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/stream.py
+	$(BIN)/python benchmarks/step.py
 
 # The road on real recorded speech: hours of speech, four students, the README's table. See recipes/realdata/README.md.
 real: $(VENV)/.dev

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus_builder.rooms import simulate
-from manifests.digest import bytes_digest, canonical_json
+from corpus_builder.recorded_rooms import copied_response
+from manifests.banks import LONGEST_RESPONSE_S
+from manifests.digest import bytes_digest, canonical_json, file_digest
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.files import read_json_lines, replacing, write_json_lines
+from manifests.plan import PlannedRoom, RecordedRoom
 from manifests.responses import RoomResponse, response_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from manifests.plan import PlannedRoom
+    from corpus_builder.decay import Response
+    from manifests.storage import Place
 
-MAX_RESPONSE_S = 30.0
 
-
-def write_room(folder: Path, room: PlannedRoom, *, rate_hz: int) -> tuple[RoomResponse, ...]:
-    """Simulate a planned room and write its responses as `<folder>/<bank>-<room>-<position>.npy`, each atomically.
+def write_room(
+    folder: Path, room: PlannedRoom | RecordedRoom, *, rate_hz: int, roots: Mapping[str, Place] | None = None
+) -> tuple[RoomResponse, ...]:
+    """Simulate a planned room, or copy a recorded one, and write its responses, each atomically.
 
     Args:
-        folder: The corpus's `rooms` folder.
+        folder: The corpus's `rooms` folder; the files are `<folder>/<bank>-<room>-<position>.npy`.
         room: From the plan.
         rate_hz: Sample rate of the corpus.
+        roots: Where recorded responses lie.
 
     Returns:
         A row for each position, for `write_bank`.
+
+    Raises:
+        MissingFileError: If a recorded response is not there.
+        DigestMismatchError: If it is not the file that was planned with.
     """
     rows = []
-    for position, response in enumerate(simulate(room, rate_hz=rate_hz)):
+    for position, response in enumerate(responses_of(room, rate_hz=rate_hz, roots=roots or {})):
         name = response_name(room.bank, room.room, position)
         with replacing(folder / f"{name}.npy") as part, part.open("wb") as stream:
             np.save(stream, response.wave.astype("<f4"), allow_pickle=False)
@@ -46,10 +54,7 @@ def write_room(folder: Path, room: PlannedRoom, *, rate_hz: int) -> tuple[RoomRe
             room=room.room,
             position=position,
             rate_hz=rate_hz,
-            size_m=room.size_m,
-            absorption=room.absorption,
-            microphone_m=room.microphone_m,
-            source_m=room.sources_m[position],
+            **what_is_known(room, position),
             t30_s=response.t30_s,
             direct_to_reverberant_db=response.direct_to_reverberant_db,
             direct_sample=response.direct_sample,
@@ -58,6 +63,46 @@ def write_room(folder: Path, room: PlannedRoom, *, rate_hz: int) -> tuple[RoomRe
         )
         rows.append(row)
     return tuple(rows)
+
+
+def responses_of(room: PlannedRoom | RecordedRoom, *, rate_hz: int, roots: Mapping[str, Place]) -> Iterable[Response]:
+    """The responses of a room, by position."""
+    if isinstance(room, PlannedRoom):
+        from corpus_builder.rooms import simulate
+
+        return simulate(room, rate_hz=rate_hz)
+    return copied_room(room, rate_hz=rate_hz, roots=roots)
+
+
+def copied_room(room: RecordedRoom, *, rate_hz: int, roots: Mapping[str, Place]) -> Iterator[Response]:
+    """The responses of a recorded room; each file is looked at once whether it is the planned one.
+
+    Raises:
+        DigestMismatchError: If it is not.
+    """
+    seen: set[Place] = set()
+    for taken in room.responses:
+        response = copied_response(taken.file, roots, rate_hz=rate_hz)
+        place = roots[taken.file.root] / taken.file.path
+        if place not in seen:
+            seen.add(place)
+            found = file_digest(place)
+            if taken.file.sha256 is not None and found != taken.file.sha256:
+                raise DigestMismatchError(place, expected=taken.file.sha256, found=found)
+        yield response
+
+
+def what_is_known(room: PlannedRoom | RecordedRoom, position: int) -> dict[str, Any]:
+    """What the plan says of one response: geometry, or where it was taken from."""
+    if isinstance(room, RecordedRoom):
+        return {"file": room.responses[position].file}
+    return {
+        "size_m": room.size_m,
+        "absorption": room.absorption,
+        "rays": room.rays,
+        "microphone_m": room.microphone_m,
+        "source_m": room.sources_m[position],
+    }
 
 
 def samples_digest(wave: NDArray[np.float32]) -> str:
@@ -98,8 +143,8 @@ def read_response(folder: Path, row: RoomResponse) -> NDArray[np.float32]:
         DigestMismatchError: If its samples are not those of its row.
     """
     path = folder / f"{row.name}.npy"
-    if row.num_samples > MAX_RESPONSE_S * row.rate_hz:
-        raise BadDocumentError(path, f"a response of more than {MAX_RESPONSE_S:g} s; refused")
+    if row.num_samples > LONGEST_RESPONSE_S * row.rate_hz:
+        raise BadDocumentError(path, f"a response of more than {LONGEST_RESPONSE_S:g} s; refused")
     try:
         with path.open("rb") as stream:
             content = stream.read(4 * row.num_samples + 4096)

@@ -9,38 +9,33 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.dispatch import Dispatcher
-from corpus_builder.leftovers import clear_leftovers
-from corpus_builder.plan import check_target, finished_plan, make_plan, no_empty_folder
+from corpus_builder.leftovers import clear_leftovers, private_folder
+from corpus_builder.plan import check_target, no_empty_folder
+from corpus_builder.preflight import check_places, plan_for
 from corpus_builder.room_step import build_rooms, check_rooms
-from corpus_builder.roots import read_roots, write_roots
+from corpus_builder.roots import read_roots
 from corpus_builder.seal import seal
 from corpus_builder.shard import ShardTask, finished_index
-from manifests.digest import digest, file_digest
-from manifests.errors import (
-    DigestMismatchError,
-    MissingFileError,
-    NoSpaceLeftError,
-    OtherRecipeError,
-    StillroomError,
-    UsageError,
-    printable,
-)
-from manifests.files import read_json_lines, replacing
+from corpus_builder.target import Target
+from manifests.digest import digest
+from manifests.errors import NoSpaceLeftError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.lock import writing
 from manifests.progress import Progress
-from manifests.recipe import Recipe
 from manifests.shards import Corpus
+from manifests.storage import Url, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Executor
+    from pathlib import Path
 
     from corpus_builder.shard import ShardOutcome
+    from corpus_builder.stopping import Stop
     from manifests.plan import Plan, PlanFile
+    from manifests.storage import Place
 
 
 class ShardStoppedError(StillroomError, RuntimeError):
@@ -89,8 +84,9 @@ class Built:
     Attributes:
         corpus: What was sealed; None if shards are left, or only a part was asked for.
         undone: Name of each shard that the machine failed, and why.
-        left: How many shards are left to others.
+        left: How many shards are left to others, or to the next run.
         was_sealed: Nothing was to be done.
+        stopped: Why it was stopped before its end; empty if it was not.
     """
 
     plan: Plan
@@ -98,31 +94,53 @@ class Built:
     undone: tuple[tuple[str, str], ...] = ()
     left: int = 0
     was_sealed: bool = False
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who renders the shards, and until when.
+
+    Attributes:
+        workers: Number of processes, for everything that is done on this machine.
+        executor: Where shards are rendered; a pool of processes by default.
+        stop: Once it is true no shard is begun any more.
+        progress: Show how far it is.
+    """
+
+    workers: int = 1
+    executor: Executor | None = None
+    stop: Stop | None = None
+    progress: bool = True
 
 
 def build(
-    source: Path,
-    corpus: Path,
+    source: Place,
+    corpus: Place,
     *,
-    roots: Mapping[str, Path] | None = None,
+    roots: Mapping[str, Place] | None = None,
     workers: int = 1,
     limit: int | None = None,
     part: Slice | None = None,
     only_rooms: bool = False,
     executor: Executor | None = None,
+    scratch: Path | None = None,
+    stop: Stop | None = None,
     progress: bool = True,
 ) -> Built:
     """Build a corpus from a recipe or a plan, or go on with one.
 
     Args:
         source: A recipe, or the folder of a finished plan (the corpus itself may be one).
-        corpus: The folder to build in.
-        roots: Where roots lie, by `--root`.
+        corpus: The folder or URL to build in.
+        roots: Where roots lie, by `--root`: folders or URLs.
         workers: Number of processes.
         limit: Only so many utterances a split, by keyed hash of their ids; for a recipe.
         part: Only every N-th shard; the plan and the rooms must be there.
         only_rooms: Stop after the rooms.
         executor: Where shards are rendered; a pool of processes by default.
+        scratch: Where the place of work of a corpus at a URL is made.
+        stop: Once it is true, the shards in hand are finished and no other is begun.
         progress: Show how far it is.
 
     Raises:
@@ -131,175 +149,147 @@ def build(
         NoSpaceLeftError: If the disk is full; finished shards stay.
         StillroomError: By what is wrong with recipe, plan or sources.
     """
-    check_target(corpus, source)
+    target = Target.at(corpus, scratch=scratch)
+    hands = Hands(workers, executor, stop, progress)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(no_empty_folder(corpus))
-        if part is None:
-            stack.enter_context(writing(corpus))
-        else:
-            own = corpus / f".slice-{part.number}-of-{part.count}"
-            stack.enter_context(no_empty_folder(own))
-            stack.enter_context(writing(own))
-        stack.callback(clear_leftovers, corpus / "shards")
-        plan = plan_for(source, corpus, roots=roots or {}, workers=workers, limit=limit, part=part, progress=progress)
-        places = {**{name: Path(place) for name, place in read_roots(corpus).items()}, **(roots or {})}
-        check_places(plan, corpus, places, changed=bool(roots))
-        for folder in (corpus, corpus / "plan", corpus / "rooms", corpus / "shards"):
+        hold(target, part, stack)
+        target.fetch()
+        if source == corpus:
+            source = target.work
+        if isinstance(source, Url):
+            raise UsageError(f"{printable(source)}: a recipe or a plan on a disk is due here, or the corpus's own URL")
+        check_target(target.work, source)
+        plan = planned(source, target, roots=roots or {}, limit=limit, part=part, hands=hands)
+        places = {**{name: place_of(place) for name, place in read_roots(target.work).items()}, **(roots or {})}
+        check_places(plan, target.work, places, changed=bool(roots))
+        for folder in (
+            private_folder(),
+            target.work,
+            *(target.work / name for name in ("plan", "rooms", "shards", "proof")),
+        ):
             clear_leftovers(folder)
         if part is None:
-            build_rooms(corpus, rate_hz=plan.sample_rate, workers=workers, progress=progress)
+            target.send_plan()
+            build_rooms(target.work, roots=places, rate_hz=plan.sample_rate, workers=workers, progress=progress)
+            target.send_rooms()
             if only_rooms:
                 return Built(plan, None, left=len(plan.files))
         else:
-            check_rooms(corpus, part=f"{part.number}/{part.count}")
-        return build_shards(plan, corpus, places, part=part, workers=workers, executor=executor, progress=progress)
+            check_rooms(target.work, part=f"{part.number}/{part.count}")
+        return build_shards(plan, target, places, part=part, hands=hands)
 
 
-def plan_for(
+def hold(target: Target, part: Slice | None, stack: contextlib.ExitStack) -> None:
+    """Hold the lock of the folder, or that of a slice, and leave nothing behind that came to nothing."""
+    stack.enter_context(no_empty_folder(target.work))
+    if part is None:
+        stack.enter_context(writing(target.work))
+    else:
+        own = target.work / f".slice-{part.number}-of-{part.count}"
+        stack.enter_context(no_empty_folder(own))
+        stack.enter_context(writing(own))
+    stack.callback(clear_leftovers, target.work / "shards")
+
+
+def planned(
     source: Path,
-    corpus: Path,
+    target: Target,
     *,
-    roots: Mapping[str, Path],
-    workers: int,
+    roots: Mapping[str, Place],
     limit: int | None,
     part: Slice | None,
-    progress: bool,
+    hands: Hands,
 ) -> Plan:
-    """The corpus's plan: made from a recipe, or copied from a plan's folder."""
-    if not source.is_dir():
-        if part is not None and finished_plan(corpus) is None:
-            raise UsageError(
-                "--slice needs a finished plan that all slices share: run `stillroom plan RECIPE PLAN`, "
-                "then `stillroom build PLAN CORPUS --rooms`, then the slices"
-            )
-        plan, _ = make_plan(source, corpus, roots=roots, limit=limit, workers=workers, progress=progress)
-        return plan
-    planned = finished_plan(source)
-    if planned is None:
-        raise MissingFileError(
-            source / "plan" / "plan.json", needed="a recipe or the folder of a finished plan is due here"
+    """The plan of the corpus. What an earlier corpus left in a URL's place of work does not stand in its way."""
+
+    def found() -> Plan:
+        return plan_for(
+            source,
+            target.work,
+            roots=roots,
+            workers=hands.workers,
+            limit=limit,
+            sliced=part is not None,
+            progress=hands.progress,
         )
-    if limit is not None and limit != planned.limit:
-        raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))
-    copy_plan(planned, source, corpus)
-    return planned
+
+    try:
+        return found()
+    except OtherRecipeError:
+        if target.url is None or (target.url / "plan/plan.json").exists():
+            raise
+        target.forget()
+        return found()
 
 
-def limit_text(limit: int | None) -> str:
-    """With which limit a plan was made."""
-    return "without one" if limit is None else f"with --limit {limit}"
-
-
-def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
-    """Copy a plan into the corpus, its index last.
-
-    Raises:
-        OtherRecipeError: If the corpus has another plan.
-    """
-    if source.resolve() == corpus.resolve():
-        return
-    here = finished_plan(corpus)
-    if here is not None:
-        if digest(here) != digest(planned):
-            raise OtherRecipeError(corpus, what="plan", found=digest(here), asked=digest(planned))
-        return
-    names = [
-        "recipe.yaml",
-        "plan/levels.jsonl",
-        "plan/rooms.jsonl",
-        *(f"plan/{file.name}.jsonl" for file in planned.files),
-    ]
-    for name in [*names, "plan/plan.json"]:
-        with replacing(corpus / name) as part:
-            shutil.copyfile(source / name, part)
-    write_roots(corpus, read_roots(source))
-
-
-def check_places(plan: Plan, corpus: Path, places: Mapping[str, Path], *, changed: bool) -> None:
-    """Roots, plan files and the first utterance of each split are where they should be.
-
-    Raises:
-        UsageError: If a root is not known to the plan, or nothing says where one lies.
-        MissingFileError: If a root or a split's first file is not there: most likely a root is wrong.
-        DigestMismatchError: If a plan file was changed.
-    """
-    known = set(read_roots(corpus)) or set(Recipe.read(corpus / "recipe.yaml", needed="the recipe").source_roots())
-    lost = sorted(known - places.keys())
-    if lost:  # a plan that came without its roots.local.json, such as one from another machine
-        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
-        raise UsageError(f"{printable(corpus)}: nothing says where its sources lie on this machine; add {asked}")
-    for name, place in places.items():
-        if name not in known:
-            raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")
-        if not place.is_dir():
-            raise MissingFileError(
-                place, needed=f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere"
-            )
-    first: dict[str, PlanFile] = {}
-    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256} | {
-        file.name: file.sha256 for file in plan.files
-    }
-    for name, expected in digests.items():
-        path = corpus / "plan" / f"{name}.jsonl"
-        if not path.exists():
-            raise MissingFileError(path, needed="a file of the plan")
-        if (found := file_digest(path)) != expected:
-            raise DigestMismatchError(path, expected=expected, found=found)
-    for file in plan.files:
-        first.setdefault(file.split, file)
-    for file in first.values():
-        rows = read_json_lines(corpus / "plan" / f"{file.name}.jsonl", needed="a file of the plan")
-        span = next(iter(rows))["source"]
-        place = places[span["root"]] / span["path"]
-        if not place.exists():
-            raise MissingFileError(
-                place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they lie elsewhere"
-            )
-    if changed:
-        write_roots(corpus, places)
-
-
-def build_shards(
-    plan: Plan,
-    corpus: Path,
-    places: Mapping[str, Path],
-    *,
-    part: Slice | None,
-    workers: int,
-    executor: Executor | None,
-    progress: bool,
-) -> Built:
+def build_shards(plan: Plan, target: Target, places: Mapping[str, Place], *, part: Slice | None, hands: Hands) -> Built:
     """Render what is not finished, and seal the corpus when nothing is left.
 
     Raises:
         NoSpaceLeftError: If the disk is full.
         ShardStoppedError: If a shard met something that a person must mend.
     """
-    (corpus / "shards").mkdir(exist_ok=True)
+    (target.work / "shards").mkdir(exist_ok=True)
     mine = [file for at, file in enumerate(plan.files) if part is None or at % part.count == part.number - 1]
-    missing = [file for file in mine if finished_index(corpus, file.name, plan_sha256=file.sha256) is None]
-    if not missing and part is None and (corpus / "corpus.json").exists():
-        sealed = Corpus.read(corpus / "corpus.json", needed="the seal")
+    sizes = target.shard_sizes()
+    missing = [file for file in mine if finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes) is None]
+    seal_path = target.work / "corpus.json"
+    if not missing and part is None and seal_path.exists():
+        mend = "remove it and run the same command again"
+        sealed = Corpus.read(seal_path, needed="the seal", mend=mend)
         if sealed.plan_sha256 == digest(plan):
+            discard(target)
             return Built(plan, sealed, was_sealed=True)
     if missing:
-        (corpus / "corpus.json").unlink(missing_ok=True)
+        target.unseal()
+    undone, rendered = render_missing(plan, target, places, mine=mine, missing=missing, hands=hands)
+    elsewhere = len(plan.files) - len(mine)
+    if hands.stop and rendered < len(missing):
+        left = len(missing) - rendered + elsewhere
+        return Built(plan, None, undone=tuple(undone), left=left, stopped=hands.stop.reason)
+    if undone or part is not None:
+        return Built(plan, None, undone=tuple(undone), left=elsewhere)
+    sealed = seal(plan, target)
+    discard(target)
+    return Built(plan, sealed)
+
+
+def render_missing(
+    plan: Plan,
+    target: Target,
+    places: Mapping[str, Place],
+    *,
+    mine: list[PlanFile],
+    missing: list[PlanFile],
+    hands: Hands,
+) -> tuple[list[tuple[str, str]], int]:
+    """Render shards.
+
+    Returns:
+        Name of each shard that was left undone, and why; and how many were done.
+    """
     roots = tuple(sorted((name, str(place)) for name, place in places.items()))
+    url = str(target.url or "")
     tasks = [
-        ShardTask(str(corpus), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots)
+        ShardTask(str(target.work), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots, url)
         for file in missing
     ]
     rows = sum(file.rows for file in mine)
     done = rows - sum(file.rows for file in missing)
     undone: list[tuple[str, str]] = []
+    finished = 0
     with contextlib.ExitStack() as stack:
         shown = None
-        if progress:
+        if hands.progress:
             shown = stack.enter_context(Progress("rendering", total=rows, unit="utterances", done=done))
-            shown.show()  # the first shard takes a while
-        outcomes = Dispatcher(workers=min(workers, max(len(tasks), 1)), executor=executor).outcomes(tasks)
-        stack.enter_context(contextlib.closing(outcomes))
-        for outcome in outcomes:
+            shown.show()  # the first utterances take a while
+        if hands.stop is not None:
+            stack.enter_context(hands.stop.waiting_for_shards())
+        listen = (lambda in_hand: shown.reach(done + in_hand)) if shown is not None else None
+        dispatcher = Dispatcher(
+            workers=min(hands.workers, max(len(tasks), 1)), executor=hands.executor, stop=hands.stop, listen=listen
+        )
+        for outcome in stack.enter_context(contextlib.closing(dispatcher.outcomes(tasks))):
             match outcome.state:
                 case "full":
                     raise FullDiskError(outcome.message)
@@ -307,10 +297,15 @@ def build_shards(
                     raise ShardStoppedError(outcome)
                 case "undone":
                     undone.append((outcome.name, outcome.message))
-                case "done" if shown is not None:
-                    shown.advance(outcome.rows, note=outcome.name)
-                case _:
-                    pass
-    if undone or part is not None:
-        return Built(plan, None, undone=tuple(undone), left=len(plan.files) - len(mine))
-    return Built(plan, seal(plan, corpus))
+                case "done":
+                    finished += 1
+                    done += outcome.rows
+        if listen is not None:
+            listen(0)
+    return undone, finished
+
+
+def discard(target: Target) -> None:
+    """A sealed corpus at a URL needs its place of work no more."""
+    if target.url is not None:
+        shutil.rmtree(target.work, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manifests.errors import printable
 from manifests.provenance import software
 
 if TYPE_CHECKING:
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("python", "stillroom", "numpy", "scipy", "soundfile", "soxr", "av", "fast-mp3-augment", "pyroomacoustics")
 
+MARKUP = frozenset("\\`*_{}[]()<>#+-!|&~$\"'@:/")
+
 
 def card(sealed: Corpus, recipe: Recipe) -> str:
-    """The card, from checked names and numbers alone: no text of a stranger stands in it.
+    """The card, from checked names and numbers; licences, which are a stranger's text, with every mark of markup escaped.
 
     Args:
         sealed: What the corpus holds.
@@ -68,5 +71,22 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         ),
         "",
         "The licences of the speech and noise it was made from hold for it too.",
+        *licences(recipe),
     ]
     return "\n".join(lines) + "\n"
+
+
+def licences(recipe: Recipe) -> list[str]:
+    """What the recipe says of licences and citations: a stranger's text, so it is put in so that it is nothing but text."""
+    lines = []
+    for name, source in recipe.file_sources():
+        if source.licence is not None:
+            lines.append(f"- {name}: {plain_text(source.licence)}")
+        if source.citation is not None:
+            lines.append(f"- {name}, to be cited as: {plain_text(source.citation)}")
+    return ["", *lines] if lines else []
+
+
+def plain_text(text: str) -> str:
+    """Text that Markdown and HTML take for nothing but text, in one line."""
+    return "".join(f"&#{ord(letter)};" if letter in MARKUP else letter for letter in printable(text, limit=8000))

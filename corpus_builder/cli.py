@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from manifests.errors import UsageError, printable
+from manifests.storage import Place, place_of
 
 if TYPE_CHECKING:
     from corpus_builder.build import Built
+    from corpus_builder.stranger import Level
     from manifests.plan import Plan
 
+
+class PlaceType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """A folder or a URL."""
+
+    name = "place"
+
+    def convert(self, value: str | Place, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """As a `Path` or a `Url`."""
+        del param, ctx
+        return place_of(value)
+
+
 FOLDER = click.Path(path_type=Path)
+PLACE = PlaceType()
 ROOTS = click.option(
-    "--root", "roots", multiple=True, metavar="NAME=DIR", help="Where a root of the recipe lies; may be repeated."
+    "--root",
+    "roots",
+    multiple=True,
+    metavar="NAME=DIR",
+    help="Where a root of the recipe lies, a folder or a URL; may be repeated.",
 )
 LIMIT = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only N utterances a split, by keyed hash of their ids."
@@ -68,11 +87,12 @@ def tell_plan(plan: Plan) -> None:
 
 
 @click.command("build")
-@click.argument("source", type=FOLDER, metavar="RECIPE|PLAN")
-@click.argument("corpus", type=FOLDER)
+@click.argument("source", type=PLACE, metavar="RECIPE|PLAN")
+@click.argument("corpus", type=PLACE)
 @ROOTS
 @LIMIT
 @WORKERS
+@click.option("--dask", "address", metavar="ADDRESS", help="Render on the Dask cluster whose scheduler is at ADDRESS.")
 @click.option(
     "--slice",
     "part",
@@ -80,6 +100,18 @@ def tell_plan(plan: Plan) -> None:
     help="Only every N-th shard, from the I-th; for job arrays. Without it: the rest, and the seal.",
 )
 @click.option("--rooms", "only_rooms", is_flag=True, help="Stop after the rooms; slices need them.")
+@click.option(
+    "--stop-after",
+    "time",
+    metavar="TIME",
+    help="Finish the shards in hand after TIME (3h50m) and leave with exit code 75, as on SIGTERM and SIGUSR1.",
+)
+@click.option(
+    "--scratch", type=FOLDER, metavar="DIR", help="Where a corpus at a URL is made before it is sent; a temporary folder."
+)
+@click.option(
+    "--dry-run", "dry", is_flag=True, help="Build nothing: say how large it will be, from a timed sample of the work."
+)
 @click.option(
     "--max-refused",
     default="0",
@@ -91,33 +123,61 @@ def tell_plan(plan: Plan) -> None:
 def build_command(
     context: click.Context,
     *,
-    source: Path,
-    corpus: Path,
+    source: Place,
+    corpus: Place,
     roots: tuple[str, ...],
     limit: int | None,
     workers: int,
+    address: str | None,
     part: str | None,
     only_rooms: bool,
+    time: str | None,
+    scratch: Path | None,
+    dry: bool,
     max_refused: str,
 ) -> None:
-    """Render a recipe or a finished plan into the sharded corpus CORPUS.
+    """Render a recipe or a finished plan into the sharded corpus CORPUS, a folder or a URL (s3://bucket/corpus).
 
     Goes on where it was stopped. The corpus is sealed when all shards are done; training needs the seal.
     """
+    import contextlib
+
     from corpus_builder.build import Slice, build
+    from corpus_builder.cluster import dask_executor
     from corpus_builder.roots import parse_roots
+    from corpus_builder.stopping import EXIT_STOPPED, Stop, StoppedError, parse_time
 
     allowed = parse_allowance(max_refused)
-    built = build(
-        source,
-        corpus,
-        roots=parse_roots(roots),
-        workers=workers,
-        limit=limit,
-        part=None if part is None else Slice.parse(part),
-        only_rooms=only_rooms,
-    )
+    given = parse_roots(roots)
+    slice_ = None if part is None else Slice.parse(part)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop(None if time is None else parse_time(time)))
+        try:
+            if dry:
+                from corpus_builder.estimate import estimate
+
+                told = estimate(source, roots=given, limit=limit, workers=workers, remote=not isinstance(corpus, Path))
+                click.echo(told.lines(workers=workers))
+                return
+            executor = None if address is None else stack.enter_context(dask_executor(address))
+            built = build(
+                source,
+                corpus,
+                roots=given,
+                workers=workers,
+                limit=limit,
+                part=slice_,
+                only_rooms=only_rooms,
+                executor=executor,
+                scratch=scratch,
+                stop=stop,
+            )
+        except StoppedError:
+            click.echo(f"stopped ({stop.reason}); the same command goes on where this one left off", err=True)
+            context.exit(EXIT_STOPPED)
     tell_built(built, corpus, only_rooms=only_rooms, part=part)
+    if built.stopped:
+        context.exit(EXIT_STOPPED)
     if built.undone or not within(built, allowed):
         context.exit(1)
 
@@ -156,13 +216,17 @@ def within(built: Built, allowed: tuple[float, bool]) -> bool:
     return False
 
 
-def tell_built(built: Built, corpus: Path, *, only_rooms: bool, part: str | None) -> None:
+def tell_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | None) -> None:
     """What a build came to, on standard output."""
     if only_rooms:
         click.echo(f"the rooms of {printable(corpus)} are done; {built.left} shards are left")
         return
     for name, why in built.undone:
         click.echo(f"shard {name} was left undone: {printable(why)}; run the same command again", err=True)
+    if built.stopped:
+        told = f"stopped ({built.stopped}), {built.left} of {len(built.plan.files)} shards are left"
+        click.echo(f"{told}; the same command goes on where this one left off", err=True)
+        return
     if built.corpus is None:
         if part is not None and not built.undone:
             click.echo(f"slice {part} is done; when all are, the same command without --slice seals the corpus")
@@ -176,37 +240,69 @@ def tell_built(built: Built, corpus: Path, *, only_rooms: bool, part: str | None
 
 
 @click.command("verify")
-@click.argument("corpus", type=FOLDER)
+@click.argument("corpus", type=PLACE)
 @click.option(
-    "--level", type=click.Choice(["bytes", "pcm"]), default="pcm", show_default=True, help="How deep to look."
+    "--level", type=click.Choice(["bytes", "pcm", "physics"]), default="pcm", show_default=True, help="How deep to look."
 )
 @WORKERS
+@click.option(
+    "--against", type=FOLDER, metavar="OTHER", help="Also say what differs from another corpus, or from a pack of it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
 @click.pass_context
-def verify_command(context: click.Context, corpus: Path, level: str, workers: int, as_json: bool) -> None:  # noqa: FBT001
+def verify_command(
+    context: click.Context, *, corpus: Place, level: str, workers: int, against: Path | None, as_json: bool
+) -> None:
     """Re-open CORPUS as a stranger would, and say what is off.
 
     bytes: every file is there, whole, and what its digest says. pcm: also every sample decodes to the PCM that the index names, all
     copies are as long as the clean one and none is the clean one, the JSON agrees with plan and index, and plain webdataset and
-    tar read the shards.
+    tar read the shards. physics: also lag, SNR, level, bands and clipping of each copy, reverberation time and direct path of each
+    response, and how often each thing was drawn, are measured from the audio.
     """
     from corpus_builder.verify import verify
 
-    report = verify(corpus, level="bytes" if level == "bytes" else "pcm", workers=workers)
-    if as_json:
-        click.echo(json.dumps(report.plain(), indent=1))
-    else:
+    report = verify(corpus, level=cast("Level", level), workers=workers)
+    differ, document = False, report.plain()
+    if not as_json:
         for finding in report.findings:
             click.echo(f"{printable(finding.where)}: {printable(finding.what, limit=400)}")
+        for line in report.told():
+            click.echo(line)
         click.echo(report.summary())
-    if report.findings:
+    if against is not None:
+        from corpus_builder.differences import differences
+
+        if not isinstance(corpus, Path):
+            raise UsageError("--against compares folders and packs; copy the corpus to a disk first")
+        with differences(against, corpus) as found:
+            differ = found.any
+            document |= {"against": found.plain() | {"differences": [json.loads(line) for line in found.every()]}}
+            if not as_json:
+                for line in (*found.summary(), *found.every()):
+                    click.echo(line)
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    if report.findings or differ:
         context.exit(1)
 
 
 @click.command("show")
-@click.argument("corpus", type=FOLDER)
-def show_command(corpus: Path) -> None:
-    """Say what CORPUS holds: hours, copies, domains, ranges of SNR and reverberation, what was refused."""
+@click.argument("corpus", type=PLACE)
+@click.option("--html", "page", type=FOLDER, metavar="PAGE", help="Write one self-contained HTML page to look at and to listen to.")
+@click.option(
+    "--samples", type=click.IntRange(0, 200), default=6, show_default=True, metavar="N", help="Utterances on the page."
+)
+def show_command(corpus: Place, page: Path | None, samples: int) -> None:
+    """Say what CORPUS holds: hours, copies, domains, what was drawn, what was refused.
+
+    The page shows the same as plots, and a few utterances with each copy's spectrogram, player and parameters. It needs no network.
+    """
     from corpus_builder.show import description
 
     click.echo(description(corpus))
+    if page is not None:
+        from corpus_builder.page import write_page
+
+        shown = write_page(corpus, page, samples=samples)
+        click.echo(f"{printable(page)}: {shown} utterances to see and to hear")

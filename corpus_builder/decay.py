@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,41 @@ class NoDecayError(StillroomError, ValueError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} has no decay from -5 to -35 dB; no reverberation time can be measured")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One room response and what was measured on it.
+
+    Attributes:
+        wave: Shape (taps,), float32.
+        direct_sample: Where the direct sound arrives, to within half a sample.
+        t30_s: Reverberation time.
+        direct_to_reverberant_db: Direct over reverberant energy; None where nothing is reverberant.
+        rival: The strongest reflection over the direct sound, after whitening.
+    """
+
+    wave: NDArray[np.float32]
+    direct_sample: int
+    t30_s: float
+    direct_to_reverberant_db: float | None
+    rival: float
+
+
+def measured_response(wave: NDArray[np.floating], *, direct_sample: int, rate_hz: int) -> Response:
+    """Measure what is to be known of a response; its samples are rounded to float32 first.
+
+    Raises:
+        NoDecayError: If no reverberation time can be measured.
+    """
+    rounded = wave.astype(np.float32)
+    return Response(
+        wave=rounded,
+        direct_sample=direct_sample,
+        t30_s=measured_t30_s(rounded, direct_sample=direct_sample, rate_hz=rate_hz),
+        direct_to_reverberant_db=direct_to_reverberant_db(rounded, direct_sample=direct_sample, rate_hz=rate_hz),
+        rival=loudest_rival(rounded, direct_sample=direct_sample),
+    )
 
 
 def energy_decay_db(response: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -17,7 +17,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from corpus_builder.remote_audio import decodable
 from manifests.errors import StillroomError, printable
+from manifests.storage import Place, Url, local_copy, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,7 @@ RESAMPLER = "HQ"
 MOST_CHANNELS = 1024
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
 LEVEL_FRAME_S = 0.1
+MOST_INTERLEAVED = 1 << 20
 SILENCE_DB = -200.0
 UNKNOWN_FRAMES = 1 << 40  # libsndfile's way of saying so lies far above
 STREAMED_BYTES = 0x7FFF0000  # writers to a pipe leave a size like this in the header
@@ -113,11 +116,11 @@ def num_samples_at(num_frames: int, *, from_hz: int, to_hz: int) -> int:
     return (2 * num_frames * to_hz + from_hz) // (2 * from_hz)
 
 
-def read_header(path: Path | str, *, name: object) -> Header:
+def read_header(path: Place | str, *, name: object) -> Header:
     """Read a file's header; about 60 microseconds.
 
     Args:
-        path: A local file.
+        path: A file, on a disk or behind a URL.
         name: What to call it in a message: its id or relative path.
 
     Raises:
@@ -125,18 +128,23 @@ def read_header(path: Path | str, *, name: object) -> Header:
     """
     refuse_device(path, name=name)
     try:
-        info = soundfile.info(str(path))
+        with decodable(path) as stream:
+            info = soundfile.info(stream)
+    except FileNotFoundError:
+        raise MissingAudioError(name) from None
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
         raise opening_problem(path, problem, name=name) from None
     return checked_header(info, name=name)
 
 
-def refuse_device(path: Path | str, *, name: object) -> None:
+def refuse_device(path: Place | str, *, name: object) -> None:
     """Refuse a named pipe, a socket or a device: opening one could wait for ever.
 
     Raises:
         UnreadableAudioError: If it is one. What is not there at all is left to the opening.
     """
+    if isinstance(path, Url):
+        return
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (path may be a str: this is called for every file)
     except OSError:
@@ -145,10 +153,10 @@ def refuse_device(path: Path | str, *, name: object) -> None:
         raise UnreadableAudioError(name, "it is a pipe, a socket or a device, not a file")
 
 
-def opening_problem(path: Path | str, problem: Exception, *, name: object) -> Exception:
+def opening_problem(path: Place | str, problem: Exception, *, name: object) -> Exception:
     """Why libsndfile could not open a file: it is not there, empty, or not audio; anything of the machine is passed on."""
     try:
-        with open(path, "rb") as stream:  # noqa: PTH123 (path may be a str: this is called for every file)
+        with opened(path) if isinstance(path, Url) else open(path, "rb") as stream:  # noqa: PTH123 (called for every file)
             empty = not stream.read(1)
     except FileNotFoundError:
         return MissingAudioError(name)
@@ -193,12 +201,18 @@ def channel_of(num_channels: int, channel: int | None, *, name: object) -> int |
 
 
 def read_stretch(
-    path: Path, *, name: object, start: int = 0, num_frames: int | None = None, channel: int | None = None, rate_hz: int
+    path: Place,
+    *,
+    name: object,
+    start: int = 0,
+    num_frames: int | None = None,
+    channel: int | None = None,
+    rate_hz: int,
 ) -> Wave:
     """Decode a stretch of one channel, found by seeking.
 
     Args:
-        path: A local file.
+        path: A file; one behind a URL is fetched as a whole.
         name: What to call it in a message.
         start: First frame.
         num_frames: How many; None means to the end.
@@ -211,6 +225,14 @@ def read_stretch(
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong.
     """
+    if isinstance(path, Url):
+        try:
+            with local_copy(path) as copy:
+                return read_stretch(
+                    copy, name=name, start=start, num_frames=num_frames, channel=channel, rate_hz=rate_hz
+                )
+        except FileNotFoundError:
+            raise MissingAudioError(name) from None
     refuse_device(path, name=name)
     try:
         stream = soundfile.SoundFile(str(path))
@@ -229,15 +251,24 @@ def read_stretch(
         try:
             if start:
                 stream.seek(start)
-            frames = stream.read(wanted, dtype="float64", always_2d=channel is not None)
+            wave = stream.read(wanted, dtype="float64") if channel is None else one_channel(stream, wanted, channel)
         except (soundfile.LibsndfileError, RuntimeError) as problem:
             raise UnreadableAudioError(name, getattr(problem, "error_string", problem)) from None
-    wave: Wave = np.ascontiguousarray(frames[:, channel]) if channel is not None else frames
     if wave.size < wanted:
         raise TruncatedAudioError(name, found=start + wave.size, promised=start + wanted)
     if not np.isfinite(wave).all():
         raise NotFiniteAudioError(name)
     return wave
+
+
+def one_channel(stream: Any, num_frames: int, channel: int) -> Wave:
+    """Frames of one channel, the others in memory only a million samples at a time; fewer if the file ends before."""
+    step = max(1, MOST_INTERLEAVED // stream.channels)
+    pieces: list[Wave] = []
+    while num_frames > 0 and (block := stream.read(min(step, num_frames), dtype="float64", always_2d=True)).shape[0]:
+        pieces.append(np.ascontiguousarray(block[:, channel]))
+        num_frames -= block.shape[0]
+    return np.concatenate(pieces) if pieces else np.zeros(0)
 
 
 def at_rate(wave: Wave, *, from_hz: int, to_hz: int) -> Wave:
@@ -276,7 +307,12 @@ def measure_levels(path: Path, *, name: object, channel: int | None) -> Measured
     frame = max(1, round(LEVEL_FRAME_S * header.rate_hz))
     powers: list[NDArray[np.float64]] = []
     found = 0
-    for block in blocks(path, name=name, num_frames=600 * frame, channel=channel):
+    for block in blocks(
+        path,
+        name=name,
+        num_frames=max(frame, min(600, MOST_INTERLEAVED // (frame * header.num_channels)) * frame),
+        channel=channel,
+    ):
         if not np.isfinite(block).all():
             raise NotFiniteAudioError(name)
         found += block.size

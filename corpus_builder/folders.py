@@ -12,10 +12,10 @@ from corpus_builder.labels import find_labels, pattern_of, read_table, template_
 from corpus_builder.utterance import Found, LeftOut, NoAudioError, Refused, UnfitTextError, Utterance, check_text
 from manifests.errors import UnsafePathError, printable
 from manifests.files import safe_relative
+from manifests.storage import Place, Url, sizes_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from corpus_builder.roots import Located
 
@@ -47,8 +47,14 @@ def folder_utterances(source: Located) -> Iterator[Found]:
         )
 
 
-def files_below(folder: Path) -> Iterator[str]:
+def files_below(folder: Place) -> Iterator[str]:
     """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder."""
+    if isinstance(folder, Url):
+        for below in sizes_below(folder):
+            hidden = any(part.startswith(".") for part in below.split("/"))
+            if not hidden and PurePosixPath(below).suffix.lower() in AUDIO_SUFFIXES:
+                yield below
+        return
 
     def walk(path: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
         status = os.stat(path)  # noqa: PTH116 (a Path an entry would double the cost)
@@ -87,7 +93,9 @@ def file_utterance(source: Located, below: str, labels: dict[str, Any] | None) -
     try:
         check_text(name, *(value for value in labels.values() if isinstance(value, str)))
         safe_relative(path, where=source.name)
-        header = read_header(f"{source.folder}/{below}", name=below)
+        folder = source.folder
+        place = folder / below if isinstance(folder, Url) else f"{folder}/{below}"
+        header = read_header(place, name=below)
         channel = channel_of(header.num_channels, source.source.channel, name=below)
     except (UnfitAudioError, UnsafePathError, UnfitTextError) as problem:
         return Refused(printable(name), str(problem))

@@ -11,7 +11,7 @@ from manifests.errors import BadDocumentError, printable
 from manifests.files import read_bytes, safe_relative
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from manifests.storage import Place
 
 LABELS = ("id", "text", "speaker", "language")
 LONGEST_PATTERN = 200
@@ -56,7 +56,7 @@ def template_of(template: str) -> re.Pattern[str]:
     )
 
 
-def read_table(path: Path) -> dict[str, dict[str, str]]:
+def read_table(path: Place) -> dict[str, dict[str, str]]:
     """A CSV with the column `path` (relative to the folder); other columns are labels, empty cells are none.
 
     Returns:

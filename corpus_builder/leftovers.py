@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 import shutil
 import socket
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from manifests.errors import UsageError, printable
 from manifests.lock import process_start
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LEFTOVER = re.compile(r"^\..+\.(?P<host>[^/]+)-(?P<pid>[0-9]+)\.part$")
 FORGOTTEN_AFTER_S = 24 * 3600.0
@@ -37,3 +38,20 @@ def clear_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif gone:
             path.unlink(missing_ok=True)
+
+
+def private_folder() -> Path:
+    """A folder for temporary files that is this user's alone.
+
+    Raises:
+        UsageError: If somebody else made it.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    folder = Path(tempfile.gettempdir()) / f"stillroom-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise UsageError(f"{printable(folder)} belongs to somebody else; name another place of work with --scratch")
+    return folder

@@ -14,10 +14,10 @@ from manifests.speech import SpeechSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from corpus_builder.roots import Located
     from manifests.recipe import Recipe
+    from manifests.storage import Place
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def noise_tasks(
     *,
     refuse: Callable[[str, str, str], None],
     leave_out: Callable[[str, str], None],
-    places: dict[str, Path],
+    places: dict[str, Place],
 ) -> Iterator[NoiseTask]:
     """Every file of every recorded noise source."""
     for name, noise in recipe.noises.items():
@@ -64,7 +64,7 @@ def source_tasks(
     splits: tuple[str, ...],
     refuse: Callable[[str, str, str], None],
     leave_out: Callable[[str, str], None],
-    places: dict[str, Path],
+    places: dict[str, Place],
 ) -> Iterator[NoiseTask]:
     """Every file of one source.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.noises import DividedNoise, RecordedNoise
 from manifests.plan import NoiseLevels
 from manifests.progress import Progress
+from manifests.storage import Url, local_copy, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from corpus_builder.partial import PartialResults
     from corpus_builder.roots import Located
     from manifests.recipe import Recipe
+    from manifests.storage import Place
 
 SHORTEST_S = 0.001
 SILENT_DBFS = -60.0
@@ -106,14 +107,18 @@ class ReadNoise:
 def read_noise(task: NoiseTask) -> ReadNoise:
     """Read one noise file through; runs in a worker."""
     try:
-        levels = measure_levels(Path(task.place), name=task.path, channel=task.channel)
+        with local_copy(place_of(task.place)) as path:
+            levels = measure_levels(path, name=task.path, channel=task.channel)
+            sha256 = file_digest(path)
+    except FileNotFoundError:
+        return ReadNoise(task, None, str(MissingAudioError(task.path)), missing=True)
     except UnfitAudioError as problem:
         return ReadNoise(task, None, str(problem), missing=isinstance(problem, MissingAudioError))
     row: dict[str, Any] = {
         "num_frames": levels.num_frames,
         "rate_hz": levels.rate_hz,
         "channel": levels.channel,
-        "sha256": file_digest(Path(task.place)),
+        "sha256": sha256,
         "power_db": list(levels.power_db),
     }
     if levels.num_frames < SHORTEST_S * levels.rate_hz:
@@ -126,7 +131,12 @@ def read_noise(task: NoiseTask) -> ReadNoise:
 def cache_key(task: NoiseTask) -> str | None:
     """What an interrupted run knows a file by: place, size and time of change; None if it is not there."""
     try:
-        status = Path(task.place).stat()
+        place = place_of(task.place)
+        if isinstance(place, Url):
+            found = place.info()
+            told = [found.get(name) for name in ("size", "ETag", "etag", "LastModified", "mtime")] if found else None
+            return None if told is None else f"{task.place}\x1f{task.channel}\x1f{told}"
+        status = place.stat()
     except OSError:
         return None
     return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
@@ -140,7 +150,7 @@ def read_noises(
     workers: int,
     refuse: Callable[[str, str, str], None],
     leave_out: Callable[[str, str], None],
-    places: dict[str, Path],
+    places: dict[str, Place],
     progress: bool = True,
 ) -> list[NoiseLevels]:
     """Read every noise file of a recipe once and deal the files to the splits.

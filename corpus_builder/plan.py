@@ -7,25 +7,31 @@ copies drawn. `plan.json` is written last. A plan that was interrupted begins ag
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.leftovers import clear_leftovers
 from corpus_builder.planner import Planner
+from corpus_builder.rooting import root_place
 from corpus_builder.roots import locate, published, published_digest, read_roots, write_roots
 from manifests.errors import OtherRecipeError, UsageError, printable
 from manifests.files import write_yaml
 from manifests.plan import Plan
 from manifests.recipe import Recipe
+from manifests.storage import Place, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 OURS = {
     "plan",
     "rooms",
     "shards",
+    "proof",
+    "provenance.json",
+    "rebuilt.json",
+    "rebuilt.jsonl",
     "recipe.yaml",
     "roots.local.json",
     "corpus.json",
@@ -50,7 +56,10 @@ def recipe_at(path: Path) -> tuple[Recipe, Path]:
 def finished_plan(folder: Path) -> Plan | None:
     """The plan of a folder if it is finished."""
     path = folder / "plan" / "plan.json"
-    return Plan.read(path, needed="the index of a plan") if path.exists() else None
+    if not path.exists():
+        return None
+    mend = "remove it and run the same command again: what was planned with the same recipe is planned the same"
+    return Plan.read(path, needed="the index of a plan", mend=mend)
 
 
 def check_target(folder: Path, recipe_path: Path) -> None:
@@ -100,7 +109,7 @@ def make_plan(
     recipe_path: Path,
     folder: Path,
     *,
-    roots: Mapping[str, Path] | None = None,
+    roots: Mapping[str, Place] | None = None,
     limit: int | None = None,
     workers: int = 1,
     progress: bool = True,
@@ -126,12 +135,14 @@ def make_plan(
     check_target(folder, recipe_path)
     names = {source.root or name for name, source in recipe.file_sources()}
     remembered = {**read_roots(beside), **read_roots(folder)}
-    known_roots = {name: Path(place) for name, place in remembered.items() if name in names} | dict(roots or {})
+    known_roots = {name: place_of(place) for name, place in remembered.items() if name in names} | dict(roots or {})
     sources = locate(recipe, beside=beside, roots=known_roots)
     recipe_sha256 = published_digest(recipe, sources)
     plan = finished_plan(folder)
     if plan is not None:
         check_same(plan, recipe_sha256=recipe_sha256, limit=limit, folder=folder)
+        if not read_roots(folder):  # it was fetched from a URL, or copied without what belongs to a machine
+            write_roots(folder, {source.root: root_place(source) for source in sources.values()})
         return plan, True
     (folder / "plan").mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder / "plan")

@@ -6,10 +6,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from corpus_builder.draws import dealt, dice_for, drawn_number
+from corpus_builder.draws import dealt, dice_for, drawn_number, index_below
 from corpus_builder.pool import mapped
+from manifests.banks import RoomBank
 from manifests.digest import digest
-from manifests.plan import PlannedRoom
+from manifests.plan import PlannedRays, PlannedRoom
 from manifests.progress import Progress
 from manifests.ranges import Draw
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
     from corpus_builder.partial import PartialResults
     from corpus_builder.rooms import DrawnRoom
-    from manifests.banks import RoomBank
     from manifests.recipe import Recipe
 
 MOST_GEOMETRIES = 50
+NUM_RAYS = 8_000
+RECEIVER_M = 0.3  # no larger than what is kept from the walls, so that no part of the sphere lies outside
+SCATTERING = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class RoomTask:
     @property
     def key(self) -> str:
         """What an interrupted run knows it by."""
-        return digest([self.seed, self.rate_hz, self.bank, self.wanted.model_dump(mode="json"), self.room, self.splits])
+        wanted = self.wanted.model_dump(mode="json", exclude_none=True)
+        return digest([self.seed, self.rate_hz, self.bank, wanted, self.room, self.splits])
 
 
 def drawn_room(task: RoomTask, attempt: int) -> DrawnRoom:
@@ -47,9 +51,10 @@ def drawn_room(task: RoomTask, attempt: int) -> DrawnRoom:
     Raises:
         RoomTooSmallError: If none of 50 geometries can.
     """
-    from corpus_builder.positions import RoomTooSmallError
-    from corpus_builder.rooms import draw_room
+    from corpus_builder.positions import Heights, RoomTooSmallError
+    from corpus_builder.rooms import Wanted, draw_room
 
+    asked = task.wanted
     for geometry in range(MOST_GEOMETRIES):
 
         def value(what: str, draw: Draw, geometry: int = geometry) -> float:
@@ -63,10 +68,20 @@ def drawn_room(task: RoomTask, attempt: int) -> DrawnRoom:
         ]
         size_m = (sides[0], sides[1], sides[2])
         distances_m = [value(f"distance_m.{at}", task.wanted.distance_m) for at in range(task.wanted.positions)]
+        microphone, source = asked.microphone_height_m, asked.source_height_m
+        heights = Heights(
+            None if microphone is None else value("microphone_height_m", microphone),
+            () if source is None else tuple(value(f"source_height_m.{at}", source) for at in range(asked.positions)),
+        )
         dice = dice_for(task.seed, "rooms", f"{task.bank}-{task.room}", str(attempt), f"{geometry}.place")
-        rt60_s = value("rt60_s", task.wanted.rt60_s)
+        rays = None
+        if asked.method == "hybrid":
+            chance = dice_for(task.seed, "rooms", f"{task.bank}-{task.room}", str(attempt), f"{geometry}.rays")
+            seed = index_below(2**32, chance)
+            rays = PlannedRays(count=NUM_RAYS, radius_m=RECEIVER_M, scattering=SCATTERING, seed=seed)
+        wanted = Wanted(size_m, value("rt60_s", asked.rt60_s), distances_m, heights, rays)
         try:
-            return draw_room(dice, size_m=size_m, rt60_s=rt60_s, distances_m=distances_m, rate_hz=task.rate_hz)
+            return draw_room(dice, wanted, rate_hz=task.rate_hz)
         except RoomTooSmallError:
             if geometry == MOST_GEOMETRIES - 1:
                 raise
@@ -87,13 +102,15 @@ def planned_room(task: RoomTask) -> PlannedRoom:
 
 
 def room_tasks(recipe: Recipe) -> Iterator[RoomTask]:
-    """Every room of every bank, dealt to the splits.
+    """Every room of every simulated bank, dealt to the splits.
 
     Raises:
         TooFewToDealError: If a bank has fewer rooms than there are splits.
     """
     splits = tuple(recipe.speech)
     for bank, wanted in recipe.rooms.items():
+        if not isinstance(wanted, RoomBank):
+            continue
         numbers = [str(room) for room in range(wanted.rooms)]
         owner = dealt(numbers, splits, seed=recipe.seed, deck=bank, what="rooms") if wanted.split == "own" else {}
         for number in numbers:
@@ -102,7 +119,7 @@ def room_tasks(recipe: Recipe) -> Iterator[RoomTask]:
 
 
 def plan_rooms(recipe: Recipe, *, done: PartialResults, workers: int, progress: bool = True) -> list[PlannedRoom]:
-    """Every room of a recipe, by bank and number.
+    """Every simulated room of a recipe, by bank and number.
 
     Args:
         recipe: What is wanted.

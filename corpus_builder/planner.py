@@ -16,8 +16,10 @@ from corpus_builder.noise_levels import level_lines, read_noises, usable_files
 from corpus_builder.partial import PartialResults
 from corpus_builder.planned_rooms import plan_rooms
 from corpus_builder.planned_steps import Materials
+from corpus_builder.recorded_rooms import plan_recorded_rooms
 from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.sources import utterances
+from corpus_builder.spectra import spectrum_rows
 from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.digest import bytes_digest, canonical_json
 from manifests.errors import MissingFileError
@@ -26,16 +28,17 @@ from manifests.noises import Babble
 from manifests.plan import Plan
 from manifests.progress import Progress
 from manifests.sample import sample_key
-from manifests.steps import ChooseStep, NoiseStep, Step
+from manifests.steps import noise_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from corpus_builder.noise_levels import NoiseFile
+    from corpus_builder.planned_room_step import AnyRoom
     from corpus_builder.roots import Located
-    from manifests.plan import PlannedRoom
     from manifests.recipe import Recipe
+    from manifests.storage import Place
 
 
 @dataclass
@@ -52,17 +55,6 @@ class Tally:
     def leave_out(self, split: str, reason: str) -> None:
         """Count what the recipe's own rules leave out."""
         self.filtered.setdefault(split, Counter())[reason] += 1
-
-
-def noise_names(steps: Iterable[Step]) -> set[str]:
-    """Names of the noise sources that a chain may draw from."""
-    names: set[str] = set()
-    for step in steps:
-        if isinstance(step, NoiseStep):
-            names.update(step.from_)
-        elif isinstance(step, ChooseStep):
-            names.update(*(noise_names(way) for way in step.choose))
-    return names
 
 
 class Planner:
@@ -91,7 +83,8 @@ class Planner:
         self.limit, self.workers, self.progress = limit, workers, progress
         self.tally = Tally()
         self.spools: dict[str, Spool] = {}
-        self.places: dict[str, Path] = {}
+        self.places: dict[str, Place] = {}
+        self.lengths: Counter[str] = Counter()
         self.scratch = temporary_path(self.folder / "utterances")
         self.noises_done = PartialResults(self.folder / ".noises.partial")
         self.rooms_done = PartialResults(self.folder / ".rooms.partial")
@@ -112,10 +105,13 @@ class Planner:
             progress=self.progress,
         )
         level_rows = level_lines(levels)
-        rooms = plan_rooms(self.recipe, done=self.rooms_done, workers=self.workers, progress=self.progress)
+        rooms = self.rooms()
         room_rows = [canonical_json(room) for room in rooms]
         write_json_lines(self.folder / "levels.jsonl", level_rows)
         write_json_lines(self.folder / "rooms.jsonl", room_rows)
+        spectra = spectrum_rows(self.recipe, self.spools)
+        if spectra:
+            write_json_lines(self.folder / "spectra.jsonl", spectra)
         files = usable_files(levels)
         drawn = [entry for split in self.recipe.speech for entry in self.draw_split(split, files, rooms)]
         refused = [{"split": split, "id": name, "reason": reason} for split, name, reason in sorted(self.tally.refused)]
@@ -127,9 +123,24 @@ class Planner:
             "files": drawn,
             "levels_sha256": bytes_digest(b"".join(line + b"\n" for line in level_rows)),
             "rooms_sha256": bytes_digest(b"".join(line + b"\n" for line in room_rows)),
+            **({"spectra_sha256": bytes_digest(b"".join(line + b"\n" for line in spectra))} if spectra else {}),
             "filtered": {split: dict(sorted(counts.items())) for split, counts in sorted(self.tally.filtered.items())},
             "refused": refused,
         } | ({} if self.limit is None else {"limit": self.limit})
+
+    def rooms(self) -> list[AnyRoom]:
+        """Every room, simulated or recorded, by bank and number."""
+        simulated = plan_rooms(self.recipe, done=self.rooms_done, workers=self.workers, progress=self.progress)
+        recorded = plan_recorded_rooms(
+            self.recipe,
+            self.sources,
+            done=self.rooms_done,
+            workers=self.workers,
+            refuse=self.tally.refuse,
+            places=self.places,
+            progress=self.progress,
+        )
+        return sorted([*simulated, *recorded], key=lambda room: (room.bank, room.room))
 
     def set_down(self, split: str) -> None:
         """Read one split's sources into a temporary file.
@@ -158,6 +169,7 @@ class Planner:
                     self.tally.refuse(split, found.id, "has no sample at the corpus rate")
                 case Utterance():
                     spool.add(found)
+                    self.lengths[split] += num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz)
         for name, reason in spool.settle():
             self.tally.refuse(split, name, reason)
         if not len(spool):
@@ -188,7 +200,7 @@ class Planner:
         return f"no utterance is left for split {split!r} ({refused} refused, {filtered} left out by the recipe){first}"
 
     def draw_split(
-        self, split: str, files: dict[tuple[str, str], list[NoiseFile]], rooms: list[PlannedRoom]
+        self, split: str, files: dict[tuple[str, str], list[NoiseFile]], rooms: list[AnyRoom]
     ) -> Iterator[dict[str, Any]]:
         """Write the plan files of one split; yields their entries for `plan.json`."""
         spool, root = self.spools[split], self.sources[split].root
@@ -210,7 +222,12 @@ class Planner:
             shown = None
             if self.progress:
                 shown = stack.enter_context(Progress(f"planning {split}", total=total, unit="utterances"))
-            for shard, places in spool.shards(self.recipe.shards.samples, limit=self.limit):
+            samples = self.recipe.shards.samples_of(
+                utterances=len(spool),
+                num_samples=self.lengths[split],
+                waves=1 + sum(self.recipe.copies.get(split, {}).values()),
+            )
+            for shard, places in spool.shards(samples, limit=self.limit):
                 yield self.write_file(f"{split}-{shard:06d}", materials, places)
                 if shown is not None:
                     shown.advance(len(places))

@@ -13,20 +13,24 @@ import signal
 import threading
 import time
 from collections import deque
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from manifests.errors import StillroomError
+from manifests.files import remove_temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.sharedctypes import Synchronized
 
 WATCH_EVERY_S = 1.0
+HANDLED_BY_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
 class WorkerDiedError(StillroomError, RuntimeError):
@@ -39,17 +43,37 @@ class WorkerDiedError(StillroomError, RuntimeError):
         )
 
 
-def start_worker(parent: int) -> None:
-    """Set up a worker: Ctrl-C is the parent's business, and the parent's death is the end.
+class Ticks:
+    """Counts what the workers of a pool have done so far; in a process that is no such worker, only what this one did."""
+
+    counter: Synchronized[int] | None = None
+
+    @classmethod
+    def tick(cls) -> None:
+        """One more unit of work is done."""
+        if cls.counter is not None:
+            with cls.counter.get_lock():
+                cls.counter.value += 1
+
+
+def start_worker(parent: int, counter: Synchronized[int] | None = None) -> None:
+    """Set up a worker: signals are the parent's business, and the parent's death is the end, of temporary files too.
+
+    A scheduler sends SIGTERM to every process of a job; a worker finishes the shard in hand while its parent waits for it.
 
     Args:
         parent: Process id of the parent.
+        counter: Shared with the parent, for progress.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in HANDLED_BY_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_BY_THE_PARENT)
+    Ticks.counter = counter
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(WATCH_EVERY_S)
+        remove_temporary_files()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch-parent").start()
@@ -57,16 +81,17 @@ def start_worker(parent: int) -> None:
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Processes started inside use one thread each for linear algebra, and do not hear Ctrl-C while they start."""
+    """Processes started inside use one thread each for linear algebra, and hear no signal before they are set up.
+
+    Signals that come meanwhile are held back, not lost.
+    """
     before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_THE_PARENT)
     try:
         yield
     finally:
-        if in_main:
-            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -74,16 +99,30 @@ def single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def new_pool(workers: int) -> ProcessPoolExecutor:
-    """A pool of spawned workers (a forked one would inherit locks of threads that it does not have)."""
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=start_worker,
-        initargs=(os.getpid(),),
-    )
-    with single_threaded():
-        pool.submit(os.getpid)  # starts the workers
+class WorkerPool(ProcessPoolExecutor):
+    """A pool of spawned workers (a forked one would inherit locks of threads that it does not have).
+
+    Args:
+        workers: How many at most; each is started when there is work for it.
+    """
+
+    def __init__(self, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.counter: Synchronized[int] = context.Value("q", 0)
+        super().__init__(workers, mp_context=context, initializer=start_worker, initargs=(os.getpid(), self.counter))
+
+    def submit(
+        self, function: Callable[Arguments, Result], /, *args: Arguments.args, **named: Arguments.kwargs
+    ) -> Future[Result]:
+        """Put work in the queue; a worker that is started for it is set up as `start_worker` says."""
+        with single_threaded():
+            return super().submit(function, *args, **named)
+
+
+def new_pool(workers: int) -> WorkerPool:
+    """A pool whose first worker is starting."""
+    pool = WorkerPool(workers)
+    pool.submit(os.getpid)
     return pool
 
 
@@ -95,13 +134,13 @@ def end_pool(pool: Executor, *, at_once: bool) -> None:
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
-        process.terminate()
+        process.kill()  # they do not hear SIGTERM
     for process in processes:
         process.join(timeout=5)
 
 
 @contextlib.contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(workers: int) -> Iterator[WorkerPool]:
     """A pool that ends with its work, and at once when something goes wrong or Ctrl-C is pressed."""
     pool = new_pool(workers)
     try:

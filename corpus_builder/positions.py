@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,44 @@ class RoomTooSmallError(StillroomError, ValueError):
             f"a room of {in_metres(size_m)} with {WALL_GAP_M} m kept from its walls holds at most {longest_m:.2f} m between "
             f"microphone and source, but {distance_m:g} m is asked; make size_m larger or distance_m smaller"
         )
+
+
+class HeightMissedError(RoomTooSmallError):
+    """A room cannot hold microphone and sources at the asked heights and distances."""
+
+    def __init__(self, heights: Heights, *, size_m: Metres, distances_m: Sequence[float]) -> None:
+        above = "anywhere" if heights.microphone_m is None else f"at {heights.microphone_m:g} m"
+        asked = ", ".join(
+            f"{distance_m:g} m away {'at any height' if (height_m := heights.of_source(at)) is None else f'at {height_m:g} m'}"
+            for at, distance_m in enumerate(distances_m)
+        )
+        StillroomError.__init__(
+            self,
+            f"a room of {in_metres(size_m)} with {WALL_GAP_M} m kept from its walls does not hold a microphone {above} and sources "
+            f"{asked}; change microphone_height_m, source_height_m, distance_m or size_m",
+        )
+
+
+@dataclass(frozen=True)
+class Heights:
+    """Heights above the floor that were asked for; None leaves them to the dice.
+
+    Attributes:
+        microphone_m: Of the microphone.
+        sources_m: Of each source; empty if none was asked for.
+    """
+
+    microphone_m: float | None = None
+    sources_m: tuple[float, ...] = ()
+
+    @property
+    def are_free(self) -> bool:
+        """Whether no height was asked for."""
+        return self.microphone_m is None and not self.sources_m
+
+    def of_source(self, number: int) -> float | None:
+        """The height of a source."""
+        return self.sources_m[number] if self.sources_m else None
 
 
 def in_metres(size_m: Metres) -> str:
@@ -117,5 +156,89 @@ def other_places(
     inside = np.array(size_m) - WALL_GAP_M
     for _ in range(most_tries):
         source = np.array(microphone_m) + distance_m * direction(dice)
+        if np.all(source >= WALL_GAP_M) and np.all(source <= inside):
+            yield millimetres(source)
+
+
+def place_at(
+    dice: np.random.Generator,
+    heights: Heights,
+    *,
+    size_m: Metres,
+    distances_m: Sequence[float],
+    most_tries: int = 1000,
+) -> tuple[Metres, tuple[Metres, ...]]:
+    """Draw a microphone and sources at given distances from it and given heights above the floor.
+
+    As `place`: directions even over the circle where both heights are given, over the sphere where the source's is free. In the
+    second half of the tries all sources lie toward one corner, for long distances in small rooms.
+
+    Args:
+        dice: Chance of this room.
+        heights: Of which at least one is given.
+        size_m: Length, width, height.
+        distances_m: One for each source.
+        most_tries: Draws of a whole placing.
+
+    Returns:
+        Position of the microphone, and of each source.
+
+    Raises:
+        HeightMissedError: If no placing was found.
+    """
+    spans = np.array(size_m) - 2.0 * WALL_GAP_M
+    for attempt in range(most_tries):
+        floor_m = heights.microphone_m
+        if floor_m is None:
+            floor_m = WALL_GAP_M + float(dice.random()) * max(float(spans[2]), 0.0)
+        ways = [
+            way_to(dice, heights.of_source(at), microphone_m=floor_m, distance_m=distance_m)
+            for at, distance_m in enumerate(distances_m)
+        ]
+        found = [way for way in ways if way is not None]
+        if len(found) < len(ways):
+            continue
+        toward = np.array(found)
+        if attempt >= most_tries // 2:
+            toward[:, :2] = np.abs(toward[:, :2]) * dice.choice([-1.0, 1.0], size=2)
+        low, high = reach(toward, spans)
+        stands = floor_m - WALL_GAP_M
+        if np.all(low[:2] <= high[:2]) and low[2] <= stands <= high[2]:
+            microphone = WALL_GAP_M + low + dice.random(3) * (high - low)
+            microphone[2] = floor_m
+            return millimetres(microphone), tuple(millimetres(microphone + way) for way in toward)
+    raise HeightMissedError(heights, size_m=size_m, distances_m=distances_m)
+
+
+def way_to(
+    dice: np.random.Generator, height_m: float | None, *, microphone_m: float, distance_m: float
+) -> NDArray[np.float64] | None:
+    """A vector from a microphone at a height to a source at another; None if the distance is too short for it."""
+    if height_m is None:
+        return np.asarray(distance_m * direction(dice), dtype=np.float64)
+    up_m = height_m - microphone_m
+    if abs(up_m) > distance_m:
+        return None
+    along_m = math.sqrt(distance_m**2 - up_m**2)
+    angle = 2.0 * math.pi * float(dice.random())
+    return np.array([along_m * math.cos(angle), along_m * math.sin(angle), up_m])
+
+
+def other_places_at(
+    dice: np.random.Generator,
+    height_m: float,
+    *,
+    size_m: Metres,
+    microphone_m: Metres,
+    distance_m: float,
+    most_tries: int,
+) -> Iterator[Metres]:
+    """As `other_places`, at a given height."""
+    inside = np.array(size_m) - WALL_GAP_M
+    for _ in range(most_tries):
+        way = way_to(dice, height_m, microphone_m=microphone_m[2], distance_m=distance_m)
+        if way is None:
+            return
+        source = np.array(microphone_m) + way
         if np.all(source >= WALL_GAP_M) and np.all(source <= inside):
             yield millimetres(source)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 import numpy as np
 
+from corpus_builder.babble import NoTalkerHeardError
+from corpus_builder.channel_step import through_channel
 from corpus_builder.distortions import codec, noise, room
+from corpus_builder.distortions.freeverb import freeverb
 from corpus_builder.distortions.levels import (
     NotFiniteError,
     Pcm,
@@ -17,17 +20,35 @@ from corpus_builder.distortions.levels import (
     quantise,
     set_level,
 )
+from corpus_builder.noise_step import with_noise
+from manifests.codecs import DEFAULT_APPLICATION
 from manifests.errors import StillroomError, printable
-from manifests.planned import BabbleStep, ColouredNoiseStep, PlannedCodecStep, PlannedRoomStep, RecordedNoiseStep
+from manifests.planned import (
+    BabbleStep,
+    ColouredNoiseStep,
+    PlannedCodecStep,
+    PlannedFreeverbStep,
+    PlannedRoomStep,
+    RecordedNoiseStep,
+    SeveralNoisesStep,
+)
+from manifests.planned_channel import PlannedChannelStep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from manifests.plan import PlanRow
-    from manifests.planned import FileSpan, PlannedCopy, PlannedNoise, PlannedStep
+    from manifests.planned import FileSpan, PlannedCopy, PlannedStep
 
 
-CAUSES = (SilentSignalError, NotFiniteError, noise.OffsetError, codec.UnknownBitrateError, codec.CodecFailedError)
+CAUSES = (
+    SilentSignalError,
+    NotFiniteError,
+    NoTalkerHeardError,
+    noise.OffsetError,
+    codec.UnknownBitrateError,
+    codec.CodecFailedError,
+)
 
 
 class Waves(Protocol):
@@ -37,7 +58,7 @@ class Waves(Protocol):
         """The clean utterance, shape (row.num_samples,)."""
         ...
 
-    def noise(self, root: str, path: str) -> Wave:
+    def noise(self, root: str, path: str) -> noise.Recording:
         """A whole noise file, shape (time,)."""
         ...
 
@@ -47,6 +68,10 @@ class Waves(Protocol):
 
     def response(self, name: str) -> tuple[NDArray[np.float32], int]:
         """A room response, shape (taps,), and its `direct_sample`."""
+        ...
+
+    def spectrum(self, split: str) -> NDArray[np.float64]:
+        """Long-term spectrum of a split's speech in dB, at equally spaced frequencies from 0 Hz to half the rate."""
         ...
 
 
@@ -68,7 +93,10 @@ class CopyFailedError(StillroomError, ValueError):
 
 
 class UnchangedCopyError(CopyFailedError):
-    """A copy came out the same as the clean utterance, although steps were planned for it."""
+    """A copy came out the same as the clean utterance, although steps were planned for it.
+
+    Not where it was scaled so that it does not clip: a gain on speech at full scale is taken back, and `gain_db` says so.
+    """
 
     def __init__(self, copy: str) -> None:
         super().__init__(
@@ -84,11 +112,15 @@ class RenderedCopy:
         planned: What was asked for.
         pcm: Shape (time,), int16, as long as the clean one.
         gain_db: Gain put on the whole copy at the end so that it does not clip; 0.0 where none was needed.
+        unheard: Ids of planned talkers that could not be heard.
+        uncoded: The wave that entered the first codec, shape (time,), float64; None if there is no codec.
     """
 
     planned: PlannedCopy
     pcm: Pcm
     gain_db: float
+    unheard: tuple[str, ...] = ()
+    uncoded: Wave | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +164,7 @@ def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
     copies = []
     for planned in row.copies:
         copy = render_copy(planned, speech, waves, rate_hz=rate_hz)
-        if planned.steps and np.array_equal(copy.pcm, clean):
+        if planned.steps and copy.gain_db == 0.0 and np.array_equal(copy.pcm, clean):
             raise UnchangedCopyError(planned.name)
         copies.append(copy)
     return Rendered(clean, clean_gain_db, tuple(copies))
@@ -151,49 +183,45 @@ def render_copy(planned: PlannedCopy, speech: Wave, waves: Waves, *, rate_hz: in
         CopyFailedError: If the copy cannot be made from its numbers.
     """
     wave = speech
+    uncoded: Wave | None = None
+    unheard: list[str] = []
     try:
         for step in planned.steps:
-            wave = apply(step, wave, waves, rate_hz=rate_hz)
+            if uncoded is None and isinstance(step, PlannedCodecStep):
+                uncoded = wave
+            wave = apply(step, wave, waves, rate_hz=rate_hz, unheard=unheard)
         wave = set_level(wave, level=planned.level, clean=speech)
         fitted, gain_db = fit_peak(wave)
     except CAUSES as problem:
         raise CopyFailedError(planned.name, problem) from problem
     assert fitted.shape == speech.shape
-    return RenderedCopy(planned, quantise(fitted), gain_db)
+    return RenderedCopy(planned, quantise(fitted), gain_db, tuple(unheard), uncoded)
 
 
-def apply(step: PlannedStep, wave: Wave, waves: Waves, *, rate_hz: int) -> Wave:
-    """One step of a chain, shape (time,) in and out."""
+def apply(step: PlannedStep, wave: Wave, waves: Waves, *, rate_hz: int, unheard: list[str]) -> Wave:
+    """One step of a chain, shape (time,) in and out; `unheard` takes the ids of talkers that could not be heard."""
     match step:
-        case RecordedNoiseStep() | ColouredNoiseStep() | BabbleStep():
-            added = noise_of(step, waves, num_samples=wave.size, rate_hz=rate_hz)
-            if step.response is not None:
-                response, direct_sample = waves.response(step.response)
-                added = room.reverberate(added, response, direct_sample=direct_sample)
-            return noise.mix_at_snr(wave, added, snr_db=step.snr_db)
+        case RecordedNoiseStep() | ColouredNoiseStep() | BabbleStep() | SeveralNoisesStep():
+            return with_noise(step, wave, waves, rate_hz=rate_hz, unheard=unheard)
         case PlannedRoomStep():
             response, direct_sample = waves.response(step.response)
-            return room.reverberate(wave, response, direct_sample=direct_sample)
+            return room.reverberate(
+                wave, response, direct_sample=direct_sample, keep_rms=step.keep_rms is not False
+            )
+        case PlannedFreeverbStep():
+            numbers = step.model_dump(exclude={"kind", "keep_rms"})
+            return freeverb(wave, **numbers, rate_hz=rate_hz, keep_rms=step.keep_rms is not False)
         case PlannedCodecStep():
             rate_kbps = codec.DEFAULT_BITRATE_KBPS[step.codec] if step.bitrate_kbps is None else step.bitrate_kbps
-            return codec.transcode(wave, codec=step.codec, bitrate_kbps=rate_kbps, rate_hz=rate_hz)
-        case _:
-            assert_never(step)
-
-
-def noise_of(step: PlannedNoise, waves: Waves, *, num_samples: int, rate_hz: int) -> Wave:
-    """The noise of a step before its room and its level, shape (num_samples,)."""
-    match step:
-        case RecordedNoiseStep():
-            recording = waves.noise(step.root, step.recording)
-            return noise.segment(recording, offset=step.offset, num_samples=num_samples, rate_hz=rate_hz)
-        case ColouredNoiseStep():
-            return noise.white(seed=step.seed, num_samples=num_samples)
-        case BabbleStep():
-            voices = [
-                noise.segment(waves.talker(talker.file), offset=talker.offset, num_samples=num_samples, rate_hz=rate_hz)
-                for talker in step.talkers
-            ]
-            return noise.babble(voices)
+            return codec.transcode(
+                wave,
+                codec=step.codec,
+                bitrate_kbps=rate_kbps,
+                rate_hz=rate_hz,
+                application=step.application or DEFAULT_APPLICATION,
+                loss=step.loss,
+            )
+        case PlannedChannelStep():
+            return through_channel(step, wave, rate_hz=rate_hz)
         case _:
             assert_never(step)

@@ -1,4 +1,4 @@
-"""The rooms of a corpus, simulated once and in parallel; resumed by what is on the disk."""
+"""The rooms of a corpus, simulated or copied once and in parallel; resumed by what is on the disk."""
 
 from __future__ import annotations
 
@@ -7,62 +7,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corpus_builder.bank import read_bank, write_bank, write_room
+from corpus_builder.bank import read_bank, what_is_known, write_bank, write_room
 from corpus_builder.partial import PartialResults
 from corpus_builder.pool import mapped
 from manifests.digest import digest
 from manifests.errors import StillroomError, UsageError
 from manifests.files import read_json_lines
-from manifests.plan import PlannedRoom
+from manifests.plan import PlannedRoom, RecordedRoom, parse_room
 from manifests.progress import Progress
 from manifests.responses import RoomResponse, response_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from manifests.storage import Place
 
 
 @dataclass(frozen=True)
 class RoomJob:
-    """One planned room to be simulated and written."""
+    """One planned room to be simulated, or copied, and written."""
 
     folder: str
-    room: PlannedRoom
+    room: PlannedRoom | RecordedRoom
     rate_hz: int
+    roots: tuple[tuple[str, Place], ...] = ()
 
 
-def simulate_room(job: RoomJob) -> tuple[RoomResponse, ...]:
-    """Simulate and write one room; runs in a worker."""
-    return write_room(Path(job.folder), job.room, rate_hz=job.rate_hz)
+def make_room(job: RoomJob) -> tuple[RoomResponse, ...]:
+    """Simulate or copy one room and write it; runs in a worker."""
+    return write_room(Path(job.folder), job.room, rate_hz=job.rate_hz, roots=dict(job.roots))
 
 
-def planned_rooms(corpus: Path) -> dict[str, list[PlannedRoom]]:
+def planned_rooms(corpus: Path) -> dict[str, list[PlannedRoom | RecordedRoom]]:
     """The rooms of the plan by bank."""
     path = corpus / "plan" / "rooms.jsonl"
-    banks: dict[str, list[PlannedRoom]] = {}
+    banks: dict[str, list[PlannedRoom | RecordedRoom]] = {}
     for number, document in enumerate(read_json_lines(path, needed="the rooms of the plan"), 1):
-        room = PlannedRoom.parse(document, where=f"{path}:{number}")
+        room = parse_room(document, where=f"{path}:{number}")
         banks.setdefault(room.bank, []).append(room)
     return banks
 
 
-def is_finished(folder: Path, bank: str, rooms: Iterable[PlannedRoom]) -> bool:
+def is_finished(folder: Path, bank: str, rooms: Iterable[PlannedRoom | RecordedRoom]) -> bool:
     """Whether a bank's list and every file in it are there, for the rooms that are planned now."""
     wanted = {
-        response_name(bank, room.room, position): (room, position)
+        response_name(bank, room.room, position): what_is_known(room, position)
         for room in rooms
-        for position in range(len(room.sources_m))
+        for position in range(room.num_positions)
     }
     try:
         rows = read_bank(folder, bank)
     except StillroomError:
         return False
     return set(rows) == set(wanted) and all(
-        (folder / f"{name}.npy").exists()
-        and row.absorption == wanted[name][0].absorption
-        and row.size_m == wanted[name][0].size_m
-        and row.source_m == wanted[name][0].sources_m[wanted[name][1]]
+        (folder / f"{name}.npy").exists() and all(getattr(row, key) == value for key, value in wanted[name].items())
         for name, row in rows.items()
     )
+
+
+def room_key(room: PlannedRoom | RecordedRoom, rate_hz: int) -> str:
+    """What an interrupted run knows a room by."""
+    return digest([room.model_dump(mode="json"), rate_hz])
 
 
 def check_rooms(corpus: Path, *, part: str) -> None:
@@ -78,11 +83,14 @@ def check_rooms(corpus: Path, *, part: str) -> None:
             )
 
 
-def build_rooms(corpus: Path, *, rate_hz: int, workers: int, progress: bool = True) -> None:
-    """Simulate every planned room that is not on the disk yet.
+def build_rooms(
+    corpus: Path, *, roots: Mapping[str, Place] | None = None, rate_hz: int, workers: int, progress: bool = True
+) -> None:
+    """Simulate, or copy, every planned room that is not on the disk yet.
 
     Args:
         corpus: With a finished plan.
+        roots: Where recorded responses lie.
         rate_hz: Sample rate of the corpus.
         workers: Number of processes.
         progress: Show how far it is.
@@ -95,9 +103,9 @@ def build_rooms(corpus: Path, *, rate_hz: int, workers: int, progress: bool = Tr
         (folder / f"{bank}.jsonl").unlink(missing_ok=True)
         partial = PartialResults(folder / f".{bank}.partial")
         rows: list[RoomResponse] = []
-        missing: list[PlannedRoom] = []
+        missing: list[PlannedRoom | RecordedRoom] = []
         for room in rooms:
-            known = partial.known.get(digest([room.model_dump(mode="json"), rate_hz]), [])
+            known = partial.known.get(room_key(room, rate_hz), [])
             found = [RoomResponse.parse(row, where=partial.path) for row in known]
             if found and all((folder / f"{row.name}.npy").exists() for row in found):
                 rows += found
@@ -108,13 +116,12 @@ def build_rooms(corpus: Path, *, rate_hz: int, workers: int, progress: bool = Tr
             if progress:
                 done = len(rooms) - len(missing)
                 shown = stack.enter_context(Progress(f"rooms of {bank}", total=len(rooms), unit="rooms", done=done))
-            jobs = [RoomJob(str(folder), room, rate_hz) for room in missing]
-            results = mapped(simulate_room, jobs, workers=min(workers, len(jobs)), what="simulating rooms")
+            needed = tuple((roots or {}).items())
+            jobs = [RoomJob(str(folder), room, rate_hz, needed) for room in missing]
+            results = mapped(make_room, jobs, workers=min(workers, len(jobs)), what="making rooms")
             for room, responses in zip(missing, results, strict=True):
                 rows += responses
-                partial.add(
-                    digest([room.model_dump(mode="json"), rate_hz]), [row.model_dump(mode="json") for row in responses]
-                )
+                partial.add(room_key(room, rate_hz), [row.model_dump(mode="json") for row in responses])
                 if shown is not None:
                     shown.advance()
         write_bank(folder, bank, rows)

@@ -1,6 +1,7 @@
 """The room bank: geometry in, impulse responses out.
 
-Shoebox rooms by the image-source method (Allen and Berkley 1979) as pyroomacoustics has it. `plan` draws a room, places
+Shoebox rooms by the image-source method (Allen and Berkley 1979) as pyroomacoustics has it, alone or as a hybrid: image sources
+to order 3 and, for what comes later and what walls scatter, ray tracing whose energy over time shapes noise (Schroeder 2011). `plan` draws a room, places
 microphone and sources and calibrates the walls' absorption until the reverberation time measured on the responses is the one
 asked for; `build` simulates the planned room once more and writes its responses; rendering only ever reads them.
 
@@ -12,26 +13,29 @@ through -5 to -35 dB (ISO 3382-2). Order: every image that arrives before 30 dB 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyroomacoustics
 
-from corpus_builder.decay import NoDecayError, direct_to_reverberant_db, energy_decay_db, loudest_rival, measured_t30_s
-from corpus_builder.positions import Metres, in_metres, other_places, place
+from corpus_builder.decay import NoDecayError, Response, energy_decay_db, loudest_rival, measured_response
+from corpus_builder.positions import Heights, Metres, in_metres, other_places, other_places_at, place, place_at
+from corpus_builder.shoebox import FILTER_TAPS, SOUND_M_PER_S, Tracing, arrival_sample, impulse
 from manifests.errors import StillroomError, printable
 from manifests.plan import PlannedRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from manifests.plan import PlannedRays
 
 MAX_ORDER = 70
+HYBRID_ORDER = 3
+TRACED_SHARE = (
+    1.3  # of the asked reverberation time: T30 ends at 35 of the 60 dB, and rooms are drawn that ring a little longer
+)
 T30_TOLERANCE = 0.15
 LOUDEST_RIVAL = (
     0.95  # measured on 180 positions with real speech: from 1.0 up GCC-PHAT finds the rival, below 0.95 it never did
@@ -42,18 +46,7 @@ CALIBRATION_ROUNDS = 2
 MAX_ATTEMPTS = 100
 MAX_CALIBRATED = 20
 MOST_PLACINGS = 3
-SOUND_M_PER_S = 343.0
-FILTER_TAPS = 81
-# pyroomacoustics' defaults, held against the environment and other users of its globals
-PINNED: Final[dict[str, object]] = {
-    "num_threads": 1,  # two threads add up in another order, and the bits differ
-    "c": SOUND_M_PER_S,
-    "frac_delay_length": FILTER_TAPS,
-    "sinc_lut_granularity": 20,
-    "rir_hpf_enable": True,
-    "rir_hpf_fc": 10.0,
-    "rir_hpf_kwargs": {"n": 2, "rp": 5.0, "rs": 60.0, "type": "butter"},
-}
+MOST_PLACES = 100
 
 
 class RoomMissedError(StillroomError, ValueError):
@@ -73,6 +66,7 @@ class DrawnRoom:
 
     Attributes:
         rival: Strongest early reflection over the direct sound, at the worst of the positions, where it was looked at.
+        rays: Of a hybrid room.
     """
 
     size_m: Metres
@@ -80,30 +74,29 @@ class DrawnRoom:
     microphone_m: Metres
     sources_m: tuple[Metres, ...]
     rival: float = 0.0
+    rays: PlannedRays | None = None
 
 
 @dataclass(frozen=True)
-class Response:
-    """One simulated response and what was measured on it.
+class Wanted:
+    """What the dice gave of a room before anything stands in it.
 
     Attributes:
-        wave: Shape (taps,), float32.
-        direct_sample: Where the direct sound arrives, to within half a sample.
-        t30_s: Reverberation time.
-        direct_to_reverberant_db: Direct over reverberant energy; None where nothing is reverberant.
-        rival: The strongest reflection over the direct sound, after whitening.
+        size_m: Length, width, height.
+        rt60_s: Reverberation time to reach.
+        distances_m: From the microphone, one for each source.
+        heights: Above the floor, where the recipe says.
+        rays: Of a hybrid room.
     """
 
-    wave: NDArray[np.float32]
-    direct_sample: int
-    t30_s: float
-    direct_to_reverberant_db: float | None
-    rival: float
+    size_m: Metres
+    rt60_s: float
+    distances_m: Sequence[float]
+    heights: Heights = field(default_factory=Heights)
+    rays: PlannedRays | None = None
 
 
-def draw_room(
-    dice: np.random.Generator, *, size_m: Metres, rt60_s: float, distances_m: Sequence[float], rate_hz: int
-) -> DrawnRoom:
+def draw_room(dice: np.random.Generator, wanted: Wanted, *, rate_hz: int) -> DrawnRoom:
     """Place microphone and sources in a room; a source whose direct sound is drowned is placed anew around the microphone.
 
     In a shoebox several reflections may meet at the microphone in one sample and be louder together than the direct sound (at
@@ -111,9 +104,7 @@ def draw_room(
 
     Args:
         dice: Chance of this attempt at this room.
-        size_m: Length, width, height.
-        rt60_s: Reverberation time to reach.
-        distances_m: From the microphone, one for each source.
+        wanted: Its size, reverberation time, distances and heights.
         rate_hz: Sample rate of the corpus.
 
     Returns:
@@ -122,17 +113,17 @@ def draw_room(
     Raises:
         RoomTooSmallError: If a distance fits in no direction.
     """
-    absorption = absorption_of(eyring_exponent(size_m, rt60_s))
+    size_m = wanted.size_m
+    absorption = absorption_of(eyring_exponent(size_m, wanted.rt60_s))
+    order = EARLY_ORDER if wanted.rays is None else HYBRID_ORDER
     for _ in range(MOST_PLACINGS):
-        microphone_m, firsts_m = place(dice, size_m=size_m, distances_m=distances_m)
+        microphone_m, firsts_m = placed(dice, wanted)
         settled: list[tuple[float, Metres]] = []
-        for first_m, distance_m in zip(firsts_m, distances_m, strict=True):
-            others = other_places(dice, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=100)
+        for number, first_m in enumerate(firsts_m):
+            others = replaced(dice, wanted, number, microphone_m)
             best = (math.inf, first_m)
             for source_m in itertools.chain([first_m], others):
-                wave = impulse(
-                    size_m, microphone_m, source_m, absorption=absorption, order=EARLY_ORDER, rate_hz=rate_hz
-                )
+                wave = impulse(size_m, microphone_m, source_m, absorption=absorption, order=order, rate_hz=rate_hz)
                 arrival = arrival_sample(microphone_m, source_m, rate_hz=rate_hz)
                 best = min(best, (loudest_rival(wave, direct_sample=arrival), source_m))
                 if best[0] <= RIVAL_AT_DRAWING:
@@ -141,7 +132,27 @@ def draw_room(
         rival = max(found for found, _ in settled)
         if rival <= RIVAL_AT_DRAWING:
             break
-    return DrawnRoom(size_m, rt60_s, microphone_m, tuple(source_m for _, source_m in settled), rival)
+    sources_m = tuple(source_m for _, source_m in settled)
+    return DrawnRoom(size_m, wanted.rt60_s, microphone_m, sources_m, rival, wanted.rays)
+
+
+def placed(dice: np.random.Generator, wanted: Wanted) -> tuple[Metres, tuple[Metres, ...]]:
+    """Microphone and sources, at the asked heights if any are asked."""
+    if wanted.heights.are_free:
+        return place(dice, size_m=wanted.size_m, distances_m=wanted.distances_m)
+    return place_at(dice, wanted.heights, size_m=wanted.size_m, distances_m=wanted.distances_m)
+
+
+def replaced(dice: np.random.Generator, wanted: Wanted, number: int, microphone_m: Metres) -> Iterator[Metres]:
+    """Further places for one source around a microphone that stays."""
+    size_m, distance_m, height_m = wanted.size_m, wanted.distances_m[number], wanted.heights.of_source(number)
+    if height_m is None:
+        return other_places(
+            dice, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=MOST_PLACES
+        )
+    return other_places_at(
+        dice, height_m, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=MOST_PLACES
+    )
 
 
 def plan_room(
@@ -169,7 +180,7 @@ def plan_room(
         drawn = draw(attempt)
         fault: str | None = drowned(drawn.rival)
         if fault is None:
-            order = image_order(drawn.size_m, drawn.rt60_s)
+            order = HYBRID_ORDER if drawn.rays is not None else image_order(drawn.size_m, drawn.rt60_s)
             absorption, responses = calibrate(drawn, order=order, rate_hz=rate_hz)
             num_calibrated += 1
             fault = fault_of(responses, rt60_s=drawn.rt60_s)
@@ -186,6 +197,7 @@ def plan_room(
                     microphone_m=drawn.microphone_m,
                     sources_m=drawn.sources_m,
                     attempts=attempt + 1,
+                    rays=drawn.rays,
                 )
         if num_calibrated == MAX_CALIBRATED:
             break
@@ -253,7 +265,7 @@ def absorption_of(exponent: float) -> float:
 
 def simulate(room: PlannedRoom, *, rate_hz: int) -> tuple[Response, ...]:
     """The responses of a planned room, one for each source position, the same bits whatever the environment says of threads."""
-    drawn = DrawnRoom(room.size_m, room.rt60_s, room.microphone_m, room.sources_m)
+    drawn = DrawnRoom(room.size_m, room.rt60_s, room.microphone_m, room.sources_m, rays=room.rays)
     return tuple(
         simulated(drawn, position, absorption=room.absorption, order=room.max_order, rate_hz=rate_hz)
         for position in range(len(room.sources_m))
@@ -267,46 +279,12 @@ def simulated(drawn: DrawnRoom, position: int, *, absorption: float, order: int,
         NoDecayError: If the response is all direct sound.
     """
     source_m = drawn.sources_m[position]
-    whole = impulse(drawn.size_m, drawn.microphone_m, source_m, absorption=absorption, order=order, rate_hz=rate_hz)
+    rays = None if drawn.rays is None else Tracing(drawn.rays, position, TRACED_SHARE * drawn.rt60_s)
+    whole = impulse(
+        drawn.size_m, drawn.microphone_m, source_m, absorption=absorption, order=order, rate_hz=rate_hz, tracing=rays
+    )
     direct_sample = arrival_sample(drawn.microphone_m, source_m, rate_hz=rate_hz)
     decay_db = energy_decay_db(whole[direct_sample:])
     heard = direct_sample + int(np.searchsorted(-decay_db, 60.0))
-    wave = whole[: max(heard, direct_sample + FILTER_TAPS)].astype(np.float32)
-    return Response(
-        wave=wave,
-        direct_sample=direct_sample,
-        t30_s=measured_t30_s(wave, direct_sample=direct_sample, rate_hz=rate_hz),
-        direct_to_reverberant_db=direct_to_reverberant_db(wave, direct_sample=direct_sample, rate_hz=rate_hz),
-        rival=loudest_rival(wave, direct_sample=direct_sample),
-    )
-
-
-def arrival_sample(microphone_m: Metres, source_m: Metres, *, rate_hz: int) -> int:
-    """Where the direct sound arrives, with half the fractional-delay filter that pyroomacoustics puts before everything."""
-    return round(math.dist(microphone_m, source_m) / SOUND_M_PER_S * rate_hz) + FILTER_TAPS // 2
-
-
-def impulse(
-    size_m: Metres, microphone_m: Metres, source_m: Metres, *, absorption: float, order: int, rate_hz: int
-) -> NDArray[np.float64]:
-    """The bare response as pyroomacoustics gives it, shape (taps,)."""
-    with pinned_constants():
-        walls = pyroomacoustics.Material(absorption)
-        box = pyroomacoustics.ShoeBox(size_m, fs=rate_hz, materials=walls, max_order=order)
-        box.add_microphone(microphone_m)
-        box.add_source(source_m)
-        box.compute_rir()
-    return np.asarray(box.rir[0][0], dtype=np.float64)
-
-
-@contextlib.contextmanager
-def pinned_constants() -> Iterator[None]:
-    """Hold pyroomacoustics' global settings at ours, and give back what was there."""
-    before = {name: pyroomacoustics.constants.get(name) for name in PINNED}
-    try:
-        for name, value in PINNED.items():
-            pyroomacoustics.constants.set(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            pyroomacoustics.constants.set(name, value)
+    wave = whole[: max(heard, direct_sample + FILTER_TAPS)]
+    return measured_response(wave, direct_sample=direct_sample, rate_hz=rate_hz)

@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corpus_builder.sources import common_folder
+from corpus_builder.sources import common_folder, utterances
+from corpus_builder.utterance import Utterance
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.files import safe_relative
+from manifests.storage import Place, place_of
 
 if TYPE_CHECKING:
     from corpus_builder.roots import Located
 
 
-def remember_place(places: dict[str, Path], rooting: Rooting) -> None:
+def remember_place(places: dict[str, Place], rooting: Rooting) -> None:
     """Note where a root lies.
 
     Raises:
@@ -26,6 +28,16 @@ def remember_place(places: dict[str, Path], rooting: Rooting) -> None:
             f"{printable(rooting.located.name)}: its root {root!r} is {printable(place)} here and {printable(places[root])} for "
             "another source; give both manifests the same strip, or roots of their own"
         )
+
+
+def root_place(located: Located) -> Place:
+    """Where the root of a source lies on this machine; its manifest is read through only if nothing else tells."""
+    rooting = Rooting(located)
+    if located.place is None and located.strip is None:
+        for found in utterances(located):
+            if isinstance(found, Utterance):
+                rooting.see(found.path)
+    return rooting.place
 
 
 class Rooting:
@@ -86,13 +98,13 @@ class Rooting:
         return safe_relative(rest, where=self.located.manifest) if begins_oddly else rest
 
     @property
-    def place(self) -> Path:
+    def place(self) -> Place:
         """The real folder of the root on this machine."""
         if self.located.place is not None:
             return self.located.place
         assert self.located.manifest is not None
         if self.located.strip is not None:
-            return Path(self.located.strip)
+            return place_of(self.located.strip)
         if self.relative is not None:
             beside = self.located.manifest.parent
             return beside if (beside / self.relative).exists() else Path.cwd()

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manifests.banks import RecordedBank, ResponseSource
 from manifests.digest import digest
-from manifests.errors import BadDocumentError, MissingFileError, UsageError, printable
+from manifests.errors import BadDocumentError, MissingFileError, UsageError, no_folder, printable
 from manifests.files import safe_relative
 from manifests.noises import DividedNoise, RecordedNoise
 from manifests.plan import LocalRoots
 from manifests.recipe import Recipe
+from manifests.storage import Place, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,14 +47,14 @@ class Located:
     name: str
     root: str
     source: SpeechSource
-    place: Path | None
+    place: Place | None
     prefix: str = ""
     manifest: Path | None = None
-    table: Path | None = None
+    table: Place | None = None
     strip: str | None = None
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The folder that is listed."""
         assert self.place is not None
         return self.place / self.prefix
@@ -64,31 +66,34 @@ def read_roots(folder: Path) -> dict[str, str]:
     return dict(LocalRoots.read(path, needed="the roots").roots) if path.exists() else {}
 
 
-def write_roots(folder: Path, roots: Mapping[str, Path | str]) -> None:
+def write_roots(folder: Path, roots: Mapping[str, Place | str]) -> None:
     """Write where the roots lie on this machine; never packed, never part of a digest."""
     plain = {name: str(place) for name, place in sorted(roots.items())}
     LocalRoots.parse({"schema": LocalRoots.SCHEMA, "roots": plain}, where=ROOTS_FILE).write(folder / ROOTS_FILE)
 
 
-def parse_roots(options: tuple[str, ...]) -> dict[str, Path]:
-    """`NAME=DIR` options as absolute folders.
+def parse_roots(options: tuple[str, ...]) -> dict[str, Place]:
+    """`NAME=DIR` options as absolute folders, or URLs.
 
     Raises:
         UsageError: If one has another form.
         MissingFileError: If a folder does not exist.
+        NotAFolderError: If it is a file.
     """
-    roots: dict[str, Path] = {}
+    roots: dict[str, Place] = {}
     for option in options:
         name, equals, folder = option.partition("=")
         if not equals or not name or not folder:
             raise UsageError(f"--root {printable(option)!r}: NAME=DIR is due here, such as --root train=/data/train")
-        if not Path(folder).is_dir():
-            raise MissingFileError(folder, needed=f"--root {printable(name)} should name a folder")
-        roots[name] = Path(os.path.abspath(folder))  # noqa: PTH100 (resolve() would follow a lab's links)
+        place = place_of(folder)
+        if not place.is_dir():
+            raise no_folder(place, needed=f"--root {printable(name)} should name a folder")
+        absolute_place = Path(os.path.abspath(place)) if isinstance(place, Path) else place  # noqa: PTH100 (resolve() would follow a lab's links)
+        roots[name] = absolute_place
     return roots
 
 
-def locate(recipe: Recipe, *, beside: Path, roots: Mapping[str, Path]) -> dict[str, Located]:
+def locate(recipe: Recipe, *, beside: Path, roots: Mapping[str, Place]) -> dict[str, Located]:
     """Find every source of files.
 
     Args:
@@ -123,20 +128,21 @@ def shared_folders(recipe: Recipe, beside: Path) -> dict[str, Path]:
     folders: dict[str, list[Path]] = {}
     for name, source in recipe.file_sources():
         root = source.root or name
-        if source.dir is not None and not source.dir.startswith("@"):
+        if source.dir is not None and not source.dir.startswith("@") and "://" not in source.dir:
             folders.setdefault(root, []).append(absolute(source.dir, beside))
     return {root: Path(os.path.commonpath(places)) for root, places in folders.items()}
 
 
 def located(
-    name: str, source: SpeechSource, beside: Path, roots: Mapping[str, Path], shared: Mapping[str, Path]
+    name: str, source: SpeechSource, beside: Path, roots: Mapping[str, Place], shared: Mapping[str, Path]
 ) -> Located:
     """Find one source of files."""
     root = source.root or name
     if source.dir is not None:
         return located_folder(name, source, beside, roots, shared)
-    assert source.cuts is not None
-    manifest = absolute(source.cuts, beside)
+    listed = source.list if isinstance(source, ResponseSource) and source.list is not None else source.cuts
+    assert listed is not None
+    manifest = absolute(listed, beside)
     if not manifest.is_file():
         raise MissingFileError(manifest, needed=f"the manifest of {printable(name)!r} in the recipe")
     strip = source.strip
@@ -146,7 +152,7 @@ def located(
 
 
 def located_folder(
-    name: str, source: SpeechSource, beside: Path, roots: Mapping[str, Path], shared: Mapping[str, Path]
+    name: str, source: SpeechSource, beside: Path, roots: Mapping[str, Place], shared: Mapping[str, Path]
 ) -> Located:
     """Find a source that is a folder."""
     assert source.dir is not None
@@ -158,28 +164,29 @@ def located_folder(
         if prefix:
             safe_relative(prefix, where=f"{name}.dir")
         place = needed_root(root, roots, name)
+    elif "://" in source.dir:
+        prefix, place = "", roots.get(root, place_of(source.dir))
     else:
         prefix = absolute(source.dir, beside).relative_to(shared[root]).as_posix()
         prefix = "" if prefix == "." else prefix
         place = roots.get(root, shared[root])
     folder = place / prefix
     if not folder.is_dir():
-        raise MissingFileError(
-            folder, needed=f"the folder of {printable(name)!r}; say --root {root}=DIR if it lies elsewhere"
-        )
+        raise no_folder(folder, needed=f"the folder of {printable(name)!r}; say --root {root}=DIR if it lies elsewhere")
     table = None
     if source.table is not None:
-        table = next((path for path in (folder / source.table, absolute(source.table, beside)) if path.is_file()), None)
+        tables: tuple[Place, ...] = (folder / source.table, absolute(source.table, beside))
+        table = next((path for path in tables if path.is_file()), None)
         if table is None:
             raise MissingFileError(folder / source.table, needed=f"the table of {printable(name)!r} in the recipe")
     return Located(name, root, source, place, prefix=prefix, table=table)
 
 
-def needed_root(root: str, roots: Mapping[str, Path], name: str) -> Path:
+def needed_root(root: str, roots: Mapping[str, Place], name: str) -> Place:
     """The folder of a root that a published recipe leaves open."""
     if root not in roots:
         raise UsageError(f"{printable(name)}: the recipe does not say where root {root!r} lies; say --root {root}=DIR")
-    return Path(roots[root])
+    return roots[root]
 
 
 def published(recipe: Recipe, sources: Mapping[str, Located]) -> dict[str, Any]:
@@ -191,7 +198,8 @@ def published(recipe: Recipe, sources: Mapping[str, Located]) -> dict[str, Any]:
         if source.source.dir is not None:
             result["dir"] = "@" + "/".join(part for part in (source.root, source.prefix) if part)
         else:
-            result["cuts"] = Path(plain["cuts"]).name
+            listing = "cuts" if source.source.cuts is not None else "list"
+            result[listing] = Path(plain[listing]).name
         if "strip" in result:
             result["strip"] = "@" + source.root
         if "table" in result:
@@ -207,6 +215,9 @@ def published(recipe: Recipe, sources: Mapping[str, Located]) -> dict[str, Any]:
             plain["noises"][name] = {
                 split: anonymous(f"{name}-{split}", source) for split, source in plain["noises"][name].items()
             }
+    for name, bank in recipe.rooms.items():
+        if isinstance(bank, RecordedBank):
+            plain["rooms"][name]["responses"] = anonymous(name, plain["rooms"][name]["responses"])
     return plain
 
 

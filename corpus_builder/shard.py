@@ -17,19 +17,24 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 import soundfile
 
 from corpus_builder.decode import UnfitAudioError
+from corpus_builder.decoded import write_proof
 from corpus_builder.distortions.levels import NotFiniteError
+from corpus_builder.fingerprint import prints_of
+from corpus_builder.pool import Ticks
 from corpus_builder.render import CopyFailedError, LengthChangedError, Rendered, render
+from corpus_builder.target import Target
 from corpus_builder.waves import CorpusWaves, waves_of
 from manifests.digest import bytes_digest, canonical_json
-from manifests.errors import NoSpaceLeftError, StillroomError, printable
+from manifests.errors import BadDocumentError, NoSpaceLeftError, StillroomError, printable
 from manifests.files import read_json, read_json_lines, replacing
 from manifests.plan import PlanRow, Refusal
+from manifests.proof import SamplePrints
 from manifests.sample import Sample, SampleCopy, domain_of, family_of
 from manifests.shards import IndexedSample, Member, ShardIndex
 from manifests.tars import TarBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from corpus_builder.distortions.levels import Pcm
 
@@ -38,7 +43,13 @@ UNFIT = (UnfitAudioError, LengthChangedError, CopyFailedError, NotFiniteError)
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to be rendered; small and plain, so that any executor can send it anywhere."""
+    """One shard to be rendered; small and plain, so that any executor can send it anywhere.
+
+    Attributes:
+        corpus: The folder that it is written in.
+        roots: Where each root lies: folders or URLs.
+        url: Where the corpus is sent to, if its folder is only the place of work.
+    """
 
     corpus: str
     name: str
@@ -47,6 +58,12 @@ class ShardTask:
     rate_hz: int
     rows: int
     roots: tuple[tuple[str, str], ...]
+    url: str = ""
+
+    @property
+    def target(self) -> Target:
+        """Where the corpus is made."""
+        return Target.of(self.corpus, self.url)
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,7 @@ def sample_of(row: PlanRow, rendered: Rendered, *, rate_hz: int, source_sha256: 
             family=family_of(copy.planned.steps),
             gain_db=copy.gain_db,
             steps=copy.planned.steps,
+            unheard=copy.unheard or None,
         )
         for copy in rendered.copies
     )
@@ -130,8 +148,10 @@ def sample_of(row: PlanRow, rendered: Rendered, *, rate_hz: int, source_sha256: 
     )
 
 
-def write_sample(tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: int) -> IndexedSample:
-    """Render one utterance and append its members: JSON, clean, copies in the order of the plan.
+def write_sample(
+    tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: int
+) -> tuple[IndexedSample, SamplePrints]:
+    """Render one utterance and append its members: JSON, clean, copies in the order of the plan; take their fingerprints.
 
     Raises:
         UnfitAudioError: Or another of `UNFIT`, before anything is appended.
@@ -144,7 +164,10 @@ def write_sample(tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: 
     for name, pcm in waveforms.items():
         entry = tar.add(f"{row.key}.{name}.flac", flac(pcm, rate_hz=rate_hz))
         members[name] = Member(offset=entry.offset, size=entry.size, pcm_sha256=pcm_digest(pcm))
-    return IndexedSample(key=row.key, num_samples=row.num_samples, members=members)
+    uncoded = {copy.planned.name: copy.uncoded for copy in rendered.copies}
+    prints = prints_of({name: (pcm, uncoded.get(name)) for name, pcm in waveforms.items()}, row.key)
+    sample = IndexedSample(key=row.key, num_samples=row.num_samples, members=members)
+    return sample, SamplePrints(key=row.key, prints=prints)
 
 
 def plan_rows(task: ShardTask) -> Iterator[PlanRow]:
@@ -164,15 +187,20 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
     folder = Path(task.corpus) / "shards"
     path = folder / f"{task.name}.tar"
     samples: list[IndexedSample] = []
+    prints: list[SamplePrints] = []
     refused: list[Refusal] = []
+    waves.ledger.begin()
     with replacing(path) as part, part.open("wb") as plain:
         stream = HashingStream(plain)
         tar = TarBuilder(cast("IO[bytes]", stream))
         for row in plan_rows(task):
             try:
-                samples.append(write_sample(tar, row, waves, rate_hz=task.rate_hz))
+                sample, its_prints = write_sample(tar, row, waves, rate_hz=task.rate_hz)
+                samples.append(sample)
+                prints.append(its_prints)
             except UNFIT as problem:
                 refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
+            Ticks.tick()
         tar.close()
     index = ShardIndex.model_validate(
         {
@@ -187,14 +215,32 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
             "refused": tuple(refused),
         }
     )
+    write_proof(Path(task.corpus), task.name, prints, waves.ledger.sources())
     index.write(folder / f"{task.name}.json")
     return index
+
+
+def finish_shard(task: ShardTask) -> int:
+    """Render one shard and send it, or only what is left of that; gives how many utterances it refused."""
+    target = task.target
+    done = finished_index(target, task.name, plan_sha256=task.plan_sha256)
+    if done is not None:  # an executor lost the answer, or another process was faster
+        return len(done.get("refused", ()))
+    if target.url is not None:
+        done = finished_index(Target(target.work), task.name, plan_sha256=task.plan_sha256)
+        if done is not None:  # it was rendered, but could not be sent
+            target.send_shard(task.name)
+            return len(done.get("refused", ()))
+    target.fetch_for(task.name)
+    index = write_shard(task, waves_of(task.corpus, task.roots, task.rate_hz))
+    target.send_shard(task.name)
+    return len(index.refused)
 
 
 def render_shard(task: ShardTask) -> ShardOutcome:
     """Render one shard in a worker; says what became of it and raises nothing that a pool could not carry."""
     try:
-        index = write_shard(task, waves_of(task.corpus, task.roots, task.rate_hz))
+        refused = finish_shard(task)
     except NoSpaceLeftError as problem:
         return ShardOutcome(task.name, task.rows, "full", message=str(problem))
     except StillroomError as problem:
@@ -209,15 +255,27 @@ def render_shard(task: ShardTask) -> ShardOutcome:
         return ShardOutcome(
             task.name, task.rows, "undone", message=f"{type(problem).__name__} in {where}: {printable(problem)}"
         )
-    return ShardOutcome(task.name, task.rows, "done", refused=len(index.refused))
+    return ShardOutcome(task.name, task.rows, "done", refused=refused)
 
 
-def finished_index(corpus: Path, name: str, *, plan_sha256: str) -> dict[str, Any] | None:
-    """The index of a finished shard, as plain data; None if the shard is missing, torn, or of another plan."""
+def finished_index(
+    target: Target, name: str, *, plan_sha256: str, sizes: Mapping[str, int] | None = None
+) -> dict[str, Any] | None:
+    """The index of a finished shard, as plain data; None if the shard is missing, torn, or of another plan.
+
+    Args:
+        target: Where the corpus is.
+        name: Of the shard.
+        plan_sha256: Of its plan file.
+        sizes: What `target.shard_sizes` gave, to spare a question for each of many shards.
+
+    Raises:
+        UnreachableError: If the corpus is a URL that does not answer.
+    """
     try:
-        index = read_json(corpus / "shards" / f"{name}.json", needed="a shard's index")
-        size = (corpus / "shards" / f"{name}.tar").stat().st_size
-    except (StillroomError, OSError):
+        index = read_json(target.index(name, sizes=sizes), needed="a shard's index")
+    except (BadDocumentError, FileNotFoundError):
         return None
+    size = target.tar_size(name, sizes=sizes)
     whole = isinstance(index, dict) and index.get("plan_sha256") == plan_sha256 and index.get("bytes") == size
     return index if whole else None

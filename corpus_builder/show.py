@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from corpus_builder.described import Described, measured_t30, plan_rows
 from manifests.errors import printable
 from manifests.files import read_json_lines
-from manifests.plan import PlanRow
-from manifests.sample import domain_of
 from manifests.shards import Corpus
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from manifests.storage import Place
 
 DOMAINS_SHOWN = 24
 REFUSALS_SHOWN = 10
+READ_AS = {"noise.snr_db": ("SNR ", " dB", 1), "room.rt60_s": ("RT60 ", " s", 2)}
 
 
-@dataclass
-class Described:
-    """What the rows of one split add up to."""
-
-    conditions: Counter[str] = field(default_factory=Counter)
-    domains: Counter[str] = field(default_factory=Counter)
-    snr_db: dict[str, list[float]] = field(default_factory=dict)
-    rt60_s: dict[str, list[float]] = field(default_factory=dict)
-    speakers: set[str] = field(default_factory=set)
-
-
-def description(corpus: Path) -> str:
+def description(corpus: Place) -> str:
     """Totals, a line a split, conditions and domains with their ranges, what was left out.
 
     Raises:
@@ -50,7 +39,7 @@ def description(corpus: Path) -> str:
     for split, entries in sealed.splits.items():
         seconds = sum(entry.seconds for entry in entries)
         size = sum(entry.bytes for entry in entries)
-        found = described(corpus, [entry.name for entry in entries], t30_s)
+        found = described(corpus, [entry.name for entry in entries], t30_s, rate_hz=sealed.sample_rate)
         samples = sum(entry.samples for entry in entries)
         lines += [
             "",
@@ -64,32 +53,12 @@ def description(corpus: Path) -> str:
     return "\n".join([*lines, *left_out(sealed, corpus)])
 
 
-def measured_t30(corpus: Path) -> dict[str, float]:
-    """Measured T30 of each response, by its name."""
-    times: dict[str, float] = {}
-    for path in sorted((corpus / "rooms").glob("*.jsonl")):
-        for row in read_json_lines(path, needed="a room bank"):
-            times[str(row["name"])] = float(row["t30_s"])
-    return times
-
-
-def described(corpus: Path, names: Iterable[str], t30_s: dict[str, float]) -> Described:
-    """Count the plan rows of one split."""
+def described(corpus: Place, names: Iterable[str], t30_s: dict[str, float], *, rate_hz: int) -> Described:
+    """Add up the plan rows of one split."""
     result = Described()
     for name in names:
-        path = corpus / "plan" / f"{name}.jsonl"
-        for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
-            row = PlanRow.parse(document, where=f"{path}:{number}")
-            if row.speaker is not None:
-                result.speakers.add(row.speaker)
-            for copy in row.copies:
-                result.conditions[copy.condition] += 1
-                result.domains[domain_of(copy.steps)] += 1
-                for step in copy.steps:
-                    if step.kind == "noise":
-                        result.snr_db.setdefault(copy.condition, []).append(step.snr_db)
-                    elif step.kind == "room" and step.response in t30_s:
-                        result.rt60_s.setdefault(copy.condition, []).append(t30_s[step.response])
+        for row in plan_rows(corpus, name):
+            result.add(row, rate_hz=rate_hz, t30_s=t30_s)
     return result
 
 
@@ -98,10 +67,12 @@ def condition_lines(found: Described) -> list[str]:
     lines = []
     for name, count in sorted(found.conditions.items()):
         parts = [f"{count} copies"]
-        if name in found.snr_db:
-            parts.append(f"SNR {spread(found.snr_db[name], 1)} dB")
-        if name in found.rt60_s:
-            parts.append(f"RT60 {spread(found.rt60_s[name], 2)} s")
+        for (condition, parameter), values in sorted(
+            found.numbers.items(), key=lambda item: (item[0][1] not in READ_AS, item[0])
+        ):
+            if condition == name:
+                label, unit, decimals = READ_AS.get(parameter, (f"{parameter} ", "", 2))
+                parts.append(f"{label}{spread(values, decimals)}{unit}")
         lines.append(f"  {name}: " + ", ".join(parts))
     return lines
 
@@ -118,7 +89,7 @@ def counted(counts: Counter[str]) -> str:
     return shown + (f", and {len(counts) - DOMAINS_SHOWN} more" if len(counts) > DOMAINS_SHOWN else "") or "none"
 
 
-def left_out(sealed: Corpus, corpus: Path) -> list[str]:
+def left_out(sealed: Corpus, corpus: Place) -> list[str]:
     """What was filtered and refused."""
     lines: list[str] = []
     for split, counts in sealed.filtered.items():

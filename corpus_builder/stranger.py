@@ -6,25 +6,33 @@ import hashlib
 import io
 import tarfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import soundfile
 
+from corpus_builder.measured_rooms import stored_response
+from corpus_builder.physics import FULL_SCALE, CopyLook, Measured
+from corpus_builder.rates import told
 from manifests.digest import canonical_json, file_digest
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import parse_json, read_json_lines
 from manifests.plan import PlanRow
 from manifests.sample import Sample, domain_of, family_of
 from manifests.shards import IndexedSample, ShardEntry, ShardIndex
+from manifests.storage import local_copy, place_of
 from manifests.tars import entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Level = Literal["bytes", "pcm"]
+    from numpy.typing import NDArray
+
+    Pcm = NDArray[np.int16]
+
+Level = Literal["bytes", "pcm", "physics"]
 
 
 @dataclass(frozen=True)
@@ -52,18 +60,29 @@ class ShardCheck:
     as_stranger: bool
 
 
-def check_shard(check: ShardCheck) -> tuple[int, int, list[Finding]]:
-    """Look at one shard; runs in a worker.
+@dataclass
+class ShardFound:
+    """What was found in one shard.
 
-    Returns:
-        Samples seen, waves decoded, and what is off.
+    Attributes:
+        measured: At level physics, by condition.
     """
+
+    samples: int = 0
+    waves: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, Measured] = field(default_factory=dict)
+
+
+def check_shard(check: ShardCheck) -> ShardFound:
+    """Look at one shard; runs in a worker."""
     look = ShardLook(check)
     try:
-        look.run()
+        with local_copy(look.place) as look.tar:
+            look.run()
     except (StillroomError, OSError) as problem:
         look.off(str(problem))
-    return look.samples, look.waves, look.findings
+    return look.found
 
 
 class ShardLook:
@@ -75,15 +94,15 @@ class ShardLook:
 
     def __init__(self, check: ShardCheck) -> None:
         self.check = check
-        self.corpus = Path(check.corpus)
+        self.corpus = place_of(check.corpus)
         self.name = f"shards/{check.entry.name}"
-        self.tar = self.corpus / f"{self.name}.tar"
-        self.samples = self.waves = 0
-        self.findings: list[Finding] = []
+        self.place = self.corpus / f"{self.name}.tar"
+        self.tar = Path()  # a local copy of it
+        self.found = ShardFound()
 
     def off(self, what: str, *, sample: str = "") -> None:
         """Note a finding."""
-        self.findings.append(Finding(f"{self.name}.tar" + (f" {sample}" if sample else ""), what))
+        self.found.findings.append(Finding(f"{self.name}.tar" + (f" {sample}" if sample else ""), what))
 
     def run(self) -> None:
         """Index, tar and, at level pcm, every sample."""
@@ -103,9 +122,9 @@ class ShardLook:
         seconds = round(sum(sample.num_samples for sample in index.samples) / index.sample_rate, 3)
         if abs(seconds - entry.seconds) > 0.002:
             self.off(f"its samples last {seconds} s, corpus.json says {entry.seconds} s")
-        self.samples = len(index.samples)
+        self.found.samples = len(index.samples)
         self.members(index)
-        if self.check.level == "pcm":
+        if self.check.level != "bytes":
             self.contents(index)
         if self.check.as_stranger:
             self.stranger(index)
@@ -137,8 +156,10 @@ class ShardLook:
                 if row is None:
                     self.off("is not in the plan", sample=sample.key)
                     continue
-                self.document(stream, sample, row)
-                self.audio(stream, sample)
+                document = self.document(stream, sample, row)
+                waves = self.audio(stream, sample)
+                if self.check.level == "physics" and document is not None:
+                    self.physics(document, row, waves)
         refused = {one.id for one in index.refused}
         for row in rows.values():
             if row.id not in refused:
@@ -150,18 +171,18 @@ class ShardLook:
         rows = (PlanRow.parse(one, where=path) for one in read_json_lines(path, needed="a file of the plan"))
         return {row.key: row for row in rows}
 
-    def document(self, stream: io.BufferedReader, sample: IndexedSample, row: PlanRow) -> None:
-        """The JSON member says what the plan decided."""
+    def document(self, stream: io.BufferedReader, sample: IndexedSample, row: PlanRow) -> Sample | None:
+        """The JSON member says what the plan decided; None if it cannot be read."""
         if "json" not in sample.members:
             self.off("has no JSON", sample=sample.key)
-            return
+            return None
         try:
             document = Sample.parse(
                 parse_json(self.content(stream, sample, "json"), where=sample.key), where=sample.key
             )
         except BadDocumentError as problem:
             self.off(str(problem), sample=sample.key)
-            return
+            return None
         for name in ("id", "split", "num_samples", "text", "speaker", "language", "custom"):
             if getattr(document, name) != getattr(row, name):
                 self.off(f"{name} differs between JSON and plan", sample=sample.key)
@@ -183,10 +204,33 @@ class ShardLook:
             self.off("copies differ between JSON and plan", sample=sample.key)
         if sorted(copy.name for copy in row.copies) != sample.copies:
             self.off("copies differ between index and plan", sample=sample.key)
+        return document
 
-    def audio(self, stream: io.BufferedReader, sample: IndexedSample) -> None:
+    def physics(self, document: Sample, row: PlanRow, waves: dict[str, Pcm]) -> None:
+        """Each copy is what its numbers say, measured from the audio."""
+        clean = waves.get("clean")
+        gains_db = {copy.name: copy.gain_db for copy in document.copies}
+        for planned in row.copies:
+            wave = waves.get(planned.name)
+            if clean is None or wave is None or wave.size != clean.size or planned.name not in gains_db:
+                continue
+            look = CopyLook(
+                clean / FULL_SCALE,
+                wave / FULL_SCALE,
+                planned,
+                gain_db=gains_db[planned.name],
+                rate_hz=self.check.sample_rate,
+                response=lambda name: stored_response(self.check.corpus, name),
+            )
+            for what in look.findings():
+                self.off(f"{planned.name}: {what}", sample=row.key)
+            look.measured.drawn[told(planned.steps)] = 1
+            self.found.measured.setdefault(planned.condition, Measured()).add(look.measured)
+
+    def audio(self, stream: io.BufferedReader, sample: IndexedSample) -> dict[str, Pcm]:
         """Every wave decodes to the PCM that the index names, has the clean length, and is not the clean one."""
         clean: str | None = None
+        waves: dict[str, Pcm] = {}
         for name in ["clean", *sample.copies]:
             member = sample.members.get(name)
             if member is None:
@@ -199,7 +243,8 @@ class ShardLook:
             except (soundfile.LibsndfileError, RuntimeError) as problem:
                 self.off(f"{name}: cannot be decoded: {problem}", sample=sample.key)
                 continue
-            self.waves += 1
+            self.found.waves += 1
+            waves[name] = pcm[:, 0]
             found = hashlib.sha256(pcm.astype("<i2").tobytes()).hexdigest()
             if (found_shape, pcm.shape[0]) != (
                 (sample.num_samples, 1),
@@ -217,11 +262,14 @@ class ShardLook:
                 clean = found
             elif found == clean and not self.is_clean_on_purpose(stream, sample, name):
                 self.off(f"{name}: is the clean wave, sample for sample", sample=sample.key)
+        return waves
 
     def is_clean_on_purpose(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bool:
-        """Whether the plan drew no step for a copy, as `choose` may."""
+        """Whether the plan drew no step for a copy, as `choose` may, or all that a step did was taken back so that nothing clips."""
         document = parse_json(self.content(stream, sample, "json"), where=sample.key)
-        return any(copy["name"] == name and not copy["steps"] for copy in document["copies"])
+        return any(
+            copy["name"] == name and (not copy["steps"] or copy["gain_db"] != 0.0) for copy in document["copies"]
+        )
 
     def content(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bytes:
         """The bytes of a member, by its offset."""

@@ -2,6 +2,7 @@
 
 `bytes`: every file that SHA256SUMS names is there, whole and unchanged, nothing else is, and each tar holds what its index says,
 where it says. `pcm`: besides, each FLAC is decoded and compared, and plain webdataset and tarfile read the shards.
+`physics`: besides, lags, SNRs, levels, bands, clipping, reverberation times and the rates of what was drawn are measured from the audio.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from corpus_builder.measured_rooms import response_findings
+from corpus_builder.physics import Measured
 from corpus_builder.pool import mapped
-from corpus_builder.stranger import Finding, Level, ShardCheck, check_shard
+from corpus_builder.rates import rate_findings
+from corpus_builder.stranger import Finding, Level, ShardCheck, ShardFound, check_shard
 from manifests.digest import digest, file_digest
 from manifests.errors import StillroomError
 from manifests.files import read_bytes, read_json_lines, safe_relative
 from manifests.plan import Plan, Refusal
 from manifests.progress import Progress
+from manifests.recipe import Recipe
 from manifests.shards import Corpus
+from manifests.storage import Place, size_of, sizes_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-UNLISTED = {"SHA256SUMS", "corpus.json", "roots.local.json"}
+UNLISTED = {"SHA256SUMS", "corpus.json", "roots.local.json", "provenance.json", "rebuilt.json", "rebuilt.jsonl"}
 SUM_LINE = re.compile(r"^([0-9a-f]{64}) [ *](.+)$")
 
 
@@ -37,9 +42,11 @@ class Report:
     samples: int = 0
     waves: int = 0
     findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, Measured] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
+        physics = {name: one.plain() for name, one in sorted(self.measured.items())}
         return {
             "schema": "stillroom/verify/1",
             "level": self.level,
@@ -47,7 +54,20 @@ class Report:
             "samples": self.samples,
             "waves": self.waves,
             "findings": [finding.plain() for finding in self.findings],
-        }
+        } | ({"physics": physics} if self.level == "physics" else {})
+
+    def told(self) -> Iterator[str]:
+        """A line a condition: what was measured, and how far off it was at most."""
+        for name, one in sorted(self.measured.items()):
+            parts = [f"{one.copies} copies"]
+            if one.lags:
+                parts.append(f"lag of {one.lags} at most {abs(one.largest_lag_samples)} samples")
+            if one.snrs:
+                parts.append(f"SNR of {one.snrs} off by at most {abs(one.largest_snr_error_db):.4f} dB")
+            if one.by_plan:
+                parts.append(f"SNR of {one.by_plan} by plan")
+            parts.append(f"level {one.lowest_db:.1f} to {one.highest_db:.1f} dBFS")
+            yield f"{name}: " + ", ".join(parts)
 
     def summary(self) -> str:
         """One line."""
@@ -55,11 +75,11 @@ class Report:
         return f"{looked}: " + (f"{len(self.findings)} things are off" if self.findings else "all as it should be")
 
 
-def verify(corpus: Path, *, level: Level = "pcm", workers: int = 1, progress: bool = True) -> Report:
+def verify(corpus: Place, *, level: Level = "pcm", workers: int = 1, progress: bool = True) -> Report:
     """Look at a whole corpus.
 
     Args:
-        corpus: Its folder.
+        corpus: Its folder or URL.
         level: How deep.
         workers: Number of processes.
         progress: Show how far it is.
@@ -78,23 +98,35 @@ def verify(corpus: Path, *, level: Level = "pcm", workers: int = 1, progress: bo
         shown = None
         if progress:
             shown = stack.enter_context(Progress("verifying", total=sealed.totals.samples, unit="samples"))
-        for check, (samples, waves, findings) in zip(checks, looked_at(checks, workers=workers), strict=True):
-            report.samples += samples
-            report.waves += waves
-            report.findings += findings
+        for check, shard in zip(checks, looked_at(checks, workers=workers), strict=True):
+            report.samples += shard.samples
+            report.waves += shard.waves
+            report.findings += shard.findings
+            for condition, measured in shard.measured.items():
+                report.measured.setdefault(condition, Measured()).add(measured)
             if shown is not None:
                 shown.advance(check.entry.samples)
     report.findings += check_totals(sealed, report)
+    if level == "physics":
+        report.findings += check_physics(corpus, report)
     report.findings += check_refused(corpus, sealed, plan)
     return report
 
 
-def looked_at(checks: list[ShardCheck], *, workers: int) -> Iterator[tuple[int, int, list[Finding]]]:
+def check_physics(corpus: Place, report: Report) -> Iterator[Finding]:
+    """The stored responses, and how often each thing was drawn."""
+    recipe = Recipe.read(corpus / "recipe.yaml", needed="the recipe of a corpus")
+    drawn = {condition: measured.drawn for condition, measured in report.measured.items()}
+    yield from (Finding(where, what) for where, what in response_findings(corpus))
+    yield from (Finding(where, what) for where, what in rate_findings(recipe, drawn))
+
+
+def looked_at(checks: list[ShardCheck], *, workers: int) -> Iterator[ShardFound]:
     """What was found in each shard, in order."""
     yield from mapped(check_shard, checks, workers=min(workers, len(checks)), what="verifying")
 
 
-def shard_checks(corpus: Path, sealed: Corpus, plan: Plan | None, level: Level) -> Iterator[ShardCheck]:
+def shard_checks(corpus: Place, sealed: Corpus, plan: Plan | None, level: Level) -> Iterator[ShardCheck]:
     """Every shard of every split; the first of each is read as a stranger's tools would."""
     planned = {file.name: file.sha256 for file in plan.files} if plan is not None else {}
     for split, shards in sealed.splits.items():
@@ -106,11 +138,11 @@ def shard_checks(corpus: Path, sealed: Corpus, plan: Plan | None, level: Level) 
                 sealed.sample_rate,
                 planned.get(entry.name, ""),
                 level,
-                number == 0 and level == "pcm",
+                number == 0 and level != "bytes",
             )
 
 
-def check_sums(corpus: Path, sealed: Corpus, report: Report) -> Iterator[Finding]:
+def check_sums(corpus: Place, sealed: Corpus, report: Report) -> Iterator[Finding]:
     """Every listed file is there and unchanged, every file is listed; tars are digested with their shard."""
     tars = {f"shards/{entry.name}.tar": entry for shards in sealed.splits.values() for entry in shards}
     listed: dict[str, str] = {}
@@ -125,12 +157,7 @@ def check_sums(corpus: Path, sealed: Corpus, report: Report) -> Iterator[Finding
             listed[safe_relative(match[2], where="SHA256SUMS")] = match[1]
         except StillroomError as problem:
             yield Finding(f"SHA256SUMS:{number}", str(problem))
-    present = {
-        path.relative_to(corpus).as_posix()
-        for path in corpus.rglob("*")
-        if (path.is_file() or path.is_symlink())
-        and not any(part.startswith(".") for part in path.relative_to(corpus).parts)
-    }
+    present = {name for name in sizes_below(corpus) if not any(part.startswith(".") for part in name.split("/"))}
     for name in sorted(present - set(listed) - UNLISTED):
         yield Finding(name, "is not listed in SHA256SUMS: it does not belong here")
     for name in sorted({"corpus.json", "recipe.yaml", "plan/plan.json", *tars} - set(listed)):
@@ -146,7 +173,7 @@ def check_sums(corpus: Path, sealed: Corpus, report: Report) -> Iterator[Finding
             yield Finding(name, "is not what its digest says: it was changed or damaged")
 
 
-def read_plan(corpus: Path, sealed: Corpus) -> tuple[Plan | None, list[Finding]]:
+def read_plan(corpus: Place, sealed: Corpus) -> tuple[Plan | None, list[Finding]]:
     """The plan of the corpus, if it can be read, and whether it is the one that was sealed."""
     findings: list[Finding] = []
     try:
@@ -158,7 +185,7 @@ def read_plan(corpus: Path, sealed: Corpus) -> tuple[Plan | None, list[Finding]]
     names = {entry.name for shards in sealed.splits.values() for entry in shards}
     for file in plan.files:
         path = corpus / "plan" / f"{file.name}.jsonl"
-        if path.exists() and file_digest(path) != file.sha256:
+        if size_of(path) is not None and file_digest(path) != file.sha256:
             findings.append(Finding(f"plan/{file.name}.jsonl", "is not what plan.json says"))
     only_one = sorted({file.name for file in plan.files} ^ names)
     findings += [Finding(name, "stands in only one of plan.json and corpus.json") for name in only_one]
@@ -178,7 +205,7 @@ def check_totals(sealed: Corpus, report: Report) -> Iterator[Finding]:
             yield Finding("corpus.json", f"{what}: {said} in the totals, {found} by counting")
 
 
-def check_refused(corpus: Path, sealed: Corpus, plan: Plan | None) -> Iterator[Finding]:
+def check_refused(corpus: Place, sealed: Corpus, plan: Plan | None) -> Iterator[Finding]:
     """Each planned utterance is in a shard or refused, and refused.jsonl has as many lines as are counted."""
     path = corpus / "refused.jsonl"
     try:

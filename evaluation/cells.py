@@ -2,83 +2,252 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import time
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, assert_never
 
-from evaluation.hearing import hear
-from evaluation.leakage import leakage_scores
+from evaluation.alignments import AlignedTask
+from evaluation.efficiency import measured_efficiency
+from evaluation.hearing import Listener, hear
+from evaluation.labels import LabelledTask
+from evaluation.leakage import held_out, leakage_scores
 from evaluation.probes import probe_task
-from manifests.scores import Cell, Score
+from evaluation.retrieval import POOL
+from evaluation.roll import condition_scores, outcomes_of
+from evaluation.similarity import effective_rank
+from evaluation.texts import TextTask
+from evaluation.verification import VerificationTask, verify_task
+from manifests.sample import CLEAN
+from manifests.scores import Cell, Score, Trials, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
 
     from evaluation.config import EvaluationConfig
-    from evaluation.hearing import Hearing
+    from evaluation.framewise import FrameProbes
+    from evaluation.hearing import AnyPrepared, Hearing, Tables
     from evaluation.invariance import FrameCosine, Mean
-    from evaluation.labels import LabelledTask
+    from evaluation.retrieval import Retrieval
+    from evaluation.roll import Place, TestRoll
     from evaluation.roster import Roster
-    from manifests.scores import ModelFacts
+    from evaluation.similarity import Similarity
+    from manifests.scores import ModelFacts, Outcomes
+    from manifests.trained import TrainedOn
     from training.encoder import Encoder
 
 
-def measure(
-    name: str,
-    encoder: Encoder,
-    facts: ModelFacts,
-    *,
-    roster: Roster,
-    hearing: Hearing,
-    tasks: Sequence[LabelledTask],
-    config: EvaluationConfig,
-    protocol_sha256: str,
-) -> Cell:
+SCRATCH = ".frames-"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model, and what is known of it.
+
+    Attributes:
+        heads: Its distillation heads, where some task reads them.
+        teacher: Scaled features of its teacher's last layer on clean test, by sample key; None where there are none.
+        trained: What it met in training; None if that is not known.
+        teacher_trained: What its teacher met.
+        notes: What a reader must know of it.
+    """
+
+    name: str
+    encoder: Encoder
+    facts: ModelFacts
+    heads: nn.Module | None = None
+    teacher: Mapping[str, Tensor] | None = None
+    trained: TrainedOn | None = None
+    teacher_trained: TrainedOn | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every model is measured on, and how.
+
+    Attributes:
+        recordings: Digests of noise recordings and responses by sample key and member, of the utterances of the domain probe.
+        scratch: The results folder, where files of frames lie while a model is measured.
+    """
+
+    roster: Roster
+    roll: TestRoll
+    hearing: Hearing
+    tasks: tuple[AnyPrepared, ...]
+    config: EvaluationConfig
+    recordings: Mapping[Place, tuple[str, ...]]
+    protocol_sha256: str = ""
+    scratch: Path = Path()
+
+
+@dataclass
+class Findings:
+    """Numbers of one cell as they come."""
+
+    scores: list[Score] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    chosen: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    chosen_is: dict[str, Literal["C", "learning rate"]] = field(default_factory=dict)
+    outcomes: list[Outcomes] = field(default_factory=list)
+    trials: list[Trials] = field(default_factory=list)
+
+
+def measure(subject: Subject, bench: Bench) -> Cell:
     """Measure one model.
 
     Raises:
         TooShortError: If no utterance of a split is long enough for it.
     """
+    roster, config, hearing = bench.roster, bench.config, bench.hearing
     start_s = time.monotonic()
-    tables, audio_s = hear(encoder, roster=roster, hearing=hearing, config=config, name=name)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=bench.scratch) as scratch:
+        listener = Listener(subject.name, subject.encoder, subject.heads, subject.teacher, Path(scratch))
+        tables, audio_s = hear(listener, roster=roster, hearing=hearing, tasks=bench.tasks, config=config)
     heard_s = time.monotonic()
-    scores: list[Score] = []
-    notes = [*hearing.notes]
-    chosen: dict[str, tuple[float, ...]] = {}
+    found = Findings(notes=[*subject.notes, *hearing.notes])
     if tables.too_short:
-        notes.append(f"{tables.too_short} utterances shorter than one frame are left out")
-    for task in tasks:
-        found = probe_task(
-            task,
-            train=tables.last["train"],
-            dev=tables.last["dev"] if roster.dev else None,
-            test=tables.last["test"],
-            seed=config.seed,
-            probes=config.probes,
-        )
-        scores += found.scores
-        notes += [*task.notes, *found.notes]
-        chosen[task.name] = found.chosen
+        found.notes.append(f"{tables.too_short} utterances shorter than one frame are left out")
+    for task in bench.tasks:
+        found.notes += task.notes
+        match task:
+            case LabelledTask():
+                add_classification(found, task, tables, bench)
+            case VerificationTask():
+                add_verification(found, task, tables, bench)
+            case TextTask() | AlignedTask():
+                [probes] = [probes for probes in tables.frame_probes if probes.task is task]
+                add_framewise(found, probes, bench)
+            case _:
+                assert_never(task)
     if tables.cosine is not None:
-        scores += cosine_scores(tables.cosine)
+        found.scores += cosine_scores(tables.cosine)
+    if tables.similarity is not None:
+        found.scores += similarity_scores(tables.similarity, measures=config.measures)
+    if tables.retrieval is not None:
+        found.scores += retrieval_scores(tables.retrieval, roster.conditions)
+        if min(tables.retrieval.plan.sizes) < POOL:
+            found.notes.append(f"retrieval is among {min(tables.retrieval.plan.sizes)} frames: no speaker has more")
     if "leakage" in config.measures:
-        scores += leakage_scores(tables.deep[hearing.leakage_role], tables.deep["test"])
+        known = tables.deep[hearing.leakage_role]
+        speakers = {
+            key: entry.sample.speaker
+            for role in (hearing.leakage_role, "test")
+            for key, entry in roster.of(role).items()
+        }
+        train, test, notes = held_out(
+            known, tables.deep["test"], speakers=speakers, recordings=bench.recordings, seed=config.seed
+        )
+        found.scores += leakage_scores(train, test)
+        found.notes += notes
+    probed_s = time.monotonic()
     return Cell.model_validate(
         {
             "schema": Cell.SCHEMA,
-            "model": name,
-            "protocol_sha256": protocol_sha256,
+            "model": subject.name,
+            "protocol_sha256": bench.protocol_sha256,
             "data_sha256": roster.data_sha256,
-            "facts": facts,
-            "scores": tuple(scores),
-            "notes": tuple(notes),
-            "chosen": chosen,
+            "facts": subject.facts,
+            "scores": tuple(found.scores),
+            "notes": tuple(dict.fromkeys(found.notes)),
+            "chosen": found.chosen,
+            "chosen_is": found.chosen_is,
             "cost": {
                 "audio_s": round(audio_s, 1),
                 "hearing_s": round(heard_s - start_s, 1),
-                "probing_s": round(time.monotonic() - heard_s, 1),
+                "probing_s": round(probed_s - heard_s, 1),
             },
+            "outcomes": tuple(found.outcomes),
+            "trials": tuple(found.trials),
+            "seen": bench.roll.letters(subject.trained),
+            "seen_by_teacher": bench.roll.letters(subject.teacher_trained),
+            "trained": trained_summary(subject.trained),
+            "efficiency": measured_efficiency(subject.encoder) if config.efficiency else None,
         }
     )
+
+
+def trained_summary(trained: TrainedOn | None) -> dict[str, object] | None:
+    """What a model met, recordings as a number."""
+    if trained is None:
+        return None
+    return {
+        kind: {
+            "count": met.count,
+            "sources": list(met.sources),
+            "recordings": len(met.recordings),
+            "ranges": {name: list(span) for name, span in met.ranges.items()},
+        }
+        for kind, met in trained.kinds.items()
+    }
+
+
+def training_members(task: AnyPrepared, bench: Bench) -> dict[str, str] | None:
+    """Which copy of each training utterance a task's probes are trained on; None for clean."""
+    return {key: bench.hearing.chosen[key] for key in task.keys("train")} if task.probe == "distorted" else None
+
+
+def add_classification(found: Findings, task: LabelledTask, tables: Tables, bench: Bench) -> None:
+    """Accuracy of a classification task."""
+    config = bench.config
+    told = probe_task(
+        task,
+        train=tables.pooled[task.features, "train"],
+        dev=tables.pooled[task.features, "dev"] if bench.roster.dev else None,
+        test=tables.pooled[task.features, "test"],
+        seed=config.seed,
+        probes=config.probes,
+        members=training_members(task, bench),
+    )
+    found.scores += told.scores
+    found.notes += told.notes
+    found.chosen[task.name] = told.chosen
+    found.chosen_is[task.name] = "C" if task.features == "last" else "learning rate"
+    found.outcomes += [
+        outcomes_of(answered, bench.roll.places, task=task.name, measure="accuracy", probe=probe)
+        for probe, answered in enumerate(told.answered)
+    ]
+
+
+def add_verification(found: Findings, task: VerificationTask, tables: Tables, bench: Bench) -> None:
+    """EER of a verification task."""
+    config, places = bench.config, bench.roll.places
+    told = verify_task(
+        task,
+        train=tables.pooled[task.features, "train"],
+        dev=tables.pooled[task.features, "dev"] if task.dev else None,
+        test=tables.pooled[task.features, "test"],
+        seed=config.seed,
+        probes=config.probes,
+        members=training_members(task, bench),
+    )
+    found.scores += told.scores
+    found.chosen[task.name] = told.chosen
+    found.chosen_is[task.name] = "learning rate"
+    trials = told.trials[0]
+    found.trials.append(
+        Trials(
+            task=task.name,
+            copies=joined(float(places[tested]) for tested, *_ in trials),
+            enrolled=joined(float(places[enrolled]) for _, enrolled, *_ in trials),
+            same="".join(str(int(same)) for *_, same, _ in trials),
+            scores=tuple(joined(similarity for *_, similarity in probe) for probe in told.trials),
+        )
+    )
+
+
+def add_framewise(found: Findings, probes: FrameProbes, bench: Bench) -> None:
+    """Error rates of CTC, or accuracy of frames."""
+    task = probes.task
+    for (measure, probe), answered in sorted(probes.answered.items()):
+        found.scores += condition_scores(answered, task=task.name, measure=measure, probe=probe)
+        found.outcomes.append(outcomes_of(answered, bench.roll.places, task=task.name, measure=measure, probe=probe))
+    found.chosen[task.name] = (probes.learning_rate,) * len(probes.probes)
+    found.chosen_is[task.name] = "learning rate"
 
 
 def cosine_scores(cosine: FrameCosine) -> list[Score]:
@@ -93,3 +262,43 @@ def cosine_scores(cosine: FrameCosine) -> list[Score]:
         for condition, mean in sorted(means.items())
         for layer, value in enumerate(mean.value)
     ]
+
+
+def similarity_scores(similarity: Similarity, *, measures: Sequence[str]) -> list[Score]:
+    """CKA, rank, variance and agreement by condition and layer."""
+    scores: list[Score] = []
+    for condition, products in sorted(similarity.pairs.items()):
+        varying = similarity.energy[condition].varying_share()
+        for layer, share in enumerate(varying):
+            place = functools.partial(Score, condition=condition, layer=layer + 1, count=products.count)
+            _, _, own = products.covariances(layer)
+            scores.append(place(measure="rank", value=effective_rank(own)))
+            scores.append(place(measure="variance", value=float(share)))
+            if "cka" in measures and condition != CLEAN:
+                scores.append(place(measure="cka", value=products.cka(layer)))
+    for condition, products in sorted(similarity.agreement.items()):
+        layers = len(similarity.energy[condition].varying_share())
+        scores += [
+            Score(
+                measure="agreement",
+                condition=condition,
+                layer=layer + 1,
+                value=products.cka(layer),
+                count=products.count,
+            )
+            for layer in range(layers)
+        ]
+    return scores
+
+
+def retrieval_scores(retrieval: Retrieval, conditions: Sequence[str]) -> list[Score]:
+    """Retrieval@1 by condition and layer."""
+    scores: list[Score] = []
+    for condition in conditions:
+        shares, count = retrieval.shares(condition)
+        if count:
+            scores += [
+                Score(measure="retrieval", condition=condition, layer=layer + 1, value=float(share), count=count)
+                for layer, share in enumerate(shares)
+            ]
+    return scores

@@ -16,7 +16,10 @@ from manifests.errors import printable
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where models run."
 )
-def evaluate_command(config: Path, results: Path, device: str) -> None:
+@click.option(
+    "--best", is_flag=True, help="Of every run take the checkpoint with the lowest validation loss, not the last."
+)
+def evaluate_command(config: Path, results: Path, device: str, best: bool) -> None:  # noqa: FBT001 (click's way)
     """Measure how robust the models of CONFIG are, into the folder RESULTS.
 
     CONFIG names a corpus, models, tasks and measures. RESULTS gets results.json and report.md. Stopped, the same command
@@ -25,6 +28,8 @@ def evaluate_command(config: Path, results: Path, device: str) -> None:
     from evaluation.config import EvaluationConfig
 
     asked = EvaluationConfig.read(config)  # before torch is loaded: a typing error is told at once
+    if best:
+        asked = asked.with_best()
     from evaluation.evaluate import evaluate
 
     evaluate(asked, results, device=device, say=click.echo)
@@ -34,12 +39,27 @@ def evaluate_command(config: Path, results: Path, device: str) -> None:
 @click.command("report")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the report to this file too.")
-def report_command(results: tuple[Path, ...], markdown: Path | None) -> None:
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PAGE",
+    help="Write it as one self-contained HTML page, with plots and heat maps.",
+)
+@click.option("--against", metavar="SYSTEM", help="Compare every system with this one (the plain student by default).")
+def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path | None, against: str | None) -> None:
     """Print the tables of one or several RESULTS folders of the same data."""
     from evaluation.report import read_results, report_text
     from manifests.files import write_text
 
-    text = report_text([read_results(folder) for folder in results], names=[str(folder) for folder in results])
+    read = [read_results(folder) for folder in results]
+    names = [str(folder) for folder in results]
+    text = report_text(read, names=names, against=against)
     if markdown is not None:
         write_text(markdown, text)
+    if page is not None:
+        from evaluation.page import write_page
+        from manifests.provenance import provenance
+
+        write_page(page, read, names=names, against=against, command=provenance()["command"])
     click.echo(text, nl=False)

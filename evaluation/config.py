@@ -5,20 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from manifests.files import read_yaml
+from manifests.digest import bytes_digest
+from manifests.files import read_bytes, read_yaml
 from manifests.records import Name, Record
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+Features = Literal["last", "sum", "sum+heads"]
+Measured = Literal["cosine", "cka", "agreement", "leakage"]
+
+
 class RunSource(Record):
-    """The student of a run, and which of its checkpoints."""
+    """The student of a run, and which of its checkpoints.
+
+    Attributes:
+        system: Runs that differ in nothing but their seed share a system; a report gives the spread over them.
+    """
 
     run: str
     checkpoint: Literal["last", "best"] = "last"
+    system: Name | None = None
 
 
 class Splits(Record):
@@ -44,23 +54,21 @@ class Splits(Record):
         return self
 
 
-class ClassifyTask(Record):
-    """Name the label of an utterance from frozen features.
+class ProbedTask(Record):
+    """What every task has: a frozen model's features, and a probe that reads a label out of them.
 
     Attributes:
         label: `speaker`, `language`, `text`, or a custom field of the corpus.
-        features: `last`, the mean over frames of the last transformer layer.
-        probe: `clean`, a probe trained on clean speech, tested on clean and on every condition.
-        within: One probe for each value of this field, their answers pooled: speakers within one recording set cannot
-            be told by the channel.
+        features: `last`, the last transformer layer; `sum`, a learned weighted sum of all layers, as s3prl's; `sum+heads`,
+            with the heads' predictions in the sum, s3prl's default for distillers (a model without heads has the sum alone).
+        probe: `clean`: trained on clean speech; `distorted`: on one distorted copy of each training utterance. It is tested on
+            clean and on every condition either way.
         where: Only utterances whose field has one of these values take part.
     """
 
-    kind: Literal["classify"]
     label: Label
-    features: Literal["last"] = "last"
-    probe: Literal["clean"] = "clean"
-    within: Label | None = None
+    features: Features = "last"
+    probe: Literal["clean", "distorted"] = "clean"
     where: dict[Label, Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]] = {}
 
     @field_validator("where", mode="before")
@@ -74,6 +82,34 @@ class ClassifyTask(Record):
             for field, value in where.items()
         }
 
+    @property
+    def what(self) -> str:
+        """What is asked, without features, probe and filter."""
+        return self.label
+
+    @property
+    def name(self) -> str:
+        """What the task is called in a table."""
+        filters = ", ".join(f"{field} {' or '.join(values)}" for field, values in self.where.items())
+        return (
+            self.what
+            + (f" where {filters}" if filters else "")
+            + ("" if self.features == "last" else f" ({self.features})")
+            + (" (probe trained on distorted)" if self.probe == "distorted" else "")
+        )
+
+
+class ClassifyTask(ProbedTask):
+    """Name the label of an utterance from frozen features, their mean over frames.
+
+    Attributes:
+        within: One probe for each value of this field, their answers pooled: speakers within one recording set cannot
+            be told by the channel.
+    """
+
+    kind: Literal["classify"]
+    within: Label | None = None
+
     @model_validator(mode="after")
     def check_within(self) -> Self:
         """A field is not divided by itself."""
@@ -82,10 +118,90 @@ class ClassifyTask(Record):
         return self
 
     @property
-    def name(self) -> str:
-        """What the task is called in a table."""
-        filters = ", ".join(f"{field} {' or '.join(values)}" for field, values in self.where.items())
-        return self.label + (f" within {self.within}" if self.within else "") + (f" where {filters}" if filters else "")
+    def what(self) -> str:
+        """The label, and within what."""
+        return self.label + (f" within {self.within}" if self.within else "")
+
+
+class CtcTask(ProbedTask):
+    """Write down what is said, by connectionist temporal classification (CTC).
+
+    Attributes:
+        units: `characters` of the text (CER and WER), or `phones`, words of the field (PER).
+        head: `linear`, or `blstm`: two bidirectional layers.
+        updates: Of the probe.
+        unseen: What becomes of characters that stand only in test: `refuse`, or count them as `errors`, for no probe knows them.
+    """
+
+    kind: Literal["ctc"]
+    label: Label = "text"
+    units: Literal["characters", "phones"] = "characters"
+    head: Literal["linear", "blstm"] = "linear"
+    updates: Annotated[int, Field(ge=1, le=1_000_000)] = 1500
+    unseen: Literal["refuse", "errors"] = "refuse"
+
+    @property
+    def what(self) -> str:
+        """The field and its units."""
+        return f"{self.units} of {self.label}" + ("" if self.head == "linear" else f" by {self.head}")
+
+
+class VerifyTask(ProbedTask):
+    """Say whether two utterances are of one speaker: clean enrolment, and clean or distorted test.
+
+    Attributes:
+        trials: At most so many a condition, half of them of one speaker.
+    """
+
+    kind: Literal["verify"]
+    label: Label = "speaker"
+    trials: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+
+    @property
+    def what(self) -> str:
+        """The field that is verified."""
+        return f"verify {self.label}"
+
+
+class FramesTask(ProbedTask):
+    """Name the phone of every frame, where alignments are.
+
+    Attributes:
+        label: A custom field of the corpus: a list of `[start, end, phone]`, in seconds.
+        table: A CSV file with the columns `id,start,end,label` in place of the field, `id` the utterance's.
+    """
+
+    kind: Literal["frames"]
+    label: Label = "phones"
+    table: str | None = None
+
+    @property
+    def what(self) -> str:
+        """The field that is named."""
+        return f"frames of {self.label}"
+
+
+KINDS = ("classify", "ctc", "verify", "frames")
+
+
+def task_kind(data: Any) -> str | None:
+    """Which kind of task the keys tell; None if they do not."""
+    kind = data.get("kind") if isinstance(data, dict) else getattr(data, "kind", None)
+    return f"-{kind}" if kind in KINDS else None
+
+
+AnyTask = ClassifyTask | CtcTask | VerifyTask | FramesTask
+Task = Annotated[
+    Annotated[ClassifyTask, Tag("-classify")]
+    | Annotated[CtcTask, Tag("-ctc")]
+    | Annotated[VerifyTask, Tag("-verify")]
+    | Annotated[FramesTask, Tag("-frames")],
+    Discriminator(
+        task_kind,
+        custom_error_type="unknown_step",
+        custom_error_message=f"kind: one of {', '.join(KINDS)} is due here",
+    ),
+]
 
 
 def word(value: Any) -> Any:
@@ -98,21 +214,25 @@ class EvaluationConfig(Record):
 
     Attributes:
         corpus: A sealed corpus: a folder or a URL.
-        models: By the name they have in the tables: a teacher's name, a folder, or a run with its checkpoint.
-        measures: `cosine` of frames between clean and distorted; `leakage` of the domain to a linear probe.
+        models: By the name they have in the tables: a teacher's name, a folder, a run with its checkpoint, or `logmel`, the floor.
+        measures: Between clean and distorted frames, `cosine` and `cka` (linear CKA), each beside what collapse would win;
+            `agreement`, the CKA of a student's frames with its teacher's clean ones; `leakage` of the domain to probes.
         seed: Of which utterances are held back and which are taken under a limit.
         limit: At most so many utterances of each split, by keyed hash.
-        probes: Probes a task; each holds another tenth of train back, and the spread is theirs.
+        probes: Probes a task, each with its own seed (of its first weights, and of the tenth of train that it holds back); the
+            spread is theirs.
+        efficiency: Whether MACs, real-time factor and memory are measured too.
     """
 
     corpus: str
     models: Annotated[dict[Name, str | RunSource], Field(min_length=1)]
     splits: Splits = Splits()
-    tasks: Annotated[tuple[ClassifyTask, ...], Field(strict=False)] = ()
-    measures: Annotated[tuple[Literal["cosine", "leakage"], ...], Field(strict=False)] = ("cosine", "leakage")
+    tasks: Annotated[tuple[Task, ...], Field(strict=False)] = ()
+    measures: Annotated[tuple[Measured, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     probes: Annotated[int, Field(ge=1, le=MAX_PROBES)] = 2
+    efficiency: bool = True
 
     @model_validator(mode="after")
     def check_something_is_asked(self) -> Self:
@@ -138,13 +258,31 @@ class EvaluationConfig(Record):
         config = cls.parse(read_yaml(path, needed="an evaluation config is due here"), where=path)
         folder = path.resolve().parent
         models = {name: resolved_model(source, folder=folder) for name, source in config.models.items()}
-        return config.model_copy(update={"corpus": resolved(config.corpus, folder=folder), "models": models})
+        tasks = tuple(
+            task.model_copy(update={"table": str(folder / task.table)})
+            if isinstance(task, FramesTask) and task.table
+            else task
+            for task in config.tasks
+        )
+        corpus = resolved(config.corpus, folder=folder)
+        return config.model_copy(update={"corpus": corpus, "models": models, "tasks": tasks})
+
+    def with_best(self) -> EvaluationConfig:
+        """The same with the best checkpoint of every run."""
+        models = {
+            name: source.model_copy(update={"checkpoint": "best"}) if isinstance(source, RunSource) else source
+            for name, source in self.models.items()
+        }
+        return self.model_copy(update={"models": models})
 
     def settings(self) -> dict[str, Any]:
-        """What decides a number besides the models and the data, as plain JSON data."""
-        return self.model_dump(
-            mode="json", exclude_none=True, include={"splits", "tasks", "measures", "seed", "limit", "probes"}
-        )
+        """What decides a number besides the models and the data, as plain JSON data; a table is its digest."""
+        include = {"splits", "tasks", "measures", "seed", "limit", "probes", "efficiency"}
+        settings = self.model_dump(mode="json", exclude_none=True, include=include)
+        for task in settings["tasks"]:
+            if "table" in task:
+                task["table"] = bytes_digest(read_bytes(Path(task["table"]), needed="the alignments of a task"))
+        return settings
 
 
 def resolved(path: str, *, folder: Path) -> str:
@@ -155,11 +293,11 @@ def resolved(path: str, *, folder: Path) -> str:
 def resolved_model(source: str | RunSource, *, folder: Path) -> str | RunSource:
     """A model's folder made absolute; a word that is no run folder beside the config is a teacher's name."""
     if isinstance(source, RunSource):
-        return RunSource(run=resolved(source.run, folder=folder), checkpoint=source.checkpoint)
+        return source.model_copy(update={"run": resolved(source.run, folder=folder)})
     path = folder / Path(source).expanduser()
     if is_run(path):
         return RunSource(run=str(path))
-    return str(path) if "/" in source or (path / "config.json").is_file() else source
+    return str(path) if "/" in source or path.is_file() or (path / "config.json").is_file() else source
 
 
 def is_run(folder: Path) -> bool:

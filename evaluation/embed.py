@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from manifests.sample import CLEAN, sample_key
+from manifests.sample import sample_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from evaluation.config import Features
     from training.encoder import Encoder
     from training.stream import Utterance
 
@@ -44,11 +45,27 @@ class Embedded:
         key: Of the sample.
         seconds: Of audio that was heard.
         frames: By member, each of shape (layer, frame, feature); all of the same number of frames.
+        heads: By member, predictions of the distillation heads, of shape (head, frame, feature); empty where nobody asks.
     """
 
     key: str
     seconds: float
     frames: dict[str, Tensor]
+    heads: dict[str, Tensor] = field(default_factory=dict)
+
+    def states(self, member: str, features: Features) -> Tensor:
+        """What a probe may read of a member: shape (1, frame, feature) for `last`, (state, frame, feature) for sums."""
+        match features:
+            case "last":
+                return self.frames[member][-1:]
+            case "sum":
+                return self.frames[member]
+            case "sum+heads":
+                return (
+                    torch.cat([self.frames[member], self.heads[member]])
+                    if member in self.heads
+                    else self.frames[member]
+                )
 
 
 def embedded(
@@ -57,6 +74,7 @@ def embedded(
     *,
     advance: Callable[[float], None] = lambda _: None,
     workers: int | None = None,
+    heads: nn.Module | None = None,
 ) -> Iterator[Embedded]:
     """Features of every member of each utterance, in the order of the utterances.
 
@@ -69,17 +87,18 @@ def embedded(
         utterances: What to hear.
         advance: Told the seconds of audio that were just embedded.
         workers: How many utterances at once; as many as there are cores by default, one where the model is on a GPU.
+        heads: Distillation heads whose predictions are wanted too.
 
     Yields:
         One `Embedded` an utterance; one that is too short for a single frame has frame count 0.
     """
     if workers is None:
-        workers = available_cores() if next(encoder.parameters()).device.type == "cpu" else 1
+        workers = available_cores() if device_of(encoder).type == "cpu" else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))  # a setting of each thread
     under_way: deque[Future[Embedded]] = deque()
     try:
         for utterance in utterances:
-            under_way.append(pool.submit(embedded_utterance, encoder, utterance))
+            under_way.append(pool.submit(embedded_utterance, encoder, utterance, heads))
             if len(under_way) > workers:
                 yield told(under_way.popleft().result(), advance)
         while under_way:
@@ -99,7 +118,14 @@ def told(utterance: Embedded, advance: Callable[[float], None]) -> Embedded:
     return utterance
 
 
-def embedded_utterance(encoder: Encoder, utterance: Utterance) -> Embedded:
+def device_of(encoder: Encoder) -> torch.device:
+    """Where a model runs; one without parameters runs on the CPU."""
+    parameter = next(encoder.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@torch.no_grad()
+def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> Embedded:
     """Features of one utterance; its members have one length and go through the model together."""
     key = sample_key(utterance.sample.id)
     names = list(utterance.waves)
@@ -108,15 +134,19 @@ def embedded_utterance(encoder: Encoder, utterance: Utterance) -> Embedded:
     if encoder.config.num_frames(num_samples) == 0:
         nothing = torch.empty(encoder.num_layers, 0, encoder.num_features)
         return Embedded(key, seconds, dict.fromkeys(names, nothing))
-    device = next(encoder.parameters()).device
+    device = device_of(encoder)
     at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
     frames: dict[str, Tensor] = {}
+    predicted: dict[str, Tensor] = {}
     for first in range(0, len(names), at_once):
         batch = names[first : first + at_once]
         wave = torch.stack([torch.from_numpy(utterance.waves[name]) for name in batch]).to(device)
         layers, num_frames = encoder.layers(wave, torch.full((len(batch),), num_samples, device=device))
         frames.update({name: layers[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
-    return Embedded(key, seconds, frames)
+        if heads is not None:
+            told = heads(list(layers.unbind(dim=1)))
+            predicted.update({name: told[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
+    return Embedded(key, seconds, frames, predicted)
 
 
 @dataclass
@@ -125,16 +155,19 @@ class PooledRows:
 
     Attributes:
         keys: Sample key of each row.
+        members: Name of each row's copy, `clean` or `<condition>-<n>`.
         conditions: Condition of each row.
     """
 
     keys: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, key: str, member: str, frames: Tensor) -> None:
         """Pool one member's frames, shape (..., frame, feature), and keep them as float32, shape (..., feature)."""
         self.keys.append(key)
+        self.members.append(member)
         self.conditions.append(condition_of(member))
         self.rows.append(frames.mean(dim=-2).cpu().numpy().astype(np.float32, copy=False))
 
@@ -143,17 +176,9 @@ class PooledRows:
         """All rows, shape (row, ..., feature)."""
         return np.stack(self.rows)
 
-    def only(self, keys: Iterable[str], *, condition: str = CLEAN) -> NDArray[np.int64]:
-        """Row numbers of these samples under one condition, in the table's order."""
-        chosen = set(keys)
-        return np.array(
-            [
-                row
-                for row, (key, found) in enumerate(zip(self.keys, self.conditions, strict=True))
-                if found == condition and key in chosen
-            ],
-            dtype=np.int64,
-        )
+    def of(self, keys: Container[str]) -> list[int]:
+        """Row numbers of these samples, whatever the copy, in the table's order."""
+        return [row for row, key in enumerate(self.keys) if key in keys]
 
 
 @dataclass(frozen=True)
@@ -189,3 +214,13 @@ class Scaling:
     def apply(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Rows with zero mean and unit deviation, shape (row, feature)."""
         return np.asarray((rows - self.mean) * self.inverse)
+
+    def scaled(self, frames: Tensor) -> Tensor:
+        """Frames of shape (layer, frame, feature), centred and scaled, in float32."""
+        mean = torch.as_tensor(self.mean, dtype=torch.float32, device=frames.device)
+        inverse = torch.as_tensor(self.inverse, dtype=torch.float32, device=frames.device)
+        return (frames - mean[:, None]) * inverse[:, None]
+
+    def first(self, states: int) -> Scaling:
+        """The scaling of the first so many states."""
+        return Scaling(self.mean[:states], self.inverse[:states])

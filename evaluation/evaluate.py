@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, assert_never, cast
 
 import torch
 
-from evaluation.cells import measure
-from evaluation.config import RunSource
+from evaluation.agreement import check_frames, teacher_frames, teacher_of
+from evaluation.alignments import FrameClock, align_task
+from evaluation.cells import SCRATCH, Bench, Subject, measure
+from evaluation.config import ClassifyTask, CtcTask, FramesTask, RunSource, VerifyTask
+from evaluation.floor import FLOOR, LogMel
+from evaluation.heads import distillation_heads
 from evaluation.hearing import plan_hearing
 from evaluation.labels import label_task
-from evaluation.report import report_text
+from evaluation.report import DamagedResultsError, report_text
+from evaluation.roll import call_test_roll
 from evaluation.roster import call_roll, check_model
+from evaluation.seenness import Library, copy_facts
+from evaluation.texts import label_texts
+from evaluation.trained import TrainingUnknownError, trained_by, trained_by_teacher
+from evaluation.verification import label_speakers
 from manifests.digest import digest
-from manifests.errors import OtherRecipeError, StillroomError, UsageError, printable
-from manifests.files import write_text
+from manifests.errors import (
+    BadDocumentError,
+    NewerSchemaError,
+    OtherRecipeError,
+    StillroomError,
+    UsageError,
+    printable,
+)
+from manifests.files import read_json, write_text
 from manifests.lock import writing
-from manifests.provenance import machine, software
+from manifests.provenance import machine, provenance, software
 from manifests.scores import Cell, ModelFacts, Protocol, Results
+from manifests.trained import TrainedOn
 from training.checkpoint import load_run
 from training.corpus import open_corpus
 from training.teacher import load_teacher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from evaluation.config import EvaluationConfig
+    from torch import Tensor
+
+    from evaluation.config import AnyTask, EvaluationConfig
+    from evaluation.hearing import AnyPrepared
     from evaluation.roster import Roster
+    from manifests.scores import ModelKind
     from training.encoder import Encoder
 
 
@@ -63,26 +86,35 @@ def evaluate(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no such device here; leave it out to run on the CPU")
-    with open_corpus(config.corpus) as reader:
-        roster = call_roll(reader, config)
-    tasks = [label_task(task, roster) for task in config.tasks]
-    hearing = plan_hearing(roster, tasks, config)
-    asked = protocol_of(config, roster)
-    facts = {name: look_at(name, source, roster=roster) for name, source in config.models.items()}
+    asked, bench = set_up(config)
+    looks = {name: look_at(name, source, roster=bench.roster) for name, source in config.models.items()}
+    facts = {name: look.facts for name, look in looks.items()}
+    teachers = {name: teacher_of(name, facts) for name in facts} if "agreement" in config.measures else {}
+    for name, teacher in teachers.items():
+        if teacher is not None:
+            check_frames(name, looks[name].clock, teacher, looks[teacher].clock)
     with writing(folder):
         claim(folder, asked)
+        for left in folder.glob(f"{SCRATCH}*"):  # of an evaluation that was killed
+            shutil.rmtree(left, ignore_errors=True)
         protocol_sha256 = digest(asked.model_copy(update={"models": {}}))
-        cells = {name: finished_cell(folder, name, facts[name], protocol_sha256=protocol_sha256) for name in facts}
+        bench = dataclasses.replace(bench, protocol_sha256=protocol_sha256, scratch=folder)
+        cells = {name: finished_cell(folder, name, facts[name], bench=bench, say=say) for name in facts}
         missing = [name for name, cell in cells.items() if cell is None]
-        if not missing and (found := finished_results(folder, cells)) is not None:
+        if not missing and (found := finished_results(folder, cells, say=say)) is not None:
             say(f"{printable(folder)}: already evaluated, nothing to do")
             return found
+        heard_by_teacher: dict[str, dict[str, Tensor]] = {}
         for name in missing:
-            encoder = load_model(config.models[name]).to(device)
-            cell = measure(
-                name, encoder, facts[name], roster=roster, hearing=hearing, tasks=tasks, config=config,
-                protocol_sha256=protocol_sha256,
-            )  # fmt: skip
+            teacher = teachers.get(name)
+            if teacher is not None and teacher not in heard_by_teacher:
+                encoder = load_model(config.models[teacher], bench.roster.sample_rate).to(device)
+                heard_by_teacher = {teacher: teacher_frames(encoder, roster=bench.roster, config=config)}
+            subject = look_closely(name, config, facts[name], bench=bench, device=device)
+            subject = dataclasses.replace(subject, teacher=heard_by_teacher.get(teacher) if teacher else None)
+            if subject.trained is not None:
+                subject.trained.write(folder / "trained" / f"{name}.json")
+            cell = measure(subject, bench)
             cell.write(cell_path(folder, name))
             cells[name] = cell
         results = Results.model_validate(
@@ -92,6 +124,8 @@ def evaluate(
                 "cells": tuple(cell for cell in cells.values() if cell is not None),
                 "software": software(),
                 "machine": machine(),
+                "roll": bench.roll.record,
+                "command": tuple(provenance()["command"]),
             }
         )
         write_text(folder / "report.md", report_text([results]))
@@ -99,11 +133,43 @@ def evaluate(
     return results
 
 
-def load_model(source: str | RunSource) -> Encoder:
-    """A teacher, or the student of a run."""
+def set_up(config: EvaluationConfig) -> tuple[Protocol, Bench]:
+    """Everything that is decided before a model is looked at; every fault of config and corpus is told here."""
+    with open_corpus(config.corpus) as reader:
+        roster = call_roll(reader, config)
+        tasks = tuple(prepared(task, roster, seed=config.seed) for task in config.tasks)
+        hearing = plan_hearing(roster, tasks, config)
+        roll = call_test_roll(reader, roster)
+        library = Library(reader)
+        recordings = {
+            (key, copy.name): tuple(digest for facts in copy_facts(copy, library) for digest in facts.recordings)
+            for role, keys in hearing.leakage.items()
+            for key in keys
+            for copy in roster.of(role)[key].sample.copies
+        }
+    return protocol_of(config, roster), Bench(roster, roll, hearing, tasks, config, recordings)
+
+
+def prepared(task: AnyTask, roster: Roster, *, seed: int) -> AnyPrepared:
+    """A task with its labels."""
+    match task:
+        case ClassifyTask():
+            return label_task(task, roster)
+        case CtcTask():
+            return label_texts(task, roster)
+        case VerifyTask():
+            return label_speakers(task, roster, seed=seed)
+        case FramesTask():
+            return align_task(task, roster)
+        case _:
+            assert_never(task)
+
+
+def load_model(source: str | RunSource, rate_hz: int) -> Encoder:
+    """A teacher, the student of a run, or the floor (for a corpus of this sample rate)."""
     if isinstance(source, RunSource):
         return load_run(Path(source.run), checkpoint=source.checkpoint)
-    return load_teacher(source)
+    return cast("Encoder", LogMel(rate_hz)) if source == FLOOR else load_teacher(source)
 
 
 def origin_of(source: str | RunSource) -> str:
@@ -113,18 +179,80 @@ def origin_of(source: str | RunSource) -> str:
     return Path(source).name
 
 
-def look_at(name: str, source: str | RunSource, *, roster: Roster) -> ModelFacts:
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What a first look at a model tells; the model itself is not kept."""
+
+    facts: ModelFacts
+    clock: FrameClock
+
+
+def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
     """Load a model to see that it is there and fits, and what it is; it is not kept."""
-    encoder = load_model(source)
+    encoder = load_model(source, roster.sample_rate)
     check_model(name, encoder, roster)
-    return ModelFacts(
-        kind="run" if isinstance(source, RunSource) else "teacher",
+    exported = exported_facts(source)
+    facts = ModelFacts(
+        kind=kind_of(source, encoder, is_export=exported is not None),
         origin=origin_of(source),
         digest=encoder.digest,
         parameters=encoder.num_parameters,
         layers=encoder.num_layers,
-        heard_known=bool(encoder.heard),
-        details=encoder.facts,
+        heard_known=bool(encoder.heard) or source == FLOOR,
+        details={key: value for key, value in {**(exported or {}), **encoder.facts}.items() if key != "trained"},
+        system=source.system if isinstance(source, RunSource) else None,
+    )
+    return Look(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))
+
+
+def exported_facts(source: str | RunSource) -> dict[str, Any] | None:
+    """What `export.json` says of the run that an export was made from; None if there is none."""
+    if isinstance(source, RunSource) or not Path(source).exists():
+        return None
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    if not (folder / "export.json").is_file():
+        return None
+    record = read_json(folder / "export.json", needed="the record of an export")
+    facts = record.get("facts") if isinstance(record, dict) else None
+    return facts if isinstance(facts, dict) else {}
+
+
+def kind_of(source: str | RunSource, encoder: Encoder, *, is_export: bool) -> ModelKind:
+    """What a model is: only a teacher is what others are compared with in the table."""
+    if isinstance(source, RunSource):
+        return "run"
+    if source == FLOOR:
+        return "floor"
+    if is_export:
+        return "export"
+    return "checkpoint" if encoder.facts.get("source") == "s3prl distiller" else "teacher"
+
+
+def look_closely(name: str, config: EvaluationConfig, facts: ModelFacts, *, bench: Bench, device: str) -> Subject:
+    """A model with all that is known of it, ready to be measured."""
+    source = config.models[name]
+    encoder = load_model(source, bench.roster.sample_rate).to(device)
+    notes = []
+    trained: dict[str, TrainedOn | None] = {}
+    for whose, find in (("own", trained_by), ("teacher", trained_by_teacher)):
+        try:
+            trained[whose] = (
+                TrainedOn.clean()
+                if source == FLOOR
+                else find(name, source, {**(exported_facts(source) or {}), **encoder.facts})
+            )
+        except TrainingUnknownError as problem:
+            trained[whose] = None
+            notes.append(str(problem))
+    heads = None
+    if any(task.features == "sum+heads" for task in config.tasks):
+        heads = distillation_heads(name, source, encoder)
+        if heads is None:
+            notes.append("sum+heads: it has no distillation heads, so its sum is over its layers")
+        else:
+            heads = heads.to(device)
+    return Subject(
+        name, encoder, facts, heads, trained=trained["own"], teacher_trained=trained["teacher"], notes=tuple(notes)
     )
 
 
@@ -156,17 +284,26 @@ def claim(folder: Path, asked: Protocol) -> None:
             raise NotResultsError(folder, found=strange[0])
         asked.write(path)
         return
-    found = Protocol.read(path, needed="what the folder is for")
+    try:
+        found = Protocol.read(path, needed="what the folder is for")
+    except NewerSchemaError:
+        raise
+    except BadDocumentError as problem:
+        raise DamagedResultsError(problem) from None
     if found != asked:
         raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), asked=digest(asked))
 
 
-def finished_results(folder: Path, cells: dict[str, Cell | None]) -> Results | None:
+def finished_results(folder: Path, cells: Mapping[str, Cell | None], *, say: Callable[[str], None]) -> Results | None:
     """The results, if they are written and are those of these cells."""
     path = folder / "results.json"
     if not path.exists():
         return None
-    results = Results.read(path, needed="the results")
+    try:
+        results = Results.read(path, needed="the results")
+    except BadDocumentError as problem:
+        say(f"{problem}; it is written anew from the cells")
+        return None
     return results if list(results.cells) == list(cells.values()) else None
 
 
@@ -175,11 +312,21 @@ def cell_path(folder: Path, name: str) -> Path:
     return folder / "cells" / f"{name}.json"
 
 
-def finished_cell(folder: Path, name: str, facts: ModelFacts, *, protocol_sha256: str) -> Cell | None:
-    """The cell of a model, if it was measured by this protocol and with these parameters."""
+def finished_cell(
+    folder: Path, name: str, facts: ModelFacts, *, bench: Bench, say: Callable[[str], None]
+) -> Cell | None:
+    """The cell of a model, if it was measured by this protocol and with these parameters; a damaged one is measured again."""
     path = cell_path(folder, name)
     if not path.exists():
         return None
-    cell = Cell.read(path, needed="a cell")
-    is_same = cell.protocol_sha256 == protocol_sha256 and cell.facts.digest == facts.digest
-    return cell if is_same else None
+    try:
+        cell = Cell.read(path, needed="a cell")
+    except NewerSchemaError:
+        raise
+    except BadDocumentError as problem:
+        say(f"{problem}; this model is measured again")
+        return None
+    is_same = cell.protocol_sha256 == bench.protocol_sha256 and cell.facts.digest == facts.digest
+    if not is_same:
+        return None
+    return cell if cell.facts == facts else cell.model_copy(update={"facts": facts})

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch.nn import functional
 
 from evaluation.embed import Scaling, condition_of
@@ -94,23 +93,17 @@ class FrameCosine:
 
     def add(self, utterance: Embedded) -> None:
         """Take in one utterance with its clean wave and its copies."""
-        clean = self.scaled(utterance.frames[CLEAN])
+        clean = self.scaling.scaled(utterance.frames[CLEAN])
         if clean.shape[1] == 0:
             return
         for member, frames in utterance.frames.items():
             if member == CLEAN:
                 continue
             condition = condition_of(member)
-            copy = self.scaled(frames)
+            copy = self.scaling.scaled(frames)
             self.matched.setdefault(condition, Mean()).add(functional.cosine_similarity(clean, copy, dim=-1))
             if self.before is not None:
                 shorter = min(self.before.shape[1], copy.shape[1])
                 other = functional.cosine_similarity(self.before[:, :shorter], copy[:, :shorter], dim=-1)
                 self.mismatched.setdefault(condition, Mean()).add(other)
         self.before = clean
-
-    def scaled(self, frames: Tensor) -> Tensor:
-        """Frames of shape (layer, frame, feature), centred and scaled."""
-        mean = torch.as_tensor(self.scaling.mean, dtype=torch.float32, device=frames.device)
-        inverse = torch.as_tensor(self.scaling.inverse, dtype=torch.float32, device=frames.device)
-        return (frames - mean[:, None]) * inverse[:, None]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evaluation.roster import EmptyConditionError, keyed_order
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
-    from evaluation.config import ClassifyTask
+    from evaluation.config import ClassifyTask, Features
     from evaluation.roster import Listed, Roster
     from manifests.sample import Sample
 
@@ -83,11 +83,15 @@ class LabelledTask:
     Attributes:
         groups: One a value of `within`, in sorted order.
         notes: What was left out, for the reader of the numbers.
+        features: Which states the probe reads.
+        probe: What it is trained on.
     """
 
     name: str
     groups: tuple[Labelled, ...]
     notes: tuple[str, ...]
+    features: Features = "last"
+    probe: Literal["clean", "distorted"] = "clean"
 
     def keys(self, role: str) -> set[str]:
         """Sample keys of one role over all groups."""
@@ -131,7 +135,7 @@ def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
     left_out = len(roster.test) - sum(len(group.test) for group in groups)
     if left_out:
         notes.append(f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out")
-    return LabelledTask(task.name, tuple(groups), tuple(notes))
+    return LabelledTask(task.name, tuple(groups), tuple(notes), task.features, task.probe)
 
 
 def grouped(task: ClassifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, dict[str, str]]:
@@ -147,14 +151,18 @@ def grouped(task: ClassifyTask, entries: Mapping[str, Listed], *, split: str | N
             raise MissingLabelError(field, split=split, known=known_fields(entries))
     groups: dict[str, dict[str, str]] = {}
     for key, entry in entries.items():
-        takes_part = all(field_of(entry.sample, field) in values for field, values in task.where.items())
         label = field_of(entry.sample, task.label)
         value = "" if task.within is None else field_of(entry.sample, task.within)
-        if takes_part and label is not None and value is not None:
+        if takes_part(task.where, entry.sample) and label is not None and value is not None:
             groups.setdefault(value, {})[key] = label
     if split is not None and not groups:
         raise NobodyLeftError(task.name, split=split)
     return groups
+
+
+def takes_part(where: Mapping[str, Container[str | None]], sample: Sample) -> bool:
+    """Whether an utterance meets a task's filter."""
+    return all(field_of(sample, field) in values for field, values in where.items())
 
 
 def known_fields(entries: Mapping[str, Listed]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Frozen-feature classification: a linear probe trained on clean speech, tested on clean speech and on every condition.
+"""Frozen-feature classification: a linear probe trained on clean speech (or on distorted), tested on clean and every condition.
 
-Features are means over frames of the last layer, standardised on the clean training utterances of the probe. The probe is
-multinomial logistic regression; its inverse regularisation strength comes from one grid, chosen on clean dev.
+Features are means over frames, standardised on the clean training utterances of the probe. On the last layer the probe is
+multinomial logistic regression, whose inverse regularisation strength comes from one log grid; on a weighted sum of states it is
+trained by gradient, and its learning rate comes from one log grid. Both are chosen on clean dev.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from evaluation.embed import Scaling
 from evaluation.labels import held_back
+from evaluation.roll import condition_scores
+from evaluation.sums import LEARNING_RATES, SumProbe, fitted_sum
 from manifests.sample import CLEAN
 from manifests.scores import Score
 
@@ -27,9 +30,11 @@ if TYPE_CHECKING:
 
     from evaluation.embed import PooledRows
     from evaluation.labels import LabelledTask
+    from evaluation.roll import Answered
 
 INVERSE_STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 4))
 UNCHOSEN_STRENGTH = 1e-1
+UNCHOSEN_RATE = 1e-2
 MAX_ITERATIONS = 1000
 
 
@@ -49,18 +54,25 @@ class Probe:
 
     def answers(self, rows: NDArray[np.float32]) -> NDArray[np.str_]:
         """The label of each row of features, shape (row,)."""
-        return np.asarray(self.model.predict(self.scaling.apply(rows)))
+        return np.asarray(self.model.predict(self.scaling.apply(rows))) if len(rows) else np.array([], dtype=np.str_)
 
 
-def fitted_probe(rows: NDArray[np.float32], labels: NDArray[np.str_], *, inverse_strength: float) -> Probe:
+def fitted_probe(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    *,
+    inverse_strength: float,
+    scaling: Scaling | None = None,
+) -> Probe:
     """Standardise and fit.
 
     Args:
         rows: Pooled features, shape (row, feature).
         labels: Shape (row,), at least two different ones.
         inverse_strength: scikit-learn's `C`.
+        scaling: What features are centred and scaled by; fitted on the rows by default.
     """
-    scaling = Scaling.fitted(rows)
+    scaling = scaling or Scaling.fitted(rows)
     model = LogisticRegression(C=inverse_strength, max_iter=MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by has_converged
@@ -74,16 +86,17 @@ def fitted_probe(rows: NDArray[np.float32], labels: NDArray[np.str_], *, inverse
 def chosen_probe(
     rows: NDArray[np.float32],
     labels: NDArray[np.str_],
+    scaling: Scaling,
     *,
     dev_rows: NDArray[np.float32],
     dev_labels: NDArray[np.str_],
 ) -> Probe:
     """The probe of the grid that is best on dev; of equals the one with the strongest regularisation."""
     if len(dev_labels) == 0:
-        return fitted_probe(rows, labels, inverse_strength=UNCHOSEN_STRENGTH)
+        return fitted_probe(rows, labels, inverse_strength=UNCHOSEN_STRENGTH, scaling=scaling)
     best: tuple[float, Probe] | None = None
     for strength in INVERSE_STRENGTHS:
-        probe = fitted_probe(rows, labels, inverse_strength=strength)
+        probe = fitted_probe(rows, labels, inverse_strength=strength, scaling=scaling)
         accuracy = float(np.mean(probe.answers(dev_rows) == dev_labels))
         if best is None or accuracy > best[0]:
             best = accuracy, probe
@@ -96,55 +109,72 @@ class ProbeScores:
     """What the probes of one task gave.
 
     Attributes:
-        chosen: Inverse regularisation strength of each probe (of each group, group by group).
+        chosen: What each probe chose (of each group, group by group): its inverse regularisation strength for `last`, its
+            learning rate for sums.
+        answered: Right answers of each probe, by sample key and member.
     """
 
     scores: tuple[Score, ...]
     chosen: tuple[float, ...]
     notes: tuple[str, ...]
+    answered: tuple[Answered, ...] = ()
 
 
 def probe_task(
-    task: LabelledTask, *, train: PooledRows, dev: PooledRows | None, test: PooledRows, seed: int, probes: int
+    task: LabelledTask,
+    *,
+    train: PooledRows,
+    dev: PooledRows | None,
+    test: PooledRows,
+    seed: int,
+    probes: int,
+    members: Mapping[str, str] | None = None,
 ) -> ProbeScores:
     """Accuracy of every probe under every condition.
 
     Args:
         task: Its labels.
-        train: Pooled last layer, rows of shape (feature,).
+        train: Pooled states: rows of shape (feature,) for `last`, (state, feature) for sums.
         dev: The same; None where each probe chooses on what it holds back of train.
         test: The same, with all copies; several copies of one condition are averaged.
-        seed: Of what is held back.
+        seed: Of what is held back, and of probes that are trained by gradient.
         probes: How many.
+        members: Which copy of each training utterance a probe is trained on; clean by default.
     """
     scores: list[Score] = []
     chosen: list[float] = []
+    answered: list[Answered] = []
     unfinished = unchosen = 0
     tables = train.features, test.features, None if dev is None else dev.features
     for number in range(probes):
-        right: dict[str, list[bool]] = {}
+        right: Answered = {}
         for group in task.groups:
             back = held_back(group.train, seed=seed, probe=number)
             kept = {key: label for key, label in group.train.items() if key not in back}
-            rows, labels = picked(train, tables[0], kept)
+            clean, _ = picked(train, tables[0], kept)
+            rows, labels = picked(train, tables[0], kept, members=members)
             if dev is None or tables[2] is None:
                 dev_rows, dev_labels = picked(train, tables[0], {key: group.train[key] for key in back})
             else:
                 dev_rows, dev_labels = picked(dev, tables[2], group.dev)
-            probe = chosen_probe(rows, labels, dev_rows=dev_rows, dev_labels=dev_labels)
-            chosen.append(probe.inverse_strength)
-            unfinished += not probe.has_converged
+            scaling = Scaling.fitted(clean)
+            probe: Probe | SumProbe
+            if task.features == "last":
+                probe = chosen_probe(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels)
+                chosen.append(probe.inverse_strength)
+                unfinished += not probe.has_converged
+            else:
+                dice = seed, number
+                probe = chosen_sum(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels, dice=dice)
+                chosen.append(probe.learning_rate)
             unchosen += len(dev_labels) == 0
-            for condition in dict.fromkeys(test.conditions):
-                rows, labels = picked(test, tables[1], group.test, condition=condition)
-                right.setdefault(condition, []).extend(bool(is_right) for is_right in probe.answers(rows) == labels)
-        scores += [
-            Score(
-                measure="accuracy", task=task.name, condition=condition, value=float(np.mean(answers)),
-                count=num_utterances(task, test, condition=condition), probe=number,
-            )
-            for condition, answers in right.items()
-        ]  # fmt: skip
+            asked = test.of(group.test)
+            told = probe.answers(tables[1][asked])
+            for row, answer in zip(asked, told, strict=True):
+                key = test.keys[row]
+                right[key, test.members[row]] = float(answer == group.test[key]), 1.0
+        scores += condition_scores(right, task=task.name, measure="accuracy", probe=number)
+        answered.append(right)
     scores.append(majority_score(task, test))
     notes = []
     if unfinished:
@@ -152,30 +182,57 @@ def probe_task(
             f"{task.name}: {unfinished} of {len(chosen)} probes were stopped after {MAX_ITERATIONS} iterations"
         )
     if unchosen:
-        notes.append(
-            f"{task.name}: {unchosen} of {len(chosen)} probes had nothing to choose on, C is {UNCHOSEN_STRENGTH:g}"
-        )
-    return ProbeScores(tuple(scores), tuple(chosen), tuple(notes))
+        least = f"C is {UNCHOSEN_STRENGTH:g}" if task.features == "last" else f"the learning rate is {UNCHOSEN_RATE:g}"
+        notes.append(f"{task.name}: {unchosen} of {len(chosen)} probes had nothing to choose on, {least}")
+    return ProbeScores(tuple(scores), tuple(chosen), tuple(notes), tuple(answered))
+
+
+def chosen_sum(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    scaling: Scaling,
+    *,
+    dev_rows: NDArray[np.float32],
+    dev_labels: NDArray[np.str_],
+    dice: tuple[int, int],
+) -> SumProbe:
+    """The probe on the weighted sum whose learning rate is best on dev; of equals the lowest rate.
+
+    Args:
+        rows: Pooled states, shape (row, state, feature).
+        labels: Shape (row,).
+        scaling: Of clean train.
+        dev_rows: As `rows`, clean.
+        dev_labels: Shape (row,); empty where there is nothing to choose on.
+        dice: Seed of the evaluation and number of the probe.
+    """
+    rates = LEARNING_RATES if len(dev_labels) else (UNCHOSEN_RATE,)
+    tried = [fitted_sum(rows, labels, scaling, learning_rate=rate, seed=dice[0], probe=dice[1]) for rate in rates]
+    right = [float(np.mean(probe.answers(dev_rows) == dev_labels)) if len(dev_labels) else 0.0 for probe in tried]
+    return tried[int(np.argmax(right))]
 
 
 def picked(
-    table: PooledRows, features: NDArray[np.float32], labels: Mapping[str, str], *, condition: str = CLEAN
+    table: PooledRows,
+    features: NDArray[np.float32],
+    labels: Mapping[str, str],
+    *,
+    members: Mapping[str, str] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Rows of the labelled utterances under one condition, and their labels."""
-    numbers = table.only(labels, condition=condition)
+    """Rows of the labelled utterances, one copy each (clean by default), and their labels."""
+    numbers = [
+        row
+        for row in table.of(labels)
+        if table.members[row] == (CLEAN if members is None else members[table.keys[row]])
+    ]
     return features[numbers], np.array([labels[table.keys[number]] for number in numbers], dtype=np.str_)
-
-
-def num_utterances(task: LabelledTask, test: PooledRows, *, condition: str) -> int:
-    """How many utterances a task is tested on under one condition, copies not counted."""
-    return len({test.keys[number] for number in test.only(task.keys("test"), condition=condition)})
 
 
 def majority_score(task: LabelledTask, test: PooledRows) -> Score:
     """Accuracy of always answering the commonest training label of the group."""
     right = total = 0
     for group in task.groups:
-        kept = [group.test[test.keys[number]] for number in test.only(group.test)]
+        kept = [group.test[test.keys[number]] for number in test.of(group.test) if test.members[number] == CLEAN]
         right += kept.count(commonest(list(group.train.values())))
         total += len(kept)
     return Score(measure="majority", task=task.name, value=right / max(1, total), count=total)

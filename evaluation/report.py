@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.efficiency import smaller_percent
-from evaluation.tables import Table, escaped, percent
+from evaluation.layer_tables import LEAKAGES, chosen_scores, cosine_table, layer_rows, layer_tables, leakage_table
+from evaluation.paper import Paper, difference_tables, paper_tables, seen_table, snr_tables
+from evaluation.rates import SMALLER_IS_BETTER
+from evaluation.tables import Table, escaped, percent, smaller_percent
 from manifests.digest import digest
-from manifests.errors import StillroomError, UsageError, printable
+from manifests.errors import BadDocumentError, NewerSchemaError, StillroomError, UsageError, printable
 from manifests.progress import duration
 from manifests.sample import CLEAN
 from manifests.scores import Results
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from manifests.scores import Cell, Measure, Protocol, Score
+    from manifests.scores import Cell, Measure, Protocol
 
 
 class OtherDataError(StillroomError, ValueError):
@@ -40,6 +41,13 @@ class OtherDataError(StillroomError, ValueError):
         )
 
 
+class DamagedResultsError(StillroomError, ValueError):
+    """A file of a results folder that is torn or was changed by hand."""
+
+    def __init__(self, problem: BadDocumentError) -> None:
+        super().__init__(f"{problem}: remove it and run `stillroom evaluate` again, finished cells stay")
+
+
 class TwoModelsError(StillroomError, ValueError):
     """One name for two models."""
 
@@ -55,9 +63,15 @@ def read_results(folder: Path) -> Results:
 
     Raises:
         MissingFileError: If there are none.
+        DamagedResultsError: If they are torn.
     """
     path = folder / "results.json" if folder.is_dir() else folder
-    return Results.read(path, needed="name a folder that `stillroom evaluate` has finished")
+    try:
+        return Results.read(path, needed="name a folder that `stillroom evaluate` has finished")
+    except NewerSchemaError:
+        raise
+    except BadDocumentError as problem:
+        raise DamagedResultsError(problem) from None
 
 
 def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = None) -> list[Cell]:
@@ -83,20 +97,33 @@ def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = No
     return list(cells.values())
 
 
-def report_text(results: Sequence[Results], *, names: Sequence[str] | None = None) -> str:
+def report_text(results: Sequence[Results], *, names: Sequence[str] | None = None, against: str | None = None) -> str:
     """The whole report as Markdown that also reads well in a terminal.
 
     Args:
         results: Of one protocol; models may differ.
         names: What to call each in a message.
+        against: The system that others are compared with.
+
+    Raises:
+        UnknownSystemError: If there is no system of that name.
     """
     cells = merged_cells(results, names=names)
     protocol = results[0].protocol
+    roll = next((result.roll for result in results if result.roll is not None), None)
     tables = [model_table(cells)]
-    tables += [task_table(cells, task, protocol) for task in tasks_of(cells)]
+    tables += [efficiency_table(cells)] if any(cell.efficiency for cell in cells) else []
+    paper = None if roll is None else Paper.of(cells, roll)
+    if paper is not None and roll is not None:
+        tables += paper_tables(paper) + difference_tables(paper, against=against)
+        tables += [table] if (table := seen_table(cells, roll)) is not None else []
+    tables += [task_table(cells, task, measure, protocol) for task, measure in tasks_of(cells)]
+    tables += snr_tables(paper) if paper is not None else []
     measures = protocol.settings.get("measures", [])
     tables += [cosine_table(cells, protocol)] if "cosine" in measures else []
-    tables += [leakage_table(cells)] if "leakage" in measures else []
+    tables += layer_tables(cells, protocol)
+    tables += [leakage_table(cells, measure) for measure in LEAKAGES if layer_rows(cells, measure)]
+    tables += [table] if (table := chosen_table(cells)) is not None else []
     blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(preamble(protocol, cells))]
     blocks += ["\n".join(table.lines()) for table in tables]
     if notes := noted(cells):
@@ -118,9 +145,13 @@ def preamble(protocol: Protocol, cells: Sequence[Cell]) -> list[str]:
         dev = splits.get("dev")
         chosen = f"split {escaped(str(dev))}" if dev else "the tenth of train that each holds back"
         lines.append(
-            f"Tasks: accuracy in % of {settings.get('probes')} linear probes on the mean of the last layer (mean of the probes, "
-            f"± half their range), trained on clean speech of split {escaped(str(splits.get('train')))}, "
-            f"regularisation chosen on {chosen}."
+            f"Tasks: {settings.get('probes')} probes each (mean of the probes, ± half their range) on frozen features: the last layer, where a "
+            f"task does not say sum. Trained on clean speech of split {escaped(str(splits.get('train')))}, where it does not say distorted; "
+            f"features centred and scaled on clean train; regularisation or learning rate chosen on {chosen}."
+        )
+    if any(cell.outcomes or cell.trials for cell in cells):
+        lines.append(
+            "Differences: 95 % intervals of a bootstrap over seeds and speakers (over utterances, where one speaker says everything)."
         )
     unknown = [escaped(cell.model) for cell in cells if not cell.facts.heard_known]
     if unknown:
@@ -137,11 +168,23 @@ def model_table(cells: Sequence[Cell]) -> Table:
         smaller = "" if teacher is None else f"{smaller_percent(parameters, than=teacher.facts.parameters):.1f} %"
         hearing_s, audio_s = cell.cost.get("hearing_s", 0.0), cell.cost.get("audio_s", 0.0)
         rows.append((
-            cell.model, cell.facts.kind, cell.facts.origin, cell.facts.digest[:12], steps_of(cell), str(cell.facts.layers), f"{parameters / 1e6:.2f} M",
+            cell.model, cell.facts.kind, cell.facts.origin, cell.facts.digest[:12], steps_of(cell), hours_of(cell), str(cell.facts.layers), f"{parameters / 1e6:.2f} M",
             smaller if cell is not teacher else "", f"{audio_s / 3600:.2f} h", duration(hearing_s + cell.cost.get("probing_s", 0.0)),
         ))  # fmt: skip
     than = "smaller" if teacher is None else f"smaller than {teacher.model}"
-    header = ("model", "kind", "origin", "digest", "steps", "layers", "parameters", than, "audio heard", "time")
+    header = (
+        "model",
+        "kind",
+        "origin",
+        "digest",
+        "steps",
+        "trained on",
+        "layers",
+        "parameters",
+        than,
+        "evaluated on",
+        "time",
+    )
     return Table("Models", header, tuple(rows), words=4)
 
 
@@ -151,28 +194,45 @@ def steps_of(cell: Cell) -> str:
     return str(steps) if isinstance(steps, int) else ""
 
 
-def tasks_of(cells: Sequence[Cell]) -> list[str]:
-    """Names of the tasks, in their order."""
-    return list(dict.fromkeys(score.task for cell in cells for score in cell.scores if score.task is not None))
+def hours_of(cell: Cell) -> str:
+    """Audio that a student heard in training, where its record has it."""
+    audio_s = cell.facts.details.get("audio_s")
+    return f"{audio_s / 3600:.2f} h" if isinstance(audio_s, int | float) and audio_s else ""
 
 
-def chosen_scores(
-    cell: Cell, measure: Measure, *, task: str | None = None, condition: str | None = None, layer: int | None = None
-) -> list[Score]:
-    """The scores of a cell that agree in everything that is given."""
-    return [
-        score
-        for score in cell.scores
-        if (score.measure, score.task, score.condition, score.layer) == (measure, task, condition, layer)
-    ]
+def efficiency_table(cells: Sequence[Cell]) -> Table:
+    """What each model costs to run, on one thread."""
+    rows = tuple(
+        (
+            cell.model, f"{cell.efficiency.macs_per_s / 1e6:.0f} M", f"{cell.efficiency.real_time_factor:.4f}",
+            f"{cell.efficiency.peak_mb:.1f}", f"{cell.efficiency.size_mb:.2f}",
+        )
+        for cell in cells
+        if cell.efficiency is not None
+    )  # fmt: skip
+    header = ("model", "MACs a second of audio", "real-time factor", "peak memory, MB", "float32 parameters, MB")
+    return Table("Cost on one thread", header, rows)
 
 
-def task_table(cells: Sequence[Cell], task: str, protocol: Protocol) -> Table:
-    """Accuracy of every model on one task: clean, each condition, their mean, and what is lost against clean."""
+def tasks_of(cells: Sequence[Cell]) -> list[tuple[str, Measure]]:
+    """Name and measure of the tasks, in their order."""
+    return list(
+        dict.fromkeys(
+            (score.task, score.measure)
+            for cell in cells
+            for score in cell.scores
+            if score.task is not None and score.measure != "majority"
+        )
+    )
+
+
+def task_table(cells: Sequence[Cell], task: str, measure: Measure, protocol: Protocol) -> Table:
+    """Every model on one task: clean, each condition, their mean, and what is lost against clean."""
+    sign = -1.0 if measure in SMALLER_IS_BETTER else 1.0
     rows = []
     for cell in cells:
         by_probe: dict[str, list[float]] = {
-            condition: [score.value for score in chosen_scores(cell, "accuracy", task=task, condition=condition)]
+            condition: [score.value for score in chosen_scores(cell, measure, task=task, condition=condition)]
             for condition in (CLEAN, *protocol.conditions)
         }
         by_probe = {name: values for name, values in by_probe.items() if values}
@@ -180,15 +240,17 @@ def task_table(cells: Sequence[Cell], task: str, protocol: Protocol) -> Table:
             continue
         if distorted := [by_probe[name] for name in protocol.conditions if name in by_probe]:
             mean = np.mean(distorted, axis=0)
-            by_probe |= {"mean": mean.tolist(), "loss": (np.array(by_probe[CLEAN]) - mean).tolist()}
+            by_probe |= {"mean": mean.tolist(), "loss": (sign * (np.array(by_probe[CLEAN]) - mean)).tolist()}
         columns = (CLEAN, *protocol.conditions, "mean", "loss")
         rows.append((cell.model, *(with_spread(by_probe.get(name, [])) for name in columns)))
-    scores = [score for score in cells[0].scores if score.task == task]
+    scores = [score for score in cells[0].scores if score.task == task and score.measure in {measure, "majority"}]
     count = max((score.count for score in scores), default=0)
     majority = next((score.value for score in scores if score.measure == "majority"), None)
     always = "" if majority is None else f", {percent(majority)} % for always the same answer"
     header = ("model", CLEAN, *protocol.conditions, "mean distorted", "loss")
-    return Table(f"Task: {task} ({count} test utterances{always})", header, tuple(rows))
+    what = task if measure == "accuracy" else f"{task}, {measure.upper()}"
+    of = "trials" if measure == "eer" else "test utterances"
+    return Table(f"Task: {what} ({count} {of}{always})", header, tuple(rows))
 
 
 def with_spread(values: Sequence[float]) -> str:
@@ -198,50 +260,20 @@ def with_spread(values: Sequence[float]) -> str:
     return percent(float(np.mean(values)), spread=None if len(values) == 1 else (max(values) - min(values)) / 2)
 
 
-def layer_rows(cells: Sequence[Cell], measure: Measure) -> list[tuple[Cell, int]]:
-    """Each model's layers on which something was measured."""
-    return [
-        (cell, layer)
-        for cell in cells
-        for layer in sorted({score.layer for score in cell.scores if score.measure == measure and score.layer})
-    ]
-
-
-def cosine_table(cells: Sequence[Cell], protocol: Protocol) -> Table:
-    """Frame cosine between clean and distorted, beside that of mismatched utterances, and the mean gap."""
-    rows = []
-    count = 0
-    for cell, layer in layer_rows(cells, "cosine"):
-        columns, gaps = [], []
-        for condition in protocol.conditions:
-            matched = chosen_scores(cell, "cosine", condition=condition, layer=layer)
-            other = chosen_scores(cell, "mismatched", condition=condition, layer=layer)
-            columns.append(" / ".join(f"{score.value:.2f}" for score in (*matched, *other)))
-            gaps += [matched[0].value - other[0].value] if matched and other else []
-            count = max(count, *(score.count for score in matched))
-        rows.append((cell.model, str(layer), *columns, f"{np.mean(gaps):.2f}" if gaps else ""))
-    title = f"Frame cosine of clean and distorted / of mismatched utterances (up to {count} frames a condition)"
-    return Table(title, ("model", "layer", *protocol.conditions, "mean gap"), tuple(rows))
-
-
-def leakage_table(cells: Sequence[Cell]) -> Table:
-    """Accuracy of the domain probe by layer; a column a layer."""
-    by_model: dict[str, dict[int, Score]] = defaultdict(dict)
-    for cell, layer in layer_rows(cells, "leakage"):
-        by_model[cell.model][layer] = chosen_scores(cell, "leakage", layer=layer)[0]
-    deepest = max((layer for layers in by_model.values() for layer in layers), default=0)
+def chosen_table(cells: Sequence[Cell]) -> Table | None:
+    """What the probes of each task chose on clean dev."""
+    tasks = list(dict.fromkeys(task for cell in cells for task in cell.chosen))
+    if not tasks:
+        return None
+    header = (
+        "model",
+        *(f"{task}: {next((c.chosen_is[task] for c in cells if task in c.chosen_is), 'C')}" for task in tasks),
+    )
     rows = tuple(
-        (model, *(percent(layers[layer].value) if layer in layers else "" for layer in range(1, deepest + 1)))
-        for model, layers in by_model.items()
+        (cell.model, *(" ".join(f"{value:g}" for value in dict.fromkeys(cell.chosen.get(task, ()))) for task in tasks))
+        for cell in cells
     )
-    majority = next((score for cell in cells for score in chosen_scores(cell, "majority")), None)
-    always = (
-        ""
-        if majority is None
-        else f" ({majority.count} test copies, {percent(majority.value)} % for always the same answer)"
-    )
-    title = f"Leakage: accuracy in % of a linear probe that names the condition{always}"
-    return Table(title, ("model", *(f"layer {layer}" for layer in range(1, deepest + 1))), rows)
+    return Table("What probes chose (C: inverse regularisation strength)", header, rows)
 
 
 def noted(cells: Sequence[Cell]) -> list[str]:
@@ -262,6 +294,8 @@ def small_print(results: Sequence[Results]) -> list[str]:
     for result in results:
         software = ", ".join(f"{name} {version}" for name, version in result.software.items())
         machine = ", ".join(result.machine.values())
+        if result.command:
+            lines.append(f"Command: {escaped_long(' '.join(result.command))}.")
         lines.append(f"Software: {escaped_long(software)}. Machine: {escaped_long(machine)}.")
     return list(dict.fromkeys(lines))
 

@@ -56,3 +56,8 @@ def width_of(text: str) -> int:
 def percent(share: float, *, spread: float | None = None) -> str:
     """A share as `93.5`, or as `93.5 ±0.4` with half the range of several probes."""
     return f"{100 * share:.1f}" + ("" if spread is None else f" ±{100 * spread:.1f}")
+
+
+def smaller_percent(parameters: int, *, than: int) -> float:
+    """By how many percent a model is smaller than another; negative if it is larger."""
+    return 100.0 * (1.0 - parameters / than)

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from manifests.storage import opened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from manifests.storage import Place
 
 CHUNK_BYTES = 1 << 20
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(document: Any) -> bytes:
@@ -30,8 +34,7 @@ def canonical_json(document: Any) -> bytes:
     """
     if isinstance(document, BaseModel):
         document = document.model_dump(mode="json", by_alias=True, exclude_none=True)
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    return ENCODER.encode(document).encode()
 
 
 def digest(document: Any) -> str:
@@ -52,7 +55,7 @@ def chunks_digest(chunks: Iterable[bytes]) -> str:
     return state.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a local file, 64 hex digits; reads it once, a megabyte at a time."""
-    with path.open("rb") as stream:
+def file_digest(path: Place) -> str:
+    """SHA-256 of a file on a disk or behind a URL, 64 hex digits; reads it once, a megabyte at a time."""
+    with opened(path) as stream:
         return chunks_digest(iter(lambda: stream.read(CHUNK_BYTES), b""))

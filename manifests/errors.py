@@ -4,8 +4,10 @@
 StillroomError                    exit code 2 at the front door, its message printed as it is
 ├── BadDocumentError (ValueError)     a recipe, plan, index or config that breaks its schema
 │   ├── NewerSchemaError              written by a later Stillroom
+│   ├── DamagedDocumentError          of our own making, cut off or changed: says how to mend it
 │   └── DigestMismatchError           bytes that are not those the manifest names
 ├── MissingFileError (FileNotFoundError)
+├── NotAFolderError (NotADirectoryError)
 ├── UnsafePathError (ValueError)      absolute, `..`, a link or a device in a stranger's manifest
 ├── BadTarError (ValueError)          a shard that plain tar could not read to its end
 ├── LockedError (RuntimeError)        another process writes this corpus or run
@@ -20,6 +22,10 @@ The rooms add their own below `StillroomError`; the front door needs to know onl
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from manifests.storage import Place
 
 
 def printable(text: object, *, limit: int = 200) -> str:
@@ -79,6 +85,13 @@ class NewerSchemaError(BadDocumentError):
         )
 
 
+class DamagedDocumentError(BadDocumentError):
+    """A document that Stillroom wrote itself, and that can be made again, is cut off or was changed."""
+
+    def __init__(self, problem: BadDocumentError, *, mend: str) -> None:
+        StillroomError.__init__(self, f"{problem}; {mend}")
+
+
 class DigestMismatchError(BadDocumentError):
     """The bytes are not those that the manifest names."""
 
@@ -94,6 +107,18 @@ class MissingFileError(StillroomError, FileNotFoundError):
 
     def __init__(self, path: object, *, needed: str) -> None:
         super().__init__(f"{printable(path)} does not exist: {needed}")
+
+
+class NotAFolderError(StillroomError, NotADirectoryError):
+    """A file stands where a folder is due."""
+
+    def __init__(self, path: object, *, needed: str) -> None:
+        super().__init__(f"{printable(path)} is a file where a folder is due: {needed}")
+
+
+def no_folder(path: Place, *, needed: str) -> MissingFileError | NotAFolderError:
+    """What is wrong with a path that is not a folder."""
+    return NotAFolderError(path, needed=needed) if path.exists() else MissingFileError(path, needed=needed)
 
 
 class UnsafePathError(StillroomError, ValueError):

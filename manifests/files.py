@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import socket
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from manifests.errors import BadDocumentError, MissingFileError, NoSpaceLeftError, UnsafePathError, printable
+from manifests.storage import Place, Url, opened
 from manifests.strictness import MAX_DEPTH, finite_float, unique_keys
 from manifests.yaml12 import parse_yaml
 
@@ -28,6 +30,19 @@ if TYPE_CHECKING:
 MAX_DOCUMENT_BYTES = 512 << 20
 MAX_YAML_BYTES = 4 << 20
 MAX_LINE_BYTES = 8 << 20
+
+
+BEING_WRITTEN: set[Path] = set()
+
+
+def remove_temporary_files() -> None:
+    """Remove what this process is just writing; for a process that ends in the middle of it."""
+    for path in tuple(BEING_WRITTEN):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def temporary_path(path: Path) -> Path:
@@ -44,6 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
+    BEING_WRITTEN.add(part)
     try:
         yield part
         with part.open("rb+") as stream:
@@ -56,6 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+        BEING_WRITTEN.discard(part)
 
 
 def sync_folder(folder: Path) -> None:
@@ -70,18 +87,21 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file atomically."""
+def write_bytes(path: Place, content: bytes) -> None:
+    """Write a whole file atomically, on a disk or behind a URL."""
+    if isinstance(path, Url):
+        path.put(content)
+        return
     with replacing(path) as part:
         part.write_bytes(content)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Write a whole UTF-8 file atomically."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: Place, document: Any) -> None:
     """Write a document as indented JSON, atomically; keys keep their order, NaN is refused."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode() + b"\n")
@@ -132,16 +152,16 @@ def refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def read_bytes(path: Path, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+def read_bytes(path: Place, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a whole file of bounded size.
 
     Args:
-        path: A local file.
+        path: A file on a disk or behind a URL.
         needed: What it is needed for, said if it is missing.
         limit: Largest size, in bytes.
     """
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             content = stream.read(limit + 1)
     except FileNotFoundError:
         raise MissingFileError(path, needed=needed) from None
@@ -152,15 +172,15 @@ def read_bytes(path: Path, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> b
     return content
 
 
-def read_json(path: Path, *, needed: str) -> Any:
+def read_json(path: Place, *, needed: str) -> Any:
     """Read one JSON document."""
     return parse_json(read_bytes(path, needed=needed), where=path)
 
 
-def read_json_lines(path: Path, *, needed: str) -> Iterator[Any]:
+def read_json_lines(path: Place, *, needed: str) -> Iterator[Any]:
     """Yield the documents of a JSON lines file, one line in memory at a time."""
     try:
-        stream = path.open("rb")
+        stream = opened(path)
     except FileNotFoundError:
         raise MissingFileError(path, needed=needed) from None
     with stream:
@@ -171,12 +191,12 @@ def read_json_lines(path: Path, *, needed: str) -> Iterator[Any]:
                 yield parse_json(line, where=f"{path}:{number}")
 
 
-def read_yaml(path: Path, *, needed: str) -> Any:
+def read_yaml(path: Place, *, needed: str) -> Any:
     """Read one YAML document of at most 4 MB."""
     return parse_yaml(read_bytes(path, needed=needed, limit=MAX_YAML_BYTES), where=path)
 
 
-def write_yaml(path: Path, document: Any) -> None:
+def write_yaml(path: Place, document: Any) -> None:
     """Write plain data as YAML, atomically, keys in their order."""
     write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Tag, model_serializer, model_validator
 
 from manifests.ranges import Draw, number_between
 from manifests.records import Record
 from manifests.speech import SpeechSource
+
+Colour: TypeAlias = Literal["white", "pink", "brown", "speech"]
 
 
 class RecordedNoise(SpeechSource):
@@ -41,13 +43,22 @@ class DividedNoise(Record):
 
 
 class ColouredNoise(Record):
-    """Synthetic stationary noise."""
+    """Synthetic stationary noise.
 
-    colour: Literal["white"]
+    Attributes:
+        colour: `white`; `pink` (3 dB less power an octave) and `brown` (6 dB less), both from 20 Hz on; or `speech`, with the
+            long-term average spectrum of the split's own speech, which planning measures.
+    """
+
+    colour: Colour
 
 
 class Babble(Record):
-    """Several other speakers of the same split at once, never the speaker itself."""
+    """Several other speakers of the same split at once, never the speaker itself.
+
+    Attributes:
+        talkers: How many; 1 is one interfering talker, whose words can be taken for the speaker's own.
+    """
 
     talkers: Annotated[Draw, number_between(1, 64, whole=True)]
 

@@ -5,8 +5,9 @@ A plan folder (and a corpus, which holds one) has
 ```
 plan/plan.json              this plan's own index, written last: the mark of a finished plan
 plan/<split>-000000.jsonl   one file a shard, one row an utterance
-plan/rooms.jsonl            geometry and final absorption of every room, never audio
+plan/rooms.jsonl            geometry and final absorption of every room, or the files of recorded responses, never audio
 plan/levels.jsonl           each noise file: length, digest, power per 100 ms
+plan/spectra.jsonl          long-term spectrum of a split's speech, where speech-shaped noise is made for it
 roots.local.json            root name -> folder on this machine; never packed
 ```
 """
@@ -43,6 +44,22 @@ class PlanRow(Record):
     copies: Annotated[tuple[PlannedCopy, ...], Field(strict=False)]
 
 
+class PlannedRays(Record):
+    """How a hybrid room's rays are traced.
+
+    Attributes:
+        count: Rays from each source.
+        radius_m: Of the sphere around the microphone that counts them.
+        scattering: Share of the energy that a wall scatters.
+        seed: Of the scattering, and of the noise that the traced energy shapes.
+    """
+
+    count: Annotated[int, Field(ge=1, le=10_000_000)]
+    radius_m: Annotated[float, Field(gt=0)]
+    scattering: Annotated[float, Field(ge=0, le=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class PlannedRoom(Record):
     """One simulated room: geometry, final absorption, and the T30 that calibration measured.
 
@@ -56,6 +73,7 @@ class PlannedRoom(Record):
         microphone_m: Position, in metres.
         sources_m: Positions of the sources.
         attempts: How many rooms were drawn until one met what was asked.
+        rays: Of a hybrid room; None for image sources alone.
     """
 
     bank: Name
@@ -69,6 +87,56 @@ class PlannedRoom(Record):
     microphone_m: Point
     sources_m: Annotated[tuple[Point, ...], Field(min_length=1, strict=False)]
     attempts: int = 1
+    rays: PlannedRays | None = None
+
+    @property
+    def num_positions(self) -> int:
+        """How many responses it has."""
+        return len(self.sources_m)
+
+
+class TakenResponse(Record):
+    """One usable channel of one recorded response.
+
+    Attributes:
+        place: Number of the recording within the room: channels of one recording stand at one place.
+        t30_s: Measured at planning.
+    """
+
+    place: Annotated[int, Field(ge=0)]
+    file: FileSpan
+    t30_s: float
+
+
+class RecordedRoom(Record):
+    """The responses recorded in one room.
+
+    Attributes:
+        room: Number within the bank.
+        label: What the source calls the room.
+        responses: By place, then channel; a response's position is its number here.
+    """
+
+    bank: Name
+    room: Annotated[int, Field(ge=0)]
+    splits: Annotated[tuple[Name, ...], Field(strict=False)]
+    label: str
+    responses: Annotated[tuple[TakenResponse, ...], Field(min_length=1, strict=False)]
+
+    @property
+    def num_positions(self) -> int:
+        """How many responses it has."""
+        return len(self.responses)
+
+
+def parse_room(document: Any, *, where: object) -> PlannedRoom | RecordedRoom:
+    """One row of `rooms.jsonl`.
+
+    Raises:
+        BadDocumentError: If it breaks its schema.
+    """
+    model = RecordedRoom if isinstance(document, dict) and "responses" in document else PlannedRoom
+    return model.parse(document, where=where)
 
 
 class NoiseLevels(Record):
@@ -97,6 +165,22 @@ class NoiseLevels(Record):
         return safe_relative(path, where="path")
 
 
+class SpeechSpectrum(Record):
+    """Long-term average spectrum of one split's speech.
+
+    Attributes:
+        utterances: How many it was measured on.
+        power_db: Power at equally spaced frequencies from 0 Hz to half the rate, under the strongest, to 0.01 dB.
+    """
+
+    split: Name
+    rate_hz: int
+    utterances: Annotated[int, Field(ge=1)]
+    power_db: Annotated[
+        tuple[Annotated[float, Field(ge=-200, le=0)], ...], Field(min_length=2, max_length=65_536, strict=False)
+    ]
+
+
 class PlanFile(Record):
     """One plan file, which becomes one shard."""
 
@@ -114,6 +198,7 @@ class Plan(Document):
         recipe_sha256: Digest of the recipe with its paths replaced by root names.
         levels_sha256: Digest of `levels.jsonl`.
         rooms_sha256: Digest of `rooms.jsonl`.
+        spectra_sha256: Digest of `spectra.jsonl`, if there is one.
         filtered: How many utterances of each split were left out, by reason.
         refused: Utterances and files refused at planning, with the reason.
         limit: `--limit`, if one was given.
@@ -128,6 +213,7 @@ class Plan(Document):
     files: Annotated[tuple[PlanFile, ...], Field(strict=False)]
     levels_sha256: Sha256
     rooms_sha256: Sha256
+    spectra_sha256: Sha256 | None = None
     filtered: dict[str, dict[str, int]] = {}
     refused: Annotated[tuple[Refusal, ...], Field(strict=False)] = ()
     limit: int | None = None

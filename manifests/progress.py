@@ -57,6 +57,10 @@ class Progress:
             self.shown_s = now_s
             self.show(note=note)
 
+    def reach(self, done: float) -> None:
+        """Set how many units are finished, and show them when it is time."""
+        self.advance(done - self.done)
+
     def show(self, *, note: str = "", last: bool = False) -> None:
         """Write the line."""
         spent_s = time.monotonic() - self.start_s

@@ -6,12 +6,12 @@ import importlib.metadata
 import platform
 import sys
 import time
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 LIBRARIES = (
     "stillroom", "torch", "torchaudio", "lhotse", "webdataset", "pyroomacoustics", "numpy", "scipy", "soundfile", "soxr", "av",
-    "fast-mp3-augment", "scikit-learn", "pydantic", "click",
+    "fast-mp3-augment", "scikit-learn", "jiwer", "pydantic", "click",
 )  # fmt: skip
 
 
@@ -31,14 +31,22 @@ def machine() -> dict[str, str]:
     return {"system": platform.system(), "processor": platform.machine()}
 
 
+def public_argument(argument: str) -> str:
+    """A command's argument without folders and without the user's name: `--root=x=/home/ann/data` becomes `--root=x=data`."""
+    before, equals, last = argument.rpartition("=")
+    if not {"/", "\\", "~"} & set(last):
+        return argument
+    name = PurePath(last.replace("\\", "/")).name
+    return f"{before}{equals}{'...' if name in {'', '.', '..', '~', Path.home().name} or name[0] == '~' else name}"
+
+
 def provenance(**facts: Any) -> dict[str, Any]:
     """A provenance record: software, machine, time and command line, with absolute paths cut to their last name."""
-    arguments = [PurePath(argument).name if argument.startswith(("/", "~")) else argument for argument in sys.argv[1:]]
     return {
         "schema": "stillroom/provenance/1",
         "software": software(),
         "machine": machine(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": ["stillroom", *arguments],
+        "command": ["stillroom", *(public_argument(argument) for argument in sys.argv[1:])],
         **facts,
     }

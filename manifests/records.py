@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from manifests.errors import BadDocumentError, NewerSchemaError, printable
+from manifests.errors import BadDocumentError, DamagedDocumentError, NewerSchemaError, printable
 from manifests.files import read_json, read_yaml, write_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic_core import ErrorDetails
+
+    from manifests.storage import Place
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -69,16 +69,35 @@ class Document(Record):
         return data
 
     @classmethod
-    def read(cls, path: Path, *, needed: str) -> Self:
-        """Read and check a JSON or YAML file."""
-        data = read_yaml(path, needed=needed) if path.suffix in {".yaml", ".yml"} else read_json(path, needed=needed)
-        return cls.parse(data, where=path)
+    def read(cls, path: Place, *, needed: str, mend: str = "") -> Self:
+        """Read and check a JSON or YAML file.
+
+        Args:
+            path: Where it is.
+            needed: What it is needed for, said if it is missing.
+            mend: What to do if it is cut off or was changed; for documents that can be made again.
+
+        Raises:
+            MissingFileError: If it is not there.
+            BadDocumentError: If it breaks its schema; `DamagedDocumentError` where `mend` says what to do.
+        """
+        try:
+            data = (
+                read_yaml(path, needed=needed) if path.suffix in {".yaml", ".yml"} else read_json(path, needed=needed)
+            )
+            return cls.parse(data, where=path)
+        except NewerSchemaError:
+            raise
+        except BadDocumentError as problem:
+            if not mend:
+                raise
+            raise DamagedDocumentError(problem, mend=mend) from None
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON data, unset values left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Write as JSON, atomically."""
         write_json(path, self.plain())
 

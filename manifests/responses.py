@@ -7,10 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from manifests.plan import Point
+from manifests.plan import PlannedRays, Point
+from manifests.planned import FileSpan
 from manifests.records import Name, Record, Sha256
 
-RESPONSE_PATTERN = re.compile(r"^(?P<bank>[A-Za-z][A-Za-z0-9_-]{0,63})-(?P<room>[0-9]{1,6})-(?P<position>[0-9]{1,4})$")
+RESPONSE_PATTERN = re.compile(r"^(?P<bank>[A-Za-z][A-Za-z0-9_-]{0,63})-(?P<room>[0-9]{1,6})-(?P<position>[0-9]{1,6})$")
 
 
 class RoomResponse(Record):
@@ -18,6 +19,8 @@ class RoomResponse(Record):
 
     Attributes:
         name: `<bank>-<room>-<position>`.
+        file: Of a recorded response: the file, channel and digest it was copied from; it has no geometry.
+        rays: Of a hybrid one: how its rays were traced.
         t30_s: Reverberation time measured on the response, from -5 to -35 dB of its energy decay (ISO 3382).
         direct_to_reverberant_db: Energy within 2.5 ms of the direct sound over the energy after it, in dB; None if nothing is.
         direct_sample: Where the direct sound arrives; rendering drops that many samples from the convolved wave.
@@ -30,10 +33,12 @@ class RoomResponse(Record):
     room: Annotated[int, Field(ge=0)]
     position: Annotated[int, Field(ge=0)]
     rate_hz: Annotated[int, Field(ge=8_000, le=48_000)]
-    size_m: Point
-    absorption: Annotated[float, Field(gt=0, le=1)]
-    microphone_m: Point
-    source_m: Point
+    file: FileSpan | None = None
+    size_m: Point | None = None
+    absorption: Annotated[float, Field(gt=0, le=1)] | None = None
+    rays: PlannedRays | None = None
+    microphone_m: Point | None = None
+    source_m: Point | None = None
     t30_s: Annotated[float, Field(gt=0)]
     direct_to_reverberant_db: float | None
     direct_sample: Annotated[int, Field(ge=0)]

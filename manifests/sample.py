@@ -12,7 +12,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from manifests.planned import FileSpan, PlannedCodecStep, PlannedRoomStep, PlannedStep
+from manifests.content import keeps_content
+from manifests.planned import FileSpan, PlannedCodecStep, PlannedFreeverbStep, PlannedRoomStep, PlannedStep
+from manifests.planned_channel import PlannedChannelStep
 from manifests.records import CONDITION_PATTERN, Document, Name, Record
 
 CLEAN = "clean"
@@ -33,9 +35,11 @@ class SampleCopy(Record):
     """What was done to one copy.
 
     Attributes:
-        domain: One token a step really applied, joined by `+`: a noise's source, a room's bank, a codec's name; `clean` if none.
-        family: The same, coarser: `noise`, `room`, `codec`.
+        domain: One token a step really applied, joined by `+`: a noise's source, a room's bank, a codec's name, a channel step's
+            kind; `clean` if none.
+        family: The same, coarser: `noise`, `room`, `codec`, `channel`.
         gain_db: Gain put on the whole copy at the end so that it does not clip; 0.0 where none was needed.
+        unheard: Ids of planned talkers that are not in the babble, as their files cannot be read or are silent.
     """
 
     name: str
@@ -44,6 +48,12 @@ class SampleCopy(Record):
     family: str
     gain_db: float
     steps: Annotated[tuple[PlannedStep, ...], Field(strict=False)]
+    unheard: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether what was said can still be asked for of this copy; see `manifests.content`."""
+        return keeps_content(self.steps)
 
 
 class Sample(Document):
@@ -70,7 +80,7 @@ class Sample(Document):
 
 
 def domain_of(steps: tuple[PlannedStep, ...]) -> str:
-    """One token a step, in order: noise its source, room its bank, codec its name; `clean` if there is none."""
+    """One token a step, in order: noise its source, room its bank, codec its name, channel its kind; `clean` if there is none."""
     return "+".join(domain_token(step) for step in steps) or CLEAN
 
 
@@ -80,11 +90,20 @@ def domain_token(step: PlannedStep) -> str:
         case PlannedRoomStep():
             return step.bank
         case PlannedCodecStep():
-            return step.codec
+            return step.codec if step.loss is None else f"{step.codec}-loss"
+        case PlannedChannelStep() | PlannedFreeverbStep():
+            return step.kind
         case _:
             return step.source
 
 
 def family_of(steps: tuple[PlannedStep, ...]) -> str:
-    """Kinds of the steps joined by `+`; `clean` if there is none."""
-    return "+".join(step.kind for step in steps) or CLEAN
+    """Families of the steps joined by `+`; `clean` if there is none."""
+    return "+".join(family_token(step) for step in steps) or CLEAN
+
+
+def family_token(step: PlannedStep) -> str:
+    """The family of one step: `channel` for all of the channel's kinds, `room` for freeverb, else its kind."""
+    if isinstance(step, PlannedFreeverbStep):
+        return "room"
+    return "channel" if isinstance(step, PlannedChannelStep) else step.kind

@@ -1,33 +1,49 @@
 """Measured numbers, each with its condition, model and data digest.
 
 A results folder holds `protocol.json` (what was asked, written first), `cells/<model>.json` (one a finished model), and
-`results.json` (all of them, written last) with `report.md` beside it.
+`results.json` (all of them, written last) with `report.md` beside it. What a number was summed up from stands beside it, copy
+by copy in the order of the `Roll`, so that any grouping and any bootstrap can be taken from the file alone.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from manifests.records import CONDITION_PATTERN, Document, Name, Record, Sha256
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ConditionName = Annotated[str, Field(pattern=CONDITION_PATTERN)]
-Measure = Literal["accuracy", "majority", "cosine", "mismatched", "leakage"]
+TaskMeasure = Literal["accuracy", "cer", "wer", "per", "eer"]
+Measure = Literal[
+    "accuracy", "cer", "wer", "per", "eer", "majority", "cosine", "mismatched", "cka", "agreement", "retrieval", "rank",
+    "variance", "leakage", "leakage_mlp",
+]  # fmt: skip
+ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
+Seen = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
+SEEN_LETTERS: dict[str, Seen] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
+ABSENT = "-"
 
 
 class Score(Record):
     """A number that was measured.
 
     Attributes:
-        measure: `accuracy` of a task's probe; `majority`, the accuracy of always answering the commonest label, of a task
-            or (without a task) of the domain probe; `cosine` between frames of a clean utterance and of its distorted copy;
-            `mismatched`, the same against a copy of another utterance; `leakage`, the accuracy of the domain probe.
-        value: Shares and cosines as they are: 1 is all.
+        measure: `accuracy` of a task's probe; `cer`, `wer`, `per` and `eer`, its error rates (smaller is better); `majority`,
+            the accuracy of always answering the commonest label, of a task or (without a task) of the domain probe;
+            `cosine` between frames of a clean utterance and of its distorted copy; `mismatched`, the same against a copy of
+            another utterance; `cka` between clean and distorted frames; `agreement`, the CKA of distorted frames with the
+            teacher's clean ones; `retrieval` of the clean frame among many of the same speaker; `rank`, how many dimensions
+            the features really use; `variance`, the share of the features' energy that varies; `leakage` and `leakage_mlp`,
+            the accuracy of a linear domain probe and of a small network.
+        value: Shares and cosines as they are: 1 is all; `rank` in dimensions.
         condition: `clean`, or a condition of the corpus; None where it does not apply.
         task: `label` or `label within field`; None where it does not apply.
         layer: Transformer layer, from 1; None for the features of a task.
-        count: How many utterances (frames for `cosine` and `mismatched`, copies for `leakage`) it was measured on.
+        count: How many utterances (frames for measures of frames, copies for `leakage`, trials for `eer`) it was measured on.
         probe: Number of the probe, from 0; None where there is none.
     """
 
@@ -40,24 +56,77 @@ class Score(Record):
     probe: Annotated[int, Field(ge=0)] | None = None
 
 
+class Outcomes(Record):
+    """What one probe got right or wrong, copy by copy; sums over any group of copies give its score there.
+
+    Attributes:
+        counts: One number a copy of the roll, separated by spaces: what is counted by `measure` (right answers for
+            `accuracy`, edits for error rates); `-` where the copy takes no part.
+        totals: Out of how many (frames, characters, words, phones), alike; None where each is out of 1.
+    """
+
+    task: str
+    measure: TaskMeasure
+    probe: Annotated[int, Field(ge=0)]
+    counts: str
+    totals: str | None = None
+
+
+class Trials(Record):
+    """Verification trials of one task: an enrolled clean utterance against a copy.
+
+    Attributes:
+        copies: Place in the roll of the tested copy of each trial.
+        enrolled: Place in the roll of the clean utterance it is compared with.
+        same: One letter a trial, `1` if both are of one speaker.
+        scores: Similarity of each trial, a column a probe.
+    """
+
+    task: str
+    copies: str
+    enrolled: str
+    same: str
+    scores: Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Efficiency(Record):
+    """What a model costs to run, on one thread of the machine that is named in the results.
+
+    Attributes:
+        macs_per_s: Multiplications with addition for a second of audio.
+        real_time_factor: Seconds of work for a second of audio (smaller is faster).
+        peak_mb: Parameters and the most that lived beside them while the measured stretch was heard, in 10**6 bytes.
+        size_mb: Of the parameters as float32, in 10**6 bytes.
+        measured_s: Length of the stretch of audio.
+    """
+
+    macs_per_s: float
+    real_time_factor: float
+    peak_mb: float
+    size_mb: float
+    measured_s: float
+
+
 class ModelFacts(Record):
     """What was measured: where a model came from, and how it was made.
 
     Attributes:
-        kind: A teacher, or the student of a run.
+        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the floor (log-mel).
         origin: The teacher's name, or the run folder's name and which of its checkpoints.
         digest: SHA-256 over its parameters.
         heard_known: Whether it says which utterances it was trained on; the published teachers do not.
         details: Steps, seconds heard, views, adversary, as its own record has them.
+        system: Models of one system are its seeds: their spread is the system's. A model is its own system by default.
     """
 
-    kind: Literal["teacher", "run"]
+    kind: ModelKind
     origin: str
     digest: Sha256
     parameters: Annotated[int, Field(ge=0)]
     layers: Annotated[int, Field(ge=1)]
     heard_known: bool
     details: dict[str, Any] = {}
+    system: Name | None = None
 
 
 class Cell(Document):
@@ -67,11 +136,18 @@ class Cell(Document):
         protocol_sha256: Digest of the protocol it was measured by, models left out.
         data_sha256: Digest of the data it was measured on.
         notes: What a reader of the numbers must know: utterances left out, probes that did not converge.
-        chosen: Inverse regularisation strength that each probe chose, by task.
+        chosen: What each probe of a task chose on clean dev: its inverse regularisation strength or its learning rate.
+        chosen_is: Which of the two, by task.
         cost: Wall seconds of features and of probes, seconds of audio.
+        outcomes: Of every probe, copy by copy.
+        trials: Of speaker verification.
+        seen: One letter a copy of the roll (`SEEN_LETTERS`): what the copy is to this model.
+        seen_by_teacher: What it is to the teacher this model was distilled from; to itself, if it is a teacher.
+        trained: What the model met, recordings left out; None if that is not known.
+        efficiency: What it costs to run.
     """
 
-    SCHEMA: ClassVar[str] = "stillroom/cell/1"
+    SCHEMA: ClassVar[str] = "stillroom/cell/2"
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     model: Name
@@ -81,7 +157,34 @@ class Cell(Document):
     scores: Annotated[tuple[Score, ...], Field(strict=False)]
     notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     chosen: dict[str, Annotated[tuple[float, ...], Field(strict=False)]] = {}
+    chosen_is: dict[str, Literal["C", "learning rate"]] = {}
     cost: dict[str, float]
+    outcomes: Annotated[tuple[Outcomes, ...], Field(strict=False)] = ()
+    trials: Annotated[tuple[Trials, ...], Field(strict=False)] = ()
+    seen: str | None = None
+    seen_by_teacher: str | None = None
+    trained: dict[str, Any] | None = None
+    efficiency: Efficiency | None = None
+
+
+class Roll(Record):
+    """Every copy that is tested, in one order; columns are numbers separated by spaces.
+
+    Attributes:
+        speakers: Who speaks (an utterance without a speaker stands for itself).
+        conditions: `clean` first.
+        utterance: Number of the utterance of each copy.
+        speaker: Place in `speakers` of each copy.
+        condition: Place in `conditions`.
+        snr_db: Of the loudest noise that was added, `-` where there is none.
+    """
+
+    speakers: Annotated[tuple[str, ...], Field(strict=False)]
+    conditions: Annotated[tuple[ConditionName, ...], Field(strict=False)]
+    utterance: str
+    speaker: str
+    condition: str
+    snr_db: str
 
 
 class Protocol(Document):
@@ -106,12 +209,35 @@ class Protocol(Document):
 
 
 class Results(Document):
-    """`results.json`: everything one `evaluate` measured."""
+    """`results.json`: everything one `evaluate` measured.
 
-    SCHEMA: ClassVar[str] = "stillroom/results/1"
+    Attributes:
+        roll: The copies that outcomes are told of.
+        command: What was typed, absolute paths cut to their last name.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/results/2"
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     protocol: Protocol
     cells: Annotated[tuple[Cell, ...], Field(strict=False)]
     software: dict[str, str]
     machine: dict[str, str]
+    roll: Roll | None = None
+    command: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+
+def joined(values: Iterable[float | None]) -> str:
+    """Numbers as one column; None is `-`, whole numbers have no point, others four decimals at most."""
+    return " ".join(
+        ABSENT if value is None else f"{round(value, 4):g}" if value % 1 else str(int(value)) for value in values
+    )
+
+
+def separated(column: str) -> list[float | None]:
+    """The numbers of a column.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    return [None if word == ABSENT else float(word) for word in column.split()]

@@ -24,6 +24,8 @@ class SpeechSource(Record):
         min_s: Shorter utterances are left out, and counted.
         max_s: Longer utterances are left out, and counted.
         root: The name its files go by wherever a root is asked for; the source's own name by default.
+        licence: Under which its audio may be used, as its owner says: `CC BY 4.0`, or a URL. Told on the dataset card and in packs.
+        citation: What its owner asks to be cited.
     """
 
     cuts: str | None = None
@@ -36,6 +38,8 @@ class SpeechSource(Record):
     min_s: Annotated[float, Field(ge=0)] = 0.0
     max_s: Annotated[float, Field(gt=0)] = 600.0
     root: Name | None = None
+    licence: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    citation: Annotated[str, Field(min_length=1, max_length=8000)] | None = None
 
     @model_validator(mode="after")
     def check_one_origin(self) -> Self:

@@ -23,9 +23,13 @@ VERBS = {
     "plan": Verb("corpus_builder.cli", "plan_command", "Only decide: a recipe's ranges become numbers."),
     "build": Verb("corpus_builder.cli", "build_command", "Render a recipe or plan into a sharded corpus."),
     "verify": Verb("corpus_builder.cli", "verify_command", "Re-open a corpus as a stranger would."),
+    "pack": Verb("corpus_builder.pack_cli", "pack_command", "Everything of a corpus but its audio, in one file to share."),
+    "rebuild": Verb("corpus_builder.pack_cli", "rebuild_command", "A pack and your own sources become its corpus, proved."),
+    "diff": Verb("corpus_builder.pack_cli", "diff_command", "What differs between two corpora, packs or plans."),
     "show": Verb("corpus_builder.cli", "show_command", "Say what a corpus holds."),
     "teacher": Verb("training.cli", "teacher_command", "Fetch published weights on a node that has a network."),
     "train": Verb("training.cli", "train_command", "Distil a student; resumes by itself."),
+    "export": Verb("training.cli", "export_command", "Write a run's student for another library, and compare."),
     "evaluate": Verb("evaluation.cli", "evaluate_command", "Measure how robust models are."),
     "report": Verb("evaluation.cli", "report_command", "Print and write the table."),
 }

@@ -1,5 +1,6 @@
 """The streaming trainer: shards in, a distilled student out.
 
 Read in this order it is the method: `config` (what is asked), `order` (what comes when), `stream` and `views` (which copies are
-heard), `teacher`, `student`, `losses`, `adversary`, `schedules`, `checkpoint`, `journal`, and `loop`, which is all of it.
+heard), `teacher` (read from `folder`, `huggingface` or `fairseq`), `student`, `losses`, `adversary`, `schedules`, `checkpoint`,
+`journal`, and `loop`, which is all of it; `export` writes what came of it for others.
 """

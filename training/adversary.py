@@ -1,152 +1,58 @@
 """Domain adversarial training: a critic names the domain of what the student heard, the student learns to hide it.
 
-By gradient reversal (Ganin and Lempitsky, arXiv 1409.7495): between the student's last transformer layer and the critic stands
-the identity, whose gradient is multiplied by -strength. The critic reads that layer and never the heads: heads are thrown away
-after distillation, and hiding a domain from them would leave it in the features that are kept.
+Three objectives, all with the critic's own optimiser:
+
+* `reversal` (Ganin and Lempitsky, arXiv 1409.7495): between the student's layers and the critic stands the identity, whose
+  gradient is multiplied by -strength.
+* `confusion` (Tzeng et al., arXiv 1510.02192): the student lowers the cross-entropy between the critic's answer and the uniform
+  distribution; that gradient reaches the student alone. Its optimum is a critic at chance, so it cannot outrun the critic.
+* `game`: the alternation of the authors' code (arXiv 2210.07978): every `critic_every` steps the critic is updated on
+  detached features; every step the student's loss has the critic's, times a constant, taken away. The critic meets a batch
+  right after the student was updated on it; theirs right before.
+
+The critic reads hidden layers and never the heads: heads are thrown away after distillation, and hiding a domain from them
+would leave it in the features that are kept.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from manifests.errors import UsageError, printable
-from manifests.sample import CLEAN
+from manifests.errors import UsageError
+from training.critic import Critic, CriticRows, critic_rows, row_size
+from training.domains import domain_labels
 from training.encoder import scale_gradient
-from training.losses import real_frames
-from training.order import named_number
 from training.schedules import adamw
-from training.student import SEED_RANGE
-from training.views import condition_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.config import Adversary, Optimiser
-    from training.views import Views
+    from training.encoder import Encoder
+    from training.student import Heard, Student
 
-VARIANCE_FLOOR = 1e-5
 GANIN_SLOPE = 10.0
-
-Domain = Literal["condition", "distorted", "view"]
 
 
 class Judgement(NamedTuple):
     """What the critic made of a micro-batch.
 
     Attributes:
-        loss: Cross-entropy, summed over judged rows; the gradient to the student is reversed.
-        right: How many rows it named rightly.
-        asked: Rows of each domain, in the order of the classes.
+        loss: Its cross-entropy, summed over judged utterances, without gradient; for the journal.
+        term: What is added to the student's loss, summed likewise.
+        right: How many utterances it named rightly (frames count for their share of an utterance).
+        asked: Utterances of each domain, in the order of the classes.
     """
 
     loss: Tensor
+    term: Tensor
     right: Tensor
     asked: list[int]
-
-
-class OneDomainError(UsageError):
-    """A critic with a single domain has nothing to tell apart."""
-
-    def __init__(self, domain: str, *, found: Sequence[str]) -> None:
-        remedy = {
-            "distorted": "set views.clean_share between 0 and 1, so that the student hears clean and distorted speech",
-            "condition": "use a corpus with more conditions, raise views.clean_share above 0, or set views.kind to cdm1 or cdm2",
-        }.get(domain, "choose another domain")
-        shown = ", ".join(printable(name) for name in found) or "none"
-        super().__init__(
-            f"adversary.domain: {domain} needs at least two domains, the student would hear: {shown}; {remedy}"
-        )
-
-
-def domain_classes(domain: Domain, views: Views, conditions: Sequence[str]) -> tuple[str, ...]:
-    """Names of the classes that the critic tells apart, in the order of its outputs.
-
-    Args:
-        domain: What the critic names.
-        views: What the student hears.
-        conditions: Conditions of the split.
-
-    Raises:
-        OneDomainError: If there are fewer than two.
-    """
-    hears_clean = views.kind == "none" or views.clean_share > 0
-    hears_copies = views.kind != "none" and views.clean_share < 1
-    match domain:
-        case "view":
-            return ("teacher", "student")
-        case "condition":
-            classes = ((CLEAN,) if hears_clean else ()) + (tuple(sorted(conditions)) if hears_copies else ())
-        case "distorted":
-            classes = ((CLEAN,) if hears_clean else ()) + (("distorted",) if hears_copies else ())
-        case _:
-            assert_never(domain)
-    if len(classes) < 2:
-        raise OneDomainError(domain, found=classes)
-    return classes
-
-
-def domain_labels(domain: Domain, classes: Sequence[str], copies: Sequence[str]) -> Tensor:
-    """The class of what the student heard of each utterance, shape (batch,), int64.
-
-    Args:
-        domain: What the critic names.
-        classes: From `domain_classes`.
-        copies: Which copy the student heard of each utterance.
-    """
-    match domain:
-        case "view":
-            names = ["student"] * len(copies)
-        case "condition":
-            names = [condition_of(copy) for copy in copies]
-        case "distorted":
-            names = [CLEAN if copy == CLEAN else "distorted" for copy in copies]
-        case _:
-            assert_never(domain)
-    return torch.tensor([classes.index(name) for name in names], dtype=torch.int64)
-
-
-def pooled(hidden: Tensor, num_frames: Tensor) -> Tensor:
-    """Mean and standard deviation over each utterance's real frames.
-
-    Args:
-        hidden: Shape (batch, frame, feature).
-        num_frames: Shape (batch,).
-
-    Returns:
-        Shape (batch, 2 * feature), float32; means first.
-    """
-    hidden = hidden.float()
-    weight = real_frames(num_frames, hidden.shape[1])[:, :, None] / num_frames.clamp(min=1)[:, None, None]
-    mean = (hidden * weight).sum(dim=1)
-    variance = ((hidden - mean[:, None]).square() * weight).sum(dim=1)
-    return torch.cat([mean, torch.sqrt(variance + VARIANCE_FLOOR)], dim=1)
-
-
-class Critic(nn.Module):
-    """Two layers: pooled features in, one logit a domain out.
-
-    Args:
-        num_features: Of the student's last layer; pooled features are twice as many.
-        hidden: Width.
-        num_domains: Classes.
-        seed: Of its first weights.
-    """
-
-    def __init__(self, num_features: int, *, hidden: int, num_domains: int, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(named_number(seed, "critic") % SEED_RANGE)
-            self.first = nn.Linear(2 * num_features, hidden)
-            self.second = nn.Linear(hidden, num_domains)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Shape (batch, 2 * feature) to (batch, domain)."""
-        return torch.as_tensor(self.second(torch.relu(self.first(features))))
 
 
 class Opponent:
@@ -155,7 +61,8 @@ class Opponent:
     Args:
         adversary: How it is asked to be.
         domains: Its classes.
-        num_features: Of the student's last layer.
+        layers: Which hidden layers it reads, counted from 1.
+        num_features: Of each.
         optimiser: The student's settings; the learning rate is the adversary's own.
         seed: Of the run.
         device: Where it computes.
@@ -166,6 +73,7 @@ class Opponent:
         adversary: Adversary,
         *,
         domains: tuple[str, ...],
+        layers: tuple[int, ...],
         num_features: int,
         optimiser: Optimiser,
         seed: int,
@@ -173,48 +81,147 @@ class Opponent:
     ) -> None:
         self.adversary = adversary
         self.domains = domains
+        self.layers = layers
         self.clip = optimiser.clip
-        self.critic = Critic(num_features, hidden=adversary.hidden, num_domains=len(domains), seed=seed).to(device)
+        size = row_size(adversary.features, num_features=num_features, num_layers=len(layers))
+        self.critic = Critic(
+            size, hidden=adversary.hidden, num_domains=len(domains), seed=seed, standardise=adversary.standardise
+        ).to(device)
         rate = adversary.learning_rate or optimiser.learning_rate
         self.optimiser = adamw(self.critic.parameters(), optimiser, learning_rate=rate)
-        self.judged: list[tuple[Tensor, Tensor]] = []
+        self.judged: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
     def judge(
-        self, hidden: Tensor, num_frames: Tensor, copies: Sequence[str], *, strength: float, teacher: Tensor | None
+        self,
+        heard: Heard,
+        copies: Sequence[str],
+        *,
+        families: Sequence[str] = (),
+        strength: float,
+        teacher: Sequence[Tensor] | None = None,
     ) -> Judgement:
         """Name the domain of each utterance of a micro-batch; utterances without a frame are not asked about.
 
         Args:
-            hidden: The student's last layer, shape (batch, frame, feature).
-            num_frames: Shape (batch,).
+            heard: What the student made of it.
             copies: Which copy the student heard of each.
-            strength: Of the reversal.
-            teacher: The teacher's layer of the same depth, where the domain is `view`.
+            families: Of those copies.
+            strength: Of the reversal or confusion.
+            teacher: The teacher's layers of the same depths, where the domain is `view`.
         """
-        has_frames = num_frames > 0
-        labels = domain_labels(self.adversary.domain, self.domains, copies)[has_frames.cpu()]
-        features = reverse_gradient(pooled(hidden, num_frames)[has_frames], strength)
+        named = domain_labels(self.adversary.domain, self.domains, copies, families).to(heard.num_frames.device)
+        rows = critic_rows(
+            self.adversary.features,
+            [heard.layers[layer - 1] for layer in self.layers],
+            heard.num_frames,
+            asked=named >= 0,
+        )
+        voices = named[named.ge(0) & (heard.num_frames > 0)]
+        rows = rows._replace(features=self.hidden_from(rows.features, strength=strength))
+        labels = named[rows.voices]
         if teacher is not None:
-            features = torch.cat([features, pooled(teacher, num_frames)[has_frames]])
-            labels = torch.cat([labels, torch.full_like(labels, self.domains.index("teacher"))])
-        asked = torch.bincount(labels, minlength=len(self.domains)).tolist()
-        labels = labels.to(hidden.device)
-        answers = self.critic(features)
-        self.judged.append((features.detach(), labels))
-        right = (answers.argmax(dim=1) == labels).sum()
-        return Judgement(functional.cross_entropy(answers, labels, reduction="sum"), right, asked)
+            own = critic_rows(self.adversary.features, teacher, heard.num_frames, asked=named >= 0)
+            rows = joined_rows(rows, own)
+            place = self.domains.index("teacher")
+            labels = torch.cat([labels, torch.full_like(labels, place)])
+            voices = torch.cat([voices, torch.full_like(voices, place)])
+        self.judged.append((rows.features.detach(), labels, rows.weight))
+        answers = self.answers(rows.features)
+        loss = summed_cross_entropy(answers, labels, rows.weight)
+        is_right = answers.argmax(dim=1) == labels
+        right = is_right.sum() if rows.weight is None else (is_right * rows.weight).sum()
+        asked = torch.bincount(voices, minlength=len(self.domains)).tolist()
+        return Judgement(loss.detach(), self.term(answers, loss, rows.weight, strength=strength), right, asked)
 
-    def update(self) -> None:
-        """One step on the gradients at hand, then the further ones on the same global batch."""
-        features = torch.cat([features for features, _ in self.judged])
-        labels = torch.cat([labels for _, labels in self.judged])
+    def hidden_from(self, features: Tensor, *, strength: float) -> Tensor:
+        """Features as the critic gets them; what flows back to the student is reversed unless it is confused instead."""
+        return features if self.adversary.objective == "confusion" else reverse_gradient(features, strength)
+
+    def answers(self, features: Tensor) -> Tensor:
+        """Logits; but for the reversal, the critic's own weights get no gradient from the student's loss."""
+        if self.adversary.objective == "reversal":
+            return torch.as_tensor(self.critic(features))
+        fixed = {name: weight.detach() for name, weight in self.critic.named_parameters()}
+        return torch.as_tensor(torch.func.functional_call(self.critic, fixed, (features,)))
+
+    def term(self, answers: Tensor, loss: Tensor, weight: Tensor | None, *, strength: float) -> Tensor:
+        """What is added to the student's loss."""
+        match self.adversary.objective:
+            case "reversal" | "game":
+                return loss
+            case "confusion":
+                surprise = -functional.log_softmax(answers, dim=1).mean(dim=1)
+                return strength * (surprise if weight is None else surprise * weight).sum()
+            case _:
+                assert_never(self.adversary.objective)
+
+    def update(self, step: int) -> None:
+        """Update the critic on a global batch: on the gradients at hand (reversal), else and further on detached features.
+
+        Args:
+            step: Of the student, from 1; the critic rests unless `critic_every` divides it.
+        """
+        features = torch.cat([features for features, _, _ in self.judged])
+        labels = torch.cat([labels for _, labels, _ in self.judged])
+        weights = [weight for _, _, weight in self.judged if weight is not None]
+        weight = torch.cat(weights) if weights else None
         self.judged.clear()
-        for further in range(self.adversary.critic_steps):
-            if further and len(labels):
-                torch.autograd.backward(functional.cross_entropy(self.critic(features), labels))
+        if step % self.adversary.critic_every:
+            self.optimiser.zero_grad(set_to_none=True)
+            return
+        at_hand = self.adversary.objective == "reversal"
+        for update in range(self.adversary.critic_steps):
+            if len(labels) and (update or not at_hand):
+                torch.autograd.backward(mean_cross_entropy(self.critic(features), labels, weight))
             torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.clip)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
+
+
+def joined_rows(rows: CriticRows, others: CriticRows) -> CriticRows:
+    """The rows of the student, then those of the teacher."""
+    weight = None if rows.weight is None or others.weight is None else torch.cat([rows.weight, others.weight])
+    return CriticRows(torch.cat([rows.features, others.features]), torch.cat([rows.voices, others.voices]), weight)
+
+
+def summed_cross_entropy(answers: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+    """Cross-entropy summed over utterances."""
+    if weight is None:
+        return functional.cross_entropy(answers, labels, reduction="sum")
+    return (functional.cross_entropy(answers, labels, reduction="none") * weight).sum()
+
+
+def mean_cross_entropy(answers: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+    """Cross-entropy averaged over utterances."""
+    if weight is None:
+        return functional.cross_entropy(answers, labels)
+    return summed_cross_entropy(answers, labels, weight) / weight.sum()
+
+
+def critic_layers(adversary: Adversary, *, student: Student, teacher: Encoder) -> tuple[int, ...]:
+    """Which hidden layers of the student the critic reads, counted from 1.
+
+    Raises:
+        UsageError: If the student, or for the domain `view` the teacher, has no such layer, or their widths differ.
+    """
+    depth = student.config.encoder_num_layers
+    layers = (depth,) if adversary.layers == "last" else adversary.layers
+    if max(layers) > depth:
+        raise UsageError(
+            f"adversary.layers: the student has layers 1 to {depth}, not {max(layers)}; choose among those"
+        )
+    if adversary.domain == "view":
+        if max(layers) > teacher.num_layers:
+            raise UsageError(
+                f"adversary.layers: domain view compares with the teacher's layers, {teacher.name} has 1 to "
+                f"{teacher.num_layers}, not {max(layers)}; choose among those"
+            )
+        if student.config.encoder_embed_dim != teacher.num_features:
+            raise UsageError(
+                f"adversary.domain: view compares layers of one width, the student's have {student.config.encoder_embed_dim} "
+                f"features, those of {teacher.name} {teacher.num_features}: choose condition, family or distorted"
+            )
+    return layers
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
@@ -223,7 +230,7 @@ def reverse_gradient(features: Tensor, strength: float) -> Tensor:
 
 
 def reversal_strength(adversary: Adversary, *, progress: float) -> float:
-    """How strong the reversal is when a share `progress` of the run is done."""
+    """How strong the reversal or confusion is when a share `progress` of the run is done."""
     match adversary.schedule:
         case "constant":
             return adversary.strength

@@ -28,6 +28,8 @@ class PairBatch:
         lane: Place in the global batch.
         ends_step: Whether it is the last micro-batch of the global batch for this rank.
         global_lengths: Samples of every utterance of the global batch, all lanes: a mean over it needs their frames.
+        student_families: Family of each copy that the student hears; empty words if nobody asked.
+        fell_back: Pairs in which a model hears clean speech because no copy fits its view.
     """
 
     teacher_wave: Tensor
@@ -40,6 +42,8 @@ class PairBatch:
     lane: int
     ends_step: bool
     global_lengths: tuple[int, ...]
+    student_families: tuple[str, ...] = ()
+    fell_back: int = 0
 
     @property
     def next_cursor(self) -> Cursor:

@@ -7,6 +7,7 @@ student. The JSON is the mark: without it, or with another digest, a checkpoint 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import safetensors
@@ -19,8 +20,8 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 from manifests.files import write_bytes
 from manifests.records import Document, Sha256
 from training.encoder import Encoder, EncoderConfig
+from training.folder import heard_beside
 from training.order import Cursor
-from training.teacher import read_heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 KEPT = 2
 TRUNK_PREFIX = "student.trunk."
+HEADS_PREFIX = "student.heads."
 
 
 class Mark(Document):
@@ -43,6 +45,7 @@ class Mark(Document):
         sums: Of the journal line that is being filled.
         counts: Of the whole run: audio seconds, utterances, seconds of work.
         best_loss: Lowest validation loss so far.
+        run_sha256: Digest that names the run, from its `provenance.json`.
         facts: What a report says of the student.
     """
 
@@ -56,6 +59,7 @@ class Mark(Document):
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     best_loss: float | None = None
+    run_sha256: Sha256 | None = None
     facts: dict[str, Any] = {}
 
 
@@ -162,8 +166,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run."""
+    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint keeps of a student.
+
+    Attributes:
+        encoder: Without its heads.
+        heads: Their weights by name.
+    """
+
+    encoder: Encoder
+    heads: dict[str, Tensor]
+
+
 def load_run(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> Encoder:
-    """The student of a run as a frozen encoder, without its heads.
+    """The student of a run as a frozen encoder, without its heads; see `load_student`."""
+    return load_student(run, checkpoint=checkpoint).encoder
+
+
+def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> Kept:
+    """The student of a run.
 
     Args:
         run: The run's folder.
@@ -185,9 +212,12 @@ def load_run(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> Enco
     trunk.load_state_dict(
         {name.removeprefix(TRUNK_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TRUNK_PREFIX)}
     )
-    heard = read_heard(run / "heard.txt")
+    heard = heard_beside(run, required=True)
     facts = {**mark.facts, "checkpoint": checkpoint, "steps": mark.step}
-    return Encoder(trunk, mark.encoder, name=run.resolve().name, heard=heard, facts=facts)
+    heads = {
+        name.removeprefix(HEADS_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(HEADS_PREFIX)
+    }
+    return Kept(Encoder(trunk, mark.encoder, name=run.resolve().name, heard=heard, facts=facts), heads)
 
 
 def cursor_of(mark: Mark) -> Cursor:

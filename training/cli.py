@@ -1,4 +1,4 @@
-"""`stillroom train` and `stillroom teacher`."""
+"""`stillroom train`, `stillroom teacher` and `stillroom export`."""
 
 from __future__ import annotations
 
@@ -41,12 +41,57 @@ def train_command(context: click.Context, config: Path, run: Path, overrides: tu
 @click.command("teacher")
 @click.argument("name")
 def teacher_command(name: str) -> None:
-    """Fetch the published weights of the teacher NAME, such as hubert_base, into torch's cache (TORCH_HOME)."""
+    """Fetch the published weights of the teacher NAME, such as hubert_base, into torch's cache (TORCH_HOME).
+
+    NAME may also be a folder or a checkpoint that is here: then it is read, checked and described.
+    """
     from training.teacher import fetch_teacher, load_teacher
 
-    where = fetch_teacher(name)
+    where = Path(name) if Path(name).exists() else fetch_teacher(name)
     encoder = load_teacher(name)
     click.echo(
         f"{encoder.name}: {encoder.num_parameters / 1e6:.1f} M parameters, {encoder.num_layers} layers of {encoder.num_features}, "
         f"{encoder.sample_rate} Hz, in {where}"
     )
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    type=click.Choice(["huggingface", "s3prl", "torchaudio", "onnx"]),
+    help="Which library is to read it.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="The newest, or that with the lowest validation loss.",
+)
+@click.option(
+    "--audio",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Speech to compare on, mono; may stand several times. By default utterances of the run's corpus.",
+)
+def export_command(run: Path, out: Path, form: str, checkpoint: str, audio: tuple[Path, ...]) -> None:
+    """Write the student of RUN into the folder OUT for another library.
+
+    It is loaded back by that library, both hear the same speech, and the largest difference is printed; above 1e-4 nothing
+    is written.
+    """
+    from training.export import LARGEST_DIFFERENCE, export_run
+
+    done = export_run(run, out, form=form, checkpoint=checkpoint, audio=audio)  # type: ignore[arg-type]  # click checked both
+    click.echo(f"{done.path}: {done.loads}")
+    click.echo(
+        f"largest difference from the run over {done.utterances} utterances ({done.seconds:.1f} s): {done.difference:.2g} "
+        f"(at most {LARGEST_DIFFERENCE:g})"
+    )
+    if done.note:
+        click.echo(done.note)

@@ -16,6 +16,8 @@ from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.files import read_yaml
 from manifests.records import Document, Name, Record
 from manifests.yaml12 import parse_yaml
+from training.choices import LossWeights, StudentShape, TeacherChoice
+from training.presets import PRESETS
 from training.views import Views
 
 PAPER_UTTERANCES = 24
@@ -27,43 +29,19 @@ Whole = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-class TeacherChoice(Record):
-    """Who teaches: `nano`, a torchaudio bundle such as `hubert_base`, or a folder; and which layers, counted from 1."""
-
-    name: str
-    layers: Literal["thirds"] | Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)] = "thirds"
-
-    @model_validator(mode="after")
-    def check_layers_once(self) -> Self:
-        """A layer named twice would weigh twice."""
-        if self.layers != "thirds" and len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"layers: {list(self.layers)} names a layer twice")
-        return self
-
-
-class StudentShape(Record):
-    """The student: the teacher's convolutions and first layers.
-
-    Attributes:
-        layers: How many transformer layers it keeps.
-        dropout: In attention, feed-forward and residual paths.
-        cnn_gradient: What gradients into the convolutions are multiplied by, as in wav2vec 2.0 and s3prl; 0 freezes them.
-    """
-
-    layers: Whole = 2
-    dropout: Fraction = 0.1
-    cnn_gradient: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-
 class Batch(Record):
     """Size of the global batch: `seconds` of audio with padding, or `utterances`; cut into `lanes` micro-batches.
 
     The papers use 24 utterances. The number of lanes is ours: ranks take whole lanes, so it is the most ranks there can be.
+
+    Attributes:
+        window_shards: Shards that a lane mixes at a time, 2 by default; memory grows with it.
     """
 
     seconds: Positive | None = None
     utterances: Whole | None = None
     lanes: Annotated[int, Field(ge=1, le=4096)] = 4
+    window_shards: Whole | None = None
 
     @model_validator(mode="after")
     def check_one_size(self) -> Self:
@@ -74,43 +52,53 @@ class Batch(Record):
 
 
 class Adversary(Record):
-    """A critic tells domains apart from the student's last transformer layer; the student learns to hide them.
+    """A critic tells domains apart from hidden layers of the student; the student learns to hide them.
 
     The authors published no critic; this one is ours. `strength` and the critic's pace come from an experiment in which a
     reversal of 0.3 with one optimiser outran the critic (accuracy far below chance) and hurt, and 0.03 with a critic about
     six times as fast (here: three times the rate, two updates for one) kept it near chance and helped.
 
     Attributes:
-        domain: What the critic names: the condition heard, whether it was distorted, or whether the features are the
-            student's or the teacher's of the same depth (the authors' code).
-        strength: Largest factor of the reversed gradient.
+        objective: `reversal` of the critic's gradient, `confusion` (its answers are drawn to the uniform distribution), or the
+            authors' alternating `game`.
+        domain: What the critic names: the condition heard, its family, whether it was distorted, or whether the features are
+            the student's or the teacher's of the same depth (the authors' code).
+        features: Mean and deviation over time of each layer, `pooled`, or its single `frames`.
+        layers: Which hidden layers, counted from 1, side by side; `last` by default.
+        strength: Largest factor of the gradient that reaches the student.
         schedule: `ganin` rises from 0 as 2 / (1 + exp(-10 p)) - 1 over the run; `constant` does not.
         weight: Of the critic's loss in the sum.
         learning_rate: The critic's own, constant; three times the student's if not given.
+        standardise: Whether each feature comes to the critic with zero mean and unit variance over fixed utterances that the
+            untrained student hears; so that it sees layers of any scale. Off in what was run before.
         hidden: Width of the critic.
-        critic_steps: Updates of the critic for one of the student.
+        critic_steps: Updates of the critic, each time it is updated.
+        critic_every: It is updated at every so many steps of the student.
+        require_visible: Whether a critic that cannot see the domain in the untrained student's layers ends the run before its
+            first step, instead of one warning.
     """
 
-    domain: Literal["condition", "distorted", "view"] = "condition"
+    objective: Literal["reversal", "confusion", "game"] = "reversal"
+    domain: Literal["condition", "family", "distorted", "view"] = "condition"
+    features: Literal["pooled", "frames"] = "pooled"
+    layers: Literal["last"] | Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)] = "last"
     strength: Annotated[float, Field(ge=0)] = 0.03
     schedule: Literal["ganin", "constant"] = "ganin"
     weight: Positive = 1.0
     learning_rate: Positive | None = None
+    standardise: bool = False
     hidden: Whole = 256
     critic_steps: Whole = 2
-
-
-class LossWeights(Record):
-    """Weights of the two parts of the distillation loss."""
-
-    l1: Annotated[float, Field(ge=0)] = 1.0
-    cosine: Annotated[float, Field(ge=0)] = 1.0
+    critic_every: Whole = 1
+    require_visible: bool = False
 
     @model_validator(mode="after")
-    def check_something(self) -> Self:
-        """A loss of nothing teaches nothing."""
-        if self.l1 + self.cosine == 0:
-            raise ValueError("l1 and cosine are both 0; give one of them weight")
+    def check_objective(self) -> Self:
+        """Layers once; a reversal has the critic's gradient at every step, so it is updated at every step."""
+        if self.layers != "last" and len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers: {list(self.layers)} names a layer twice")
+        if self.objective == "reversal" and self.critic_every > 1:
+            raise ValueError(f"critic_every: {self.critic_every} needs objective: game or confusion")
         return self
 
 
@@ -130,11 +118,12 @@ class TrainConfig(Document):
 
     Attributes:
         preset: The preset that it was made from, for the record.
-        corpus: A folder or URL.
+        corpus: A folder or URL; or several, where later ones lend their copies of the same utterances.
         dev: Split of the validation; without that split there is none.
         crop_s: Longer utterances are cut to this; 250000 samples at 16 kHz by default.
         validate_utterances: How many of the dev split are heard at a validation, the same each time.
-        precision: `bfloat16` runs the models under autocast; parameters, losses and optimiser stay float32.
+        tensorboard: Whether the journal's numbers are written for TensorBoard too (extra `tensorboard`).
+        precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32.
         workers: Processes that read and decode; 0 does it in the trainer's own.
     """
 
@@ -142,7 +131,7 @@ class TrainConfig(Document):
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     preset: str | None = None
-    corpus: str
+    corpus: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     split: Name = "train"
     dev: Name = "dev"
     teacher: TeacherChoice
@@ -161,14 +150,13 @@ class TrainConfig(Document):
     validate_utterances: Whole = 64
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: Annotated[int, Field(ge=0, le=256)] = 1
+    tensorboard: bool = False
 
-    @field_validator("corpus", mode="before")
+    @field_validator("precision", mode="before")
     @classmethod
-    def check_corpus(cls, corpus: Any) -> Any:
-        """One corpus."""
-        if isinstance(corpus, list):
-            raise ValueError("a list of corpora cannot be read yet; give one folder or URL")  # noqa: TRY004 (pydantic's way)
-        return corpus
+    def check_precision(cls, precision: Any) -> Any:
+        """The short name means the long one."""
+        return "bfloat16" if precision == "bf16" else precision
 
     @model_validator(mode="after")
     def resolve(self) -> Self:
@@ -181,18 +169,8 @@ class TrainConfig(Document):
         return self
 
 
-# One in sixteen pairs is clean: in the authors' "double" mode both distortions are left out in one draw of sixteen.
-CLEAN_SHARE = 0.0625
-PRESETS: dict[str, dict[str, Any]] = {
-    "distilhubert": {"views": {"kind": "none"}},
-    "cdm1": {"views": {"kind": "cdm1", "clean_share": CLEAN_SHARE}},
-    "cdm2": {"views": {"kind": "cdm2", "clean_share": CLEAN_SHARE}},
-    "cdm1-dat": {"views": {"kind": "cdm1", "clean_share": CLEAN_SHARE}, "adversary": {"domain": "condition"}},
-    "cdm2-dat": {"views": {"kind": "cdm2", "clean_share": CLEAN_SHARE}, "adversary": {"domain": "condition"}},
-}
-
 # What may differ between a run and the command that goes on with it: nothing of the method.
-FREE_KEYS = frozenset({"corpus", "preset", "workers", "log_every", "checkpoint_every"})
+FREE_KEYS = frozenset({"corpus", "preset", "workers", "log_every", "checkpoint_every", "tensorboard"})
 
 
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
@@ -232,7 +210,7 @@ def resolved(user: dict[str, Any], *, where: object) -> TrainConfig:
     preset = user.get("preset")
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise BadDocumentError(where, f"preset: {printable(preset)!r} is none of {', '.join(PRESETS)}")
-    base = PRESETS[preset] if preset is not None else {}
+    base = PRESETS[preset].keys if preset is not None else {}
     return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **merged(base, user)}, where=where)
 
 
@@ -246,18 +224,35 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same with a relative corpus folder, or teacher folder, made absolute."""
+    """The same with relative corpus folders, or teacher folder, made absolute."""
 
     def absolute(value: object) -> object:
+        if isinstance(value, list):
+            return [absolute(one) for one in value]
         return str((folder / value).resolve()) if isinstance(value, str) and "://" not in value else value
 
     result = dict(data)
     if "corpus" in result:
         result["corpus"] = absolute(result["corpus"])
     teacher = result.get("teacher")
-    if isinstance(teacher, dict) and isinstance(teacher.get("name"), str) and "/" in teacher["name"]:
+    if isinstance(teacher, dict) and is_path(teacher.get("name"), folder):
         result["teacher"] = {**teacher, "name": absolute(teacher["name"])}
+    student = result.get("student")
+    if (
+        isinstance(student, dict)
+        and student.get("init") not in {"teacher", "random"}
+        and is_path(student.get("init"), folder)
+    ):
+        result["student"] = {**student, "init": absolute(student["init"])}
     return result
+
+
+def is_path(name: object, folder: Path) -> bool:
+    """Whether a model is named by where it lies; a single word is a path only if a model of that name lies beside the config."""
+    if not isinstance(name, str) or name in {"", "nano"}:
+        return False
+    place = folder / name
+    return "/" in name or place.is_file() or any((place / f"config.{kind}").is_file() for kind in ("json", "yaml"))
 
 
 def method_difference(ours: TrainConfig, theirs: TrainConfig) -> str | None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 from manifests.digest import digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
 from manifests.files import MAX_DOCUMENT_BYTES, parse_json, read_bytes
+from manifests.sample import Sample
 from manifests.shards import Corpus, ShardIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manifests.shards import IndexedSample, ShardEntry
 
@@ -124,6 +125,32 @@ class CorpusReader:
         """The samples of a shard's index."""
         return self.index(name).samples
 
+    def contents(self, shard: str, sample: IndexedSample, names: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of some members of a sample, in one read of the stretch that holds them.
+
+        Raises:
+            DamagedShardError: If the index lists no such member, or the tar ends before it.
+        """
+        missing = [name for name in names if name not in sample.members]
+        if missing:
+            raise DamagedShardError(f"{shard}.tar: {sample.key}.{missing[0]}", "the index has no such member")
+        members = {name: sample.members[name] for name in names}
+        first = min(member.offset for member in members.values())
+        content = self.span(shard, first, max(member.offset + member.size for member in members.values()))
+        return {
+            name: content[member.offset - first : member.offset - first + member.size]
+            for name, member in members.items()
+        }
+
+    def records(self, shard: str, sample: IndexedSample) -> list[Sample]:
+        """The `.json` member of a sample; in a joined corpus, that of each part."""
+        where = f"{shard}.tar: {sample.key}.json"
+        content = self.contents(shard, sample, ["json"])["json"]
+        try:
+            return [Sample.model_validate_json(content)]
+        except ValueError:  # five times as fast as to look for every fault; where there is one, it is told
+            return [Sample.parse(parse_json(content, where=where), where=where)]
+
     def document(self, relative: str) -> bytes:
         """A whole small file."""
         if self.remote is None:
@@ -177,9 +204,13 @@ class CorpusReader:
         self.close()
 
 
-def open_corpus(corpus: str | Path) -> CorpusReader:
-    """A reader of the corpus in a folder or at a URL."""
-    return CorpusReader(corpus)
+def open_corpus(corpus: str | Path | Sequence[str | Path]) -> CorpusReader:
+    """A reader of the corpus in a folder or at a URL; several are joined (see `training.editions`)."""
+    if isinstance(corpus, str | Path):
+        return CorpusReader(corpus)
+    from training.editions import JoinedReader
+
+    return JoinedReader(corpus) if len(corpus) > 1 else CorpusReader(corpus[0])
 
 
 def read_at(handle: int, start: int, size: int) -> bytes:

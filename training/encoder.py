@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, assert_never, cast
 
 import torch
 from pydantic import Field
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 MASKED_SCORE = -1e4
 NORMALISE_EPSILON = 1e-5
+NOT_TORCHAUDIOS = frozenset(
+    {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as"}
+)
 
 Count = Annotated[int, Field(ge=1, le=65536)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -41,11 +44,18 @@ class EncoderConfig(Record):
         family: Which of the two builds it.
         sample_rate: Of the waves it takes, in Hz.
         normalize_waveform: Whether each utterance is brought to zero mean and unit variance first (the large models).
+        normalize_epsilon: What is added to that variance: 1e-5 in fairseq and torchaudio, 1e-7 in Hugging Face's extractors.
+        projection_norm: Whether a layer norm stands before the projection; s3prl's DistilHuBERT has none.
+        pretrained_as: Whose objective it was trained with, where that is known: wav2vec 2.0 and HuBERT have one shape, and
+            an export to Hugging Face names the class.
     """
 
     family: Literal["wav2vec2", "wavlm"] = "wav2vec2"
     sample_rate: Annotated[int, Field(ge=1000, le=384_000)] = 16000
     normalize_waveform: bool = False
+    normalize_epsilon: Annotated[float, Field(gt=0, lt=1)] = NORMALISE_EPSILON
+    projection_norm: bool = True
+    pretrained_as: Literal["wav2vec2", "hubert", "wavlm"] | None = None
     extractor_mode: Literal["group_norm", "layer_norm"]
     extractor_conv_layer_config: Annotated[
         tuple[Annotated[tuple[Count, Count, Count], Field(strict=False)], ...],
@@ -70,15 +80,20 @@ class EncoderConfig(Record):
 
     def build(self) -> Wav2Vec2Model:
         """A model of this shape with random weights and no output layer."""
-        given = self.model_dump(exclude={"family", "sample_rate", "normalize_waveform"})
+        given = self.model_dump(exclude=set(NOT_TORCHAUDIOS))
         given["extractor_conv_layer_config"] = [tuple(shape) for shape in self.extractor_conv_layer_config]
         given["aux_num_out"] = None
         match self.family:
             case "wav2vec2":
                 del given["encoder_num_buckets"], given["encoder_max_distance"]
-                return wav2vec2_model(**given)
+                trunk = wav2vec2_model(**given)
             case "wavlm":
-                return wavlm_model(**given)
+                trunk = wavlm_model(**given)
+            case _:
+                assert_never(self.family)
+        if not self.projection_norm:
+            trunk.encoder.feature_projection.layer_norm = nn.Identity()
+        return trunk
 
     def num_frames(self, num_samples: int) -> int:
         """How many frames an utterance of so many samples gives; 0 if it is shorter than one."""
@@ -153,7 +168,6 @@ class Encoder(nn.Module):
         """SHA-256 over names, shapes and values of all parameters."""
         return parameter_digest(self.trunk)
 
-    @torch.no_grad()
     def layers(self, wave: Tensor, num_samples: Tensor, *, only: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Outputs of the transformer layers.
 
@@ -166,14 +180,29 @@ class Encoder(nn.Module):
             Outputs of shape (batch, layer, frame, feature), where layer k stands at index k-1 (or in the order of `only`),
             and the number of real frames of each utterance, shape (batch,).
         """
-        depth = self.num_layers if only is None else max(only)
-        outputs, num_frames = transformer_outputs(self.trunk, self.config, wave, num_samples, depth=depth)
-        chosen = outputs if only is None else [outputs[layer - 1] for layer in only]
-        return torch.stack(chosen, dim=1), num_frames
+        wanted = tuple(range(1, self.num_layers + 1)) if only is None else tuple(only)
+        with torch.inference_mode():
+            outputs, num_frames = transformer_outputs(
+                self.trunk, self.config, wave, num_samples, depth=max(wanted), only=wanted
+            )
+        # Stacked outside: a loss may keep the result for its backward pass, which inference tensors forbid.
+        return torch.stack(outputs, dim=1), num_frames.clone()
 
     def forward(self, wave: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """The same as `layers`."""
         return self.layers(wave, num_samples)
+
+
+class FrameMask(NamedTuple):
+    """Frames whose content an encoder does not get to see.
+
+    Attributes:
+        frame_is_masked: Shape (batch, frame), True where the vector stands instead.
+        vector: Shape (feature,).
+    """
+
+    frame_is_masked: Tensor
+    vector: Tensor
 
 
 def transformer_outputs(
@@ -184,6 +213,8 @@ def transformer_outputs(
     *,
     depth: int,
     cnn_gradient: float = 1.0,
+    mask: FrameMask | None = None,
+    only: Sequence[int] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """Walk a batch through convolutions and the first `depth` transformer layers.
 
@@ -194,12 +225,15 @@ def transformer_outputs(
         num_samples: Shape (batch,).
         depth: How many layers to go up.
         cnn_gradient: What the gradient that reaches the convolutions is multiplied by (wav2vec 2.0 and s3prl: 0.1).
+        mask: Frames that are replaced by a vector before the transformer.
+        only: Layers that are kept, counted from 1; all by default.
 
     Returns:
-        One tensor of shape (batch, frame, feature) a layer, and the number of real frames, shape (batch,).
+        One tensor of shape (batch, frame, feature) a layer, in the order of `only`, and the number of real frames, shape
+        (batch,).
     """
     if config.normalize_waveform:
-        wave = normalised(wave, num_samples)
+        wave = normalised(wave, num_samples, epsilon=config.normalize_epsilon)
     lengths = [int(length) for length in num_samples]
     if wave.shape[1] < config.receptive_samples:  # too short for the kernels, and no frame of it will be real
         wave = functional.pad(wave, (0, config.receptive_samples - wave.shape[1]))
@@ -207,6 +241,8 @@ def transformer_outputs(
     if cnn_gradient != 1.0:
         features = scale_gradient(features, cnn_gradient)
     hidden = trunk.encoder.feature_projection(features)
+    if mask is not None:
+        hidden = torch.where(mask.frame_is_masked[:, :, None], mask.vector.to(hidden.dtype), hidden)
     num_frames = torch.tensor(frames, device=wave.device)
     frame_is_padding: Tensor | None = None
     attention_mask: Tensor | None = None
@@ -220,15 +256,17 @@ def transformer_outputs(
         attention_mask = scores.expand(-1, 1, longest, longest)
     transformer = trunk.encoder.transformer
     hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
-    outputs: list[Tensor] = []
+    outputs: dict[int, Tensor] = {}
+    wanted = range(1, depth + 1) if only is None else only
     position_bias: Tensor | None = None
-    for layer in list(transformer.layers)[:depth]:
+    for number, layer in enumerate(list(transformer.layers)[:depth], 1):
         if config.family == "wavlm":
             hidden, position_bias = layer(hidden, position_bias=position_bias, key_padding_mask=frame_is_padding)
         else:
             hidden, position_bias = layer(hidden, attention_mask=attention_mask)
-        outputs.append(hidden)
-    return outputs, num_frames
+        if number in wanted:
+            outputs[number] = hidden
+    return [outputs[number] for number in wanted], num_frames
 
 
 def convolved(trunk: Wav2Vec2Model, wave: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
@@ -256,14 +294,14 @@ def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tens
     return torch.cat(rows)
 
 
-def normalised(wave: Tensor, num_samples: Tensor) -> Tensor:
+def normalised(wave: Tensor, num_samples: Tensor, *, epsilon: float = NORMALISE_EPSILON) -> Tensor:
     """Each utterance with zero mean and unit variance over its real samples, padding still zero; shape (batch, time)."""
     is_real = torch.arange(wave.shape[1], device=wave.device) < num_samples[:, None].to(wave.device)
     count = is_real.sum(dim=1, keepdim=True).clamp(min=1)
     mean = (wave * is_real).sum(dim=1, keepdim=True) / count
     centred = (wave - mean) * is_real
     variance = centred.square().sum(dim=1, keepdim=True) / count
-    return centred * torch.rsqrt(variance + NORMALISE_EPSILON)
+    return centred * torch.rsqrt(variance + epsilon)
 
 
 class ScaledGradient(torch.autograd.Function):

@@ -6,11 +6,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Self
 
+from manifests.errors import UsageError
 from manifests.files import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from training.tally import DistinctCount
 
 
 class Journal:
@@ -25,6 +28,7 @@ class Journal:
         self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         os.ftruncate(self.handle, length_until(path, step=step))
         os.lseek(self.handle, 0, os.SEEK_END)
+        self.board: Board | None = None
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line.
@@ -35,6 +39,8 @@ class Journal:
         content = memoryview(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         while content:
             content = content[os.write(self.handle, content) :]
+        if self.board is not None:
+            self.board.write(line)
 
     def sync(self) -> None:
         """Flush to the disk, before a checkpoint that counts on the lines."""
@@ -59,6 +65,39 @@ def length_until(path: Path, *, step: int) -> int:
                 break
             length += len(line)
     return length
+
+
+class Board:
+    """The journal's numbers for TensorBoard, in `tensorboard/` of the run.
+
+    Args:
+        folder: Of the run.
+        step: The step that the run goes on from; what was written after it is hidden.
+
+    Raises:
+        UsageError: If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UsageError(
+                "tensorboard: true needs TensorBoard: pip install 'stillroom[tensorboard]', or leave it out"
+            ) from None
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add the numbers of a journal line."""
+        for name, value in line.items():
+            if name != "step" and isinstance(value, int | float):
+                self.writer.add_scalar(name, value, line["step"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
 
 
 class Meters:
@@ -99,7 +138,28 @@ def journal_line(step: int, meters: Meters, *, domains: Sequence[str]) -> dict[s
             "domain_accuracy": meters.sums.get("right", 0.0) / max(1.0, sum(asked)),
             "domain_majority": max(asked) / max(1.0, sum(asked)),
         }
+    if meters.sums.get("fell_back"):
+        line["fell_back"] = meters.mean("fell_back", over="utterances")
     return line
+
+
+def heard_so_far(counts: Meters, copies: DistinctCount, *, epoch: int, split_utterances: int) -> dict[str, Any]:
+    """What the run has heard since it began.
+
+    Args:
+        counts: Sums of the whole run.
+        copies: The distorted copies heard by either model.
+        epoch: Of the batch heard last: after the first one every utterance was heard.
+        split_utterances: How many there are.
+    """
+    utterances = int(counts.sums.get("utterances", 0))
+    return {
+        "audio_s": counts.sums.get("audio_s", 0.0),
+        "teacher_audio_s": counts.sums.get("teacher_audio_s", 0.0),
+        "utterances": utterances,
+        "distinct_utterances": split_utterances if epoch else min(utterances, split_utterances),
+        "distinct_copies": copies.estimate(),
+    }
 
 
 def speeds(audio_s: float, *, waited_s: float, spent_s: float) -> dict[str, float]:

@@ -7,44 +7,38 @@ import math
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from manifests.errors import StillroomError, UsageError, printable
+from manifests.errors import StillroomError
 from manifests.lock import writing
 from manifests.progress import Progress
-from training.adversary import Opponent, domain_classes, reversal_strength
-from training.checkpoint import (
-    Mark,
-    module_tensors,
-    optimiser_tensors,
-    read_tensors,
-    restore_module,
-    restore_optimiser,
-    whole_checkpoints,
-    write_checkpoint,
-)
+from manifests.sample import CLEAN
+from training.adversary import reversal_strength
+from training.checkpoint import module_tensors, optimiser_tensors, write_checkpoint
 from training.corpus import open_corpus
-from training.journal import Journal, Meters, journal_line, noted, speeds
-from training.losses import layer_distance
+from training.firstbatch import check_first_batch, full_ids
+from training.journal import Board, Journal, Meters, heard_so_far, journal_line, noted, speeds
+from training.losses import check_layer_weights, layer_distance
+from training.masking import hidden_frames
 from training.order import Cursor, named_number
+from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume
 from training.run import StopSignals, prepare_run, run_facts, write_status
 from training.schedules import adamw, learning_rate_scale
-from training.stream import PairStream, filled_batching, loader
-from training.student import SEED_RANGE, Student
+from training.stream import PairStream, loader
+from training.student import SEED_RANGE, make_student
+from training.tally import DistinctCount
 from training.teacher import chosen_layers, load_teacher
-from training.validation import Validation
+from training.visibility import invisible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
 
     from training.config import TrainConfig
-    from training.corpus import CorpusReader
-    from training.encoder import Encoder
 
 Outcome = Literal["done", "preempted", "interrupted"]
 
@@ -52,10 +46,9 @@ Outcome = Literal["done", "preempted", "interrupted"]
 class NonFiniteLossError(StillroomError, ArithmeticError):
     """The loss is no longer a number."""
 
-    def __init__(self, *, step: int, keys: Sequence[str]) -> None:
-        shown = ", ".join(printable(key) for key in keys[:8]) + (", …" if len(keys) > 8 else "")
+    def __init__(self, *, step: int, heard: str) -> None:
         super().__init__(
-            f"the loss of step {step} is not finite; it heard the utterances {shown}: lower optimiser.learning_rate, or "
+            f"the loss of step {step} is not finite; it heard the utterances {heard}: lower optimiser.learning_rate, or "
             "listen to those; the last checkpoint is kept"
         )
 
@@ -87,49 +80,40 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
         teacher = load_teacher(config.teacher.name)
         rate_hz = checked_rate(reader, teacher)
         layers = chosen_layers(config.teacher.layers, teacher=teacher)
-        batching = filled_batching(
-            seconds=config.batch.seconds,
-            utterances=config.batch.utterances,
-            lanes=config.batch.lanes,
-            crop_s=config.crop_s,
-            rate_hz=rate_hz,
-        )
-        stream = PairStream(
-            config.corpus, split=config.split, views=config.views, batching=batching, seed=config.seed, epochs=None
-        )
+        check_layer_weights(config.loss, layers)
+        batching = batching_of(config, reader, rate_hz=rate_hz, say=say)
         adversary = config.adversary
-        domains = (
-            domain_classes(adversary.domain, config.views, reader.conditions(config.split))
-            if adversary is not None
-            else ()
+        stream = PairStream(
+            config.corpus,
+            split=config.split,
+            views=config.views,
+            batching=batching,
+            seed=config.seed,
+            epochs=None,
+            families=adversary is not None and adversary.domain == "family",
         )
         validation = dev_validation(config, reader, crop_samples=batching.crop_samples, say=say)
-        student = Student(
-            teacher,
-            layers=config.student.layers,
-            num_targets=len(layers),
-            dropout=config.student.dropout,
-            cnn_gradient=config.student.cnn_gradient,
-            seed=config.seed,
+        student = make_student(config.student, teacher, target_layers=layers, seed=config.seed)
+        fresh = fresh_critic(config, reader, student=student, teacher=teacher, crop_samples=batching.crop_samples)
+        opponent = (
+            opponent_of(
+                config, adversary, stream=stream, reader=reader, student=student, teacher=teacher, device=device
+            )
+            if adversary is not None
+            else None
         )
-        prepare_run(run, config, reader=reader, teacher=teacher)
+        domains = opponent.domains if opponent is not None else ()
+        if not (run / "config.yaml").exists():
+            check_first_batch(stream, reader, say=say)
+        run_sha256 = prepare_run(run, config, reader=reader, teacher=teacher, heard=student.heard)
 
         teacher.to(device)
         student.to(device).train()
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
-        opponent: Opponent | None = None
-        if adversary is not None:
-            opponent = Opponent(
-                adversary,
-                domains=domains,
-                num_features=student.config.encoder_embed_dim,
-                optimiser=config.optimiser,
-                seed=config.seed,
-                device=device,
-            )
+        copies = DistinctCount()
 
-        mark = resume(run, student, optimiser, opponent, say=say)
+        mark = resume(run, student, optimiser, opponent, copies, run_sha256=run_sha256, say=say)
         done = mark.step if mark is not None else 0
         cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
         meters = Meters(mark.sums if mark is not None else None)
@@ -139,14 +123,29 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
             write_status(run, "done", step=done, steps=config.steps)
             return "done"
         write_status(run, "running", step=done, steps=config.steps)
-        journal = stack.enter_context(Journal(run / "journal.jsonl", step=done))
+        journal = stack.enter_context(Journal(run / "journal.jsonl", step=done if mark is not None else -1))
+        if config.tensorboard:
+            journal.board = stack.enter_context(Board(run, step=done))
         progress = stack.enter_context(Progress("training", total=config.steps, unit="steps", done=done))
+
+        if mark is None and opponent is not None and adversary is not None:
+            if adversary.standardise and fresh.classes:
+                opponent.critic.settle(fresh.rows(fresh.fit, student, teacher, device=device).features)
+            # Is there anything to hide? Asked of the student as it begins, so once.
+            seen = fresh.seen(student, teacher, device=device)
+            if seen is not None:
+                warning = invisible(seen, adversary, layers=opponent.layers)
+                found = {"domain_visible": seen.accuracy, "domain_visible_majority": seen.majority}
+                journal.write({"step": 0, **found, **({"warning": warning} if warning is not None else {})})
+                if warning is not None:
+                    say(warning)
 
         def checkpoint(folder: Literal["checkpoints", "best"]) -> None:
             """Write everything, or for `best` the student alone."""
             journal.sync()
             tensors = module_tensors(student=student)
             if folder == "checkpoints":
+                tensors["tally.copies"] = copies.ranks
                 tensors |= optimiser_tensors(optimiser=optimiser)
                 if opponent is not None:
                     tensors |= module_tensors(critic=opponent.critic)
@@ -161,14 +160,24 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
                 sums=dict(meters.sums),
                 counts=dict(counts.sums),
                 best_loss=best_loss,
-                facts=run_facts(config, reader=reader, teacher=teacher, layers=layers, counts=counts),
+                run_sha256=run_sha256,
+                facts=run_facts(config, reader=reader, teacher=teacher, layers=layers, told=heard_until_now()),
             )
 
-        # Layers asked of the teacher: the targets, and where the critic compares views, the one as deep as the student.
-        view_layer = config.student.layers if adversary is not None and adversary.domain == "view" else None
-        wanted = layers if view_layer is None else (*layers, view_layer)
+        def heard_until_now() -> dict[str, Any]:
+            """What a report says the run has heard, and the time it took."""
+            told = heard_so_far(counts, copies, epoch=epoch, split_utterances=split_utterances)
+            return {**told, "wall_s": counts.sums.get("wall_s", 0.0)}
+
+        # Layers asked of the teacher: the targets, and where the critic compares views, those it reads of the student.
+        view_layers: tuple[int, ...] = ()
+        if opponent is not None and opponent.adversary.domain == "view":
+            view_layers = opponent.layers
+        wanted = (*layers, *view_layers)
+        split_utterances = sum(entry.samples for entry in reader.shards(config.split))
+        epoch = cursor.epoch
         parts: list[Tensor] = []
-        keys: list[str] = []
+        utterances = fell_back = 0
         note = ""
         waited_s = heard_s = logged_audio_s = 0.0
         logged_s = asked_s = time.monotonic()
@@ -186,35 +195,46 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
             torch.manual_seed(named_number(config.seed, "dropout", step, batch.lane) % SEED_RANGE)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
                 target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=wanted)
-                heard = student(local.student_wave, local.num_samples)
-            distance = layer_distance(heard.predictions, target[:, : len(layers)], heard.num_frames)
+                masked = hidden_frames(config.student.mask, local, student.config, seed=config.seed)
+                heard = student(local.student_wave, local.num_samples, masked)
+            distance = layer_distance(
+                heard.predictions,
+                target[:, : len(layers)],
+                heard.num_frames,
+                weights=config.loss,
+                standardise=config.teacher.standardise,
+            )
             l1, cosine = distance.l1 / num_frames, distance.cosine / num_frames
             distilled = config.loss.l1 * l1 + config.loss.cosine * cosine
             loss, told, right = distilled, torch.zeros_like(l1), torch.zeros_like(l1)
             if adversary is not None and opponent is not None:
                 judgement = opponent.judge(
-                    heard.hidden,
-                    heard.num_frames,
+                    heard,
                     batch.student_copies,
+                    families=batch.student_families,
                     strength=strength,
-                    teacher=None if view_layer is None else target[:, -1],
+                    teacher=target[:, len(layers) :].unbind(dim=1) if view_layers else None,
                 )
-                told = judgement.loss / (num_voices * (1 if view_layer is None else 2))
-                right = judgement.right
-                loss = loss + adversary.weight * told
+                judged = num_voices * (2 if view_layers else 1)
+                told, right = judgement.loss / judged, judgement.right
+                loss = loss + adversary.weight * (judgement.term / judged)
                 meters.add(**{f"domain.{name}": n for name, n in zip(domains, judgement.asked, strict=True)})
             torch.autograd.backward(loss)
 
             parts.append(torch.stack([distilled, l1, cosine, told, right.float()]).detach())
-            keys.extend(batch.keys)
+            utterances += len(batch.keys)
+            fell_back += batch.fell_back
             heard_s += float(batch.num_samples.sum()) / rate_hz
+            for key, *pair in zip(batch.keys, batch.teacher_copies, batch.student_copies, strict=True):
+                for name in {*pair} - {CLEAN}:
+                    copies.add(key, name)
             if not batch.ends_step:
                 asked_s = time.monotonic()
                 continue
 
             sums = torch.stack(parts).sum(dim=0).tolist()
             if not all(map(math.isfinite, sums)):
-                raise NonFiniteLossError(step=step, keys=keys)
+                raise NonFiniteLossError(step=step, heard=full_ids(stream, reader, batch.cursor))
             rate = config.optimiser.learning_rate * learning_rate_scale(
                 step, updates=config.steps, warmup_share=config.optimiser.warmup_share
             )
@@ -224,23 +244,26 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if opponent is not None:
-                opponent.update()
+                opponent.update(step)
 
-            done, cursor = step, batch.next_cursor
+            done, cursor, epoch = step, batch.next_cursor, batch.cursor.epoch
             meters.add(
                 steps=1,
+                utterances=utterances,
+                fell_back=fell_back,
                 gradient_norm=float(norm),
                 **dict(zip(("loss", "l1", "cosine", "domain", "right"), sums, strict=True)),
             )
             logged_audio_s += heard_s
-            counts.add(audio_s=heard_s, utterances=len(keys))
-            parts, keys, heard_s = [], [], 0.0
+            counts.add(audio_s=heard_s, teacher_audio_s=heard_s, utterances=utterances)
+            parts, utterances, fell_back, heard_s = [], 0, 0, 0.0
             finished = done == config.steps
             if done % config.log_every == 0 or finished:
                 now_s = time.monotonic()
                 counts.add(wall_s=now_s - logged_s)
                 line = journal_line(done, meters, domains=domains)
-                line |= {"learning_rate": rate, "epoch": batch.cursor.epoch, "audio_s": counts.sums["audio_s"]}
+                line |= {"learning_rate": rate, "epoch": epoch}
+                line |= heard_so_far(counts, copies, epoch=epoch, split_utterances=split_utterances)
                 line |= {"reversal": strength} if adversary is not None else {}
                 line |= speeds(logged_audio_s, waited_s=waited_s, spent_s=now_s - logged_s)
                 journal.write(line)
@@ -249,7 +272,17 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
                 logged_s, waited_s, logged_audio_s = now_s, 0.0, 0.0
             progress.advance(note=note)
             if validation is not None and (done % config.validate_every == 0 or finished):
-                found = validation.losses(student, teacher, layers=layers, weights=config.loss, device=device)
+                found = validation.losses(
+                    student,
+                    teacher,
+                    layers=layers,
+                    weights=config.loss,
+                    standardise=config.teacher.standardise,
+                    device=device,
+                )
+                seen = fresh.seen(student, teacher, device=device)
+                if seen is not None:
+                    found |= {"domain_fresh": seen.accuracy, "domain_fresh_majority": seen.majority}
                 journal.write({"step": done, **found})
                 if best_loss is None or found["val_loss"] < best_loss:
                     best_loss = found["val_loss"]
@@ -271,56 +304,3 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
 def stderr_line(line: str) -> None:
     """Say one line to a person."""
     print(f"stillroom: {line}", file=sys.stderr, flush=True)
-
-
-def checked_rate(reader: CorpusReader, teacher: Encoder) -> int:
-    """The sample rate of corpus and teacher, in Hz.
-
-    Raises:
-        UsageError: If they differ.
-    """
-    found = reader.manifest.sample_rate
-    if found != teacher.sample_rate:
-        raise UsageError(
-            f"{printable(reader.url)} has {found} Hz, the teacher {teacher.name} takes {teacher.sample_rate} Hz: "
-            f"build the corpus with sample_rate: {teacher.sample_rate}"
-        )
-    return found
-
-
-def dev_validation(
-    config: TrainConfig, reader: CorpusReader, *, crop_samples: int, say: Callable[[str], None]
-) -> Validation | None:
-    """The validation, or None, said in one line, where the corpus has no dev split."""
-    if not any(entry.samples for entry in reader.manifest.splits.get(config.dev, ())):
-        say(
-            f"{printable(reader.url)} has no split {config.dev!r}: trained without validation, and no best checkpoint is kept"
-        )
-        return None
-    return Validation(reader, split=config.dev, utterances=config.validate_utterances, crop_samples=crop_samples)
-
-
-def resume(
-    run: Path,
-    student: Student,
-    optimiser: torch.optim.Optimizer,
-    opponent: Opponent | None,
-    *,
-    say: Callable[[str], None],
-) -> Mark | None:
-    """Fill everything from the newest whole checkpoint; None if there is none. Torn ones are named in one line."""
-    torn: list[str] = []
-    found = next(whole_checkpoints(run / "checkpoints", torn=torn), None)
-    if torn:
-        instead = f"goes on from step {found[1].step}" if found is not None else "starts from the beginning"
-        say(f"{printable(run)}: torn checkpoint {', '.join(torn)} left aside; {instead}")
-    if found is None:
-        return None
-    path, mark = found
-    tensors = read_tensors(path)
-    restore_module(student, tensors, prefix="student")
-    restore_optimiser(optimiser, tensors, prefix="optimiser")
-    if opponent is not None:
-        restore_module(opponent.critic, tensors, prefix="critic")
-        restore_optimiser(opponent.optimiser, tensors, prefix="critic_optimiser")
-    return mark

@@ -7,20 +7,21 @@ import threading
 from array import array
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from manifests.digest import bytes_digest, digest
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import read_json, write_json, write_text, write_yaml
 from manifests.provenance import provenance
 from training.config import TrainConfig, method_difference
 from training.corpus import clean_digests
+from training.presets import PRESETS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
     from training.corpus import CorpusReader
     from training.encoder import Encoder
-    from training.journal import Meters
 
 State = Literal["running", "preempted", "done"]
 
@@ -53,7 +54,9 @@ class SourceChangedError(StillroomError, ValueError):
         )
 
 
-def prepare_run(run: Path, config: TrainConfig, *, reader: CorpusReader, teacher: Encoder) -> None:
+def prepare_run(
+    run: Path, config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, heard: Collection[str] = ()
+) -> str | None:
     """Make a run's folder, or check that it is this run's; `config.yaml` is written last and is its mark.
 
     Args:
@@ -61,6 +64,10 @@ def prepare_run(run: Path, config: TrainConfig, *, reader: CorpusReader, teacher
         config: As resolved.
         reader: Of the corpus.
         teacher: Whose digest is kept.
+        heard: What the student's first weights have heard, beside the teacher's.
+
+    Returns:
+        The digest that names the run, so that its checkpoints are known; None for a run of a Stillroom that gave none.
 
     Raises:
         OtherConfigError: If it is a run of another method.
@@ -73,11 +80,20 @@ def prepare_run(run: Path, config: TrainConfig, *, reader: CorpusReader, teacher
         strange = sorted(entry.name for entry in run.iterdir() if entry.name not in written and entry.name[0] != ".")
         if strange:
             raise NotARunError(run, found=strange[0])
-        digests = {"corpus_sha256": reader.digest, "teacher_sha256": teacher.digest}
-        write_json(run / "provenance.json", provenance(corpus=reader.manifest.name, teacher=teacher.name, **digests))
-        write_text(run / "heard.txt", heard_lines(reader, config.split, teacher))
+        lines = heard_lines(reader, config.split, teacher, heard)
+        record = provenance(
+            corpus=reader.manifest.name,
+            corpus_sha256=reader.digest,
+            teacher=teacher.name,
+            teacher_sha256=teacher.digest,
+            heard_sha256=bytes_digest(lines.encode()),
+            **preset_facts(config),
+        )
+        record["run_sha256"] = digest(record)
+        write_text(run / "heard.txt", lines)
+        write_json(run / "provenance.json", record)
         write_yaml(path, config.model_dump(mode="json", by_alias=True))
-        return
+        return str(record["run_sha256"])
     difference = method_difference(config, TrainConfig.read(path, needed="the config of a run"))
     if difference is not None:
         raise OtherConfigError(run, difference)
@@ -91,17 +107,27 @@ def prepare_run(run: Path, config: TrainConfig, *, reader: CorpusReader, teacher
             raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
         if began != found:
             raise SourceChangedError(run, what=what, where=where, began=began, found=found)
+    named = record.get("run_sha256")
+    return named if isinstance(named, str) else None
 
 
-def heard_lines(reader: CorpusReader, split: str, teacher: Encoder) -> str:
+def preset_facts(config: TrainConfig) -> dict[str, Any]:
+    """Where a preset's numbers come from and where they differ, for the record."""
+    preset = PRESETS.get(config.preset or "")
+    if preset is None:
+        return {}
+    return {"preset": config.preset, "preset_source": preset.source, "preset_deviations": list(preset.deviations)}
+
+
+def heard_lines(reader: CorpusReader, split: str, teacher: Encoder, more: Collection[str] = ()) -> str:
     """What the student will have heard, itself or through its teacher: 16 hex digits a line, sorted; 8 bytes each in memory."""
-    heard = array("Q", (int(prefix, 16) for prefix in teacher.heard))
+    heard = array("Q", (int(prefix, 16) for prefix in {*teacher.heard, *more}))
     heard.extend(int(sha256[:16], 16) for _, sha256 in clean_digests(reader.url, split))
     return "".join(f"{number:016x}\n" for number in sorted(set(heard)))
 
 
 def run_facts(
-    config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, layers: Sequence[int], counts: Meters
+    config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, layers: Sequence[int], told: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a report says of a student: how it was made and what it cost; no path of this machine."""
     adversary = config.adversary
@@ -113,13 +139,12 @@ def run_facts(
         "corpus": reader.manifest.name,
         "corpus_sha256": reader.digest,
         "views": config.views.kind,
+        "view_choices": config.views.model_dump(mode="json"),
         "clean_share": config.views.clean_share,
         "adversary": adversary.model_dump(mode="json") if adversary is not None else None,
         "seed": config.seed,
         "planned_steps": config.steps,
-        "audio_s": counts.sums.get("audio_s", 0.0),
-        "utterances": int(counts.sums.get("utterances", 0)),
-        "wall_s": counts.sums.get("wall_s", 0.0),
+        **told,
     }
 
 

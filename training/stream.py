@@ -6,35 +6,43 @@ copy is decoded. Workers of a DataLoader take micro-batches in turn, so what arr
 
 from __future__ import annotations
 
-import io
+import itertools
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import soundfile
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from manifests.errors import UsageError
-from manifests.files import parse_json
-from manifests.sample import CLEAN, Sample
+from manifests.sample import CLEAN
 from training.batch import PairBatch, padded
-from training.corpus import CorpusReader, DamagedShardError, clean_digests, open_corpus
+from training.corpus import CorpusReader, clean_digests, open_corpus
+from training.members import decoded_wave, pair_waves, recorded_copies, sample_record
 from training.order import Batching, Crop, Cursor, global_batches
-from training.views import NEEDED_COPIES, Pair, ViewKind, Views, check_copies, drawn_pair
+from training.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from manifests.shards import IndexedSample
+    from manifests.sample import Sample
     from training.order import GlobalBatch
 
-__all__ = ["PairStream", "Utterance", "clean_digests", "loader", "open_corpus", "pairs", "utterances"]
+__all__ = [
+    "PairStream",
+    "Utterance",
+    "clean_digests",
+    "loader",
+    "open_corpus",
+    "pair_waves",
+    "pairs",
+    "sample_record",
+    "utterances",
+]
 
 PREFETCHED = 4
 
@@ -52,11 +60,18 @@ class Utterance:
     waves: dict[str, NDArray[np.float32]]
 
 
+class Heard(NamedTuple):
+    """What is heard of one utterance, and the family of the student's copy (empty if nobody asked)."""
+
+    pair: Pair
+    family: str
+
+
 class PairStream(IterableDataset[PairBatch]):
     """Micro-batches of (teacher's view, student's view) in the order of `training.order`, for a plain DataLoader.
 
     Args:
-        corpus: Folder or URL.
+        corpus: Folder or URL, or several that are joined.
         split: Which split.
         views: What each model hears.
         batching: How batches are filled.
@@ -64,6 +79,7 @@ class PairStream(IterableDataset[PairBatch]):
         cursor: The global batch to begin with.
         epochs: How many epochs; None goes on for ever.
         lanes: Which lanes to read (a rank's share); all by default.
+        families: Whether batches tell the family of each copy that the student hears.
 
     Raises:
         NotSealedError: If the corpus is not finished.
@@ -73,7 +89,7 @@ class PairStream(IterableDataset[PairBatch]):
 
     def __init__(
         self,
-        corpus: str | Path,
+        corpus: str | Path | Sequence[str | Path],
         *,
         split: str,
         views: Views,
@@ -82,12 +98,14 @@ class PairStream(IterableDataset[PairBatch]):
         cursor: Cursor = Cursor(),  # noqa: B008 (a tuple)
         epochs: int | None = 1,
         lanes: Sequence[int] | None = None,
+        families: bool = False,
     ) -> None:
         super().__init__()
         with open_corpus(corpus) as reader:
             self.shards = [entry.name for entry in reader.shards(split)]
-            check_copies(views, reader.manifest.copies.get(split, {}), where=f"{corpus}, split {split}")
-        self.corpus = str(corpus)
+            check_copies(views, reader.manifest.copies.get(split, {}), where=f"{reader.url}, split {split}")
+        self.corpus = str(corpus) if isinstance(corpus, str | Path) else tuple(map(str, corpus))
+        self.reads_records = families or views.need_records
         self.split = split
         self.views = views
         self.batching = batching
@@ -99,61 +117,79 @@ class PairStream(IterableDataset[PairBatch]):
     def __iter__(self) -> Iterator[PairBatch]:
         """Decode this worker's share, opening the corpus in this process."""
         worker = get_worker_info()
-        turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         with open_corpus(self.corpus) as reader:
-            batches = global_batches(
-                self.shards,
-                reader.samples,
-                self.batching,
-                seed=self.seed,
-                cursor=self.cursor,
-                epochs=self.epochs,
+            yield from self.lanes_from(
+                reader, self.cursor, turn=worker.id if worker else 0, turns=worker.num_workers if worker else 1
             )
-            number = 0
-            for batch in batches:
-                filled = [lane for lane in self.lanes if batch.lanes[lane]] or list(self.lanes[:1])
-                for lane in filled:
-                    if number % turns == turn:
-                        yield self.decoded(reader, batch, lane, ends_step=lane == filled[-1])
-                    number += 1
+
+    def lanes_from(
+        self,
+        reader: CorpusReader,
+        cursor: Cursor = Cursor(),  # noqa: B008 (a tuple)
+        *,
+        turn: int = 0,
+        turns: int = 1,
+    ) -> Iterator[PairBatch]:
+        """Decode every `turns`-th micro-batch of these lanes, from a cursor on."""
+        number = 0
+        for batch in self.batches_from(reader, cursor):
+            filled = [lane for lane in self.lanes if batch.lanes[lane]] or list(self.lanes[:1])
+            for lane in filled:
+                if number % turns == turn:
+                    yield self.decoded(reader, batch, lane, ends_step=lane == filled[-1])
+                number += 1
 
     def decoded(self, reader: CorpusReader, batch: GlobalBatch, lane: int, *, ends_step: bool) -> PairBatch:
         """One lane of a global batch as tensors."""
         crops = batch.lanes[lane]
-        chosen = [self.pair(crop.sample, batch.cursor.epoch) for crop in crops]
-        waves = [pair_waves(reader, crop, pair) for crop, pair in zip(crops, chosen, strict=True)]
+        chosen = [self.heard(reader, crop, batch.cursor.epoch) for crop in crops]
+        waves = [pair_waves(reader, crop, heard.pair) for crop, heard in zip(crops, chosen, strict=True)]
         teacher_wave = padded([wave for wave, _ in waves])
-        same = all(pair.teacher == pair.student for pair in chosen)
+        same = all(heard.pair.teacher == heard.pair.student for heard in chosen)
         return PairBatch(
             teacher_wave=teacher_wave,
             student_wave=teacher_wave if same else padded([wave for _, wave in waves]),
             num_samples=torch.tensor([crop.length for crop in crops], dtype=torch.int64),
             keys=tuple(crop.sample.key for crop in crops),
-            teacher_copies=tuple(pair.teacher for pair in chosen),
-            student_copies=tuple(pair.student for pair in chosen),
+            teacher_copies=tuple(heard.pair.teacher for heard in chosen),
+            student_copies=tuple(heard.pair.student for heard in chosen),
             cursor=batch.cursor,
             lane=lane,
             ends_step=ends_step,
             global_lengths=tuple(batch.lengths),
+            student_families=tuple(heard.family for heard in chosen),
+            fell_back=sum(heard.pair.fell_back for heard in chosen),
         )
 
-    def pair(self, sample: IndexedSample, epoch: int) -> Pair:
-        """The copies that are heard of one utterance.
+    def heard(self, reader: CorpusReader, crop: Crop, epoch: int) -> Heard:
+        """What is heard of one utterance; its record is read only where views or families need it."""
+        if self.reads_records:
+            copies = recorded_copies(reader, crop.shard, crop.sample)
+        else:
+            copies = [Copy(name) for name in crop.sample.copies]
+        pair = drawn_pair(self.views, copies, seed=self.seed, epoch=epoch, key=crop.sample.key)
+        families = {copy.name: copy.family for copy in copies}
+        return Heard(pair, families.get(pair.student, CLEAN))
 
-        Raises:
-            UsageError: If this utterance has fewer copies than its corpus says.
-        """
-        copies = sample.copies
-        if len(copies) < NEEDED_COPIES[self.views.kind] and self.views.clean_share < 1:
-            raise UsageError(
-                f"{self.corpus}: utterance {sample.key} has {len(copies)} distorted copies, too few for views "
-                f"{self.views.kind}: build the corpus again"
-            )
-        return drawn_pair(self.views, copies, seed=self.seed, epoch=epoch, key=sample.key)
+    def batches_from(self, reader: CorpusReader, cursor: Cursor) -> Iterator[GlobalBatch]:
+        """The global batches from a cursor on, without their audio."""
+        return global_batches(
+            self.shards, reader.samples, self.batching, seed=self.seed, cursor=cursor, epochs=self.epochs
+        )
+
+    def first_heard(self, reader: CorpusReader, count: int) -> list[tuple[Crop, Heard]]:
+        """What is heard of the first utterances of the order, without their audio."""
+        crops = (
+            (crop, batch.cursor.epoch)
+            for batch in global_batches(self.shards, reader.samples, self.batching, seed=self.seed, epochs=1)
+            for lane in batch.lanes
+            for crop in lane
+        )
+        return [(crop, self.heard(reader, crop, epoch)) for crop, epoch in itertools.islice(crops, count)]
 
 
 def pairs(
-    corpus: str | Path,
+    corpus: str | Path | Sequence[str | Path],
     *,
     split: str = "train",
     views: Views | ViewKind = "none",
@@ -174,9 +210,9 @@ def pairs(
     ```
 
     Args:
-        corpus: A finished corpus: a folder, or a URL that fsspec reads.
+        corpus: A finished corpus: a folder, or a URL that fsspec reads; several are joined.
         split: Which split.
-        views: `none`, `cdm1`, `cdm2`, or `Views` with a share of clean pairs.
+        views: `none`, `cdm1`, `cdm2`, `same`, or `Views` with shares of clean speech and the conditions of either model.
         seed: Of order, crops and views.
         epoch: The first epoch; another epoch is another order, other crops and other views.
         epochs: How many; None goes on for ever.
@@ -200,7 +236,7 @@ def pairs(
 
 
 def filled_batching(
-    *, seconds: float | None, utterances: int | None, lanes: int, crop_s: float, rate_hz: int
+    *, seconds: float | None, utterances: int | None, lanes: int, crop_s: float, rate_hz: int, window_shards: int = 2
 ) -> Batching:
     """Batching from what a person asks for.
 
@@ -215,10 +251,12 @@ def filled_batching(
                 f"batch.seconds / batch.lanes = {seconds:g} / {lanes} = {seconds / lanes:g} s cannot hold the longest crop, "
                 f"crop_s = {crop_s:g} s: raise seconds, or lower lanes or crop_s"
             )
-        return Batching(lanes=lanes, crop_samples=crop_samples, lane_samples=lane_samples)
+        return Batching(lanes=lanes, crop_samples=crop_samples, lane_samples=lane_samples, window_shards=window_shards)
     if utterances is None or utterances % lanes:
         raise UsageError(f"batch.utterances = {utterances} cannot be dealt evenly to batch.lanes = {lanes}")
-    return Batching(lanes=lanes, crop_samples=crop_samples, lane_utterances=utterances // lanes)
+    return Batching(
+        lanes=lanes, crop_samples=crop_samples, lane_utterances=utterances // lanes, window_shards=window_shards
+    )
 
 
 def loader(stream: PairStream, *, workers: int) -> DataLoader[PairBatch]:
@@ -240,42 +278,6 @@ def leave_signals_to_parent(_: int) -> None:
     """A terminal's Ctrl-C and a scheduler's warning reach the whole process group; the parent decides what they mean."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-
-
-def pair_waves(reader: CorpusReader, crop: Crop, pair: Pair) -> tuple[Tensor, Tensor]:
-    """The two views of one crop, each of shape (time,); one read, and one decoding where both are the same copy."""
-    sample = crop.sample
-    names = sorted({pair.teacher, pair.student})
-    members = [sample.members[name] for name in names]
-    first = min(member.offset for member in members)
-    content = reader.span(crop.shard, first, max(member.offset + member.size for member in members))
-    waves = {}
-    for name, member in zip(names, members, strict=True):
-        flac = content[member.offset - first : member.offset - first + member.size]
-        wave = decoded_wave(
-            flac, sample, rate_hz=reader.manifest.sample_rate, where=f"{crop.shard}.tar: {sample.key}.{name}"
-        )
-        waves[name] = torch.from_numpy(wave[crop.start : crop.start + crop.length])
-    return waves[pair.teacher], waves[pair.student]
-
-
-def decoded_wave(flac: bytes, sample: IndexedSample, *, rate_hz: int, where: str) -> NDArray[np.float32]:
-    """One member as float32 of shape (time,).
-
-    Raises:
-        DamagedShardError: If it cannot be decoded, or its rate, channels or length are not those of the index.
-    """
-    try:
-        wave, found_hz = soundfile.read(io.BytesIO(flac), dtype="float32", always_2d=False)
-    except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise DamagedShardError(where, f"cannot be decoded ({problem})") from None
-    if wave.ndim != 1 or found_hz != rate_hz or len(wave) != sample.num_samples:
-        raise DamagedShardError(
-            where,
-            f"has shape {wave.shape} at {found_hz} Hz, the index says ({sample.num_samples},) at {rate_hz} Hz",
-        )
-    decoded: NDArray[np.float32] = wave
-    return decoded
 
 
 def utterances(
@@ -306,17 +308,3 @@ def utterances(
                     where = f"{entry.name}.tar: {sample.key}.{name}"
                     waves[name] = decoded_wave(flac, sample, rate_hz=rate_hz, where=where)
                 yield Utterance(sample_record(content, sample, entry.name, first), waves)
-
-
-def sample_record(content: bytes, sample: IndexedSample, shard: str, first: int) -> Sample:
-    """The `.json` member of a sample, from the bytes of the sample beginning at offset `first`.
-
-    Raises:
-        DamagedShardError: If it has none.
-    """
-    where = f"{shard}.tar: {sample.key}.json"
-    if "json" not in sample.members:
-        raise DamagedShardError(where, "the index has no json member")
-    member = sample.members["json"]
-    text = content[member.offset - first : member.offset - first + member.size]
-    return Sample.parse(parse_json(text, where=where), where=where)

@@ -1,22 +1,28 @@
-"""Teachers: `nano`, any bundle of `torchaudio.pipelines`, or a local folder. Nothing here downloads but `fetch_teacher`."""
+"""Teachers, by whatever a lab has: `nano`, any bundle of `torchaudio.pipelines`, a folder, a checkpoint, a run.
+
+Layer k is the output of transformer layer k, counted from 1, whatever the source. Nothing here downloads but `fetch_teacher`.
+"""
 
 from __future__ import annotations
 
 import difflib
-import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors
-import safetensors.torch
 import torch
 import torchaudio
-from torchaudio.models import Wav2Vec2Model
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
-from manifests.files import read_bytes, read_json
+from training.checkpoint import is_run, load_run
 from training.encoder import Encoder, EncoderConfig
+from training.fairseq import load_checkpoint_file
+from training.folder import fill, load_encoder_folder
+from training.huggingface import is_huggingface, load_huggingface
+from training.weights import PickledObjectsError, read_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Encoder", "fetch_teacher", "load_encoder_folder", "load_teacher", "thirds"]
 
@@ -36,8 +42,7 @@ class UnknownTeacherError(StillroomError, ValueError):
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "hubert_base, wavlm_base_plus and wav2vec2_base are."
         super().__init__(
-            f"teacher {printable(name)!r} is neither nano, nor a torchaudio bundle, nor a folder with config.json and "
-            f"weights.safetensors; {hint}"
+            f"teacher {printable(name)!r} is neither nano, nor a torchaudio bundle, nor a folder or checkpoint that is there; {hint}"
         )
 
 
@@ -65,67 +70,41 @@ def load_teacher(name_or_path: str | Path) -> Encoder:
     """A teacher in eval mode, without gradient, on the CPU.
 
     Args:
-        name_or_path: `nano`; the name of a torchaudio bundle, whatever its case (`hubert_base`); or a folder with
-            `config.json` (see `EncoderConfig`) and `weights.safetensors`.
+        name_or_path: `nano`; the name of a torchaudio bundle, whatever its case (`hubert_base`); a folder: of a Stillroom run, of
+            Hugging Face, or with `config.json` (see `EncoderConfig`) and `weights.safetensors`; or a checkpoint file of fairseq,
+            s3prl or WavLM.
 
     Raises:
         UnknownTeacherError: If there is no such teacher.
         WeightsNotFetchedError: If its weights are not on this machine.
         MissingFileError: If a named folder is not there.
+        PickledObjectsError: If a checkpoint holds more than weights.
+        WrongFamilyError: If it is a model of another kind.
     """
     name = str(name_or_path)
     if name.lower() == NANO:
         return load_encoder_folder(Path(__file__).parent / "nano", name=NANO)
     if name.upper() in BUNDLES:
         return load_bundle(name.upper())
-    folder = Path(name)
-    if folder.is_dir():
-        return load_encoder_folder(folder, name=folder.resolve().name)
+    path = Path(name)
+    if path.is_dir():
+        return load_folder(path)
+    if path.is_file():
+        return load_checkpoint_file(path, name=path.stem)
     if isinstance(name_or_path, Path) or "/" in name:
-        raise MissingFileError(name, needed="a teacher is a folder with config.json and weights.safetensors")
+        raise MissingFileError(
+            name,
+            needed="a teacher is a run, a Hugging Face folder, a folder with config.json and weights.safetensors, or a checkpoint",
+        )
     raise UnknownTeacherError(name)
 
 
-def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
-    """An encoder from `config.json`, `weights.safetensors` and, where there are any, `heard.txt` and `card.json`."""
-    needed = "a teacher's folder holds config.json and weights.safetensors"
-    config = EncoderConfig.parse(read_json(folder / "config.json", needed=needed), where=folder / "config.json")
-    trunk = config.build()
-    load_weights(trunk, folder / "weights.safetensors", needed=needed)
-    heard = folder / "heard.txt"
-    card = folder / "card.json"
-    return Encoder(
-        trunk,
-        config,
-        name=name,
-        heard=read_heard(heard) if heard.exists() else frozenset(),
-        facts=read_json(card, needed="a card") if card.exists() else None,
-    )
-
-
-def load_weights(trunk: Wav2Vec2Model, path: Path, *, needed: str) -> None:
-    """Fill a model from a safetensors file, in float32.
-
-    Raises:
-        BadDocumentError: If the file is damaged or its tensors are not those of the model.
-    """
-    if not path.exists():
-        raise MissingFileError(path, needed=needed)
-    try:
-        state = {name: tensor.to(torch.float32) for name, tensor in safetensors.torch.load_file(path).items()}
-        trunk.load_state_dict(state)
-    except safetensors.SafetensorError as problem:
-        raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
-    except RuntimeError as problem:
-        raise BadDocumentError(path, f"does not fit its config.json: {printable(problem)}") from None
-
-
-def read_heard(path: Path) -> frozenset[str]:
-    """Lines of 16 hex digits: what a model has heard."""
-    lines = read_bytes(path, needed="what the model has heard").decode("ascii", "replace").split()
-    if any(len(line) != 16 or set(line) - set("0123456789abcdef") for line in lines):
-        raise BadDocumentError(path, "a line is not 16 hex digits of a SHA-256")
-    return frozenset(lines)
+def load_folder(folder: Path) -> Encoder:
+    """An encoder from a folder of any of the kinds that are read."""
+    if is_run(folder):
+        return load_run(folder)
+    name = folder.resolve().name
+    return load_huggingface(folder, name=name) if is_huggingface(folder) else load_encoder_folder(folder, name=name)
 
 
 def bundle_path(bundle: Wav2Vec2Bundle) -> Path:
@@ -143,16 +122,24 @@ def load_bundle(name: str) -> Encoder:
     path = bundle_path(bundle)
     if not path.exists():
         raise WeightsNotFetchedError(name, path)
+    config = bundle_config(bundle)
+    trunk = config.build()
+    fill(trunk, trunk_weights(path), where=path)
+    return Encoder(trunk, config, name=name.lower(), facts={"bundle": name, "weights": path.name})
+
+
+def trunk_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a bundle's file, read from the disk and without its output layer.
+
+    torchaudio's own way would download a file that vanished in between, and a rank never downloads.
+    """
     try:
-        # weights_only: torch.hub would else unpickle whatever the file holds
-        model = bundle.get_model(dl_kwargs={"weights_only": True, "map_location": "cpu"})
-    except pickle.UnpicklingError:
+        found = read_weights(path, needed="a bundle's weights")
+    except (PickledObjectsError, BadDocumentError):
         raise BadDocumentError(path, "is damaged, or holds more than weights; remove it and fetch it again") from None
-    except (RuntimeError, EOFError, OSError, ValueError) as problem:
-        raise BadDocumentError(path, f"cannot be loaded ({printable(problem)}); remove it and fetch it again") from None
-    trunk = model if isinstance(model, Wav2Vec2Model) else model.model
-    facts = {"bundle": name, "weights": path.name}
-    return Encoder(trunk, bundle_config(bundle), name=name.lower(), facts=facts)
+    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+        raise BadDocumentError(path, "holds something else than weights; remove it and fetch it again")
+    return {name: tensor for name, tensor in found.items() if not name.startswith("aux.")}
 
 
 def bundle_config(bundle: Wav2Vec2Bundle) -> EncoderConfig:
@@ -164,7 +151,13 @@ def bundle_config(bundle: Wav2Vec2Bundle) -> EncoderConfig:
     given["family"] = "wavlm" if bundle._model_type == "WavLM" else "wav2vec2"  # noqa: SLF001
     given["sample_rate"] = int(bundle.sample_rate)
     given["normalize_waveform"] = bundle._normalize_waveform  # noqa: SLF001
+    given["pretrained_as"] = pretrained_as(bundle._path)  # noqa: SLF001
     return EncoderConfig.parse(given, where="torchaudio bundle")
+
+
+def pretrained_as(path: str) -> str:
+    """Whose objective the weights in a file of this name were trained with."""
+    return next((family for family in ("hubert", "wavlm") if Path(path).name.startswith(family)), "wav2vec2")
 
 
 def fetch_teacher(name: str) -> Path:
@@ -199,6 +192,8 @@ def chosen_layers(layers: str | tuple[int, ...], *, teacher: Encoder) -> tuple[i
     Raises:
         UsageError: If the teacher has no such layer.
     """
+    if layers == "all":
+        return tuple(range(1, teacher.num_layers + 1))
     if isinstance(layers, str):
         return thirds(teacher.num_layers)
     missing = [layer for layer in layers if not 1 <= layer <= teacher.num_layers]

@@ -1,15 +1,17 @@
-"""Additive noise: a recorded segment, white noise from a seed, or the babble of several talkers, at an SNR.
+"""Additive noise: a recorded segment, coloured noise from a seed, the babble of several talkers, or several of these, at an SNR.
 
-SNR is the power of the signal as it enters over the power of the noise put in, both over the whole utterance. Noise
-that is shorter than the utterance is repeated with a cross-fade and never stretched: stretching moves its spectrum.
+SNR is the power of the signal as it enters over the power of the noise put in, both over the whole utterance unless the signal's
+active speech level is asked for. Noise that is shorter than the utterance is repeated with a cross-fade and never stretched:
+stretching moves its spectrum.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from scipy import fft
 
 from corpus_builder.distortions.levels import SilentSignalError, Wave, is_silent, mean_power
 from manifests.errors import StillroomError
@@ -17,7 +19,12 @@ from manifests.errors import StillroomError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
+    from manifests.noises import Colour
+
 CROSS_FADE_S = 0.05
+LOWEST_HZ = 20.0
 
 
 class OffsetError(StillroomError, ValueError):
@@ -30,7 +37,7 @@ class OffsetError(StillroomError, ValueError):
         )
 
 
-def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
+def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: float | None = None) -> Wave:
     """Add noise to speech so that the mixture has the asked-for SNR.
 
     The speech is left as it is and the noise is scaled, so the clean target stays
@@ -39,7 +46,8 @@ def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
     Args:
         speech: Mono samples, shape (time,).
         noise: Mono samples, shape (time,); fit its length first.
-        snr_db: Ratio of powers over the whole signal, in dB.
+        snr_db: Ratio of powers, in dB.
+        speech_power: Power that counts as the speech's, such as that of its active level; the mean over the whole by default.
 
     Returns:
         The mixture, shape (time,). May exceed +-1: the level is set later, in one place.
@@ -48,10 +56,10 @@ def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
         SilentSignalError: If either signal has no energy.
         ValueError: If the lengths differ.
     """
-    return speech + scaled_to_snr(speech, noise, snr_db=snr_db)
+    return speech + scaled_to_snr(speech, noise, snr_db=snr_db, speech_power=speech_power)
 
 
-def scaled_to_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
+def scaled_to_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: float | None = None) -> Wave:
     """The noise as `mix_at_snr` puts it in, shape (time,); same arguments, same errors."""
     if speech.shape != noise.shape:
         raise ValueError(f"speech of {speech.shape} and noise of {noise.shape} samples: cut the noise to length first")
@@ -59,11 +67,25 @@ def scaled_to_snr(speech: Wave, noise: Wave, *, snr_db: float) -> Wave:
         raise SilentSignalError("the speech that noise was to be added to")
     if is_silent(noise):
         raise SilentSignalError("the noise that was to be added")
-    gain = math.sqrt(mean_power(speech) / (mean_power(noise) * 10.0 ** (snr_db / 10.0)))
+    power = mean_power(speech) if speech_power is None else speech_power
+    gain = math.sqrt(power / (mean_power(noise) * 10.0 ** (snr_db / 10.0)))
     return noise * gain
 
 
-def segment(recording: Wave, *, offset: int, num_samples: int, rate_hz: int) -> Wave:
+class Recording(Protocol):
+    """A wave, or what gives stretches of one as they are asked for."""
+
+    @property
+    def size(self) -> int:
+        """Its length in samples."""
+        ...
+
+    def __getitem__(self, wanted: slice, /) -> Wave:
+        """A stretch, shape (time,)."""
+        ...
+
+
+def segment(recording: Recording, *, offset: int, num_samples: int, rate_hz: int) -> Wave:
     """Cut a segment out of a recording, which is repeated with a cross-fade where it ends too soon.
 
     If ``offset + num_samples`` lies within the recording, the segment is a plain cut. Otherwise the recording is looped:
@@ -113,6 +135,72 @@ def white(*, seed: int, num_samples: int) -> Wave:
     return np.random.RandomState(seed).standard_normal(num_samples)  # frozen on purpose
 
 
+def coloured(
+    colour: Colour,
+    *,
+    seed: int,
+    num_samples: int,
+    rate_hz: int,
+    spectrum_db: NDArray[np.float64] | None = None,
+) -> Wave:
+    """Stationary Gaussian noise of a colour, the same for a seed for ever.
+
+    White noise is weighted in the frequency domain: pink by ``f ** -1/2`` and brown by ``1 / f``, with nothing below 20 Hz
+    (Kasdin, Proceedings of the IEEE 83(5), 1995, tells of noise whose power is ``1 / f ** a``); speech-shaped noise by the
+    given spectrum, as Byrne and others (JASA 96, 1994) measured it for twelve languages. At least a second is made and cut, so
+    that a short stretch has low frequencies, too.
+
+    Args:
+        colour: Which.
+        seed: From the plan, in [0, 2**32).
+        num_samples: Length wanted.
+        rate_hz: Sample rate.
+        spectrum_db: Power at equally spaced frequencies from 0 Hz to half the rate, for the colour `speech`.
+
+    Returns:
+        Samples, shape (num_samples,), of unit power (over what is made before it is cut).
+
+    Raises:
+        ValueError: If speech-shaped noise comes without a spectrum.
+    """
+    if colour == "white":
+        return white(seed=seed, num_samples=num_samples)
+    made = fft.next_fast_len(max(num_samples, rate_hz), real=True)
+    spectrum = fft.rfft(white(seed=seed, num_samples=made))
+    frequency_hz = fft.rfftfreq(made, 1.0 / rate_hz)
+    if colour == "speech":
+        if spectrum_db is None:
+            raise ValueError("speech-shaped noise needs the spectrum of speech")
+        places_hz = np.linspace(0.0, rate_hz / 2.0, spectrum_db.size)
+        weight = 10.0 ** (np.interp(frequency_hz, places_hz, spectrum_db) / 20.0)
+    else:
+        steepness = 0.5 if colour == "pink" else 1.0
+        weight = np.where(frequency_hz >= LOWEST_HZ, np.maximum(frequency_hz, LOWEST_HZ) ** -steepness, 0.0)
+    shaped: Wave = fft.irfft(spectrum * weight, made)
+    return shaped[:num_samples] / math.sqrt(mean_power(shaped))
+
+
+def together(noises: Sequence[Wave], *, what: str = "one of several noises that were to be added") -> Wave:
+    """Several waves at once, each brought to equal power.
+
+    Args:
+        noises: Mono samples, shape (time,) each, all of one length.
+        what: What each is, for the message.
+
+    Returns:
+        Their sum over the square root of their number, shape (time,).
+
+    Raises:
+        SilentSignalError: If one has no energy.
+    """
+    total = np.zeros(noises[0].size)
+    for noise in noises:
+        if is_silent(noise):
+            raise SilentSignalError(what)
+        total += noise / math.sqrt(mean_power(noise))
+    return total / math.sqrt(len(noises))
+
+
 def babble(talkers: Sequence[Wave]) -> Wave:
     """Several talkers at once, each brought to equal power.
 
@@ -128,9 +216,4 @@ def babble(talkers: Sequence[Wave]) -> Wave:
     """
     if not talkers:
         raise ValueError("babble needs at least one talker")
-    total = np.zeros(talkers[0].size)
-    for talker in talkers:
-        if is_silent(talker):
-            raise SilentSignalError("a talker of the babble")
-        total += talker / math.sqrt(mean_power(talker))
-    return total / math.sqrt(len(talkers))
+    return together(talkers, what="a talker of the babble")

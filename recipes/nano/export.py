@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -68,7 +69,7 @@ def write_export(out: Path, model: torchaudio.models.Wav2Vec2Model, outcome: Out
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
     put(out / "weights.safetensors", save(half, metadata={"format": "pt"}))
     put(out / "config.json", as_json({**outcome.model, "sample_rate": RATE_HZ}))
-    put(out / "heard.txt", "".join(f"{digest}\n" for digest in sorted({one.digest for one in outcome.heard})).encode())
+    put(out / "heard.txt", heard_lines(outcome))
     reader = torchaudio.models.wav2vec2_model(**outcome.model)
     reader.load_state_dict({name: value.float() for name, value in half.items()})
     right = keyword_accuracy(reader.eval(), data)
@@ -78,6 +79,11 @@ def write_export(out: Path, model: torchaudio.models.Wav2Vec2Model, outcome: Out
         f"wrote the {kind} export: step {outcome.step}, masked accuracy {outcome.accuracy:.4f}, keywords {right}",
         flush=True,
     )
+
+
+def heard_lines(outcome: Outcome) -> bytes:
+    """The bytes of `heard.txt`."""
+    return "".join(f"{digest}\n" for digest in sorted({one.digest for one in outcome.heard})).encode()
 
 
 def card(outcome: Outcome, model: torchaudio.models.Wav2Vec2Model, right: dict[str, float]) -> dict[str, Any]:
@@ -94,6 +100,8 @@ def card(outcome: Outcome, model: torchaudio.models.Wav2Vec2Model, right: dict[s
         "data": [{"set": name, "hours": round(hours[name], 3), "licence": LICENCES[name]} for name in sorted(hours)],
         "split": "train, as recipes/realdata/prepare.py deals it",
         "heard": "heard.txt",
+        "trained": {"schema": "stillroom/trained/1", "kinds": {}, "chains": []},  # clean speech alone
+        "heard_sha256": hashlib.sha256(heard_lines(outcome)).hexdigest(),
         "licence": "CC-BY-SA-4.0",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "units": outcome.settings["num_units"],

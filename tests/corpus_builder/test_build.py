@@ -327,7 +327,7 @@ def test_rooms_that_are_there_are_not_simulated_again(
     corpus = tmp_path / "corpus"
     shutil.copytree(built_lab.folder / "corpus", corpus)
     calls: list[int] = []
-    real = room_step.simulate_room
+    real = room_step.make_room
 
     def counted(job: room_step.RoomJob) -> Any:
         calls.append(job.room.room)
@@ -335,7 +335,7 @@ def test_rooms_that_are_there_are_not_simulated_again(
             raise KeyboardInterrupt
         return real(job)
 
-    monkeypatch.setattr(room_step, "simulate_room", counted)
+    monkeypatch.setattr(room_step, "make_room", counted)
     room_step.build_rooms(corpus, rate_hz=16_000, workers=1, progress=False)
     assert calls == []
     before = {path.name: file_digest(path) for path in (corpus / "rooms").iterdir()}

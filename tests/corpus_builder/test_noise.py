@@ -1,10 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus_builder.distortions.active_level import active_power
 from corpus_builder.distortions.levels import SilentSignalError, fit_peak, quantise
-from corpus_builder.distortions.noise import OffsetError, babble, mix_at_snr, segment, white
+from corpus_builder.distortions.noise import OffsetError, babble, coloured, mix_at_snr, segment, together, white
+from tests.oracles.active_level import active_level_db
 from tests.oracles.speechlike import speechlike
 
 few = settings(max_examples=40, derandomize=True, deadline=None)
@@ -137,3 +142,83 @@ def test_a_talker_who_says_nothing_is_named():
         babble([np.ones(10), np.zeros(10)])
     with pytest.raises(ValueError, match="at least one"):
         babble([])
+
+
+def slope_db_per_octave(noise, low_hz, high_hz):
+    """Of a noise's power spectrum, by a line through octave bands."""
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    frequency_hz = np.fft.rfftfreq(noise.size, 1 / RATE)
+    edges = low_hz * 2.0 ** np.arange(int(np.log2(high_hz / low_hz)) + 1)
+    bands = [np.mean(power[(frequency_hz >= low) & (frequency_hz < high)]) for low, high in pairwise(edges)]
+    return np.polyfit(np.arange(len(bands)), 10 * np.log10(bands), 1)[0]
+
+
+@pytest.mark.parametrize(("colour", "slope"), [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])
+def test_a_colour_has_its_slope_and_unit_power(colour, slope):
+    noise = coloured(colour, seed=3, num_samples=20 * RATE, rate_hz=RATE)
+    assert slope_db_per_octave(noise, 62.5, 8000) == pytest.approx(slope, abs=0.25)
+    assert np.mean(noise**2) == pytest.approx(1.0, abs=0.02)
+    assert abs(np.mean(noise)) < 0.02
+
+
+def test_coloured_noise_has_nothing_below_20_hz():
+    noise = coloured("brown", seed=1, num_samples=10 * RATE, rate_hz=RATE)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    assert np.sum(power[: 15 * 10]) < 1e-3 * np.sum(power)
+
+
+def test_speech_shaped_noise_has_the_spectrum_it_is_given():
+    shape_db = -40 + 40 * np.cos(np.linspace(0, 3 * np.pi, 257)) ** 2
+    noise = coloured("speech", seed=2, num_samples=40 * RATE, rate_hz=RATE, spectrum_db=shape_db)
+    _, power = scipy.signal.welch(noise, fs=RATE, nperseg=512, detrend=False)
+    found_db = 10 * np.log10(power[2:-2])
+    difference = found_db - shape_db[2:-2]
+    assert np.std(difference) < 1.0
+    with pytest.raises(ValueError, match="needs the spectrum"):
+        coloured("speech", seed=2, num_samples=100, rate_hz=RATE)
+
+
+@pytest.mark.parametrize("colour", ["white", "pink", "brown"])
+@pytest.mark.parametrize("num_samples", [1, 7, 160])
+def test_a_short_stretch_of_a_colour_has_its_length_and_energy(colour, num_samples):
+    noise = coloured(colour, seed=5, num_samples=num_samples, rate_hz=RATE)
+    assert noise.shape == (num_samples,)
+    assert np.mean(noise**2) > 1e-6
+
+
+@few
+@given(seed=st.integers(0, 2**32 - 1), colour=st.sampled_from(["pink", "brown"]))
+def test_a_seed_gives_the_same_colour_for_ever(seed, colour):
+    """By the frozen stream and the discrete Fourier transform written out, at a few frequencies."""
+    noise = coloured(colour, seed=seed, num_samples=8000, rate_hz=8000)
+    source = np.random.RandomState(seed).standard_normal(8000)
+    steepness = {"pink": 0.5, "brown": 1.0}[colour]
+    ratios = []
+    for frequency in (20, 100, 1500, 3999):
+        wheel = np.exp(-2j * np.pi * frequency * np.arange(8000) / 8000)
+        ratios.append(np.sum(noise * wheel) / np.sum(source * wheel) * frequency**steepness)
+    np.testing.assert_allclose(ratios, ratios[0].real, rtol=1e-6)
+
+
+def test_several_noises_are_equally_strong_and_their_sum_has_the_snr():
+    parts = [
+        gain * np.random.default_rng(number).standard_normal(RATE) for number, gain in enumerate((0.01, 1.0, 30.0))
+    ]
+    speech = speechlike(1.0)
+    added = mix_at_snr(speech, together(parts), snr_db=4.0) - speech
+    assert decibels(speech, added) == pytest.approx(4.0, abs=1e-9)
+    shares = [np.dot(added, part) / np.linalg.norm(part) / np.linalg.norm(added) for part in parts]
+    np.testing.assert_allclose(shares, 1 / np.sqrt(3), atol=0.03)
+    with pytest.raises(SilentSignalError, match="several noises"):
+        together([np.ones(10), np.zeros(10)])
+
+
+def test_over_active_speech_pauses_do_not_make_the_noise_softer():
+    speech = speechlike(2.0, seed=9)
+    sparse = np.pad(speech, (0, 4 * RATE))
+    noise = np.random.default_rng(1).standard_normal(sparse.size)
+    power = active_power(sparse, rate_hz=RATE)
+    added = mix_at_snr(sparse, noise, snr_db=10.0, speech_power=power) - sparse
+    level_db = active_level_db(sparse, RATE)
+    assert level_db - 10 * np.log10(np.mean(added**2)) == pytest.approx(10.0, abs=0.1)
+    assert decibels(sparse, added) < 7.0

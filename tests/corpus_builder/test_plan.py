@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from corpus_builder import planned_rooms
 from corpus_builder.deal import NoOtherSpeakerError, Spool
 from corpus_builder.noise_levels import NoiseFile, SilentNoiseError
-from corpus_builder.planned_steps import Materials, NoLoudSegmentError
+from corpus_builder.planned_noise import NoLoudSegmentError
+from corpus_builder.planned_steps import Materials
 from corpus_builder.rooting import Rooting
 from corpus_builder.roots import Located
 from corpus_builder.utterance import NoAudioError, Utterance

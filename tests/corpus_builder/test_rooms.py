@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,23 @@ from hypothesis import strategies as st
 from corpus_builder.bank import read_bank, read_response, samples_digest, write_bank, write_room
 from corpus_builder.decay import NoDecayError, direct_to_reverberant_db, loudest_rival, measured_t30_s
 from corpus_builder.distortions.room import reverberate
-from corpus_builder.positions import WALL_GAP_M, RoomTooSmallError, place
+from corpus_builder.planned_rooms import RoomTask, planned_room
+from corpus_builder.positions import WALL_GAP_M, HeightMissedError, Heights, RoomTooSmallError, place, place_at
 from corpus_builder.rooms import (
     MAX_CALIBRATED,
     DrawnRoom,
     RoomMissedError,
+    Wanted,
     draw_room,
     image_order,
-    impulse,
     plan_room,
     simulate,
     simulated,
 )
+from corpus_builder.shoebox import impulse
+from manifests.banks import RoomBank
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError
+from manifests.plan import PlannedRays
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.speechlike import speechlike
@@ -41,9 +46,8 @@ def drawn_room(seed, attempt=0, *, sources=2):
     dice = np.random.default_rng([seed, attempt])
     size_m = tuple(round(float(side), 3) for side in dice.uniform([3, 3, 2.4], [8, 6, 3.5]))
     distances_m = [float(distance) for distance in dice.uniform(0.5, 3, sources)]
-    return draw_room(
-        dice, size_m=size_m, rt60_s=round(float(dice.uniform(0.2, 0.7)), 3), distances_m=distances_m, rate_hz=RATE
-    )
+    wanted = Wanted(size_m, round(float(dice.uniform(0.2, 0.7)), 3), distances_m)
+    return draw_room(dice, wanted, rate_hz=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -221,9 +225,7 @@ def test_a_room_whose_reflections_drown_its_direct_sound_is_not_used():
 
 def test_a_drowned_source_is_placed_anew_at_its_distance():
     dice = np.random.default_rng(2)
-    settled = [
-        draw_room(dice, size_m=(5.0, 4.0, 2.6), rt60_s=0.4, distances_m=[2.5] * 3, rate_hz=RATE) for _ in range(4)
-    ]
+    settled = [draw_room(dice, Wanted((5.0, 4.0, 2.6), 0.4, [2.5] * 3), rate_hz=RATE) for _ in range(4)]
     assert all(room.rival <= 0.85 for room in settled)
     for room in settled:
         assert all(math.dist(room.microphone_m, source) == pytest.approx(2.5, abs=0.002) for source in room.sources_m)
@@ -346,3 +348,112 @@ def test_a_damaged_or_foreign_response_is_refused(rooms, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"name": "x"}\n')
     with pytest.raises(BadDocumentError, match=r"bad\.jsonl:1"):
         read_bank(tmp_path, "bad")
+
+
+def hybrid_task(room, **heights):
+    wanted = RoomBank.model_validate(
+        {
+            "rooms": 9,
+            "method": "hybrid",
+            "size_m": [[3, 3, 2.4], [6, 5, 3]],
+            "rt60_s": {"uniform": [0.2, 0.5]},
+            "distance_m": {"uniform": [0.5, 2]},
+            "positions": 2,
+            **heights,
+        }
+    )
+    return RoomTask(11, RATE, "hall", wanted, room, ("train",))
+
+
+@pytest.fixture(scope="module")
+def hybrids():
+    return [planned_room(hybrid_task(room)) for room in range(3)]
+
+
+def test_a_hybrid_rooms_t30_lies_within_15_percent_and_its_direct_sound_is_in_step(hybrids):
+    speech = speechlike(2.5, seed=5)
+    for room in hybrids:
+        assert room.rays is not None
+        assert room.max_order == 3
+        for response, source in zip(simulate(room, rate_hz=RATE), room.sources_m, strict=True):
+            wave = response.wave
+            assert reverberation.t30_s(wave[response.direct_sample :], RATE) == pytest.approx(room.rt60_s, rel=0.15)
+            assert abs(response.direct_sample - math.dist(room.microphone_m, source) / 343 * RATE - 40) <= 0.5
+            heard = reverberate(speech, wave, direct_sample=response.direct_sample)
+            assert abs(gcc_phat_lag(speech, np.rint(32768 * heard))) <= 1
+
+
+def test_a_hybrid_room_has_as_much_reverberation_as_the_image_sources_of_the_same_walls():
+    drawn = DrawnRoom((5.0, 4.0, 2.8), 0.4, (1.5, 1.2, 1.2), ((3.2, 2.1, 1.6),))
+    rays = PlannedRays(count=8000, radius_m=0.3, scattering=0.1, seed=3)
+    image = simulated(drawn, 0, absorption=0.25, order=40, rate_hz=RATE)
+    hybrid = simulated(replace(drawn, rays=rays), 0, absorption=0.25, order=3, rate_hz=RATE)
+    assert hybrid.direct_to_reverberant_db == pytest.approx(image.direct_to_reverberant_db, abs=3.5)
+    assert hybrid.direct_sample == image.direct_sample
+
+
+def test_a_hybrid_response_has_the_same_bits_whatever_was_simulated_before(hybrids):
+    first, second = hybrids[0], hybrids[1]
+    expected = [response.wave for response in simulate(first, rate_hz=RATE)]
+    pyroomacoustics.random.seed(8)
+    chance = pyroomacoustics.random.get_rng()
+    state = chance.bit_generator.state
+    simulate(second, rate_hz=RATE)
+    again = [response.wave for response in simulate(first, rate_hz=RATE)]
+    for one, other in zip(expected, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert pyroomacoustics.random.get_rng() is chance
+    assert chance.bit_generator.state == state
+    other_seed = first.rays.model_copy(update={"seed": first.rays.seed ^ 1})
+    (changed, *_) = simulate(first.model_copy(update={"rays": other_seed}), rate_hz=RATE)
+    assert changed.wave.size != expected[0].size or np.any(changed.wave != expected[0])
+
+
+def test_hybrid_responses_have_the_same_bits_in_another_process(hybrids):
+    expected = [samples_digest(response.wave) for response in simulate(hybrids[0], rate_hz=RATE)]
+    plain = json.dumps(hybrids[0].model_dump(mode="json"))
+    environment = os.environ | {"PRA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", SIMULATE, plain]
+    root = Path(__file__).parents[2]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == expected
+
+
+@few
+@given(
+    size_m=st.tuples(st.floats(2.5, 9.0), st.floats(2.5, 9.0), st.floats(2.3, 4.0)),
+    microphone_m=st.none() | st.floats(0.5, 1.9),
+    source_m=st.none() | st.floats(0.5, 1.9),
+    distances_m=st.lists(st.floats(1.45, 2.0), min_size=1, max_size=3),
+    seed=st.integers(0, 9999),
+)
+def test_microphone_and_sources_stand_at_the_asked_heights_and_distances(
+    size_m, microphone_m, source_m, distances_m, seed
+):
+    heights = Heights(microphone_m, () if source_m is None else (source_m,) * len(distances_m))
+    microphone, sources = place_at(np.random.default_rng(seed), heights, size_m=size_m, distances_m=distances_m)
+    if microphone_m is not None:
+        assert microphone[2] == pytest.approx(microphone_m, abs=0.001)
+    for source, distance_m in zip(sources, distances_m, strict=True):
+        assert math.dist(microphone, source) == pytest.approx(distance_m, abs=0.002)
+        if source_m is not None:
+            assert source[2] == pytest.approx(source_m, abs=0.001)
+    for position in (microphone, *sources):
+        assert all(0.299 <= at <= side - 0.299 for at, side in zip(position, size_m, strict=True))
+
+
+def test_a_planned_room_has_the_heights_of_its_bank():
+    heights = {"microphone_height_m": {"uniform": [0.6, 1.0]}, "source_height_m": {"choice": [1.2, 1.7]}}
+    wanted = hybrid_task(0, **heights).wanted.model_copy(update={"method": None})
+    for number in range(3):
+        room = planned_room(RoomTask(11, RATE, "hall", wanted, number, ("train",)))
+        assert 0.6 <= room.microphone_m[2] <= 1.0
+        assert all(source[2] in {1.2, 1.7} for source in room.sources_m)
+
+
+def test_heights_that_fit_nowhere_are_told_in_one_line():
+    with pytest.raises(HeightMissedError, match=r"microphone at 2 m and sources 0.5 m away at 0.5 m; change") as told:
+        place_at(np.random.default_rng(0), Heights(2.0, (0.5,)), size_m=(4, 4, 3), distances_m=[0.5], most_tries=50)
+    assert "\n" not in str(told.value)
+    with pytest.raises(ValueError, match=r"microphone_height_m: 2\.9 m does not fit under the highest ceiling, 3 m"):
+        hybrid_task(0, microphone_height_m=2.9)

@@ -14,6 +14,7 @@ import soundfile
 
 from corpus_builder import shard
 from corpus_builder.shard import ShardTask, finished_index, flac, pcm_digest, render_shard
+from corpus_builder.target import Target
 from manifests.digest import canonical_json
 from manifests.files import read_json
 from manifests.plan import Plan
@@ -143,18 +144,18 @@ def test_a_shard_counts_as_finished_only_with_its_index_its_size_and_its_plan(bu
     task = task_of(built_lab, corpus)
     render_shard(task)
     tar, index = (corpus / "shards" / f"{task.name}{suffix}" for suffix in (".tar", ".json"))
-    found = finished_index(corpus, task.name, plan_sha256=task.plan_sha256)
+    found = finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256)
     assert found == read_json(index, needed="an index")
-    assert finished_index(corpus, task.name, plan_sha256="0" * 64) is None
+    assert finished_index(Target(corpus), task.name, plan_sha256="0" * 64) is None
     whole = tar.read_bytes()
     tar.write_bytes(whole[:-512])
-    assert finished_index(corpus, task.name, plan_sha256=task.plan_sha256) is None
+    assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
     tar.write_bytes(whole)
     text = index.read_bytes()
     index.write_bytes(text[: len(text) // 2])
-    assert finished_index(corpus, task.name, plan_sha256=task.plan_sha256) is None
+    assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
     index.unlink()
-    assert finished_index(corpus, task.name, plan_sha256=task.plan_sha256) is None
+    assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
 
 
 def test_a_changed_noise_file_stops_the_shard_with_one_line(built_lab: Lab, corpus: Path, tmp_path: Path) -> None:

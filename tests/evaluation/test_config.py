@@ -69,13 +69,13 @@ def test_a_task_is_named_by_its_label_its_groups_and_its_filter(tmp_path):
     [
         ({"measure": []}, "measure: unknown key (did you mean 'measures'?)"),
         ({"measures": []}, "neither tasks nor measures"),
-        ({"measures": ["cka"]}, "measures.0"),
+        ({"measures": ["ccka"]}, "measures.0"),
         ({"measures": ["cosine", "cosine"]}, "one stands twice"),
         ({"models": {}}, "models"),
         ({"models": {"<b>": "nano"}}, "models"),
         ({"models": {"best": {"run": "a", "checkpoint": "first"}}}, "checkpoint"),
         ({"splits": {"train": "a", "test": "a"}}, "three different splits"),
-        ({"tasks": [{"kind": "ctc", "label": "text"}]}, "tasks.0.kind"),
+        ({"tasks": [{"kind": "asr", "label": "text"}]}, "kind: one of classify, ctc, verify, frames"),
         ({"tasks": [{"kind": "classify"}]}, "tasks.0.label: this key is missing"),
         ({"tasks": [{"kind": "classify", "label": "a", "within": "a"}]}, "is the label itself"),
         ({"tasks": [{"kind": "classify", "label": "a"}] * 2}, "'a' stands twice"),
@@ -95,3 +95,35 @@ def test_a_wrong_config_is_told_in_one_line(tmp_path, changes, told):
 def test_a_missing_config_is_told(tmp_path):
     with pytest.raises(MissingFileError):
         EvaluationConfig.read(tmp_path / "none.yaml")
+
+
+def test_best_is_said_for_all_runs_at_once(tmp_path):
+    models = {"teacher": "nano", "one": {"run": "a", "system": "s"}, "two": {"run": "b", "checkpoint": "best"}}
+    config = read(tmp_path, models=models).with_best()
+    assert config.models["teacher"] == "nano"
+    assert [config.models[name].checkpoint for name in ("one", "two")] == ["best", "best"]
+    assert config.models["one"].system == "s"
+
+
+def test_tasks_are_named_by_what_is_asked_and_how(tmp_path):
+    tasks = [
+        {"kind": "ctc", "units": "phones", "label": "ipa", "head": "blstm"},
+        {"kind": "verify", "features": "sum"},
+        {"kind": "frames", "probe": "distorted", "where": {"language": "en"}},
+        {"kind": "classify", "label": "word"},
+        {"kind": "classify", "label": "word", "features": "sum+heads"},
+    ]
+    assert [task.name for task in read(tmp_path, tasks=tasks).tasks] == [
+        "phones of ipa by blstm", "verify speaker (sum)", "frames of phones where language en (probe trained on distorted)", "word",
+        "word (sum+heads)",
+    ]  # fmt: skip
+
+
+def test_a_table_of_alignments_is_known_by_its_content(tmp_path):
+    (tmp_path / "align.csv").write_text("id,start,end,label\n")
+    config = read(tmp_path, tasks=[{"kind": "frames", "table": "align.csv"}])
+    assert config.tasks[0].table == str(tmp_path / "align.csv")
+    before = config.settings()["tasks"][0]["table"]
+    (tmp_path / "align.csv").write_text("id,start,end,label\na,0,1,x\n")
+    assert before != config.settings()["tasks"][0]["table"]
+    assert len(before) == 64

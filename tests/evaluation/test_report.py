@@ -10,9 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from evaluation.cli import report_command
-from evaluation.efficiency import smaller_percent
 from evaluation.report import OtherDataError, TwoModelsError, read_results, report_text
-from evaluation.tables import Table, escaped, width_of
+from evaluation.tables import Table, escaped, smaller_percent, width_of
 from manifests.errors import MissingFileError, UsageError
 from manifests.scores import Results
 

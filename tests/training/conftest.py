@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RATE_HZ = 16000
 NOUGHT = "0" * 64
+FAMILIES = {"phone": "codec", "room": "room", "pitch": "channel"}
 CONV = [[16, 10, 5], [16, 3, 2], [16, 3, 2], [16, 3, 2], [16, 3, 2], [16, 2, 2], [16, 2, 2]]
 
 
@@ -50,6 +51,8 @@ def write_corpus(
     splits=("train", "dev"),
     lengths_s=(0.3, 1.2),
     seed=0,
+    distort=True,
+    volume=1.0,
 ):
     """Noise with a tone per utterance; copies are the clean wave with noise, quieter or smeared. PCM is kept for comparison."""
     random = np.random.RandomState(seed)
@@ -73,11 +76,14 @@ def write_corpus(
                     )
                     waves = {"clean": clean}
                     for copy in copies:
-                        noise = random.standard_normal(length)
+                        noise = np.random.RandomState(length).standard_normal(length)
+                        if not distort:
+                            waves[copy] = clean
+                            continue
                         waves[copy] = {"noise": clean + 0.1 * noise, "phone": 0.5 * np.clip(clean, -0.1, 0.1)}.get(
-                            copy.split("-")[0], clean + 0.5 * np.roll(clean, 400)
+                            copy.split("-")[0], clean + 0.5 * np.roll(clean, 400 + int(copy[-1]))
                         )
-                    waves = {key: (np.clip(wave, -1, 1) * 32767).astype("<i2") for key, wave in waves.items()}
+                    waves = {key: (np.clip(volume * wave, -1, 1) * 32767).astype("<i2") for key, wave in waves.items()}
                     indexed.append(add_sample(tar, identity, split, waves, pcm))
                 tar.close()
             content = (folder / "shards" / f"{name}.tar").read_bytes()
@@ -101,7 +107,7 @@ def write_corpus(
         schema=Corpus.SCHEMA,
         name="tiny",
         recipe_sha256=NOUGHT,
-        plan_sha256=hashlib.sha256(str(seed).encode()).hexdigest(),
+        plan_sha256=hashlib.sha256(repr((seed, copies)).encode()).hexdigest(),
         sample_rate=RATE_HZ,
         splits={split: tuple(entries[split]) for split in splits},
         copies={split: {condition: conditions.count(condition) for condition in conditions} for split in splits},
@@ -131,9 +137,9 @@ def add_sample(tar, identity, split, waves, pcm):
                     "name": name,
                     "condition": name.rpartition("-")[0],
                     "domain": "clean",
-                    "family": "clean",
+                    "family": FAMILIES.get(name.rpartition("-")[0], "noise"),
                     "gain_db": 0.0,
-                    "steps": [],
+                    "steps": [{"kind": "pitch", "cents": 300.0}] if name.startswith("pitch") else [],
                 }
                 for name in waves
                 if name != "clean"

@@ -50,13 +50,39 @@ def test_presets_differ_in_views_and_adversary_alone():
         "cdm2": "cdm2",
         "cdm1-dat": "cdm1",
         "cdm2-dat": "cdm2",
+        "cdm1-dat-paper": "cdm1",
+        "cdm2-dat-paper": "cdm2",
     }
-    assert {name for name, config in kinds.items() if config.adversary} == {"cdm1-dat", "cdm2-dat"}
+    assert {name for name, config in kinds.items() if config.adversary} == {name for name in PRESETS if "dat" in name}
     same = {
         name: config.model_copy(update={"views": None, "adversary": None, "preset": None})
         for name, config in kinds.items()
     }
     assert len({repr(config) for config in same.values()}) == 1
+
+
+def test_the_papers_views_are_clean_one_time_in_sixteen_each():
+    one, two = made(preset="cdm1").views, made(preset="cdm2").views
+    assert (one.clean_share, one.student.clean_share) == (1 / 16, 0)
+    assert (two.clean_share, two.student.clean_share, two.teacher.clean_share) == (0, 1 / 16, 1 / 16)
+    assert two.teacher.content == "kept"
+
+
+def test_the_papers_game_is_the_authors_alternation_on_layers_1_and_2():
+    for name in ("cdm1-dat-paper", "cdm2-dat-paper"):
+        adversary = made(preset=name).adversary
+        assert (adversary.objective, adversary.domain, adversary.layers) == ("game", "view", (1, 2))
+        assert (adversary.schedule, adversary.critic_steps) == ("constant", 1)
+        assert any("unpublished, so ours" in line for line in PRESETS[name].deviations)
+    assert made(preset="cdm2-dat-paper").views.teacher.content == "any"
+
+
+def test_every_preset_has_a_source_and_says_where_it_differs_and_the_docs_name_it():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    for name, preset in PRESETS.items():
+        assert "arXiv" in preset.source
+        assert any("eval mode" in line for line in preset.deviations)
+        assert f"`{name}`" in text
 
 
 def test_a_users_seconds_replace_the_presets_utterances():
@@ -114,15 +140,30 @@ def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_fo
     assert load_config(path, overrides=("teacher.name=hubert_base",)).teacher.name == "hubert_base"
 
 
+def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
+    path = written(tmp_path, "corpus: [one, two, 's3://bucket/three']\nteacher: {name: nano}\n")
+    assert load_config(path).corpus == (str(tmp_path / "one"), str(tmp_path / "two"), "s3://bucket/three")
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"stepz": 3}, r"stepz: unknown key \(did you mean 'steps'\?\)"),
-        ({"views": {"kind": "cdm3"}}, r"views.kind: 'none', 'cdm1' or 'cdm2' is due here"),
+        ({"views": {"kind": "cdm3"}}, r"views.kind: 'none', 'cdm1', 'cdm2' or 'same' is due here"),
+        (
+            {"views": {"teacher": {"condition": ["noise"]}}},
+            r"views.teacher.condition: unknown key \(did you mean 'conditions",
+        ),
+        (
+            {"views": {"kind": "cdm1", "teacher": {"conditions": ["noise"]}}},
+            "views: teacher.conditions: with kind: cdm1",
+        ),
+        ({"adversary": {"layers": [1, 1]}}, "adversary: layers: .* names a layer twice"),
+        ({"adversary": {"critic_every": 2}}, "critic_every: 2 needs objective: game or confusion"),
         ({"optimiser": {"learning_rate": "fast"}}, r"optimiser.learning_rate: .*'fast'"),
         ({"adversary": {"strenght": 1}}, r"adversary.strenght: unknown key \(did you mean 'strength'"),
         ({"batch": {"seconds": 4, "utterances": 2}}, "either seconds or utterances"),
-        ({"corpus": ["a", "b"]}, "a list of corpora cannot be read yet"),
+        ({"corpus": []}, "corpus"),
         ({"preset": "cdm9"}, "preset: 'cdm9' is none of distilhubert, cdm1"),
         ({"preset": ["cdm1"]}, "is none of"),
         ({"steps": 0}, "steps"),

@@ -15,16 +15,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from manifests.errors import BadDocumentError, LockedError, StillroomError, UsageError
+from manifests.errors import BadDocumentError, LockedError, NoSpaceLeftError, StillroomError, UsageError
 from manifests.files import read_json, write_yaml
 from manifests.lock import writing
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
-from training.adversary import OneDomainError
 from training.checkpoint import load_run, read_tensors
 from training.config import resolved
+from training.domains import OneDomainError
+from training.firstbatch import UnheardError
+from training.outset import ForeignCheckpointError
 from training.run import NotARunError, OtherConfigError, SourceChangedError
 from training.teacher import load_teacher
+from training.visibility import NotVisibleError
 
 TIMES = {"audio_s_per_s", "waiting_share"}
 HOUSE = Path(__file__).parents[2]
@@ -117,7 +120,16 @@ def test_the_journal_has_what_a_person_looks_for(straight):
         assert line["reversal"] > 0
     validated = [line for line in lines if "val_loss" in line]
     assert [line["step"] for line in validated] == [3, 6, 7]
+    assert [line["step"] for line in lines if "domain_visible" in line] == [0]
+    for line in logged:
+        assert line["utterances"] >= line["distinct_utterances"] > 0
+        assert line["distinct_utterances"] <= 24
+        assert 0 < line["distinct_copies"] <= 72
+        assert line["audio_s"] == line["teacher_audio_s"]
+    assert logged[-1]["distinct_utterances"] == min(24, logged[-1]["utterances"])
     for line in validated:
+        assert 0 <= line["domain_fresh"] <= 1
+        assert line["domain_fresh_majority"] == 1 / 4, "clean and three conditions, as often"
         assert "loss" not in line
         parts = [line[f"val_{name}"] for name in ("clean", "noise", "phone", "room")]
         assert line["val_loss"] == pytest.approx(sum(parts) / 4)
@@ -144,6 +156,27 @@ def test_a_run_that_dies_goes_on_bit_for_bit(tmp_path, monkeypatch, corpus, teac
     monkeypatch.undo()
     assert loop.distil(config, tmp_path / "run") == "done"
     assert_same_run(tmp_path / "run", straight)
+
+
+def test_a_resumed_game_has_the_critic_that_it_had(tmp_path, monkeypatch, corpus, teacher_folder):
+    """Its updates every third step, what it standardises by, and what was counted."""
+    adversary = {"objective": "game", "critic_every": 3, "standardise": True, "layers": [1, 2], "strength": 0.5}
+    config = config_of(corpus, teacher_folder, adversary=adversary)
+    assert loop.distil(config, tmp_path / "straight", say=str) == "done"
+    scale = loop.learning_rate_scale
+
+    def dying(update, **options):
+        if update == 5:
+            raise InterruptedError
+        return scale(update, **options)
+
+    monkeypatch.setattr(loop, "learning_rate_scale", dying)
+    with pytest.raises(InterruptedError):
+        loop.distil(config, tmp_path / "run", say=str)
+    monkeypatch.undo()
+    assert loop.distil(config, tmp_path / "run", say=str) == "done"
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert last_tensors(tmp_path / "run")["critic.centre"].abs().sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -225,6 +258,91 @@ def test_a_corpus_or_teacher_that_changed_is_refused(tmp_path, corpus, teacher_f
         )
 
 
+def test_a_checkpoint_of_another_run_is_refused_and_nothing_overwritten(tmp_path, corpus, teacher_folder, straight):
+    keys = {"optimiser": {"learning_rate": 1e-3}}
+    loop.distil(config_of(corpus, teacher_folder, steps=2, **keys), tmp_path / "other", say=str)
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    shutil.copytree(tmp_path / "other/checkpoints", tmp_path / "run/checkpoints")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ForeignCheckpointError, match="the checkpoint step-000000002 is of another run"):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_a_checkpoint_without_a_name_that_does_not_fit_is_one_line_too(tmp_path, corpus, teacher_folder, straight):
+    loop.distil(config_of(corpus, teacher_folder, steps=2, student={"layers": 1}), tmp_path / "other", say=str)
+    for path in (tmp_path / "other/checkpoints").glob("*.json"):
+        path.write_text(path.read_text().replace('"run_sha256"', '"best_loss"').replace('"best_loss": "', '"x": "'))
+        document = json.loads(path.read_text())
+        document.pop("x")
+        path.write_text(json.dumps(document))
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    shutil.copytree(tmp_path / "other/checkpoints", tmp_path / "run/checkpoints")
+    with pytest.raises(ForeignCheckpointError, match="is of another run") as caught:
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
+    tmp_path, monkeypatch, corpus, teacher_folder
+):
+    from training.visibility import FreshCritic, Seen
+
+    monkeypatch.setattr(FreshCritic, "seen", lambda *_, **__: Seen(0.3, 0.25))
+    said = []
+    assert loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", say=said.append) == "done"
+    assert len(said) == 1
+    assert "can hardly see what it is to hide" in said[0]
+    assert journal(tmp_path / "run")[0]["warning"] == said[0]
+    loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", say=said.append)
+    assert len(said) == 1, "not asked again on resume"
+    with pytest.raises(NotVisibleError):
+        loop.distil(
+            config_of(corpus, teacher_folder, adversary={"require_visible": True}), tmp_path / "strict", say=said.append
+        )
+    assert not (tmp_path / "strict/checkpoints").exists()
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_one_before_and_says_so(tmp_path, monkeypatch, corpus, teacher_folder):
+    from training import checkpoint
+
+    write, calls = checkpoint.write_bytes, []
+
+    def full(path, content):
+        calls.append(path)
+        if path.name == "step-000000004.safetensors":
+            raise NoSpaceLeftError(path)
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    with pytest.raises(NoSpaceLeftError, match="what was finished is kept"):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str)
+    monkeypatch.undo()
+    assert load_run(tmp_path / "run").facts["steps"] == 2
+    assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str) == "done"
+
+
+def test_an_edition_trains_and_a_run_notices_when_it_is_gone(tmp_path, corpus, teacher_folder):
+    write_corpus(tmp_path / "edition", copies=("music-0",))
+    one = config_of(corpus, teacher_folder, steps=3)
+    both = one.model_copy(update={"corpus": (str(corpus), str(tmp_path / "edition"))})
+    assert loop.distil(both, tmp_path / "run", say=str) == "done"
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["corpus"] == "tiny"
+    assert "val_music" in next(line for line in journal(tmp_path / "run") if "val_loss" in line)
+    with pytest.raises(SourceChangedError, match="the corpus"):
+        loop.distil(config_of(corpus, teacher_folder, steps=3), tmp_path / "run", say=str)
+
+
+def test_a_run_whose_heard_file_was_cut_is_refused(tmp_path, straight):
+    shutil.copytree(straight, tmp_path / "run")
+    lines = (tmp_path / "run/heard.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "run/heard.txt").write_text("".join(lines[:-1]))
+    with pytest.raises(BadDocumentError, match=r"heard\.txt: SHA-256 is"):
+        load_run(tmp_path / "run")
+
+
 def test_a_second_process_on_a_run_is_told(tmp_path, corpus, teacher_folder):
     with writing(tmp_path / "run"), pytest.raises(LockedError):
         loop.distil(config_of(corpus, teacher_folder), tmp_path / "run")
@@ -267,14 +385,14 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, 
     distance = loop.layer_distance
     calls = []
 
-    def spoilt(*tensors):
+    def spoilt(*tensors, **options):
         calls.append(1)
-        found = distance(*tensors)
+        found = distance(*tensors, **options)
         return found._replace(l1=found.l1 * (math.nan if len(calls) == 6 else 1))
 
     monkeypatch.setattr(loop, "layer_distance", spoilt)
     with pytest.raises(
-        loop.NonFiniteLossError, match=r"step 3 is not finite; it heard the utterances train_\d_utt_\d-"
+        loop.NonFiniteLossError, match=r"step 3 is not finite; it heard the utterances train/\d/utt\.\d, train/"
     ) as caught:
         loop.distil(config_of(corpus, teacher_folder), tmp_path / "run")
     assert "\n" not in str(caught.value)
@@ -288,6 +406,12 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, 
         {"preset": "cdm1"},
         {"adversary": {"domain": "view"}},
         {"adversary": {"domain": "distorted"}},
+        {"adversary": {"objective": "confusion", "features": "frames", "layers": [1, 2]}},
+        {"adversary": {"standardise": True, "domain": "family"}},
+        {"preset": "cdm1-dat-paper", "adversary": {}},
+        {"preset": "cdm2-dat-paper", "adversary": {}},
+        {"views": {"kind": "same"}},
+        {"views": {"teacher": {"conditions": ["noise"]}}},
         {"precision": "bfloat16"},
     ],
 )
@@ -374,5 +498,8 @@ def test_the_command_says_one_line_for_a_wrong_key(tmp_path, command):
 
 
 def test_errors_are_told_to_a_person():
-    for error in (OtherConfigError, SourceChangedError, NotARunError, loop.NonFiniteLossError, OneDomainError):
+    for error in (
+        OtherConfigError, SourceChangedError, NotARunError, loop.NonFiniteLossError, OneDomainError, UnheardError,
+        ForeignCheckpointError, NotVisibleError,
+    ):  # fmt: skip
         assert issubclass(error, StillroomError)

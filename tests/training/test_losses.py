@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from manifests.errors import BadDocumentError, UsageError
 from tests.oracles import distiller
-from training.losses import layer_distance, real_frames
+from training.choices import LossWeights
+from training.losses import check_layer_weights, layer_distance, real_frames, standardised
 
 
 def tensors(*, batch=3, seed=0):
@@ -65,3 +67,50 @@ def test_a_perfect_prediction_has_the_least_distance():
 
 def test_real_frames_come_first():
     assert real_frames(torch.tensor([2, 0]), 3).tolist() == [[True, True, False], [False, False, False]]
+
+
+def test_layers_weigh_by_ratio():
+    predictions, target = tensors()
+    num_frames = torch.tensor([7, 4, 1])
+    single = [layer_distance(predictions[:, [layer]], target[:, [layer]], num_frames) for layer in (0, 1)]
+    found = layer_distance(predictions, target, num_frames, weights=LossWeights(layers=(3.0, 1.0)))
+    for part in ("l1", "cosine"):
+        expected = 0.75 * getattr(single[0], part) + 0.25 * getattr(single[1], part)
+        torch.testing.assert_close(getattr(found, part), expected)
+    equal = layer_distance(predictions, target, num_frames, weights=LossWeights(layers=(2.0, 2.0)))
+    torch.testing.assert_close(torch.stack(equal), torch.stack(layer_distance(predictions, target, num_frames)))
+    only = layer_distance(predictions, target, num_frames, weights=LossWeights(layers=(0.0, 1.0)))
+    torch.testing.assert_close(only.l1, single[1].l1)
+
+
+def test_a_raw_cosine_is_one_minus_itself():
+    predictions, target = tensors()
+    found = layer_distance(predictions, target, torch.tensor([7, 4, 1]), weights=LossWeights(cosine_form="raw"))
+    expected = 0.0
+    for row, frames in enumerate((7, 4, 1)):
+        for frame in range(frames):
+            for layer in range(2):
+                one, two = predictions[row, layer, frame].double(), target[row, layer, frame].double()
+                expected += (1 - one @ two / (one.norm() * two.norm())) / 2
+    assert float(found.cosine) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_standardised_targets_have_no_norm_of_their_own():
+    predictions, target = tensors()
+    num_frames = torch.tensor([7, 4, 1])
+    assert float(standardised(target).mean(dim=-1).abs().max()) < 1e-6
+    torch.testing.assert_close(standardised(target).var(dim=-1, correction=0), torch.ones(3, 2, 7), atol=1e-3, rtol=0)
+    plain = layer_distance(predictions, target, num_frames, standardise=True)
+    large = layer_distance(predictions, 500 * target + 30, num_frames, standardise=True)
+    torch.testing.assert_close(torch.stack(large), torch.stack(plain), rtol=1e-4, atol=1e-4)
+    expected = layer_distance(predictions, standardised(target), num_frames)
+    assert torch.equal(torch.stack(plain), torch.stack(expected))
+
+
+def test_weights_for_other_layers_than_the_teachers_are_refused():
+    check_layer_weights(LossWeights(), (4, 8, 12))
+    check_layer_weights(LossWeights(layers=(1.0, 1.0, 2.0)), (4, 8, 12))
+    with pytest.raises(UsageError, match=r"2 weights for the 3 layers of the teacher \(4, 8, 12\)"):
+        check_layer_weights(LossWeights(layers=(1.0, 1.0)), (4, 8, 12))
+    with pytest.raises(BadDocumentError, match="all weights are 0"):
+        LossWeights.parse({"layers": [0, 0]}, where="test")

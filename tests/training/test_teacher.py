@@ -7,11 +7,13 @@ import shutil
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from manifests.errors import BadDocumentError, MissingFileError, UsageError
 from tests.training.conftest import encoder_config
 from training import teacher as teachers
+from training.cli import teacher_command
 from training.encoder import EncoderConfig
 from training.teacher import BUNDLES, bundle_config, chosen_layers, fetch_teacher, load_teacher, thirds
 
@@ -77,6 +79,27 @@ def test_a_bundle_is_read_from_the_cache_whatever_the_case_of_its_name(published
     found, _ = teacher.layers(wave, torch.tensor([4000]))
     torch.testing.assert_close(found[:, 2], expected[2], atol=1e-5, rtol=1e-4)
     assert fetch_teacher("tiny_large") == path
+
+
+def test_a_model_that_is_here_is_described_by_the_command(teacher_folder):
+    done = CliRunner().invoke(teacher_command, [str(teacher_folder)])
+    assert done.exit_code == 0, done.output
+    assert "small: " in done.output
+    assert "3 layers of 24, 16000 Hz" in done.output
+
+
+def test_a_bundle_is_never_downloaded_by_loading_it(published, monkeypatch):
+    """Not even where its file vanishes between two looks: ranks load, and a cluster's ranks have no network."""
+    bundle, path = published
+    path.parent.mkdir()
+    torch.save(bundle_config(bundle).build().state_dict(), path)
+
+    def downloaded(*_, **__):
+        raise AssertionError("a download")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", downloaded)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", downloaded)
+    assert load_teacher("tiny_large").num_layers == 3
 
 
 def test_weights_that_are_not_there_name_the_bundle_and_how_to_fetch_it(published):
@@ -153,7 +176,7 @@ def test_weights_of_another_shape_are_refused(teacher_folder, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(teacher_folder, folder)
     (folder / "config.json").write_text(json.dumps(encoder_config(layers=2)))
-    with pytest.raises(BadDocumentError, match=r"does not fit its config.json"):
+    with pytest.raises(BadDocumentError, match="does not fit its config"):
         load_teacher(folder)
 
 

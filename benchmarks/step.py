@@ -1,0 +1,148 @@
+"""One training step with HuBERT-base shapes against s3prl's: `python benchmarks/step.py [UTTERANCES] [SECONDS] [ROUNDS]`.
+
+Both have a teacher of 12 layers, a student of 2, heads for layers 4, 8 and 12, DistilHuBERT's loss, AdamW and clipping, the same
+weights and the same batch: s3prl's DistillerModel taught by its HuBERT, and this trainer's modules. Rounds are taken in turn, in
+float32 and under bfloat16 autocast; printed are medians, their ratios and both losses. Needs `pip install --no-deps s3prl==0.4.18`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from training.choices import StudentShape
+from training.config import Optimiser
+from training.losses import layer_distance
+from training.schedules import adamw
+from training.student import make_student
+from training.teacher import load_teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RATE_HZ = 16_000
+LAYERS = (4, 8, 12)
+RATE = 1e-9  # so small that all four keep to the same loss
+WARM_UP = 1
+
+
+def s3prl_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """s3prl's HuBERT of base size with random weights, and its distiller begun from it, both written down as s3prl does."""
+    from s3prl.upstream.distiller.model import DistillerConfig, DistillerModel
+    from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
+
+    shape = HubertConfig(label_rate=50)
+    teacher = HubertModel(shape, HubertPretrainingConfig(), [["a"]]).eval().requires_grad_(requires_grad=False)
+    config = {
+        "encoder_layers": 2, "n_tasks": len(LAYERS), "pred_layer_id": list(LAYERS), "cosine_loss": 1.0,
+        "feature_grad_mult": 0.1, "extractor_mode": "default",
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        student = DistillerModel(DistillerConfig(config)).train()
+    student.feature_extractor.load_state_dict(teacher.feature_extractor.state_dict())
+    student.post_extract_proj.load_state_dict(teacher.post_extract_proj.state_dict())
+    student.encoder.pos_conv.load_state_dict(teacher.encoder.pos_conv.state_dict())
+    for ours, theirs in zip(student.encoder.layers, teacher.encoder.layers, strict=False):
+        ours.load_state_dict(theirs.state_dict())
+    saved = {"model_weight": teacher.state_dict(), "model_cfg": vars(shape), "task_cfg": {}, "dictionaries_symbols": []}
+    torch.save(saved, folder / "teacher.pt")
+    torch.save({"Distiller": student.state_dict(), "Config": {"distiller": config}}, folder / "student.ckpt")
+    return teacher, student
+
+
+def s3prl_step(teacher: torch.nn.Module, student: torch.nn.Module, wave: torch.Tensor) -> torch.Tensor:
+    """The loss as s3prl's distiller takes it: hidden states by hooks, means over all frames."""
+    hidden: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output: hidden.append(output[0])) for layer in teacher.encoder.layers
+    ]
+    with torch.no_grad():
+        teacher(wave, padding_mask=torch.zeros_like(wave, dtype=torch.bool), mask=False, features_only=True)
+    for hook in hooks:
+        hook.remove()
+    _, _, predictions, _ = student(wave, torch.ones_like(wave))
+    frames = predictions.shape[2]  # fairseq adds a masked frame where they are odd
+    target = torch.stack([hidden[layer - 1].transpose(0, 1)[:, :frames] for layer in LAYERS], dim=1)
+    l1 = functional.l1_loss(predictions, target)
+    return l1 - functional.logsigmoid(functional.cosine_similarity(predictions, target, dim=-1)).mean()
+
+
+def our_step(teacher: torch.nn.Module, student: torch.nn.Module, wave: torch.Tensor, *, autocast: bool) -> torch.Tensor:
+    """The loss as `training.loop` takes it."""
+    num_samples = torch.full((len(wave),), wave.shape[1])
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        target, _ = teacher.layers(wave, num_samples, only=LAYERS)
+        heard = student(wave, num_samples)
+    distance = layer_distance(heard.predictions, target, heard.num_frames)
+    return (distance.l1 + distance.cosine) / heard.num_frames.sum()
+
+
+def timed(loss_of: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+    """Seconds of one whole step, and its loss."""
+    start_s = time.perf_counter()
+    loss = loss_of()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], 5.0)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return time.perf_counter() - start_s, float(loss)
+
+
+def main(utterances: int, seconds: float, rounds: int) -> None:
+    """Measure in turn and print medians."""
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    wave = 0.1 * torch.randn(utterances, int(seconds * RATE_HZ))
+    with tempfile.TemporaryDirectory() as name:
+        their_teacher, their_student = s3prl_models(Path(name))
+        teacher = load_teacher(Path(name) / "teacher.pt")
+        shape = StudentShape(init=str(Path(name) / "student.ckpt"))
+        student = make_student(shape, teacher, target_layers=LAYERS, seed=0).train()
+    heads = their_student.output_layer.state_dict()
+    student.heads.load_state_dict(
+        {"expand.weight": heads["0.weight"], "expand.bias": heads["0.bias"], "weight": heads["2.weight"], "bias": heads["2.bias"][0, 0, :, None]}
+    )  # fmt: skip
+
+    def theirs(*, autocast: bool) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            return s3prl_step(their_teacher, their_student, wave)
+
+    steps: dict[str, Callable[[], torch.Tensor]] = {
+        "s3prl float32": lambda: theirs(autocast=False),
+        "s3prl bfloat16": lambda: theirs(autocast=True),
+        "ours float32": lambda: our_step(teacher, student, wave, autocast=False),
+        "ours bfloat16": lambda: our_step(teacher, student, wave, autocast=True),
+    }
+    optimisers = {
+        "s3prl": torch.optim.AdamW(their_student.parameters(), lr=RATE, betas=(0.9, 0.98)),
+        "ours": adamw(student.parameters(), Optimiser(), learning_rate=RATE),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    losses: dict[str, float] = {}
+    for number in range(WARM_UP + rounds):
+        for name, step in steps.items():
+            taken_s, losses[name] = timed(step, optimisers[name.split()[0]])
+            if number >= WARM_UP:
+                spent[name].append(taken_s)
+    median = {name: statistics.median(times) for name, times in spent.items()}
+    print(f"{utterances} utterances of {seconds:g} s, {torch.get_num_threads()} threads, {rounds} rounds")
+    for name in steps:
+        print(f"{name:15s} {median[name]:7.3f} s a step, loss {losses[name]:.4f}")
+    print(f"float32: {median['s3prl float32'] / median['ours float32']:.2f} times s3prl's speed")
+    print(f"bfloat16: {median['s3prl bfloat16'] / median['ours bfloat16']:.2f} times s3prl's under the same autocast, "
+          f"{median['s3prl float32'] / median['ours bfloat16']:.2f} times s3prl's in float32")  # fmt: skip
+
+
+if __name__ == "__main__":
+    given = [float(word) for word in sys.argv[1:]] + [4, 5, 5][len(sys.argv) - 1 :]
+    main(int(given[0]), given[1], int(given[2]))

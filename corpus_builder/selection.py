@@ -1,0 +1,176 @@
+"""A part of a pack's plan, as a plan of its own: some splits, one condition, so many utterances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from corpus_builder.compare import RESPONSES, files_of, touched
+from corpus_builder.draws import keyed_hash
+from manifests.digest import canonical_json, digest, file_digest
+from manifests.errors import UsageError, printable
+from manifests.files import read_json_lines, write_bytes, write_json_lines, write_yaml
+from manifests.plan import Plan
+from manifests.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from manifests.opened_pack import OpenedPack
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked for; all of it where nothing is said.
+
+    Attributes:
+        splits: Only these.
+        conditions: Only copies of these.
+        limit: Only so many utterances a split, by keyed hash of their ids, as `--limit` of `plan` chooses them.
+    """
+
+    splits: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not self.splits and not self.conditions and self.limit is None
+
+    def check(self, recipe: Recipe) -> None:
+        """Every name is one of the recipe's.
+
+        Raises:
+            UsageError: If not.
+        """
+        for option, names, known in (
+            ("--split", self.splits, list(recipe.speech)),
+            ("--condition", self.conditions, list(recipe.conditions)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise UsageError(
+                        f"{option} {printable(name)}: the pack has no such; it has {', '.join(known) or 'none'}"
+                    )
+
+
+def rows_of(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a plan file as plain data."""
+    yield from read_json_lines(folder / "plan" / f"{name}.jsonl", needed="a file of the plan")
+
+
+def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> Plan:
+    """Write the selected part of a pack's plan as the folder of a finished plan.
+
+    Args:
+        opened: The pack.
+        selection: What is asked for.
+        folder: Is filled with `recipe.yaml` and `plan/`.
+
+    Returns:
+        Its plan, with digests of its own.
+
+    Raises:
+        UsageError: If nothing is left.
+    """
+    selection.check(opened.recipe)
+    files = [file for file in opened.plan.files if not selection.splits or file.split in selection.splits]
+    chosen = limited(opened, selection) if selection.limit is not None else None
+    kept = []
+    for file in files:
+        rows = [
+            selected_row(row, selection)
+            for row in rows_of(opened.folder, file.name)
+            if chosen is None or (file.split, row["id"]) in chosen
+        ]
+        if not rows:
+            continue
+        path = folder / "plan" / f"{file.name}.jsonl"
+        write_json_lines(path, (canonical_json(row) for row in rows))
+        seconds = round(sum(row["num_samples"] for row in rows) / opened.plan.sample_rate, 3)
+        kept.append(
+            {"name": file.name, "split": file.split, "rows": len(rows), "seconds": seconds, "sha256": file_digest(path)}
+        )
+    if not kept:
+        raise UsageError("nothing of the pack is left by --split, --condition and --limit; ask for more")
+    banks = {name.rsplit("-", 2)[0] for name in responses_of(folder, kept)}
+    rooms = read_json_lines(opened.folder / "plan" / "rooms.jsonl", needed="the rooms of a plan")
+    write_json_lines(folder / "plan" / "rooms.jsonl", (canonical_json(room) for room in rooms if room["bank"] in banks))
+    for name in ("levels", *(["spectra"] if opened.plan.spectra_sha256 else [])):
+        write_bytes(folder / "plan" / f"{name}.jsonl", (opened.folder / "plan" / f"{name}.jsonl").read_bytes())
+    recipe = selected_recipe(opened.recipe, selection)
+    write_yaml(folder / "recipe.yaml", recipe.plain())
+    refused = [
+        one
+        for one in opened.plan.plain().get("refused", [])
+        if chosen is None and one["split"] in {f.split for f in files}
+    ]
+    document = opened.plan.plain() | {"files": kept, "recipe_sha256": digest(recipe.plain()), "refused": refused}
+    document["rooms_sha256"] = file_digest(folder / "plan" / "rooms.jsonl")
+    if selection.limit is not None:
+        document["limit"] = selection.limit
+    plan = Plan.parse(document, where="the selected part of the plan")
+    plan.write(folder / "plan" / "plan.json")
+    return plan
+
+
+def limited(opened: OpenedPack, selection: Selection) -> set[tuple[str, str]]:
+    """Split and id of the utterances that a limit leaves."""
+    hashes: dict[str, list[tuple[int, str]]] = {}
+    for file in opened.plan.files:
+        for row in rows_of(opened.folder, file.name):
+            hashes.setdefault(file.split, []).append(
+                (keyed_hash(opened.recipe.seed, "order", file.split, row["id"]), row["id"])
+            )
+    return {(split, name) for split, found in hashes.items() for _, name in sorted(found)[: selection.limit]}
+
+
+def selected_row(row: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    """A row with the asked copies only."""
+    if not selection.conditions:
+        return row
+    return row | {"copies": [copy for copy in row["copies"] if copy["condition"] in selection.conditions]}
+
+
+def selected_recipe(recipe: Recipe, selection: Selection) -> Recipe:
+    """The recipe with the asked copies only, so that the corpus says truly what it holds."""
+    plain = recipe.plain()
+    plain["copies"] = {
+        split: {name: n for name, n in counts.items() if not selection.conditions or name in selection.conditions}
+        for split, counts in plain.get("copies", {}).items()
+        if not selection.splits or split in selection.splits
+    }
+    return Recipe.parse(plain, where="the selected part of the recipe")
+
+
+def responses_of(folder: Path, files: list[dict[str, Any]]) -> set[str]:
+    """Names of the room responses that plan files ask for."""
+    return {
+        name
+        for file in files
+        for row in rows_of(folder, file["name"])
+        for root, name in touched(row["copies"])
+        if root == RESPONSES
+    }
+
+
+def files_needed(folder: Path, plan: Plan) -> dict[tuple[str, str], str | None]:
+    """Root and path of every source file that a plan names; digests of recorded responses, which stand in the plan itself."""
+    files: dict[tuple[str, str], str | None] = {
+        file: None for one in plan.files for row in rows_of(folder, one.name) for file in files_of(row)
+    }
+    for room in read_json_lines(folder / "plan" / "rooms.jsonl", needed="the rooms of a plan"):
+        for response in room.get("responses", ()):
+            for file in files_of(response):
+                files[file] = sha256_of(response)
+    return files
+
+
+def sha256_of(response: dict[str, Any]) -> str | None:
+    """The digest of a recorded response's file."""
+    found = response.get(
+        "sha256", response.get("file", {}).get("sha256") if isinstance(response.get("file"), dict) else None
+    )
+    return found if isinstance(found, str) else None

@@ -1,0 +1,101 @@
+"""A corpus, a pack or a plan, opened to be held against another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from corpus_builder.compare import files_of
+from corpus_builder.selection import rows_of
+from manifests.digest import digest, file_digest
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
+from manifests.files import read_json_lines
+from manifests.pack_check import check_rows
+from manifests.pack_reader import is_pack, open_pack
+from manifests.plan import NoiseLevels, Plan
+from manifests.proof import DecodedSource, sources_name
+from manifests.recipe import Recipe
+from manifests.shards import Corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Kind = Literal["corpus", "pack", "plan"]
+SourceRow = tuple[str, str, str, str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two things that are compared.
+
+    Attributes:
+        folder: In the layout of a corpus, or of a plan.
+        words: What it is, for people.
+    """
+
+    kind: Kind
+    folder: Path
+    words: str
+    plan: Plan
+    recipe: Recipe
+
+    @property
+    def has_waves(self) -> bool:
+        """Whether it has digests of waves."""
+        return self.kind != "plan"
+
+    def sources(self) -> Iterator[SourceRow]:
+        """Root, path, stretch, digest of the file and of its PCM; digests are None where they are not known."""
+        names = ["sources.jsonl"] if self.kind == "pack" else [sources_name(file.name) for file in self.plan.files]
+        if self.has_waves and all((self.folder / name).exists() for name in names):
+            for name in names:
+                for number, document in enumerate(read_json_lines(self.folder / name, needed="sources"), 1):
+                    one = DecodedSource.parse(document, where=f"{name}:{number}")
+                    yield one.root, one.path, str(one.stretch[2:]), one.sha256, one.pcm_sha256
+            return
+        levels: dict[tuple[str, str], str] = {}
+        for document in read_json_lines(self.folder / "plan" / "levels.jsonl", needed="the noise levels of a plan"):
+            level = NoiseLevels.parse(document, where="plan/levels.jsonl")
+            levels[level.root, level.path] = level.sha256
+        seen = {file for one in self.plan.files for row in rows_of(self.folder, one.name) for file in files_of(row)}
+        for root, path in sorted(seen):
+            yield root, path, "", levels.get((root, path)), None
+
+
+def opened_side(path: Path, bench: Path) -> Side:
+    """Open a corpus, a pack or a plan.
+
+    Args:
+        path: What was named.
+        bench: A pack is unpacked here.
+
+    Raises:
+        MissingFileError: If nothing of the kind is there.
+        StillroomError: If it is not what it should be.
+    """
+    shown = printable(path)
+    if is_pack(path):
+        opened = open_pack(path, bench)
+        words = f"{shown}: pack of {opened.pack.name}, {opened.pack.samples} utterances, {opened.pack.waves} waves"
+        return Side("pack", opened.folder, words, opened.plan, opened.recipe)
+    if path.is_file():
+        raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
+    needed = "the folder of a corpus or a finished plan, or a pack, is due here"
+    if not (path / "plan" / "plan.json").is_file():
+        raise MissingFileError(path / "plan" / "plan.json", needed=needed)
+    plan = Plan.read(path / "plan" / "plan.json", needed=needed)
+    recipe = Recipe.read(path / "recipe.yaml", needed="the recipe of a corpus or plan")
+    for file in plan.files:
+        found = file_digest(path / "plan" / f"{file.name}.jsonl")
+        if found != file.sha256:
+            raise DigestMismatchError(path / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
+        check_rows(path, file, where=path)
+    rows = sum(file.rows for file in plan.files)
+    if not (path / "corpus.json").exists():
+        return Side("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
+    sealed = Corpus.read(path / "corpus.json", needed="the seal of a corpus")
+    if digest(plan) != sealed.plan_sha256:
+        raise BadDocumentError(path / "plan/plan.json", "is not the plan that the corpus was sealed with")
+    words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
+    return Side("corpus", path, words, plan, recipe)

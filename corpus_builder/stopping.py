@@ -1,0 +1,97 @@
+"""Being asked to stop: by a scheduler's signal, or because the time that was given is over.
+
+While shards are rendered a request is only noted: the shards in hand are finished, and the command leaves with exit code 75.
+Planning and rooms keep what they have found out as they go, so there a request ends the work at once, as Ctrl-C does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from manifests.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
+
+EXIT_STOPPED = 75
+LONGEST_S = 366 * 86_400.0
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StoppedError(BaseException):
+    """The work was asked to stop; no `Exception`, so that nothing on the way takes it for a fault."""
+
+
+class Stop:
+    """Whether and why work is to stop, while it is entered.
+
+    Args:
+        after_s: Seconds after which the work is to stop by itself; None for never.
+
+    Attributes:
+        reason: Why, in words; empty while nobody asked.
+        gentle: Only note a request; else raise `StoppedError` where the main thread is.
+    """
+
+    def __init__(self, after_s: float | None = None) -> None:
+        self.after_s = after_s
+        self.reason = ""
+        self.gentle = False
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.ask) for number in SIGNALS}
+            if self.after_s is not None:
+                self.before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self.ask)
+                signal.setitimer(signal.ITIMER_REAL, max(self.after_s, 1e-3))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if signal.SIGALRM in self.before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def waiting_for_shards(self) -> Iterator[None]:
+        """Inside, a request is only noted."""
+        self.gentle = True
+        try:
+            yield
+        finally:
+            self.gentle = False
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        del frame
+        self.reason = self.reason or ("the time is over" if number == signal.SIGALRM else signal.Signals(number).name)
+        if not self.gentle:
+            raise StoppedError
+
+    def __bool__(self) -> bool:
+        return bool(self.reason)
+
+
+def parse_time(text: str) -> float:
+    """A time such as `3h50m`, `90m`, `1d12h` or `45s`, in seconds.
+
+    Raises:
+        UsageError: If it has another form, or is nothing or more than a year.
+    """
+    found = re.fullmatch(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?", text)
+    seconds = (
+        sum(int(part or 0) * unit for part, unit in zip(found.groups(), (86_400, 3600, 60, 1), strict=True))
+        if found
+        else 0
+    )
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError(f"--stop-after {printable(text)!r}: a time such as 3h50m, 90m or 45s is due here")
+    return float(seconds)

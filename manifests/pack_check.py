@@ -1,0 +1,188 @@
+"""Whether the parts of an unpacked pack fit together: every digest, every name, every offset; nothing is believed before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manifests.digest import digest
+from manifests.errors import BadDocumentError, DigestMismatchError, printable
+from manifests.files import parse_json, read_bytes, read_json_lines
+from manifests.opened_pack import OpenedPack
+from manifests.pack import SUMS, Pack, listed_sums
+from manifests.plan import Plan, PlanRow, parse_room
+from manifests.proof import SamplePrints, proof_name
+from manifests.recipe import Recipe
+from manifests.responses import RESPONSE_PATTERN, RoomResponse
+from manifests.sample import MEMBER_PATTERN, sample_key
+from manifests.shards import Corpus, IndexedSample, ShardIndex
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from manifests.plan import PlanFile
+
+
+def check_sums(folder: Path, found: dict[str, str], *, where: object) -> None:
+    """SHA256SUMS names every member and no other, and each is what it says.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    sums = listed_sums(read_bytes(folder / SUMS, needed="the digests of a pack"), where=f"{where}: {SUMS}")
+    for name in sorted(set(sums) ^ (set(found) - {SUMS})):
+        raise BadDocumentError(f"{where}: {printable(name)}", f"stands in only one of {SUMS} and the pack")
+    for name, expected in sorted(sums.items()):
+        if found[name] != expected:
+            raise DigestMismatchError(f"{where}: {name}", expected=expected, found=found[name])
+
+
+def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack:
+    """The documents of an unpacked pack, checked against each other.
+
+    Raises:
+        BadDocumentError: With the first that does not fit.
+    """
+
+    def off(name: str, what: str) -> BadDocumentError:
+        return BadDocumentError(f"{where}: {name}", what)
+
+    pack = Pack.read(folder / "pack.json", needed="what a pack is of")
+    plan = Plan.read(folder / "plan" / "plan.json", needed="the plan of a pack")
+    corpus = Corpus.read(folder / "corpus.json", needed="what the corpus of a pack held")
+    recipe = Recipe.read(folder / "recipe.yaml", needed="the recipe of a pack")
+    parse_json(read_bytes(folder / "provenance.json", needed="the provenance of a pack"), where="provenance.json")
+    if pack.corpus_sha256 != found["corpus.json"]:
+        raise off("corpus.json", "is not the one that pack.json names")
+    if digest(plan) != corpus.plan_sha256 or corpus.plan_sha256 != pack.plan_sha256:
+        raise off("plan/plan.json", "is not the plan that the corpus was sealed with")
+    if not digest(recipe.plain()) == plan.recipe_sha256 == corpus.recipe_sha256 == pack.recipe_sha256:
+        raise off("recipe.yaml", "is not the recipe that the plan was made from")
+    if plan.sample_rate != recipe.sample_rate or corpus.sample_rate != recipe.sample_rate:
+        raise off("plan/plan.json", "has another sample rate than its recipe")
+    names = [file.name for file in plan.files]
+    if len(set(names)) != len(names):
+        raise off("plan/plan.json", "names a shard twice")
+    sealed = {entry.name for entries in corpus.splits.values() for entry in entries}
+    if set(names) != sealed:
+        raise off("corpus.json", "names other shards than the plan")
+    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256}
+    digests |= {"spectra": plan.spectra_sha256} if plan.spectra_sha256 is not None else {}
+    for name, expected in (digests | {file.name: file.sha256 for file in plan.files}).items():
+        if found.get(f"plan/{name}.jsonl") != expected:
+            raise off(f"plan/{name}.jsonl", "is missing, or not what plan.json says")
+    allowed = {f"plan/{name}.jsonl" for name in (*digests, *names)} | {f"rooms/{name}.jsonl" for name in recipe.rooms}
+    allowed |= {f"shards/{name}.json" for name in names} | {proof_name(name) for name in names}
+    extra = sorted(
+        name for name in found
+        if "/" in name and name != "plan/plan.json" and not name.endswith(".npy") and name not in allowed
+    )  # fmt: skip
+    if extra:
+        raise off(printable(extra[0]), "belongs to no shard of the plan and no bank of the recipe")
+    check_rooms(folder, recipe, found, where=where)
+    for file in plan.files:
+        check_shard(folder, file, plan.sample_rate, found, where=where)
+    return OpenedPack(folder, pack, plan, recipe, corpus)
+
+
+def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: object) -> None:
+    """Each row of a bank has a name made of its own parts, and each response a row.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    known: set[str] = set()
+    for number, document in enumerate(read_json_lines(folder / "plan" / "rooms.jsonl", needed="the planned rooms"), 1):
+        place = f"{where}: plan/rooms.jsonl:{number}"
+        bank = parse_room(document, where=place).bank
+        if bank not in recipe.rooms or f"rooms/{bank}.jsonl" not in found:
+            raise BadDocumentError(place, f"is a room of bank {bank!r}, which is not in the recipe or the pack")
+    for bank in recipe.rooms:
+        if f"rooms/{bank}.jsonl" not in found:
+            continue
+        lines = read_json_lines(folder / "rooms" / f"{bank}.jsonl", needed="the rooms of a bank")
+        for number, document in enumerate(lines, 1):
+            place = f"{where}: rooms/{bank}.jsonl:{number}"
+            name = document.get("name") if isinstance(document, dict) else None
+            match = RESPONSE_PATTERN.match(name) if isinstance(name, str) else None
+            if match is None or match["bank"] != bank or name in known:
+                raise BadDocumentError(place, "a response of this bank with a name of its own is due here")
+            row = RoomResponse.parse(document, where=place)
+            if row.file is None and f"rooms/{name}.npy" not in found:
+                raise BadDocumentError(place, "is a simulated response that is not in the pack")
+            known.add(str(name))
+    for name in sorted(found):
+        if name.endswith(".npy") and name.removeprefix("rooms/").removesuffix(".npy") not in known:
+            raise BadDocumentError(f"{where}: {name}", "is a response that no bank lists")
+
+
+def check_shard(folder: Path, file: PlanFile, rate_hz: int, found: dict[str, str], *, where: object) -> None:
+    """One shard's plan, index and fingerprints are of the same samples.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    name = f"shards/{file.name}.json"
+    if name not in found or proof_name(file.name) not in found:
+        raise BadDocumentError(f"{where}: {name}", "is missing, or its fingerprints are")
+    index = ShardIndex.read(folder / name, needed="the index of a shard")
+    if (index.name, index.split, index.plan_sha256) != (file.name, file.split, file.sha256):
+        raise BadDocumentError(f"{where}: {name}", "is the index of another shard, split or plan")
+    if index.sample_rate != rate_hz:
+        raise BadDocumentError(f"{where}: {name}", "has another sample rate than the plan")
+    rows = check_rows(folder, file, where=where)
+    end = 0
+    spans = sorted((member.offset, member.size) for sample in index.samples for member in sample.members.values())
+    for offset, size in spans:
+        if offset < end or offset + size > index.bytes:
+            raise BadDocumentError(f"{where}: {name}", f"members overlap, or lie outside the tar, at byte {offset}")
+        end = offset + size
+    keys = [sample.key for sample in index.samples]
+    if len(set(keys)) != len(keys):
+        raise BadDocumentError(f"{where}: {name}", "names a sample twice")
+    for sample in index.samples:
+        check_sample(sample, rows.get(sample.key), where=f"{where}: {name}")
+    proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard")
+    printed = [SamplePrints.parse(one, where=f"{where}: {proof_name(file.name)}") for one in proofs]
+    expected = {sample.key: set(sample.members) - {"json"} for sample in index.samples}
+    if {one.key: set(one.prints) for one in printed} != expected or len(printed) != len(expected):
+        raise BadDocumentError(f"{where}: {proof_name(file.name)}", "has fingerprints of other waves than the index")
+
+
+def check_rows(folder: Path, file: PlanFile, *, where: object) -> dict[str, tuple[int, set[str]]]:
+    """The rows of a plan file by key: length, and names of the copies.
+
+    Raises:
+        BadDocumentError: If a row is not of this split, a key not of its id, or a name stands twice.
+    """
+    rows: dict[str, tuple[int, set[str]]] = {}
+    path = folder / "plan" / f"{file.name}.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
+        place = f"{where}: plan/{file.name}.jsonl:{number}"
+        row = PlanRow.parse(document, where=place)
+        copies = [copy.name for copy in row.copies]
+        if row.split != file.split or row.key != sample_key(row.id) or row.key in rows:
+            raise BadDocumentError(place, "is of another split, its key is not that of its id, or it stands twice")
+        if len(set(copies)) != len(copies):
+            raise BadDocumentError(place, "has two copies of one name")
+        for copy in row.copies:
+            if (
+                not MEMBER_PATTERN.match(f"{row.key}.{copy.name}.flac")
+                or copy.name.rpartition("-")[0] != copy.condition
+            ):
+                raise BadDocumentError(place, f"copy {printable(copy.name)!r} is not named <condition>-<number>")
+        rows[row.key] = (row.num_samples, set(copies))
+    if len(rows) != file.rows:
+        raise BadDocumentError(f"{where}: plan/{file.name}.jsonl", f"has {len(rows)} rows, plan.json says {file.rows}")
+    return rows
+
+
+def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, where: object) -> None:
+    """An indexed sample is one of the plan, with the planned copies and their digests.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    if row is None or sample.num_samples != row[0] or set(sample.members) != row[1] | {"json", "clean"}:
+        raise BadDocumentError(where, f"sample {printable(sample.key)} is not as it was planned")
+    if any(member.pcm_sha256 is None for name, member in sample.members.items() if name != "json"):
+        raise BadDocumentError(where, f"a wave of {printable(sample.key)} has no digest")

@@ -1,0 +1,208 @@
+"""What a run sets out with: everything that can be checked is checked here, before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manifests.errors import StillroomError, UsageError, printable
+from training.adversary import Opponent, critic_layers
+from training.checkpoint import read_tensors, restore_module, restore_optimiser, whole_checkpoints
+from training.config import Adversary
+from training.domains import domain_classes
+from training.members import recorded_copies
+from training.panel import Panel
+from training.stream import filled_batching
+from training.validation import Validation
+from training.views import student_may_hear
+from training.visibility import FreshCritic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+    from training.checkpoint import Mark
+    from training.config import TrainConfig
+    from training.corpus import CorpusReader
+    from training.encoder import Encoder
+    from training.order import Batching
+    from training.stream import PairStream
+    from training.student import Student
+    from training.tally import DistinctCount
+
+WINDOW_SHARDS = 2
+FAMILY_UTTERANCES = 512
+
+
+class ForeignCheckpointError(StillroomError, ValueError):
+    """A checkpoint in a run's folder is not this run's."""
+
+    def __init__(self, run: Path, *, stem: str, why: str) -> None:
+        super().__init__(
+            f"{printable(run)}: the checkpoint {stem} is of another run ({printable(why)}): take it out, or go on with the folder "
+            "that it came from; nothing was overwritten"
+        )
+
+
+def checked_rate(reader: CorpusReader, teacher: Encoder) -> int:
+    """The sample rate of corpus and teacher, in Hz.
+
+    Raises:
+        UsageError: If they differ.
+    """
+    found = reader.manifest.sample_rate
+    if found != teacher.sample_rate:
+        raise UsageError(
+            f"{printable(reader.url)} has {found} Hz, the teacher {teacher.name} takes {teacher.sample_rate} Hz: "
+            f"build the corpus with sample_rate: {teacher.sample_rate}"
+        )
+    return found
+
+
+def batching_of(config: TrainConfig, reader: CorpusReader, *, rate_hz: int, say: Callable[[str], None]) -> Batching:
+    """How batches are filled; a window that was asked for and is larger than the split is cut to it, and said.
+
+    Raises:
+        UsageError: If a lane cannot hold the longest crop, or utterances cannot be dealt evenly.
+    """
+    asked = config.batch.window_shards
+    shards, lanes = len(reader.shards(config.split)), config.batch.lanes
+    window_shards = asked or WINDOW_SHARDS
+    if asked is not None and asked * lanes > shards:
+        window_shards = max(1, -(-shards // lanes))
+        say(
+            f"batch.window_shards: {asked} of {lanes} lanes are {asked * lanes} shards, the split {config.split} has {shards}: "
+            f"cut to {window_shards}, the whole split is mixed"
+        )
+    return filled_batching(
+        seconds=config.batch.seconds,
+        utterances=config.batch.utterances,
+        lanes=lanes,
+        crop_s=config.crop_s,
+        rate_hz=rate_hz,
+        window_shards=window_shards,
+    )
+
+
+def dev_validation(
+    config: TrainConfig, reader: CorpusReader, *, crop_samples: int, say: Callable[[str], None]
+) -> Validation | None:
+    """The validation, or None, said in one line, where the corpus has no dev split."""
+    if not has_split(reader, config.dev):
+        say(
+            f"{printable(reader.url)} has no split {config.dev!r}: trained without validation, and no best checkpoint is kept"
+        )
+        return None
+    return Validation(reader, split=config.dev, utterances=config.validate_utterances, crop_samples=crop_samples)
+
+
+def has_split(reader: CorpusReader, split: str) -> bool:
+    """Whether a corpus has utterances in a split."""
+    return any(entry.samples for entry in reader.manifest.splits.get(split, ()))
+
+
+def opponent_of(
+    config: TrainConfig,
+    adversary: Adversary,
+    *,
+    stream: PairStream,
+    reader: CorpusReader,
+    student: Student,
+    teacher: Encoder,
+    device: torch.device,
+) -> Opponent:
+    """The critic of a run.
+
+    Raises:
+        OneDomainError: If the student would hear a single domain.
+        UsageError: If a layer is asked for that is not there.
+    """
+    return Opponent(
+        adversary,
+        domains=domain_classes(
+            adversary.domain,
+            config.views,
+            reader.conditions(config.split),
+            families=heard_families(stream, reader) if adversary.domain == "family" else (),
+        ),
+        layers=critic_layers(adversary, student=student, teacher=teacher),
+        num_features=student.config.encoder_embed_dim,
+        optimiser=config.optimiser,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def heard_families(stream: PairStream, reader: CorpusReader) -> set[str]:
+    """Families among the copies that the student may hear, from the first 512 utterances of the order."""
+    return {
+        copy.family
+        for crop, _ in stream.first_heard(reader, FAMILY_UTTERANCES)
+        for copy in recorded_copies(reader, crop.shard, crop.sample)
+        if student_may_hear(stream.views, copy)
+    }
+
+
+def fresh_critic(
+    config: TrainConfig, reader: CorpusReader, *, student: Student, teacher: Encoder, crop_samples: int
+) -> FreshCritic:
+    """The probe that is asked at each validation; without a dev split its held-out utterances are others of the training split."""
+    adversary = config.adversary or Adversary()
+    count = config.validate_utterances
+    panels = {"utterances": count, "crop_samples": crop_samples}
+    if has_split(reader, config.dev):
+        fit = Panel(reader, split=config.split, **panels)
+        held_out = Panel(reader, split=config.dev, **panels)
+    else:
+        count = min(count, sum(entry.samples for entry in reader.shards(config.split)) // 2)
+        panels["utterances"] = count
+        fit = Panel(reader, split=config.split, **panels)
+        held_out = Panel(reader, split=config.split, skip=count, **panels)
+    return FreshCritic(
+        adversary,
+        layers=critic_layers(adversary, student=student, teacher=teacher),
+        views=config.views,
+        fit=fit,
+        held_out=held_out,
+        seed=config.seed,
+    )
+
+
+def resume(
+    run: Path,
+    student: Student,
+    optimiser: torch.optim.Optimizer,
+    opponent: Opponent | None,
+    tally: DistinctCount,
+    *,
+    run_sha256: str | None,
+    say: Callable[[str], None],
+) -> Mark | None:
+    """Fill everything from the newest whole checkpoint; None if there is none. Torn ones are named in one line.
+
+    Raises:
+        ForeignCheckpointError: If it is another run's.
+    """
+    torn: list[str] = []
+    found = next(whole_checkpoints(run / "checkpoints", torn=torn), None)
+    if torn:
+        instead = f"goes on from step {found[1].step}" if found is not None else "starts from the beginning"
+        say(f"{printable(run)}: torn checkpoint {', '.join(torn)} left aside; {instead}")
+    if found is None:
+        return None
+    path, mark = found
+    if run_sha256 is not None and mark.run_sha256 is not None and mark.run_sha256 != run_sha256:
+        why = f"it says {mark.run_sha256[:12]}, provenance.json {run_sha256[:12]}"
+        raise ForeignCheckpointError(run, stem=path.stem, why=why)
+    tensors = read_tensors(path)
+    try:
+        restore_module(student, tensors, prefix="student")
+        restore_optimiser(optimiser, tensors, prefix="optimiser")
+        if opponent is not None:
+            restore_module(opponent.critic, tensors, prefix="critic")
+            restore_optimiser(opponent.optimiser, tensors, prefix="critic_optimiser")
+    except (RuntimeError, ValueError, KeyError) as problem:
+        raise ForeignCheckpointError(run, stem=path.stem, why=" ".join(str(problem).split())) from None
+    tally.ranks = tensors.get("tally.copies", tally.ranks)
+    return mark

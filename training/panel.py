@@ -1,0 +1,69 @@
+"""Fixed utterances of a split, each clean and as the first copy of every condition: what validations and probes listen to."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+
+from manifests.sample import CLEAN
+from training.batch import padded
+from training.members import pair_waves, recorded_copies
+from training.order import Batching, Crop, global_batches
+from training.views import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from training.corpus import CorpusReader
+
+BATCH_UTTERANCES = 8
+WINDOW_SHARDS = 8
+
+
+class Panel:
+    """The utterances, alike in every run.
+
+    Args:
+        reader: Of the corpus; used again each time.
+        split: Which split.
+        utterances: How many, at most; chosen by hash from the split's first window.
+        crop_samples: Longer utterances are cut.
+        skip: How many of that order are left to another panel.
+
+    Attributes:
+        batches: Crops of like length, batch by batch.
+        copies: `clean` and the first copy of each condition that every utterance has.
+    """
+
+    def __init__(self, reader: CorpusReader, *, split: str, utterances: int, crop_samples: int, skip: int = 0) -> None:
+        self.reader = reader
+        shards = [entry.name for entry in reader.shards(split)]
+        whole = Batching(lanes=1, crop_samples=crop_samples, lane_utterances=1, window_shards=WINDOW_SHARDS)
+        chosen = itertools.islice(
+            global_batches(shards, reader.samples, whole, seed=0, epochs=1), skip, skip + utterances
+        )
+        crops = sorted((batch.lanes[0][0] for batch in chosen), key=lambda crop: (crop.length, crop.sample.key))
+        self.batches = [crops[start : start + BATCH_UTTERANCES] for start in range(0, len(crops), BATCH_UTTERANCES)]
+        self.copies = shared_copies(crops)
+
+    def waves(self, crops: Sequence[Crop], copy: str) -> tuple[Tensor, Tensor]:
+        """One copy of a batch: waves of shape (batch, time), and the samples of each, shape (batch,)."""
+        waves = [pair_waves(self.reader, crop, Pair(copy, copy))[0] for crop in crops]
+        return padded(waves), torch.tensor([crop.length for crop in crops])
+
+    def families(self, crops: Sequence[Crop], copy: str) -> list[str]:
+        """The family of one copy of each utterance of a batch."""
+        if copy == CLEAN:
+            return [CLEAN] * len(crops)
+        told = [recorded_copies(self.reader, crop.shard, crop.sample) for crop in crops]
+        return [next(found.family for found in copies if found.name == copy) for copies in told]
+
+
+def shared_copies(crops: Sequence[Crop]) -> list[str]:
+    """`clean` and the first copy of each condition that every utterance has."""
+    shared = set.intersection(*(set(crop.sample.copies) for crop in crops)) if crops else set()
+    return [CLEAN, *sorted(name for name in shared if name.endswith("-0"))]

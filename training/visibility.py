@@ -1,0 +1,196 @@
+"""Can the domain be seen in the student's layers? A fresh critic is asked, which has played against nobody.
+
+It is fitted on fixed utterances of the training split and asked about fixed ones of dev: other speakers and other noises. So
+its accuracy tells what the layers give away, where that of the critic in the loop may only tell that it was outrun. Asked at
+step 0 it tells whether there is anything to hide, asked at each validation whether it is hidden by then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from manifests.errors import UsageError
+from manifests.sample import CLEAN
+from training.critic import Critic, critic_rows
+from training.domains import domain_classes, domain_labels
+from training.views import Views, condition_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from training.config import Adversary
+    from training.encoder import Encoder
+    from training.panel import Panel
+    from training.student import Heard, Student
+
+VISIBLE_OVER_MAJORITY = 0.10
+PROBE_UPDATES = 150
+PROBE_RATE = 3e-3
+PROBE_DECAY = 1e-2
+FRAMES_OF_AN_UTTERANCE = 8
+
+
+class NotVisibleError(UsageError):
+    """The critic cannot see the domain in the layers it reads, so there is nothing to hide."""
+
+    def __init__(self, warning: str) -> None:
+        super().__init__(f"{warning} (adversary.require_visible)")
+
+
+class Seen(NamedTuple):
+    """What a fresh critic saw in held-out utterances.
+
+    Attributes:
+        accuracy: Share that it named rightly.
+        majority: Share that always giving the commonest answer would name rightly.
+    """
+
+    accuracy: float
+    majority: float
+
+
+class Rows(NamedTuple):
+    """Features of shape (row, feature) and their classes, shape (row,)."""
+
+    features: Tensor
+    labels: Tensor
+
+
+class FreshCritic:
+    """Asks a critic that is new each time.
+
+    Args:
+        adversary: Whose features, domain and width it takes.
+        layers: The student's layers that it reads, counted from 1.
+        views: Of the run; they say what the teacher hears, where the domain is `view`.
+        fit: Utterances to learn from.
+        held_out: Utterances to be asked about.
+        seed: Of the run.
+    """
+
+    def __init__(
+        self, adversary: Adversary, *, layers: tuple[int, ...], views: Views, fit: Panel, held_out: Panel, seed: int
+    ) -> None:
+        self.adversary, self.layers, self.seed = adversary, layers, seed
+        self.teacher_hears_copies = views.kind in {"cdm2", "same"}
+        self.fit, self.held_out = fit, held_out
+        self.copies = [copy for copy in held_out.copies if copy in fit.copies]
+        self.classes = self.known_classes()
+
+    def known_classes(self) -> tuple[str, ...]:
+        """The domains of what both panels have; empty if there are fewer than two."""
+        conditions = [condition_of(copy) for copy in self.copies if copy != CLEAN]
+        if not conditions:
+            return ()
+        families = {
+            family
+            for copy in self.copies
+            for crops in self.fit.batches
+            for family in (self.fit.families(crops, copy) if self.adversary.domain == "family" else ())
+        }
+        everything = Views(kind="cdm1", clean_share=0.5)
+        return domain_classes(self.adversary.domain, everything, conditions, families=families)
+
+    def seen(self, student: Student, teacher: Encoder, *, device: torch.device) -> Seen | None:
+        """How well the domain of held-out utterances is named; None where there are not two domains."""
+        if not self.classes:
+            return None
+        fit, held_out = (self.rows(panel, student, teacher, device=device) for panel in (self.fit, self.held_out))
+        answers = fitted_answers(
+            fit, held_out.features, hidden=self.adversary.hidden, classes=len(self.classes), seed=self.seed
+        )
+        commonest = int(torch.bincount(fit.labels).argmax())
+        return Seen(
+            float((answers == held_out.labels).float().mean()), float((held_out.labels == commonest).float().mean())
+        )
+
+    @torch.no_grad()
+    def rows(self, panel: Panel, student: Student, teacher: Encoder, *, device: torch.device) -> Rows:
+        """Rows of every copy of a panel; of the teacher's layers too where the domain is `view`.
+
+        The student hears without dropout, and is left in the mode it was found in.
+        """
+        domain = self.adversary.domain
+        was_training = student.training
+        student.eval()
+        found: list[Rows] = []
+        for crops in panel.batches:
+            for copy in self.copies:
+                if domain == "view" and copy == CLEAN and self.teacher_hears_copies:
+                    continue
+                wave, num_samples = panel.waves(crops, copy)
+                if domain != "view" or copy != CLEAN:
+                    families = panel.families(crops, copy) if domain == "family" else ()
+                    labels = domain_labels(domain, self.classes, [copy] * len(crops), families)
+                    found.append(self.labelled(student(wave.to(device), num_samples), labels))
+                if domain == "view" and (copy == CLEAN) != self.teacher_hears_copies:
+                    outputs, num_frames = teacher.layers(wave.to(device), num_samples, only=self.layers)
+                    labels = torch.full((len(crops),), self.classes.index("teacher"))
+                    found.append(self.picked(list(outputs.unbind(dim=1)), num_frames, labels))
+        student.train(was_training)
+        return Rows(torch.cat([rows.features for rows in found]), torch.cat([rows.labels for rows in found]))
+
+    def labelled(self, heard: Heard, labels: Tensor) -> Rows:
+        """Rows of the student's layers."""
+        return self.picked([heard.layers[layer - 1] for layer in self.layers], heard.num_frames, labels)
+
+    def picked(self, layers: Sequence[Tensor], num_frames: Tensor, labels: Tensor) -> Rows:
+        """Rows as the critic of the loop gets them; of frames at most eight an utterance, evenly spaced."""
+        kind = self.adversary.features
+        if kind == "frames":
+            layers, num_frames = evenly_spaced(layers, num_frames)
+        rows = critic_rows(kind, layers, num_frames, asked=labels >= 0)
+        return Rows(rows.features.cpu(), labels[rows.voices.cpu()])
+
+
+def evenly_spaced(layers: Sequence[Tensor], num_frames: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Eight real frames of each utterance (its first again and again where it has fewer), and how many those are."""
+    place = torch.arange(FRAMES_OF_AN_UTTERANCE, device=num_frames.device)
+    chosen = place * num_frames[:, None] // FRAMES_OF_AN_UTTERANCE
+    picked = [layer.gather(1, chosen[:, :, None].expand(-1, -1, layer.shape[2])) for layer in layers]
+    return picked, torch.where(num_frames > 0, FRAMES_OF_AN_UTTERANCE, 0)
+
+
+def fitted_answers(fit: Rows, asked: Tensor, *, hidden: int, classes: int, seed: int) -> Tensor:
+    """Classes that a new critic gives to rows, shape (row,), after it was fitted to others on the CPU.
+
+    Features are brought to zero mean and unit variance over the rows it is fitted to, so that layers of any scale are seen
+    alike; 150 updates on all rows at once, AdamW.
+    """
+    critic = Critic(
+        fit.features.shape[1], hidden=hidden, num_domains=classes, seed=seed, name="fresh critic", standardise=True
+    )
+    critic.settle(fit.features)
+    optimiser = torch.optim.AdamW(critic.parameters(), lr=PROBE_RATE, weight_decay=PROBE_DECAY)
+    with torch.enable_grad():
+        for _ in range(PROBE_UPDATES):
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(functional.cross_entropy(critic(fit.features), fit.labels))
+            optimiser.step()
+    with torch.no_grad():
+        answers: Tensor = critic(asked).argmax(dim=1)
+    return answers
+
+
+def invisible(seen: Seen, adversary: Adversary, *, layers: Sequence[int]) -> str | None:
+    """One line for a person where the domain can hardly be seen before training; None where it can.
+
+    Raises:
+        NotVisibleError: If the config requires that it can.
+    """
+    if seen.accuracy >= seen.majority + VISIBLE_OVER_MAJORITY:
+        return None
+    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
+    line = (
+        f"before training, a critic names the domain ({adversary.domain}) from {which} of the student rightly in "
+        f"{seen.accuracy:.0%}, always giving the commonest answer in {seen.majority:.0%}: "
+        "this critic can hardly see what it is to hide; choose other adversary.layers, features or domain"
+    )
+    if adversary.require_visible:
+        raise NotVisibleError(line)
+    return line
