@@ -268,6 +268,7 @@ def test_a_folder_without_tables_is_one_clear_line(nano, monkeypatch, tmp_path, 
 def test_the_shipped_nano_is_small_and_a_two_layer_student_of_it_much_smaller():
     config = json.loads((NANO / "config.json").read_text())
     assert config.pop("sample_rate") == 16_000
+    assert config.pop("pretrained_as") == "hubert"
     teacher = torchaudio.models.wav2vec2_model(**config)
     student = torchaudio.models.wav2vec2_model(**{**config, "encoder_num_layers": 2})
     size = {
@@ -304,7 +305,7 @@ def test_the_shipped_card_says_what_it_must_and_its_training_was_finished():
 
 def test_the_shipped_nano_tells_keywords_apart_by_voices_it_never_heard(nano):
     config = json.loads((NANO / "config.json").read_text())
-    config.pop("sample_rate")
+    del config["sample_rate"], config["pretrained_as"]
     model = torchaudio.models.wav2vec2_model(**config).eval()
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(NANO / "weights.safetensors").items()})
 
