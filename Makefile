@@ -7,7 +7,7 @@ OUT ?= demo-out
 TESTS ?= tests
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
-.PHONY: demo test test-all check fix bench nano real clean
+.PHONY: demo test test-all check fix bench nano real robustness clean
 
 demo: $(VENV)/.demo
 	$(BIN)/stillroom demo $(OUT)
@@ -28,14 +28,21 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The rivals without their dependencies' pins: audiomentations would take soxr back to a version before 1.0.
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/render.py
+	$(BIN)/python -m pip install --quiet --no-deps audiomentations librosa lazy-loader llvmlite numba numpy-rms platformdirs pooch python-stretch
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/render.py
+	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/step.py
 
 # The road on real recorded speech: hours of speech, four students, the README's table. See recipes/realdata/README.md.
 real: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/realdata/road.sh $(OUT)
+
+# The finding, reproduced: stop it when you like and run it again. See benchmarks/robustness/README.md.
+robustness: $(VENV)/.dev
+	$(BIN)/python benchmarks/robustness/study.py $(OUT)
 
 # Trains the embedded teacher anew on the prepared real data, about an hour: see recipes/nano/README.md.
 nano: $(VENV)/.dev

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RATE_HZ = 16_000
+MEAN_S = 9.0
 
 
-def made_recipe(folder: Path, *, utterances: int = 120) -> Path:
-    """Write speech-like files, noises and a recipe with noise, room and codec copies; gives the recipe's path."""
+def made_recipe(folder: Path, *, utterances: int = 120, kinds: tuple[str, ...] | None = None) -> Path:
+    """Write speech-like files of 4 to 14 s, noises and a recipe with a copy of each kind; gives the recipe's path."""
     for number in range(utterances):
         chance = np.random.RandomState(number)
         time_s = np.arange(int(chance.uniform(4, 14) * RATE_HZ)) / RATE_HZ
@@ -39,6 +40,7 @@ def made_recipe(folder: Path, *, utterances: int = 120) -> Path:
         "opus": [{"kind": "codec", "codec": "opus"}],
         "mp3": [{"kind": "codec", "codec": "mp3"}],
     }
+    conditions = {name: steps for name, steps in conditions.items() if kinds is None or name in kinds}
     size_m = [[3, 3, 2.4], [6, 5, 3]]
     office = {"rooms": 4, "size_m": size_m, "rt60_s": {"uniform": [0.2, 0.5]}, "distance_m": {"uniform": [0.5, 2]}}
     recipe = {
@@ -62,7 +64,17 @@ def made_corpus(folder: Path) -> Path:
     return folder / "corpus"
 
 
-def build(recipe: Path, corpus: Path, *, workers: int) -> None:
+def build(recipe: Path, corpus: Path, *options: str, workers: int) -> None:
     """Run the command."""
-    command = [sys.executable, "-m", "stillroom", "build", str(recipe), str(corpus), "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "stillroom",
+        "build",
+        str(recipe),
+        str(corpus),
+        "--workers",
+        str(workers),
+        *options,
+    ]
     subprocess.run(command, check=True, capture_output=True)

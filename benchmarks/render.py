@@ -1,20 +1,27 @@
-"""What a copy of each kind costs, beside the FLAC coding that every copy pays: `python benchmarks/render.py`.
+"""What rendering costs: `python benchmarks/render.py [--seconds N]`, half an hour of made speech unless told otherwise.
 
-Milliseconds of CPU for a second of audio, one thread, the median of three rounds over the same utterances; and the wall time of the
-whole `build` (planning and rooms included) with one and with two workers.
+1. Each kind of copy, beside the FLAC coding that every copy pays: milliseconds of CPU for a second of audio, one thread, the median
+   of three rounds over the same minute of speech.
+2. Noise, room and MP3 copies of the same utterances by Stillroom's worker, the bare library calls, audiomentations and lhotse
+   (`rivals.py`).
+3. The wall time of rendering with one and with two workers, in pairs, rooms and plan made before.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
+import math
+import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rivals
 import soundfile
-from made import RATE_HZ, build, made_recipe
+from made import MEAN_S, RATE_HZ, build, made_recipe
 
 from corpus_builder.distortions import codec, noise, room
 from corpus_builder.distortions.levels import FULL_SCALE, fit_peak, quantise
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS = 3
+KINDS_S = 60.0
 
 
 def cost_ms(work: Callable[[np.ndarray], object], waves: list[np.ndarray]) -> float:
@@ -45,38 +53,60 @@ def flac(wave: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def main() -> None:
-    """Print a line a kind, then the build."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        recipe = made_recipe(folder)
-        files = sorted((folder / "speech").rglob("*.flac"))[:24]
-        waves = [soundfile.read(path, dtype="int16")[0] / FULL_SCALE for path in files]
-        hiss = soundfile.read(folder / "noise" / "0.flac")[0]
-        response = (np.random.RandomState(0).standard_normal(6400) * np.exp(-np.arange(6400) / 900)).astype(np.float32)
-        kinds: dict[str, Callable[[np.ndarray], object]] = {
-            "FLAC coding": flac,
-            "recorded noise": lambda wave: noise.mix_at_snr(
-                wave, noise.segment(hiss, offset=99, num_samples=len(wave), rate_hz=RATE_HZ), snr_db=10
-            ),
-            "room (0.4 s response)": lambda wave: room.reverberate(wave, response, direct_sample=0),
-        }
-        for name_, rate in codec.DEFAULT_BITRATE_KBPS.items():
-            kinds[f"{name_} {rate:g} kbit/s"] = lambda wave, name_=name_, rate=rate: codec.transcode(
-                wave, codec=name_, bitrate_kbps=rate, rate_hz=RATE_HZ
-            )
-        for kind, work in kinds.items():
-            print(f"{kind:24s} {cost_ms(work, waves):7.2f} ms of CPU a second of audio")
+def print_kinds(folder: Path, *, seconds: float) -> None:
+    """A line a kind."""
+    files = sorted((folder / "speech").rglob("*.flac"))[: math.ceil(min(KINDS_S, seconds) / MEAN_S)]
+    waves = [soundfile.read(path, dtype="int16")[0] / FULL_SCALE for path in files]
+    hiss = soundfile.read(folder / "noise" / "0.flac")[0]
+    response = (np.random.RandomState(0).standard_normal(6400) * np.exp(-np.arange(6400) / 900)).astype(np.float32)
+    kinds: dict[str, Callable[[np.ndarray], object]] = {
+        "FLAC coding": flac,
+        "recorded noise": lambda wave: noise.mix_at_snr(
+            wave, noise.segment(hiss, offset=99, num_samples=len(wave), rate_hz=RATE_HZ), snr_db=10
+        ),
+        "room (0.4 s response)": lambda wave: room.reverberate(wave, response, direct_sample=0),
+    }
+    for name_, rate in codec.DEFAULT_BITRATE_KBPS.items():
+        kinds[f"{name_} {rate:g} kbit/s"] = lambda wave, name_=name_, rate=rate: codec.transcode(
+            wave, codec=name_, bitrate_kbps=rate, rate_hz=RATE_HZ
+        )
+    for kind, work in kinds.items():
+        print(f"{kind:24s} {cost_ms(work, waves):7.2f} ms of CPU a second of audio", flush=True)
+
+
+def print_workers(recipe: Path, folder: Path) -> None:
+    """Wall time of two workers over one's, in pairs that follow one another, so that a loaded machine hits both."""
+    ratios = []
+    for pair in range(ROUNDS):
         wall_s = {}
         for workers in (1, 2):
-            corpus = folder / f"corpus{workers}"
-            corpus.mkdir()
+            corpus = folder / f"corpus-{pair}-{workers}"
+            build(recipe, corpus, "--rooms", workers=2)
             start = time.perf_counter()
-            build(recipe, corpus, workers=workers)
+            build(corpus, corpus, workers=workers)
             wall_s[workers] = time.perf_counter() - start
-        print(
-            f"whole build: {wall_s[1]:.1f} s with one worker, {wall_s[2]:.1f} s with two: {wall_s[2] / wall_s[1]:.2f}"
+        ratios.append(wall_s[2] / wall_s[1])
+        print(f"rendering: {wall_s[1]:.1f} s with one worker, {wall_s[2]:.1f} s with two: {ratios[-1]:.2f}", flush=True)
+    print(f"two workers over one, median of {ROUNDS} pairs: {statistics.median(ratios):.2f}")
+
+
+def main() -> None:
+    """Print all three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1800.0, help="of speech (1800)")
+    parser.add_argument("--only", choices=["kinds", "rivals", "workers"], help="one of the three parts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recipe = made_recipe(
+            folder, utterances=math.ceil(1.1 * options.seconds / MEAN_S) + 1, kinds=("noise", "room", "mp3")
         )
+        if options.only in (None, "kinds"):
+            print_kinds(folder, seconds=options.seconds)
+        if options.only in (None, "rivals"):
+            rivals.print_ratios(recipe, folder, seconds=options.seconds)
+        if options.only in (None, "workers"):
+            print_workers(recipe, folder)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from corpus_builder.distortions.noise import segment
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Protocol
 
     from manifests.planned import BabblePart, FileSpan, Talker
@@ -44,21 +44,23 @@ class NoTalkerHeardError(StillroomError, ValueError):
         )
 
 
-def voices(part: BabblePart, waves: TalkerWaves, *, num_samples: int, rate_hz: int, unheard: list[str]) -> list[Wave]:
-    """A segment of each talker that can be heard, shape (num_samples,) each; of a spare one if there is none.
+def voices(
+    part: BabblePart, waves: TalkerWaves, *, num_samples: int, rate_hz: int, unheard: list[str]
+) -> Iterator[Wave]:
+    """A segment of each talker that can be heard, shape (num_samples,) each, one by one; of a spare one if there is none.
 
     Args:
         part: From the plan.
         waves: Where the talkers' waves come from.
         num_samples: Length wanted.
         rate_hz: Sample rate of the corpus.
-        unheard: Takes the ids of those that cannot be heard, of the spare ones only those that were tried.
+        unheard: Takes the ids of those that cannot be heard, of the spare ones only those that were tried; at the end.
 
     Raises:
         NoTalkerHeardError: If nobody can be heard.
         OffsetError: If a segment begins outside its recording.
     """
-    heard: list[Wave] = []
+    heard = 0
     missed: list[str] = []
     for number, talker in enumerate((*part.talkers, *(part.spare or ()))):
         if number >= len(part.talkers) and heard:
@@ -67,11 +69,12 @@ def voices(part: BabblePart, waves: TalkerWaves, *, num_samples: int, rate_hz: i
         if voice is None:
             missed.append(talker.id)
         else:
-            heard.append(voice)
+            heard += 1
+            yield voice
+            del voice  # or it would be held while the next one is made
     if not heard:
         raise NoTalkerHeardError(missed)
     unheard += missed
-    return heard
 
 
 def voice_of(talker: Talker, waves: TalkerWaves, *, num_samples: int, rate_hz: int) -> Wave | None:

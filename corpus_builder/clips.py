@@ -146,33 +146,35 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
     where = corpus / "shards" / f"{one.shard}.tar"
     try:
         sample = Sample.model_validate_json(members.pop("json"))
-        decoded = {name: soundfile.read(io.BytesIO(content), dtype="float32") for name, content in members.items()}
-    except (KeyError, ValueError, soundfile.LibsndfileError) as problem:
+        rate_hz = sample.sample_rate
+        cut = round(MOST_SECONDS * rate_hz)
+        decoded = {name: beginning(content, most=cut) for name, content in members.items()}
+    except (KeyError, ValueError, RuntimeError) as problem:  # soundfile's errors are RuntimeErrors
         raise BadTarError(where, f"{printable(one.key)}: {printable(problem)}; `stillroom verify` says more") from None
-    rate_hz = sample.sample_rate
-    cut = round(MOST_SECONDS * rate_hz)
-    pictures = {name: decibels(wave[:cut], rate_hz=rate_hz) for name, (wave, _) in decoded.items()}
+    if "clean" not in decoded:
+        raise BadTarError(where, f"{printable(one.key)}: has no clean member; `stillroom verify` says more")
+    pictures = {name: decibels(wave, rate_hz=rate_hz) for name, (wave, _) in decoded.items()}
     top_db = max(float(spectrogram.max()) for spectrogram in pictures.values())
     copies = {copy.name: copy for copy in sample.copies}
     clips, levels = [], []
     for name in ["clean", *sorted(copies)]:
         if name not in decoded:
             continue
-        wave, content = decoded[name][0], members[name]
+        (wave, num_samples), content = decoded[name], members[name]
         level = 10 * np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-20)
         levels.append(float(level))
         facts = [f"{level:.1f} dBFS"]
         if name in copies:
             facts += [copies[name].domain] + ([f"gain {copies[name].gain_db:g} dB"] if copies[name].gain_db else [])
-        if wave.size > cut:
-            content = flac(wave[:cut], rate_hz=rate_hz)
-            facts.append(f"the first {MOST_SECONDS:g} s of {wave.size / rate_hz:.1f} s")
+        if num_samples > cut:
+            content = flac(wave, rate_hz=rate_hz)
+            facts.append(f"the first {MOST_SECONDS:g} s of {num_samples / rate_hz:.1f} s")
         clips.append(
             {
                 "name": name,
                 "spectrogram": picture(pictures[name], top_db=top_db),
                 "top_khz": f"{rate_hz / 2000:g}",
-                "seconds": f"{min(wave.size, cut) / rate_hz:.2f}",
+                "seconds": f"{wave.size / rate_hz:.2f}",
                 "audio": data_uri(content, kind="audio/flac"),
                 "facts": printable(" · ".join(facts)),
                 "steps": [told(step) for step in copies[name].steps] if name in copies else [],
@@ -186,6 +188,19 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
         "facts": printable(" · ".join(facts), limit=600),
         "clips": clips,
     }, levels
+
+
+def beginning(content: bytes, *, most: int) -> tuple[NDArray[np.float32], int]:
+    """The first samples of a member, mono, and how many it has; a few bytes of FLAC can stand for hours.
+
+    Raises:
+        ValueError: If it has no samples, or several channels.
+    """
+    with soundfile.SoundFile(io.BytesIO(content)) as member:
+        wave: NDArray[np.float32] = member.read(min(member.frames, most), dtype="float32")
+        if wave.ndim != 1 or not wave.size:
+            raise ValueError("one channel with samples is due here")
+        return wave, member.frames
 
 
 def flac(wave: NDArray[np.float32], *, rate_hz: int) -> bytes:

@@ -152,14 +152,16 @@ def prints_of(waves: dict[str, tuple[NDArray[np.int16], Wave | None]], key: str)
     """Fingerprints of all waves of one sample, whose signs are made once; see `fingerprint`."""
     length = next((pcm.size for pcm, _ in waves.values()), 0)
     sign = signs(key, length)
-    prints = {}
-    for name, (pcm, uncoded) in waves.items():
-        if uncoded is None:
-            blocks = packed(sketch(pcm, sign, grain="fine"))
-        else:
-            blocks = packed(sketch(uncoded, sign, grain="fine")) + packed(sketch(pcm, sign, grain="coded"))
-        prints[name] = base64.b64encode(blocks).decode()
-    return prints
+    return {name: print_of(pcm, sign, uncoded=uncoded) for name, (pcm, uncoded) in waves.items()}
+
+
+def print_of(pcm: NDArray[np.int16], sign: NDArray[np.int8], *, uncoded: Wave | None = None) -> str:
+    """The fingerprint of one copy from the signs of its utterance; see `fingerprint`."""
+    if uncoded is None:
+        blocks = packed(sketch(pcm, sign, grain="fine"))
+    else:
+        blocks = packed(sketch(uncoded, sign, grain="fine")) + packed(sketch(pcm, sign, grain="coded"))
+    return base64.b64encode(blocks).decode()
 
 
 def blocks_of(text: str, *, where: object) -> list[Sketch]:

@@ -43,7 +43,7 @@ def folder_utterances(source: Located) -> Iterator[Found]:
         raise NoAudioError(
             source.folder,
             f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) matches pattern {source.source.pattern!r}; "
-            f"is this the folder of {source.name!r}?",
+            + folder_hint(source),
         )
 
 
@@ -72,6 +72,14 @@ def files_below(folder: Place) -> Iterator[str]:
                 yield below + entry.name
 
     yield from walk(str(folder), "", frozenset())
+
+
+def folder_hint(source: Located) -> str:
+    """What may be wrong with a folder without audio files."""
+    folder = source.folder
+    if not isinstance(folder, Url) and any(folder.glob("cuts.*.jsonl*")):
+        return "it holds lhotse's Shar: name it by cuts: instead of dir:"
+    return f"is this the folder of {source.name!r}?"
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus_builder.decode import LEVEL_FRAME_S, MissingAudioError, UnfitAudioError, measure_levels, num_samples_at
+from corpus_builder.decode import MissingAudioError, UnfitAudioError, num_samples_at
 from corpus_builder.draws import dealt
+from corpus_builder.members import audio_digest
 from corpus_builder.noise_files import NoiseTask, noise_tasks
+from corpus_builder.noise_power import LEVEL_FRAME_S, measure_levels
 from corpus_builder.pool import mapped
-from manifests.digest import canonical_json, file_digest
+from manifests.digest import canonical_json
 from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.noises import DividedNoise, RecordedNoise
 from manifests.plan import NoiseLevels
@@ -109,7 +111,7 @@ def read_noise(task: NoiseTask) -> ReadNoise:
     try:
         with local_copy(place_of(task.place)) as path:
             levels = measure_levels(path, name=task.path, channel=task.channel)
-            sha256 = file_digest(path)
+            sha256 = audio_digest(path)
     except FileNotFoundError:
         return ReadNoise(task, None, str(MissingAudioError(task.path)), missing=True)
     except UnfitAudioError as problem:

@@ -31,9 +31,9 @@ def with_noise(step: PlannedNoise, wave: Wave, waves: Waves, *, rate_hz: int, un
         NoTalkerHeardError: If no talker of a babble can be heard.
     """
     parts = step.noises if isinstance(step, SeveralNoisesStep) else (step,)
-    made = [noise_of(part, waves, num_samples=wave.size, rate_hz=rate_hz, unheard=unheard) for part in parts]
-    added = noise.together(made) if isinstance(step, SeveralNoisesStep) else made[0]
     power = active_power(wave, rate_hz=rate_hz) if step.over == "active" else None
+    made = (noise_of(part, waves, num_samples=wave.size, rate_hz=rate_hz, unheard=unheard) for part in parts)
+    added = noise.together(made) if isinstance(step, SeveralNoisesStep) else next(made)
     return noise.mix_at_snr(wave, added, snr_db=step.snr_db, speech_power=power)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus_builder.deal import Spool
 from corpus_builder.decode import num_samples_at
+from corpus_builder.members import audio_exists
 from corpus_builder.noise_levels import level_lines, read_noises, usable_files
 from corpus_builder.partial import PartialResults
 from corpus_builder.planned_rooms import plan_rooms
@@ -20,7 +21,7 @@ from corpus_builder.recorded_rooms import plan_recorded_rooms
 from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.sources import utterances
 from corpus_builder.spectra import spectrum_rows
-from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance
+from corpus_builder.utterance import LeftOut, NoAudioError, Refused, Utterance, too_long
 from manifests.digest import bytes_digest, canonical_json
 from manifests.errors import MissingFileError
 from manifests.files import temporary_path, write_json_lines
@@ -167,6 +168,8 @@ class Planner:
                     self.tally.leave_out(split, f"longer than {longest_s:g} s")
                 case Utterance() if num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz) < 1:
                     self.tally.refuse(split, found.id, "has no sample at the corpus rate")
+                case Utterance() if (reason := too_long(found, rate_hz=rate_hz)) is not None:
+                    self.tally.refuse(split, found.id, reason)
                 case Utterance():
                     spool.add(found)
                     self.lengths[split] += num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz)
@@ -179,7 +182,7 @@ class Planner:
             print(f"{split} {told}", file=sys.stderr)
         remember_place(self.places, rooting)
         first = rooting.place / spool.read(int(spool.order[0])).path
-        if not first.exists():
+        if not audio_exists(first):
             raise MissingFileError(
                 first, needed=f"an utterance of {split!r}; say --root {source.root}=DIR if they lie elsewhere"
             )

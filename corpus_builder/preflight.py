@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from corpus_builder.members import audio_exists
 from corpus_builder.plan import finished_plan, make_plan
 from corpus_builder.roots import read_roots, write_roots
 from manifests.digest import digest, file_digest
@@ -118,7 +119,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         rows = read_json_lines(corpus / "plan" / f"{file.name}.jsonl", needed="a file of the plan")
         span = next(iter(rows))["source"]
         place = places[span["root"]] / span["path"]
-        if not place.exists():
+        if not audio_exists(place):
             raise MissingFileError(
                 place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they lie elsewhere"
             )

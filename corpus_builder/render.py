@@ -35,6 +35,8 @@ from manifests.planned import (
 from manifests.planned_channel import PlannedChannelStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from manifests.plan import PlanRow
@@ -124,6 +126,21 @@ class RenderedCopy:
 
 
 @dataclass(frozen=True)
+class Clean:
+    """The clean utterance as its copies are made from it.
+
+    Attributes:
+        wave: Shape (time,), float64, after the gain.
+        pcm: Shape (time,), int16.
+        gain_db: Not 0.0 only where the source itself would clip in 16 bits.
+    """
+
+    wave: Wave
+    pcm: Pcm
+    gain_db: float
+
+
+@dataclass(frozen=True)
 class Rendered:
     """One utterance with its copies.
 
@@ -140,7 +157,7 @@ class Rendered:
 
 
 def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
-    """Make the clean wave and every copy of one utterance.
+    """Make the clean wave and every copy of one utterance, all of them in memory at once.
 
     Args:
         row: From the plan.
@@ -156,18 +173,34 @@ def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
         CopyFailedError: If a copy cannot be made: its utterance or noise is silent, a segment lies outside its file, ...
         UnchangedCopyError: If a copy with steps came out as the clean one.
     """
+    clean = render_clean(row, waves)
+    return Rendered(clean.pcm, clean.gain_db, tuple(render_copies(row, clean, waves, rate_hz=rate_hz)))
+
+
+def render_clean(row: PlanRow, waves: Waves) -> Clean:
+    """The clean utterance; see `render`."""
     speech = waves.speech(row)
     if speech.shape != (row.num_samples,):
         raise LengthChangedError(planned=row.num_samples, found=speech.size)
-    speech, clean_gain_db = fit_peak(speech)
-    clean = quantise(speech)
-    copies = []
+    wave, gain_db = fit_peak(speech)
+    return Clean(wave, quantise(wave), gain_db)
+
+
+def render_copies(row: PlanRow, clean: Clean, waves: Waves, *, rate_hz: int) -> Iterator[RenderedCopy]:
+    """The copies of a clean utterance, made one by one as they are asked for, and not held; see `render`."""
     for planned in row.copies:
-        copy = render_copy(planned, speech, waves, rate_hz=rate_hz)
-        if planned.steps and copy.gain_db == 0.0 and np.array_equal(copy.pcm, clean):
-            raise UnchangedCopyError(planned.name)
-        copies.append(copy)
-    return Rendered(clean, clean_gain_db, tuple(copies))
+        yield changed(render_copy(planned, clean.wave, waves, rate_hz=rate_hz), clean)
+
+
+def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
+    """The same copy.
+
+    Raises:
+        UnchangedCopyError: If it has steps and came out as the clean one.
+    """
+    if copy.planned.steps and copy.gain_db == 0.0 and np.array_equal(copy.pcm, clean.pcm):
+        raise UnchangedCopyError(copy.planned.name)
+    return copy
 
 
 def render_copy(planned: PlannedCopy, speech: Wave, waves: Waves, *, rate_hz: int) -> RenderedCopy:
@@ -205,9 +238,7 @@ def apply(step: PlannedStep, wave: Wave, waves: Waves, *, rate_hz: int, unheard:
             return with_noise(step, wave, waves, rate_hz=rate_hz, unheard=unheard)
         case PlannedRoomStep():
             response, direct_sample = waves.response(step.response)
-            return room.reverberate(
-                wave, response, direct_sample=direct_sample, keep_rms=step.keep_rms is not False
-            )
+            return room.reverberate(wave, response, direct_sample=direct_sample, keep_rms=step.keep_rms is not False)
         case PlannedFreeverbStep():
             numbers = step.model_dump(exclude={"kind", "keep_rms"})
             return freeverb(wave, **numbers, rate_hz=rate_hz, keep_rms=step.keep_rms is not False)

@@ -106,6 +106,9 @@ class Rooting:
         if self.located.strip is not None:
             return place_of(self.located.strip)
         if self.relative is not None:
-            beside = self.located.manifest.parent
+            manifest = self.located.manifest
+            if manifest.is_dir():  # a Shar directory: its tars lie in it
+                return manifest
+            beside = manifest.parent
             return beside if (beside / self.relative).exists() else Path.cwd()
         return Path(self.common or "/")

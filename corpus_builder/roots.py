@@ -143,7 +143,7 @@ def located(
     listed = source.list if isinstance(source, ResponseSource) and source.list is not None else source.cuts
     assert listed is not None
     manifest = absolute(listed, beside)
-    if not manifest.is_file():
+    if not manifest.is_file() and not (source.cuts is not None and manifest.is_dir()):  # a folder is lhotse's Shar
         raise MissingFileError(manifest, needed=f"the manifest of {printable(name)!r} in the recipe")
     strip = source.strip
     if strip is not None and strip.startswith("@"):

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-import soundfile
-
 from corpus_builder.decode import UnfitAudioError
 from corpus_builder.decoded import write_proof
 from corpus_builder.distortions.levels import NotFiniteError
-from corpus_builder.fingerprint import prints_of
+from corpus_builder.encoded import EncodedWaves
 from corpus_builder.pool import Ticks
-from corpus_builder.render import CopyFailedError, LengthChangedError, Rendered, render
+from corpus_builder.render import Clean, CopyFailedError, LengthChangedError, render_clean, render_copies
 from corpus_builder.target import Target
 from corpus_builder.waves import CorpusWaves, waves_of
-from manifests.digest import bytes_digest, canonical_json
+from manifests.digest import canonical_json
 from manifests.errors import BadDocumentError, NoSpaceLeftError, StillroomError, printable
 from manifests.files import read_json, read_json_lines, replacing
 from manifests.plan import PlanRow, Refusal
@@ -34,9 +31,9 @@ from manifests.shards import IndexedSample, Member, ShardIndex
 from manifests.tars import TarBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from corpus_builder.distortions.levels import Pcm
+    from corpus_builder.render import RenderedCopy
 
 UNFIT = (UnfitAudioError, LengthChangedError, CopyFailedError, NotFiniteError)
 
@@ -104,32 +101,23 @@ class HashingStream:
         return self.size
 
 
-def flac(pcm: Pcm, *, rate_hz: int) -> bytes:
-    """16-bit mono FLAC in memory; the same samples are the same bytes."""
-    stream = io.BytesIO()
-    soundfile.write(stream, pcm, rate_hz, format="FLAC", subtype="PCM_16")
-    return stream.getvalue()
-
-
-def pcm_digest(pcm: Pcm) -> str:
-    """SHA-256 of little-endian 16-bit samples."""
-    return bytes_digest(pcm.astype("<i2", copy=False).tobytes())
-
-
-def sample_of(row: PlanRow, rendered: Rendered, *, rate_hz: int, source_sha256: str) -> Sample:
-    """The JSON member of a sample."""
-    copies = tuple(
-        SampleCopy(
-            name=copy.planned.name,
-            condition=copy.planned.condition,
-            domain=domain_of(copy.planned.steps),
-            family=family_of(copy.planned.steps),
-            gain_db=copy.gain_db,
-            steps=copy.planned.steps,
-            unheard=copy.unheard or None,
-        )
-        for copy in rendered.copies
+def copy_of(copy: RenderedCopy) -> SampleCopy:
+    """What the JSON member of a sample tells of a copy."""
+    return SampleCopy(
+        name=copy.planned.name,
+        condition=copy.planned.condition,
+        domain=domain_of(copy.planned.steps),
+        family=family_of(copy.planned.steps),
+        gain_db=copy.gain_db,
+        steps=copy.planned.steps,
+        unheard=copy.unheard or None,
     )
+
+
+def sample_of(
+    row: PlanRow, clean_gain_db: float, copies: Iterable[SampleCopy], *, rate_hz: int, source_sha256: str
+) -> Sample:
+    """The JSON member of a sample."""
     return Sample.model_validate(
         {
             "schema": Sample.SCHEMA,
@@ -142,32 +130,56 @@ def sample_of(row: PlanRow, rendered: Rendered, *, rate_hz: int, source_sha256: 
             "language": row.language,
             "custom": row.custom,
             "source": row.source.model_copy(update={"sha256": source_sha256}),
-            "clean_gain_db": rendered.clean_gain_db,
-            "copies": copies,
+            "clean_gain_db": clean_gain_db,
+            "copies": tuple(copies),
         }
     )
 
 
 def write_sample(
-    tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: int
+    tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: int, scratch: Path | None = None
 ) -> tuple[IndexedSample, SamplePrints]:
     """Render one utterance and append its members: JSON, clean, copies in the order of the plan; take their fingerprints.
+
+    Each copy is coded as soon as it is rendered and then let go, so that memory holds the waves of one copy and not of all.
+
+    Args:
+        tar: Takes the members.
+        row: From the plan.
+        waves: Where the audio comes from.
+        rate_hz: Sample rate of the corpus.
+        scratch: Folder for coded copies that are too many for memory; the system's own by default.
 
     Raises:
         UnfitAudioError: Or another of `UNFIT`, before anything is appended.
     """
-    rendered = render(row, waves, rate_hz=rate_hz)
-    document = canonical_json(sample_of(row, rendered, rate_hz=rate_hz, source_sha256=waves.source_sha256(row.source)))
-    entry = tar.add(f"{row.key}.json", document)
-    members = {"json": Member(offset=entry.offset, size=entry.size)}
-    waveforms = {"clean": rendered.clean, **{copy.planned.name: copy.pcm for copy in rendered.copies}}
-    for name, pcm in waveforms.items():
-        entry = tar.add(f"{row.key}.{name}.flac", flac(pcm, rate_hz=rate_hz))
-        members[name] = Member(offset=entry.offset, size=entry.size, pcm_sha256=pcm_digest(pcm))
-    uncoded = {copy.planned.name: copy.uncoded for copy in rendered.copies}
-    prints = prints_of({name: (pcm, uncoded.get(name)) for name, pcm in waveforms.items()}, row.key)
+    with EncodedWaves(row.key, row.num_samples, rate_hz=rate_hz, scratch=scratch) as encoded:
+        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz)
+        source_sha256 = waves.source_sha256(row.source)
+        document = sample_of(row, clean_gain_db, copies, rate_hz=rate_hz, source_sha256=source_sha256)
+        entry = tar.add(f"{row.key}.json", canonical_json(document))
+        members = {"json": Member(offset=entry.offset, size=entry.size)}
+        prints = {}
+        for wave, content in encoded:
+            entry = tar.add(f"{row.key}.{wave.name}.flac", content)
+            members[wave.name] = Member(offset=entry.offset, size=entry.size, pcm_sha256=wave.pcm_sha256)
+            prints[wave.name] = wave.fingerprint
     sample = IndexedSample(key=row.key, num_samples=row.num_samples, members=members)
     return sample, SamplePrints(key=row.key, prints=prints)
+
+
+def encode_all(
+    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int
+) -> tuple[float, list[SampleCopy]]:
+    """Render clean and copies, each coded before the next is made; gives the clean gain in dB and what to tell of the copies."""
+
+    def encode(copy: RenderedCopy) -> SampleCopy:
+        encoded.add(copy.planned.name, copy.pcm, uncoded=copy.uncoded)
+        return copy_of(copy)
+
+    clean: Clean = render_clean(row, waves)
+    encoded.add("clean", clean.pcm)
+    return clean.gain_db, list(map(encode, render_copies(row, clean, waves, rate_hz=rate_hz)))
 
 
 def plan_rows(task: ShardTask) -> Iterator[PlanRow]:
@@ -195,7 +207,7 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
         tar = TarBuilder(cast("IO[bytes]", stream))
         for row in plan_rows(task):
             try:
-                sample, its_prints = write_sample(tar, row, waves, rate_hz=task.rate_hz)
+                sample, its_prints = write_sample(tar, row, waves, rate_hz=task.rate_hz, scratch=folder)
                 samples.append(sample)
                 prints.append(its_prints)
             except UNFIT as problem:

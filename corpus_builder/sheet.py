@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PLOT_INCHES = (4.2, 2.6)
 INK = "#2b5d8a"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2430", "#8a8f98")
+LEGEND_COLUMNS = 4
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -120,14 +121,11 @@ def bars(counts: Mapping[str, int], *, title: str, most: int = 16) -> Any:
     return finished(figure)
 
 
-def curves(
-    series: Mapping[str, Sequence[tuple[float, float, float]]], *, title: str, unit: str, marks: Mapping[float, str]
-) -> Any:
-    """Lines through points with error bars, one a name, with a legend, as SVG.
+def curves(series: Mapping[str, Sequence[tuple[float, float, float]]], *, unit: str, marks: Mapping[float, str]) -> Any:
+    """Lines through points with error bars, one a name, with a legend, as SVG; what it is about stands in the page.
 
     Args:
         series: Of each name its points: place, value, half the length of the bar.
-        title: Of the plot.
         unit: Of the values.
         marks: What stands under a place; the places are its keys.
     """
@@ -137,21 +135,22 @@ def curves(
         places, values, spreads = zip(*points, strict=True) if points else ((), (), ())
         axes.errorbar(places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **look(number))
     axes.set_xticks(list(marks), [plain_label(mark) for mark in marks.values()])
-    return titled(figure, title=title, unit=unit)
+    return with_legend(figure, unit=unit)
 
 
 def spans(
-    ends: Mapping[str, tuple[float, float, float]], *, title: str, unit: str, place: str, whole_width: Sequence[str] = ()
+    ends: Mapping[str, tuple[float, float, float]], *, unit: str, place: str, whole_width: Sequence[str] = ()
 ) -> Any:
     """From one value to another for each name at its place on a logarithmic axis, hollow to full, with a legend, as SVG.
 
     Args:
         ends: Of each name its place (above 0, where it is not in `whole_width`), the value it comes from and the one it goes to.
-        title: Of the plot.
         unit: Of the values.
         place: What the places are.
         whole_width: Names that have no place: two lines across the plot.
     """
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     figure = new_figure()
     axes = figure.subplots()
     taken: dict[float, int] = {}
@@ -169,8 +168,11 @@ def spans(
     if taken:
         axes.set_xscale("log")
         axes.margins(x=0.15)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(place, fontsize=8)
-    return titled(figure, title=title, unit=unit)
+    return with_legend(figure, unit=unit)
 
 
 def look(number: int) -> dict[str, Any]:
@@ -182,18 +184,17 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def titled(figure: Figure, *, title: str, unit: str) -> Any:
-    """A plot of lines with what it is about, and a legend below it."""
+def with_legend(figure: Figure, *, unit: str) -> Any:
+    """A plot of lines with its unit, and a legend below it."""
     axes = figure.axes[0]
-    axes.set_title(plain_label(title), fontsize=10)
     axes.set_ylabel(unit, fontsize=8)
     axes.grid(visible=True, axis="y", color="#e3e7ed", linewidth=0.6)
     axes.set_axisbelow(True)
     handles, _ = axes.get_legend_handles_labels()
-    rows = -(-len(handles) // 3)
+    rows = -(-len(handles) // LEGEND_COLUMNS)
     figure.set_size_inches(PLOT_INCHES[0], PLOT_INCHES[1] + 0.17 * rows)
     if handles:
-        figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+        figure.legend(loc="outside lower center", ncols=min(len(handles), LEGEND_COLUMNS), fontsize=7, frameon=False)
     return finished(figure)
 
 

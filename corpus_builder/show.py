@@ -11,7 +11,7 @@ from manifests.shards import Corpus
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from manifests.storage import Place
 
@@ -27,6 +27,8 @@ def description(corpus: Place) -> str:
         MissingFileError: If the corpus is not sealed.
     """
     sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    if sealed.borrowed is not None:
+        return "\n".join(borrowed_lines(sealed))
     t30_s = measured_t30(corpus)
     totals = sealed.totals
     lines = [
@@ -51,6 +53,19 @@ def description(corpus: Place) -> str:
             f"  domains: {counted(found.domains)}",
         ]
     return "\n".join([*lines, *left_out(sealed, corpus)])
+
+
+def borrowed_lines(sealed: Corpus) -> Iterator[str]:
+    """What a subset or an index holds, which has no plan beside it."""
+    assert sealed.borrowed is not None
+    what = "an index of foreign shards" if sealed.borrowed.foreign else "a subset"
+    totals = sealed.totals
+    yield f"{sealed.name}, {what}: {totals.samples} utterances, {totals.seconds / 3600:.2f} h, {sealed.sample_rate} Hz"
+    if sealed.borrowed.where:
+        yield "where " + ", ".join(printable(term) for term in sealed.borrowed.where)
+    for split, entries in sealed.splits.items():
+        copies = ", ".join(f"{count} {name}" for name, count in sealed.copies.get(split, {}).items()) or "none"
+        yield f"{split}: {sum(entry.samples for entry in entries)} utterances; copies that each has: {copies}"
 
 
 def described(corpus: Place, names: Iterable[str], t30_s: dict[str, float], *, rate_hz: int) -> Described:

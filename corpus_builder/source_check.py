@@ -6,8 +6,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from corpus_builder.members import audio_digest, member_of
 from corpus_builder.pool import mapped
-from manifests.digest import file_digest
 from manifests.errors import StillroomError, printable
 from manifests.progress import Progress
 from manifests.storage import place_of
@@ -79,9 +79,9 @@ def check_file(task: FilesToCheck, path: str, sha256: str) -> SourceProblem | No
     """What is wrong with one file, if anything is."""
     place = place_of(task.place) / path
     try:
-        if not place.is_file():
+        if member_of(place) is None and not place.is_file():
             return SourceProblem(task.root, path, "is missing" if not place.exists() else "is not a plain file")
-        found = file_digest(place)
+        found = audio_digest(place)
     except FileNotFoundError:
         return SourceProblem(task.root, path, "is missing")
     except (OSError, StillroomError) as problem:

@@ -7,12 +7,14 @@ stranger's: lhotse can name shell commands, URLs and raw bytes as audio, so each
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.decode import HIGHEST_HZ, LOWEST_HZ
 from corpus_builder.folders import folder_utterances
+from corpus_builder.shar import cut_files, with_audio
 from corpus_builder.utterance import Found, NoAudioError, Refused, UnfitTextError, Utterance, check_text
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import MAX_LINE_BYTES, parse_json
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from corpus_builder.roots import Located
 
 COVERED_WITHIN_S = 1.0
+MOST_BLANK_LINES = 1_000_000
 SYNTHETIC_CUTS = {"MixedCut", "PaddingCut"}
 
 
@@ -86,8 +89,9 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines of a manifest, plain or gzip, bounded in length, with their numbers.
 
     Raises:
-        BadDocumentError: If it is damaged, or holds a line of more than 8 MB.
+        BadDocumentError: If it is damaged, holds a line of more than 8 MB, or blank lines without end (a bomb, where it is gzip).
     """
+    blank = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
             for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), 1):
@@ -95,12 +99,16 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     raise BadDocumentError(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES} bytes; refused")
                 if line.strip():
                     yield number, line
+                    continue
+                blank += 1
+                if blank > MOST_BLANK_LINES:
+                    raise BadDocumentError(path, f"has more than {MOST_BLANK_LINES} blank lines; refused")
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
         raise BadDocumentError(path, f"not a whole gzip file: {printable(problem)}") from None
 
 
 def manifest_items(path: Path) -> Iterator[Any]:
-    """Lhotse's objects (cuts, or recordings made into whole cuts) of a JSON lines manifest, one at a time.
+    """Lhotse's objects (cuts, or recordings made into whole cuts) of a JSON lines manifest or a Shar directory, one at a time.
 
     What is mixed or padding is refused.
 
@@ -109,29 +117,66 @@ def manifest_items(path: Path) -> Iterator[Any]:
         BadDocumentError: If a line is not a cut or a recording.
         UnsafeAudioSourceError: If it names a command, a URL or raw bytes as audio.
     """
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise BadDocumentError(
-            path, "a lhotse manifest of JSON lines is due here: a name that ends in .jsonl or .jsonl.gz"
-        )
     count = 0
-    for number, line in manifest_lines(path):
-        where = f"{path}:{number}"
-        data = parse_json(line, where=where)
-        if not isinstance(data, dict):
-            raise BadDocumentError(where, "a cut or a recording is due here")
-        refuse_unsafe_audio(data, where=where)
+    for where, data in shar_items(path) if path.is_dir() else plain_items(path):
         count += 1
         if data.get("type") in SYNTHETIC_CUTS:
             name = f"is lhotse's {data['type']}; render it first (cut.save_audio), or name the cuts it was made from"
-            yield Refused(printable(data.get("id", f"line {number}")), name)
+            yield Refused(printable(data.get("id", where)), name)
         else:
             yield deserialised(data, where=where)
     if not count:
         raise NoAudioError(path, "the manifest has no line")
 
 
-def refuse_unsafe_audio(data: Any, *, where: str) -> None:
+def plain_items(path: Path, *, shar: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line of a manifest stands, and what it holds, looked at for unsafe audio.
+
+    Args:
+        path: The manifest.
+        shar: It belongs to a Shar directory, whose placeholders are safe.
+
+    Raises:
+        BadDocumentError: If a line is no JSON object, or the name is not that of JSON lines.
+        UnsafeAudioSourceError: If it names a command, a URL or raw bytes as audio.
+    """
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise BadDocumentError(
+            path, "a lhotse manifest of JSON lines is due here: a name that ends in .jsonl or .jsonl.gz"
+        )
+    for number, line in manifest_lines(path):
+        where = f"{path}:{number}"
+        data = parse_json(line, where=where)
+        if not isinstance(data, dict):
+            raise BadDocumentError(where, "a cut or a recording is due here")
+        refuse_unsafe_audio(data, where=where, shar=shar)
+        yield where, data
+
+
+def shar_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The cuts of a Shar directory, each with the member of a tar that holds its audio.
+
+    Raises:
+        BadDocumentError: If it is none, or cuts and tars are not in step.
+        UnsafeAudioSourceError: As in `plain_items`.
+    """
+
+    def check(recording: Any, where: str) -> None:
+        if not isinstance(recording, dict):
+            raise BadDocumentError(where, "a recording is due here")
+        refuse_unsafe_audio(recording, where=where, shar=True)
+
+    for cuts in cut_files(folder):
+        yield from with_audio(cuts, plain_items(cuts, shar=True), check=check)
+
+
+def refuse_unsafe_audio(data: Any, *, where: str, shar: bool = False) -> None:
     """Refuse audio that is not a plain file, at any depth of a line, before lhotse sees it.
+
+    Args:
+        data: A line, or a part of it.
+        where: Where it stands.
+        shar: An empty source of type `shar` is let through: it stands in a Shar directory, and its audio in the tar beside it.
 
     Raises:
         UnsafeAudioSourceError: With the type that was found.
@@ -139,17 +184,21 @@ def refuse_unsafe_audio(data: Any, *, where: str) -> None:
     if isinstance(data, list):
         for item in data:
             if isinstance(item, dict | list):
-                refuse_unsafe_audio(item, where=where)
+                refuse_unsafe_audio(item, where=where, shar=shar)
         return
     kind, source = data.get("type"), data.get("source")
-    if source is not None and ("channels" in data or kind in {"command", "url", "memory", "shar"}):
+    if (
+        source is not None
+        and not (shar and kind == "shar" and source == "")
+        and ("channels" in data or kind in {"command", "url", "memory", "shar"})
+    ):
         if kind != "file" or not isinstance(source, str):
             raise UnsafeAudioSourceError(where, kind=kind)
         if "://" in source or source.startswith(("pipe:", "|")) or source.rstrip().endswith("|"):
             raise UnsafeAudioSourceError(where, kind=f"file, but with the name {source[:60]}")
     for value in data.values():
         if isinstance(value, dict | list):
-            refuse_unsafe_audio(value, where=where)
+            refuse_unsafe_audio(value, where=where, shar=shar)
 
 
 def deserialised(data: dict[str, Any], *, where: str) -> Any:
@@ -225,8 +274,9 @@ def checked_utterance(cut: Any, *, asked_channel: int | None, whole: bool) -> Fo
     )
     try:
         check_text(
-            utterance.id, utterance.path, utterance.text or "", utterance.speaker or "", utterance.language or ""
-        )
+            utterance.id, utterance.path, utterance.text or "", utterance.speaker or "", utterance.language or "",
+            json.dumps(utterance.custom, ensure_ascii=False) if utterance.custom else "",
+        )  # fmt: skip
     except UnfitTextError as problem:
         return Refused(printable(cut.id), str(problem))
     return utterance

@@ -266,10 +266,13 @@ class ShardLook:
 
     def is_clean_on_purpose(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bool:
         """Whether the plan drew no step for a copy, as `choose` may, or all that a step did was taken back so that nothing clips."""
-        document = parse_json(self.content(stream, sample, "json"), where=sample.key)
-        return any(
-            copy["name"] == name and (not copy["steps"] or copy["gain_db"] != 0.0) for copy in document["copies"]
-        )
+        try:
+            document = Sample.parse(
+                parse_json(self.content(stream, sample, "json"), where=sample.key), where=sample.key
+            )
+        except (BadDocumentError, KeyError):  # told already
+            return False
+        return any(copy.name == name and (not copy.steps or copy.gain_db != 0.0) for copy in document.copies)
 
     def content(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bytes:
         """The bytes of a member, by its offset."""
@@ -310,7 +313,8 @@ def webdataset_items(tar: Path) -> Iterator[dict[str, Any]]:
     """Samples as a plain `webdataset.WebDataset` gives them."""
     import webdataset
 
-    yield from webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False)
+    # In a list, and absolute: as a plain text `pipe:` would run a shell, and braces, `::` and variables would be expanded
+    yield from webdataset.WebDataset([str(tar.absolute())], shardshuffle=False, empty_check=False)
 
 
 def webdataset_finding(item: dict[str, Any], expected: dict[str, IndexedSample]) -> str:
@@ -320,8 +324,12 @@ def webdataset_finding(item: dict[str, Any], expected: dict[str, IndexedSample])
         return f"plain webdataset gives the key {printable(item['__key__'])}, which is not in the index"
     names = {name if name == "json" else f"{name}.flac" for name in sample.members}
     if names != {name for name in item if not name.startswith("__")}:
-        return f"plain webdataset gives other members for {sample.key}"
-    pcm, _ = soundfile.read(io.BytesIO(item["clean.flac"]), dtype="int16")
-    if pcm.size != sample.num_samples:
-        return f"plain webdataset and soundfile give {pcm.size} samples for {sample.key}"
+        return f"plain webdataset gives other members for {printable(sample.key)}"
+    try:
+        with soundfile.SoundFile(io.BytesIO(item["clean.flac"])) as wave:
+            read = len(wave.read(min(wave.frames, sample.num_samples + 1), dtype="int16"))
+    except (KeyError, soundfile.LibsndfileError, RuntimeError, MemoryError) as problem:
+        return f"plain webdataset and soundfile cannot read {printable(sample.key)}: {printable(problem)}"
+    if read != sample.num_samples:
+        return f"plain webdataset and soundfile give {read} samples for {printable(sample.key)}"
     return ""

@@ -62,6 +62,20 @@ class LeftOut:
 
 Found = Utterance | Refused | LeftOut
 
+MOST_SAMPLES = 9_600_000  # ten minutes at 16 kHz: with the waves of one copy a worker stays below 700 MB
+MOST_FRAMES = 28_800_000  # ten minutes at 48 kHz, as the file holds it
+
+
+def too_long(utterance: Utterance, *, rate_hz: int) -> str | None:
+    """Why an utterance is too long to be rendered within a worker's memory, and what to do; None if it is not."""
+    most_s = min(MOST_SAMPLES / rate_hz, MOST_FRAMES / utterance.rate_hz)
+    if utterance.seconds <= most_s:
+        return None
+    return (
+        f"lasts {utterance.seconds:.0f} s; a worker renders up to {most_s:.0f} s at these rates in 700 MB: cut it into "
+        f"utterances, or leave such out with max_s: {most_s:.0f}"
+    )
+
 
 class UnfitTextError(StillroomError, ValueError):
     """An id or a text that cannot be written down."""

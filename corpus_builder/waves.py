@@ -13,8 +13,8 @@ import numpy as np
 from corpus_builder.bank import read_bank, read_response
 from corpus_builder.decode import MissingAudioError, SilentAudioError, at_rate, read_stretch
 from corpus_builder.decoded import SourceLedger, source_of
+from corpus_builder.members import audio_digest
 from corpus_builder.remote_audio import SourceCache
-from manifests.digest import file_digest
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.files import read_json_lines
 from manifests.plan import SpeechSpectrum
@@ -240,7 +240,7 @@ class CorpusWaves:
         """Digest of the file that a stretch comes from; files cut into many utterances are read once."""
         place = self.place(span.root, span.path)
         if place not in self.digests:
-            self.digests[place] = file_digest(self.local(place, name=span.path))
+            self.digests[place] = audio_digest(self.local(place, name=span.path))
             while len(self.digests) > 64:
                 self.digests.popitem(last=False)
         return self.digests[place]
@@ -277,7 +277,7 @@ class CorpusWaves:
         try:
             local = self.local(place, name=path)
             if place not in self.checked:
-                found, expected = file_digest(local), self.noise_levels()[root, path][2]
+                found, expected = audio_digest(local), self.noise_levels()[root, path][2]
                 if found != expected:
                     raise DigestMismatchError(place, expected=expected, found=found)
                 self.checked.add(place)

@@ -22,7 +22,7 @@ from evaluation.roll import call_test_roll
 from evaluation.roster import call_roll, check_model
 from evaluation.seenness import Library, copy_facts
 from evaluation.texts import label_texts
-from evaluation.trained import TrainingUnknownError, trained_by, trained_by_teacher
+from evaluation.trained import TrainingUnknownError, trained_by, trained_by_teacher, training_command
 from evaluation.verification import label_speakers
 from manifests.digest import digest
 from manifests.errors import (
@@ -192,6 +192,7 @@ def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
     encoder = load_model(source, roster.sample_rate)
     check_model(name, encoder, roster)
     exported = exported_facts(source)
+    typed = training_command(Path(source.run)) if isinstance(source, RunSource) else {}
     facts = ModelFacts(
         kind=kind_of(source, encoder, is_export=exported is not None),
         origin=origin_of(source),
@@ -199,7 +200,9 @@ def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
         parameters=encoder.num_parameters,
         layers=encoder.num_layers,
         heard_known=bool(encoder.heard) or source == FLOOR,
-        details={key: value for key, value in {**(exported or {}), **encoder.facts}.items() if key != "trained"},
+        details={
+            key: value for key, value in {**(exported or {}), **typed, **encoder.facts}.items() if key != "trained"
+        },
         system=source.system if isinstance(source, RunSource) else None,
     )
     return Look(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))

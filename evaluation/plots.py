@@ -9,13 +9,14 @@ import numpy as np
 from corpus_builder.sheet import curves, spans
 from evaluation.outcomes import snr_bands
 from evaluation.paper import WORDS, value_of
+from manifests.errors import printable
 
 if TYPE_CHECKING:
     from evaluation.paper import Paper
 
 
-def snr_plots(paper: Paper) -> list[Any]:
-    """A plot a task: bands of 5 dB from left to right, clean at the end; the same numbers as in the tables by SNR."""
+def snr_plots(paper: Paper) -> list[tuple[str, Any]]:
+    """A plot a task, with its caption: bands of 5 dB from left to right, clean at the end; the same numbers as in the tables by SNR."""
     bands = snr_bands(paper.copies)
     if not bands:
         return []
@@ -33,12 +34,14 @@ def snr_plots(paper: Paper) -> list[Any]:
             if points:
                 series[system] = points
         if series:
-            plots.append(curves(series, title=task, unit=f"{WORDS[measure]} in %", marks=marks))
+            plots.append(
+                (printable(f"{task}: {WORDS[measure]}"), curves(series, unit=f"{WORDS[measure]} in %", marks=marks))
+            )
     return plots
 
 
-def size_plots(paper: Paper) -> list[Any]:
-    """A plot a task: every system at its number of parameters, from clean (hollow) to the mean of all distorted copies (full)."""
+def size_plots(paper: Paper) -> list[tuple[str, Any]]:
+    """A plot a task, with its caption: every system at its number of parameters, from clean (hollow) to the mean of all distorted copies (full)."""
     is_distorted = paper.copies.condition > 0
     plots = []
     for task, measure in paper.tasks():
@@ -54,5 +57,7 @@ def size_plots(paper: Paper) -> list[Any]:
         if ends:
             floors = [system for system, (parameters, _, _) in ends.items() if parameters == 0]
             unit = f"{WORDS[measure]} in %"
-            plots.append(spans(ends, title=task, unit=unit, place="parameters", whole_width=floors))
+            plots.append(
+                (printable(f"{task}: {WORDS[measure]}"), spans(ends, unit=unit, place="parameters", whole_width=floors))
+            )
     return plots

@@ -88,6 +88,15 @@ def of_folder(folder: Path | None) -> TrainedOn | None:
     return of_run(folder) if is_run(folder) else None
 
 
+def training_command(run: Path) -> dict[str, Any]:
+    """What was typed to train a run, under the key `command`; nothing where its record does not say."""
+    path = run / "provenance.json"
+    record = read_json(path, needed="what made the run") if path.is_file() else None
+    command = record.get("command") if isinstance(record, dict) else None
+    is_words = isinstance(command, list) and all(isinstance(word, str) for word in command)
+    return {"command": command} if is_words else {}
+
+
 def of_run(run: Path) -> TrainedOn | None:
     """From `trained.json`, or from the corpus that the run's config names, if it is still what it was."""
     if (run / "trained.json").exists():

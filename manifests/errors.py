@@ -78,6 +78,7 @@ class NewerSchemaError(BadDocumentError):
     """The document was written by a later Stillroom."""
 
     def __init__(self, where: object, *, found: str, known: str) -> None:
+        self.found, self.known = found, known
         super().__init__(
             where,
             f"its schema is {printable(found)!r}, this Stillroom reads up to {known!r}; "

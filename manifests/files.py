@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_DOCUMENT_BYTES = 512 << 20
+MAX_JSON_BYTES = 64 << 20  # it takes a few times as much to parse
+MAX_JSON_VALUES = 4_000_000  # each takes up to 72 bytes: `[[],[],...`
 MAX_YAML_BYTES = 4 << 20
 MAX_LINE_BYTES = 8 << 20
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)  # a string without end goes to the end: linear time
 
 
 BEING_WRITTEN: set[Path] = set()
@@ -115,11 +118,15 @@ def write_json_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def parse_json(text: bytes, *, where: object) -> Any:
-    """Parse a stranger's JSON: duplicate keys, NaN, infinity and deep nesting are refused.
+    """Parse a stranger's JSON: duplicate keys, NaN, infinity, deep nesting and what would take much memory are refused.
 
     Raises:
         BadDocumentError: With the place and the reason.
     """
+    if len(text) > MAX_JSON_BYTES:
+        raise BadDocumentError(where, f"JSON of more than {MAX_JSON_BYTES} bytes; refused")
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > MAX_JSON_VALUES:
+        raise BadDocumentError(where, f"JSON of more than {MAX_JSON_VALUES} values; refused")
     if nesting(text) > MAX_DEPTH:
         raise BadDocumentError(where, f"JSON is nested deeper than {MAX_DEPTH} levels")
     try:
@@ -138,7 +145,7 @@ def nesting(text: bytes) -> int:
     if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
         return 0
     depth = deepest = 0
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+    for token in TOKEN.finditer(text):
         if token[0] in b"[{":
             depth += 1
             deepest = max(deepest, depth)
@@ -174,7 +181,7 @@ def read_bytes(path: Place, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> 
 
 def read_json(path: Place, *, needed: str) -> Any:
     """Read one JSON document."""
-    return parse_json(read_bytes(path, needed=needed), where=path)
+    return parse_json(read_bytes(path, needed=needed, limit=MAX_JSON_BYTES), where=path)
 
 
 def read_json_lines(path: Place, *, needed: str) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from manifests.files import safe_relative
 from manifests.planned import FileSpan, PlannedCopy
-from manifests.records import Document, Name, Record, Samples, Sha256
+from manifests.records import Document, Name, Rate, Record, Samples, Sha256
 
 Point = Annotated[tuple[float, float, float], Field(strict=False)]
 
@@ -209,7 +209,7 @@ class Plan(Document):
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     name: Name
     recipe_sha256: Sha256
-    sample_rate: int
+    sample_rate: Rate
     files: Annotated[tuple[PlanFile, ...], Field(strict=False)]
     levels_sha256: Sha256
     rooms_sha256: Sha256

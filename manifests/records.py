@@ -24,6 +24,7 @@ CONDITION_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Samples = Annotated[int, Field(ge=0, lt=2**48)]
+Rate = Annotated[int, Field(ge=1, le=768_000)]
 
 
 class Record(BaseModel):
@@ -36,11 +37,15 @@ class Record(BaseModel):
         """Validate plain data.
 
         Raises:
-            BadDocumentError: The first faults, each with its path, in one line.
+            BadDocumentError: The first faults, each with its path, in one line; `NewerSchemaError` of a later Stillroom's.
         """
         try:
             return cls.model_validate_json(json.dumps(data, allow_nan=False))
         except ValidationError as problem:
+            for error in problem.errors(include_url=False, include_input=False):
+                newer = error.get("ctx", {}).get("error")
+                if isinstance(newer, NewerSchemaError):
+                    raise NewerSchemaError(where, found=newer.found, known=newer.known) from None
             raise BadDocumentError(where, faults(problem, cls)) from None
         except ValueError as problem:
             raise BadDocumentError(where, printable(problem)) from None

@@ -15,7 +15,7 @@ from pydantic import Field
 from manifests.content import keeps_content
 from manifests.planned import FileSpan, PlannedCodecStep, PlannedFreeverbStep, PlannedRoomStep, PlannedStep
 from manifests.planned_channel import PlannedChannelStep
-from manifests.records import CONDITION_PATTERN, Document, Name, Record
+from manifests.records import CONDITION_PATTERN, Document, Name, Rate, Record
 
 CLEAN = "clean"
 MEMBER_PATTERN = re.compile(r"^(?P<key>[A-Za-z0-9_-]+)\.(?P<suffix>json|(?P<copy>clean|[a-z][a-z0-9_]*-[0-9]+)\.flac)$")
@@ -69,7 +69,7 @@ class Sample(Document):
     id: str
     split: Name
     num_samples: Annotated[int, Field(ge=1)]
-    sample_rate: int
+    sample_rate: Rate
     text: str | None = None
     speaker: str | None = None
     language: str | None = None

@@ -7,9 +7,10 @@ by copy in the order of the `Roll`, so that any grouping and any bootstrap can b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from manifests.records import CONDITION_PATTERN, Document, Name, Record, Sha256
 
@@ -26,6 +27,9 @@ ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
 Seen = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
 SEEN_LETTERS: dict[str, Seen] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
 ABSENT = "-"
+NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?")
+MOST_COPIES = 2**40
+MOST_COLUMN_CHARACTERS = 1 << 28
 
 
 class Score(Record):
@@ -207,6 +211,72 @@ class Protocol(Document):
     settings: dict[str, Any]
     models: dict[Name, str]
 
+    @field_validator("settings")
+    @classmethod
+    def check_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """What a report looks into has its shape."""
+        splits = settings.get("splits", {})
+        if not isinstance(splits, dict) or not all(isinstance(name, str | None) for name in splits.values()):
+            raise ValueError("splits: names by role are due here")
+        for key in ("seed", "limit", "probes"):
+            if not isinstance(settings.get(key), int | None):
+                raise ValueError(f"{key}: a whole number is due here")  # noqa: TRY004 (pydantic's way)
+        for key in ("tasks", "measures"):
+            if not isinstance(settings.get(key, []), list | tuple):
+                raise ValueError(f"{key}: a list is due here")  # noqa: TRY004 (pydantic's way)
+        return settings
+
+
+def whole_numbers(column: str, *, below: int, what: str) -> list[int]:
+    """The numbers of a column that counts places.
+
+    Raises:
+        ValueError: If one is no place.
+    """
+    if len(column) > MOST_COLUMN_CHARACTERS:
+        raise ValueError(f"{what}: a column of {len(column)} characters")
+    words = column.split()
+    if any(not (word.isascii() and word.isdigit() and len(word) < 16 and int(word) < below) for word in words):
+        raise ValueError(f"{what}: whole numbers below {below} are due here, separated by spaces")
+    return [int(word) for word in words]
+
+
+def check_numbers(column: str, *, length: int, what: str) -> None:
+    """A column has so many numbers, or `-`.
+
+    Raises:
+        ValueError: If not.
+    """
+    words = column.split()
+    if len(words) != length:
+        raise ValueError(f"{what}: {length} numbers are due here, found {len(words)}")
+    if any(word != ABSENT and not NUMBER.fullmatch(word) for word in words):
+        raise ValueError(f"{what}: numbers or {ABSENT} are due here, separated by spaces")
+
+
+def check_cell_columns(cell: Cell, *, copies: int) -> None:
+    """What a cell tells of copies fits the roll.
+
+    Raises:
+        ValueError: If not.
+    """
+    for told in cell.outcomes:
+        check_numbers(told.counts, length=copies, what=f"{cell.model}: counts")
+        if told.totals is not None:
+            check_numbers(told.totals, length=copies, what=f"{cell.model}: totals")
+    for letters in (cell.seen, cell.seen_by_teacher):
+        if letters is not None and (len(letters) != copies or set(letters) - set(SEEN_LETTERS)):
+            raise ValueError(
+                f"{cell.model}: seen: one of the letters {''.join(SEEN_LETTERS)} for each copy is due here"
+            )
+    for trials in cell.trials:
+        tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
+        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{cell.model}: enrolled")
+        if not len(tested) == len(enrolled) == len(trials.same) or set(trials.same) - {"0", "1"}:
+            raise ValueError(f"{cell.model}: trials: columns of different lengths")
+        for scores in trials.scores:
+            check_numbers(scores, length=len(tested), what=f"{cell.model}: scores of trials")
+
 
 class Results(Document):
     """`results.json`: everything one `evaluate` measured.
@@ -225,6 +295,22 @@ class Results(Document):
     machine: dict[str, str]
     roll: Roll | None = None
     command: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def check_columns(self) -> Self:
+        """Every column has a number for each copy of the roll, every place is one of it."""
+        if self.roll is None:
+            return self
+        roll = self.roll
+        utterances = whole_numbers(roll.utterance, below=MOST_COPIES, what="roll: utterance")
+        copies = len(utterances)
+        for column, names in ((roll.speaker, roll.speakers), (roll.condition, roll.conditions)):
+            if len(whole_numbers(column, below=len(names), what="roll")) != copies:
+                raise ValueError("roll: columns of different lengths")
+        check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
+        for cell in self.cells:
+            check_cell_columns(cell, copies=copies)
+        return self
 
 
 def joined(values: Iterable[float | None]) -> str:

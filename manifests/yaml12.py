@@ -60,10 +60,19 @@ Yaml12Loader.add_constructor("tag:yaml.org,2002:float", construct_float)
 Yaml12Loader.add_constructor("tag:yaml.org,2002:map", construct_mapping)
 
 
+PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "int", "float", "str", "seq", "map")}
+
+
 def count_nodes(node: yaml.Node, counted: dict[int, int], *, depth: int = 0) -> int:
-    """Nodes of a YAML tree with aliases expanded; memory stays small because each node is counted once."""
+    """Nodes of a YAML tree with aliases expanded; memory stays small because each node is counted once.
+
+    Raises:
+        yaml.YAMLError: If it is nested too deep, or has a tag that is not plain data's.
+    """
     if depth > MAX_DEPTH:
         raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
+    if node.tag not in PLAIN_TAGS:  # also those that only SafeLoader knows: a set or a time is no plain data
+        raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not plain data", node.start_mark)
     if id(node) not in counted:
         counted[id(node)] = MAX_YAML_NODES  # an alias to its own ancestor never ends
         children: list[yaml.Node] = []
@@ -83,7 +92,7 @@ def parse_yaml(text: bytes, *, where: object) -> Any:
     """
     loader: Yaml12Loader | None = None
     try:
-        loader = Yaml12Loader(text.decode("utf-8", "replace"))
+        loader = Yaml12Loader(text.decode("utf-8"))
         node = loader.get_single_node()
         if node is None:
             return None
@@ -93,7 +102,7 @@ def parse_yaml(text: bytes, *, where: object) -> Any:
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 0
         raise BadDocumentError(f"{where}:{line}", f"not valid YAML: {printable(problem.problem)}") from None
-    except (yaml.YAMLError, RecursionError) as problem:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
         raise BadDocumentError(where, f"not valid YAML: {printable(problem)}") from None
     finally:
         if loader is not None:

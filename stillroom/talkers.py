@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StillroomError, printable
+from stillroom.phones import PHONE_EVENTS, Event, Phone, phone_marks, phones_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,17 +259,30 @@ def synthesise(text: str, voice: Voice) -> tuple[Wave, int]:
         UnknownVoiceError: If there is no such accent or variant.
         TalkerFailedError: If the library refuses a call.
     """
-    library, data = _installed()
-    if voice.language not in _VOICE_FILES or not (data / "voices/!v" / voice.variant).is_file():
-        raise UnknownVoiceError(voice)
-    return _speak(library, data, text, voice)
+    wave, rate_hz, _ = _spoken(text, voice)
+    return wave, rate_hz
+
+
+def aligned_speech_16k(text: str, voice: Voice) -> tuple[Wave, tuple[Phone, ...]]:
+    """Speak a text at 16 kHz and tell when each phone is said.
+
+    The samples are those of :func:`speech_16k`: asking for the phones changes nothing. Errors as :func:`synthesise`.
+
+    Returns:
+        Mono samples, shape (time,), and the phones in their order, without pauses.
+    """
+    wave, rate_hz, marks = _spoken(text, voice, events=PHONE_EVENTS)
+    return _at_16k(wave, rate_hz), phones_of(marks, num_samples=len(wave), rate_hz=rate_hz)
 
 
 def speech_16k(text: str, voice: Voice) -> Wave:
     """Speak a text at 16 kHz, resampled by soxr; shape (time,). Errors as :func:`synthesise`."""
+    return _at_16k(*synthesise(text, voice))
+
+
+def _at_16k(wave: Wave, rate_hz: int) -> Wave:
     import soxr
 
-    wave, rate_hz = synthesise(text, voice)
     resampled: Wave = np.clip(soxr.resample(wave, rate_hz, RATE_HZ), -1.0, 1.0).astype(np.float32)
     return resampled
 
@@ -280,23 +294,35 @@ _BY_CHARACTER = 1
 _RATE, _PITCH = 1, 3
 # The library copies the data's path into a buffer of 160 bytes and cuts what is longer.
 _LONGEST_PATH = 120
-_ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def _speak(library: Path, data: Path, text: str, voice: Voice) -> tuple[Wave, int]:
-    chunks: list[bytes] = []
+def _spoken(text: str, voice: Voice, *, events: int = 0) -> tuple[Wave, int, list[tuple[int, str]]]:
+    library, data = _installed()
+    if voice.language not in _VOICE_FILES or not (data / "voices/!v" / voice.variant).is_file():
+        raise UnknownVoiceError(voice)
+    return _speak(library, data, text, voice, events=events)
 
-    def keep(samples: Any, count: int, _events: int | None) -> int:
+
+def _speak(
+    library: Path, data: Path, text: str, voice: Voice, *, events: int
+) -> tuple[Wave, int, list[tuple[int, str]]]:
+    chunks: list[bytes] = []
+    marks: list[tuple[int, str]] = []
+
+    def keep(samples: Any, count: int, told: Any) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
+        if events and told:
+            marks.extend(phone_marks(told))
         return 0
 
     on_samples = _ON_SAMPLES(keep)
     with _ONE_AT_A_TIME:
         espeak: Any = ctypes.CDLL(str(library))
         try:
-            rate_hz = int(espeak.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _DO_NOT_EXIT))
+            rate_hz = int(espeak.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _DO_NOT_EXIT | events))
             if rate_hz <= 0:
                 raise TalkerFailedError("espeak_Initialize", rate_hz)
             espeak.espeak_SetSynthCallback(on_samples)
@@ -310,7 +336,8 @@ def _speak(library: Path, data: Path, text: str, voice: Voice) -> tuple[Wave, in
             espeak.espeak_Terminate()
         finally:
             _ctypes.dlclose(espeak._handle)  # noqa: SLF001 - ctypes has no public way to unload
-    return np.frombuffer(b"".join(chunks), dtype="<i2").astype(np.float32) / np.float32(32768.0), rate_hz
+    wave = np.frombuffer(b"".join(chunks), dtype="<i2").astype(np.float32) / np.float32(32768.0)
+    return wave, rate_hz, marks
 
 
 def _must(call: Callable[..., int], *arguments: object) -> None:

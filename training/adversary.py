@@ -27,6 +27,7 @@ from manifests.errors import UsageError
 from training.critic import Critic, CriticRows, critic_rows, row_size
 from training.domains import domain_labels
 from training.encoder import scale_gradient
+from training.ranks import ALONE
 from training.schedules import adamw
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from training.config import Adversary, Optimiser
     from training.encoder import Encoder
+    from training.ranks import Ranks
     from training.student import Heard, Student
 
 GANIN_SLOPE = 10.0
@@ -155,27 +157,35 @@ class Opponent:
             case _:
                 assert_never(self.adversary.objective)
 
-    def update(self, step: int) -> None:
+    def update(self, step: int, *, ranks: Ranks = ALONE) -> None:
         """Update the critic on a global batch: on the gradients at hand (reversal), else and further on detached features.
 
         Args:
             step: Of the student, from 1; the critic rests unless `critic_every` divides it.
+            ranks: Each has judged a part of the batch.
         """
-        features = torch.cat([features for features, _, _ in self.judged])
-        labels = torch.cat([labels for _, labels, _ in self.judged])
-        weights = [weight for _, _, weight in self.judged if weight is not None]
-        weight = torch.cat(weights) if weights else None
+        judged = [rows for rows in self.judged if len(rows[1])]
         self.judged.clear()
         if step % self.adversary.critic_every:
             self.optimiser.zero_grad(set_to_none=True)
             return
+        here = float(sum(len(labels) if weight is None else weight.sum() for _, labels, weight in judged))
+        share = here / max(ranks.sums({"judged": here})["judged"], 1e-9)
         at_hand = self.adversary.objective == "reversal"
         for update in range(self.adversary.critic_steps):
-            if len(labels) and (update or not at_hand):
-                torch.autograd.backward(mean_cross_entropy(self.critic(features), labels, weight))
+            if judged and (update or not at_hand):
+                torch.autograd.backward(share * self.mean_loss(judged))
+            ranks.sum_gradients(self.critic.parameters())
             torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.clip)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
+
+    def mean_loss(self, judged: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+        """The critic's cross-entropy over rows of one rank's micro-batches."""
+        features = torch.cat([features for features, _, _ in judged])
+        labels = torch.cat([labels for _, labels, _ in judged])
+        weights = [weight for _, _, weight in judged if weight is not None]
+        return mean_cross_entropy(self.critic(features), labels, torch.cat(weights) if weights else None)
 
 
 def joined_rows(rows: CriticRows, others: CriticRows) -> CriticRows:

@@ -20,7 +20,7 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 from manifests.files import write_bytes
 from manifests.records import Document, Sha256
 from training.encoder import Encoder, EncoderConfig
-from training.folder import heard_beside
+from training.folder import filled, heard_beside
 from training.order import Cursor
 
 if TYPE_CHECKING:
@@ -207,11 +207,9 @@ def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> 
     if found is None:
         raise NoCheckpointError(run, folder=folder)
     path, mark = found
-    trunk = mark.encoder.build()
     tensors = read_tensors(path)
-    trunk.load_state_dict(
-        {name.removeprefix(TRUNK_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TRUNK_PREFIX)}
-    )
+    own = {name.removeprefix(TRUNK_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TRUNK_PREFIX)}
+    trunk = filled(mark.encoder, own, where=path.with_suffix(".json"), weights=path)
     heard = heard_beside(run, required=True)
     facts = {**mark.facts, "checkpoint": checkpoint, "steps": mark.step}
     heads = {

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
-
-from manifests.errors import UsageError
 
 EXIT_CODES = {"done": 0, "preempted": 75, "interrupted": 130}
 
@@ -27,14 +24,15 @@ def train_command(context: click.Context, config: Path, run: Path, overrides: tu
     """Distil a student as the YAML file CONFIG says, into the folder RUN.
 
     The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 write a checkpoint and leave with exit
-    code 75, Ctrl-C with 130.
+    code 75, Ctrl-C with 130. On several GPUs or nodes: torchrun --nproc-per-node=N -m stillroom train CONFIG RUN; torchrun leaves with
+    its own exit code, so look into RUN/status.json (running, preempted, done).
     """
     from training.config import load_config
     from training.loop import distil
+    from training.ranks import joined_ranks
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("training runs on one rank yet: start it without torchrun")
-    outcome = distil(load_config(config, overrides=overrides), run)
+    with joined_ranks() as ranks:
+        outcome = distil(load_config(config, overrides=overrides), run, ranks=ranks)
     context.exit(EXIT_CODES[outcome])
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from manifests.borrowed import tar_folder
 from manifests.digest import digest
-from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
-from manifests.files import MAX_DOCUMENT_BYTES, parse_json, read_bytes
+from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
+from manifests.files import MAX_JSON_BYTES, parse_json, read_bytes
+from manifests.foreign import record_of
 from manifests.sample import Sample
-from manifests.shards import Corpus, ShardIndex
+from manifests.shards import ABOUT, Corpus, ShardIndex
+from manifests.storage import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from manifests.shards import IndexedSample, ShardEntry
 
 OPEN_SHARDS = 64
-ATTEMPTS = 4
-FIRST_WAIT_S = 0.5
 
 
 class NotSealedError(StillroomError, FileNotFoundError):
@@ -57,13 +57,6 @@ class DamagedShardError(StillroomError, ValueError):
         )
 
 
-class UnreachableError(StillroomError, OSError):
-    """A URL that could not be read after several attempts."""
-
-    def __init__(self, url: object, why: object) -> None:
-        super().__init__(f"{printable(url)} could not be read after {ATTEMPTS} attempts: {printable(why)}")
-
-
 class CorpusReader:
     """Reads a corpus; cheap to open, and opened anew in each process.
 
@@ -80,7 +73,7 @@ class CorpusReader:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url).removeprefix("file://").rstrip("/") or "/"
-        self.remote: tuple[Any, str] | None = remote_folder(self.url) if "://" in self.url else None
+        self.place = place_of(self.url)
         self.handles: OrderedDict[str, int] = OrderedDict()
         try:
             content = self.document("corpus.json")
@@ -89,6 +82,12 @@ class CorpusReader:
         where = f"{self.url}/corpus.json"
         self.manifest = Corpus.parse(parse_json(content, where=where), where=where)
         self.digest = digest(self.manifest)
+        self.foreign = self.manifest.borrowed is not None and self.manifest.borrowed.foreign
+        self.tar_place = tar_folder(self.place, self.manifest, read=self.document)
+        self.tars = str(self.tar_place)
+        self.tar_paths = {
+            entry.name: entry.tar_path for entries in self.manifest.splits.values() for entry in entries if entry.tar
+        }
 
     def shards(self, split: str) -> list[ShardEntry]:
         """The shards of a split that hold an utterance.
@@ -113,9 +112,13 @@ class CorpusReader:
         """
         where = f"{self.url}/shards/{name}.json"
         try:
-            index = ShardIndex.parse(parse_json(self.document(f"shards/{name}.json"), where=where), where=where)
+            content = self.document(f"shards/{name}.json")
         except FileNotFoundError:
             raise MissingFileError(where, needed=f"corpus.json lists the shard {name}") from None
+        try:
+            index = ShardIndex.model_validate_json(content)
+        except ValueError:  # several times as fast as to look for every fault; where there is one, it is told
+            index = ShardIndex.parse(parse_json(content, where=where), where=where)
         for sample in index.samples:
             if "clean" not in sample.members or sample.span[1] > index.bytes:
                 raise DamagedShardError(where, f"{sample.key} has no clean member or lies outside the tar")
@@ -145,20 +148,34 @@ class CorpusReader:
     def records(self, shard: str, sample: IndexedSample) -> list[Sample]:
         """The `.json` member of a sample; in a joined corpus, that of each part."""
         where = f"{shard}.tar: {sample.key}.json"
+        if self.foreign:
+            return [
+                self.record(
+                    self.contents(shard, sample, [name for name in sample.members if name in ABOUT]), sample, where
+                )
+            ]
         content = self.contents(shard, sample, ["json"])["json"]
         try:
             return [Sample.model_validate_json(content)]
         except ValueError:  # five times as fast as to look for every fault; where there is one, it is told
             return [Sample.parse(parse_json(content, where=where), where=where)]
 
+    def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
+        """What is said of an utterance, from its members that are not audio; in a subset, with the copies that it has."""
+        rate_hz = self.manifest.sample_rate
+        return record_of(sample, contents, foreign=self.foreign, split=split, sample_rate=rate_hz, where=where)
+
+    def tar_path(self, name: str) -> str:
+        """Where a shard's tar lies, below `tars`."""
+        return self.tar_paths.get(name, f"shards/{name}.tar")
+
     def document(self, relative: str) -> bytes:
         """A whole small file."""
-        if self.remote is None:
-            return read_bytes(Path(self.url) / relative, needed="part of a corpus")
-        system, root = self.remote
-        content: bytes = attempted(lambda: system.cat_file(f"{root}/{relative}"), f"{self.url}/{relative}")
-        if len(content) > MAX_DOCUMENT_BYTES:
-            raise BadDocumentError(f"{self.url}/{relative}", f"is larger than {MAX_DOCUMENT_BYTES} bytes; refused")
+        if isinstance(self.place, Path):
+            return read_bytes(self.place / relative, needed="part of a corpus", limit=MAX_JSON_BYTES)
+        content = (self.place / relative).read()
+        if len(content) > MAX_JSON_BYTES:
+            raise BadDocumentError(f"{self.url}/{relative}", f"is larger than {MAX_JSON_BYTES} bytes; refused")
         return content
 
     def span(self, name: str, start: int, end: int) -> bytes:
@@ -167,12 +184,14 @@ class CorpusReader:
         Raises:
             DamagedShardError: If the tar ends before.
         """
-        where = f"{self.url}/shards/{name}.tar"
-        if self.remote is None:
+        where = f"{self.tars}/{self.tar_path(name)}"
+        if isinstance(self.tar_place, Path):
             content = read_at(self.handle(name), start, end - start)
         else:
-            system, root = self.remote
-            content = attempted(lambda: system.cat_file(f"{root}/shards/{name}.tar", start=start, end=end), where)
+            try:
+                content = (self.tar_place / self.tar_path(name)).read(start, end)
+            except FileNotFoundError:
+                raise MissingFileError(where, needed=f"corpus.json lists the shard {name}") from None
         if len(content) != end - start:
             raise DamagedShardError(where, f"ends at byte {start + len(content)}, its index goes on to {end}")
         return content
@@ -182,7 +201,7 @@ class CorpusReader:
         if name in self.handles:
             self.handles.move_to_end(name)
             return self.handles[name]
-        path = Path(self.url) / "shards" / f"{name}.tar"
+        path = Path(self.tars) / self.tar_path(name)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -224,41 +243,6 @@ def read_at(handle: int, start: int, size: int) -> bytes:
         start += len(piece)
         size -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def remote_folder(url: str) -> tuple[Any, str]:
-    """The file system and the path of a URL.
-
-    Raises:
-        UsageError: If no installed library reads such URLs.
-    """
-    import fsspec
-
-    try:
-        system, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as problem:
-        raise UsageError(f"{printable(url)} cannot be opened: {printable(problem)}") from None
-    return system, str(root)
-
-
-def attempted(read: Callable[[], bytes], where: str) -> bytes:
-    """The result of a remote read, tried four times with growing waits.
-
-    Raises:
-        UnreachableError: With the last reason.
-    """
-    wait_s = FIRST_WAIT_S
-    for left in range(ATTEMPTS - 1, -1, -1):
-        try:
-            return read()
-        except FileNotFoundError:
-            raise
-        except OSError as problem:
-            if not left:
-                raise UnreachableError(where, problem) from None
-        time.sleep(wait_s)
-        wait_s *= 2
-    raise AssertionError("unreachable")
 
 
 def clean_digests(corpus: str | Path, split: str) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ import torch
 
 from manifests.errors import BadDocumentError, printable
 from training.encoder import Encoder, EncoderConfig
-from training.folder import built, fill, heard_beside
+from training.folder import filled, heard_beside
 from training.huggingface import WrongFamilyError, joined_attention
 from training.weights import PickledObjectsError, read_weights
 
@@ -91,10 +91,12 @@ def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
     width, channels = config.encoder_embed_dim, config.extractor_conv_layer_config[-1][0]
     if width == channels and "encoder.feature_projection.projection.weight" not in state:
         # fairseq leaves the projection out where sizes are equal
+        if width * width > sum(tensor.numel() for tensor in state.values()):
+            raise BadDocumentError(path, f"its configuration says {width} features, its weights are of fewer")
         state["encoder.feature_projection.projection.weight"] = torch.eye(width)
         state["encoder.feature_projection.projection.bias"] = torch.zeros(width)
-    trunk = built(config, where=path)
-    fill(trunk, joined_attention(state) if config.family == "wavlm" else state, where=path)
+    state = joined_attention(state) if config.family == "wavlm" else state
+    trunk = filled(config, state, where=path, weights=path)
     # What lies beside a single file is its own only where an export put both there.
     heard = heard_beside(path.parent) if (path.parent / "export.json").is_file() else frozenset()
     facts = {"source": layout, "weights": path.name}

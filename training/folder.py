@@ -33,8 +33,7 @@ def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
     """
     config = EncoderConfig.parse(read_json(folder / "config.json", needed=NEEDED), where=folder / "config.json")
     path = folder / "weights.safetensors"
-    trunk = built(config, where=folder / "config.json")
-    fill(trunk, read_safetensors(path, needed=NEEDED), where=path)
+    trunk = filled(config, read_safetensors(path, needed=NEEDED), where=folder / "config.json", weights=path)
     card = folder / "card.json"
     return Encoder(
         trunk,
@@ -46,19 +45,51 @@ def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
 
 
 def built(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
-    """A model of a stranger's shape.
+    """A model of a user's shape with random weights.
 
     Raises:
         BadDocumentError: If there can be no such model: heads that do not divide the width, and the like.
     """
+    outlined(config, where=where)
+    return config.build()
+
+
+def outlined(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
+    """A model of a stranger's shape without memory, on torch's device `meta`: a few numbers in a config could ask for terabytes.
+
+    Raises:
+        BadDocumentError: If there can be no such model.
+    """
     try:
-        with torch.device("meta"):  # sizes without memory: a stranger's numbers could ask for terabytes
-            size = sum(parameter.numel() for parameter in config.build().parameters())
-        if size <= MOST_PARAMETERS:
-            return config.build()
-    except (ValueError, AssertionError, TypeError, RuntimeError) as problem:
-        raise BadDocumentError(where, f"describes no model: {printable(problem)}") from None
-    raise BadDocumentError(where, f"describes a model of {size:.1e} parameters; refused above {MOST_PARAMETERS:.0e}")
+        with torch.device("meta"):
+            outline = config.build()
+    except (ValueError, AssertionError, TypeError, RuntimeError, ArithmeticError) as problem:
+        raise BadDocumentError(where, f"describes no model: {printable(first_misfit(problem))}") from None
+    size = sum(parameter.numel() for parameter in outline.parameters())
+    if size > MOST_PARAMETERS:
+        raise BadDocumentError(
+            where, f"describes a model of {size:.1e} parameters; refused above {MOST_PARAMETERS:.0e}"
+        )
+    return outline
+
+
+def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object, weights: object) -> Wav2Vec2Model:
+    """A model of a stranger's shape with a stranger's weights, in float32; memory is taken only for what the weights really hold.
+
+    Args:
+        config: The shape.
+        state: The weights, by torchaudio's names.
+        where: The config, for messages.
+        weights: The file of weights, for messages.
+
+    Raises:
+        BadDocumentError: If there can be no such model, or the weights are not its own.
+    """
+    outline = outlined(config, where=where)
+    fill(outline, {name: tensor.to("meta") for name, tensor in state.items()}, where=weights)
+    trunk = config.build()
+    fill(trunk, state, where=weights)
+    return trunk
 
 
 def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
@@ -83,12 +114,15 @@ def fill(trunk: Wav2Vec2Model, state: Mapping[str, Tensor], *, where: object) ->
         BadDocumentError: If they are not those of the model.
     """
     try:
-        trunk.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()})
+        trunk.load_state_dict(
+            {name: tensor.to(torch.float32) for name, tensor in state.items()},
+            assign=any(parameter.is_meta for parameter in trunk.parameters()),
+        )
     except RuntimeError as problem:
         raise BadDocumentError(where, f"does not fit its config: {printable(first_misfit(problem))}") from None
 
 
-def first_misfit(problem: RuntimeError) -> str:
+def first_misfit(problem: Exception) -> str:
     """What torch says of weights that do not fit, without its line breaks."""
     return " ".join(str(problem).split())
 

@@ -17,7 +17,7 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 from manifests.files import read_json, safe_relative
 from manifests.records import faults
 from training.encoder import Encoder, EncoderConfig
-from training.folder import built, fill, heard_beside, read_safetensors
+from training.folder import filled, heard_beside, read_safetensors
 from training.weights import read_weights
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ def load_huggingface(folder: Path, *, name: str) -> Encoder:
     normalise, sample_rate = preprocessing(folder, found)
     config = found.encoder_config(normalise=normalise, sample_rate=sample_rate, where=folder / "config.json")
     path, state = read_state(folder)
-    trunk = built(config, where=folder / "config.json")
-    fill(trunk, trunk_state(state, config, where=path), where=path)
+    trunk = filled(config, trunk_state(state, config, where=path), where=folder / "config.json", weights=path)
     facts = {"source": "huggingface", "model_type": found.model_type, "weights": path.name}
     return Encoder(trunk, config, name=name, heard=heard_beside(folder), facts=facts)
 

@@ -20,15 +20,16 @@ class Journal:
     """Appends lines; those that a resumed run will write again are cut first.
 
     Args:
-        path: The file; made if there is none.
+        path: The file, made if there is none; None writes nothing: on all ranks but the first.
         step: The step of the checkpoint that the run goes on from: lines after it, and a torn last line, are cut.
     """
 
-    def __init__(self, path: Path, *, step: int) -> None:
-        self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.ftruncate(self.handle, length_until(path, step=step))
-        os.lseek(self.handle, 0, os.SEEK_END)
+    def __init__(self, path: Path | None, *, step: int) -> None:
         self.board: Board | None = None
+        self.handle = os.open(path or os.devnull, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if path is not None:
+            os.ftruncate(self.handle, length_until(path, step=step))
+            os.lseek(self.handle, 0, os.SEEK_END)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line.

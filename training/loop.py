@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import signal
 import sys
@@ -24,7 +25,8 @@ from training.losses import check_layer_weights, layer_distance
 from training.masking import hidden_frames
 from training.order import Cursor, named_number
 from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume
-from training.run import StopSignals, prepare_run, run_facts, write_status
+from training.ranks import Ranks, alone
+from training.run import State, StopSignals, prepare_run, run_facts, write_status
 from training.schedules import adamw, learning_rate_scale
 from training.stream import PairStream, loader
 from training.student import SEED_RANGE, make_student
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from training.config import TrainConfig
 
 Outcome = Literal["done", "preempted", "interrupted"]
+SUMMED = ("loss", "l1", "cosine", "domain", "right")
 
 
 class NonFiniteLossError(StillroomError, ArithmeticError):
@@ -53,12 +56,15 @@ class NonFiniteLossError(StillroomError, ArithmeticError):
         )
 
 
-def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None = None) -> Outcome:  # noqa: C901, PLR0912, PLR0915 (the one long function)
+def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
+    config: TrainConfig, run: Path, *, ranks: Ranks | None = None, say: Callable[[str], None] | None = None
+) -> Outcome:
     """Distil a student; goes on from the run's last whole checkpoint, if it has one.
 
     Args:
         config: As resolved.
-        run: The run's folder.
+        run: The run's folder; rank 0 alone writes to it.
+        ranks: This process among those that train together; alone by default.
         say: Where single lines for a person go; standard error by default.
 
     Returns:
@@ -68,12 +74,15 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
         StillroomError: What a person can mend: see the classes of this room.
         NonFiniteLossError: If the loss is NaN or infinite; nothing of that step is kept.
     """
-    say = say or stderr_line
+    ranks = ranks or alone()
+    say = (say or stderr_line) if ranks.is_first else unsaid
+    device = ranks.device
     with contextlib.ExitStack() as stack:
-        stack.enter_context(writing(run))
         stop = stack.enter_context(StopSignals())
-        stack.enter_context(torch.random.fork_rng())
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        lanes = ranks.lanes(config.batch.lanes)
+        if ranks.is_first:
+            stack.enter_context(writing(run))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
 
         # What is taught, by whom, from which audio: everything is checked before the first step.
         reader = stack.enter_context(open_corpus(config.corpus))
@@ -103,9 +112,11 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
             else None
         )
         domains = opponent.domains if opponent is not None else ()
-        if not (run / "config.yaml").exists():
-            check_first_batch(stream, reader, say=say)
-        run_sha256 = prepare_run(run, config, reader=reader, teacher=teacher, heard=student.heard)
+        run_sha256: str | None = None
+        if ranks.is_first:
+            if not (run / "config.yaml").exists():
+                check_first_batch(stream, reader, say=say)
+            run_sha256 = prepare_run(run, config, reader=reader, teacher=teacher, heard=student.heard)
 
         teacher.to(device)
         student.to(device).train()
@@ -113,22 +124,26 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
         optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
         copies = DistinctCount()
 
-        mark = resume(run, student, optimiser, opponent, copies, run_sha256=run_sha256, say=say)
+        mark = resume(run, student, optimiser, opponent, copies, ranks=ranks, run_sha256=run_sha256, say=say)
         done = mark.step if mark is not None else 0
         cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
         meters = Meters(mark.sums if mark is not None else None)
         counts = Meters(mark.counts if mark is not None else None)
         best_loss = mark.best_loss if mark is not None else None
+        if ranks.is_first:
+            write_status(run, "done" if done >= config.steps else "running", step=done, steps=config.steps)
         if done >= config.steps:
-            write_status(run, "done", step=done, steps=config.steps)
             return "done"
-        write_status(run, "running", step=done, steps=config.steps)
-        journal = stack.enter_context(Journal(run / "journal.jsonl", step=done if mark is not None else -1))
-        if config.tensorboard:
+        place = run / "journal.jsonl" if ranks.is_first else None
+        journal = stack.enter_context(Journal(place, step=done if mark is not None else -1))
+        if config.tensorboard and ranks.is_first:
             journal.board = stack.enter_context(Board(run, step=done))
-        progress = stack.enter_context(Progress("training", total=config.steps, unit="steps", done=done))
+        seen_by = sys.stderr if ranks.is_first else io.StringIO()
+        progress = stack.enter_context(
+            Progress("training", total=config.steps, unit="steps", done=done, stream=seen_by)
+        )
 
-        if mark is None and opponent is not None and adversary is not None:
+        if mark is None and opponent is not None and adversary is not None and ranks.is_first:
             if adversary.standardise and fresh.classes:
                 opponent.critic.settle(fresh.rows(fresh.fit, student, teacher, device=device).features)
             # Is there anything to hide? Asked of the student as it begins, so once.
@@ -139,6 +154,7 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
                 journal.write({"step": 0, **found, **({"warning": warning} if warning is not None else {})})
                 if warning is not None:
                     say(warning)
+        ranks.share(student, *([opponent.critic] if opponent is not None else []))
 
         def checkpoint(folder: Literal["checkpoints", "best"]) -> None:
             """Write everything, or for `best` the student alone."""
@@ -177,11 +193,12 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
         split_utterances = sum(entry.samples for entry in reader.shards(config.split))
         epoch = cursor.epoch
         parts: list[Tensor] = []
-        utterances = fell_back = 0
+        nothing = dict.fromkeys(("utterances", "fell_back", "audio_s", *(f"domain.{name}" for name in domains)), 0.0)
+        counted = Meters(nothing)
         note = ""
-        waited_s = heard_s = logged_audio_s = 0.0
+        waited_s = logged_audio_s = 0.0
         logged_s = asked_s = time.monotonic()
-        stream.cursor = cursor
+        stream.cursor, stream.lanes = cursor, lanes
 
         for batch in loader(stream, workers=config.workers):
             waited_s += time.monotonic() - asked_s
@@ -191,74 +208,72 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
             global_frames = [student.config.num_frames(length) for length in batch.global_lengths]
             num_frames, num_voices = max(1, sum(global_frames)), max(1, sum(count > 0 for count in global_frames))
 
-            # Dropout's own stream of chance: free of what was drawn before, so a resumed run draws the same.
-            torch.manual_seed(named_number(config.seed, "dropout", step, batch.lane) % SEED_RANGE)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
-                target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=wanted)
-                masked = hidden_frames(config.student.mask, local, student.config, seed=config.seed)
-                heard = student(local.student_wave, local.num_samples, masked)
-            distance = layer_distance(
-                heard.predictions,
-                target[:, : len(layers)],
-                heard.num_frames,
-                weights=config.loss,
-                standardise=config.teacher.standardise,
-            )
-            l1, cosine = distance.l1 / num_frames, distance.cosine / num_frames
-            distilled = config.loss.l1 * l1 + config.loss.cosine * cosine
-            loss, told, right = distilled, torch.zeros_like(l1), torch.zeros_like(l1)
-            if adversary is not None and opponent is not None:
-                judgement = opponent.judge(
-                    heard,
-                    batch.student_copies,
-                    families=batch.student_families,
-                    strength=strength,
-                    teacher=target[:, len(layers) :].unbind(dim=1) if view_layers else None,
+            if batch.keys:  # at a window's end a rank's lanes may be empty: it adds nothing
+                # Dropout's own stream of chance: free of what was drawn before, so a resumed run draws the same.
+                torch.manual_seed(named_number(config.seed, "dropout", step, batch.lane) % SEED_RANGE)
+                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
+                    target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=wanted)
+                    masked = hidden_frames(config.student.mask, local, student.config, seed=config.seed)
+                    heard = student(local.student_wave, local.num_samples, masked)
+                distance = layer_distance(
+                    heard.predictions,
+                    target[:, : len(layers)],
+                    heard.num_frames,
+                    weights=config.loss,
+                    standardise=config.teacher.standardise,
                 )
-                judged = num_voices * (2 if view_layers else 1)
-                told, right = judgement.loss / judged, judgement.right
-                loss = loss + adversary.weight * (judgement.term / judged)
-                meters.add(**{f"domain.{name}": n for name, n in zip(domains, judgement.asked, strict=True)})
-            torch.autograd.backward(loss)
+                l1, cosine = distance.l1 / num_frames, distance.cosine / num_frames
+                distilled = config.loss.l1 * l1 + config.loss.cosine * cosine
+                loss, told, right = distilled, torch.zeros_like(l1), torch.zeros_like(l1)
+                if adversary is not None and opponent is not None:
+                    judgement = opponent.judge(
+                        heard,
+                        batch.student_copies,
+                        families=batch.student_families,
+                        strength=strength,
+                        teacher=target[:, len(layers) :].unbind(dim=1) if view_layers else None,
+                    )
+                    judged = num_voices * (2 if view_layers else 1)
+                    told, right = judgement.loss / judged, judgement.right
+                    loss = loss + adversary.weight * (judgement.term / judged)
+                    counted.add(**{f"domain.{name}": n for name, n in zip(domains, judgement.asked, strict=True)})
+                torch.autograd.backward(loss)
 
-            parts.append(torch.stack([distilled, l1, cosine, told, right.float()]).detach())
-            utterances += len(batch.keys)
-            fell_back += batch.fell_back
-            heard_s += float(batch.num_samples.sum()) / rate_hz
-            for key, *pair in zip(batch.keys, batch.teacher_copies, batch.student_copies, strict=True):
-                for name in {*pair} - {CLEAN}:
-                    copies.add(key, name)
+                parts.append(torch.stack([distilled, l1, cosine, told, right.float()]).detach())
+                audio_s = float(batch.num_samples.sum()) / rate_hz
+                counted.add(utterances=len(batch.keys), fell_back=batch.fell_back, audio_s=audio_s)
+                for key, *pair in zip(batch.keys, batch.teacher_copies, batch.student_copies, strict=True):
+                    for name in {*pair} - {CLEAN}:
+                        copies.add(key, name)
             if not batch.ends_step:
                 asked_s = time.monotonic()
                 continue
 
-            sums = torch.stack(parts).sum(dim=0).tolist()
-            if not all(map(math.isfinite, sums)):
+            summed = torch.stack(parts).sum(dim=0).tolist() if parts else [0.0] * len(SUMMED)
+            sums = ranks.sums({**dict(zip(SUMMED, summed, strict=True)), **counted.sums})
+            if not all(map(math.isfinite, sums.values())):
                 raise NonFiniteLossError(step=step, heard=full_ids(stream, reader, batch.cursor))
             rate = config.optimiser.learning_rate * learning_rate_scale(
                 step, updates=config.steps, warmup_share=config.optimiser.warmup_share
             )
             for group in optimiser.param_groups:
                 group["lr"] = rate
+            ranks.sum_gradients(trained)
             norm = torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if opponent is not None:
-                opponent.update(step)
+                opponent.update(step, ranks=ranks)
 
             done, cursor, epoch = step, batch.next_cursor, batch.cursor.epoch
-            meters.add(
-                steps=1,
-                utterances=utterances,
-                fell_back=fell_back,
-                gradient_norm=float(norm),
-                **dict(zip(("loss", "l1", "cosine", "domain", "right"), sums, strict=True)),
-            )
-            logged_audio_s += heard_s
-            counts.add(audio_s=heard_s, teacher_audio_s=heard_s, utterances=utterances)
-            parts, utterances, fell_back, heard_s = [], 0, 0, 0.0
+            audio_s = sums.pop("audio_s")
+            meters.add(steps=1, gradient_norm=float(norm), **sums)
+            logged_audio_s += audio_s
+            counts.add(audio_s=audio_s, teacher_audio_s=audio_s, utterances=sums["utterances"])
+            parts, counted = [], Meters(nothing)
             finished = done == config.steps
             if done % config.log_every == 0 or finished:
+                copies.ranks = ranks.largest(copies.ranks)
                 now_s = time.monotonic()
                 counts.add(wall_s=now_s - logged_s)
                 line = journal_line(done, meters, domains=domains)
@@ -271,7 +286,7 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
                 meters.clear()
                 logged_s, waited_s, logged_audio_s = now_s, 0.0, 0.0
             progress.advance(note=note)
-            if validation is not None and (done % config.validate_every == 0 or finished):
+            if validation is not None and ranks.is_first and (done % config.validate_every == 0 or finished):
                 found = validation.losses(
                     student,
                     teacher,
@@ -287,16 +302,17 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
                 if best_loss is None or found["val_loss"] < best_loss:
                     best_loss = found["val_loss"]
                     checkpoint("best")
-            stopping = stop.received is not None
+            stopping = ranks.any_of([stop.received] if stop.received else [])  # a signal to one rank stops all
             if done % config.checkpoint_every == 0 or finished or stopping:
-                checkpoint("checkpoints")
-                write_status(run, "running", step=done, steps=config.steps)
+                copies.ranks = ranks.largest(copies.ranks)
+                if ranks.is_first:
+                    checkpoint("checkpoints")
+                    state: State = "done" if finished else "preempted" if stopping else "running"
+                    write_status(run, state, step=done, steps=config.steps)
             if finished:
-                write_status(run, "done", step=done, steps=config.steps)
                 return "done"
             if stopping:
-                write_status(run, "preempted", step=done, steps=config.steps)
-                return "interrupted" if stop.received is signal.SIGINT else "preempted"
+                return "interrupted" if stopping == signal.SIGINT else "preempted"
             asked_s = time.monotonic()
         raise AssertionError("an endless stream ended")
 
@@ -304,3 +320,7 @@ def distil(config: TrainConfig, run: Path, *, say: Callable[[str], None] | None 
 def stderr_line(line: str) -> None:
     """Say one line to a person."""
     print(f"stillroom: {line}", file=sys.stderr, flush=True)
+
+
+def unsaid(_: str) -> None:
+    """What a rank that is not the first says to a person."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import soundfile
 import torch
 
+from manifests.errors import printable
 from manifests.files import parse_json
 from manifests.sample import Sample
 from training.corpus import DamagedShardError
 from training.views import Copy
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from training.order import Crop
     from training.views import Pair
 
+LONG_SAMPLES = 1 << 23
+
 
 def pair_waves(reader: CorpusReader, crop: Crop, pair: Pair) -> tuple[Tensor, Tensor]:
     """The two views of one crop, each of shape (time,); one read, and one decoding where both are the same copy."""
@@ -31,28 +36,55 @@ def pair_waves(reader: CorpusReader, crop: Crop, pair: Pair) -> tuple[Tensor, Te
     waves = {}
     for name, flac in contents.items():
         where = f"{crop.shard}.tar: {sample.key}.{name}"
-        wave = decoded_wave(flac, sample, rate_hz=reader.manifest.sample_rate, where=where)
-        waves[name] = torch.from_numpy(wave[crop.start : crop.start + crop.length])
+        wave = decoded_wave(
+            flac, sample, rate_hz=reader.manifest.sample_rate, where=where, start=crop.start, length=crop.length
+        )
+        waves[name] = torch.from_numpy(wave)
     return waves[pair.teacher], waves[pair.student]
 
 
-def decoded_wave(flac: bytes, sample: IndexedSample, *, rate_hz: int, where: str) -> NDArray[np.float32]:
-    """One member as float32 of shape (time,).
+def decoded_wave(
+    flac: bytes, sample: IndexedSample, *, rate_hz: int, where: str, start: int = 0, length: int | None = None
+) -> NDArray[np.float32]:
+    """A stretch of one member (all of it by default) as float32 of shape (time,).
+
+    Nothing is decoded before the header agrees with the index, and of a long utterance only what is asked for: a few bytes of FLAC
+    can stand for hours.
 
     Raises:
         DamagedShardError: If it cannot be decoded, or its rate, channels or length are not those of the index.
     """
+    length = sample.num_samples - start if length is None else length
     try:
-        wave, found_hz = soundfile.read(io.BytesIO(flac), dtype="float32", always_2d=False)
+        with soundfile.SoundFile(io.BytesIO(flac)) as member:
+            found = (member.frames, member.channels, member.samplerate)
+            if found != (sample.num_samples, 1, rate_hz):
+                raise DamagedShardError(
+                    where,
+                    f"has {found[0]} samples in {found[1]} channel(s) at {found[2]} Hz, the index says {sample.num_samples} in one at "
+                    f"{rate_hz} Hz",
+                )
+            first = start
+            if sample.num_samples > LONG_SAMPLES:
+                member.seek(start)
+                first = 0
+            wave: NDArray[np.float32] = member.read(first + length, dtype="float32")[first:]
     except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise DamagedShardError(where, f"cannot be decoded ({problem})") from None
-    if wave.ndim != 1 or found_hz != rate_hz or len(wave) != sample.num_samples:
         raise DamagedShardError(
-            where,
-            f"has shape {wave.shape} at {found_hz} Hz, the index says ({sample.num_samples},) at {rate_hz} Hz",
-        )
-    decoded: NDArray[np.float32] = wave
-    return decoded
+            where, f"cannot be decoded ({printable(getattr(problem, 'error_string', problem))})"
+        ) from None
+    if len(wave) != length:
+        raise DamagedShardError(where, f"ends after {first + len(wave)} samples, the index says {sample.num_samples}")
+    return wave
+
+
+def members_at(content: bytes, sample: IndexedSample, first: int, *, names: Container[str]) -> dict[str, bytes]:
+    """Those members of a sample that are asked for, from its bytes beginning at offset `first`."""
+    return {
+        name: content[member.offset - first : member.offset - first + member.size]
+        for name, member in sample.members.items()
+        if name in names
+    }
 
 
 def sample_record(content: bytes, sample: IndexedSample, shard: str, first: int) -> Sample:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from manifests.errors import StillroomError, UsageError, printable
 from training.adversary import Opponent, critic_layers
-from training.checkpoint import read_tensors, restore_module, restore_optimiser, whole_checkpoints
+from training.checkpoint import Mark, read_tensors, restore_module, restore_optimiser, whole_checkpoints
 from training.config import Adversary
 from training.domains import domain_classes
 from training.members import recorded_copies
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from training.checkpoint import Mark
     from training.config import TrainConfig
     from training.corpus import CorpusReader
     from training.encoder import Encoder
     from training.order import Batching
+    from training.ranks import Ranks
     from training.stream import PairStream
     from training.student import Student
     from training.tally import DistinctCount
@@ -176,10 +176,36 @@ def resume(
     opponent: Opponent | None,
     tally: DistinctCount,
     *,
+    ranks: Ranks,
     run_sha256: str | None,
     say: Callable[[str], None],
 ) -> Mark | None:
-    """Fill everything from the newest whole checkpoint; None if there is none. Torn ones are named in one line.
+    """Fill everything from the newest whole checkpoint; None if there is none. Rank 0 reads it, and gives it to the others.
+
+    Raises:
+        ForeignCheckpointError: If it is another run's.
+    """
+    found = newest_checkpoint(run, run_sha256=run_sha256, say=say) if ranks.is_first else None
+    told = ranks.told(found[1].plain() if found is not None else None)
+    if told is None:
+        return None
+    mark = Mark.parse(told, where=run)
+    stem = f"step-{mark.step:09d}"
+    tensors = ranks.shared(read_tensors(found[0]) if found is not None else None)
+    try:
+        restore_module(student, tensors, prefix="student")
+        restore_optimiser(optimiser, tensors, prefix="optimiser")
+        if opponent is not None:
+            restore_module(opponent.critic, tensors, prefix="critic")
+            restore_optimiser(opponent.optimiser, tensors, prefix="critic_optimiser")
+    except (RuntimeError, ValueError, KeyError) as problem:
+        raise ForeignCheckpointError(run, stem=stem, why=" ".join(str(problem).split())) from None
+    tally.ranks = tensors.get("tally.copies", tally.ranks)
+    return mark
+
+
+def newest_checkpoint(run: Path, *, run_sha256: str | None, say: Callable[[str], None]) -> tuple[Path, Mark] | None:
+    """The newest whole checkpoint; None if there is none. Torn ones are named in one line.
 
     Raises:
         ForeignCheckpointError: If it is another run's.
@@ -195,14 +221,4 @@ def resume(
     if run_sha256 is not None and mark.run_sha256 is not None and mark.run_sha256 != run_sha256:
         why = f"it says {mark.run_sha256[:12]}, provenance.json {run_sha256[:12]}"
         raise ForeignCheckpointError(run, stem=path.stem, why=why)
-    tensors = read_tensors(path)
-    try:
-        restore_module(student, tensors, prefix="student")
-        restore_optimiser(optimiser, tensors, prefix="optimiser")
-        if opponent is not None:
-            restore_module(opponent.critic, tensors, prefix="critic")
-            restore_optimiser(opponent.optimiser, tensors, prefix="critic_optimiser")
-    except (RuntimeError, ValueError, KeyError) as problem:
-        raise ForeignCheckpointError(run, stem=path.stem, why=" ".join(str(problem).split())) from None
-    tally.ranks = tensors.get("tally.copies", tally.ranks)
-    return mark
+    return found

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from manifests.errors import UsageError
 from manifests.sample import CLEAN
+from manifests.shards import ABOUT
 from training.batch import PairBatch, padded
 from training.corpus import CorpusReader, clean_digests, open_corpus
-from training.members import decoded_wave, pair_waves, recorded_copies, sample_record
+from training.members import decoded_wave, members_at, pair_waves, recorded_copies, sample_record
 from training.order import Batching, Crop, Cursor, global_batches
 from training.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
 
@@ -307,4 +308,9 @@ def utterances(
                     flac = content[member.offset - first : member.offset - first + member.size]
                     where = f"{entry.name}.tar: {sample.key}.{name}"
                     waves[name] = decoded_wave(flac, sample, rate_hz=rate_hz, where=where)
-                yield Utterance(sample_record(content, sample, entry.name, first), waves)
+                if reader.manifest.borrowed is None:
+                    record = sample_record(content, sample, entry.name, first)
+                else:
+                    about = members_at(content, sample, first, names=ABOUT)
+                    record = reader.record(about, sample, f"{entry.name}.tar: {sample.key}.json", split)
+                yield Utterance(record, waves)

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from manifests.errors import UsageError, printable
 from manifests.records import CONDITION_PATTERN, Record
 from manifests.sample import CLEAN
-from training.order import named_choice, named_share
+from training.order import named_choice, named_number, named_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,10 +54,13 @@ class StudentView(Record):
     Attributes:
         conditions: Only copies of these; all by default.
         clean_share: How often it alone hears the utterance clean, over `views.clean_share`.
+        revisit: When it may hear a copy again: at `any` time, each epoch drawing anew, or only `last`, after all others: of n
+            copies none is met twice in n epochs.
     """
 
     conditions: Conditions | None = None
     clean_share: Share = 0.0
+    revisit: Literal["any", "last"] = "any"
 
 
 class Views(Record):
@@ -143,7 +146,7 @@ def drawn_pair(views: Views, copies: Sequence[Copy], *, seed: int, epoch: int, k
     heard = [copy for copy in copies if student_may_hear(views, copy)]
     if not heard:
         return Pair(CLEAN, CLEAN, fell_back=True)
-    student = heard[named_choice(len(heard), seed, "student", epoch, key)]
+    student = student_copy(views, heard, seed=seed, epoch=epoch, key=key)
     if place < views.clean_share + views.student.clean_share:
         student = Copy(CLEAN, family=CLEAN)
     match views.kind:
@@ -158,6 +161,21 @@ def drawn_pair(views: Views, copies: Sequence[Copy], *, seed: int, epoch: int, k
             return Pair(CLEAN, student.name, fell_back=not others)
         case _:
             assert_never(views.kind)
+
+
+def student_copy(views: Views, heard: Sequence[Copy], *, seed: int, epoch: int, key: str) -> Copy:
+    """The copy that the student hears of those it may hear."""
+    match views.student.revisit:
+        case "any":
+            return heard[named_choice(len(heard), seed, "student", epoch, key)]
+        case "last":
+            turn, place = divmod(epoch, len(heard))
+            order = sorted(
+                heard, key=lambda copy: (named_number(seed, "student-order", turn, key, copy.name), copy.name)
+            )
+            return order[place]
+        case _:
+            assert_never(views.student.revisit)
 
 
 def student_may_hear(views: Views, copy: Copy) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import pickle
 import re
 import shlex
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,8 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_SHARING = 4
+FREE_BYTES = 1 << 20
 CONVERSION = (
     "python -c \"import sys, torch; from omegaconf import OmegaConf; s = torch.load(sys.argv[1], map_location='cpu', "
     "weights_only=False); c = OmegaConf.to_container(OmegaConf.create(s.get('cfg') or vars(s['args']))); "
@@ -49,9 +52,10 @@ def read_weights(path: Path, *, needed: str, namespace: bool = False) -> Any:
     """
     if not path.is_file():
         raise MissingFileError(path, needed=needed)
+    refuse_compressed(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace] if namespace else []):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         if re.search(r"Unsupported (global|class)|Trying to|Can only", str(problem)):
             raise PickledObjectsError(path) from None
@@ -60,3 +64,48 @@ def read_weights(path: Path, *, needed: str, namespace: bool = False) -> Any:
         if isinstance(problem, MemoryError):
             raise
         raise BadDocumentError(path, f"is not a file of weights, or is damaged ({type(problem).__name__})") from None
+    refuse_expanded(found, where=path)
+    return found
+
+
+def refuse_compressed(path: Path) -> None:
+    """Refuse a zip that unpacks to more than it holds: torch stores its tensors as they are, so this is a bomb.
+
+    Raises:
+        BadDocumentError: If it is one.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
+        raise BadDocumentError(path, "is not a file of weights, or is damaged") from None
+    size = path.stat().st_size
+    if unpacked > size:
+        raise BadDocumentError(path, f"unpacks to {unpacked} bytes from {size}: a decompression bomb; refused")
+
+
+def refuse_expanded(found: Any, *, where: object) -> None:
+    """Refuse tensors that say they have more numbers than the file holds (strides of 0, one storage under many names).
+
+    Raises:
+        BadDocumentError: If they do.
+    """
+    claimed = 0
+    held: dict[int, int] = {}
+    pending: list[Any] = [found]
+    seen: set[int] = set()
+    while pending:
+        item = pending.pop()
+        if isinstance(item, torch.Tensor) and item.layout is torch.strided:
+            storage = item.untyped_storage()
+            claimed += item.numel() * item.element_size()
+            held[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(item, torch.Tensor):
+            raise BadDocumentError(where, f"holds a tensor of layout {item.layout}; plain ones are due")
+        elif isinstance(item, dict | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            pending.extend(item.values() if isinstance(item, dict) else item)
+    if claimed > MOST_SHARING * sum(held.values()) + FREE_BYTES:
+        raise BadDocumentError(where, f"its tensors claim {claimed} bytes, it holds {sum(held.values())}; refused")

@@ -76,4 +76,6 @@ def active_samples(envelope: Wave, threshold: float, *, hold: int) -> int:
     loud = np.flatnonzero(envelope >= threshold)
     if not loud.size:
         return 0
-    return int(np.minimum(np.diff(loud, append=envelope.size), hold + 1).sum())
+    gaps = np.diff(loud)
+    np.minimum(gaps, hold + 1, out=gaps)
+    return int(gaps.sum()) + min(envelope.size - int(loud[-1]), hold + 1)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import soxr
-from scipy.signal import firwin, firwin2, kaiser_beta, kaiserord, oaconvolve
+from scipy.signal import firwin, firwin2, kaiser_beta, kaiserord
 
 from corpus_builder.decode import RESAMPLER
+from corpus_builder.distortions.convolution import convolved
 from corpus_builder.distortions.levels import Wave, amplify, peak
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def filtered(wave: Wave, taps: NDArray[np.float64]) -> Wave:
     """
     if not wave.size:
         return wave
-    found: Wave = oaconvolve(np.pad(wave, taps.size // 2, mode="edge"), taps, mode="valid")
-    return found
+    found = convolved(np.pad(wave, taps.size // 2, mode="edge"), taps)
+    return found[taps.size - 1 : taps.size - 1 + wave.size]
 
 
 def tilt(wave: Wave, *, db_per_octave: float, rate_hz: int) -> Wave:

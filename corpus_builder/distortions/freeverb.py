@@ -31,6 +31,7 @@ LEAST_FEEDBACK, MOST_FEEDBACK = 0.3, 0.98
 LEAST_DAMPING, DAMPING_SPAN = 0.2, 0.3
 SMALLEST_SCALE = 0.1
 WET_GAIN = 0.015
+PIECE_SAMPLES = 1 << 18
 
 
 def freeverb(
@@ -67,6 +68,7 @@ def freeverb(
     damping = LEAST_DAMPING + DAMPING_SPAN * hf_damping / 100.0
     scale = SMALLEST_SCALE + (1.0 - SMALLEST_SCALE) * room_scale / 100.0
     wet = combs(delayed, delays_at(COMB_DELAYS, rate_hz, scale=scale), feedback=feedback, damping=damping)
+    del delayed
     for delay in delays_at(ALLPASS_DELAYS, rate_hz):
         wet = allpass(wet, delay)
     result: Wave = wave + WET_GAIN * 10.0 ** (wet_gain_db / 20.0) * wet
@@ -94,19 +96,36 @@ def combs(wave: Wave, delays: list[int], *, feedback: float, damping: float) -> 
     Returns:
         Shape (time,).
     """
-    block, longest, size = min(delays), max(delays), wave.size
-    outputs = np.zeros((len(delays), size + longest + block))
-    for output, delay in zip(outputs, delays, strict=True):
-        output[delay : delay + size] = wave
+    block, ahead, size = min(delays), min(delays) + max(delays), wave.size
+    piece = block * -(-min(size, PIECE_SAMPLES) // block)
+    outputs = np.zeros((len(delays), piece + ahead))  # of a piece of the wave and of what it feeds into the next one
     state: NDArray[np.float64] = np.zeros((len(delays), 1))
-    for start in range(0, size, block):
-        low, state = lfilter(
-            [feedback * (1.0 - damping)], [1.0, -damping], outputs[:, start : start + block], axis=1, zi=state
-        )
-        for output, fed, delay in zip(outputs, low, delays, strict=True):
-            output[start + delay : start + delay + block] += fed
-    total: Wave = outputs[:, :size].sum(axis=0)
+    total = np.empty(size)
+    known = 0  # up to where the wave has been put in
+    for first in range(0, size, piece):
+        end = min(first + piece + ahead, size + ahead)
+        for output, delay in zip(outputs, delays, strict=True):
+            put_in(output[known - first : end - first], wave, known - delay)
+        known = end
+        for start in range(0, min(piece, size - first), block):
+            low, state = lfilter(
+                [feedback * (1.0 - damping)], [1.0, -damping], outputs[:, start : start + block], axis=1, zi=state
+            )
+            for output, fed, delay in zip(outputs, low, delays, strict=True):
+                output[start + delay : start + delay + block] += fed
+        length = min(piece, size - first)
+        total[first : first + length] = outputs[:, :length].sum(axis=0)
+        if first + piece < size:
+            outputs[:, :ahead] = outputs[:, piece:].copy()
+            outputs[:, ahead:] = 0.0
     return total
+
+
+def put_in(output: Wave, wave: Wave, start: int) -> None:
+    """Set a stretch to the wave from a sample on; it is zero outside."""
+    begin, end = max(start, 0), min(start + output.size, wave.size)
+    if begin < end:
+        output[begin - start : end - start] = wave[begin:end]
 
 
 def allpass(wave: Wave, delay: int) -> Wave:

@@ -126,6 +126,7 @@ def quantise(wave: Wave) -> Pcm:
     Returns:
         Samples, shape (time,), int16; those of a 16-bit file exactly as they were.
     """
-    scaled = np.rint(wave * FULL_SCALE)
+    scaled = wave * FULL_SCALE
+    np.rint(scaled, out=scaled)
     assert not scaled.size or (scaled.max() <= FULL_SCALE - 1 and scaled.min() >= -FULL_SCALE), "fit_peak comes first"
     return scaled.astype(np.int16)

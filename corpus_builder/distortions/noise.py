@@ -17,7 +17,7 @@ from corpus_builder.distortions.levels import SilentSignalError, Wave, is_silent
 from manifests.errors import StillroomError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -56,7 +56,9 @@ def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: float 
         SilentSignalError: If either signal has no energy.
         ValueError: If the lengths differ.
     """
-    return speech + scaled_to_snr(speech, noise, snr_db=snr_db, speech_power=speech_power)
+    mixture = scaled_to_snr(speech, noise, snr_db=snr_db, speech_power=speech_power)
+    mixture += speech
+    return mixture
 
 
 def scaled_to_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: float | None = None) -> Wave:
@@ -176,15 +178,17 @@ def coloured(
     else:
         steepness = 0.5 if colour == "pink" else 1.0
         weight = np.where(frequency_hz >= LOWEST_HZ, np.maximum(frequency_hz, LOWEST_HZ) ** -steepness, 0.0)
-    shaped: Wave = fft.irfft(spectrum * weight, made)
-    return shaped[:num_samples] / math.sqrt(mean_power(shaped))
+    spectrum *= weight
+    shaped: Wave = fft.irfft(spectrum, made)
+    shaped /= math.sqrt(mean_power(shaped))
+    return shaped[:num_samples]
 
 
-def together(noises: Sequence[Wave], *, what: str = "one of several noises that were to be added") -> Wave:
+def together(noises: Iterable[Wave], *, what: str = "one of several noises that were to be added") -> Wave:
     """Several waves at once, each brought to equal power.
 
     Args:
-        noises: Mono samples, shape (time,) each, all of one length.
+        noises: Mono samples, shape (time,) each, all of one length; taken one by one, so that a generator holds one at a time.
         what: What each is, for the message.
 
     Returns:
@@ -192,20 +196,29 @@ def together(noises: Sequence[Wave], *, what: str = "one of several noises that 
 
     Raises:
         SilentSignalError: If one has no energy.
+        ValueError: If there is none.
     """
-    total = np.zeros(noises[0].size)
+    total = np.zeros(0)
+    count = 0
     for noise in noises:
         if is_silent(noise):
             raise SilentSignalError(what)
+        if not count:
+            total = np.zeros(noise.size)
         total += noise / math.sqrt(mean_power(noise))
-    return total / math.sqrt(len(noises))
+        count += 1
+        del noise  # or it would be held while the next one is made
+    if not count:
+        raise ValueError("at least one wave is needed")
+    total /= math.sqrt(count)
+    return total
 
 
-def babble(talkers: Sequence[Wave]) -> Wave:
+def babble(talkers: Iterable[Wave]) -> Wave:
     """Several talkers at once, each brought to equal power.
 
     Args:
-        talkers: For each talker a segment, shape (time,), all of one length.
+        talkers: For each talker a segment, shape (time,), all of one length; taken one by one.
 
     Returns:
         Their sum over the square root of their number, shape (time,).
@@ -214,6 +227,4 @@ def babble(talkers: Sequence[Wave]) -> Wave:
         SilentSignalError: If a talker says nothing in its segment.
         ValueError: If there is no talker.
     """
-    if not talkers:
-        raise ValueError("babble needs at least one talker")
     return together(talkers, what="a talker of the babble")

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.signal import oaconvolve
 
+from corpus_builder.distortions.convolution import convolved
 from corpus_builder.distortions.levels import SilentSignalError, Wave, mean_power
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def reverberate(wave: Wave, response: NDArray[np.float32], *, direct_sample: int
         raise ValueError(f"direct_sample {direct_sample} lies outside a response of {response.size} samples")
     if not wave.size:
         return wave
-    full = oaconvolve(wave, response.astype(np.float64))
+    full = convolved(wave, response.astype(np.float64))
     heard: Wave = full[direct_sample : direct_sample + wave.size]
     if not keep_rms or mean_power(wave) == 0.0:
         return heard

@@ -39,12 +39,12 @@ class Voices:
 
 
 def heard(part, waves, num_samples=1000):
-    return voices(part, waves, num_samples=num_samples, rate_hz=RATE, unheard=[])
+    return list(voices(part, waves, num_samples=num_samples, rate_hz=RATE, unheard=[]))
 
 
 def unheard(part, waves):
     missed = []
-    voices(part, waves, num_samples=1000, rate_hz=RATE, unheard=missed)
+    list(voices(part, waves, num_samples=1000, rate_hz=RATE, unheard=missed))
     return missed
 
 

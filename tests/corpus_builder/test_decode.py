@@ -13,11 +13,11 @@ from corpus_builder import decode
 from corpus_builder.decode import (
     UnreadableAudioError,
     at_rate,
-    measure_levels,
     num_samples_at,
     read_header,
     read_stretch,
 )
+from corpus_builder.noise_power import measure_levels
 
 RATE_HZ = 16_000
 

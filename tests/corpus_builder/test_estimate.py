@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.decode import at_rate, measure_levels
+from corpus_builder.decode import at_rate
 from corpus_builder.estimate import estimate
+from corpus_builder.noise_power import measure_levels
 from corpus_builder.waves import LONG_NOISE_SAMPLES, LongNoise
 from manifests.errors import BadDocumentError, UsageError
 from manifests.recipe import ShardSize

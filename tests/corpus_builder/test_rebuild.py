@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder import decoded, shoebox
+from corpus_builder import shoebox
 from corpus_builder.bank import write_bank, write_room
 from corpus_builder.differences import differences
 from corpus_builder.rebuild import Proof, SourcesDifferError, rebuild
 from corpus_builder.room_step import planned_rooms
 from corpus_builder.selection import Selection
 from corpus_builder.verify import verify
-from manifests.digest import file_digest
+from manifests.digest import bytes_digest, file_digest
 from manifests.errors import MissingFileError, OtherRecipeError, UsageError
 from manifests.pack import TellsOfThisMachineError, write_pack
 from manifests.pack_reader import open_pack
@@ -223,7 +223,7 @@ def test_the_source_list_has_both_digests_of_every_source(packed_lab, tmp_path):
         file = lab.folder / folders[root] / path
         wave, rate_hz = soundfile.read(file, dtype="float32")
         assert one.sha256 == file_digest(file)
-        assert one.pcm_sha256 == decoded.bytes_digest(wave.astype("<f4").tobytes())
+        assert one.pcm_sha256 == bytes_digest(wave.astype("<f4").tobytes())
         assert (one.num_frames, one.rate_hz) == (wave.size, rate_hz)
 
 

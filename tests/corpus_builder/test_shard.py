@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from corpus_builder import shard
-from corpus_builder.shard import ShardTask, finished_index, flac, pcm_digest, render_shard
+from corpus_builder.encoded import flac, pcm_digest
+from corpus_builder.shard import ShardTask, finished_index, render_shard
 from corpus_builder.target import Target
 from manifests.digest import canonical_json
 from manifests.files import read_json
@@ -133,7 +134,7 @@ def test_what_the_machine_does_wrong_leaves_the_shard_undone(
             raise problem
 
         with monkeypatch.context() as patched:
-            patched.setattr(shard, "render", fails)
+            patched.setattr(shard, "render_clean", fails)
             outcome = render_shard(task_of(built_lab, corpus))
         assert outcome.state == "undone"
         assert str(problem) in outcome.message

@@ -271,6 +271,39 @@ def test_cuts_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda cut: cut.perturb_speed(1.1), "is transformed (Speed)"),
+        (lambda cut: cut.perturb_tempo(0.9), "is transformed (Tempo)"),
+        (lambda cut: cut.perturb_volume(2.0), "is transformed (Volume)"),
+        (lambda cut: cut.resample(8000), "is transformed (Resample)"),
+        (lambda cut: cut.reverb_rir(), "is transformed (ReverbWithImpulseResponse)"),
+        (lambda cut: cut.pad(duration=2.0), "MixedCut"),
+        (lambda cut: cut.append(cut), "MixedCut"),
+    ],
+    ids=["speed", "tempo", "volume", "resample", "reverb", "pad", "append"],
+)
+def test_what_lhotse_perturbs_or_mixes_is_refused_by_name_and_the_plain_cut_stays(
+    tmp_path: Path, change: Any, said: str
+) -> None:
+    from lhotse import CutSet, MonoCut, Recording
+
+    path = write_wave(tmp_path / "r.wav", voice(3, 1.0))
+    plain = MonoCut("plain", start=0.0, duration=1.0, channel=0, recording=Recording.from_file(path))
+    CutSet.from_cuts([plain, change(plain).with_id("odd")]).to_file(tmp_path / "cuts.jsonl.gz")
+    source = manifest_source(tmp_path / "cuts.jsonl.gz")
+    assert [item.id for item in found_in(source)] == ["plain"]
+    assert said in refused_in(source)["odd"]
+
+
+def test_a_custom_field_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    lines = [cut("odd", recording("r.wav"), custom={"note": "\ud800"}), cut("fine", recording("r.wav"))]
+    source = manifest_source(write_manifest(tmp_path / "cuts.jsonl", lines))
+    assert "not valid Unicode" in refused_in(source)["odd"]
+    assert [item.id for item in found_in(source)] == ["fine"]
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"start": "a"},

@@ -89,7 +89,7 @@ BOMB = "\n".join(
     [
         (BOMB.encode(), "expands to more"),
         (b"a: &a [*a]", "expands to more"),
-        (b"!!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        (b"!!python/object/apply:os.system ['true']", "is not plain data"),
         (b"a: 1\na: 2", "stands twice"),
         (b"a: " + b"9" * 10_000, "more than 30 digits"),
         (b"a: 1e999", "too large"),

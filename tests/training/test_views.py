@@ -157,3 +157,23 @@ def test_a_condition_that_is_not_there_is_named_with_those_that_are():
 def test_enough_copies_pass():
     check_copies(Views(kind="cdm2"), {"noise": 2}, where="corpus")
     check_copies(Views(kind="none"), {}, where="corpus")
+
+
+def test_a_copy_is_heard_again_only_after_all_others_if_so_asked():
+    copies = [Copy(f"c{number}-0") for number in range(5)]
+    views = Views.model_validate({"kind": "cdm1", "student": {"revisit": "last"}})
+    for key in ("a", "b"):
+        heard = [drawn_pair(views, copies, seed=3, epoch=epoch, key=key).student for epoch in range(15)]
+        turns = [heard[first : first + 5] for first in (0, 5, 10)]
+        assert all(sorted(turn) == [copy.name for copy in copies] for turn in turns)
+        assert turns[0] != turns[1]
+    anew = [drawn_pair(Views(kind="cdm1"), copies, seed=3, epoch=epoch, key="a").student for epoch in range(5)]
+    assert len(set(anew)) < 5  # drawing anew meets one twice
+
+
+def test_revisit_has_every_copy_at_every_place_alike():
+    copies = [Copy(f"c{number}-0") for number in range(4)]
+    views = Views.model_validate({"kind": "cdm1", "student": {"revisit": "last"}})
+    firsts = Counter(drawn_pair(views, copies, seed=0, epoch=0, key=str(key)).student for key in range(4000))
+    assert all(abs(count - 1000) < 4 * 27.4 for count in firsts.values())
+    assert len(firsts) == 4

@@ -59,30 +59,42 @@ def through(wave: Wave, setting: Setting, *, loss: PlannedPacketLoss | None = No
     loudest = peak(native)
     gain = HEADROOM / loudest if loudest > HEADROOM else 1.0
     if gain != 1.0:
-        native = native * gain
-    decoded_hz = coder_hz
+        native *= gain  # of the padded copy, or of what the resampler made: never the caller's wave
     match setting.codec:
-        case "mp3":
-            decoded = streams.mp3(native.astype(np.float32), bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz)
-        case "aac":
-            decoded = streams.aac(native.astype(np.float32), bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz)
-        case "vorbis":
-            decoded = streams.vorbis(native.astype(np.float32), bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz)
-        case "opus":
-            decoded_hz = opus.DECODED_HZ
-            coded = opus.opus(
-                native.astype(np.float32),
-                bitrate_kbps=setting.bitrate_kbps,
-                application=setting.application,
-                rate_hz=coder_hz,
-            )
-            decoded = received(coded, loss)
+        case "mp3" | "aac" | "vorbis" | "opus":
+            samples = native.astype(np.float32)
+            del native  # the coder would hold it through all its work
+            decoded, decoded_hz = music_coded(samples, setting, loss=loss, coder_hz=coder_hz)
         case "g711-alaw" | "g711-mulaw" | "g722" | "g726" | "gsm-fr" | "amr-nb":
             conceals = loss is not None and loss.conceal == "codec"
-            decoded = received(telephone_coded(sixteen_bit(native), setting, conceals_itself=conceals), loss)
+            coded = telephone_coded(sixteen_bit(native), setting, conceals_itself=conceals)
+            del native
+            decoded, decoded_hz = received(coded, loss), coder_hz
         case _:
             assert_never(setting.codec)
     return resampled(decoded, decoded_hz, setting.rate_hz, divisor=gain)
+
+
+def music_coded(
+    samples: NDArray[np.float32], setting: Setting, *, loss: PlannedPacketLoss | None, coder_hz: int
+) -> tuple[NDArray[Any], int]:
+    """What the decoder of a codec that takes float samples gives, shape (time,), and at which rate."""
+    match setting.codec:
+        case "mp3":
+            return streams.mp3(samples, bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz), coder_hz
+        case "aac":
+            return streams.aac(samples, bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz), coder_hz
+        case "vorbis":
+            return streams.vorbis(samples, bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz), coder_hz
+        case "opus":
+            coded = opus.opus(
+                samples, bitrate_kbps=setting.bitrate_kbps, application=setting.application, rate_hz=coder_hz
+            )
+            return received(coded, loss), opus.DECODED_HZ
+        case "g711-alaw" | "g711-mulaw" | "g722" | "g726" | "gsm-fr" | "amr-nb":
+            raise AssertionError(setting.codec)
+        case _:
+            assert_never(setting.codec)
 
 
 def telephone_coded(samples: Pcm, setting: Setting, *, conceals_itself: bool) -> Coded:

@@ -1,0 +1,214 @@
+"""What the study hears: prepared real data, phone sentences with alignments, and noise and music dealt once, by name.
+
+    python benchmarks/robustness/data.py DATA OUT
+
+DATA is what ``recipes/realdata/prepare.py`` wrote. OUT gets, as hard links where the disk allows:
+
+* ``eval/{train,dev,test}`` with ``labels.csv``: every keyword, some of the dialogues, phone sentences. Train's sentences
+  are those that students may have heard without labels; dev's and test's are others, by other voices.
+* ``phones.csv``: the alignments of the phone sentences, ``id,start,end,label``.
+* ``noise/{train,dev,test}`` and ``music/{dev,test}``: a recording is in one of them, whatever a recipe's seed.
+* ``data.json``, written last: counts and a digest over names and PCM; with it there, nothing is done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sentences
+import soundfile as sf
+
+from stillroom import talkers
+from stillroom.phones import Phone, phone_class
+
+VERSION = 1
+RATE_HZ = 16_000
+SPLITS: tuple[talkers.Split, ...] = ("train", "dev", "test")
+DIALOGUES = {"train": 320, "dev": 60, "test": 60}
+"""Utterances of each of the two dialogue sets."""
+TRAIN_SENTENCES_A_VOICE = 3
+SENTENCES_A_VOICE = 4
+TONAL = ("bass", "guit", "loop", "mehackit")
+"""Kinds of recordings that are music in short: left out of the noises, so that music stays new."""
+COLUMNS = ("path", "id", "set", "speaker", "language", "text", "word")
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of the data is taken; the smoke test takes little.
+
+    Attributes:
+        dialogues: Utterances of each dialogue set, by split.
+        voices: At most so many voices a split; None for all.
+    """
+
+    dialogues: dict[str, int]
+    voices: int | None = None
+
+
+FULL = Sizes(DIALOGUES)
+
+
+def keyed(name: str) -> int:
+    """A number for a name, the same everywhere."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), key=b"stillroom/robustness/1", digest_size=8).digest(), "big")
+
+
+def place(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the disk has none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def deal_noises(data: Path, out: Path) -> dict[str, int]:
+    """Noises 60/20/20 within each kind of recording (the name before the first ``_``), music to dev and test alone."""
+    counts: dict[str, int] = {}
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted((data / "noise").rglob("*.flac")):
+        kind = path.stem.split("_")[0]
+        if kind not in TONAL:
+            kinds.setdefault(kind, []).append(path)
+    for found in kinds.values():
+        for number, path in enumerate(sorted(found, key=lambda path: keyed(path.stem))):
+            split = ("train", "test", "dev", "train", "train")[number % 5]
+            place(path, out / "noise" / split / path.name)
+            counts[f"noise/{split}"] = counts.get(f"noise/{split}", 0) + 1
+    music = sorted((data / "music").rglob("*.flac"), key=lambda path: keyed(path.stem))
+    for number, path in enumerate(music):
+        split = ("test", "dev")[number % 2]
+        place(path, out / "music" / split / path.name)
+        counts[f"music/{split}"] = counts.get(f"music/{split}", 0) + 1
+    return counts
+
+
+def recorded_rows(data: Path, split: str, sizes: Sizes) -> list[Row]:
+    """Keywords and some dialogues of a split, as its table lists them."""
+    with (data / "speech" / split / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = [row for row in rows if row["set"] == "espeak-keywords"]
+    if sizes.voices is not None:
+        voices = sorted({row["speaker"] for row in chosen}, key=keyed)[: sizes.voices]
+        chosen = [row for row in chosen if row["speaker"] in voices]
+    for name in ("fillets-cs", "fillets-nl"):
+        of_set = sorted((row for row in rows if row["set"] == name), key=lambda row: keyed(row["id"]))
+        chosen += of_set[: sizes.dialogues[split]]
+    return chosen
+
+
+def spoken(split: talkers.Split, sizes: Sizes) -> list[tuple[talkers.Voice, int, str]]:
+    """Who says which sentence: voice, number and text. Each voice begins elsewhere in the list, so all sentences are said."""
+    lists = {"train": talkers.SENTENCES, "dev": sentences.DEV, "test": sentences.TEST}
+    each = TRAIN_SENTENCES_A_VOICE if split == "train" else SENTENCES_A_VOICE
+    said = []
+    for row, voice in enumerate(talkers.voices(split)[: sizes.voices]):
+        for column in range(each):
+            # Train's are the first that prepare.py gave this voice, so that students heard no sentence more.
+            number = (row * (10 if split == "train" else each) + column) % len(lists[split])
+            said.append((voice, number, lists[split][number]))
+    return said
+
+
+def write_wave(path: Path, wave: talkers.Wave) -> None:
+    """As 16-bit FLAC, put in place whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    sf.write(part, np.clip(wave, -1.0, 1.0), RATE_HZ, subtype="PCM_16", format="FLAC")
+    part.replace(path)
+
+
+def make_split(data: Path, out: Path, split: talkers.Split, sizes: Sizes) -> tuple[list[Row], dict[str, list[Phone]]]:
+    """Write one split's audio; gives its table and its alignments."""
+    folder = out / "eval" / split
+    rows = []
+    for row in recorded_rows(data, split, sizes):
+        source = data / "speech" / split / row["path"]
+        place(source, folder / row["path"])
+        rows.append(row)
+    phones: dict[str, list[Phone]] = {}
+    for voice, number, text in spoken(split, sizes):
+        wave, aligned = talkers.aligned_speech_16k(text, voice)
+        path = Path("espeak-phones") / voice.name / f"{voice.name}_{number:02d}.flac"
+        write_wave(folder / path, wave)
+        id_ = f"espeak-phones-{split}/{voice.name}_{number:02d}"
+        rows.append({"path": path.as_posix(), "id": id_, "set": "espeak-phones", "speaker": voice.name,
+                     "language": voice.language, "text": text, "word": ""})  # fmt: skip
+        phones[id_] = [phone._replace(name=phone_class(phone.name)) for phone in aligned]
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    return rows, phones
+
+
+def write_phones(path: Path, phones: dict[str, dict[str, list[Phone]]]) -> int:
+    """The alignments of all splits; phones that no train voice says are left out and counted."""
+    known = {phone.name for aligned in phones["train"].values() for phone in aligned}
+    left_out = 0
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("id", "start", "end", "label"))
+        for split in SPLITS:
+            for id_, aligned in phones[split].items():
+                for phone in aligned:
+                    if phone.name in known:
+                        table.writerow((id_, f"{phone.start_s:.4f}", f"{phone.end_s:.4f}", phone.name))
+                    else:
+                        left_out += 1
+    return left_out
+
+
+def digest_of(out: Path) -> str:
+    """SHA-256 over names and PCM of everything written, tables too: free of the FLAC coder's version."""
+    found = hashlib.sha256()
+    for path in sorted(out.rglob("*")):
+        if path.suffix in {".flac", ".csv"}:
+            found.update(path.relative_to(out).as_posix().encode() + b"\0")
+            found.update(path.read_bytes() if path.suffix == ".csv" else sf.read(path, dtype="int16")[0].tobytes())
+    return found.hexdigest()
+
+
+def prepare(data: Path, out: Path, sizes: Sizes = FULL) -> dict[str, object]:
+    """Write everything that is not there yet; gives the record."""
+    done = out / "data.json"
+    if done.exists():
+        record: dict[str, object] = json.loads(done.read_text())
+        if record["version"] == VERSION:
+            return record
+    counts: dict[str, object] = {**deal_noises(data, out)}
+    phones = {}
+    for split in SPLITS:
+        rows, phones[split] = make_split(data, out, split, sizes)
+        counts[split] = len(rows)
+    counts["phones left out"] = write_phones(out / "phones.csv", phones)
+    record = {"version": VERSION, "counts": counts, "sha256": digest_of(out)}
+    part = done.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    part.replace(done)
+    return record
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="what recipes/realdata/prepare.py wrote")
+    parser.add_argument("out", type=Path, help="the folder to fill")
+    given = parser.parse_args()
+    print(json.dumps(prepare(given.data, given.out), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,356 @@
+#!/usr/bin/env python3
+"""The robustness study: makes what is missing of its data, corpora and cells, and decides the claims when all cells are there.
+
+    python benchmarks/robustness/study.py OUT                # the final cells, on the test set
+    python benchmarks/robustness/study.py OUT --dev          # tuning: other seeds, dev voices, dev noises, dev kinds
+    python benchmarks/robustness/study.py OUT --hours 8      # begins no cell that would not end within eight hours
+
+It can be stopped anywhere and started again: a finished cell is one JSON file and is never made again unless its digest changes, and a
+stopped run goes on from its checkpoint. README.md beside this file says what it does and how long that takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cells as study_cells
+import data as study_data
+import materials
+from cells import FULL, HOUSE, SMOKE, TASKS, Cell, Scale, Side
+from record import StudyCell, label_free, task_counts
+
+from manifests.digest import bytes_digest
+from manifests.errors import StillroomError
+from manifests.files import write_yaml
+from manifests.scores import Results
+from manifests.yaml12 import parse_yaml
+from training.config import merged
+
+CLAIMS = Path(__file__).with_name("claims.md")
+STOPPED = 75
+TYPICAL_CELL_S = 600.0
+
+
+class CommandFailedError(RuntimeError):
+    """A command of the study did not end well."""
+
+    def __init__(self, command: list[str], status: int, log: Path) -> None:
+        super().__init__(f"`{' '.join(command[2:5])} ...` ended with {status}; its last words stand in {log}")
+
+
+class StoppedError(Exception):
+    """Somebody asked the study to stop."""
+
+
+@dataclass
+class Study:
+    """Where things lie, and what is asked.
+
+    Attributes:
+        out: Everything that is not committed.
+        kept: Where finished cells go.
+        change: Over every run's config, while tuning.
+        children: Commands that run now.
+    """
+
+    out: Path
+    data: Path
+    kept: Path
+    side: Side
+    scale: Scale
+    jobs: int
+    change: dict[str, Any] = field(default_factory=dict)
+    children: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def made(self) -> Path:
+        """The study's own data."""
+        return self.out / f"data-{self.scale.name}"
+
+    def run(self, *words: str, log: str) -> None:
+        """A command on one thread, its output in a file.
+
+        Raises:
+            StoppedError: If the study was stopped meanwhile.
+            CommandFailedError: If it failed.
+        """
+        path = self.out / "logs" / f"{log}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, (str(HOUSE), os.environ.get("PYTHONPATH"))))}  # fmt: skip
+        with path.open("ab") as file:
+            with self.lock:
+                if self.stopped.is_set():
+                    raise StoppedError
+                child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+                self.children.add(child)
+            status = child.wait()
+            with self.lock:
+                self.children.discard(child)
+        if self.stopped.is_set():
+            raise StoppedError
+        if status != 0:
+            raise CommandFailedError(command, status, path)
+
+    def stop(self) -> None:
+        """Tell all commands to stop; the trainer leaves a checkpoint."""
+        self.stopped.set()
+        with self.lock:
+            for child in self.children:
+                child.terminate()
+
+
+def corpus_of(study: Study, name: str, recipe: dict[str, Any], *, limit: int | None) -> Path:
+    """Build a corpus once; gives its folder, named by what it is."""
+    corpus = study.out / "corpora" / study.scale.name / f"{name}-{study_cells.digest([recipe, limit])[:12]}"
+    if (corpus / "corpus.json").exists():
+        return corpus
+    path = study.out / "recipes" / study.scale.name / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_yaml(path, json.loads(json.dumps(recipe)))  # no object twice, so no anchors
+    roots = []
+    for root, below in materials.roots_of(recipe).items():
+        folder = (study.data if below.startswith("speech/") else study.made) / below
+        roots += ["--root", f"{root}={folder}"]
+    words = ["-m", "stillroom", "build", str(path), str(corpus), "--workers", str(study.jobs), *roots]
+    began = time.monotonic()
+    study.run(*words, *(["--limit", str(limit)] if limit is not None else []), log=f"build-{name}")
+    say(f"corpus {name}: {time.monotonic() - began:.0f} s")
+    return corpus
+
+
+def training_corpus(study: Study, cell: Cell) -> Path:
+    """The corpus that a cell is trained on."""
+    recipe = materials.training_recipe(cell.corpus, rooms=study.scale.rooms)
+    return corpus_of(study, cell.corpus, recipe, limit=cell.limit_at(study.scale))
+
+
+def evaluation_corpus(study: Study) -> Path:
+    """The corpus that cells are measured on; its size is decided by the data."""
+    return corpus_of(study, study.side, materials.evaluation_recipe(study.side, rooms=study.scale.rooms), limit=None)
+
+
+def robust_teacher(study: Study) -> Path:
+    """nano continued on distorted speech, made once."""
+    record = study_cells.teacher_record("nano-robust", study.scale)
+    folder = study.out / "teachers" / f"nano-robust-{study_cells.digest(record)[:12]}"
+    if (folder / "card.json").exists() and json.loads((folder / "card.json").read_text())["finished"]:
+        return folder
+    robust = record["robust"]
+    recipe = materials.training_recipe(robust["corpus"], rooms=study.scale.rooms)
+    corpus = corpus_of(study, robust["corpus"], recipe, limit=study.scale.limit)
+    flags = [word for key in ("steps", "learning_rate", "batch_size", "crop_frames", "seed") for word in ("--" + key.replace("_", "-"), str(robust[key]))]  # fmt: skip
+    script = HOUSE / "recipes/nano/robust.py"
+    study.run(str(script), str(corpus), str(folder), "--scratch", f"{folder}.scratch", *flags, log="nano-robust")
+    return folder
+
+
+def make_cell(study: Study, cell: Cell) -> StudyCell:
+    """Train, if there is something to train, and measure; gives the record."""
+    teacher = "nano" if cell.teacher == "nano" else str(robust_path(study))
+    run = study.out / "runs" / study.side / f"{cell.name}-{cell.digest(study.side, study.scale)[:12]}"
+    began = time.monotonic()
+    if cell.corpus:
+        config = run.with_suffix(".yaml")
+        config.parent.mkdir(parents=True, exist_ok=True)
+        write_yaml(
+            config,
+            json.loads(
+                json.dumps(
+                    {
+                        **cell.config(study.scale),
+                        "corpus": str(training_corpus(study, cell)),
+                        "teacher": {"name": teacher},
+                    }
+                )
+            ),
+        )
+        study.run("-m", "stillroom", "train", str(config), str(run), log=f"train-{cell.name}")
+    trained_s = time.monotonic() - began
+    results = run.parent / f"{run.name}.results"
+    tasks = [{**task, "table": str(study.made / task["table"])} if "table" in task else task for task in TASKS]
+    model: Any = {"run": str(run), "system": cell.system} if cell.corpus else teacher
+    splits = (
+        {"train": "train", "test": "dev"} if study.side == "dev" else {"train": "train", "dev": "dev", "test": "test"}
+    )
+    asked = {"corpus": str(evaluation_corpus(study)), "models": {"model": model}, "splits": splits, "tasks": tasks,
+             "measures": ["cosine"], "probes": 2, "seed": 0, "efficiency": False}  # fmt: skip
+    config = results.with_suffix(".evaluation.yaml")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    write_yaml(config, json.loads(json.dumps(asked)))
+    study.run("-m", "stillroom", "evaluate", str(config), str(results), log=f"evaluate-{cell.name}")
+    seconds = {"training": round(trained_s, 1), "evaluation": round(time.monotonic() - began - trained_s, 1)}
+    record = record_of(study, cell, Results.read(results / "results.json", needed="what evaluate wrote"), seconds)
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.rmtree(results, ignore_errors=True)
+    return record
+
+
+def robust_path(study: Study) -> Path:
+    """Where the robust teacher lies; it is there by now."""
+    return (
+        study.out
+        / "teachers"
+        / f"nano-robust-{study_cells.digest(study_cells.teacher_record('nano-robust', study.scale))[:12]}"
+    )
+
+
+def record_of(study: Study, cell: Cell, results: Results, seconds: dict[str, float]) -> StudyCell:
+    """A finished cell from what `evaluate` wrote."""
+    [measured] = results.cells
+    assert results.roll is not None
+    roll = results.roll
+    tasks = dict.fromkeys(outcome.task for outcome in measured.outcomes)
+    return StudyCell.model_validate(
+        {
+            "schema": StudyCell.SCHEMA,
+            "name": cell.name, "system": cell.system, "claim": cell.claim, "side": study.side, "seed": cell.seed,
+            "corpus": cell.corpus, "digest": cell.digest(study.side, study.scale),
+            "decided": cell.decided(study.side, study.scale), "claims_sha256": bytes_digest(CLAIMS.read_bytes()),
+            "data_sha256": measured.data_sha256,
+            "student": {**measured.facts.details, "digest": measured.facts.digest, "parameters": measured.facts.parameters, "layers": measured.facts.layers},
+            "seconds": seconds,
+            "tasks": {task: task_counts(measured, roll, task) for task in tasks},
+            "label_free": label_free(measured), "notes": measured.notes, "software": results.software,
+        }
+    )  # fmt: skip
+
+
+def is_finished(study: Study, cell: Cell) -> bool:
+    """Whether the cell's file is there and of this digest."""
+    path = study.kept / f"{cell.name}.json"
+    if not path.exists():
+        return False
+    return StudyCell.read(path, needed="a finished cell").digest == cell.digest(study.side, study.scale)
+
+
+def make_all(study: Study, pending: list[Cell], *, hours: float | None) -> bool:
+    """Make cells, `jobs` at a time; gives whether all were made."""
+    deadline = None if hours is None else time.monotonic() + 3600 * hours
+    typical_s, finished = TYPICAL_CELL_S, 0
+    waiting = list(pending)
+    with ThreadPoolExecutor(study.jobs) as pool:
+        running: dict[Future[StudyCell], tuple[Cell, float]] = {}
+        while waiting or running:
+            while waiting and len(running) < study.jobs:
+                if deadline is not None and time.monotonic() + typical_s > deadline:
+                    say(f"{len(waiting)} cells are left for another time")
+                    waiting = []
+                    break
+                cell = waiting.pop(0)
+                running[pool.submit(make_cell, study, cell)] = cell, time.monotonic()
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                cell, began = running.pop(future)
+                record = future.result()
+                study.kept.mkdir(parents=True, exist_ok=True)
+                record.write(study.kept / f"{cell.name}.json")
+                finished += 1
+                took = time.monotonic() - began
+                typical_s = took if finished == 1 else max(took, 0.8 * typical_s + 0.2 * took)
+                say(f"{cell.name}: {took:.0f} s, {finished} of {len(pending)}")
+    return finished == len(pending)
+
+
+def say(line: str) -> None:
+    """A line with the time."""
+    print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+def wanted(given: argparse.Namespace, side: Side, change: dict[str, Any]) -> list[Cell]:
+    """The cells that are asked for; a changed one has another name."""
+    chosen = study_cells.cells(side)
+    if given.only:
+        chosen = [cell for cell in chosen if cell.system in given.only or cell.name in given.only]
+    if change:
+        mark = "-".join(given.set).replace("=", "-").replace(".", "-").replace("/", "-")
+        chosen = [replace(cell, system=f"{cell.system}-{mark}", change=merged(cell.change, change)) for cell in chosen if cell.corpus]  # fmt: skip
+    return chosen
+
+
+def arguments() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder for data, corpora and runs; cells go to docs/results/cells")
+    parser.add_argument("--dev", action="store_true", help="tune: cells go to OUT/cells-dev, the test set stays shut")
+    parser.add_argument("--hours", type=float, help="begin no cell that would end later")
+    parser.add_argument("--jobs", type=int, default=2, help="cells at a time, one thread each")
+    parser.add_argument("--data", type=Path, help="what recipes/realdata/prepare.py wrote; OUT/prepared by default")
+    parser.add_argument("--cells", type=Path, help="where finished cells go")
+    parser.add_argument("--only", nargs="+", default=[], help="systems or cells")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change every run's config; with --dev"
+    )
+    parser.add_argument("--smoke", action="store_true", help="tiny: to see that all of it runs")
+    given = parser.parse_args()
+    if given.set and not given.dev:
+        parser.error("--set goes with --dev: final cells are those of cells.py")
+    return given
+
+
+def main() -> int:
+    """The command."""
+    given = arguments()
+    side: Side = "dev" if given.dev else "test"
+    scale = SMOKE if given.smoke else FULL
+    out = given.out.resolve()
+    data = (given.data or out / "prepared").resolve()
+    kept = given.cells or (
+        out / f"cells-{side}-{scale.name}" if given.dev or given.smoke else HOUSE / "docs/results/cells"
+    )
+    change: dict[str, Any] = {}
+    for word in given.set:
+        key, _, text = word.partition("=")
+        value: Any = parse_yaml(text.encode(), where=f"--set {key}")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        change = merged(change, value)
+    study = Study(out, data, kept, side, scale, given.jobs, change)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: study.stop())
+    chosen = wanted(given, side, change)
+    try:
+        pending = [cell for cell in chosen if not is_finished(study, cell)]
+        say(f"{len(chosen)} cells, {len(pending)} to be made")
+        if pending and not (data / "metadata.jsonl").exists():
+            study.run(str(HOUSE / "recipes/realdata/prepare.py"), str(data), log="prepare")
+        if pending:
+            sizes = study_data.Sizes({"train": 12, "dev": 8, "test": 8}, voices=4) if given.smoke else study_data.FULL
+            study_data.prepare(data, study.made, sizes)
+            evaluation_corpus(study)
+            for cell in {(cell.corpus, cell.limit): cell for cell in pending if cell.corpus}.values():
+                training_corpus(study, cell)
+            if any(cell.teacher == "nano-robust" for cell in pending):
+                robust_teacher(study)
+        is_whole = make_all(study, pending, hours=given.hours)
+    except StoppedError:
+        say("stopped; run the same command again to go on")
+        return STOPPED
+    except (StillroomError, CommandFailedError) as problem:
+        study.stop()
+        print(problem, file=sys.stderr)
+        return 2
+    if not is_whole:
+        return STOPPED
+    if side == "test" and not (given.smoke or given.only):
+        study.run(str(Path(__file__).with_name("analysis.py")), str(kept), str(HOUSE / "docs/results"), log="analysis")
+        say(f"the claims are decided: {HOUSE / 'docs/results/claims.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

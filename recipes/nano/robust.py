@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Continue ``nano`` on distorted speech: masked prediction of the units of the clean utterance from one of its distorted copies.
+
+    stillroom build RECIPE CORPUS ...
+    python recipes/nano/robust.py CORPUS OUT --scratch SCRATCH
+
+The units are HuBERT's first iteration again, k-means of the MFCCs of clean speech; the input is a copy drawn anew in each epoch, one time in
+``copies + 1`` the clean utterance. What is heard are the sets that nano heard, so that the two differ in distortion alone. OUT gets a
+folder that can be a teacher; it is not part of the package. Stopped, it goes on from the checkpoint in SCRATCH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import soundfile as sf
+import torch
+import torchaudio
+from crops import Utterance, collate, epoch_crops
+from export import as_json, put
+from masked import MODEL, MaskedPredictor
+from safetensors.torch import load_file
+from safetensors.torch import save as saved
+from train_nano import SETS, Settings, learning_rate, new_optimiser, save, update
+from units import FRAME_SAMPLES, RATE_HZ, Units, fit_units, frame_features, nearest_units
+
+from training.corpus import CorpusReader, open_corpus
+from training.order import named_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from crops import Crops
+
+    from manifests.shards import IndexedSample
+
+NANO = Path(__file__).resolve().parents[2] / "training/nano"
+LOG_EVERY = 50
+CHECKPOINT_EVERY = 100
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One utterance of the corpus: where it lies, which copies it has, and its clean samples."""
+
+    shard: str
+    sample: IndexedSample
+    copies: tuple[str, ...]
+    clean: Utterance
+
+
+def pcm_of(reader: CorpusReader, shard: str, sample: IndexedSample, name: str) -> object:
+    """Samples of one member as 16-bit integers, shape (time,)."""
+    content = reader.contents(shard, sample, [name])[name]
+    pcm, rate_hz = sf.read(io.BytesIO(content), dtype="int16")
+    if rate_hz != RATE_HZ:
+        raise ValueError(f"{shard}: {rate_hz} Hz where {RATE_HZ} Hz is needed")
+    return pcm
+
+
+def read_heard(reader: CorpusReader, sets: Sequence[str]) -> list[Heard]:
+    """Every training utterance of some sets that is long enough for a frame; only its clean samples are kept."""
+    found = []
+    for entry in reader.shards("train"):
+        for sample in reader.samples(entry.name):
+            [record, *_] = reader.records(entry.name, sample)
+            set_name = str(record.custom.get("set", ""))
+            if set_name in sets:
+                pcm = pcm_of(reader, entry.name, sample, CLEAN)
+                utterance = Utterance(record.id, set_name, record.speaker or record.id, "", pcm)  # type: ignore[arg-type]
+                copies = tuple(copy.name for copy in record.copies)
+                if utterance.num_frames > 1:
+                    found.append(Heard(entry.name, sample, copies, utterance))
+    if not found:
+        raise ValueError(f"{reader.url}: no training utterance is of {', '.join(sets)}")
+    return found
+
+
+def batches(
+    reader: CorpusReader, heard: Sequence[Heard], units: Sequence[Units], settings: Settings
+) -> Iterator[Crops]:
+    """Epoch after epoch, each utterance as one of its copies or clean; a pure function of the seed."""
+    for epoch in itertools.count():
+        utterances = []
+        for one in heard:
+            names = (CLEAN, *one.copies)
+            name = names[named_choice(len(names), settings.seed, "robust", epoch, one.clean.id)]
+            pcm = one.clean.pcm if name == CLEAN else pcm_of(reader, one.shard, one.sample, name)
+            utterances.append(replace(one.clean, pcm=pcm))  # type: ignore[arg-type]
+        crops = epoch_crops(utterances, units, num_frames=settings.crop_frames, seed=settings.seed, epoch=epoch)
+        if len(crops) < settings.batch_size:
+            raise ValueError(f"only {len(crops)} crops, fewer than a batch of {settings.batch_size}; give more data")
+        for first in range(0, len(crops) - settings.batch_size + 1, settings.batch_size):
+            yield collate(crops[first : first + settings.batch_size])
+
+
+def pretrained() -> torchaudio.models.Wav2Vec2Model:
+    """The embedded teacher as the package carries it, in float32."""
+    model = torchaudio.models.wav2vec2_model(**MODEL)
+    model.load_state_dict({name: value.float() for name, value in load_file(NANO / "weights.safetensors").items()})
+    return model
+
+
+def write_teacher(
+    out: Path, predictor: MaskedPredictor, heard: Sequence[Heard], settings: Settings, corpus: str
+) -> None:
+    """A folder that can be a teacher, its card last."""
+    out.mkdir(parents=True, exist_ok=True)
+    half = {name: value.detach().to(torch.float16).contiguous() for name, value in predictor.model.state_dict().items()}
+    put(out / "weights.safetensors", saved(half, metadata={"format": "pt"}))
+    shutil.copyfile(NANO / "config.json", out / "config.json")
+    digests = {one.clean.digest for one in heard} | set((NANO / "heard.txt").read_text().split())
+    put(out / "heard.txt", "".join(f"{digest}\n" for digest in sorted(digests)).encode())
+    card = {
+        "schema": "stillroom/card/1",
+        "name": "nano-robust",
+        "description": "nano, continued by masked prediction of clean units from distorted copies.",
+        "finished": True,
+        "heard": "heard.txt",
+        "corpus_sha256": corpus,
+        "settings": {
+            name: asdict(settings)[name] for name in ("steps", "learning_rate", "batch_size", "crop_frames", "seed")
+        },
+    }
+    put(out / "card.json", as_json(card))
+
+
+def train(corpus: Path, out: Path, scratch: Path, settings: Settings) -> None:
+    """The whole of it, read top to bottom."""
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    with open_corpus(corpus) as reader:
+        heard = read_heard(reader, SETS)
+        features = [frame_features(one.clean.pcm) for one in heard]
+        centres = fit_units(features, num_units=settings.num_units, seed=settings.seed)
+        units = [
+            nearest_units(feature, centres, num_frames=len(one.clean.pcm) // FRAME_SAMPLES)
+            for one, feature in zip(heard, features, strict=True)
+        ]
+        predictor = MaskedPredictor(pretrained(), settings.num_units)
+        optimiser = new_optimiser(predictor)
+        step = 0
+        scratch.mkdir(parents=True, exist_ok=True)
+        checkpoint = scratch / "checkpoint.pt"
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True)
+            predictor.load_state_dict(state["predictor"])
+            optimiser.load_state_dict(state["optimiser"])
+            step = state["step"]
+            print(f"goes on from step {step}", flush=True)
+        running = 0.0
+        for batch in itertools.islice(batches(reader, heard, units, settings), step, settings.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(settings, step / settings.steps)
+            running += update(predictor, optimiser, batch, settings, step=step) / LOG_EVERY
+            step += 1
+            if step % LOG_EVERY == 0:
+                print(f"step {step} loss {running:.3f}", flush=True)
+                running = 0.0
+            if step % CHECKPOINT_EVERY == 0:
+                state = {"predictor": predictor.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+                save(checkpoint, state)
+        write_teacher(out, predictor, heard, settings, reader.digest)
+    print(json.dumps({"steps": step, "utterances": len(heard)}))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path, help="a corpus of the prepared real data with distorted copies")
+    parser.add_argument("out", type=Path, help="folder for the teacher")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="its peak")
+    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--crop-frames", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    given = vars(parser.parse_args())
+    corpus, out, scratch = (given.pop(name) for name in ("corpus", "out", "scratch"))
+    # The visible frames count from the start: nano had learnt both by then.
+    train(corpus, out, scratch, Settings(**given, visible_after=0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""`stillroom schema`: the JSON Schema of every document, as exported into `manifests/schemas`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from manifests.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from manifests.records import Document
+
+FOLDER = Path(__file__).parent.parent / "manifests" / "schemas"
+DOCUMENTS = {
+    "recipe": ("manifests.recipe", "Recipe"),
+    "plan": ("manifests.plan", "Plan"),
+    "roots": ("manifests.plan", "LocalRoots"),
+    "sample": ("manifests.sample", "Sample"),
+    "shard": ("manifests.shards", "ShardIndex"),
+    "corpus": ("manifests.shards", "Corpus"),
+    "pack": ("manifests.pack", "Pack"),
+    "train": ("training.config", "TrainConfig"),
+    "checkpoint": ("training.checkpoint", "Mark"),
+    "trained": ("manifests.trained", "TrainedOn"),
+    "cell": ("manifests.scores", "Cell"),
+    "protocol": ("manifests.scores", "Protocol"),
+    "results": ("manifests.scores", "Results"),
+}
+
+
+def schema_name(document: type[Document]) -> str:
+    """`recipe-1` of `stillroom/recipe/1`: the name of the exported file without its suffix."""
+    return document.SCHEMA.removeprefix("stillroom/").replace("/", "-")
+
+
+def exported(document: type[Document]) -> str:
+    """The JSON Schema of a document as text, from its model."""
+    schema = document.model_json_schema(by_alias=True) | {"$id": document.SCHEMA}
+    return json.dumps(schema, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def document_of(name: str) -> type[Document]:
+    """The model of a document by its name."""
+    module, attribute = DOCUMENTS[name]
+    model: type[Document] = getattr(importlib.import_module(module), attribute)
+    return model
+
+
+def versions(name: str) -> list[int]:
+    """The exported versions of a document, in order."""
+    return sorted(int(path.stem.rpartition("-")[2]) for path in FOLDER.glob(f"{name}-*.json"))
+
+
+@click.command("schema")
+@click.argument("name", required=False)
+def schema_command(name: str | None) -> None:
+    """Print the JSON Schema of NAME (recipe, or recipe/1 for a version); without NAME, list them.
+
+    An older version of a document is read, a newer one is refused with a line that says what to install.
+    """
+    if name is None:
+        for known in DOCUMENTS:
+            click.echo(f"{known}: stillroom/{known}/" + ", ".join(map(str, versions(known))))
+        return
+    family, _, version = name.removeprefix("stillroom/").partition("/")
+    found = versions(family) if family in DOCUMENTS else []
+    if not found or (version and version not in map(str, found)):
+        raise UsageError(
+            f"no schema {printable(name)!r}; known are "
+            + ", ".join(f"{one}/{v}" for one in DOCUMENTS for v in versions(one))
+        )
+    click.echo((FOLDER / f"{family}-{version or found[-1]}.json").read_text(encoding="utf-8"), nl=False)

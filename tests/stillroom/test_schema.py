@@ -1,0 +1,83 @@
+"""Schemas are versioned: a changed schema needs a new version, and one that was exported is never rewritten."""
+
+import importlib
+import json
+import pkgutil
+
+import pytest
+from click.testing import CliRunner
+
+import evaluation
+import manifests
+import training
+from manifests.errors import NewerSchemaError, UsageError
+from manifests.records import Document
+from manifests.shards import Corpus
+from stillroom import schema
+from stillroom.schema import DOCUMENTS, document_of, exported, schema_command, schema_name
+
+
+def check_exported(document, folder, *, write):
+    """The schema of this version is the exported one; a new version is exported where that is asked for, an old one never."""
+    path = folder / f"{schema_name(document)}.json"
+    if write and not path.exists():
+        path.write_text(exported(document), encoding="utf-8")
+    if not path.exists():
+        pytest.fail(f"{path} is missing: a new version's schema is exported by pytest --write-golden")
+    if path.read_text(encoding="utf-8") != exported(document):
+        pytest.fail(
+            f"the schema of {document.SCHEMA} changed: give {document.__name__}.SCHEMA the next version, read the old one, tell it in "
+            "CHANGELOG.md, and export it by pytest --write-golden"
+        )
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_schema_changes_without_a_new_version(name, request):
+    check_exported(document_of(name), schema.FOLDER, write=request.config.getoption("--write-golden"))
+
+
+def test_a_changed_schema_is_refused_and_never_rewritten(tmp_path):
+    document = document_of("corpus")
+    path = tmp_path / "corpus-1.json"
+    path.write_text(exported(document).replace("refused", "declined"), encoding="utf-8")
+    before = path.read_bytes()
+    for write in (False, True):
+        with pytest.raises(pytest.fail.Exception, match="next version"):
+            check_exported(document, tmp_path, write=write)
+    assert path.read_bytes() == before
+    with pytest.raises(pytest.fail.Exception, match="is missing"):
+        check_exported(document_of("plan"), tmp_path, write=False)
+    check_exported(document_of("plan"), tmp_path, write=True)
+    assert json.loads((tmp_path / "plan-1.json").read_text())["$id"] == "stillroom/plan/1"
+
+
+def test_every_document_is_exported():
+    for room in (manifests, training, evaluation):
+        for module in pkgutil.iter_modules(room.__path__):
+            if module.name != "cli" and not module.ispkg:
+                importlib.import_module(f"{room.__name__}.{module.name}")
+
+    def below(model):
+        return {model}.union(*(below(one) for one in model.__subclasses__()))
+
+    ours = {
+        model
+        for model in below(Document) - {Document}
+        if model.__module__.split(".")[0] in {"manifests", "training", "evaluation"} and "SCHEMA" in vars(model)
+    }
+    assert {document_of(name) for name in DOCUMENTS} >= ours
+
+
+def test_the_command_prints_what_is_exported():
+    printed = CliRunner().invoke(schema_command, ["corpus"]).output
+    assert json.loads(printed)["$id"] == Corpus.SCHEMA
+    assert CliRunner().invoke(schema_command, ["stillroom/corpus/1"]).output == printed
+    assert "recipe: stillroom/recipe/1" in CliRunner().invoke(schema_command, []).output
+    for wrong in ("recipy", "corpus/9", "../corpus", "corpus/*"):
+        with pytest.raises(UsageError, match="known are recipe/1"):
+            CliRunner().invoke(schema_command, [wrong], catch_exceptions=False)
+
+
+def test_a_newer_document_is_refused_with_what_to_install():
+    with pytest.raises(NewerSchemaError, match="pip install -U stillroom"):
+        Corpus.parse({"schema": "stillroom/corpus/2"}, where="corpus.json")
