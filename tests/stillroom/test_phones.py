@@ -46,7 +46,7 @@ def centroid_hz(wave, phones, classes):
 def test_where_an_s_is_said_the_wave_hisses_and_where_a_vowel_is_it_does_not(voice):
     # An independent ear: frication lies above 4 kHz, the vowel's first formants below 1 kHz.
     wave, phones = aligned_speech_16k("two soups, two spoons", voice)
-    assert centroid_hz(wave, phones, {"s"}) > 3 * centroid_hz(wave, phones, {"u", "ʉ"})
+    assert centroid_hz(wave, phones, {"s"}) > 3 * centroid_hz(wave, phones, {"u", "ʉ", "ə"})  # as three accents have it
 
 
 def test_a_phone_ends_where_the_next_mark_stands_and_pauses_are_left_out():
