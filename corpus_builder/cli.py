@@ -107,7 +107,10 @@ def tell_plan(plan: Plan) -> None:
     help="Finish the shards in hand after TIME (3h50m) and leave with exit code 75, as on SIGTERM and SIGUSR1.",
 )
 @click.option(
-    "--scratch", type=FOLDER, metavar="DIR", help="Where a corpus at a URL is made before it is sent; a temporary folder."
+    "--scratch",
+    type=FOLDER,
+    metavar="DIR",
+    help="Where a corpus at a URL is made before it is sent; a temporary folder.",
 )
 @click.option(
     "--dry-run", "dry", is_flag=True, help="Build nothing: say how large it will be, from a timed sample of the work."
@@ -242,7 +245,11 @@ def tell_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | Non
 @click.command("verify")
 @click.argument("corpus", type=PLACE)
 @click.option(
-    "--level", type=click.Choice(["bytes", "pcm", "physics"]), default="pcm", show_default=True, help="How deep to look."
+    "--level",
+    type=click.Choice(["bytes", "pcm", "physics"]),
+    default="pcm",
+    show_default=True,
+    help="How deep to look.",
 )
 @WORKERS
 @click.option(
@@ -289,7 +296,13 @@ def verify_command(
 
 @click.command("show")
 @click.argument("corpus", type=PLACE)
-@click.option("--html", "page", type=FOLDER, metavar="PAGE", help="Write one self-contained HTML page to look at and to listen to.")
+@click.option(
+    "--html",
+    "page",
+    type=FOLDER,
+    metavar="PAGE",
+    help="Write one self-contained HTML page to look at and to listen to.",
+)
 @click.option(
     "--samples", type=click.IntRange(0, 200), default=6, show_default=True, metavar="N", help="Utterances on the page."
 )

@@ -32,7 +32,9 @@ MAX_JSON_BYTES = 64 << 20  # it takes a few times as much to parse
 MAX_JSON_VALUES = 4_000_000  # each takes up to 72 bytes: `[[],[],...`
 MAX_YAML_BYTES = 4 << 20
 MAX_LINE_BYTES = 8 << 20
-TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)  # a string without end goes to the end: linear time
+TOKEN = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL
+)  # a string without end goes to the end: linear time
 
 
 BEING_WRITTEN: set[Path] = set()

@@ -58,7 +58,9 @@ def foreign_members(path: Path) -> Iterator[ForeignMember]:
                     raise BadTarError(path, f"member {printable(info.name)!r} is a link or a device; refused")
                 safe_relative(info.name, where=path)
                 if not info.name.isprintable():
-                    raise BadTarError(path, f"member {printable(info.name)!r} has a name that is not plain text; refused")
+                    raise BadTarError(
+                        path, f"member {printable(info.name)!r} has a name that is not plain text; refused"
+                    )
                 if info.name in seen or len(info.name) > MAX_NAME:
                     raise BadTarError(path, f"member {printable(info.name)!r} stands twice, or its name is too long")
                 if info.offset_data + info.size > total:

@@ -249,7 +249,8 @@ PlannedNoise = Annotated[
     RecordedNoiseStep | ColouredNoiseStep | BabbleStep | SeveralNoisesStep, Field(discriminator="form")
 ]
 PlannedStep = Annotated[
-    PlannedNoise | PlannedRoomStep | PlannedFreeverbStep | PlannedCodecStep | AnyPlannedChannelStep, Field(discriminator="kind")
+    PlannedNoise | PlannedRoomStep | PlannedFreeverbStep | PlannedCodecStep | AnyPlannedChannelStep,
+    Field(discriminator="kind"),
 ]
 
 

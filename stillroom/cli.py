@@ -23,11 +23,19 @@ VERBS = {
     "plan": Verb("corpus_builder.cli", "plan_command", "Only decide: a recipe's ranges become numbers."),
     "build": Verb("corpus_builder.cli", "build_command", "Render a recipe or plan into a sharded corpus."),
     "verify": Verb("corpus_builder.cli", "verify_command", "Re-open a corpus as a stranger would."),
-    "pack": Verb("corpus_builder.pack_cli", "pack_command", "Everything of a corpus but its audio, in one file to share."),
-    "rebuild": Verb("corpus_builder.pack_cli", "rebuild_command", "A pack and your own sources become its corpus, proved."),
+    "pack": Verb(
+        "corpus_builder.pack_cli", "pack_command", "Everything of a corpus but its audio, in one file to share."
+    ),
+    "rebuild": Verb(
+        "corpus_builder.pack_cli", "rebuild_command", "A pack and your own sources become its corpus, proved."
+    ),
     "diff": Verb("corpus_builder.pack_cli", "diff_command", "What differs between two corpora, packs or plans."),
-    "index": Verb("corpus_builder.exchange_cli", "index_command", "Index any WebDataset of audio, to train on and verify."),
-    "subset": Verb("corpus_builder.exchange_cli", "subset_command", "A part of a corpus as a manifest over the same shards."),
+    "index": Verb(
+        "corpus_builder.exchange_cli", "index_command", "Index any WebDataset of audio, to train on and verify."
+    ),
+    "subset": Verb(
+        "corpus_builder.exchange_cli", "subset_command", "A part of a corpus as a manifest over the same shards."
+    ),
     "unpack": Verb("corpus_builder.exchange_cli", "unpack_command", "One copy an utterance in the source's own tree."),
     "lhotse": Verb("corpus_builder.exchange_cli", "lhotse_command", "Export a corpus to Lhotse Shar."),
     "audit": Verb("corpus_builder.audit_cli", "audit_command", "Leaks between splits and corpora."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot  # noqa: F401, ICN001 (it makes folders for its settings when it is first imported)
 import pytest
@@ -16,8 +17,13 @@ from tests.corpus_builder.conftest import Inline, furnish
 from tests.hostile.door import Answer, knock
 from tests.training.conftest import write_corpus, write_teacher
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Eight hundred knocks at every door take minutes: `make test-all` has the time."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.slow)
 
 
 @dataclass(frozen=True)
