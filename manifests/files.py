@@ -14,8 +14,9 @@ import os
 import re
 import shutil
 import socket
+import stat
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
@@ -31,6 +32,7 @@ MAX_DOCUMENT_BYTES = 512 << 20
 MAX_JSON_BYTES = 64 << 20  # it takes a few times as much to parse
 MAX_JSON_VALUES = 4_000_000  # each takes up to 72 bytes: `[[],[],...`
 MAX_YAML_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 MAX_LINE_BYTES = 8 << 20
 TOKEN = re.compile(
     rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL
@@ -171,7 +173,9 @@ def read_bytes(path: Place, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> 
     """
     try:
         with opened(path) as stream:
-            content = stream.read(limit + 1)
+            if isinstance(path, Path) and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                raise BadDocumentError(path, f"is a device, which may never end; {needed}")
+            content = b"".join(pieces(stream, limit + 1))
     except FileNotFoundError:
         raise MissingFileError(path, needed=needed) from None
     except IsADirectoryError:
@@ -179,6 +183,13 @@ def read_bytes(path: Place, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> 
     if len(content) > limit:
         raise BadDocumentError(path, f"is larger than {limit} bytes; refused")
     return content
+
+
+def pieces(stream: IO[bytes], most: int) -> Iterator[bytes]:
+    """The beginning of a stream in small pieces: one `read` of the most that may come would take that much memory first."""
+    while most > 0 and (piece := stream.read(min(most, PIECE_BYTES))):
+        yield piece
+        most -= len(piece)
 
 
 def read_json(path: Place, *, needed: str) -> Any:
