@@ -104,6 +104,13 @@ def test_the_front_door_prints_one_line_and_exits_2_for_bad_input(lab: Lab, tmp_
         assert "corpus.json does not exist" in nothing.stderr
 
 
+def test_rooms_of_one_slice_are_refused(lab: Lab) -> None:
+    result = run(build_command, lab.write_recipe(), lab.folder / "corpus", "--rooms", "--slice", "1/2")
+    assert isinstance(result.exception, UsageError)
+    assert "leave out --slice" in str(result.exception)
+    assert not (lab.folder / "corpus").exists()
+
+
 def test_help_of_every_verb_names_every_argument() -> None:
     for command, words in (
         (plan_command, ("RECIPE", "PLAN", "--root", "--limit", "--workers")),
