@@ -339,7 +339,18 @@ def one_channel(stream: Any, num_frames: int, channel: int) -> Wave:
     while num_frames > 0 and (block := stream.read(min(step, num_frames), dtype="float64", always_2d=True)).shape[0]:
         pieces.append(np.ascontiguousarray(block[:, channel]))
         num_frames -= block.shape[0]
-    return np.concatenate(pieces) if pieces else np.zeros(0)
+    return joined(pieces)
+
+
+def joined(pieces: list[Wave]) -> Wave:
+    """The pieces in one wave; each is let go as it is copied, so that memory holds the wave about once."""
+    wave = np.empty(sum(piece.size for piece in pieces))
+    end = wave.size
+    while pieces:
+        piece = pieces.pop()
+        wave[end - piece.size : end] = piece
+        end -= piece.size
+    return wave
 
 
 def at_rate(wave: Wave, *, from_hz: int, to_hz: int) -> Wave:

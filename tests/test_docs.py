@@ -37,7 +37,9 @@ def test_every_yaml_on_a_page_is_valid_as_it_stands_or_as_a_part(text: str) -> N
     if "models" in shown:
         EvaluationConfig.parse(shown, where="a page")
     elif shown.keys() & {"teacher", "student", "views", "adversary", "loss"}:
-        resolved({"preset": "cdm2-dat", "corpus": "corpus", "teacher": {"name": "hubert_base"}, **shown}, where="a page")
+        resolved(
+            {"preset": "cdm2-dat", "corpus": "corpus", "teacher": {"name": "hubert_base"}, **shown}, where="a page"
+        )
     else:
         whole = {"schema": Recipe.SCHEMA, "name": "part", "speech": SPEECH, **shown}
         Recipe.parse({**whole, "noises": {**NOISES, **shown.get("noises", {})}}, where="a page")
