@@ -35,6 +35,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/targets.py
+	$(BIN)/python benchmarks/trainer.py
+	$(BIN)/python benchmarks/resume.py
 
 # The road on real recorded speech: hours of speech, four students, the README's table. See recipes/realdata/README.md.
 real: $(VENV)/.dev

@@ -1,7 +1,7 @@
 """The loader alone against bare reads and FLAC decoding of the same two views: `python benchmarks/stream.py [CORPUS]`.
 
 Without a corpus it makes one of noise-like speech in a temporary folder. Prints seconds of audio a second of CPU for each, their
-ratio, and the share of padding.
+ratio (the least of five rounds in turn of each, as other work on the machine only adds), and the share of padding.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from training.corpus import open_corpus
 from training.order import Cursor
 from training.stream import pairs
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def main(corpus: Path) -> None:
-    """Measure in turn, bare and loader, and print the medians."""
+    """Measure in turn, bare and loader, and print the least of each."""
     stream = pairs(corpus, split="train", views="cdm2", seconds=64, lanes=4, crop_s=15)
     bare_s, loader_s, real, padded = [], [], 0, 0
     with open_corpus(corpus) as reader:
@@ -48,7 +48,7 @@ def main(corpus: Path) -> None:
             padded += batch.teacher_wave.numel()
         loader_s.append(time.process_time() - start)
     audio_s = real / 16_000
-    bare, loaded = sorted(bare_s)[ROUNDS // 2], sorted(loader_s)[ROUNDS // 2]
+    bare, loaded = min(bare_s), min(loader_s)
     print(f"bare reads and decoding: {audio_s / bare:8.0f} s of pairs a CPU second")
     print(f"loader:                  {audio_s / loaded:8.0f} s of pairs a CPU second, {bare / loaded:.2f} of bare")
     print(f"padding: {1 - real / padded:.1%} of samples")

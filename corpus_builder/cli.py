@@ -154,7 +154,9 @@ def build_command(
     given = parse_roots(roots)
     slice_ = None if part is None else Slice.parse(part)
     if only_rooms and slice_ is not None:
-        raise UsageError(f"--rooms with --slice {printable(part)}: rooms are made once, for all slices; leave out --slice")
+        raise UsageError(
+            f"--rooms with --slice {printable(part)}: rooms are made once, for all slices; leave out --slice"
+        )
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop(None if time is None else parse_time(time)))
         try:

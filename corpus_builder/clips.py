@@ -145,7 +145,7 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
         return None
     where = corpus / "shards" / f"{one.shard}.tar"
     try:
-        sample = Sample.model_validate_json(members.pop("json"))
+        sample = Sample.parse_text(members.pop("json"), where=where)
         rate_hz = sample.sample_rate
         cut = round(MOST_SECONDS * rate_hz)
         decoded = {name: beginning(content, most=cut) for name, content in members.items()}

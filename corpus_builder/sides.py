@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from corpus_builder.compare import files_of
 from corpus_builder.selection import rows_of
 from manifests.digest import digest, file_digest
-from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError, printable
 from manifests.files import read_json_lines
-from manifests.pack_check import check_rows
+from manifests.pack_check import check_index, check_rows
 from manifests.pack_reader import is_pack, open_pack
 from manifests.plan import NoiseLevels, Plan
 from manifests.proof import DecodedSource, sources_name
 from manifests.recipe import Recipe
-from manifests.shards import Corpus
+from manifests.shards import Corpus, ShardIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,11 @@ def opened_side(path: Path, bench: Path) -> Side:
     if path.is_file():
         raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
     needed = "the folder of a corpus or a finished plan, or a pack, is due here"
+    sealed = Corpus.read(path / "corpus.json", needed=needed) if (path / "corpus.json").exists() else None
+    if sealed is not None and sealed.borrowed is not None:
+        raise UsageError(
+            f"{shown} is a subset or an index, which has no plan: compare the corpora that it is made from"
+        )
     if not (path / "plan" / "plan.json").is_file():
         raise MissingFileError(path / "plan" / "plan.json", needed=needed)
     plan = Plan.read(path / "plan" / "plan.json", needed=needed)
@@ -90,12 +95,33 @@ def opened_side(path: Path, bench: Path) -> Side:
         found = file_digest(path / "plan" / f"{file.name}.jsonl")
         if found != file.sha256:
             raise DigestMismatchError(path / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
-        check_rows(path, file, where=path)
+        if sealed is None:
+            check_rows(path, file, where=path)
     rows = sum(file.rows for file in plan.files)
-    if not (path / "corpus.json").exists():
+    if sealed is None:
         return Side("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
-    sealed = Corpus.read(path / "corpus.json", needed="the seal of a corpus")
     if digest(plan) != sealed.plan_sha256:
         raise BadDocumentError(path / "plan/plan.json", "is not the plan that the corpus was sealed with")
+    check_indexes(path, sealed, plan)
     words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
     return Side("corpus", path, words, plan, recipe)
+
+
+def check_indexes(folder: Path, sealed: Corpus, plan: Plan) -> None:
+    """Each index is that of its shard as it was sealed and planned: what it says of the waves is about to be believed.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    files = {file.name: file for file in plan.files}
+    entries = [entry for entries in sealed.splits.values() for entry in entries]
+    if files.keys() != {entry.name for entry in entries}:
+        raise BadDocumentError(folder / "corpus.json", "names other shards than the plan")
+    for entry in entries:
+        path = folder / "shards" / f"{entry.name}.json"
+        index = ShardIndex.read(path, needed="the index of a shard")
+        if (index.bytes, index.sha256, len(index.samples)) != (entry.bytes, entry.sha256, entry.samples):
+            raise BadDocumentError(path, "is the index of another tar than corpus.json names")
+        check_index(
+            index, files[entry.name], plan.sample_rate, check_rows(folder, files[entry.name], where=folder), where=path
+        )

@@ -120,8 +120,9 @@ def manifest_items(path: Path) -> Iterator[Any]:
     count = 0
     for where, data in shar_items(path) if path.is_dir() else plain_items(path):
         count += 1
-        if data.get("type") in SYNTHETIC_CUTS:
-            name = f"is lhotse's {data['type']}; render it first (cut.save_audio), or name the cuts it was made from"
+        kind = data.get("type")
+        if isinstance(kind, str) and kind in SYNTHETIC_CUTS:
+            name = f"is lhotse's {kind}; render it first (cut.save_audio), or name the cuts it was made from"
             yield Refused(printable(data.get("id", where)), name)
         else:
             yield deserialised(data, where=where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 import warnings
@@ -10,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import soundfile
 
 from corpus_builder.measured_rooms import stored_response
 from corpus_builder.physics import FULL_SCALE, CopyLook, Measured
 from corpus_builder.rates import told
+from corpus_builder.wave_check import decoded_wave
 from manifests.digest import canonical_json, file_digest
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import parse_json, read_json_lines
@@ -28,6 +27,7 @@ from manifests.tars import entries
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     Pcm = NDArray[np.int16]
@@ -133,7 +133,7 @@ class ShardLook:
         """The tar holds the members of the index, where it says, and no others; it is whole to its end mark."""
         found = {item.name: (item.offset, item.size) for item in entries(self.tar)}
         expected = {
-            f"{sample.key}.{name if name == 'json' else name + '.flac'}": (member.offset, member.size)
+            sample.file_name(name): (member.offset, member.size)
             for sample in index.samples
             for name, member in sample.members.items()
         }
@@ -157,7 +157,9 @@ class ShardLook:
                     self.off("is not in the plan", sample=sample.key)
                     continue
                 document = self.document(stream, sample, row)
-                waves = self.audio(stream, sample)
+                if sample.num_samples != row.num_samples:
+                    self.off("length differs between index and plan", sample=sample.key)
+                waves = self.audio(stream, sample, due=row.num_samples)
                 if self.check.level == "physics" and document is not None:
                     self.physics(document, row, waves)
         refused = {one.id for one in index.refused}
@@ -227,8 +229,12 @@ class ShardLook:
             look.measured.drawn[told(planned.steps)] = 1
             self.found.measured.setdefault(planned.condition, Measured()).add(look.measured)
 
-    def audio(self, stream: io.BufferedReader, sample: IndexedSample) -> dict[str, Pcm]:
-        """Every wave decodes to the PCM that the index names, has the clean length, and is not the clean one."""
+    def audio(self, stream: io.BufferedReader, sample: IndexedSample, *, due: int) -> dict[str, Pcm]:
+        """Every wave decodes to the PCM that the index names, has the planned length, and is not the clean one.
+
+        Returns:
+            The waves, at level physics.
+        """
         clean: str | None = None
         waves: dict[str, Pcm] = {}
         for name in ["clean", *sample.copies]:
@@ -236,31 +242,27 @@ class ShardLook:
             if member is None:
                 self.off(f"has no {name}", sample=sample.key)
                 continue
+            content = self.content(stream, sample, name)
             try:
-                with soundfile.SoundFile(io.BytesIO(self.content(stream, sample, name))) as wave:
-                    found_shape, rate_hz = (wave.frames, wave.channels), wave.samplerate
-                    pcm = wave.read(min(wave.frames, sample.num_samples), dtype="int16", always_2d=True)
-            except (soundfile.LibsndfileError, RuntimeError) as problem:
-                self.off(f"{name}: cannot be decoded: {problem}", sample=sample.key)
+                wave = decoded_wave(content, most=due, keep=self.check.level == "physics")
+            except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
+                self.off(f"{name}: cannot be decoded: {printable(problem)}", sample=sample.key)
                 continue
             self.found.waves += 1
-            waves[name] = pcm[:, 0]
-            found = hashlib.sha256(pcm.astype("<i2").tobytes()).hexdigest()
-            if (found_shape, pcm.shape[0]) != (
-                (sample.num_samples, 1),
-                sample.num_samples,
-            ) or rate_hz != self.check.sample_rate:
+            if wave.pcm is not None:
+                waves[name] = wave.pcm
+            if (wave.said, wave.found, wave.channels, wave.rate_hz) != (due, due, 1, self.check.sample_rate):
                 self.off(
-                    f"{name}: {found_shape[0]} samples in {found_shape[1]} channel(s) at {rate_hz} Hz; due are {sample.num_samples} mono at "
+                    f"{name}: {wave.said} samples in {wave.channels} channel(s) at {wave.rate_hz} Hz; due are {due} mono at "
                     f"{self.check.sample_rate} Hz", sample=sample.key,
                 )  # fmt: skip
-            if found != member.pcm_sha256:
+            if wave.pcm_sha256 != member.pcm_sha256:
                 self.off(f"{name}: its PCM is not what the index says", sample=sample.key)
-            if not np.any(pcm):
+            if wave.silent:
                 self.off(f"{name}: is silent", sample=sample.key)
             if name == "clean":
-                clean = found
-            elif found == clean and not self.is_clean_on_purpose(stream, sample, name):
+                clean = wave.pcm_sha256
+            elif wave.pcm_sha256 == clean and not self.is_clean_on_purpose(stream, sample, name):
                 self.off(f"{name}: is the clean wave, sample for sample", sample=sample.key)
         return waves
 

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_DOCUMENT_BYTES = 512 << 20
-MAX_JSON_BYTES = 64 << 20  # it takes a few times as much to parse
-MAX_JSON_VALUES = 4_000_000  # each takes up to 72 bytes: `[[],[],...`
+MAX_JSON_BYTES = 32 << 20  # as text it may take four times as much
+MAX_JSON_MEMORY = 240 << 20
+JSON_MEMORY = {
+    b"{": 900,
+    b"[": 450,
+    b",": 320,
+}  # bytes on the way into a model: `{"a":{"a":...`, `[[[...`, `{"a":1,"b":2,...`
 MAX_YAML_BYTES = 4 << 20
 PIECE_BYTES = 1 << 20
 MAX_LINE_BYTES = 8 << 20
@@ -127,10 +132,7 @@ def parse_json(text: bytes, *, where: object) -> Any:
     Raises:
         BadDocumentError: With the place and the reason.
     """
-    if len(text) > MAX_JSON_BYTES:
-        raise BadDocumentError(where, f"JSON of more than {MAX_JSON_BYTES} bytes; refused")
-    if text.count(b",") + text.count(b"[") + text.count(b"{") > MAX_JSON_VALUES:
-        raise BadDocumentError(where, f"JSON of more than {MAX_JSON_VALUES} values; refused")
+    refuse_heavy_json(text, where=where)
     if nesting(text) > MAX_DEPTH:
         raise BadDocumentError(where, f"JSON is nested deeper than {MAX_DEPTH} levels")
     try:
@@ -142,6 +144,20 @@ def parse_json(text: bytes, *, where: object) -> Any:
         )
     except (ValueError, RecursionError) as problem:
         raise BadDocumentError(where, f"not valid JSON: {printable(problem)}") from None
+
+
+def refuse_heavy_json(text: bytes, *, where: object) -> None:
+    """Refuse what would take much memory to parse; costs next to nothing.
+
+    Raises:
+        BadDocumentError: If it is too long, or has too many values.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise BadDocumentError(where, f"JSON of more than {MAX_JSON_BYTES} bytes; refused")
+    if sum(size * text.count(token) for token, size in JSON_MEMORY.items()) > MAX_JSON_MEMORY:
+        raise BadDocumentError(
+            where, f"JSON of so many values that they could take more than {MAX_JSON_MEMORY >> 20} MB; refused"
+        )
 
 
 def nesting(text: bytes) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifests.errors import BadTarError, UnsafePathError, printable
 from manifests.files import safe_relative
-from manifests.tars import MAX_MEMBERS
+from manifests.tars import MAX_MEMBERS, opened_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def foreign_members(path: Path) -> Iterator[ForeignMember]:
         )
     seen: set[str] = set()
     try:
-        with tarfile.open(path, mode="r:") as tar:
+        with opened_headers(path) as tar:
             for info in tar:
                 if info.isdir():
                     continue

@@ -125,27 +125,44 @@ def check_shard(folder: Path, file: PlanFile, rate_hz: int, found: dict[str, str
     if name not in found or proof_name(file.name) not in found:
         raise BadDocumentError(f"{where}: {name}", "is missing, or its fingerprints are")
     index = ShardIndex.read(folder / name, needed="the index of a shard")
-    if (index.name, index.split, index.plan_sha256) != (file.name, file.split, file.sha256):
-        raise BadDocumentError(f"{where}: {name}", "is the index of another shard, split or plan")
-    if index.sample_rate != rate_hz:
-        raise BadDocumentError(f"{where}: {name}", "has another sample rate than the plan")
-    rows = check_rows(folder, file, where=where)
-    end = 0
-    spans = sorted((member.offset, member.size) for sample in index.samples for member in sample.members.values())
-    for offset, size in spans:
-        if offset < end or offset + size > index.bytes:
-            raise BadDocumentError(f"{where}: {name}", f"members overlap, or lie outside the tar, at byte {offset}")
-        end = offset + size
-    keys = [sample.key for sample in index.samples]
-    if len(set(keys)) != len(keys):
-        raise BadDocumentError(f"{where}: {name}", "names a sample twice")
-    for sample in index.samples:
-        check_sample(sample, rows.get(sample.key), where=f"{where}: {name}")
+    check_index(index, file, rate_hz, check_rows(folder, file, where=where), where=f"{where}: {name}")
     proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard")
     printed = [SamplePrints.parse(one, where=f"{where}: {proof_name(file.name)}") for one in proofs]
     expected = {sample.key: set(sample.members) - {"json"} for sample in index.samples}
     if {one.key: set(one.prints) for one in printed} != expected or len(printed) != len(expected):
         raise BadDocumentError(f"{where}: {proof_name(file.name)}", "has fingerprints of other waves than the index")
+
+
+def check_index(
+    index: ShardIndex, file: PlanFile, rate_hz: int, rows: dict[str, tuple[int, set[str]]], *, where: object
+) -> None:
+    """An index is of a planned shard: each sample once and as it was planned, no member on another or outside the tar.
+
+    Args:
+        index: What is looked at.
+        file: The shard's in the plan.
+        rate_hz: The plan's.
+        rows: Of the plan file, by `check_rows`.
+        where: What to call it.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    if (index.name, index.split, index.plan_sha256) != (file.name, file.split, file.sha256):
+        raise BadDocumentError(where, "is the index of another shard, split or plan")
+    if index.sample_rate != rate_hz:
+        raise BadDocumentError(where, "has another sample rate than the plan")
+    end = 0
+    spans = sorted((member.offset, member.size) for sample in index.samples for member in sample.members.values())
+    for offset, size in spans:
+        if offset < end or offset + size > index.bytes:
+            raise BadDocumentError(where, f"members overlap, or lie outside the tar, at byte {offset}")
+        end = offset + size
+    keys = [sample.key for sample in index.samples]
+    if len(set(keys)) != len(keys):
+        raise BadDocumentError(where, "names a sample twice")
+    for sample in index.samples:
+        check_sample(sample, rows.get(sample.key), where=where)
 
 
 def check_rows(folder: Path, file: PlanFile, *, where: object) -> dict[str, tuple[int, set[str]]]:
@@ -184,5 +201,7 @@ def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, whe
     """
     if row is None or sample.num_samples != row[0] or set(sample.members) != row[1] | {"json", "clean"}:
         raise BadDocumentError(where, f"sample {printable(sample.key)} is not as it was planned")
+    if any(member.suffix is not None for member in sample.members.values()):
+        raise BadDocumentError(where, f"a member of {printable(sample.key)} has a name that Stillroom gives none")
     if any(member.pcm_sha256 is None for name, member in sample.members.items() if name != "json"):
         raise BadDocumentError(where, f"a wave of {printable(sample.key)} has no digest")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FLAC_BYTES_A_SAMPLE = 1.22  # of 2; measured on read speech with noisy, reverberant and coded copies
 MEMBER_BYTES = 1200  # a tar header, its padding, and a share of the JSON
+MOST_MEMBERS = 80_000  # of a shard: its index is one JSON document, and `files.MAX_JSON_MEMORY` bounds what is read
 
 
 class ShardSize(Record):
@@ -46,17 +47,18 @@ class ShardSize(Record):
         return data
 
     def samples_of(self, *, utterances: int, num_samples: int, waves: int) -> int:
-        """About how many utterances a shard holds.
+        """About how many utterances a shard holds; no more than make `MOST_MEMBERS` members.
 
         Args:
             utterances: Of a whole split.
             num_samples: Their length, added up.
             waves: How many each has: the clean one and its copies.
         """
+        most = max(1, MOST_MEMBERS // (waves + 1))
         if self.gigabytes is None:
-            return self.samples or 512
+            return min(self.samples or 512, most)
         content = FLAC_BYTES_A_SAMPLE * num_samples / max(utterances, 1)
-        return max(1, int(self.gigabytes * 1e9 / (waves * (content + MEMBER_BYTES))))
+        return min(max(1, int(self.gigabytes * 1e9 / (waves * (content + MEMBER_BYTES)))), most)
 
 
 class Recipe(Document):

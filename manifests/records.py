@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import BadDocumentError, DamagedDocumentError, NewerSchemaError, printable
-from manifests.files import read_json, read_yaml, write_json
+from manifests.files import parse_json, read_json, read_yaml, refuse_heavy_json, write_json
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -49,6 +49,20 @@ class Record(BaseModel):
             raise BadDocumentError(where, faults(problem, cls)) from None
         except ValueError as problem:
             raise BadDocumentError(where, printable(problem)) from None
+
+    @classmethod
+    def parse_text(cls, text: bytes, *, where: object) -> Self:
+        """Validate a stranger's JSON; several times as fast as to look for every fault, which is done where there is one.
+
+        Raises:
+            BadDocumentError: As `parse`, and where it is no JSON.
+        """
+        refuse_heavy_json(text, where=where)
+        try:
+            return cls.model_validate_json(text)
+        except ValueError:  # left before it is looked for: the error holds a copy of all that was read
+            pass
+        return cls.parse(parse_json(text, where=where), where=where)
 
 
 class Document(Record):

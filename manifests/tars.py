@@ -7,9 +7,10 @@ torch: 2 seconds and 250 MB in every worker.) Any tar reader, webdataset among t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from manifests.errors import BadTarError, UnsafePathError, printable
 from manifests.files import safe_relative
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MODE = 0o444
 MAX_MEMBERS = 10_000_000
+MAX_HEADER_BYTES = 1 << 20
 
 
 class TarEntry(NamedTuple):
@@ -67,6 +69,35 @@ class TarBuilder:
         self.tar.close()
 
 
+class HeaderStream:
+    """A tar's file for `tarfile`, which takes as much memory for a long name or a pax record as its header asks for.
+
+    Args:
+        stream: The open file.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        """Read what a header takes.
+
+        Raises:
+            tarfile.ReadError: If no honest header takes so much.
+        """
+        if size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes; refused")
+        return self.stream.read(size)
+
+
+@contextlib.contextmanager
+def opened_headers(path: Path) -> Iterator[tarfile.TarFile]:
+    """A stranger's plain tar, to go through its headers; the contents of members cannot be read through it."""
+    with path.open("rb") as stream, tarfile.open(fileobj=cast("IO[bytes]", HeaderStream(stream)), mode="r:") as tar:
+        yield tar
+
+
 def entries(path: Path) -> Iterator[TarEntry]:
     """The members of a stranger's tar, checked: plain files, safe names, inside the file, each name once.
 
@@ -78,7 +109,7 @@ def entries(path: Path) -> Iterator[TarEntry]:
     seen: set[str] = set()
     end = 0
     try:
-        with tarfile.open(path, mode="r:") as tar:
+        with opened_headers(path) as tar:
             for info in tar:
                 if not info.isreg() or info.issparse():
                     raise BadTarError(path, f"member {printable(info.name)!r} is a link, a device or a folder; refused")

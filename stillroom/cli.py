@@ -42,6 +42,7 @@ VERBS = {
     "schema": Verb("stillroom.schema", "schema_command", "Print the JSON Schema of a document."),
     "show": Verb("corpus_builder.cli", "show_command", "Say what a corpus holds."),
     "teacher": Verb("training.cli", "teacher_command", "Fetch published weights on a node that has a network."),
+    "targets": Verb("training.cli", "targets_command", "Keep what a teacher gives, so that training needs it no more."),
     "train": Verb("training.cli", "train_command", "Distil a student; resumes by itself."),
     "export": Verb("training.cli", "export_command", "Write a run's student for another library, and compare."),
     "evaluate": Verb("evaluation.cli", "evaluate_command", "Measure how robust models are."),

@@ -24,6 +24,8 @@ DOCUMENTS = {
     "corpus": ("manifests.shards", "Corpus"),
     "pack": ("manifests.pack", "Pack"),
     "train": ("training.config", "TrainConfig"),
+    "targets": ("training.kept", "Targets"),
+    "target-shard": ("training.kept", "TargetIndex"),
     "checkpoint": ("training.checkpoint", "Mark"),
     "trained": ("manifests.trained", "TrainedOn"),
     "cell": ("manifests.scores", "Cell"),

@@ -36,7 +36,7 @@ def test_every_yaml_on_a_page_is_valid_as_it_stands_or_as_a_part(text: str) -> N
     shown = yaml.safe_load(text)
     if "models" in shown:
         EvaluationConfig.parse(shown, where="a page")
-    elif shown.keys() & {"teacher", "student", "views", "adversary", "loss"}:
+    elif shown.keys() & {"teacher", "student", "views", "adversary", "loss", "stage", "targets", "crops"}:
         resolved(
             {"preset": "cdm2-dat", "corpus": "corpus", "teacher": {"name": "hubert_base"}, **shown}, where="a page"
         )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from training.order import Cursor
@@ -29,6 +28,10 @@ class PairBatch:
         ends_step: Whether it is the last micro-batch of the global batch for this rank.
         global_lengths: Samples of every utterance of the global batch, all lanes: a mean over it needs their frames.
         student_families: Family of each copy that the student hears; empty words if nobody asked.
+        target: What the teacher gave, where that is kept: float16 of shape (batch, layer, frame, feature); `teacher_wave` is then
+            empty.
+        lost: Samples of crops of this lane that are left out, as their shards are damaged or gone.
+        damage: What was found of each of those shards, by its name.
         fell_back: Pairs in which a model hears clean speech because no copy fits its view.
     """
 
@@ -44,6 +47,9 @@ class PairBatch:
     global_lengths: tuple[int, ...]
     student_families: tuple[str, ...] = ()
     fell_back: int = 0
+    target: Tensor | None = None
+    lost: tuple[int, ...] = ()
+    damage: tuple[tuple[str, str], ...] = ()
 
     @property
     def next_cursor(self) -> Cursor:
@@ -59,12 +65,6 @@ class PairBatch:
         return replace(
             self,
             teacher_wave=teacher_wave,
+            target=self.target.to(device, non_blocking=True) if self.target is not None else None,
             student_wave=teacher_wave if shared else self.student_wave.to(device, non_blocking=True),
         )
-
-
-def padded(waves: list[Tensor]) -> Tensor:
-    """Waves of shape (time,) as one tensor of shape (batch, time) with zeros at their ends."""
-    if not waves:
-        return torch.zeros(0, 0)
-    return torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)

@@ -8,12 +8,12 @@ student. The JSON is the mark: without it, or with another digest, a checkpoint 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manifests.digest import bytes_digest, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 KEPT = 2
 TRUNK_PREFIX = "student.trunk."
 HEADS_PREFIX = "student.heads."
+MOST_COUNTED = 2**48  # batches and steps: more is no count, and would overflow where it is worked with
 
 
 class Mark(Document):
@@ -61,6 +62,13 @@ class Mark(Document):
     best_loss: float | None = None
     run_sha256: Sha256 | None = None
     facts: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def check_counts(self) -> Self:
+        """Step and cursor are counts."""
+        if not all(0 <= count < MOST_COUNTED for count in (self.step, *self.cursor)):
+            raise ValueError(f"step and cursor are counts, from 0 to below {MOST_COUNTED}")
+        return self
 
 
 class NoCheckpointError(StillroomError, FileNotFoundError):

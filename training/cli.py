@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,6 +52,61 @@ def teacher_command(name: str) -> None:
         f"{encoder.name}: {encoder.num_parameters / 1e6:.1f} M parameters, {encoder.num_layers} layers of {encoder.num_features}, "
         f"{encoder.sample_rate} Hz, in {where}"
     )
+
+
+def parsed_layers(context: click.Context, option: click.Parameter, value: str) -> str | tuple[int, ...]:
+    """`4,8,12`, `thirds` or `all`."""
+    if value in {"thirds", "all"}:
+        return value
+    try:
+        return tuple(int(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is none of 4,8,12 (numbers), thirds, all", context, option) from None
+
+
+def parsed_part(context: click.Context, option: click.Parameter, value: str) -> tuple[int, int]:
+    """`I/N`, from 1."""
+    first, _, last = value.partition("/")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise click.BadParameter(f"{value!r} is not I/N, such as 3/40", context, option)
+    return int(first), int(last)
+
+
+@click.command("targets")
+@click.argument("corpus")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--teacher", required=True, metavar="NAME", help="Name, folder or checkpoint, as in a config.")
+@click.option(
+    "--layers", default="thirds", show_default=True, callback=parsed_layers, help="4,8,12, or thirds, or all."
+)
+@click.option("--split", "splits", multiple=True, help="Which; train and dev by default. May stand several times.")
+@click.option("--condition", "--conditions", "conditions", multiple=True, metavar="NAME,...",
+              help="Copies that the teacher hears too, beside the clean utterances (for cdm2).")  # fmt: skip
+@click.option("--context", type=click.Choice(["crop", "whole"]), default="crop", show_default=True,
+              help="It hears the crop alone, as in training, or the whole utterance: another method.")  # fmt: skip
+@click.option("--crop-s", default=15.625, show_default=True, help="Longest crop in seconds; of the config.")
+@click.option("--crops", "crop_sets", default=1, show_default=True, type=click.IntRange(1, 65536),
+              help="Crops of each long utterance; epochs take them in turn.")  # fmt: skip
+@click.option("--seed", "crop_seed", default=0, show_default=True, type=click.IntRange(0), help="Of the crops.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True,
+              help="In which the teacher computes.")  # fmt: skip
+@click.option("--slice", "part", default="1/1", metavar="I/N", callback=parsed_part, help="Only each Nth shard.")
+@click.pass_context
+def targets_command(context: click.Context, /, corpus: str, out: Path, **options: Any) -> None:
+    """Let a teacher hear CORPUS once, and keep what its layers give in the folder OUT; `targets: OUT` trains on it.
+
+    The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 leave with exit code 75. Slices may run at the same
+    time, on several GPUs or nodes; the last one, or the command without --slice, finishes.
+    """
+    import signal
+
+    from training.precompute import Asked, compute_targets
+
+    part = options.pop("part")
+    conditions = tuple(name for words in options.pop("conditions") for name in words.split(",") if name)
+    stopped = compute_targets(corpus, out, Asked(**options, conditions=conditions), part=part, say=click.echo)
+    if stopped:
+        context.exit(130 if stopped == signal.SIGINT else 75)
 
 
 @click.command("export")

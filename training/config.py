@@ -51,6 +51,32 @@ class Batch(Record):
         return self
 
 
+class Crops(Record):
+    """Crops that begin where a frame of the teacher begins, so that its outputs can be kept; see `training.targets`.
+
+    Attributes:
+        sets: Epoch e hears the crops of set e modulo so many; none draws new ones for every epoch.
+        seed: Of the sets; not the run's, so that students of several seeds share them.
+        context: Whether the teacher hears the crop, or (with `targets` alone) the whole utterance around it.
+    """
+
+    sets: Whole | None = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    context: Literal["crop", "whole"] = "crop"
+
+
+class Staging(Record):
+    """Shards are copied to a disk of each node before they are read.
+
+    Attributes:
+        dir: The folder, the same path on every node.
+        gigabytes: Most that is kept there; by default what the disk has room for.
+    """
+
+    dir: Annotated[str, Field(min_length=1)]
+    gigabytes: Positive | None = None
+
+
 class Adversary(Record):
     """A critic tells domains apart from hidden layers of the student; the student learns to hide them.
 
@@ -125,9 +151,14 @@ class TrainConfig(Document):
         tensorboard: Whether the journal's numbers are written for TensorBoard too (extra `tensorboard`).
         precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32.
         workers: Processes that read and decode; 0 does it in the trainer's own.
+        crops: Where crops begin; by default at any sample, anew in each epoch.
+        targets: Folder of a teacher's outputs, from `stillroom targets`; the teacher itself is then not needed.
+        stage: A disk of each node that shards are copied to before they are read; a folder, or a mapping.
+        damaged_shards: How many shards that are damaged or gone are left out, each named, before the run ends; at 0 the first
+            ends it.
     """
 
-    SCHEMA: ClassVar[str] = "stillroom/train/1"
+    SCHEMA: ClassVar[str] = "stillroom/train/2"
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     preset: str | None = None
@@ -151,6 +182,16 @@ class TrainConfig(Document):
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     tensorboard: bool = False
+    crops: Crops | None = None
+    targets: str | None = None
+    stage: Staging | None = None
+    damaged_shards: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("stage", mode="before")
+    @classmethod
+    def check_stage(cls, stage: Any) -> Any:
+        """A folder alone will do."""
+        return {"dir": stage} if isinstance(stage, str) else stage
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -161,6 +202,8 @@ class TrainConfig(Document):
     @model_validator(mode="after")
     def resolve(self) -> Self:
         """Fill in what depends on other keys."""
+        if self.crops is not None and self.crops.context == "whole" and self.targets is None:
+            raise ValueError("crops.context: whole needs targets, from `stillroom targets --context whole`")
         if self.batch.seconds is None and self.batch.utterances is None:
             object.__setattr__(self, "batch", self.batch.model_copy(update={"utterances": PAPER_UTTERANCES}))
         if self.adversary is not None and self.adversary.learning_rate is None:
@@ -170,7 +213,20 @@ class TrainConfig(Document):
 
 
 # What may differ between a run and the command that goes on with it: nothing of the method.
-FREE_KEYS = frozenset({"corpus", "preset", "workers", "log_every", "checkpoint_every", "tensorboard"})
+FREE_KEYS = frozenset(
+    {
+        "schema",
+        "corpus",
+        "preset",
+        "workers",
+        "log_every",
+        "checkpoint_every",
+        "tensorboard",
+        "targets",
+        "stage",
+        "damaged_shards",
+    }
+)
 
 
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
@@ -229,11 +285,14 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     def absolute(value: object) -> object:
         if isinstance(value, list):
             return [absolute(one) for one in value]
+        if isinstance(value, dict):
+            return {key: absolute(one) if key == "dir" else one for key, one in value.items()}
         return str((folder / value).resolve()) if isinstance(value, str) and "://" not in value else value
 
     result = dict(data)
-    if "corpus" in result:
-        result["corpus"] = absolute(result["corpus"])
+    for key in ("corpus", "targets", "stage"):
+        if key in result:
+            result[key] = absolute(result[key])
     teacher = result.get("teacher")
     if isinstance(teacher, dict) and is_path(teacher.get("name"), folder):
         result["teacher"] = {**teacher, "name": absolute(teacher["name"])}

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from manifests.borrowed import tar_folder
 from manifests.digest import digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
-from manifests.files import MAX_JSON_BYTES, parse_json, read_bytes
+from manifests.files import MAX_JSON_BYTES, parse_json, read_bytes, refuse_heavy_json
 from manifests.foreign import record_of
+from manifests.outline import SampleOutline
 from manifests.sample import Sample
-from manifests.shards import ABOUT, Corpus, ShardIndex
+from manifests.shards import ABOUT, Corpus, IndexedSample, ShardIndex
 from manifests.storage import place_of
+from training.stage import Wanted
+from training.tarbytes import DamagedShardError, TarBytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from manifests.shards import IndexedSample, ShardEntry
+    from manifests.outline import CopyOutline
+    from manifests.sample import SampleCopy
+    from manifests.shards import Member, ShardEntry
+    from training.stage import Stage
 
-OPEN_SHARDS = 64
+READS_AT_ONCE = 8
 
 
 class NotSealedError(StillroomError, FileNotFoundError):
@@ -48,13 +53,12 @@ class NoSuchSplitError(StillroomError, KeyError):
         return self.line  # a KeyError would print its repr
 
 
-class DamagedShardError(StillroomError, ValueError):
-    """A shard does not hold what its index says."""
+class Asked(NamedTuple):
+    """What is about to be asked of a sample: all its members by default."""
 
-    def __init__(self, where: object, what: str) -> None:
-        super().__init__(
-            f"{printable(where)}: {what}; run `stillroom verify` on the corpus, or build this shard again (remove its .json first)"
-        )
+    shard: str
+    sample: IndexedSample
+    names: frozenset[str] | None = None
 
 
 class CorpusReader:
@@ -74,7 +78,6 @@ class CorpusReader:
     def __init__(self, url: str | Path) -> None:
         self.url = str(url).removeprefix("file://").rstrip("/") or "/"
         self.place = place_of(self.url)
-        self.handles: OrderedDict[str, int] = OrderedDict()
         try:
             content = self.document("corpus.json")
         except FileNotFoundError:
@@ -83,11 +86,11 @@ class CorpusReader:
         self.manifest = Corpus.parse(parse_json(content, where=where), where=where)
         self.digest = digest(self.manifest)
         self.foreign = self.manifest.borrowed is not None and self.manifest.borrowed.foreign
-        self.tar_place = tar_folder(self.place, self.manifest, read=self.document)
-        self.tars = str(self.tar_place)
-        self.tar_paths = {
-            entry.name: entry.tar_path for entries in self.manifest.splits.values() for entry in entries if entry.tar
-        }
+        self.kept: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.tars = TarBytes(
+            tar_folder(self.place, self.manifest, read=self.document),
+            (entry for entries in self.manifest.splits.values() for entry in entries),
+        )
 
     def shards(self, split: str) -> list[ShardEntry]:
         """The shards of a split that hold an utterance.
@@ -115,10 +118,7 @@ class CorpusReader:
             content = self.document(f"shards/{name}.json")
         except FileNotFoundError:
             raise MissingFileError(where, needed=f"corpus.json lists the shard {name}") from None
-        try:
-            index = ShardIndex.model_validate_json(content)
-        except ValueError:  # several times as fast as to look for every fault; where there is one, it is told
-            index = ShardIndex.parse(parse_json(content, where=where), where=where)
+        index = ShardIndex.parse_text(content, where=where)
         for sample in index.samples:
             if "clean" not in sample.members or sample.span[1] > index.bytes:
                 raise DamagedShardError(where, f"{sample.key} has no clean member or lies outside the tar")
@@ -138,12 +138,39 @@ class CorpusReader:
         if missing:
             raise DamagedShardError(f"{shard}.tar: {sample.key}.{missing[0]}", "the index has no such member")
         members = {name: sample.members[name] for name in names}
-        first = min(member.offset for member in members.values())
-        content = self.span(shard, first, max(member.offset + member.size for member in members.values()))
+        kept = self.kept.get((shard, sample.key))
+        first, content = (
+            kept if kept is not None and holds(kept, members.values()) else self.stretch(shard, members.values())
+        )
         return {
             name: content[member.offset - first : member.offset - first + member.size]
             for name, member in members.items()
         }
+
+    def stretch(self, shard: str, members: Collection[Member]) -> tuple[int, bytes]:
+        """Where the stretch that holds some members begins, and its bytes, in one read."""
+        first = min(member.offset for member in members)
+        return first, self.span(shard, first, max(member.offset + member.size for member in members))
+
+    def fetch(self, asked: Sequence[Asked]) -> None:
+        """Where each read goes over a network: bring what will be asked of some samples, one read each, several at a time.
+
+        It is kept until `forget`; asked for again, it is not read again.
+        """
+        if self.tars.is_near or not asked:
+            return
+        members = [
+            [member for name, member in sample.members.items() if names is None or name in names]
+            for _, sample, names in asked
+        ]
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            found = list(pool.map(self.stretch, [shard for shard, _, _ in asked], members))
+        for (shard, sample, _), stretch in zip(asked, found, strict=True):
+            self.kept[shard, sample.key] = stretch
+
+    def forget(self) -> None:
+        """Let go of what was fetched."""
+        self.kept.clear()
 
     def records(self, shard: str, sample: IndexedSample) -> list[Sample]:
         """The `.json` member of a sample; in a joined corpus, that of each part."""
@@ -155,19 +182,24 @@ class CorpusReader:
                 )
             ]
         content = self.contents(shard, sample, ["json"])["json"]
+        return [Sample.parse_text(content, where=where)]
+
+    def told_copies(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
+        """What a sample's record says of its copies, as far as views ask; in a joined corpus, that of each part."""
+        if self.foreign:
+            return self.records(shard, sample)[0].copies
+        content = self.contents(shard, sample, ["json"])["json"]
+        where = f"{shard}.tar: {sample.key}.json"
+        refuse_heavy_json(content, where=where)
         try:
-            return [Sample.model_validate_json(content)]
-        except ValueError:  # five times as fast as to look for every fault; where there is one, it is told
-            return [Sample.parse(parse_json(content, where=where), where=where)]
+            return SampleOutline.model_validate_json(content).copies
+        except ValueError:
+            return Sample.parse(parse_json(content, where=where), where=where).copies
 
     def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
         """What is said of an utterance, from its members that are not audio; in a subset, with the copies that it has."""
         rate_hz = self.manifest.sample_rate
         return record_of(sample, contents, foreign=self.foreign, split=split, sample_rate=rate_hz, where=where)
-
-    def tar_path(self, name: str) -> str:
-        """Where a shard's tar lies, below `tars`."""
-        return self.tar_paths.get(name, f"shards/{name}.tar")
 
     def document(self, relative: str) -> bytes:
         """A whole small file."""
@@ -179,42 +211,20 @@ class CorpusReader:
         return content
 
     def span(self, name: str, start: int, end: int) -> bytes:
-        """Bytes start to end of a shard's tar, in one read.
+        """Bytes start to end of a shard's tar, in one read; see `TarBytes.span`."""
+        return self.tars.span(name, start, end)
 
-        Raises:
-            DamagedShardError: If the tar ends before.
-        """
-        where = f"{self.tars}/{self.tar_path(name)}"
-        if isinstance(self.tar_place, Path):
-            content = read_at(self.handle(name), start, end - start)
-        else:
-            try:
-                content = (self.tar_place / self.tar_path(name)).read(start, end)
-            except FileNotFoundError:
-                raise MissingFileError(where, needed=f"corpus.json lists the shard {name}") from None
-        if len(content) != end - start:
-            raise DamagedShardError(where, f"ends at byte {start + len(content)}, its index goes on to {end}")
-        return content
+    def sources(self, shards: Sequence[str]) -> list[Wanted]:
+        """What is read of some shards, for a stage."""
+        return [Wanted(self.tars, name) for name in shards if name in self.tars.entries]
 
-    def handle(self, name: str) -> int:
-        """An open file descriptor of a local shard; the least recently used of 64 is closed for it."""
-        if name in self.handles:
-            self.handles.move_to_end(name)
-            return self.handles[name]
-        path = Path(self.tars) / self.tar_path(name)
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise MissingFileError(path, needed=f"corpus.json lists the shard {name}") from None
-        self.handles[name] = handle
-        if len(self.handles) > OPEN_SHARDS:
-            os.close(self.handles.popitem(last=False)[1])
-        return handle
+    def use_stage(self, stage: Stage) -> None:
+        """Read shards from their copies there."""
+        self.tars.stage = stage
 
     def close(self) -> None:
         """Close what is open."""
-        while self.handles:
-            os.close(self.handles.popitem()[1])
+        self.tars.close()
 
     def __enter__(self) -> Self:
         return self
@@ -232,17 +242,10 @@ def open_corpus(corpus: str | Path | Sequence[str | Path]) -> CorpusReader:
     return JoinedReader(corpus) if len(corpus) > 1 else CorpusReader(corpus[0])
 
 
-def read_at(handle: int, start: int, size: int) -> bytes:
-    """Bytes of a local file; fewer than asked only at its end."""
-    pieces: list[bytes] = []
-    while size > 0:
-        piece = os.pread(handle, size, start)
-        if not piece:
-            break
-        pieces.append(piece)
-        start += len(piece)
-        size -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def holds(kept: tuple[int, bytes], members: Iterable[Member]) -> bool:
+    """Whether a stretch that begins at an offset holds some members whole."""
+    first, content = kept
+    return all(first <= member.offset and member.offset + member.size <= first + len(content) for member in members)
 
 
 def clean_digests(corpus: str | Path, split: str) -> Iterator[tuple[str, str]]:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from manifests.digest import digest
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.shards import IndexedSample
-from training.corpus import CorpusReader
+from training.corpus import Asked, CorpusReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from manifests.sample import Sample
+    from manifests.outline import CopyOutline
+    from manifests.sample import Sample, SampleCopy
     from manifests.shards import Member
+    from training.stage import Stage, Wanted
 
 
 class ClashingCopiesError(StillroomError, ValueError):
@@ -170,6 +172,23 @@ class JoinedReader(CorpusReader):
         sample._parts = (first, *others)  # noqa: SLF001 (its own module)
         return sample
 
+    def fetch(self, asked: Sequence[Asked]) -> None:
+        """Bring what will be asked of some samples, from every corpus that holds any of it."""
+        for reader in (self, *self.others):
+            mine = [
+                Asked(part.shard, part.sample, names)
+                for _, sample, names in asked
+                for part in (sample.parts if isinstance(sample, JoinedSample) else ())
+                if part.reader is reader and (names is None or not names.isdisjoint(part.sample.members))
+            ]
+            CorpusReader.fetch(reader, mine)
+
+    def forget(self) -> None:
+        """Let go of what was fetched."""
+        super().forget()
+        for other in self.others:
+            other.forget()
+
     def contents(self, shard: str, sample: IndexedSample, names: Iterable[str]) -> dict[str, bytes]:
         """The bytes of some members of a sample, in one read a corpus that holds any of them."""
         if not isinstance(sample, JoinedSample):
@@ -188,6 +207,22 @@ class JoinedReader(CorpusReader):
         if not isinstance(sample, JoinedSample):
             return super().records(shard, sample)
         return [record for part in sample.parts for record in part.reader.records(part.shard, part.sample)]
+
+    def told_copies(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
+        """What the records of all parts of an utterance say of its copies."""
+        if not isinstance(sample, JoinedSample):
+            return super().told_copies(shard, sample)
+        return [copy for part in sample.parts for copy in part.reader.told_copies(part.shard, part.sample)]
+
+    def sources(self, shards: Sequence[str]) -> list[Wanted]:
+        """What is read of some shards, and of those of the same names in later corpora."""
+        return super().sources(shards) + [one for other in self.others for one in other.sources(shards)]
+
+    def use_stage(self, stage: Stage) -> None:
+        """Read the shards of all corpora from their copies there."""
+        super().use_stage(stage)
+        for other in self.others:
+            other.use_stage(stage)
 
     def close(self) -> None:
         """Close what is open."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchaudio.models import Wav2Vec2Model
 
+    from manifests.storage import Place
+
 MOST_PARAMETERS = 10_000_000_000
 NEEDED = "a teacher's folder holds config.json and weights.safetensors"
 
@@ -151,7 +153,7 @@ def told_digest(path: Path) -> str | None:
     return sha256 if isinstance(sha256, str) else None
 
 
-def read_heard(path: Path, *, sha256: str | None = None) -> frozenset[str]:
+def read_heard(path: Place, *, sha256: str | None = None) -> frozenset[str]:
     """Lines of 16 hex digits: what a model has heard.
 
     Args:

@@ -141,6 +141,8 @@ def journal_line(step: int, meters: Meters, *, domains: Sequence[str]) -> dict[s
         }
     if meters.sums.get("fell_back"):
         line["fell_back"] = meters.mean("fell_back", over="utterances")
+    if meters.sums.get("lost"):
+        line["lost"] = meters.sums["lost"]
     return line
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from manifests.errors import StillroomError
+from manifests.errors import StillroomError, printable
 from manifests.lock import writing
 from manifests.progress import Progress
 from manifests.sample import CLEAN
@@ -24,26 +24,30 @@ from training.journal import Board, Journal, Meters, heard_so_far, journal_line,
 from training.losses import check_layer_weights, layer_distance
 from training.masking import hidden_frames
 from training.order import Cursor, named_number
-from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume
+from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume, with_targets
 from training.ranks import Ranks, alone
 from training.run import State, StopSignals, prepare_run, run_facts, write_status
 from training.schedules import adamw, learning_rate_scale
-from training.stream import PairStream, loader
+from training.stream import PairStream, loader, stderr_line
 from training.student import SEED_RANGE, make_student
 from training.tally import DistinctCount
+from training.tarbytes import UNREADABLE
+from training.targets import TargetsReader, check_layers
 from training.teacher import chosen_layers, load_teacher
 from training.visibility import invisible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from training.config import TrainConfig
+    from training.validation import Validation
 
 Outcome = Literal["done", "preempted", "interrupted"]
 SUMMED = ("loss", "l1", "cosine", "domain", "right")
+SCALED = ("loss", "l1", "cosine", "domain")
 
 
 class NonFiniteLossError(StillroomError, ArithmeticError):
@@ -53,6 +57,15 @@ class NonFiniteLossError(StillroomError, ArithmeticError):
         super().__init__(
             f"the loss of step {step} is not finite; it heard the utterances {heard}: lower optimiser.learning_rate, or "
             "listen to those; the last checkpoint is kept"
+        )
+
+
+class TooMuchDamageError(StillroomError, ValueError):
+    """More shards cannot be read than the config allows."""
+
+    def __init__(self, count: int, *, most: int, last: str) -> None:
+        super().__init__(
+            f"{count} shards cannot be read, damaged_shards: {most} are allowed; the last one: {last}; the last checkpoint is kept"
         )
 
 
@@ -86,11 +99,14 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
 
         # What is taught, by whom, from which audio: everything is checked before the first step.
         reader = stack.enter_context(open_corpus(config.corpus))
-        teacher = load_teacher(config.teacher.name)
+        targets = stack.enter_context(TargetsReader(config.targets)) if config.targets is not None else None
+        teacher = targets.teacher() if targets is not None else load_teacher(config.teacher.name)
         rate_hz = checked_rate(reader, teacher)
         layers = chosen_layers(config.teacher.layers, teacher=teacher)
+        if targets is not None:
+            config = with_targets(config, targets, reader, rate_hz=rate_hz, layers=layers)
         check_layer_weights(config.loss, layers)
-        batching = batching_of(config, reader, rate_hz=rate_hz, say=say)
+        batching = batching_of(config, reader, rate_hz=rate_hz, hop_samples=teacher.config.hop_samples, say=say)
         adversary = config.adversary
         stream = PairStream(
             config.corpus,
@@ -100,10 +116,13 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             seed=config.seed,
             epochs=None,
             families=adversary is not None and adversary.domain == "family",
+            targets=config.targets,
+            stage=config.stage,
+            damaged_shards=config.damaged_shards,
         )
-        validation = dev_validation(config, reader, crop_samples=batching.crop_samples, say=say)
+        validation = dev_validation(config, reader, batching=batching, targets=targets, say=say)
         student = make_student(config.student, teacher, target_layers=layers, seed=config.seed)
-        fresh = fresh_critic(config, reader, student=student, teacher=teacher, crop_samples=batching.crop_samples)
+        fresh = fresh_critic(config, reader, student=student, teacher=teacher, batching=batching, targets=targets)
         opponent = (
             opponent_of(
                 config, adversary, stream=stream, reader=reader, student=student, teacher=teacher, device=device
@@ -112,13 +131,28 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             else None
         )
         domains = opponent.domains if opponent is not None else ()
+        # Layers asked of the teacher: the targets, and where the critic compares views, those it reads of the student.
+        view_layers: tuple[int, ...] = ()
+        if opponent is not None and opponent.adversary.domain == "view":
+            view_layers = opponent.layers
+        wanted = (*layers, *view_layers)
+        if targets is not None:
+            check_layers(targets, wanted)
         run_sha256: str | None = None
         if ranks.is_first:
             if not (run / "config.yaml").exists():
                 check_first_batch(stream, reader, say=say)
-            run_sha256 = prepare_run(run, config, reader=reader, teacher=teacher, heard=student.heard)
+            run_sha256 = prepare_run(
+                run,
+                config,
+                reader=reader,
+                teacher=teacher,
+                heard=student.heard,
+                targets_sha256=targets.digest if targets is not None else None,
+            )
 
-        teacher.to(device)
+        if targets is None:
+            teacher.to(device)
         student.to(device).train()
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
@@ -180,25 +214,44 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 facts=run_facts(config, reader=reader, teacher=teacher, layers=layers, told=heard_until_now()),
             )
 
+        def measured(validation: Validation) -> dict[str, Any]:
+            """The losses on dev, and what a fresh critic sees; or what was found instead of the shards."""
+            try:
+                found: dict[str, Any] = validation.losses(
+                    student,
+                    teacher,
+                    layers=layers,
+                    weights=config.loss,
+                    standardise=config.teacher.standardise,
+                    device=device,
+                )
+                seen = fresh.seen(student, teacher, device=device)
+            except UNREADABLE as problem:
+                if not config.damaged_shards:
+                    raise
+                say(f"step {done} is not validated: {problem}")
+                return {"warning": str(problem)}
+            if seen is not None:
+                found |= {"domain_fresh": seen.accuracy, "domain_fresh_majority": seen.majority}
+            return found
+
         def heard_until_now() -> dict[str, Any]:
             """What a report says the run has heard, and the time it took."""
             told = heard_so_far(counts, copies, epoch=epoch, split_utterances=split_utterances)
             return {**told, "wall_s": counts.sums.get("wall_s", 0.0)}
 
-        # Layers asked of the teacher: the targets, and where the critic compares views, those it reads of the student.
-        view_layers: tuple[int, ...] = ()
-        if opponent is not None and opponent.adversary.domain == "view":
-            view_layers = opponent.layers
-        wanted = (*layers, *view_layers)
         split_utterances = sum(entry.samples for entry in reader.shards(config.split))
         epoch = cursor.epoch
         parts: list[Tensor] = []
-        nothing = dict.fromkeys(("utterances", "fell_back", "audio_s", *(f"domain.{name}" for name in domains)), 0.0)
+        nothing = dict.fromkeys(
+            ("utterances", "fell_back", "audio_s", "lost", "lost_frames", *(f"domain.{name}" for name in domains)), 0.0
+        )
         counted = Meters(nothing)
         note = ""
         waited_s = logged_audio_s = 0.0
         logged_s = asked_s = time.monotonic()
-        stream.cursor, stream.lanes = cursor, lanes
+        stream.cursor, stream.lanes, stream.target_layers = cursor, lanes, wanted
+        damaged: set[str] = set()
 
         for batch in loader(stream, workers=config.workers):
             waited_s += time.monotonic() - asked_s
@@ -212,7 +265,10 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 # Dropout's own stream of chance: free of what was drawn before, so a resumed run draws the same.
                 torch.manual_seed(named_number(config.seed, "dropout", step, batch.lane) % SEED_RANGE)
                 with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
-                    target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=wanted)
+                    if local.target is not None:
+                        target = local.target.float()
+                    else:
+                        target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=wanted)
                     masked = hidden_frames(config.student.mask, local, student.config, seed=config.seed)
                     heard = student(local.student_wave, local.num_samples, masked)
                 distance = layer_distance(
@@ -245,6 +301,9 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 for key, *pair in zip(batch.keys, batch.teacher_copies, batch.student_copies, strict=True):
                     for name in {*pair} - {CLEAN}:
                         copies.add(key, name)
+            if batch.lost:
+                counted.add(lost=len(batch.lost), lost_frames=sum(map(student.config.num_frames, batch.lost)))
+                tell_damage(batch.damage, told=damaged, most=config.damaged_shards, journal=journal, step=step)
             if not batch.ends_step:
                 asked_s = time.monotonic()
                 continue
@@ -259,6 +318,12 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             ranks.sum_gradients(trained)
+            if lost_frames := sums.pop("lost_frames"):  # the mean is over what was heard, not over what was due
+                scale = num_frames / max(1.0, num_frames - lost_frames)
+                for parameter in trained:
+                    if parameter.grad is not None:
+                        parameter.grad *= scale
+                sums |= {name: sums[name] * scale for name in SCALED}
             norm = torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -269,7 +334,8 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             audio_s = sums.pop("audio_s")
             meters.add(steps=1, gradient_norm=float(norm), **sums)
             logged_audio_s += audio_s
-            counts.add(audio_s=audio_s, teacher_audio_s=audio_s, utterances=sums["utterances"])
+            taught_s = audio_s if targets is None else 0.0
+            counts.add(audio_s=audio_s, teacher_audio_s=taught_s, utterances=sums["utterances"])
             parts, counted = [], Meters(nothing)
             finished = done == config.steps
             if done % config.log_every == 0 or finished:
@@ -287,19 +353,9 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 logged_s, waited_s, logged_audio_s = now_s, 0.0, 0.0
             progress.advance(note=note)
             if validation is not None and ranks.is_first and (done % config.validate_every == 0 or finished):
-                found = validation.losses(
-                    student,
-                    teacher,
-                    layers=layers,
-                    weights=config.loss,
-                    standardise=config.teacher.standardise,
-                    device=device,
-                )
-                seen = fresh.seen(student, teacher, device=device)
-                if seen is not None:
-                    found |= {"domain_fresh": seen.accuracy, "domain_fresh_majority": seen.majority}
+                found = measured(validation)
                 journal.write({"step": done, **found})
-                if best_loss is None or found["val_loss"] < best_loss:
+                if "val_loss" in found and (best_loss is None or found["val_loss"] < best_loss):
                     best_loss = found["val_loss"]
                     checkpoint("best")
             stopping = ranks.any_of([stop.received] if stop.received else [])  # a signal to one rank stops all
@@ -317,9 +373,20 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         raise AssertionError("an endless stream ended")
 
 
-def stderr_line(line: str) -> None:
-    """Say one line to a person."""
-    print(f"stillroom: {line}", file=sys.stderr, flush=True)
+def tell_damage(damage: Sequence[tuple[str, str]], *, told: set[str], most: int, journal: Journal, step: int) -> None:
+    """Name each shard of which something cannot be read, once a rank.
+
+    Raises:
+        TooMuchDamageError: If there are more than the config allows.
+    """
+    for shard, what in damage:
+        if shard in told:
+            continue
+        told.add(shard)
+        if len(told) > most:
+            raise TooMuchDamageError(len(told), most=most, last=what)
+        stderr_line(f"left out (damaged_shards: {len(told)} of at most {most}): {printable(what)}")
+        journal.write({"step": step, "damaged_shard": shard, "warning": what})
 
 
 def unsaid(_: str) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 import soundfile
 import torch
 
 from manifests.errors import printable
 from manifests.files import parse_json
 from manifests.sample import Sample
-from training.corpus import DamagedShardError
+from training.tarbytes import DamagedShardError
 from training.views import Copy
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -26,35 +26,72 @@ if TYPE_CHECKING:
     from training.order import Crop
     from training.views import Pair
 
-LONG_SAMPLES = 1 << 23
+
+def batch_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    """Both views of a micro-batch, each of shape (batch, time), zeros after each utterance's end.
+
+    One read an utterance, decoded where it will stay. Where every pair is the same copy twice, both views are one tensor.
+    """
+    teacher_wave = silent_rows(crops)
+    all_same = all(pair.teacher == pair.student for pair in pairs)
+    student_wave = teacher_wave if all_same else np.zeros_like(teacher_wave)
+    for row, (crop, pair) in enumerate(zip(crops, pairs, strict=True)):
+        contents = reader.contents(crop.shard, crop.sample, sorted({pair.teacher, pair.student}))
+        decode_crop(contents[pair.teacher], crop, pair.teacher, into=teacher_wave[row], reader=reader)
+        if pair.student != pair.teacher:
+            decode_crop(contents[pair.student], crop, pair.student, into=student_wave[row], reader=reader)
+        elif not all_same:
+            student_wave[row] = teacher_wave[row]
+    heard = torch.from_numpy(teacher_wave)
+    return heard, heard if all_same else torch.from_numpy(student_wave)
 
 
-def pair_waves(reader: CorpusReader, crop: Crop, pair: Pair) -> tuple[Tensor, Tensor]:
-    """The two views of one crop, each of shape (time,); one read, and one decoding where both are the same copy."""
-    sample = crop.sample
-    contents = reader.contents(crop.shard, sample, sorted({pair.teacher, pair.student}))
-    waves = {}
-    for name, flac in contents.items():
-        where = f"{crop.shard}.tar: {sample.key}.{name}"
-        wave = decoded_wave(
-            flac, sample, rate_hz=reader.manifest.sample_rate, where=where, start=crop.start, length=crop.length
-        )
-        waves[name] = torch.from_numpy(wave)
-    return waves[pair.teacher], waves[pair.student]
+def student_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pair]) -> Tensor:
+    """The student's view of a micro-batch alone, shape (batch, time)."""
+    wave = silent_rows(crops)
+    for row, (crop, pair) in enumerate(zip(crops, pairs, strict=True)):
+        contents = reader.contents(crop.shard, crop.sample, [pair.student])
+        decode_crop(contents[pair.student], crop, pair.student, into=wave[row], reader=reader)
+    return torch.from_numpy(wave)
+
+
+def silent_rows(crops: Sequence[Crop]) -> NDArray[np.float32]:
+    """Zeros for a micro-batch, shape (batch, time)."""
+    return np.zeros((len(crops), max((crop.length for crop in crops), default=0)), dtype=np.float32)
+
+
+def decode_crop(flac: bytes, crop: Crop, name: str, *, into: NDArray[np.float32], reader: CorpusReader) -> None:
+    """Decode one crop's stretch of a member to the beginning of a row; see `decoded_wave`."""
+    where = f"{crop.shard}.tar: {crop.sample.key}.{name}"
+    rate_hz = reader.manifest.sample_rate
+    decoded_wave(flac, crop.sample, rate_hz=rate_hz, where=where, start=crop.start, into=into[: crop.length])
 
 
 def decoded_wave(
-    flac: bytes, sample: IndexedSample, *, rate_hz: int, where: str, start: int = 0, length: int | None = None
+    flac: bytes,
+    sample: IndexedSample,
+    *,
+    rate_hz: int,
+    where: str,
+    start: int = 0,
+    into: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """A stretch of one member (all of it by default) as float32 of shape (time,).
 
-    Nothing is decoded before the header agrees with the index, and of a long utterance only what is asked for: a few bytes of FLAC
-    can stand for hours.
+    Nothing is decoded, and no memory taken, before the header agrees with the index; and only what is asked for is decoded: a few
+    bytes of FLAC can stand for hours, and FLAC finds a place in the middle without what stands before it.
+
+    Args:
+        flac: The member's bytes.
+        sample: Its index.
+        rate_hz: Of the corpus.
+        where: What to call it in a message.
+        start: First sample of the stretch.
+        into: Filled with it, where it is given; shape (time,).
 
     Raises:
         DamagedShardError: If it cannot be decoded, or its rate, channels or length are not those of the index.
     """
-    length = sample.num_samples - start if length is None else length
     try:
         with soundfile.SoundFile(io.BytesIO(flac)) as member:
             found = (member.frames, member.channels, member.samplerate)
@@ -64,17 +101,17 @@ def decoded_wave(
                     f"has {found[0]} samples in {found[1]} channel(s) at {found[2]} Hz, the index says {sample.num_samples} in one at "
                     f"{rate_hz} Hz",
                 )
-            first = start
-            if sample.num_samples > LONG_SAMPLES:
+            if into is None:
+                into = np.empty(sample.num_samples - start, dtype=np.float32)
+            if start:
                 member.seek(start)
-                first = 0
-            wave: NDArray[np.float32] = member.read(first + length, dtype="float32")[first:]
+            wave: NDArray[np.float32] = member.read(out=into)
     except (soundfile.LibsndfileError, RuntimeError) as problem:
         raise DamagedShardError(
             where, f"cannot be decoded ({printable(getattr(problem, 'error_string', problem))})"
         ) from None
-    if len(wave) != length:
-        raise DamagedShardError(where, f"ends after {first + len(wave)} samples, the index says {sample.num_samples}")
+    if len(wave) != len(into):
+        raise DamagedShardError(where, f"ends after {start + len(wave)} samples, the index says {sample.num_samples}")
     return wave
 
 
@@ -107,11 +144,7 @@ def recorded_copies(reader: CorpusReader, shard: str, sample: IndexedSample) -> 
     Raises:
         DamagedShardError: If the record leaves out a copy that the index has.
     """
-    told = {
-        copy.name: Copy(copy.name, copy.family, copy.keeps_content)
-        for record in reader.records(shard, sample)
-        for copy in record.copies
-    }
+    told = {copy.name: Copy(copy.name, copy.family, copy.keeps_content) for copy in reader.told_copies(shard, sample)}
     missing = [name for name in sample.copies if name not in told]
     if missing:
         raise DamagedShardError(f"{shard}.tar: {sample.key}.json", f"says nothing of the copy {missing[0]}")

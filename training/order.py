@@ -62,6 +62,21 @@ class GlobalBatch:
 
 
 @dataclass(frozen=True)
+class CropGrid:
+    """Crops that begin where a frame of the teacher begins, so that its outputs can be kept.
+
+    Attributes:
+        hop_samples: Samples from one frame to the next.
+        sets: Epoch e hears the crops of set e modulo so many, whatever the run's seed; None draws new ones for every epoch.
+        seed: Of the sets.
+    """
+
+    hop_samples: int
+    sets: int | None = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Batching:
     """How batches are filled.
 
@@ -72,6 +87,7 @@ class Batching:
         lane_utterances: how many utterances it has.
         window_shards: Shards a lane holds at a time. Shards are random draws from the split already (the builder deals
             utterances by hash), so one would do; two mix lengths better.
+        grid: Where crops may begin; at any sample by default.
     """
 
     lanes: int
@@ -79,6 +95,7 @@ class Batching:
     lane_samples: int | None = None
     lane_utterances: int | None = None
     window_shards: int = 2
+    grid: CropGrid | None = None
 
 
 def named_number(seed: int, *names: object) -> int:
@@ -111,6 +128,13 @@ def windows(shards: Sequence[str], batching: Batching, *, seed: int, epoch: int)
     return [part for part in [*parts, tuple(order[even:])] if part]
 
 
+def lane_shards(window: Sequence[str], lanes: Sequence[int], batching: Batching) -> list[str]:
+    """The shards of a window that some lanes read: their own, or all where utterances are dealt."""
+    if len(window) < batching.lanes:
+        return list(window)
+    return [name for number, name in enumerate(window) if number % batching.lanes in lanes]
+
+
 def window_lanes(
     window: Sequence[str],
     samples_of: Callable[[str], Sequence[IndexedSample]],
@@ -138,7 +162,13 @@ def window_lanes(
 def cropped(shard: str, sample: IndexedSample, batching: Batching, *, seed: int, epoch: int) -> Crop:
     """The stretch of an utterance that is heard this epoch."""
     length = min(sample.num_samples, batching.crop_samples)
-    start = named_choice(sample.num_samples - length + 1, seed, "crop", epoch, sample.key)
+    grid = batching.grid
+    if grid is None:
+        start = named_choice(sample.num_samples - length + 1, seed, "crop", epoch, sample.key)
+    else:
+        names = (seed, "crop", epoch) if grid.sets is None else (grid.seed, "crop", epoch % grid.sets)
+        places = (sample.num_samples - length) // grid.hop_samples + 1
+        start = grid.hop_samples * named_choice(places, *names, sample.key)
     return Crop(shard, sample, start, length)
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from manifests.errors import StillroomError, UsageError, printable
 from training.adversary import Opponent, critic_layers
 from training.checkpoint import Mark, read_tensors, restore_module, restore_optimiser, whole_checkpoints
-from training.config import Adversary
+from training.config import Adversary, Crops
 from training.domains import domain_classes
 from training.members import recorded_copies
+from training.order import CropGrid
 from training.panel import Panel
 from training.stream import filled_batching
+from training.targets import check_split, check_targets
+from training.teacher import known_as, weights_digest
 from training.validation import Validation
 from training.views import student_may_hear
 from training.visibility import FreshCritic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import torch
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from training.stream import PairStream
     from training.student import Student
     from training.tally import DistinctCount
+    from training.targets import TargetsReader
 
 WINDOW_SHARDS = 2
 FAMILY_UTTERANCES = 512
@@ -60,7 +66,9 @@ def checked_rate(reader: CorpusReader, teacher: Encoder) -> int:
     return found
 
 
-def batching_of(config: TrainConfig, reader: CorpusReader, *, rate_hz: int, say: Callable[[str], None]) -> Batching:
+def batching_of(
+    config: TrainConfig, reader: CorpusReader, *, rate_hz: int, hop_samples: int, say: Callable[[str], None]
+) -> Batching:
     """How batches are filled; a window that was asked for and is larger than the split is cut to it, and said.
 
     Raises:
@@ -75,7 +83,7 @@ def batching_of(config: TrainConfig, reader: CorpusReader, *, rate_hz: int, say:
             f"batch.window_shards: {asked} of {lanes} lanes are {asked * lanes} shards, the split {config.split} has {shards}: "
             f"cut to {window_shards}, the whole split is mixed"
         )
-    return filled_batching(
+    batching = filled_batching(
         seconds=config.batch.seconds,
         utterances=config.batch.utterances,
         lanes=lanes,
@@ -83,10 +91,53 @@ def batching_of(config: TrainConfig, reader: CorpusReader, *, rate_hz: int, say:
         rate_hz=rate_hz,
         window_shards=window_shards,
     )
+    crops = config.crops
+    return batching if crops is None else replace(batching, grid=CropGrid(hop_samples, crops.sets, crops.seed))
+
+
+def with_targets(
+    config: TrainConfig, targets: TargetsReader, reader: CorpusReader, *, rate_hz: int, layers: Sequence[int]
+) -> TrainConfig:
+    """A config whose crops are those of its targets, which are seen to be its own.
+
+    Raises:
+        TargetsMisfitError: If they are of another corpus, teacher, crop or layer.
+        UsageError: If a split or condition that it needs was not heard.
+    """
+    plan = targets.plan
+    check_targets(
+        targets,
+        reader,
+        name=known_as(config.teacher.name),
+        weights_sha256=weights_digest(config.teacher.name),
+        crop_samples=round(config.crop_s * rate_hz),
+        layers=layers,
+    )
+    for split in (config.split, config.dev) if has_split(reader, config.dev) else (config.split,):
+        check_split(targets, split=split, shards=[entry.name for entry in reader.shards(split)])
+    hears_copies = config.views.kind in {"cdm2", "same"} and config.views.clean_share < 1
+    conditions = config.views.teacher.conditions or tuple(reader.conditions(config.split))
+    missing = [name for name in conditions if hears_copies and name not in plan.conditions]
+    if missing:
+        raise UsageError(
+            f"targets: {printable(targets.url)} have none of condition {missing[0]}, which the teacher hears in views "
+            f"{config.views.kind}: compute them with --conditions {','.join(conditions)}, or set views.teacher.conditions"
+        )
+    crops = Crops(sets=plan.crop_sets, seed=plan.crop_seed, context=plan.context)
+    if config.crops not in {None, crops}:
+        raise UsageError(
+            f"crops: {config.crops} asked for, those of the targets {printable(targets.url)} are {crops}; leave the key out"
+        )
+    return config.model_copy(update={"crops": crops})
 
 
 def dev_validation(
-    config: TrainConfig, reader: CorpusReader, *, crop_samples: int, say: Callable[[str], None]
+    config: TrainConfig,
+    reader: CorpusReader,
+    *,
+    batching: Batching,
+    targets: TargetsReader | None,
+    say: Callable[[str], None],
 ) -> Validation | None:
     """The validation, or None, said in one line, where the corpus has no dev split."""
     if not has_split(reader, config.dev):
@@ -94,7 +145,17 @@ def dev_validation(
             f"{printable(reader.url)} has no split {config.dev!r}: trained without validation, and no best checkpoint is kept"
         )
         return None
-    return Validation(reader, split=config.dev, utterances=config.validate_utterances, crop_samples=crop_samples)
+    return Validation(
+        Panel(
+            reader,
+            split=config.dev,
+            utterances=config.validate_utterances,
+            crop_samples=batching.crop_samples,
+            grid=batching.grid,
+            targets=targets,
+            only_readable=config.damaged_shards > 0,
+        )
+    )
 
 
 def has_split(reader: CorpusReader, split: str) -> bool:
@@ -145,20 +206,32 @@ def heard_families(stream: PairStream, reader: CorpusReader) -> set[str]:
 
 
 def fresh_critic(
-    config: TrainConfig, reader: CorpusReader, *, student: Student, teacher: Encoder, crop_samples: int
+    config: TrainConfig,
+    reader: CorpusReader,
+    *,
+    student: Student,
+    teacher: Encoder,
+    batching: Batching,
+    targets: TargetsReader | None,
 ) -> FreshCritic:
     """The probe that is asked at each validation; without a dev split its held-out utterances are others of the training split."""
     adversary = config.adversary or Adversary()
     count = config.validate_utterances
-    panels = {"utterances": count, "crop_samples": crop_samples}
+    panel = functools.partial(
+        Panel,
+        reader,
+        crop_samples=batching.crop_samples,
+        grid=batching.grid,
+        targets=targets,
+        only_readable=config.damaged_shards > 0,
+    )
     if has_split(reader, config.dev):
-        fit = Panel(reader, split=config.split, **panels)
-        held_out = Panel(reader, split=config.dev, **panels)
+        fit = panel(split=config.split, utterances=count)
+        held_out = panel(split=config.dev, utterances=count)
     else:
         count = min(count, sum(entry.samples for entry in reader.shards(config.split)) // 2)
-        panels["utterances"] = count
-        fit = Panel(reader, split=config.split, **panels)
-        held_out = Panel(reader, split=config.split, skip=count, **panels)
+        fit = panel(split=config.split, utterances=count)
+        held_out = panel(split=config.split, utterances=count, skip=count)
     return FreshCritic(
         adversary,
         layers=critic_layers(adversary, student=student, teacher=teacher),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from manifests.sample import CLEAN
-from training.batch import padded
-from training.members import pair_waves, recorded_copies
+from training.members import batch_waves, recorded_copies
 from training.order import Batching, Crop, global_batches
+from training.tarbytes import UNREADABLE
 from training.views import Pair
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.corpus import CorpusReader
+    from training.encoder import Encoder
+    from training.order import CropGrid
+    from training.targets import TargetsReader
 
 BATCH_UTTERANCES = 8
 WINDOW_SHARDS = 8
@@ -33,27 +36,69 @@ class Panel:
         utterances: How many, at most; chosen by hash from the split's first window.
         crop_samples: Longer utterances are cut.
         skip: How many of that order are left to another panel.
+        grid: Where crops may begin; at any sample by default.
+        only_readable: Whether utterances that cannot be read are left out, instead of being an error when they are.
+        targets: What the teacher gave, where it is kept.
 
     Attributes:
         batches: Crops of like length, batch by batch.
         copies: `clean` and the first copy of each condition that every utterance has.
     """
 
-    def __init__(self, reader: CorpusReader, *, split: str, utterances: int, crop_samples: int, skip: int = 0) -> None:
-        self.reader = reader
+    def __init__(
+        self,
+        reader: CorpusReader,
+        *,
+        split: str,
+        utterances: int,
+        crop_samples: int,
+        skip: int = 0,
+        grid: CropGrid | None = None,
+        targets: TargetsReader | None = None,
+        only_readable: bool = False,
+    ) -> None:
+        self.reader, self.targets = reader, targets
         shards = [entry.name for entry in reader.shards(split)]
-        whole = Batching(lanes=1, crop_samples=crop_samples, lane_utterances=1, window_shards=WINDOW_SHARDS)
+        whole = Batching(
+            lanes=1,
+            crop_samples=crop_samples,
+            lane_utterances=1,
+            window_shards=WINDOW_SHARDS,
+            grid=grid,
+        )
         chosen = itertools.islice(
             global_batches(shards, reader.samples, whole, seed=0, epochs=1), skip, skip + utterances
         )
         crops = sorted((batch.lanes[0][0] for batch in chosen), key=lambda crop: (crop.length, crop.sample.key))
+        if only_readable:
+            crops = [crop for crop in crops if self.is_readable(crop)]
         self.batches = [crops[start : start + BATCH_UTTERANCES] for start in range(0, len(crops), BATCH_UTTERANCES)]
         self.copies = shared_copies(crops)
 
+    def is_readable(self, crop: Crop) -> bool:
+        """Whether every copy of an utterance can be decoded."""
+        try:
+            for copy in (CLEAN, *crop.sample.copies):
+                batch_waves(self.reader, [crop], [Pair(copy, copy)])
+        except UNREADABLE:
+            return False
+        return True
+
     def waves(self, crops: Sequence[Crop], copy: str) -> tuple[Tensor, Tensor]:
         """One copy of a batch: waves of shape (batch, time), and the samples of each, shape (batch,)."""
-        waves = [pair_waves(self.reader, crop, Pair(copy, copy))[0] for crop in crops]
-        return padded(waves), torch.tensor([crop.length for crop in crops])
+        waves, _ = batch_waves(self.reader, crops, [Pair(copy, copy)] * len(crops))
+        return waves, torch.tensor([crop.length for crop in crops])
+
+    def taught(
+        self, teacher: Encoder, crops: Sequence[Crop], copy: str, *, only: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """What the teacher gives for one copy of a batch, or gave: as `Encoder.layers`."""
+        if self.targets is None:
+            wave, num_samples = self.waves(crops, copy)
+            return teacher.layers(wave.to(device), num_samples, only=only)
+        num_frames = torch.tensor([teacher.config.num_frames(crop.length) for crop in crops])
+        kept = self.targets.batch(crops, [copy] * len(crops), layers=only)
+        return kept.to(device).float(), num_frames.to(device)
 
     def families(self, crops: Sequence[Crop], copy: str) -> list[str]:
         """The family of one copy of each utterance of a batch."""

@@ -55,7 +55,13 @@ class SourceChangedError(StillroomError, ValueError):
 
 
 def prepare_run(
-    run: Path, config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, heard: Collection[str] = ()
+    run: Path,
+    config: TrainConfig,
+    *,
+    reader: CorpusReader,
+    teacher: Encoder,
+    heard: Collection[str] = (),
+    targets_sha256: str | None = None,
 ) -> str | None:
     """Make a run's folder, or check that it is this run's; `config.yaml` is written last and is its mark.
 
@@ -65,6 +71,7 @@ def prepare_run(
         reader: Of the corpus.
         teacher: Whose digest is kept.
         heard: What the student's first weights have heard, beside the teacher's.
+        targets_sha256: Of the targets that take the teacher's place, if any.
 
     Returns:
         The digest that names the run, so that its checkpoints are known; None for a run of a Stillroom that gave none.
@@ -87,6 +94,7 @@ def prepare_run(
             teacher=teacher.name,
             teacher_sha256=teacher.digest,
             heard_sha256=bytes_digest(lines.encode()),
+            **({"targets_sha256": targets_sha256} if targets_sha256 is not None else {}),
             **preset_facts(config),
         )
         record["run_sha256"] = digest(record)
@@ -107,6 +115,9 @@ def prepare_run(
             raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
         if began != found:
             raise SourceChangedError(run, what=what, where=where, began=began, found=found)
+    kept = record.get("targets_sha256")
+    if kept is not None and targets_sha256 is not None and kept != targets_sha256:
+        raise SourceChangedError(run, what="targets", where=config.targets, began=str(kept), found=targets_sha256)
     named = record.get("run_sha256")
     return named if isinstance(named, str) else None
 

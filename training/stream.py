@@ -6,9 +6,12 @@ copy is decoded. Workers of a DataLoader take micro-batches in turn, so what arr
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import signal
-from dataclasses import dataclass
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,20 +20,20 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from manifests.errors import UsageError
 from manifests.sample import CLEAN
-from manifests.shards import ABOUT
-from training.batch import PairBatch, padded
-from training.corpus import CorpusReader, clean_digests, open_corpus
-from training.members import decoded_wave, members_at, pair_waves, recorded_copies, sample_record
-from training.order import Batching, Crop, Cursor, global_batches
+from training.batch import PairBatch
+from training.corpus import Asked, CorpusReader, clean_digests, open_corpus
+from training.members import batch_waves, recorded_copies, sample_record, student_waves
+from training.order import Batching, Crop, Cursor, global_batches, lane_shards, windows
+from training.stage import Stage
+from training.tarbytes import UNREADABLE
+from training.targets import TargetsReader
+from training.utterances import Utterance, utterances
 from training.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from manifests.sample import Sample
+    from training.config import Staging
     from training.order import GlobalBatch
 
 __all__ = [
@@ -39,26 +42,12 @@ __all__ = [
     "clean_digests",
     "loader",
     "open_corpus",
-    "pair_waves",
     "pairs",
     "sample_record",
     "utterances",
 ]
 
 PREFETCHED = 4
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One utterance, read whole.
-
-    Attributes:
-        sample: Its record: id, text, speaker, what was done to each copy.
-        waves: `clean` and `<condition>-<n>`, each float32 of shape (time,) in [-1, 1), all of one length.
-    """
-
-    sample: Sample
-    waves: dict[str, NDArray[np.float32]]
 
 
 class Heard(NamedTuple):
@@ -80,6 +69,10 @@ class PairStream(IterableDataset[PairBatch]):
         cursor: The global batch to begin with.
         epochs: How many epochs; None goes on for ever.
         lanes: Which lanes to read (a rank's share); all by default.
+        targets: Where a teacher's outputs are kept, if they take its place; `target_layers` says which layers are wanted.
+        stage: A disk of this machine that shards are copied to first.
+        damaged_shards: Whether crops that cannot be read are left out, and told, instead of being an error; a number for
+            whoever counts.
         families: Whether batches tell the family of each copy that the student hears.
 
     Raises:
@@ -100,6 +93,9 @@ class PairStream(IterableDataset[PairBatch]):
         epochs: int | None = 1,
         lanes: Sequence[int] | None = None,
         families: bool = False,
+        targets: str | None = None,
+        stage: Staging | None = None,
+        damaged_shards: int = 0,
     ) -> None:
         super().__init__()
         with open_corpus(corpus) as reader:
@@ -114,14 +110,24 @@ class PairStream(IterableDataset[PairBatch]):
         self.cursor = cursor
         self.epochs = epochs
         self.lanes = tuple(range(batching.lanes) if lanes is None else lanes)
+        self.targets, self.stage, self.damaged_shards = targets, stage, damaged_shards
+        self.target_layers: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[PairBatch]:
-        """Decode this worker's share, opening the corpus in this process."""
+        """Decode this worker's share, opening everything in this process."""
         worker = get_worker_info()
-        with open_corpus(self.corpus) as reader:
-            yield from self.lanes_from(
-                reader, self.cursor, turn=worker.id if worker else 0, turns=worker.num_workers if worker else 1
-            )
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(open_corpus(self.corpus))
+            targets = stack.enter_context(TargetsReader(self.targets)) if self.targets is not None else None
+            stage = None
+            if self.stage is not None:
+                stage = Stage(self.stage.dir, gigabytes=self.stage.gigabytes, say=stderr_line)
+                stack.callback(stage.close)
+                reader.use_stage(stage)
+                if targets is not None:
+                    targets.tars.stage = stage
+            turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+            yield from self.lanes_from(reader, self.cursor, turn=turn, turns=turns, targets=targets, stage=stage)
 
     def lanes_from(
         self,
@@ -130,26 +136,118 @@ class PairStream(IterableDataset[PairBatch]):
         *,
         turn: int = 0,
         turns: int = 1,
+        targets: TargetsReader | None = None,
+        stage: Stage | None = None,
     ) -> Iterator[PairBatch]:
-        """Decode every `turns`-th micro-batch of these lanes, from a cursor on."""
+        """Decode every `turns`-th micro-batch of these lanes, from a cursor on; with targets, the student's view alone."""
         number = 0
+        window: tuple[int, int] | None = None
         for batch in self.batches_from(reader, cursor):
+            if window != batch.cursor[:2]:
+                window = batch.cursor[:2]
+                self.enter(*window, reader=reader, targets=targets, stage=stage)
             filled = [lane for lane in self.lanes if batch.lanes[lane]] or list(self.lanes[:1])
             for lane in filled:
                 if number % turns == turn:
-                    yield self.decoded(reader, batch, lane, ends_step=lane == filled[-1])
+                    yield self.decoded(reader, batch, lane, ends_step=lane == filled[-1], targets=targets)
                 number += 1
 
-    def decoded(self, reader: CorpusReader, batch: GlobalBatch, lane: int, *, ends_step: bool) -> PairBatch:
-        """One lane of a global batch as tensors."""
+    def enter(
+        self, epoch: int, window: int, *, reader: CorpusReader, targets: TargetsReader | None, stage: Stage | None
+    ) -> None:
+        """Begin a window: what was held for the last one is let go, and the next one's shards are fetched ahead."""
+        if targets is None and stage is None:
+            return
+        every = windows(self.shards, self.batching, seed=self.seed, epoch=epoch)
+        here = lane_shards(every[window], self.lanes, self.batching)
+        later = every[window + 1 :]
+        if not later and (self.epochs is None or epoch + 1 < self.cursor.epoch + self.epochs):
+            later = windows(self.shards, self.batching, seed=self.seed, epoch=epoch + 1)
+        after = lane_shards(later[0], self.lanes, self.batching) if later else []
+        if targets is not None:
+            targets.keep(here)
+        if stage is not None:
+            stage.window(
+                one
+                for shards in (here, after)
+                for one in (*reader.sources(shards), *(targets.sources(shards) if targets is not None else ()))
+            )
+
+    def decoded(
+        self,
+        reader: CorpusReader,
+        batch: GlobalBatch,
+        lane: int,
+        *,
+        ends_step: bool,
+        targets: TargetsReader | None = None,
+    ) -> PairBatch:
+        """One lane of a global batch as tensors; what cannot be read is left out if that is asked for."""
         crops = batch.lanes[lane]
+        tensors = functools.partial(self.tensors, reader, batch, lane, ends_step=ends_step, targets=targets)
+        try:
+            return tensors(crops)
+        except UNREADABLE:
+            if not self.damaged_shards:
+                raise
+        damage: dict[str, str] = {}
+        lost: list[int] = []
+        readable: list[Crop] = []
+        for crop in crops:
+            try:
+                tensors([crop])
+                readable.append(crop)
+            except UNREADABLE as problem:
+                damage.setdefault(crop.shard, str(problem))
+                lost.append(crop.length)
+        return replace(tensors(readable), lost=tuple(lost), damage=tuple(damage.items()))
+
+    def tensors(
+        self,
+        reader: CorpusReader,
+        batch: GlobalBatch,
+        lane: int,
+        crops: Sequence[Crop],
+        *,
+        ends_step: bool,
+        targets: TargetsReader | None,
+    ) -> PairBatch:
+        """Some crops of a lane as tensors."""
+        try:
+            return self.read(reader, batch, lane, crops, ends_step=ends_step, targets=targets)
+        finally:
+            reader.forget()
+
+    def read(
+        self,
+        reader: CorpusReader,
+        batch: GlobalBatch,
+        lane: int,
+        crops: Sequence[Crop],
+        *,
+        ends_step: bool,
+        targets: TargetsReader | None,
+    ) -> PairBatch:
+        """Some crops of a lane as tensors, with what was fetched for them."""
+        if self.reads_records:
+            reader.fetch([Asked(crop.shard, crop.sample) for crop in crops])
         chosen = [self.heard(reader, crop, batch.cursor.epoch) for crop in crops]
-        waves = [pair_waves(reader, crop, heard.pair) for crop, heard in zip(crops, chosen, strict=True)]
-        teacher_wave = padded([wave for wave, _ in waves])
-        same = all(heard.pair.teacher == heard.pair.student for heard in chosen)
+        pairs = [heard.pair for heard in chosen]
+        if not self.reads_records:
+            heard_by = [({pair.student} if targets is not None else {*pair[:2]}) for pair in pairs]
+            reader.fetch(
+                [Asked(crop.shard, crop.sample, frozenset(names)) for crop, names in zip(crops, heard_by, strict=True)]
+            )
+        target = None
+        if targets is None:
+            teacher_wave, student_wave = batch_waves(reader, crops, pairs)
+        else:
+            teacher_wave, student_wave = torch.zeros(len(crops), 0), student_waves(reader, crops, pairs)
+            target = targets.batch(crops, [pair.teacher for pair in pairs], layers=self.target_layers)
         return PairBatch(
             teacher_wave=teacher_wave,
-            student_wave=teacher_wave if same else padded([wave for _, wave in waves]),
+            student_wave=student_wave,
+            target=target,
             num_samples=torch.tensor([crop.length for crop in crops], dtype=torch.int64),
             keys=tuple(crop.sample.key for crop in crops),
             teacher_copies=tuple(heard.pair.teacher for heard in chosen),
@@ -186,7 +284,14 @@ class PairStream(IterableDataset[PairBatch]):
             for lane in batch.lanes
             for crop in lane
         )
-        return [(crop, self.heard(reader, crop, epoch)) for crop, epoch in itertools.islice(crops, count)]
+        found = []
+        for crop, epoch in itertools.islice(crops, count):
+            try:
+                found.append((crop, self.heard(reader, crop, epoch)))
+            except UNREADABLE:
+                if not self.damaged_shards:
+                    raise
+        return found
 
 
 def pairs(
@@ -275,42 +380,12 @@ def loader(stream: PairStream, *, workers: int) -> DataLoader[PairBatch]:
     return DataLoader(stream, batch_size=None, num_workers=workers, **options)
 
 
+def stderr_line(line: str) -> None:
+    """Say one line to a person."""
+    print(f"stillroom: {line}", file=sys.stderr, flush=True)
+
+
 def leave_signals_to_parent(_: int) -> None:
     """A terminal's Ctrl-C and a scheduler's warning reach the whole process group; the parent decides what they mean."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-
-
-def utterances(
-    corpus: str | Path, split: str, *, members: Sequence[str] | None = None, keys: Container[str] | None = None
-) -> Iterator[Utterance]:
-    """The utterances of a split, shard after shard, each read at once by its offsets.
-
-    Args:
-        corpus: Folder or URL.
-        split: Which split.
-        members: Which copies to decode (`clean`, `noise-0`); all by default. One that a sample lacks is left out.
-        keys: Only samples with these keys are read; all by default.
-    """
-    with open_corpus(corpus) as reader:
-        rate_hz = reader.manifest.sample_rate
-        for entry in reader.shards(split):
-            for sample in reader.samples(entry.name):
-                if keys is not None and sample.key not in keys:
-                    continue
-                first, end = sample.span
-                content = reader.span(entry.name, first, end)
-                waves = {}
-                for name in (CLEAN, *sample.copies):
-                    if name not in sample.members or (members is not None and name not in members):
-                        continue
-                    member = sample.members[name]
-                    flac = content[member.offset - first : member.offset - first + member.size]
-                    where = f"{entry.name}.tar: {sample.key}.{name}"
-                    waves[name] = decoded_wave(flac, sample, rate_hz=rate_hz, where=where)
-                if reader.manifest.borrowed is None:
-                    record = sample_record(content, sample, entry.name, first)
-                else:
-                    about = members_at(content, sample, first, names=ABOUT)
-                    record = reader.record(about, sample, f"{entry.name}.tar: {sample.key}.json", split)
-                yield Utterance(record, waves)

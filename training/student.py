@@ -20,6 +20,7 @@ from training.first_weights import SEED_RANGE, copy_parts, draw_weights
 from training.folder import built
 from training.huggingface import model_type_of
 from training.order import named_number
+from training.targets import StoredTeacher
 from training.teacher import load_teacher
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ def make_student(shape: StudentShape, teacher: Encoder, *, target_layers: Sequen
             f"({', '.join(map(str, target_layers))}); give one for each"
         )
     source = load_teacher(shape.init) if shape.init not in {"teacher", "random"} else None
+    if shape.init == "teacher" and isinstance(teacher, StoredTeacher):
+        source = teacher.weights()
     if source is not None and source.sample_rate != teacher.sample_rate:
         raise UsageError(
             f"student.init: {source.name} takes {source.sample_rate} Hz, the teacher {teacher.name} {teacher.sample_rate} Hz"

@@ -13,8 +13,9 @@ import torch
 import torchaudio
 from torchaudio.pipelines import Wav2Vec2Bundle
 
+from manifests.digest import digest, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
-from training.checkpoint import is_run, load_run
+from training.checkpoint import is_run, load_run, whole_checkpoints
 from training.encoder import Encoder, EncoderConfig
 from training.fairseq import load_checkpoint_file
 from training.folder import fill, load_encoder_folder
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "fetch_teacher", "load_encoder_folder", "load_teacher", "thirds"]
 
 NANO = "nano"
+WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt"})
 BUNDLES: dict[str, Wav2Vec2Bundle] = {
     name: bundle
     for name in torchaudio.pipelines.__all__
@@ -202,3 +204,29 @@ def chosen_layers(layers: str | tuple[int, ...], *, teacher: Encoder) -> tuple[i
             f"teacher.layers: {teacher.name} has layers 1 to {teacher.num_layers}, not {missing[0]}; choose among those"
         )
     return tuple(layers)
+
+
+def known_as(name_or_path: str) -> str:
+    """What the encoder of a name, folder or checkpoint is called, without reading it."""
+    if name_or_path.lower() == NANO or name_or_path.upper() in BUNDLES:
+        return name_or_path.lower()
+    path = Path(name_or_path)
+    return path.stem if path.is_file() else path.resolve().name
+
+
+def weights_digest(name_or_path: str) -> str | None:
+    """SHA-256 of the files that hold a teacher's weights; None where they are not on this machine."""
+    path = Path(name_or_path)
+    if name_or_path.lower() == NANO:
+        path = Path(__file__).parent / "nano"
+    elif name_or_path.upper() in BUNDLES:
+        path = bundle_path(BUNDLES[name_or_path.upper()])
+    if path.is_file():
+        return file_digest(path)
+    if not path.is_dir():
+        return None
+    if is_run(path):
+        found = next(whole_checkpoints(path / "checkpoints", torn=[]), None)
+        return found[1].sha256 if found is not None else None
+    files = sorted(entry for entry in path.iterdir() if entry.suffix in WEIGHTS and entry.is_file())
+    return digest([[entry.name, file_digest(entry)] for entry in files]) if files else None

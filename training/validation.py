@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from training.losses import layer_distance
-from training.panel import Panel
 from training.views import condition_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.choices import LossWeights
-    from training.corpus import CorpusReader
     from training.encoder import Encoder
+    from training.panel import Panel
     from training.student import Student
 
 
@@ -27,14 +26,11 @@ class Validation:
     """The fixed utterances of a dev split.
 
     Args:
-        reader: Of the corpus; used again at each validation.
-        split: The dev split.
-        utterances: How many, at most; chosen by hash from the split's first window, the same in every run.
-        crop_samples: Longer utterances are cut.
+        panel: Them.
     """
 
-    def __init__(self, reader: CorpusReader, *, split: str, utterances: int, crop_samples: int) -> None:
-        self.panel = Panel(reader, split=split, utterances=utterances, crop_samples=crop_samples)
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
 
     @torch.no_grad()
     def losses(
@@ -61,7 +57,7 @@ class Validation:
                 wave, num_samples = self.panel.waves(crops, copy)
                 wave = wave.to(device)
                 if target is None:  # the first copy is the clean one
-                    target, num_frames = teacher.layers(wave, num_samples, only=layers)
+                    target, num_frames = self.panel.taught(teacher, crops, copy, only=layers, device=device)
                     frames += int(num_frames.sum())
                 predictions = student(wave, num_samples).predictions
                 distance = layer_distance(predictions, target, num_frames, weights=weights, standardise=standardise)

@@ -123,13 +123,14 @@ class FreshCritic:
             for copy in self.copies:
                 if domain == "view" and copy == CLEAN and self.teacher_hears_copies:
                     continue
-                wave, num_samples = panel.waves(crops, copy)
                 if domain != "view" or copy != CLEAN:
+                    wave, num_samples = panel.waves(crops, copy)
                     families = panel.families(crops, copy) if domain == "family" else ()
                     labels = domain_labels(domain, self.classes, [copy] * len(crops), families)
                     found.append(self.labelled(student(wave.to(device), num_samples), labels))
-                if domain == "view" and (copy == CLEAN) != self.teacher_hears_copies:
-                    outputs, num_frames = teacher.layers(wave.to(device), num_samples, only=self.layers)
+                kept = panel.targets is None or panel.targets.plan.has(copy)
+                if domain == "view" and (copy == CLEAN) != self.teacher_hears_copies and kept:
+                    outputs, num_frames = panel.taught(teacher, crops, copy, only=self.layers, device=device)
                     labels = torch.full((len(crops),), self.classes.index("teacher"))
                     found.append(self.picked(list(outputs.unbind(dim=1)), num_frames, labels))
         student.train(was_training)

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cells as study_cells
 import materials
-import numpy as np
-from estimates import Comparison, Draws, Estimate, accuracies, holm, label_free_metric, metric
+import tables as study_tables
+from estimates import CDM_GAIN, DAT_GAIN, Comparison, Draws, Estimate, holm, label_free_metric
 from record import StudyCell
 
-from corpus_builder.sheet import curves, write_sheet
+from corpus_builder.sheet import write_sheet
 from manifests.digest import bytes_digest
 from manifests.errors import StillroomError, UsageError
 from manifests.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 CLAIMS = Path(__file__).with_name("claims.md")
@@ -42,8 +43,6 @@ WORDING = {
     "f": "more families at equal copies help on unseen kinds",
 }
 Verdict = Literal["supported", "not supported", "contrary"]
-DAT_GAIN = {"cdm1-dat": 0.5, "cdm2-dat": 0.5, "cdm1": -0.5, "cdm2": -0.5}
-CDM_GAIN = {"cdm1": 0.5, "cdm2": 0.5, "plain": -1.0}
 
 
 class MixedCellsError(StillroomError, ValueError):
@@ -109,9 +108,12 @@ def read_cells(folder: Path) -> list[StudyCell]:
 
 
 def compared(found: Sequence[StudyCell]) -> Comparison:
-    """Cells by system and replicate."""
+    """Cells by system and replicate, systems in the order of the closed list."""
     systems: dict[str, dict[tuple[str, int], StudyCell]] = {}
-    for cell in found:
+    order = {
+        system: place for place, system in enumerate(dict.fromkeys(one.system for one in study_cells.cells("test")))
+    }
+    for cell in sorted(found, key=lambda cell: order.get(cell.system, len(order))):
         systems.setdefault(cell.system, {})[cell.corpus, cell.seed] = cell
     return Comparison(systems, Draws(found[0]))
 
@@ -139,7 +141,11 @@ def evidence_of(comparison: Comparison) -> dict[str, Evidence]:
     interaction = DAT_GAIN | {f"robust-{name}": -weight for name, weight in DAT_GAIN.items()}
     singles = {f"families-1-{family}": -1 / len(materials.FAMILIES) for family in materials.FAMILIES}
     smaller = {name: -weight for name, weight in CDM_GAIN.items()}
-    later, earlier = {"cdm2": 1.0, "cdm1": -1.0}, lambda which: lambda cell: label_free_metric(cell, which)
+    later = {"cdm2": 1.0, "cdm1": -1.0}
+
+    def invariance(which: Literal["retrieval", "gap"]) -> Callable[[StudyCell], NDArray[np.float64]]:
+        return lambda cell: label_free_metric(cell, which)
+
     return {
         "a": Evidence({"loss, plain - nano": contrast({"plain": 1.0, "teacher-nano": -1.0}, of("loss distorted"))}),
         "b": Evidence({
@@ -148,7 +154,7 @@ def evidence_of(comparison: Comparison) -> dict[str, Evidence]:
             "accuracy on seen": contrast(CDM_GAIN, of("seen")),
             "accuracy on new": contrast(CDM_GAIN, of("new")),
         }),
-        "c": Evidence({"retrieval@1": contrast(later, earlier("retrieval")), "cosine gap": contrast(later, earlier("gap"))}),
+        "c": Evidence({"retrieval@1": contrast(later, invariance("retrieval")), "cosine gap": contrast(later, invariance("gap"))}),
         "d": Evidence({
             "gain of DAT with nano": contrast(DAT_GAIN, of("distorted")),
             "that gain - the gain with nano-robust": contrast(interaction, of("distorted")),
@@ -195,109 +201,8 @@ def claims_document(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-Table = dict[str, Any]
-
-
-def system_table(comparison: Comparison) -> Table:
-    """Every system: clean, seen, new and losses, mean and deviation over its replicates."""
-    wanted = ("clean", "seen", "new", "distorted", "loss seen", "loss new")
-    rows = []
-    for system, found in comparison.cells.items():
-        row = [system, str(len(found))]
-        for which in wanted:
-            values = [float(metric(cell, comparison.draws, which)[0]) for cell in found.values()]
-            row.append(f"{np.mean(values):.1f}" + (f" ±{np.std(values, ddof=1):.1f}" if len(values) > 1 else ""))
-        heard = [cell.student.get("audio_s", 0.0) / 3600 for cell in found.values()]
-        seconds = [sum(cell.seconds.values()) for cell in found.values()]
-        rows.append([*row, f"{np.mean(heard):.1f}", f"{np.mean(seconds):.0f}"])
-    header = ("system", "runs", *wanted, "hours heard", "seconds")
-    return {
-        "title": "Accuracy and loss in points, mean over tasks (± standard deviation over runs)",
-        "header": header,
-        "rows": rows,
-    }
-
-
-def condition_table(comparison: Comparison) -> Table:
-    """Every system in every condition, mean over tasks and runs."""
-    names = next(iter(next(iter(comparison.cells.values())).values())).tasks
-    conditions = list(next(iter(names.values())).counts)
-    rows = []
-    for system, found in comparison.cells.items():
-        each = [accuracies(cell, comparison.draws) for cell in found.values()]
-        rows.append([system, *(f"{np.mean([one[condition][0] for one in each]):.1f}" for condition in conditions)])
-    return {
-        "title": "Accuracy by condition, in points, mean over tasks",
-        "header": ("system", *conditions),
-        "rows": rows,
-    }
-
-
-def claim_table(document: Sequence[Mapping[str, Any]]) -> Table:
-    """The verdicts, each contrast on a row."""
-    rows = [
-        [one["claim"], one["says"], one["verdict"], name, f"{each['effect']:+.2f}", f"{each['interval'][0]:+.2f} to {each['interval'][1]:+.2f}", f"{each['p']:.3g}"]
-        for one in document
-        for name, each in one["contrasts"].items()
-    ]  # fmt: skip
-    return {
-        "title": "Claims",
-        "header": ("claim", "says", "verdict", "contrast", "effect", "95 % interval", "p"),
-        "rows": rows,
-    }
-
-
-def markdown(tables: Sequence[Table]) -> str:
-    """Tables as Markdown."""
-    lines = [
-        "# The finding, as far as two cores allow",
-        "",
-        "Decided by `benchmarks/robustness/claims.md`, which was written before.",
-        "",
-    ]
-    for table in tables:
-        lines += [
-            f"**{table['title']}**",
-            "",
-            "| " + " | ".join(table["header"]) + " |",
-            "|" + " --- |" * len(table["header"]),
-        ]
-        lines += ["| " + " | ".join(row) + " |" for row in table["rows"]] + [""]
-    return "\n".join(lines)
-
-
-def plots(comparison: Comparison) -> list[tuple[str, Any]]:
-    """Copies and families, captions with SVG."""
-
-    def points(names: Mapping[float, Sequence[str]], which: Any) -> list[tuple[float, float, float]]:
-        found = []
-        for place, systems in names.items():
-            values = [
-                float(metric(cell, comparison.draws, which)[0])
-                for name in systems
-                for cell in comparison.cells.get(name, {}).values()
-            ]
-            if values:
-                found.append((place, float(np.mean(values)), float(np.std(values))))
-        return found
-
-    copies = {float(number): [f"copies-{count:02d}"] for number, count in enumerate(study_cells.COPY_COUNTS)}
-    fresh = float(len(copies))
-    copies[fresh] = ["copies-fresh"]
-    marks = {float(number): str(count) for number, count in enumerate(study_cells.COPY_COUNTS)} | {fresh: "fresh"}
-    families = {
-        float(place): [name for name in comparison.cells if name.startswith(f"families-{count}")]
-        for place, count in enumerate((1, 2, 4))
-    }
-    sides = ("seen", "new")
-    by_copies = curves({which: points(copies, which) for which in sides}, unit="accuracy", marks=marks)
-    few = {0.0: "1", 1.0: "2", 2.0: "4"}
-    by_families = curves({which: points(families, which) for which in sides}, unit="accuracy", marks=few)
-    return [("Copies of an utterance", by_copies), ("Families, four copies an utterance", by_families)]
-
-
 def analyse(folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Decide the claims and write `claims.json`, `claims.md` and `claims.html`.
+    """Decide the claims and write `claims.json`, `robustness.md` and `robustness.html`.
 
     Raises:
         MissingCellsError: If a cell is missing: claims are decided once, from all.
@@ -311,13 +216,13 @@ def analyse(folder: Path, out: Path) -> list[dict[str, Any]]:
         raise MixedCellsError("claims.md", found[0].name, "and the file as it stands")
     comparison = compared(found)
     document = claims_document(evidence_of(comparison))
-    tables = [claim_table(document), system_table(comparison), condition_table(comparison)]
+    tables = study_tables.all_tables(comparison, document)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "robustness.md", markdown(tables))
+    write_text(out / "robustness.md", study_tables.markdown(tables))
     content = {
         "title": "The finding, as far as two cores allow",
         "tables": tables,
-        "plots": plots(comparison),
+        "plots": study_tables.plots(comparison),
         "claims": CLAIMS.read_text(),
     }
     write_sheet(out / "robustness.html", "study.html", folder=Path(__file__).parent, content=content)

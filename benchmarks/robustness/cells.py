@@ -10,6 +10,7 @@ from typing import Any, Literal
 import materials
 
 from manifests.digest import digest
+from training.config import merged
 
 VERSION = 1
 """Raised when the code of the study changes what a cell means."""
@@ -20,19 +21,26 @@ TUNING_SEEDS = (1, 2)
 Side = Literal["dev", "test"]
 Teacher = Literal["nano", "nano-robust"]
 
-STEPS = 700
-SECONDS = 24
+STEPS = 1400
+SECONDS = 12
 COPIES_LIMIT = 400
 FAMILIES_LIMIT = 1500
 COPY_COUNTS = (1, 2, 4, 8, 16)
-DAT: dict[str, Any] = {"domain": "condition", "standardise": True, "strength": 0.03, "critic_steps": 2}
+DAT: dict[str, Any] = {
+    "objective": "confusion",
+    "domain": "condition",
+    "standardise": True,
+    "strength": 0.1,
+    "learning_rate": 3e-3,
+    "critic_steps": 3,
+}
 TASKS: tuple[dict[str, Any], ...] = (
     {"kind": "classify", "label": "word"},
     {"kind": "classify", "label": "speaker", "within": "language", "where": {"set": ["fillets-cs", "fillets-nl"]}},
     {"kind": "frames", "label": "phones", "table": "phones.csv"},
 )
 ROBUST: dict[str, Any] = {
-    "steps": 1200,
+    "steps": 600,
     "learning_rate": 5e-4,
     "batch_size": 24,
     "crop_frames": 200,
@@ -61,7 +69,7 @@ class Scale:
 
 
 FULL = Scale()
-SMOKE = Scale("smoke", steps=4, seconds=12, limit=20, rooms=6, robust={"steps": 2, "batch_size": 2, "crop_frames": 40})
+SMOKE = Scale("smoke", steps=4, seconds=12, limit=20, rooms=6, robust={"steps": 2, "batch_size": 2, "crop_frames": 16})
 
 
 @dataclass(frozen=True)
@@ -95,22 +103,22 @@ class Cell:
 
     def config(self, scale: Scale) -> dict[str, Any]:
         """The run's config without paths of this machine: `corpus` and `teacher.name` stand as their names."""
-        return {
+        common = {
             "preset": "distilhubert",
             "corpus": self.corpus,
             "teacher": {"name": self.teacher},
-            "student": {"layers": 2},
+            "student": {"layers": 2, "projection_norm": True},
             "batch": {"seconds": scale.seconds, "lanes": 2},
             "crop_s": min(6, scale.seconds // 2),
             "steps": scale.steps,
-            "optimiser": {"learning_rate": 1e-3},
+            "optimiser": {"learning_rate": 2e-3},
             "precision": "bf16",
             "log_every": 50,
-            "checkpoint_every": 100,
+            "checkpoint_every": 200,
             "validate_every": max(scale.steps // 2, 1),
             "seed": self.seed,
-            **self.change,
         }
+        return merged(common, self.change)
 
     def decided(self, side: Side, scale: Scale) -> dict[str, Any]:
         """Everything that decides the cell's numbers, as plain data; never a path, never what a machine measured."""
@@ -184,7 +192,7 @@ def copies_systems() -> dict[str, Cell]:
 
 def family_systems() -> dict[str, Cell]:
     """(f): four copies an utterance of one family, two, or four. Each family stands equally often at each number."""
-    chosen = [(family,) for family in materials.FAMILIES]
+    chosen: list[tuple[str, ...]] = [(family,) for family in materials.FAMILIES]
     chosen += [("noise", "room"), ("codec", "channel"), materials.FAMILIES]
     made = {}
     for families in chosen:

@@ -171,6 +171,18 @@ def write_phones(path: Path, phones: dict[str, dict[str, list[Phone]]]) -> int:
     return left_out
 
 
+def commonest_phone_share(path: Path, split: str) -> float:
+    """Share of a split's phone time that the commonest phone of train takes: chance of a frame's phone."""
+    seconds: dict[tuple[str, str], float] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            key = row["id"].partition("/")[0].removeprefix("espeak-phones-"), row["label"]
+            seconds[key] = seconds.get(key, 0.0) + float(row["end"]) - float(row["start"])
+    of_train = {label: value for (side, label), value in seconds.items() if side == "train"}
+    commonest = max(sorted(of_train), key=of_train.__getitem__)
+    return seconds.get((split, commonest), 0.0) / sum(value for (side, _), value in seconds.items() if side == split)
+
+
 def digest_of(out: Path) -> str:
     """SHA-256 over names and PCM of everything written, tables too: free of the FLAC coder's version."""
     found = hashlib.sha256()
@@ -189,7 +201,7 @@ def prepare(data: Path, out: Path, sizes: Sizes = FULL) -> dict[str, object]:
         if record["version"] == VERSION:
             return record
     counts: dict[str, object] = {**deal_noises(data, out)}
-    phones = {}
+    phones: dict[str, dict[str, list[Phone]]] = {}
     for split in SPLITS:
         rows, phones[split] = make_split(data, out, split, sizes)
         counts[split] = len(rows)

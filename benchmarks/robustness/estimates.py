@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
-    from record import StudyCell
+    from record import StudyCell, TaskCounts
 
 RESAMPLES = 2000
 LEVEL = 0.95
-Metric = Literal["clean", "seen", "new", "distorted", "loss seen", "loss new", "loss distorted"]
+DAT_GAIN = {"cdm1-dat": 0.5, "cdm2-dat": 0.5, "cdm1": -0.5, "cdm2": -0.5}
+CDM_GAIN = {"cdm1": 0.5, "cdm2": 0.5, "plain": -1.0}
+Metric = Literal["clean", "seen", "new", "distorted", "shifted", "new kind", "loss seen", "loss new", "loss distorted"]
 
 
 @dataclass(frozen=True)
@@ -63,32 +65,53 @@ class Draws:
         self.fewest = min(len(units) for units in pools)
 
 
+def task_accuracies(task: TaskCounts, draws: Draws) -> dict[str, NDArray[np.float64]]:
+    """Accuracy of one task in points by condition, shape (weighting,)."""
+    weights = draws.weights[task.units]
+    return {
+        condition: 100.0 * (weights @ np.array(task.counts[condition])) / np.maximum(weights @ np.array(task.totals[condition]), 1e-9)
+        for condition in task.counts
+    }  # fmt: skip
+
+
 def accuracies(cell: StudyCell, draws: Draws) -> dict[str, NDArray[np.float64]]:
     """Accuracy in points by condition, mean over tasks, shape (weighting,)."""
-    by_task = []
-    for task in cell.tasks.values():
-        weights = draws.weights[task.units]
-        by_task.append(
-            {
-                condition: 100.0 * (weights @ np.array(task.counts[condition])) / np.maximum(weights @ np.array(task.totals[condition]), 1e-9)
-                for condition in task.counts
-            }
-        )  # fmt: skip
+    by_task = [task_accuracies(task, draws) for task in cell.tasks.values()]
     return {condition: np.mean([task[condition] for task in by_task], axis=0) for condition in by_task[0]}
+
+
+def grouped(
+    found: Mapping[str, NDArray[np.float64]], side: str, *, without: Sequence[str] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Means over the conditions of each group, and clean; `shifted` and `new kind` where the side has both."""
+    new = materials.NEW_NAMES[side]
+    names = {
+        "seen": materials.SEEN_NAMES,
+        "new": new,
+        "shifted": [one for one in new if one in materials.SHIFTED_NAMES],
+        "new kind": [one for one in new if one not in materials.SHIFTED_NAMES],
+    }
+    kept = {group: [one for one in members if one not in without] for group, members in names.items()}
+    groups = {group: np.mean([found[one] for one in members], axis=0) for group, members in kept.items() if members}
+    return groups | {"clean": found["clean"], "distorted": (groups["seen"] + groups["new"]) / 2}
 
 
 def metric(cell: StudyCell, draws: Draws, which: Metric, *, without: Sequence[str] = ()) -> NDArray[np.float64]:
     """One number of a cell for each weighting of the units, shape (weighting,)."""
-    found = accuracies(cell, draws)
-    side: dict[str, tuple[str, ...]] = {"seen": materials.SEEN_NAMES, "new": materials.NEW_NAMES[cell.side]}
-    groups = {
-        name: np.mean([found[one] for one in names if one not in without], axis=0) for name, names in side.items()
-    }
-    groups["distorted"] = (groups["seen"] + groups["new"]) / 2
-    groups["clean"] = found["clean"]
+    groups = grouped(accuracies(cell, draws), cell.side, without=without)
     if which.startswith("loss "):
         return np.asarray(groups["clean"] - groups[which.removeprefix("loss ")])
     return np.asarray(groups[which])
+
+
+def relative_loss(cell: StudyCell, draws: Draws, which: Literal["seen", "new", "distorted"]) -> NDArray[np.float64]:
+    """Loss in percent of what clean has above chance, mean over tasks, shape (weighting,)."""
+    shares = []
+    for task in cell.tasks.values():
+        groups = grouped(task_accuracies(task, draws), cell.side)
+        above = np.maximum(groups["clean"] - 100.0 * task.chance, 1e-9)
+        shares.append(100.0 * (groups["clean"] - groups[which]) / above)
+    return np.asarray(np.mean(shares, axis=0))
 
 
 def estimate(table: NDArray[np.float64], *, fewest_units: int, seed: int = 0) -> Estimate:
@@ -141,6 +164,14 @@ class Comparison:
         cached = {(name, key): of(name, key) for name in weights for key in keys}
         rows = [np.sum([weight * cached[name, key] for name, weight in weights.items()], axis=0) for key in keys]
         return estimate(np.stack(rows), fewest_units=self.draws.fewest)
+
+    def within(self, corpus: str) -> Comparison:
+        """The runs of one corpus alone; systems of one cell, as teachers are, stay."""
+        kept = {
+            system: {key: cell for key, cell in found.items() if len(found) == 1 or key[0] == corpus}
+            for system, found in self.cells.items()
+        }
+        return Comparison({system: found for system, found in kept.items() if found}, self.draws)
 
     def task_metric(self, which: Metric, *, without: Sequence[str] = ()) -> Callable[[StudyCell], NDArray[np.float64]]:
         """A metric of tasks as `contrast` takes it."""

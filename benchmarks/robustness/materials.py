@@ -44,6 +44,8 @@ NEW = {
     },
 }  # fmt: skip
 NEW_NAMES = {side: tuple(conditions) for side, conditions in NEW.items()}
+SHIFTED_NAMES = ("music", "far")
+"""New conditions of the test whose kinds were trained, from another source or beyond the range."""
 FAMILIES = ("noise", "room", "codec", "channel")
 FAMILY_STEPS: dict[str, list[Recipe]] = {"noise": [NOISY], "room": [NEAR], "codec": [PHONE], "channel": [REJECT]}
 MOST_COPIES = 16

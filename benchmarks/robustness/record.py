@@ -25,11 +25,13 @@ class TaskCounts(Record):
         units: Speakers; utterances by their number in the roll, where fewer than ten speakers say everything.
         counts: Right answers of each unit, by condition.
         totals: Out of how many.
+        chance: Share that is right if the commonest training label is always answered.
     """
 
     units: Annotated[tuple[str, ...], Field(strict=False)]
     counts: dict[str, Numbers]
     totals: dict[str, Numbers]
+    chance: Annotated[float, Field(ge=0, lt=1)]
 
 
 class StudyCell(Document):
@@ -70,7 +72,13 @@ class StudyCell(Document):
 FEWEST_SPEAKERS = 10
 
 
-def task_counts(measured: Measured, roll: Roll, task: str) -> TaskCounts:
+def chance_of(measured: Measured, task: str) -> float | None:
+    """What always answering the commonest label gets right, where `evaluate` says so."""
+    found = [score.value for score in measured.scores if score.task == task and score.measure == "majority"]
+    return found[0] if found else None
+
+
+def task_counts(measured: Measured, roll: Roll, task: str, *, chance: float) -> TaskCounts:
     """Counts of one task by condition and unit."""
     [told] = told_by(measured, task)
     copies = Copies.of(roll)
@@ -88,7 +96,7 @@ def task_counts(measured: Measured, roll: Roll, task: str) -> TaskCounts:
             counts[condition] = tuple(round(float(value), 3) for value in right)
             totals[condition] = tuple(round(float(value), 3) for value in out_of)
     names = tuple(roll.speakers[one] if by_speaker else f"utterance {one}" for one in known)
-    return TaskCounts(units=names, counts=counts, totals=totals)
+    return TaskCounts(units=names, counts=counts, totals=totals, chance=chance)
 
 
 def label_free(measured: Measured) -> dict[str, dict[str, tuple[float, ...]]]:

@@ -29,9 +29,9 @@ import cells as study_cells
 import data as study_data
 import materials
 from cells import FULL, HOUSE, SMOKE, TASKS, Cell, Scale, Side
-from record import StudyCell, label_free, task_counts
+from record import StudyCell, chance_of, label_free, task_counts
 
-from manifests.digest import bytes_digest
+from manifests.digest import bytes_digest, digest
 from manifests.errors import StillroomError
 from manifests.files import write_yaml
 from manifests.scores import Results
@@ -116,7 +116,7 @@ class Study:
 
 def corpus_of(study: Study, name: str, recipe: dict[str, Any], *, limit: int | None) -> Path:
     """Build a corpus once; gives its folder, named by what it is."""
-    corpus = study.out / "corpora" / study.scale.name / f"{name}-{study_cells.digest([recipe, limit])[:12]}"
+    corpus = study.out / "corpora" / study.scale.name / f"{name}-{digest([recipe, limit])[:12]}"
     if (corpus / "corpus.json").exists():
         return corpus
     path = study.out / "recipes" / study.scale.name / f"{name}.yaml"
@@ -147,7 +147,7 @@ def evaluation_corpus(study: Study) -> Path:
 def robust_teacher(study: Study) -> Path:
     """nano continued on distorted speech, made once."""
     record = study_cells.teacher_record("nano-robust", study.scale)
-    folder = study.out / "teachers" / f"nano-robust-{study_cells.digest(record)[:12]}"
+    folder = study.out / "teachers" / f"nano-robust-{digest(record)[:12]}"
     if (folder / "card.json").exists() and json.loads((folder / "card.json").read_text())["finished"]:
         return folder
     robust = record["robust"]
@@ -202,11 +202,7 @@ def make_cell(study: Study, cell: Cell) -> StudyCell:
 
 def robust_path(study: Study) -> Path:
     """Where the robust teacher lies; it is there by now."""
-    return (
-        study.out
-        / "teachers"
-        / f"nano-robust-{study_cells.digest(study_cells.teacher_record('nano-robust', study.scale))[:12]}"
-    )
+    return study.out / "teachers" / f"nano-robust-{digest(study_cells.teacher_record('nano-robust', study.scale))[:12]}"
 
 
 def record_of(study: Study, cell: Cell, results: Results, seconds: dict[str, float]) -> StudyCell:
@@ -215,6 +211,8 @@ def record_of(study: Study, cell: Cell, results: Results, seconds: dict[str, flo
     assert results.roll is not None
     roll = results.roll
     tasks = dict.fromkeys(outcome.task for outcome in measured.outcomes)
+    phones = study_data.commonest_phone_share(study.made / "phones.csv", study.side)
+    chances = {task: chance_of(measured, task) for task in tasks}
     return StudyCell.model_validate(
         {
             "schema": StudyCell.SCHEMA,
@@ -224,7 +222,7 @@ def record_of(study: Study, cell: Cell, results: Results, seconds: dict[str, flo
             "data_sha256": measured.data_sha256,
             "student": {**measured.facts.details, "digest": measured.facts.digest, "parameters": measured.facts.parameters, "layers": measured.facts.layers},
             "seconds": seconds,
-            "tasks": {task: task_counts(measured, roll, task) for task in tasks},
+            "tasks": {task: task_counts(measured, roll, task, chance=phones if chance is None else chance) for task, chance in chances.items()},
             "label_free": label_free(measured), "notes": measured.notes, "software": results.software,
         }
     )  # fmt: skip
@@ -329,7 +327,7 @@ def main() -> int:
         if pending and not (data / "metadata.jsonl").exists():
             study.run(str(HOUSE / "recipes/realdata/prepare.py"), str(data), log="prepare")
         if pending:
-            sizes = study_data.Sizes({"train": 12, "dev": 8, "test": 8}, voices=4) if given.smoke else study_data.FULL
+            sizes = study_data.Sizes({"train": 8, "dev": 4, "test": 4}, voices=2) if given.smoke else study_data.FULL
             study_data.prepare(data, study.made, sizes)
             evaluation_corpus(study)
             for cell in {(cell.corpus, cell.limit): cell for cell in pending if cell.corpus}.values():

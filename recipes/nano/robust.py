@@ -31,6 +31,8 @@ from safetensors.torch import save as saved
 from train_nano import SETS, Settings, learning_rate, new_optimiser, save, update
 from units import FRAME_SAMPLES, RATE_HZ, Units, fit_units, frame_features, nearest_units
 
+from evaluation.seenness import Library, copy_facts
+from evaluation.trained import Tally
 from training.corpus import CorpusReader, open_corpus
 from training.order import named_choice
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from crops import Crops
 
     from manifests.shards import IndexedSample
+    from manifests.trained import TrainedOn
 
 NANO = Path(__file__).resolve().parents[2] / "training/nano"
 LOG_EVERY = 50
@@ -66,9 +69,9 @@ def pcm_of(reader: CorpusReader, shard: str, sample: IndexedSample, name: str) -
     return pcm
 
 
-def read_heard(reader: CorpusReader, sets: Sequence[str]) -> list[Heard]:
-    """Every training utterance of some sets that is long enough for a frame; only its clean samples are kept."""
-    found = []
+def read_heard(reader: CorpusReader, sets: Sequence[str]) -> tuple[list[Heard], TrainedOn]:
+    """Every training utterance of some sets that is long enough for a frame, and what their copies are; clean samples alone are kept."""
+    found, tally, library = [], Tally(), Library(reader)
     for entry in reader.shards("train"):
         for sample in reader.samples(entry.name):
             [record, *_] = reader.records(entry.name, sample)
@@ -79,9 +82,11 @@ def read_heard(reader: CorpusReader, sets: Sequence[str]) -> list[Heard]:
                 copies = tuple(copy.name for copy in record.copies)
                 if utterance.num_frames > 1:
                     found.append(Heard(entry.name, sample, copies, utterance))
+                    for copy in record.copies:
+                        tally.add(copy_facts(copy, library))
     if not found:
         raise ValueError(f"{reader.url}: no training utterance is of {', '.join(sets)}")
-    return found
+    return found, tally.summary()
 
 
 def batches(
@@ -110,9 +115,15 @@ def pretrained() -> torchaudio.models.Wav2Vec2Model:
 
 
 def write_teacher(
-    out: Path, predictor: MaskedPredictor, heard: Sequence[Heard], settings: Settings, corpus: str
+    out: Path,
+    predictor: MaskedPredictor,
+    heard: Sequence[Heard],
+    settings: Settings,
+    corpus: str,
+    *,
+    trained: TrainedOn,
 ) -> None:
-    """A folder that can be a teacher, its card last."""
+    """A folder that can be a teacher, its card, which says what it was trained on, last."""
     out.mkdir(parents=True, exist_ok=True)
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in predictor.model.state_dict().items()}
     put(out / "weights.safetensors", saved(half, metadata={"format": "pt"}))
@@ -126,6 +137,7 @@ def write_teacher(
         "finished": True,
         "heard": "heard.txt",
         "corpus_sha256": corpus,
+        "trained": trained.model_dump(mode="json", by_alias=True),
         "settings": {
             name: asdict(settings)[name] for name in ("steps", "learning_rate", "batch_size", "crop_frames", "seed")
         },
@@ -138,7 +150,7 @@ def train(corpus: Path, out: Path, scratch: Path, settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     with open_corpus(corpus) as reader:
-        heard = read_heard(reader, SETS)
+        heard, trained = read_heard(reader, SETS)
         features = [frame_features(one.clean.pcm) for one in heard]
         centres = fit_units(features, num_units=settings.num_units, seed=settings.seed)
         units = [
@@ -168,7 +180,7 @@ def train(corpus: Path, out: Path, scratch: Path, settings: Settings) -> None:
             if step % CHECKPOINT_EVERY == 0:
                 state = {"predictor": predictor.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
                 save(checkpoint, state)
-        write_teacher(out, predictor, heard, settings, reader.digest)
+        write_teacher(out, predictor, heard, settings, reader.digest, trained=trained)
     print(json.dumps({"steps": step, "utterances": len(heard)}))
 
 

@@ -14,7 +14,7 @@ import soundfile as sf
 
 HOUSE = Path(__file__).resolve().parents[2]
 FOLDER = HOUSE / "benchmarks/robustness"
-MODULES = ("sentences", "materials", "cells", "record", "estimates", "data", "analysis")
+MODULES = ("sentences", "materials", "cells", "record", "estimates", "data", "tables", "analysis")
 VOICES = 18
 
 
@@ -83,8 +83,11 @@ ACCURACY = {  # clean, seen, new: what a made-up system gets right, in shares
 }  # fmt: skip
 
 
-def made_cell(study, cell, *, accuracy, dice, invariance=0.5):
-    """A finished cell of a system whose accuracies are given."""
+CHANCE = {"word": 0.0625, "speaker": 0.5}
+
+
+def made_cell(study, cell, *, accuracy, dice, invariance=0.5, more=None):
+    """A finished cell of a system whose accuracies are given; `more` adds to single conditions."""
     materials = study["materials"]
     tasks = {}
     drift = dice.normal(0, 0.0005)
@@ -92,10 +95,10 @@ def made_cell(study, cell, *, accuracy, dice, invariance=0.5):
         totals, counts = {}, {}
         for condition in ("clean", *materials.SEEN_NAMES, *materials.NEW_NAMES["test"]):
             place = 0 if condition == "clean" else 1 if condition in materials.SEEN_NAMES else 2
-            share = accuracy[place] + drift
+            share = accuracy[place] + drift + (more or {}).get(condition, 0.0)
             totals[condition] = [4000.0] * len(units)
             counts[condition] = [float(dice.binomial(4000, share)) for _ in units]
-        tasks[task] = {"units": units, "counts": counts, "totals": totals}
+        tasks[task] = {"units": units, "counts": counts, "totals": totals, "chance": CHANCE[task]}
     value = invariance + dice.normal(0, 0.002)
     free = {
         "retrieval": {"clean": [1, 1], "noise": [0, value]},
@@ -113,13 +116,13 @@ def made_cell(study, cell, *, accuracy, dice, invariance=0.5):
     )  # fmt: skip
 
 
-def made_study(study, folder, *, accuracy, invariance):
+def made_study(study, folder, *, accuracy, invariance, more=None):
     folder.mkdir()
     dice = np.random.default_rng(5)
     for cell in study["cells"].cells("test"):
         made = made_cell(
             study, cell, accuracy=accuracy.get(cell.system, (0.9, 0.75, 0.66)), dice=dice,
-            invariance=invariance.get(cell.system, 0.5),
+            invariance=invariance.get(cell.system, 0.5), more=(more or {}).get(cell.system),
         )  # fmt: skip
         made.write(folder / f"{cell.name}.json")
 
@@ -147,6 +150,63 @@ def test_a_made_up_study_gets_the_verdicts_that_were_put_into_it(study, tmp_path
     assert "http" not in page.split("<pre>")[0].replace("http-equiv", "").replace("http://www.w3.org", "").replace(
         "http://purl.org", ""
     ).replace("http://creativecommons.org", "")
+
+
+@pytest.fixture(scope="module")
+def shown(study, tmp_path_factory):
+    """A made-up study, compared: four families gain on `band` and `lowrate` alone, CDM 2 in the other corpus too little to see."""
+    folder = tmp_path_factory.mktemp("made") / "cells"
+    made_study(study, folder, accuracy=ACCURACY, invariance={}, more={"families-4": {"band": 0.2, "lowrate": 0.2}, "cdm1": {"music": 0.1}})  # fmt: skip
+    return study["analysis"].compared(study["analysis"].read_cells(folder))
+
+
+def test_loss_above_chance_is_a_share_of_what_clean_has_above_chance(study, shown):
+    found = next(iter(shown.cells["plain"].values()))
+    by_hand = 100 * np.mean([(0.9 - 0.65) / (0.9 - chance) for chance in CHANCE.values()])
+    assert study["estimates"].relative_loss(found, shown.draws, "seen")[0] == pytest.approx(by_hand, abs=0.7)
+
+
+def test_what_is_gained_on_channels_alone_is_told_from_what_is_gained_on_new_kinds(study, shown):
+    found = {(claim, name): one for claim, name, one in study["tables"].secondary(shown)}
+    without = found["f", "accuracy on new without band and lowrate, 4 - 1"]
+    assert without.low < 0 < without.high
+    assert abs(without.value) < 0.5
+    assert found["f", "accuracy on new kinds, 4 - 1 families"].value == pytest.approx(10, abs=0.5)  # two of four
+    assert found["f", "accuracy on shifted, 4 - 1 families"].value == pytest.approx(0, abs=0.5)
+    gain = found["b", "shifted, CDM - plain"]  # (6 + 8) / 2, and 10 on one of two conditions for one of two systems
+    assert gain.value == pytest.approx(9.5, abs=0.5)
+    assert found["a", "loss, plain-4-layers - nano"].replicates == 10
+
+
+def test_each_corpus_by_itself_has_the_runs_of_that_corpus(study, shown):
+    within = shown.within("main-b")
+    assert {key[0] for key in within.cells["cdm2"]} == {"main-b"}
+    assert set(within.cells["teacher-nano"]) == set(shown.cells["teacher-nano"])
+    assert "copies-01" not in within.cells
+    rows = study["tables"].corpus_table(shown)["rows"]
+    assert {row[-1] for row in rows} == {"5"}
+
+
+def test_every_table_that_the_claims_promise_is_there_and_whole(study, shown):
+    document = study["analysis"].claims_document(study["analysis"].evidence_of(shown))
+    found = study["tables"].all_tables(shown, document)
+    titles = " ".join(table["title"] for table in found)
+    for due in (
+        "Claims",
+        "above chance",
+        "Each corpus by itself",
+        "Secondary",
+        "word (chance 6.2)",
+        "speaker (chance 50.0)",
+        "mean over tasks",
+    ):
+        assert due in titles
+    assert all(len(row) == len(table["header"]) for table in found for row in table["rows"])
+    systems = len(shown.cells)
+    assert [len(table["rows"]) for table in found if table["header"][0] == "system"] == [systems] * 6
+    assert {"shifted", "new kind"} < set(found[1]["header"])
+    text = study["tables"].markdown(found)
+    assert text.count("\n**") == len(found)
 
 
 def test_a_study_with_a_missing_cell_or_other_claims_decides_nothing(study, tmp_path):
@@ -268,6 +328,12 @@ def test_data_is_made_once_and_alignments_fit_the_audio(study, prepared, tmp_pat
         split, name = id_.removeprefix("espeak-phones-").split("/")
         [path] = (tmp_path / "made/eval" / split).rglob(f"{name}.flac")
         assert segments[-1][1] <= sf.info(path).duration + 1e-3
+    seconds = {}
+    for id_, start, end, phone in rows:
+        if id_.startswith("espeak-phones-train"):
+            seconds[phone] = seconds.get(phone, 0.0) + float(end) - float(start)
+    share = study["data"].commonest_phone_share(tmp_path / "made/phones.csv", "train")
+    assert share == pytest.approx(max(seconds.values()) / sum(seconds.values()))
     noises = [{path.name for path in (tmp_path / "made/noise" / split).iterdir()} for split in ("train", "dev", "test")]
     assert all(noises)
     assert sum(map(len, noises)) == len(set.union(*noises)) == 6
@@ -294,6 +360,10 @@ def test_cells_of_the_study_are_made_once_and_resumed(prepared, tmp_path):
     record = json.loads(cells[0].read_text())
     assert record["student"]["steps"] == 4
     assert {task.split()[0] for task in record["tasks"]} == {"word", "speaker", "frames"}
+    assert all(0 < task["chance"] < 1 for task in record["tasks"].values())
+    [card] = (tmp_path / "out/teachers").glob("*/card.json")
+    trained = json.loads(card.read_text())["trained"]
+    assert {kind.split()[0] for kind in trained["kinds"]} == {"noise", "room", "codec"}
     before = [path.stat().st_mtime_ns for path in cells]
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "0 to be made" in again.stdout

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,11 +11,17 @@ from corpus_builder.decode import at_rate
 from corpus_builder.estimate import estimate
 from corpus_builder.noise_power import measure_levels
 from corpus_builder.waves import LONG_NOISE_SAMPLES, LongNoise
+from manifests.digest import canonical_json
 from manifests.errors import BadDocumentError, UsageError
+from manifests.files import refuse_heavy_json
 from manifests.recipe import ShardSize
+from manifests.shards import IndexedSample, Member
 from manifests.storage import Url, sizes_below
 
 from .conftest import Lab, write_wave
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_dry_run_counts_what_a_build_makes_and_leaves_nothing(built_lab: Lab) -> None:
@@ -68,6 +74,24 @@ def test_a_shard_size_is_one_of_two_measures() -> None:
     for wrong in ({"gigabytes": 1.0, "samples": 5}, {"gigabytes": 0.0}, {"gigabytes": -1.0}):
         with pytest.raises(BadDocumentError):
             ShardSize.parse(wrong, where="x")
+
+
+@pytest.mark.parametrize("size", [{"gigabytes": 1000.0}, {"samples": 1_000_000}])
+@pytest.mark.parametrize("waves", [1, 5, 17])
+def test_the_index_of_the_largest_shard_can_be_read(size: dict[str, float], waves: int, tmp_path: Path) -> None:
+    samples = ShardSize.parse(size, where="x").samples_of(utterances=10**6, num_samples=10**10, waves=waves)
+    names = ["clean", *(f"babble-in-a-far-room-{number}" for number in range(waves - 1))]
+    indexed = IndexedSample(
+        key="k" * 40,
+        num_samples=123_456,
+        members={
+            "json": Member(offset=2**40, size=2**16),
+            **{name: Member(offset=2**40, size=2**20, pcm_sha256="a" * 64) for name in names},
+        },
+    )
+    text = canonical_json(indexed)
+    refuse_heavy_json(b"[" + b",".join([text] * samples) + b"]", where="an index")
+    assert samples * (waves + 1) > 70_000
 
 
 def long_noise(lab: Lab, rate_hz: int, channels: int, heard: list[Any]) -> tuple[LongNoise, np.ndarray[Any, Any]]:

@@ -111,6 +111,8 @@ def train_config(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def standing_house(tmp_path_factory: pytest.TempPathFactory) -> House:
     """The lab itself; not to be changed."""
+    import torch._dynamo  # noqa: F401 (it makes a folder for its cache when it is first imported)
+
     from corpus_builder.build import build
     from manifests.pack import write_pack
 
@@ -150,7 +152,9 @@ def house(standing_house: House, tmp_path: Path) -> House:
 
 
 @pytest.fixture
-def trained(house: House, standing_run: Path) -> House:
-    """A copy of the lab, with a run."""
+def trained(house: House, standing_house: House, standing_run: Path) -> House:
+    """A copy of the lab, with a run that can go on there."""
     shutil.copytree(standing_run, house.run)
+    config = house.run / "config.yaml"
+    config.write_text(config.read_text().replace(str(standing_house.home), str(house.home)))
     return house

@@ -118,7 +118,6 @@ TEXTS: dict[str, bytes] = {
     "not UTF-8": b'{"schema": "\xff"}',
     "a lone surrogate": b'{"schema": "stillroom/corpus/1", "name": "\\ud800"}',
     "millions of lists": b"[" + b"[]," * 5_000_000 + b"[]]",
-    "seventy megabytes": b'{"schema": "' + b"x" * (70 << 20) + b'"}',
     "cut off": b'{"schema": "stillroom/corpus/1", "name": "ti',
     "NUL": bytes(1000),
 }
@@ -147,6 +146,24 @@ def test_bytes_that_are_no_shard_index_or_plan_are_told(house: House, name: str)
     house.write("corpus/plan/plan.json", TEXTS[name])
     house.found("verify", house.corpus)
     house.refused("build", house.corpus, house.home / "out", target="out")
+
+
+HEAVY: dict[str, bytes] = {
+    "as many mappings as may be": b"[" + (b'{"a":' * 60 + b"1" + b"}" * 60 + b",") * 4_600 + b"1]",
+    "as many lists as may be": b"[" + (b"[" * 60 + b"1" + b"]" * 60 + b",") * 9_200 + b"1]",
+    "as many keys as may be": b"{" + b",".join(b'"%d":1' % number for number in range(780_000)) + b"}",
+    "as much text as may be": b'{"schema": "' + b"x" * (31 << 20) + "\U0001f600".encode() + b'"}',
+    "seventy megabytes": b'{"schema": "' + b"x" * (70 << 20) + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_heaviest_documents_that_are_parsed_at_all_are_one_line(house: House, name: str) -> None:
+    """Just below what is refused unread; a model that runs out of memory while it parses hangs or aborts."""
+    house.write("corpus/corpus.json", HEAVY[name])
+    house.refused("show", house.corpus)
+    house.write(f"heard/{SHARD}.json", HEAVY[name])
+    house.refused("train", house.home / "train.yaml", house.home / "new", target="new")
 
 
 FIRST = ("samples", 0)
@@ -275,9 +292,8 @@ def long_name(size: int) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-@pytest.mark.parametrize("level", ["bytes", "pcm"])
 @pytest.mark.parametrize("name", TARS)
-def test_a_hostile_tar_is_found(house: House, name: str, level: str) -> None:
+def test_a_hostile_tar_is_found(house: House, name: str) -> None:
     """With a digest in index and corpus.json that is right, so that only the tar tells."""
     path = house.home / f"corpus/{SHARD}.tar"
     content = TARS[name](path.read_bytes())
@@ -286,7 +302,7 @@ def test_a_hostile_tar_is_found(house: House, name: str, level: str) -> None:
     for document, place in ((f"corpus/{SHARD}.json", ()), ("corpus/corpus.json", ("splits", "train", 0))):
         twist(house, document, put(*place, "sha256", sha256))
         twist(house, document, put(*place, "bytes", len(content)))
-    assert house.knock("verify", house.corpus, "--level", level).code == 1
+    assert house.knock("verify", house.corpus, "--level", "pcm").code == 1
     assert not list(house.home.rglob("OWNED"))
 
 
@@ -322,7 +338,7 @@ def test_hostile_texts_of_a_corpus_are_shown_harmlessly(house: House, name: str)
     house.write("corpus/refused.jsonl", json.dumps(refusal) + "\n")
     twist(house, "corpus/corpus.json", put("filtered", {NASTY[name]: {NASTY[name]: 1}}))
     twist(house, "corpus/corpus.json", put("refused", {NASTY[name]: 1}))
-    for words in (("show", house.corpus), ("verify", house.corpus), ("verify", house.corpus, "--json"), ("diff", house.corpus, house.pack), ("diff", house.corpus, house.pack, "--json")):  # fmt: skip
+    for words in (("show", house.corpus), ("verify", house.corpus), ("diff", house.corpus, house.pack, "--json")):  # fmt: skip
         answer = house.knock(*words)  # what is printed is checked there
         assert answer.code in {0, 1, 2}
     rewrite_samples(house, NASTY[name])
@@ -434,7 +450,7 @@ def test_a_hostile_recipe_in_a_corpus_is_told(house: House, name: str) -> None:
     assert not list(house.home.rglob("OWNED"))
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_byte_of_any_file_of_a_corpus_may_change(house: House, data: st.DataObject) -> None:
     """verify tells, or it does not matter (a comment of a README); never a trace, never anything run."""

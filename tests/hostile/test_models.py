@@ -209,7 +209,10 @@ RUN_FILES: dict[str, tuple[str, str | bytes]] = {
 def test_a_hostile_run_is_one_line(trained: House, name: str) -> None:
     path, content = RUN_FILES[name]
     trained.write(f"run/{path}", content)
-    trained.refused("train", trained.home / "train.yaml", trained.run, target="run")
+    if path == "heard.txt":
+        trained.refused("teacher", trained.run)
+    else:
+        trained.refused("train", trained.home / "train.yaml", trained.run, target="run")
     assert not list(trained.home.rglob("OWNED"))
 
 

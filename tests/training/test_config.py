@@ -183,7 +183,7 @@ def test_a_wrong_key_is_one_line_with_its_path(keys, message):
 
 def test_a_config_of_a_newer_version_is_refused():
     with pytest.raises(BadDocumentError, match="install a newer one"):
-        made(schema="stillroom/train/2")
+        made(schema="stillroom/train/3")
 
 
 @pytest.mark.parametrize("override", ["steps", "=3", "optimiser..learning_rate=1", "steps=[", "steps.more=1"])

@@ -87,11 +87,13 @@ def config(corpus, **batch):
 def test_a_window_larger_than_the_split_is_cut_to_it_and_said(corpus):
     said = []
     with open_corpus(corpus) as reader:
-        wide = batching_of(config(corpus, lanes=2, window_shards=9), reader, rate_hz=16000, say=said.append)
+        wide = batching_of(
+            config(corpus, lanes=2, window_shards=9), reader, rate_hz=16000, hop_samples=320, say=said.append
+        )
         assert wide.window_shards == 2
         assert len(said) == 1
         assert "batch.window_shards: 9 of 2 lanes are 18 shards, the split train has 3: cut to 2" in said[0]
-        usual = batching_of(config(corpus, lanes=2), reader, rate_hz=16000, say=said.append)
+        usual = batching_of(config(corpus, lanes=2), reader, rate_hz=16000, hop_samples=320, say=said.append)
         assert (usual.window_shards, len(said)) == (2, 1)
 
 

@@ -168,9 +168,19 @@ def losses(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adversary", [{}, {"objective": "game", "critic_every": 2}, {"domain": "view"}])
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("count", "workers", "adversary"),  # every pair of values, not every triple
+    [
+        (1, 0, {}),
+        (1, 1, {"objective": "game", "critic_every": 2}),
+        (2, 1, {}),
+        (2, 0, {"objective": "game", "critic_every": 2}),
+        (2, 0, {"domain": "view"}),
+        (4, 0, {}),
+        (4, 1, {"domain": "view"}),
+        (4, 1, {"objective": "game", "critic_every": 2}),
+    ],
+)
 def test_any_number_of_ranks_and_workers_trains_the_same_student(
     tmp_path, torchrun, wide, teacher_folder, count, workers, adversary
 ):
@@ -189,7 +199,7 @@ def test_any_number_of_ranks_and_workers_trains_the_same_student(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "workers"), [(2, 0), (2, 1), (4, 0)])
+@pytest.mark.parametrize(("count", "workers"), [(2, 1), (4, 0)])
 def test_ranks_killed_twice_go_on_bit_for_bit(tmp_path, torchrun, wide, teacher_folder, count, workers):
     config = wide_config(wide, teacher_folder, workers=workers)
     finish(torchrun("straight", count, config), tmp_path)

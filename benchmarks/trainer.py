@@ -1,0 +1,132 @@
+"""The whole trainer against the bare step on batches in memory: `python benchmarks/trainer.py [CORPUS] [TEACHER] [STEPS]`.
+
+Both train DistilHuBERT's student of 2 layers on the same micro-batches in the same order: once by `distil()` with one loader worker, journal
+and all, once by nothing but teacher, student, loss, backward pass, clipping and AdamW, the batches decoded beforehand. Start and
+end of a run are taken out: two runs of different lengths are subtracted. Three rounds in turn, least times. Printed are the ratio of
+wall times, which wants two cores that nobody else uses, and the ratio of the trainer's own processor time, which does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from training.config import TrainConfig, resolved
+from training.corpus import open_corpus
+from training.loop import distil
+from training.losses import layer_distance
+from training.outset import batching_of
+from training.schedules import adamw
+from training.stream import PairStream
+from training.student import make_student
+from training.teacher import chosen_layers, load_teacher
+
+if TYPE_CHECKING:
+    from training.batch import PairBatch
+
+ROUNDS = 3
+SHORT = 5
+
+
+class Spent(NamedTuple):
+    """Seconds of a step, on the clock and of this process's processor time."""
+
+    wall: float
+    cpu: float
+
+
+def now() -> Spent:
+    """The two clocks."""
+    return Spent(time.perf_counter(), time.process_time())
+
+
+def config_of(corpus: Path, teacher: str, steps: int) -> TrainConfig:
+    """Of both."""
+    return resolved(
+        {
+            "preset": "cdm2", "corpus": str(corpus), "teacher": {"name": teacher}, "batch": {"seconds": 64, "lanes": 4},
+            "steps": steps, "workers": 1, "dev": "none", "log_every": 5, "checkpoint_every": 10**6,
+        },
+        where="benchmark",
+    )  # fmt: skip
+
+
+def by_trainer(corpus: Path, teacher: str, steps: int) -> Spent:
+    """A step of `distil()`."""
+    spent = []
+    for count in (SHORT, SHORT + steps):
+        with tempfile.TemporaryDirectory() as folder:
+            start = now()
+            distil(config_of(corpus, teacher, count), Path(folder) / "run", say=str)
+            end = now()
+        spent.append(Spent(end.wall - start.wall, end.cpu - start.cpu))
+    return Spent(*((last - first) / steps for first, last in zip(*spent, strict=True)))
+
+
+def batches_of(config: TrainConfig, steps: int) -> list[list[PairBatch]]:
+    """The micro-batches of the first steps, decoded."""
+    teacher = load_teacher(config.teacher.name)
+    with open_corpus(config.corpus) as reader:
+        batching = batching_of(config, reader, rate_hz=16_000, hop_samples=teacher.config.hop_samples, say=str)
+    stream = PairStream(
+        config.corpus, split="train", views=config.views, batching=batching, seed=config.seed, epochs=None
+    )
+    grouped = itertools.groupby(stream, key=lambda batch: batch.cursor)
+    return [list(group) for _, group in itertools.islice(grouped, SHORT + steps)]
+
+
+def bare(config: TrainConfig, batches: list[list[PairBatch]]) -> Spent:
+    """A step of nothing else, over the same batches that the trainer's difference counts."""
+    teacher = load_teacher(config.teacher.name)
+    layers = chosen_layers(config.teacher.layers, teacher=teacher)
+    student = make_student(config.student, teacher, target_layers=layers, seed=config.seed).train()
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
+    start = now()
+    for number, lanes in enumerate(batches):
+        if number == SHORT:
+            start = now()
+        frames = sum(student.config.num_frames(length) for length in lanes[0].global_lengths)
+        for batch in lanes:
+            target, _ = teacher.layers(batch.teacher_wave, batch.num_samples, only=layers)
+            heard = student(batch.student_wave, batch.num_samples)
+            distance = layer_distance(heard.predictions, target, heard.num_frames, weights=config.loss)
+            torch.autograd.backward((distance.l1 + distance.cosine) / frames)
+        torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    end = now()
+    steps = len(batches) - SHORT
+    return Spent((end.wall - start.wall) / steps, (end.cpu - start.cpu) / steps)
+
+
+def main(corpus: Path, teacher: str, steps: int) -> None:
+    """Measure in turn and print."""
+    torch.set_num_threads(1)
+    config = config_of(corpus, teacher, SHORT + steps)
+    batches = batches_of(config, steps)
+    whole, least = [], []
+    for _ in range(ROUNDS):
+        whole.append(by_trainer(corpus, teacher, steps))
+        least.append(bare(config, batches))
+    for kind in ("wall", "cpu"):
+        ours, theirs = (min(getattr(spent, kind) for spent in every) for every in (whole, least))
+        print(f"{kind:4s}: trainer {ours:.3f} s a step, bare {theirs:.3f} s: {theirs / ours:.3f} of bare")
+
+
+if __name__ == "__main__":
+    named = sys.argv[2] if len(sys.argv) > 2 else "nano"
+    length = int(sys.argv[3]) if len(sys.argv) > 3 else 15
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]), named, length)
+    else:
+        from made import made_corpus
+
+        with tempfile.TemporaryDirectory() as name:
+            main(made_corpus(Path(name)), named, length)

@@ -1,0 +1,393 @@
+"""`stillroom targets`: a teacher hears a corpus once, and what it gives is kept; see `training.targets`.
+
+A shard of targets is written for each shard of audio, its index last, so what was stopped goes on at the shard where it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import safetensors.torch
+import torch
+
+from manifests.digest import bytes_digest, digest, file_digest
+from manifests.errors import StillroomError, UsageError, printable
+from manifests.files import read_json, replacing, write_bytes, write_json, write_text
+from manifests.lock import writing
+from manifests.progress import Progress
+from manifests.provenance import provenance
+from manifests.sample import CLEAN
+from manifests.shards import ShardEntry
+from manifests.tars import TarBuilder
+from training.corpus import open_corpus
+from training.kept import Target, TargetIndex, TargetPlan, Targets, TargetSample
+from training.members import batch_waves
+from training.order import Batching, CropGrid, cropped
+from training.outset import checked_rate, has_split
+from training.ranks import alone
+from training.run import StopSignals
+from training.targets import npy_header
+from training.teacher import chosen_layers, load_teacher, weights_digest
+from training.views import Pair, condition_of
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from manifests.shards import IndexedSample
+    from training.corpus import CorpusReader
+    from training.encoder import Encoder
+    from training.order import Crop
+
+LONGEST_WHOLE_S = 60.0
+BATCH_S = 64.0
+SPARE = 1.02
+
+
+class OtherTargetsError(StillroomError, ValueError):
+    """A folder holds other targets, or something else."""
+
+    def __init__(self, out: Path, what: str) -> None:
+        super().__init__(f"{printable(out)} {printable(what)}: choose another folder, or remove this one")
+
+
+class TooLargeError(StillroomError, ArithmeticError):
+    """A teacher gives numbers that float16 does not hold."""
+
+    def __init__(self, *, layer: int, key: str, copy: str) -> None:
+        super().__init__(
+            f"layer {layer} of the teacher gives numbers beyond 65504, or none, for {printable(key)}.{copy}: "
+            "such targets cannot be kept as float16; train with the teacher in the loop"
+        )
+
+
+class StoppedError(Exception):
+    """A signal came; for this module alone."""
+
+
+class Heard(NamedTuple):
+    """One stretch that the teacher hears."""
+
+    crop: Crop
+    copy: str
+
+
+class Asked(NamedTuple):
+    """What a person asks for.
+
+    Attributes:
+        teacher: Name, folder or checkpoint.
+        layers: Numbers, `thirds` or `all`.
+        splits: Which; by default train and dev, as far as there are.
+        conditions: Whose copies it hears, beside the clean utterances.
+        context: Of `training.targets`.
+        crop_s: Longest crop, in seconds.
+        crop_sets: Crops of each utterance.
+        crop_seed: Of the crops.
+        precision: In which the teacher computes.
+    """
+
+    teacher: str
+    layers: str | tuple[int, ...] = "thirds"
+    splits: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    context: Literal["crop", "whole"] = "crop"
+    crop_s: float = 15.625
+    crop_sets: int = 1
+    crop_seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+def compute_targets(
+    corpus: str | Path, out: Path, asked: Asked, *, part: tuple[int, int] = (1, 1), say: Callable[[str], None]
+) -> signal.Signals | None:
+    """Compute what is not there yet; gives the signal that stopped it, if one did.
+
+    Args:
+        corpus: Folder or URL.
+        out: The folder of the targets.
+        asked: What is wanted.
+        part: Which slice of the shards, from 1, of how many.
+        say: Gets lines for a person.
+
+    Raises:
+        UsageError: If corpus and teacher do not fit each other, or the disk is too small.
+        OtherTargetsError: If the folder holds others.
+        TooLargeError: If float16 does not hold them.
+    """
+    device = alone().device
+    with open_corpus(corpus) as reader, StopSignals() as stop:
+        splits = asked.splits or tuple(name for name in ("train", "dev") if has_split(reader, name)) or ("train",)
+        shards = [(split, entry) for split in splits for entry in reader.shards(split)]
+        check_conditions(reader, splits, asked.conditions)
+        teacher = load_teacher(asked.teacher)
+        plan = target_plan(reader, teacher, asked)
+        number, count = part
+        with writing(out if part == (1, 1) else out / f".slice-{number}-of-{count}"):
+            begin(out, plan, teacher)
+            mine = [(split, entry) for split, entry in shards[number - 1 :: count] if not finished(out, entry, plan)]
+            check_space(out, plan, [entry for _, entry in mine], say=say)
+            teacher.to(device)
+            total = sum(entry.seconds for _, entry in mine)
+            with Progress("targets", total=round(total), unit="s of speech") as progress:
+                try:
+                    for split, entry in mine:
+                        write_shard(out, reader, split, entry, plan, teacher=teacher, device=device, stop=stop)
+                        progress.advance(entry.seconds)
+                except StoppedError:
+                    return stop.received
+            seal(out, reader, plan, asked=splits, say=say)
+    return None
+
+
+def check_conditions(reader: CorpusReader, splits: Sequence[str], conditions: Sequence[str]) -> None:
+    """See that there are copies of what is asked for.
+
+    Raises:
+        UsageError: If not.
+    """
+    for split in splits:
+        there = reader.conditions(split)
+        missing = [name for name in conditions if name not in there]
+        if missing:
+            raise UsageError(
+                f"--conditions: {printable(reader.url)}, split {printable(split)}, has no copies of {printable(missing[0])!r}; "
+                f"it has {', '.join(there) or 'none'}"
+            )
+
+
+def target_plan(reader: CorpusReader, teacher: Encoder, asked: Asked) -> TargetPlan:
+    """What the targets will be, checked.
+
+    Raises:
+        UsageError: If rate or layers do not fit.
+    """
+    rate_hz = checked_rate(reader, teacher)
+    layers = chosen_layers(asked.layers, teacher=teacher)
+    if len(set(layers)) < len(layers):
+        raise UsageError(f"--layers: {', '.join(map(str, layers))} names a layer twice")
+    is_crop = asked.context == "crop"
+    if is_crop and teacher.config.num_frames(round(asked.crop_s * rate_hz)) < 1:
+        raise UsageError(f"--crop-s: {asked.crop_s:g} s hold no frame of {teacher.name}")
+    return TargetPlan(
+        corpus=reader.manifest.name,
+        corpus_sha256=reader.digest,
+        teacher=teacher.name,
+        teacher_sha256=teacher.digest,
+        weights_sha256=weights_digest(asked.teacher),
+        heard_sha256=bytes_digest(heard_text(teacher).encode()),
+        encoder=teacher.config,
+        layers=layers,
+        context=asked.context,
+        crop_samples=round(asked.crop_s * rate_hz) if is_crop else None,
+        crop_sets=asked.crop_sets if is_crop else None,
+        crop_seed=asked.crop_seed if is_crop else 0,
+        conditions=tuple(sorted(set(asked.conditions))),
+        precision=asked.precision,
+    )
+
+
+def heard_text(teacher: Encoder) -> str:
+    """What the teacher has heard, a line each."""
+    return "".join(f"{prefix}\n" for prefix in sorted(teacher.heard))
+
+
+def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
+    """Write down what is begun, and the teacher, so that a student can begin with its first layers; or see that it is this.
+
+    Raises:
+        OtherTargetsError: If the folder holds something else.
+    """
+    path = out / "begun.json"
+    if path.exists():
+        found = TargetPlan.parse(read_json(path, needed="what was begun"), where=path)
+        if found != plan:
+            mine, theirs = plan.model_dump(mode="json"), found.model_dump(mode="json")
+            key = next(key for key in mine if mine[key] != theirs[key])
+            raise OtherTargetsError(out, f"holds targets whose {key} is {theirs[key]}, asked for {mine[key]}")
+        return
+    strange = sorted(entry.name for entry in out.iterdir() if entry.name[0] != "." and entry.name != "teacher")
+    if strange:
+        raise OtherTargetsError(out, f"holds {strange[0]} and no begun.json, so it holds no targets")
+    folder = out / "teacher"
+    write_json(folder / "config.json", teacher.config.model_dump(mode="json"))
+    weights = {name: tensor.contiguous() for name, tensor in teacher.trunk.state_dict().items()}
+    write_bytes(folder / "weights.safetensors", safetensors.torch.save(weights))
+    write_text(folder / "heard.txt", heard_text(teacher))
+    write_json(folder / "card.json", {"name": teacher.name, "heard_sha256": plan.heard_sha256})
+    write_json(path, plan.model_dump(mode="json"))
+
+
+def finished(out: Path, entry: ShardEntry, plan: TargetPlan) -> bool:
+    """Whether the targets of a shard are there."""
+    index, tar = out / "shards" / f"{entry.name}.json", out / "shards" / f"{entry.name}.tar"
+    if not index.exists() or not tar.exists():
+        return False
+    found = TargetIndex.read(index, needed="finished targets", mend="remove it, its shard is computed again")
+    return found.plan_sha256 == digest(plan) and found.bytes == tar.stat().st_size
+
+
+def check_space(out: Path, plan: TargetPlan, entries: Sequence[ShardEntry], *, say: Callable[[str], None]) -> None:
+    """Say how large the targets will be at most, and see that they fit.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    if not entries:
+        return
+    seconds = sum(entry.seconds for entry in entries)
+    frames = seconds * plan.encoder.sample_rate / plan.encoder.hop_samples
+    size = 2 * frames * len(plan.layers) * plan.encoder.encoder_embed_dim * (1 + len(plan.conditions)) * SPARE
+    free = shutil.disk_usage(out).free
+    if size > free and plan.crop_sets == 1:
+        raise UsageError(
+            f"{printable(out)}: targets of {seconds / 3600:.1f} h take about {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            "choose another disk, or fewer layers or conditions"
+        )
+    more = f", {plan.crop_sets} times for long utterances" if (plan.crop_sets or 1) > 1 else ""
+    say(f"{len(entries)} shards, {seconds / 3600:.2f} h of speech: about {size / 1e9:.2f} GB of targets at most{more}")
+
+
+def stretches(shard: str, samples: Sequence[IndexedSample], plan: TargetPlan) -> Iterator[Heard]:
+    """Every stretch of a shard that is heard, each once.
+
+    Raises:
+        UsageError: If an utterance is too long to be heard whole.
+    """
+    whole = plan.crop_sets is None
+    most = 1 << 40 if whole else plan.crop_samples or 1
+    grid = CropGrid(plan.encoder.hop_samples, sets=plan.crop_sets or 1, seed=plan.crop_seed)
+    batching = Batching(lanes=1, crop_samples=most, lane_utterances=1, grid=grid)
+    for sample in samples:
+        if whole and sample.num_samples > LONGEST_WHOLE_S * plan.encoder.sample_rate:
+            raise UsageError(
+                f"--context whole: {printable(sample.key)} lasts {sample.num_samples / plan.encoder.sample_rate:.0f} s, a teacher can "
+                f"hear {LONGEST_WHOLE_S:g} s at once: use --context crop, or a subset without long utterances"
+            )
+        every = (cropped(shard, sample, batching, seed=0, epoch=epoch) for epoch in range(grid.sets or 1))
+        found = {crop.start: crop for crop in every}
+        for copy in (CLEAN, *(name for name in sample.copies if condition_of(name) in plan.conditions)):
+            for _, crop in sorted(found.items()):
+                yield Heard(crop, copy)
+
+
+def like_lengths(every: Sequence[Heard], rate_hz: int) -> Iterator[list[Heard]]:
+    """Batches of like lengths, the longest first, so that what does not fit into memory is known at once."""
+    batch: list[Heard] = []
+    ordered = sorted(every, key=lambda heard: (-heard.crop.length, heard.crop.sample.key, heard.copy, heard.crop.start))
+    for heard in ordered:
+        if batch and batch[0].crop.length * (len(batch) + 1) > BATCH_S * rate_hz:
+            yield batch
+            batch = []
+        batch.append(heard)
+    if batch:
+        yield batch
+
+
+def write_shard(
+    out: Path,
+    reader: CorpusReader,
+    split: str,
+    entry: ShardEntry,
+    plan: TargetPlan,
+    *,
+    teacher: Encoder,
+    device: torch.device,
+    stop: StopSignals,
+) -> None:
+    """Write the targets of one shard, its index last.
+
+    Raises:
+        StoppedError: If a signal came; then nothing is written.
+    """
+    samples = reader.samples(entry.name)
+    told: dict[str, list[Target]] = {sample.key: [] for sample in samples}
+    tar_path, index_path = (out / "shards" / f"{entry.name}.{kind}" for kind in ("tar", "json"))
+    index_path.unlink(missing_ok=True)
+    with replacing(tar_path) as half:
+        with half.open("wb") as stream:
+            tar = TarBuilder(stream)
+            for batch in like_lengths(list(stretches(entry.name, samples, plan)), teacher.sample_rate):
+                if stop.received:
+                    raise StoppedError
+                targets = outputs(reader, batch, plan, teacher=teacher, device=device)
+                for (crop, copy), target in zip(batch, targets, strict=True):
+                    at = tar.add(f"{crop.sample.key}.{copy}.{crop.start}.npy", npy(target))
+                    told[crop.sample.key].append(
+                        Target(name=copy, start=crop.start, length=crop.length, offset=at.offset, size=at.size)
+                    )
+            tar.close()
+        size, sha256 = half.stat().st_size, file_digest(half)
+    TargetIndex.model_validate(
+        {
+            "schema": TargetIndex.SCHEMA,
+            "name": entry.name,
+            "split": split,
+            "bytes": size,
+            "sha256": sha256,
+            "plan_sha256": digest(plan),
+            "seconds": entry.seconds,
+            "samples": tuple(TargetSample(key=key, targets=tuple(targets)) for key, targets in told.items()),
+        }
+    ).write(index_path)
+
+
+def outputs(
+    reader: CorpusReader, batch: Sequence[Heard], plan: TargetPlan, *, teacher: Encoder, device: torch.device
+) -> Iterator[Tensor]:
+    """What the teacher gives for each stretch, float16 of shape (layer, frame, feature), without padding.
+
+    Raises:
+        TooLargeError: If float16 does not hold it.
+    """
+    crops = [heard.crop for heard in batch]
+    wave, _ = batch_waves(reader, crops, [Pair(heard.copy, heard.copy) for heard in batch])
+    lengths = torch.tensor([crop.length for crop in crops])
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16"):
+        given, num_frames = teacher.layers(wave.to(device), lengths, only=plan.layers)
+    halves = given.to(torch.float16).cpu()
+    for heard, half, frames in zip(batch, halves, num_frames.tolist(), strict=True):
+        real = half[:, :frames]
+        is_finite = torch.isfinite(real).flatten(1).all(dim=1)
+        if not bool(is_finite.all()):
+            layer = plan.layers[int(is_finite.int().argmin())]
+            raise TooLargeError(layer=layer, key=heard.crop.sample.key, copy=heard.copy)
+        yield real
+
+
+def npy(target: Tensor) -> bytes:
+    """A tensor of shape (layer, frame, feature) as a `.npy` file."""
+    return npy_header(tuple(target.shape)) + target.contiguous().numpy().astype("<f2").tobytes()
+
+
+def seal(
+    out: Path, reader: CorpusReader, plan: TargetPlan, *, asked: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """Write `targets.json` over every split whose shards are all there; if none of the asked-for ones lacks any."""
+    splits = {}
+    for split in reader.manifest.splits:
+        entries = [entry for entry in reader.manifest.splits[split] if entry.samples]
+        left = [entry for entry in entries if not finished(out, entry, plan)]
+        if left and split in asked:
+            say(f"{printable(out)}: {len(left)} of {len(entries)} shards of split {split} are left to other slices")
+            return
+        if entries and not left:
+            splits[split] = tuple(sealed_entry(out, entry) for entry in entries)
+    write_json(out / "provenance.json", provenance(corpus=plan.corpus, teacher=plan.teacher, plan_sha256=digest(plan)))
+    Targets.model_validate({"schema": Targets.SCHEMA, "plan": plan, "splits": splits}).write(out / "targets.json")
+    size = sum(entry.bytes for entries in splits.values() for entry in entries)
+    say(
+        f"{printable(out)}: targets of {', '.join(splits)}, {size / 1e9:.2f} GB; train with `targets: {printable(out)}`"
+    )
+
+
+def sealed_entry(out: Path, entry: ShardEntry) -> ShardEntry:
+    """One shard of targets."""
+    index = TargetIndex.read(out / "shards" / f"{entry.name}.json", needed="finished targets")
+    return ShardEntry(
+        name=entry.name, samples=entry.samples, seconds=entry.seconds, bytes=index.bytes, sha256=index.sha256
+    )
