@@ -3,7 +3,8 @@
 * Stillroom: what a worker does with a row of the plan: decode, render, code, digests, fingerprints, JSON, tar.
 * Bare library calls on the same samples: decode, add a segment of noise, FFT convolution, LAME, FLAC, one file a wave.
 * audiomentations: AddBackgroundNoise, RoomSimulator (its own settings, length kept) and Mp3Compression (delay removed).
-* lhotse: mix, reverb_rir with the responses of Stillroom's bank, compress; its MP3 rate is libsndfile's at its default level.
+* lhotse: mix, reverb_rir, compress; its MP3 rate is libsndfile's at its default level. Twice: reverb_rir draws a response anew for each
+  utterance, as lhotse does by itself and as audiomentations' RoomSimulator simulates one; or is given those of Stillroom's bank.
 
 All write the clean wave and three copies of exactly its length and run in one thread. Noises are decoded, responses read and lhotse's
 cuts made beforehand where a contender can; lhotse decodes an utterance for each copy, as its cuts are lazy, the others once. They take turns utterance by utterance, so that whatever else the machine
@@ -13,6 +14,7 @@ chance at work in the others; both are part of the method.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import itertools
@@ -65,9 +67,14 @@ def print_ratios(recipe: Path, folder: Path, *, seconds: float) -> None:
         for document in read_json_lines(path, needed="a plan")
     ]
     contenders = {"Stillroom": stillroom(corpus, folder), "bare calls": bare(corpus, folder)}
-    for name, maker in (("audiomentations", audiomentations), ("lhotse", lhotse)):
-        if importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed: pip install '.[bench]'")
+    for name, maker in (
+        ("audiomentations", audiomentations),
+        ("lhotse", lhotse),
+        ("lhotse, our bank", functools.partial(lhotse, bank=True)),
+    ):
+        library = name.partition(",")[0]
+        if importlib.util.find_spec(library) is None:
+            print(f"{library} is not installed: `make bench` installs what it compares with")
         else:
             contenders[name] = maker(corpus, folder)
     for work in contenders.values():
@@ -87,7 +94,7 @@ def print_ratios(recipe: Path, folder: Path, *, seconds: float) -> None:
     for name, cpu_s in spent.items():
         told = f"{1000 * cpu_s / audio_s:8.2f} ms of CPU a second of audio"
         print(
-            f"{name:16s} {told}; Stillroom takes {spent['Stillroom'] / cpu_s:.2f} of it, is {cpu_s / spent['Stillroom']:.2f} times as fast"
+            f"{name:17s}{told}; Stillroom takes {spent['Stillroom'] / cpu_s:.2f} of it, is {cpu_s / spent['Stillroom']:.2f} times as fast"
         )
 
 
@@ -180,13 +187,13 @@ def audiomentations(_: Path, folder: Path) -> Contender:
     return work
 
 
-def lhotse(corpus: Path, folder: Path) -> Contender:
-    """Its three operations on cuts."""
+def lhotse(corpus: Path, folder: Path, *, bank: bool = False) -> Contender:
+    """Its three operations on cuts, with responses of its own or those of Stillroom's bank."""
     import torch
     from lhotse import MonoCut, Recording
 
     torch.set_num_threads(1)
-    out = folder / "lhotse"
+    out = folder / ("lhotse-bank" if bank else "lhotse")
     out.mkdir()
 
     def cut_of(path: str) -> MonoCut:
@@ -209,7 +216,7 @@ def lhotse(corpus: Path, folder: Path) -> Contender:
         write_flac(out, f"{row.key}.clean", wave)
         made = {
             "noise": cut.mix(noises[number % len(noises)].truncate(duration=cut.duration), snr=SNR_DB),
-            "room": cut.reverb_rir(rir_recording=rirs[number % len(rirs)]),
+            "room": cut.reverb_rir(rir_recording=rirs[number % len(rirs)] if bank else None),
             "mp3": cut.compress("mp3"),
         }
         for name, copy in made.items():
