@@ -44,8 +44,9 @@ def dask_executor(address: str) -> Iterator[Executor]:
         from distributed import Client
     except ImportError:
         raise UsageError("--dask needs Dask: pip install 'stillroom[dask]'") from None
-    for name in ("distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it has to tell is told in one line below
+    for name in ["distributed", *logging.root.manager.loggerDict]:
+        if name.partition(".")[0] in {"distributed", "tornado"}:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what they have to tell is told in one line below
     if address.endswith(".json") and not Path(address).is_file():  # Dask would wait for it for ever
         raise MissingFileError(address, needed="the file that the scheduler writes, by --dask")
     told = {"scheduler_file": address} if address.endswith(".json") else {"address": address}

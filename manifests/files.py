@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_DOCUMENT_BYTES = 512 << 20
-MAX_JSON_BYTES = 32 << 20  # as text it may take four times as much
+MAX_JSON_BYTES = 32 << 20
+MAX_UNICODE_JSON_BYTES = 16 << 20  # one character beyond ASCII, and every character of a text may take four bytes
 MAX_JSON_MEMORY = 240 << 20
 JSON_MEMORY = {
     b"{": 900,
@@ -152,8 +153,9 @@ def refuse_heavy_json(text: bytes, *, where: object) -> None:
     Raises:
         BadDocumentError: If it is too long, or has too many values.
     """
-    if len(text) > MAX_JSON_BYTES:
-        raise BadDocumentError(where, f"JSON of more than {MAX_JSON_BYTES} bytes; refused")
+    most = MAX_JSON_BYTES if text.isascii() else MAX_UNICODE_JSON_BYTES
+    if len(text) > most:
+        raise BadDocumentError(where, f"JSON of more than {most} bytes; refused")
     if sum(size * text.count(token) for token, size in JSON_MEMORY.items()) > MAX_JSON_MEMORY:
         raise BadDocumentError(
             where, f"JSON of so many values that they could take more than {MAX_JSON_MEMORY >> 20} MB; refused"

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 
 from manifests.storage import Url, sizes_below
@@ -43,6 +44,7 @@ class Server:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         self.process = self.start()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # it may hold the server of other tests
 
     def start(self) -> subprocess.Popen[bytes]:
         port = self.address.rpartition(":")[2]

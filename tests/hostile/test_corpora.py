@@ -152,7 +152,8 @@ HEAVY: dict[str, bytes] = {
     "as many mappings as may be": b"[" + (b'{"a":' * 60 + b"1" + b"}" * 60 + b",") * 4_600 + b"1]",
     "as many lists as may be": b"[" + (b"[" * 60 + b"1" + b"]" * 60 + b",") * 9_200 + b"1]",
     "as many keys as may be": b"{" + b",".join(b'"%d":1' % number for number in range(780_000)) + b"}",
-    "as much text as may be": b'{"schema": "' + b"x" * (31 << 20) + "\U0001f600".encode() + b'"}',
+    "as much text as may be": b'{"schema": "' + b"x" * (31 << 20) + b'"}',
+    "as much wide text as may be": b'{"schema": "' + b"x" * (15 << 20) + "\U0001f600".encode() + b'"}',
     "seventy megabytes": b'{"schema": "' + b"x" * (70 << 20) + b'"}',
 }
 
