@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from manifests.errors import UsageError, printable
-from manifests.files import BEING_WRITTEN, temporary_path
+from manifests.files import making
 from manifests.open_corpus import NoSuchSplitError, OpenCorpus, refuse_occupied
 from manifests.progress import Progress
 from manifests.sample import CLEAN
@@ -40,10 +39,7 @@ def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
     refuse_occupied(out, what="the subset")
     opened = OpenCorpus(corpus)
     check_names(opened, where)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = temporary_path(out)
-    BEING_WRITTEN.add(part)
-    try:
+    with making(out) as part:
         splits: dict[str, list[ShardEntry]] = {}
         copies: dict[str, dict[str, int]] = {}
         with Progress("choosing", total=opened.sealed.totals.samples, unit="samples") as shown:
@@ -65,12 +61,6 @@ def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
             )
         sealed = sealed_subset(opened, splits, copies, where)
         seal_borrowed(part, sealed, refused=(), root=opened.tars)
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        BEING_WRITTEN.discard(part)
     return sealed
 
 

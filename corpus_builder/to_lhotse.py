@@ -13,12 +13,11 @@ split, source and, of a copy, what was done to it. Audio is the corpus's own byt
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from manifests.errors import UsageError, printable
-from manifests.files import BEING_WRITTEN, temporary_path
+from manifests.files import making
 from manifests.open_corpus import Held, OpenCorpus, refuse_occupied
 from manifests.progress import Progress
 from manifests.sample import CLEAN
@@ -182,10 +181,7 @@ def export_shar(
     refuse_occupied(out, what="the export")
     opened = OpenCorpus(corpus)
     done: dict[str, Written] = {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = temporary_path(out)
-    BEING_WRITTEN.add(part)
-    try:
+    with making(out) as part:
         for split in opened.splits(splits):
             copies = copy_names(opened, split)
             fields = {"recording": "flac"} | {field_of(name): "flac" for name in copies}
@@ -201,12 +197,6 @@ def export_shar(
                     count += 1
                     shown.advance()
             done[split] = Written(count, tuple(map(field_of, copies)))
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        BEING_WRITTEN.discard(part)
     return done
 
 

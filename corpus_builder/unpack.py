@@ -10,7 +10,6 @@ import errno
 import io
 import itertools
 import os
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +20,7 @@ import soundfile
 
 from corpus_builder.decode import at_rate, read_header, read_stretch
 from manifests.errors import BadTarError, StillroomError, UsageError, printable
-from manifests.files import BEING_WRITTEN, safe_relative, temporary_path, write_json
+from manifests.files import making, safe_relative, write_json
 from manifests.foreign import ROOT as FOREIGN_ROOT
 from manifests.open_corpus import OpenCorpus, refuse_occupied
 from manifests.progress import Progress
@@ -132,10 +131,7 @@ def unpack(
         raise UsageError("--root: a folder on a disk is due here")
     several = len(every_root) > 1
     refuse_links_into(out, folders)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = temporary_path(out)
-    BEING_WRITTEN.add(part)
-    try:
+    with making(out) as part:
         part.mkdir()
         with Progress("unpacking", total=sum(map(len, files.values())), unit="utterances") as shown:
             for (root, path), cuts in sorted(files.items()):
@@ -147,12 +143,6 @@ def unpack(
             if root in folders:
                 linked += link_rest(folders[root], part / root if several else part)
         write_json(part / CARD, card(opened, condition, splits))
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        BEING_WRITTEN.discard(part)
     return Unpacked(
         utterances=sum(map(len, files.values())),
         files=len(files),

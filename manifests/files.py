@@ -88,6 +88,22 @@ def replacing(path: Path) -> Iterator[Path]:
         BEING_WRITTEN.discard(part)
 
 
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give the name of a temporary folder to make; on success it becomes `folder`, new or empty until then, on failure it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = temporary_path(folder)
+    BEING_WRITTEN.add(part)
+    try:
+        yield part
+        if folder.is_dir():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        BEING_WRITTEN.discard(part)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -21,7 +21,7 @@ TUNING_SEEDS = (1, 2)
 Side = Literal["dev", "test"]
 Teacher = Literal["nano", "nano-robust"]
 
-STEPS = 1400
+STEPS = 700
 SECONDS = 12
 COPIES_LIMIT = 400
 FAMILIES_LIMIT = 1500
@@ -81,6 +81,7 @@ class Cell:
         claim: Letters of the claims it serves.
         corpus: What it is trained on.
         limit: Utterances of that corpus.
+        times: As many steps as the others', times this.
         change: Over the common config of a run; empty for a teacher.
     """
 
@@ -90,6 +91,7 @@ class Cell:
     seed: int = 0
     corpus: str = ""
     limit: int | None = None
+    times: int = 1
     change: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,6 +105,7 @@ class Cell:
 
     def config(self, scale: Scale) -> dict[str, Any]:
         """The run's config without paths of this machine: `corpus` and `teacher.name` stand as their names."""
+        steps = self.times * scale.steps
         common = {
             "preset": "distilhubert",
             "corpus": self.corpus,
@@ -110,12 +113,12 @@ class Cell:
             "student": {"layers": 2, "projection_norm": True},
             "batch": {"seconds": scale.seconds, "lanes": 2},
             "crop_s": min(6, scale.seconds // 2),
-            "steps": scale.steps,
+            "steps": steps,
             "optimiser": {"learning_rate": 2e-3},
             "precision": "bf16",
             "log_every": 50,
             "checkpoint_every": 200,
-            "validate_every": max(scale.steps // 2, 1),
+            "validate_every": max(steps // 2, 1),
             "seed": self.seed,
         }
         return merged(common, self.change)
@@ -183,10 +186,10 @@ def copies_systems() -> dict[str, Cell]:
     for count in COPY_COUNTS:
         student = {"conditions": list(materials.copy_names(count))}
         made[f"copies-{count:02d}"] = Cell(
-            f"copies-{count:02d}", "e", limit=COPIES_LIMIT, change={"views": views("cdm1", **student)}
+            f"copies-{count:02d}", "e", limit=COPIES_LIMIT, times=2, change={"views": views("cdm1", **student)}
         )
     fresh = {"conditions": list(materials.copy_names(materials.MOST_COPIES)), "revisit": "last"}
-    made["copies-fresh"] = Cell("copies-fresh", "e", limit=COPIES_LIMIT, change={"views": views("cdm1", **fresh)})
+    made["copies-fresh"] = Cell("copies-fresh", "e", limit=COPIES_LIMIT, times=2, change={"views": views("cdm1", **fresh)})
     return made
 
 
