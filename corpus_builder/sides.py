@@ -82,6 +82,8 @@ def opened_side(path: Path, bench: Path) -> Side:
     if path.is_file():
         raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
     needed = "the folder of a corpus or a finished plan, or a pack, is due here"
+    if not path.exists():
+        raise MissingFileError(path, needed=needed)
     sealed = Corpus.read(path / "corpus.json", needed=needed) if (path / "corpus.json").exists() else None
     if sealed is not None and sealed.borrowed is not None:
         raise UsageError(

@@ -153,6 +153,7 @@ def test_responses_of_another_thread_count_are_found_and_told_as_near(packed_lab
     lines = [json.loads(line) for line in (tmp_path / "theirs/rebuilt.jsonl").read_text().splitlines()]
     assert len(lines) == near
     assert all(line["deviation_lsb"] <= 0.5 for line in lines)
+    assert not any("off by 0 LSB" in line["why"] or "within 0" in line["why"] for line in lines)
 
 
 def test_other_numbers_in_the_plan_come_out_as_different(built_lab, tmp_path):
@@ -371,3 +372,9 @@ def test_recorded_responses_are_sources_and_not_packed(lab, tmp_path):
     with pytest.raises(SourcesDifferError) as caught:
         rebuilt(pack, tmp_path / "again", places)
     assert [problem.path for problem in caught.value.problems] == ["room1/0.wav"]
+
+
+def test_what_is_compared_with_something_that_is_not_there_is_named_as_it_was_typed(built_lab, tmp_path):
+    with pytest.raises(MissingFileError) as raised, differences(built_lab.folder / "corpus", tmp_path / "gone.tar.gz"):
+        pass
+    assert str(raised.value).startswith(f"{tmp_path / 'gone.tar.gz'} does not exist: ")
