@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 
 from manifests.digest import bytes_digest, file_digest
-from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
+from manifests.errors import BadDocumentError, MissingFileError, NewerSchemaError, StillroomError, printable
 from manifests.files import write_bytes
 from manifests.records import Document, Sha256
 from training.encoder import Encoder, EncoderConfig
@@ -154,6 +154,9 @@ def whole_checkpoints(folder: Path, *, torn: list[str]) -> Iterator[tuple[Path, 
     Args:
         folder: `checkpoints/` or `best/`.
         torn: Gets the names of those that are not.
+
+    Raises:
+        NewerSchemaError: At one that a later Stillroom wrote: it is whole, and must not be trained over.
     """
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         try:
@@ -161,6 +164,8 @@ def whole_checkpoints(folder: Path, *, torn: list[str]) -> Iterator[tuple[Path, 
             if file_digest(path.with_suffix(".safetensors")) == mark.sha256:
                 yield path.with_suffix(".safetensors"), mark
                 continue
+        except NewerSchemaError:
+            raise
         except (BadDocumentError, OSError):
             pass
         torn.append(path.stem)

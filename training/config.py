@@ -232,7 +232,8 @@ FREE_KEYS = frozenset(
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """A config file with its preset and `key=value` overrides worked in.
 
-    Relative paths in the file are relative to it, those in overrides to the current folder.
+    Relative paths in the file are relative to it, those in overrides to the current folder. A run's own config.yaml is resolved
+    already: a key that is new since then has its default there, whatever the preset says today.
 
     Raises:
         BadDocumentError: A wrong key or value, with its path.
@@ -243,7 +244,8 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
         raise BadDocumentError(
             path, "a mapping is due here, such as `preset: cdm2`, `corpus: FOLDER`, `teacher: {name: nano}`"
         )
-    user = with_paths(data, path.parent)
+    is_runs_own = path.name == "config.yaml" and (path.parent / "heard.txt").is_file()
+    user = with_paths(in_todays_keys(data) if is_runs_own else data, path.parent)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key or not all(key.split(".")):
@@ -254,11 +256,29 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
         for part in reversed(key.split(".")):
             change = {part: change}
         user = merged(user, with_paths(change, Path.cwd()))
-    return resolved(user, where=path)
+    return resolved(user, where=path, over_preset=not is_runs_own)
 
 
-def resolved(user: dict[str, Any], *, where: object) -> TrainConfig:
-    """A config from what a user wrote, over its preset.
+def run_config(path: Path) -> TrainConfig:
+    """The config that a run's folder keeps, whichever version of Stillroom wrote it.
+
+    Raises:
+        BadDocumentError: If it breaks its schema; `NewerSchemaError` of a later Stillroom's.
+    """
+    data = read_yaml(path, needed="the config of a run")
+    return TrainConfig.parse(in_todays_keys(data) if isinstance(data, dict) else data, where=path)
+
+
+def in_todays_keys(data: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with what was so before there was a key for it, where today's default is something else."""
+    student = data.get("student")
+    if data.get("schema") == "stillroom/train/1" and isinstance(student, dict) and "projection_norm" not in student:
+        return {**data, "student": {**student, "projection_norm": True}}  # every student had its teacher's
+    return data
+
+
+def resolved(user: dict[str, Any], *, where: object, over_preset: bool = True) -> TrainConfig:
+    """A config from what a user wrote, over its preset; or, of a run's own, from what it says alone.
 
     Raises:
         BadDocumentError: A wrong key or value, with its path.
@@ -266,7 +286,7 @@ def resolved(user: dict[str, Any], *, where: object) -> TrainConfig:
     preset = user.get("preset")
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise BadDocumentError(where, f"preset: {printable(preset)!r} is none of {', '.join(PRESETS)}")
-    base = PRESETS[preset].keys if preset is not None else {}
+    base = PRESETS[preset].keys if preset is not None and over_preset else {}
     return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **merged(base, user)}, where=where)
 
 

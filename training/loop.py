@@ -51,11 +51,11 @@ SCALED = ("loss", "l1", "cosine", "domain")
 
 
 class NonFiniteLossError(StillroomError, ArithmeticError):
-    """The loss is no longer a number."""
+    """The loss, or its gradient, is no longer a number."""
 
-    def __init__(self, *, step: int, heard: str) -> None:
+    def __init__(self, *, step: int, heard: str, what: Literal["loss", "gradient"] = "loss") -> None:
         super().__init__(
-            f"the loss of step {step} is not finite; it heard the utterances {heard}: lower optimiser.learning_rate, or "
+            f"the {what} of step {step} is not finite; it heard the utterances {heard}: lower optimiser.learning_rate, or "
             "listen to those; the last checkpoint is kept"
         )
 
@@ -85,7 +85,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
 
     Raises:
         StillroomError: What a person can mend: see the classes of this room.
-        NonFiniteLossError: If the loss is NaN or infinite; nothing of that step is kept.
+        NonFiniteLossError: If the loss or its gradient is NaN or infinite; nothing of that step is kept.
     """
     ranks = ranks or alone()
     say = (say or stderr_line) if ranks.is_first else unsaid
@@ -324,7 +324,9 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                     if parameter.grad is not None:
                         parameter.grad *= scale
                 sums |= {name: sums[name] * scale for name in SCALED}
-            norm = torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip)
+            norm = float(torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip))
+            if not math.isfinite(norm):  # the update would spoil every weight, and a checkpoint keep it
+                raise NonFiniteLossError(step=step, heard=full_ids(stream, reader, batch.cursor), what="gradient")
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if opponent is not None:
@@ -332,7 +334,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
 
             done, cursor, epoch = step, batch.next_cursor, batch.cursor.epoch
             audio_s = sums.pop("audio_s")
-            meters.add(steps=1, gradient_norm=float(norm), **sums)
+            meters.add(steps=1, gradient_norm=norm, **sums)
             logged_audio_s += audio_s
             taught_s = audio_s if targets is None else 0.0
             counts.add(audio_s=audio_s, teacher_audio_s=taught_s, utterances=sums["utterances"])

@@ -11,7 +11,7 @@ from manifests.digest import bytes_digest, digest
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import read_json, write_json, write_text, write_yaml
 from manifests.provenance import provenance
-from training.config import TrainConfig, method_difference
+from training.config import method_difference, run_config
 from training.corpus import clean_digests
 from training.presets import PRESETS
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from training.config import TrainConfig
     from training.corpus import CorpusReader
     from training.encoder import Encoder
 
@@ -102,7 +103,7 @@ def prepare_run(
         write_json(run / "provenance.json", record)
         write_yaml(path, config.model_dump(mode="json", by_alias=True))
         return str(record["run_sha256"])
-    difference = method_difference(config, TrainConfig.read(path, needed="the config of a run"))
+    difference = method_difference(config, run_config(path))
     if difference is not None:
         raise OtherConfigError(run, difference)
     record = read_json(run / "provenance.json", needed="what made the run")

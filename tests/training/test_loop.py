@@ -399,6 +399,26 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, 
     assert load_run(tmp_path / "run").facts["steps"] == 2
 
 
+def test_a_gradient_that_is_no_number_stops_before_it_spoils_a_weight(tmp_path, monkeypatch, corpus, teacher_folder):
+    """Of a finite loss too, as that of a square root at nought; else step 4 would be blamed, and step 3's checkpoint kept."""
+    distance = loop.layer_distance
+    calls = []
+
+    def spoilt(*tensors, **options):
+        calls.append(1)
+        found = distance(*tensors, **options)
+        return found._replace(l1=found.l1 + ((found.l1 - found.l1).sqrt() if len(calls) == 6 else 0))
+
+    monkeypatch.setattr(loop, "layer_distance", spoilt)
+    with pytest.raises(
+        loop.NonFiniteLossError, match=r"the gradient of step 3 is not finite; it heard the utterances train/"
+    ):
+        loop.distil(config_of(corpus, teacher_folder, checkpoint_every=1), tmp_path / "run")
+    tensors = last_tensors(tmp_path / "run")
+    assert load_run(tmp_path / "run").facts["steps"] == 2
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
 @pytest.mark.parametrize(
     "keys",
     [
