@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifests.borrowed import tar_folder
 from manifests.digest import digest
-from manifests.errors import BadTarError, StillroomError, UsageError, printable
+from manifests.errors import BadDocumentError, BadTarError, StillroomError, UsageError, printable
 from manifests.files import read_bytes
 from manifests.foreign import record_of
 from manifests.shards import ABOUT, Corpus, IndexedSample, ShardEntry, ShardIndex
@@ -79,10 +79,13 @@ class OpenCorpus:
         """The index of a shard, its offsets checked.
 
         Raises:
+            BadDocumentError: If it is of another shard.
             BadTarError: If it points outside the tar.
         """
         path = self.place / "shards" / f"{entry.name}.json"
         index = ShardIndex.read(path, needed="corpus.json lists this shard")
+        if index.name != entry.name:
+            raise BadDocumentError(path, f"is the index of the shard {printable(index.name)!r}")
         for sample in index.samples:
             if "clean" not in sample.members or sample.span[1] > index.bytes:
                 raise BadTarError(path, f"{printable(sample.key)} has no clean member or lies outside the tar")

@@ -235,5 +235,13 @@ class LocalRoots(Document):
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     roots: dict[Name, str]
 
+    @field_validator("roots")
+    @classmethod
+    def check_folders(cls, roots: dict[str, str]) -> dict[str, str]:
+        """No path of any system holds a NUL, and the system's calls refuse it with a trace."""
+        if any("\0" in folder for folder in roots.values()):
+            raise ValueError("holds a NUL character, which no path has")
+        return roots
+
 
 Plan.model_rebuild()

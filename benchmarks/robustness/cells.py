@@ -189,7 +189,9 @@ def copies_systems() -> dict[str, Cell]:
             f"copies-{count:02d}", "e", limit=COPIES_LIMIT, times=2, change={"views": views("cdm1", **student)}
         )
     fresh = {"conditions": list(materials.copy_names(materials.MOST_COPIES)), "revisit": "last"}
-    made["copies-fresh"] = Cell("copies-fresh", "e", limit=COPIES_LIMIT, times=2, change={"views": views("cdm1", **fresh)})
+    made["copies-fresh"] = Cell(
+        "copies-fresh", "e", limit=COPIES_LIMIT, times=2, change={"views": views("cdm1", **fresh)}
+    )
     return made
 
 
