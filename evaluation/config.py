@@ -209,6 +209,14 @@ def word(value: Any) -> Any:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
+def model_form(data: Any) -> str:
+    """Whether a model is named or told as a run, so that a fault is looked for in that form alone."""
+    return "-run" if isinstance(data, dict | RunSource) else "-name"
+
+
+Model = Annotated[Annotated[str, Tag("-name")] | Annotated[RunSource, Tag("-run")], Discriminator(model_form)]
+
+
 class EvaluationConfig(Record):
     """A whole evaluation; paths are relative to the file it was read from.
 
@@ -225,7 +233,7 @@ class EvaluationConfig(Record):
     """
 
     corpus: str
-    models: Annotated[dict[Name, str | RunSource], Field(min_length=1)]
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
     splits: Splits = Splits()
     tasks: Annotated[tuple[Task, ...], Field(strict=False)] = ()
     measures: Annotated[tuple[Measured, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")

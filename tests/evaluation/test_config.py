@@ -92,6 +92,13 @@ def test_a_wrong_config_is_told_in_one_line(tmp_path, changes, told):
     assert "\n" not in str(caught.value)
 
 
+def test_a_fault_of_a_run_is_told_of_a_run_alone(tmp_path):
+    with pytest.raises(BadDocumentError) as caught:
+        read(tmp_path, models={"m": {"run": "a", "checkpoint": "bestest"}})
+    assert str(caught.value).count(" is due here") == 1
+    assert "models.m.checkpoint: 'last' or 'best' is due here, found 'bestest'" in str(caught.value)
+
+
 def test_a_missing_config_is_told(tmp_path):
     with pytest.raises(MissingFileError):
         EvaluationConfig.read(tmp_path / "none.yaml")
