@@ -47,7 +47,9 @@ ROBUST: dict[str, Any] = {
     "seed": 1,
     "corpus": "main-a",
 }
-"""How nano is continued to become nano-robust (`recipes/nano/robust.py`)."""
+"""How nano was continued to become nano-robust (`recipes/nano/robust.py`, by `study.py OUT --make-teacher`)."""
+ROBUST_TEACHER = Path(__file__).with_name("nano-robust")
+"""What came of it. It is committed, since training it elsewhere gives other last bits: all cells must have one teacher."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def teacher_record(teacher: Teacher, scale: Scale) -> dict[str, Any]:
     if teacher == "nano-robust":
         robust = {**ROBUST, **scale.robust}
         record |= {"robust": robust, "recipe": digest(materials.training_recipe(robust["corpus"], rooms=scale.rooms))}
+        if scale == FULL:
+            record["weights"] = hashlib.sha256((ROBUST_TEACHER / "weights.safetensors").read_bytes()).hexdigest()
     return record
 
 

@@ -4,6 +4,7 @@
     python benchmarks/robustness/study.py OUT                # the final cells, on the test set
     python benchmarks/robustness/study.py OUT --dev          # tuning: other seeds, dev voices, dev noises, dev kinds
     python benchmarks/robustness/study.py OUT --hours 8      # begins no cell that would not end within eight hours
+    python benchmarks/robustness/study.py OUT --make-teacher # nano-robust/ anew, if that folder is not there
 
 It can be stopped anywhere and started again: a finished cell is one JSON file and is never made again unless its digest changes, and a
 stopped run goes on from its checkpoint. README.md beside this file says what it does and how long that takes.
@@ -144,19 +145,25 @@ def evaluation_corpus(study: Study) -> Path:
     return corpus_of(study, study.side, materials.evaluation_recipe(study.side, rooms=study.scale.rooms), limit=None)
 
 
-def robust_teacher(study: Study) -> Path:
-    """nano continued on distorted speech, made once."""
-    record = study_cells.teacher_record("nano-robust", study.scale)
-    folder = study.out / "teachers" / f"nano-robust-{digest(record)[:12]}"
+def make_data(study: Study) -> None:
+    """Real speech and noise, and what the study makes of them, unless they are there."""
+    if not (study.data / "metadata.jsonl").exists():
+        study.run(str(HOUSE / "recipes/realdata/prepare.py"), str(study.data), log="prepare")
+    smoke = study_data.Sizes({"train": 8, "dev": 4, "test": 4}, voices=2)
+    study_data.prepare(study.data, study.made, study_data.FULL if study.scale == FULL else smoke)
+
+
+def make_robust_teacher(study: Study, folder: Path) -> None:
+    """Continue nano on distorted speech, unless the folder holds what came of that."""
     if (folder / "card.json").exists() and json.loads((folder / "card.json").read_text())["finished"]:
-        return folder
-    robust = record["robust"]
+        return
+    robust = {**study_cells.ROBUST, **study.scale.robust}
     recipe = materials.training_recipe(robust["corpus"], rooms=study.scale.rooms)
     corpus = corpus_of(study, robust["corpus"], recipe, limit=study.scale.limit)
     flags = [word for key in ("steps", "learning_rate", "batch_size", "crop_frames", "seed") for word in ("--" + key.replace("_", "-"), str(robust[key]))]  # fmt: skip
     script = HOUSE / "recipes/nano/robust.py"
-    study.run(str(script), str(corpus), str(folder), "--scratch", f"{folder}.scratch", *flags, log="nano-robust")
-    return folder
+    scratch = study.out / "teachers" / f"nano-robust-{study.scale.name}.scratch"
+    study.run(str(script), str(corpus), str(folder), "--scratch", str(scratch), *flags, log="nano-robust")
 
 
 def make_cell(study: Study, cell: Cell) -> StudyCell:
@@ -201,7 +208,9 @@ def make_cell(study: Study, cell: Cell) -> StudyCell:
 
 
 def robust_path(study: Study) -> Path:
-    """Where the robust teacher lies; it is there by now."""
+    """Where the robust teacher lies: committed, but for the smoke test, which makes a tiny one."""
+    if study.scale == FULL:
+        return study_cells.ROBUST_TEACHER
     return study.out / "teachers" / f"nano-robust-{digest(study_cells.teacher_record('nano-robust', study.scale))[:12]}"
 
 
@@ -293,10 +302,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change every run's config; with --dev"
     )
+    parser.add_argument(
+        "--make-teacher", action="store_true", help="only make nano-robust/ beside this file, unless it is there"
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny: to see that all of it runs")
     given = parser.parse_args()
     if given.set and not given.dev:
         parser.error("--set goes with --dev: final cells are those of cells.py")
+    if given.make_teacher and given.smoke:
+        parser.error("--make-teacher makes the study's own teacher: leave --smoke out")
     return given
 
 
@@ -322,18 +336,19 @@ def main() -> int:
         signal.signal(number, lambda *_: study.stop())
     chosen = wanted(given, side, change)
     try:
+        if given.make_teacher:
+            make_data(study)
+            make_robust_teacher(study, study_cells.ROBUST_TEACHER)
+            return 0
         pending = [cell for cell in chosen if not is_finished(study, cell)]
         say(f"{len(chosen)} cells, {len(pending)} to be made")
-        if pending and not (data / "metadata.jsonl").exists():
-            study.run(str(HOUSE / "recipes/realdata/prepare.py"), str(data), log="prepare")
         if pending:
-            sizes = study_data.Sizes({"train": 8, "dev": 4, "test": 4}, voices=2) if given.smoke else study_data.FULL
-            study_data.prepare(data, study.made, sizes)
+            make_data(study)
             evaluation_corpus(study)
             for cell in {(cell.corpus, cell.limit): cell for cell in pending if cell.corpus}.values():
                 training_corpus(study, cell)
             if any(cell.teacher == "nano-robust" for cell in pending):
-                robust_teacher(study)
+                make_robust_teacher(study, robust_path(study))
         is_whole = make_all(study, pending, hours=given.hours)
     except StoppedError:
         say("stopped; run the same command again to go on")

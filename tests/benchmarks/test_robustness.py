@@ -339,6 +339,16 @@ def test_data_is_made_once_and_alignments_fit_the_audio(study, prepared, tmp_pat
     assert sum(map(len, noises)) == len(set.union(*noises)) == 6
 
 
+def test_the_robust_teacher_is_the_one_that_the_cells_say(study):
+    cells = study["cells"]
+    card = json.loads((cells.ROBUST_TEACHER / "card.json").read_text())
+    assert card["settings"] == {name: value for name, value in cells.ROBUST.items() if name != "corpus"}
+    weights = hashlib.sha256((cells.ROBUST_TEACHER / "weights.safetensors").read_bytes()).hexdigest()
+    robust = [cell for cell in cells.cells("test") if cell.teacher == "nano-robust"]
+    assert len(robust) == 1 + 4 * 10
+    assert {cell.decided("test", cells.FULL)["teacher"]["weights"] for cell in robust} == {weights}
+
+
 @pytest.mark.slow
 def test_cells_of_the_study_are_made_once_and_resumed(prepared, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(HOUSE), "OMP_NUM_THREADS": "1"}
