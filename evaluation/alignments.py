@@ -6,10 +6,11 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluation.keyed import KeyedTask
 from evaluation.labels import (
     MissingLabelError,
     NobodyLeftError,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evaluation.config import Features, FramesTask
+    from evaluation.config import FramesTask
     from evaluation.roster import Listed, Roster
 
 COLUMNS = ("id", "start", "end", "label")
@@ -44,34 +45,14 @@ class BadAlignmentError(StillroomError, ValueError):
 
 
 @dataclass(frozen=True)
-class AlignedTask:
+class AlignedTask(KeyedTask["FramesTask", "Segments"]):
     """A frame task with its alignments by sample key.
 
     Attributes:
         names: Phones of the training utterances, sorted.
     """
 
-    name: str
-    task: FramesTask
-    train: dict[str, Segments]
-    dev: dict[str, Segments]
-    test: dict[str, Segments]
     names: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def features(self) -> Features:
-        """Which states the probe reads."""
-        return self.task.features
-
-    @property
-    def probe(self) -> Literal["clean", "distorted"]:
-        """What it is trained on."""
-        return self.task.probe
-
-    def keys(self, role: str) -> set[str]:
-        """Sample keys of a role."""
-        return set(getattr(self, role))
 
 
 def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
@@ -97,7 +78,7 @@ def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
     left_out = len(roster.test) - len(found["test"])
     notes = (f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out",) if left_out else ()
     return AlignedTask(
-        task.name, task, found["train"], found["dev"], found["test"], tuple(sorted(names["train"])), notes
+        task.name, task, found["train"], found["dev"], found["test"], notes, tuple(sorted(names["train"]))
     )
 
 

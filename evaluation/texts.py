@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 import jiwer
 
+from evaluation.keyed import KeyedTask
 from evaluation.labels import MissingLabelError, NobodyLeftError, field_of, known_fields, takes_part
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from evaluation.config import CtcTask, Features
+    from evaluation.config import CtcTask
     from evaluation.roster import Listed, Roster
 
 KEPT_CATEGORIES = ("L", "M", "N")
@@ -33,35 +34,14 @@ class UnseenUnitError(StillroomError, ValueError):
 
 
 @dataclass(frozen=True)
-class TextTask:
+class TextTask(KeyedTask["CtcTask", tuple[str, ...]]):
     """A CTC task with its texts, each a tuple of units, by sample key.
 
     Attributes:
         units: Of the training texts, sorted; the blank is not one.
-        notes: What was left out.
     """
 
-    name: str
-    task: CtcTask
-    train: dict[str, tuple[str, ...]]
-    dev: dict[str, tuple[str, ...]]
-    test: dict[str, tuple[str, ...]]
     units: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def features(self) -> Features:
-        """Which states the probe reads."""
-        return self.task.features
-
-    @property
-    def probe(self) -> Literal["clean", "distorted"]:
-        """What it is trained on."""
-        return self.task.probe
-
-    def keys(self, role: str) -> set[str]:
-        """Sample keys of a role."""
-        return set(getattr(self, role))
 
 
 def normalised_text(text: str) -> str:
@@ -101,7 +81,7 @@ def label_texts(task: CtcTask, roster: Roster) -> TextTask:
     kept = {key: text for key, text in dev.items() if known.issuperset(text)}
     if len(test) < len(roster.test):
         notes.append(f"{task.name}: {len(roster.test) - len(test)} of {len(roster.test)} test utterances are left out")
-    return TextTask(task.name, task, train, kept, test, tuple(units), tuple(notes))
+    return TextTask(task.name, task, train, kept, test, tuple(notes), tuple(units))
 
 
 def texts(task: CtcTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, tuple[str, ...]]:

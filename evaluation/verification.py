@@ -7,7 +7,7 @@ scaled cosines); a trial's score is the cosine of two embeddings. Test speakers 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.embed import Scaling, condition_of
+from evaluation.keyed import KeyedTask
 from evaluation.labels import MissingLabelError, NobodyLeftError, field_of, known_fields, takes_part
 from evaluation.probes import picked
 from evaluation.rates import equal_error_rate, is_two_sided
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evaluation.config import Features, VerifyTask
+    from evaluation.config import VerifyTask
     from evaluation.embed import PooledRows
     from evaluation.roll import Place
     from evaluation.roster import Listed, Roster
@@ -49,7 +50,7 @@ class OneSpeakerError(StillroomError, ValueError):
 
 
 @dataclass(frozen=True)
-class VerificationTask:
+class VerificationTask(KeyedTask["VerifyTask", str]):
     """A verification task with its speakers by sample key.
 
     Attributes:
@@ -57,28 +58,8 @@ class VerificationTask:
         dev_pairs: The same of dev (or of train, where there is no dev), to choose the learning rate on.
     """
 
-    name: str
-    task: VerifyTask
-    train: dict[str, str]
-    dev: dict[str, str]
-    test: dict[str, str]
     pairs: tuple[tuple[str, str], ...]
     dev_pairs: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-
-    @property
-    def features(self) -> Features:
-        """Which states the probe reads."""
-        return self.task.features
-
-    @property
-    def probe(self) -> Literal["clean", "distorted"]:
-        """What it is trained on."""
-        return self.task.probe
-
-    def keys(self, role: str) -> set[str]:
-        """Sample keys of a role."""
-        return set(getattr(self, role))
 
 
 def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> VerificationTask:
@@ -110,7 +91,7 @@ def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> Verificati
         dev = {}
     if len(test) < len(roster.test):
         notes.append(f"{task.name}: {len(roster.test) - len(test)} of {len(roster.test)} test utterances are left out")
-    return VerificationTask(task.name, task, train, dev, test, pairs, dev_pairs, tuple(notes))
+    return VerificationTask(task.name, task, train, dev, test, tuple(notes), pairs, dev_pairs)
 
 
 def speakers(task: VerifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, str]:
