@@ -67,7 +67,7 @@ def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turn
     timed = timed_rows(plan, folder, {}, chosen)
     assert all(found.work_s == found.rows for found in timed.values())
     assert sum(found.rows for found in timed.values()) == pytest.approx(SAMPLE_S / 4, abs=1)
-    assert max(found.rows for found in timed.values()) < SAMPLE_S / 4 - 1, "one split took all the time"
+    assert min(found.rows for found in timed.values()) > 1, "one split took all the time"
 
 
 def test_a_dry_run_takes_a_finished_plan_and_no_url(built_lab: Lab) -> None:
