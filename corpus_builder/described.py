@@ -28,6 +28,7 @@ NOT_DRAWN = {
     "recording",
     "root",
     "talkers",
+    "spare",
     "spectrum",
 }
 

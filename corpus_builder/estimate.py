@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass
@@ -205,20 +206,21 @@ def timed_rooms(plan: Plan, folder: Path, places: Mapping[str, Place], rows: Ite
 def timed_rows(
     plan: Plan, folder: Path, places: Mapping[str, Place], chosen: Mapping[str, list[PlanRow]]
 ) -> dict[str, Timed]:
-    """Render the sampled rows; the first one warms up and is rendered again."""
-    waves = CorpusWaves(folder, roots=places, rate_hz=plan.sample_rate)
+    """Render the sampled rows, the files taking turns until the time is over; each split has one row at least.
+
+    Each row is rendered once before it is timed, by waves of its own: what is paid once in a process (imports, the delay of each setting
+    of a codec) would else be carried over to every second of the corpus.
+    """
+    once, waves = (CorpusWaves(folder, roots=places, rate_hz=plan.sample_rate) for _ in range(2))
     splits = {file.name: file.split for file in plan.files}
     timed = {split: Timed() for split in dict.fromkeys(splits.values())}
     end_s = time.monotonic() + SAMPLE_S
-    warm = False
-    for name, rows in chosen.items():
-        result = timed[splits[name]]
-        for row in rows:
-            if result.rows and time.monotonic() > end_s:
-                break
-            if not warm:
-                weigh(row, waves, plan.sample_rate)
-                waves, warm = CorpusWaves(folder, roots=places, rate_hz=plan.sample_rate), True
+    for turn in itertools.zip_longest(*chosen.values()):
+        for name, row in zip(chosen, turn, strict=True):
+            result = timed[splits[name]]
+            if row is None or (result.rows and time.monotonic() > end_s):
+                continue
+            weigh(row, once, plan.sample_rate)
             begun_s = time.process_time()
             result.num_bytes += weigh(row, waves, plan.sample_rate) + INDEX_BYTES_A_WAVE * (1 + len(row.copies))
             result.work_s += time.process_time() - begun_s

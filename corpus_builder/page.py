@@ -14,13 +14,14 @@ from manifests.errors import StillroomError, printable
 from manifests.shards import Corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from corpus_builder.clips import Candidate
     from manifests.storage import Place
 
 UNITS = {"db": "dB", "dbfs": "dBFS", "s": "s", "hz": "Hz", "kbps": "kbit/s", "m": "m", "cents": "cents"}
 CANDIDATES_A_SHARD = 64
+LOOKED_FOR_FIRST = ("noise.snr_db", "room.rt60_s", "codec.codec", "codec.bitrate_kbps")
 
 
 class NothingToShowError(StillroomError, ValueError):
@@ -95,7 +96,7 @@ def split_row(sealed: Corpus, split: str, found: Described) -> dict[str, Any]:
 
 
 def plots(found: Mapping[str, Described], levels: list[float]) -> list[Any]:
-    """Durations, domains, every number and word that was drawn, by condition, and measured levels."""
+    """Durations, domains and measured levels; then every number and word that was drawn, numbers by condition."""
     domains: Counter[str] = Counter()
     numbers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     words: dict[str, Counter[str]] = defaultdict(Counter)
@@ -108,19 +109,20 @@ def plots(found: Mapping[str, Described], levels: list[float]) -> list[Any]:
     drawn = [histograms({split: one.seconds for split, one in found.items()}, title="duration of utterances", unit="s")]
     if domains:
         drawn.append(bars(domains, title="copies by domain"))
-    drawn += [
-        histograms(by_condition, title=parameter.replace("_", " "), unit=unit_of(parameter))
-        for parameter, by_condition in sorted(numbers.items())
-        if len({value for values in by_condition.values() for value in values}) > 1
-    ]
-    drawn += [
-        bars(counts, title=f"copies by {parameter.replace('_', ' ')}")
-        for parameter, counts in sorted(words.items())
-        if len(counts) > 1
-    ]
     if levels:
         drawn.append(histogram(levels, title="level of the waves below", unit="dBFS"))
+    for parameter in in_order({*numbers, *words}):
+        told = parameter.replace("_", " ")
+        if len({value for values in numbers[parameter].values() for value in values}) > 1:
+            drawn.append(histograms(numbers[parameter], title=told, unit=unit_of(parameter)))
+        if len(words[parameter]) > 1:
+            drawn.append(bars(words[parameter], title=f"copies by {told}"))
     return drawn
+
+
+def in_order(parameters: Iterable[str]) -> list[str]:
+    """What one looks for first, then the others by name."""
+    return sorted(parameters, key=lambda name: (name not in LOOKED_FOR_FIRST, name))
 
 
 def unit_of(parameter: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.signal import welch
 
 from corpus_builder.decode import UnfitAudioError, at_rate, read_stretch
 from corpus_builder.distortions.levels import is_silent, mean_power
@@ -106,6 +105,8 @@ def frame_samples(rate_hz: int) -> int:
 
 def power_spectrum(wave: Wave, *, rate_hz: int) -> NDArray[np.float64]:
     """Welch's power spectrum of a wave brought to unit power, shape (frame // 2 + 1,): loud recordings count no more than soft."""
+    from scipy.signal import welch
+
     _, power = welch(
         wave / np.sqrt(mean_power(wave)), fs=rate_hz, nperseg=frame_samples(rate_hz), detrend=False, scaling="density"
     )

@@ -46,8 +46,8 @@ ADD_FACT: Final = (
     "INSERT INTO fact VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "example = CASE WHEN excluded.heard > heard THEN excluded.example ELSE example END, heard = max(heard, excluded.heard)"
 )
-ADD_USE: Final = (
-    "INSERT INTO use VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+ADD_USE: Final = (  # a copy's noise does not tell the channel, the levels of its file do
+    "INSERT INTO use VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET channel = coalesce(channel, excluded.channel), "
     "example = CASE WHEN excluded.heard > heard THEN excluded.example ELSE example END, heard = max(heard, excluded.heard)"
 )
 OF_FILES: Final = (

@@ -47,6 +47,14 @@ def test_every_verb_has_help_and_starts_without_heavy_libraries():
     output_of(code)
 
 
+def test_a_worker_starts_without_what_only_some_recipes_need():
+    output_of(
+        "import sys, corpus_builder.build, corpus_builder.shard\n"
+        "heavy = {'torch', 'lhotse', 'pyroomacoustics', 'scipy.signal', 'scipy.stats', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+
+
 def test_a_labs_own_training_folder_does_not_shadow_ours(tmp_path):
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "__init__.py").write_text("raise RuntimeError('the wrong training')")

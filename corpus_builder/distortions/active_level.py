@@ -10,7 +10,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.signal import lfilter
 
 from corpus_builder.distortions.levels import SilentSignalError, Wave, is_silent
 
@@ -65,6 +64,8 @@ def active_power(wave: Wave, *, rate_hz: int) -> float:
 
 def smoothed_envelope(wave: Wave, *, rate_hz: int) -> Wave:
     """``|x|`` through two exponential averages of 30 ms, shape (time,)."""
+    from scipy.signal import lfilter
+
     keep = math.exp(-1.0 / (rate_hz * TIME_CONSTANT_S))
     once: Wave = lfilter([1.0 - keep], [1.0, -keep], np.abs(wave))
     twice: Wave = lfilter([1.0 - keep], [1.0, -keep], once)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import soxr
-from scipy.signal import firwin, firwin2, kaiser_beta, kaiserord
 
 from corpus_builder.decode import RESAMPLER
 from corpus_builder.distortions.convolution import convolved
@@ -82,6 +81,8 @@ def band_filter(edges_hz: list[float], *, keeps: Keeps, rate_hz: int) -> NDArray
         keeps: What, in scipy's words.
         rate_hz: Sample rate.
     """
+    from scipy.signal import firwin, kaiserord
+
     borders_hz = [0.0, *edges_hz, rate_hz / 2.0]
     narrowest_hz = min(high - low for low, high in pairwise(borders_hz))
     width_hz = min(TRANSITION_HZ, max(narrowest_hz, NARROWEST_HZ))
@@ -112,6 +113,8 @@ def tilt(wave: Wave, *, db_per_octave: float, rate_hz: int) -> Wave:
     Returns:
         Samples, shape (time,); as loud as the tilt makes them.
     """
+    from scipy.signal import firwin2, kaiser_beta
+
     taps = round(TILT_TAPS_S * rate_hz) | 1
     frequency_hz = np.linspace(0.0, rate_hz / 2.0, 1 + taps)
     gain_db = db_per_octave * np.log2(np.maximum(frequency_hz, TILT_FROM_HZ) / PIVOT_HZ)

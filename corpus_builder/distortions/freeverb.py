@@ -16,7 +16,6 @@ import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.signal import lfilter
 
 from corpus_builder.distortions.levels import Wave, mean_power
 
@@ -96,6 +95,8 @@ def combs(wave: Wave, delays: list[int], *, feedback: float, damping: float) -> 
     Returns:
         Shape (time,).
     """
+    from scipy.signal import lfilter
+
     block, ahead, size = min(delays), min(delays) + max(delays), wave.size
     piece = block * -(-min(size, PIECE_SAMPLES) // block)
     outputs = np.zeros((len(delays), piece + ahead))  # of a piece of the wave and of what it feeds into the next one
@@ -133,6 +134,8 @@ def allpass(wave: Wave, delay: int) -> Wave:
 
     In powers of ``z^-delay`` it is a filter of first order over every delay-th sample.
     """
+    from scipy.signal import lfilter
+
     rows = -(-wave.size // delay)
     folded = np.pad(wave, (0, rows * delay - wave.size)).reshape(rows, delay)
     filtered = lfilter([-1.0, 1.0 + ALLPASS_GAIN], [1.0, -ALLPASS_GAIN], folded, axis=0)

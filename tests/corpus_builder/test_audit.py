@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import soundfile
 import soxr
@@ -52,6 +53,17 @@ def test_shared_noises_leak_and_the_recipe_is_named(lab: Lab) -> None:
     assert ("noise", "file", "A:train", "A:test") in found(document)
     assert "split: shared" in document["declared"][0]
     assert {leak["kind"] for leak in document["leaks"]} == {"noise"}
+
+
+def test_a_noise_of_several_channels_that_was_heard_is_listened_to(lab: Lab) -> None:
+    lab.without_rooms()
+    for path in sorted((lab.folder / "noise").rglob("*.wav")):
+        wave, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(path, np.stack([wave, wave // 2], axis=1), rate)
+    lab.recipe["noises"]["hum"]["channel"] = 0
+    lab.recipe["conditions"]["noise"]["steps"][0]["from"] = ["hum"]
+    _, document = audited(planned(lab, "plan"))
+    assert [one["why"] for one in document["not_checked"] if "decoded" in one["why"]] == []
 
 
 def test_a_speaker_in_two_splits_is_found_and_missing_labels_are_told(lab: Lab) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from corpus_builder.decode import at_rate
-from corpus_builder.estimate import estimate
+from corpus_builder.estimate import SAMPLE_S, estimate, sampled_rows, timed_rows
 from corpus_builder.noise_power import measure_levels
 from corpus_builder.waves import LONG_NOISE_SAMPLES, LongNoise
 from manifests.digest import canonical_json
@@ -22,6 +23,8 @@ from .conftest import Lab, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from manifests.plan import PlanRow
 
 
 def test_a_dry_run_counts_what_a_build_makes_and_leaves_nothing(built_lab: Lab) -> None:
@@ -41,6 +44,30 @@ def test_a_dry_run_counts_what_a_build_makes_and_leaves_nothing(built_lab: Lab) 
     text = told.lines(workers=2)
     for word in ("12 utterances", "h of clean speech", "shards", "GB in", "files", "temporary space", "core-hours"):
         assert word in text
+
+
+def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turns(
+    built_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: set[str] = set()
+    clock = SimpleNamespace(cpu=0.0, wall=0.0, process_time=lambda: clock.cpu, monotonic=lambda: clock.wall)
+
+    def weigh(row: PlanRow, waves: object, rate_hz: int) -> int:
+        del waves, rate_hz
+        clock.cpu += 1.0 if row.id in met else 100.0  # a codec's delay is measured when its setting is first met
+        clock.wall += 2.0
+        met.add(row.id)
+        return 10
+
+    monkeypatch.setattr("corpus_builder.estimate.time", clock)
+    monkeypatch.setattr("corpus_builder.estimate.weigh", weigh)
+    folder = built_lab.folder / "turns"
+    plan, _ = built_lab.plan("turns")
+    chosen = sampled_rows(plan, folder)
+    timed = timed_rows(plan, folder, {}, chosen)
+    assert all(found.work_s == found.rows for found in timed.values())
+    assert sum(found.rows for found in timed.values()) == pytest.approx(SAMPLE_S / 4, abs=1)
+    assert min(found.rows for found in timed.values()) > 1, "one split took all the time"
 
 
 def test_a_dry_run_takes_a_finished_plan_and_no_url(built_lab: Lab) -> None:

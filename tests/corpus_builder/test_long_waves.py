@@ -1,4 +1,4 @@
-"""Long utterances: what is done piece by piece gives the samples of one call, and memory is held by waves, not by copies."""
+"""Long utterances: what is done piece by piece gives what one call would, and memory is held by waves, not by copies."""
 
 import tracemalloc
 
@@ -15,14 +15,28 @@ RATE = 16_000
 
 
 @pytest.mark.parametrize("taps", [1, 2, 163, 1001, 6400])
-def test_convolution_in_pieces_is_that_of_one_call_to_the_last_bit(monkeypatch, taps):
-    monkeypatch.setattr(convolution, "PIECE_SAMPLES", 1 << 12)
+def test_convolution_by_blocks_is_the_whole_one(monkeypatch, taps):
+    monkeypatch.setattr(convolution, "AT_ONCE", 1 << 14)  # blocks together at 163 taps, one by one at 6400
     chance = np.random.default_rng(taps)
     response = chance.standard_normal(taps)
-    piece = convolution.piece_samples(taps)
-    for size in (1, piece, 2 * piece - 1, 2 * piece, 2 * piece + 1, 3 * piece - 1, 3 * piece + 777):
+    block = convolution.block_samples(taps)
+    step = block - taps + 1
+    for size in (1, step, step + 1, block, 2 * step, 4 * step - taps + 1, 4 * step + 1, 9 * step + 777):
         wave = chance.standard_normal(size)
-        np.testing.assert_array_equal(convolved(wave, response), oaconvolve(wave, response))
+        found, expected = convolved(wave, response), oaconvolve(wave, response)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(
+            found, expected, rtol=0, atol=1e-13 * np.linalg.norm(response) * np.abs(wave).max() * 16
+        )
+
+
+def test_convolution_of_a_long_wave_holds_little_beside_its_result():
+    wave, response = np.random.default_rng(0).standard_normal(1 << 21), np.ones(6400)
+    tracemalloc.start()
+    found = convolved(wave, response)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < found.nbytes + 12 * 8 * convolution.AT_ONCE  # oaconvolve: five waves
 
 
 @pytest.mark.parametrize("scale", [0.0, 40.0, 100.0])

@@ -14,10 +14,13 @@ import pytest
 import soundfile
 
 from corpus_builder.clips import Candidate, chosen, decibels
-from corpus_builder.page import write_page
+from corpus_builder.described import Described
+from corpus_builder.page import in_order, write_page
 from corpus_builder.sheet import bars, histograms
+from manifests.plan import PlanRow
 from manifests.shards import ShardIndex
 
+RATE = 16_000
 HOSTILE = "<script>alert(1)</script>\"' onload=x \x1b[31m\u202e$\\frac{1}{0}$ {{ 7*7 }}"
 
 
@@ -103,6 +106,33 @@ def test_plots_take_a_strangers_names_as_they_are():
     assert "<svg" in bars({HOSTILE: 3, "b": 1}, title=HOSTILE)
     assert "<svg" in histograms({HOSTILE: [1.0, 2.0], "b": [1.0]}, title="x", unit="dB")
     assert "script>" not in bars({HOSTILE: 3}, title=HOSTILE)
+
+
+def test_what_is_looked_for_first_stands_first():
+    found = in_order(
+        ["bandreject.low_hz", "room.rt60_s", "codec.bitrate_kbps", "noise.snr_db", "codec.codec", "tilt.db"]
+    )
+    assert set(found[:4]) == {"noise.snr_db", "room.rt60_s", "codec.codec", "codec.bitrate_kbps"}
+    assert found[4:] == ["bandreject.low_hz", "tilt.db"]
+
+
+def test_who_was_heard_is_no_distribution():
+    file = {"root": "train", "path": "a.wav", "num_frames": 9, "rate_hz": RATE}
+    talker = {"id": "a", "speaker": "s", "file": file, "offset": 3}
+    step = {
+        "kind": "noise",
+        "form": "babble",
+        "source": "talker",
+        "talkers": [talker],
+        "spare": [talker],
+        "snr_db": 5.0,
+    }
+    copy = {"name": "talker-0", "condition": "talker", "steps": [step]}
+    document = {"id": "u", "key": "u", "split": "train", "source": file, "num_samples": 9, "copies": [copy]}
+    described = Described()
+    described.add(PlanRow.model_validate(document), rate_hz=RATE, t30_s={})
+    assert {name for _, name in described.numbers} == {"noise.snr_db"}
+    assert {name for _, name in described.words} == {"noise.source", "noise.over"}
 
 
 def test_the_choice_brings_as_many_kinds_as_it_can():
