@@ -36,7 +36,7 @@ class WaveVerdict:
 
     Attributes:
         copy: `clean`, or the copy's name.
-        codec: Of its first codec step; empty if it has none.
+        codec: Of its codec steps, joined by `+` in their order; empty if it has none.
         decoder_differs: A source file of it is the same, but was decoded to another PCM.
         deviation_lsb: Estimated root mean square of the deviation, before any codec, in steps of the 16-bit scale.
         coded_db: Estimated energy of the deviation of the coded wave over its own, in dB.
@@ -104,9 +104,9 @@ def waves_of_row(row: dict[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
         yield copy["name"], copy["condition"], copy["steps"]
 
 
-def codec_of(steps: list[Any]) -> str:
-    """The codec of the first codec step; empty if there is none."""
-    return next((str(step["codec"]) for step in steps if step.get("kind") == "codec"), "")
+def codecs_of(steps: list[Any]) -> str:
+    """The codecs that a copy went through, joined by `+` in their order; empty if there is none."""
+    return "+".join(str(step["codec"]) for step in steps if step.get("kind") == "codec")
 
 
 def files_of(steps: Any) -> Iterator[tuple[str, str]]:
@@ -153,7 +153,7 @@ def compared(
     speech = set(files_of(row["source"]))
     for name, condition, steps in waves_of_row(row):
         files = speech | touched(steps)
-        told = (str(row["split"]), str(row["id"]), name, condition, codec_of(steps))
+        told = (str(row["split"]), str(row["id"]), name, condition, codecs_of(steps))
         decoder = bool(files & decoded_otherwise)
         if first is None or name not in first.sample.members:
             yield WaveVerdict(*told, "different", decoder, why="the first has no such wave")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
+import sysconfig
+from pathlib import Path
+from typing import Any, Final
 
 import av
 import numpy as np
 import soundfile
 import soxr
 
+from manifests.digest import file_digest
 from manifests.provenance import provenance
+
+CODERS: Final = (
+    "av.libs/libavcodec*", "av.libs/libopus*", "av.libs/libopencore-amrnb*", "_soundfile_data/libsndfile*",
+    "fast_mp3_augment/_mp3augment*", "soxr/soxr_ext*.so", "pyroomacoustics/libroom*.so",
+)  # fmt: skip
 
 
 def codecs() -> dict[str, str]:
@@ -21,6 +29,16 @@ def codecs() -> dict[str, str]:
     }
     found |= {name: ".".join(map(str, version)) for name, version in sorted(av.library_versions.items())}
     return found
+
+
+def builds() -> dict[str, str]:
+    """Digests of the compiled files that code, resample and simulate, 16 hex digits each; those that lie elsewhere are left out.
+
+    libopus, OpenCORE, LAME, libvorbis and libgsm tell no version of their own through the packages that carry them; these files are
+    what two labs compare when a copy is near, and not identical.
+    """
+    packages = Path(sysconfig.get_path("platlib"))
+    return {path.name: file_digest(path)[:16] for pattern in CODERS for path in sorted(packages.glob(pattern))}
 
 
 def processor() -> dict[str, Any]:
@@ -38,5 +56,8 @@ def processor() -> dict[str, Any]:
 def build_provenance() -> dict[str, Any]:
     """Provenance of a corpus, written once when it is sealed."""
     return provenance(
-        codecs=codecs(), processor=processor(), libc="-".join(part for part in platform.libc_ver() if part)
+        codecs=codecs(),
+        builds=builds(),
+        processor=processor(),
+        libc="-".join(part for part in platform.libc_ver() if part),
     )

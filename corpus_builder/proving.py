@@ -61,11 +61,13 @@ class Proof:
 
     def table(self) -> list[str]:
         """As lines of text."""
-        head = f"{'condition':<18}{'codec':<12}{'identical':>10}{'near':>8}{'different':>10}{'decoder differs':>17}"
+        rows = self.rows()
+        wide = max([12, *(len(row.get("codec", "-")) + 2 for row in rows)])
+        head = f"{'condition':<18}{'codec':<{wide}}{'identical':>10}{'near':>8}{'different':>10}{'decoder differs':>17}"
         lines = [
-            f"{row['condition']:<18}{row.get('codec', '-'):<12}{row['identical']:>10}{row['near']:>8}{row['different']:>10}"
+            f"{row['condition']:<18}{row.get('codec', '-'):<{wide}}{row['identical']:>10}{row['near']:>8}{row['different']:>10}"
             f"{row['decoder_differs']:>17}"
-            for row in self.rows()
+            for row in rows
         ]
         return [head, *lines]
 

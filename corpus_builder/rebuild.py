@@ -19,7 +19,7 @@ from corpus_builder.proving import VERDICTS, Proof, prove, told_lines
 from corpus_builder.room_step import planned_rooms
 from corpus_builder.roots import read_roots, write_roots
 from corpus_builder.selection import Selection, files_needed, write_selection
-from corpus_builder.source_check import SourceProblem, source_problems
+from corpus_builder.source_check import SourceProblem, source_problems, with_pcm_told
 from manifests.digest import file_digest
 from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
 from manifests.files import read_json_lines, replacing, temporary_path, write_json, write_json_lines
@@ -189,6 +189,7 @@ def check_sources(
             expected.setdefault((one.root, one.path), one.sha256)
     problems = source_problems(expected, places, workers=workers, progress=progress)
     if problems:
+        problems = with_pcm_told(problems, opened.sources(), places, workers=workers)
         raise SourcesDifferError(problems, checked=len(expected))
 
 

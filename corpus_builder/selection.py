@@ -45,14 +45,14 @@ class Selection:
         Raises:
             UsageError: If not.
         """
-        for option, names, known in (
-            ("--split", self.splits, list(recipe.speech)),
-            ("--condition", self.conditions, list(recipe.conditions)),
+        for what, names, known in (
+            ("split", self.splits, list(recipe.speech)),
+            ("condition", self.conditions, list(recipe.conditions)),
         ):
             for name in names:
                 if name not in known:
                     raise UsageError(
-                        f"{option} {printable(name)}: the pack has no such; it has {', '.join(known) or 'none'}"
+                        f"--{what} {printable(name)}: the pack has no such {what}; it has {', '.join(known) or 'none'}"
                     )
 
 
@@ -93,21 +93,21 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
         kept.append(
             {"name": file.name, "split": file.split, "rows": len(rows), "seconds": seconds, "sha256": file_digest(path)}
         )
-    if not kept:
+    wanted = selected_recipe(opened.recipe, selection)
+    if not kept or (selection.conditions and not any(sum(counts.values()) for counts in wanted.copies.values())):
         raise UsageError("nothing of the pack is left by --split, --condition and --limit; ask for more")
     banks = {name.rsplit("-", 2)[0] for name in responses_of(folder, kept)}
     rooms = read_json_lines(opened.folder / "plan" / "rooms.jsonl", needed="the rooms of a plan")
     write_json_lines(folder / "plan" / "rooms.jsonl", (canonical_json(room) for room in rooms if room["bank"] in banks))
     for name in ("levels", *(["spectra"] if opened.plan.spectra_sha256 else [])):
         write_bytes(folder / "plan" / f"{name}.jsonl", (opened.folder / "plan" / f"{name}.jsonl").read_bytes())
-    recipe = selected_recipe(opened.recipe, selection)
-    write_yaml(folder / "recipe.yaml", recipe.plain())
+    write_yaml(folder / "recipe.yaml", wanted.plain())
     refused = [
         one
         for one in opened.plan.plain().get("refused", [])
         if chosen is None and one["split"] in {f.split for f in files}
     ]
-    document = opened.plan.plain() | {"files": kept, "recipe_sha256": digest(recipe.plain()), "refused": refused}
+    document = opened.plan.plain() | {"files": kept, "recipe_sha256": digest(wanted.plain()), "refused": refused}
     document["rooms_sha256"] = file_digest(folder / "plan" / "rooms.jsonl")
     if selection.limit is not None:
         document["limit"] = selection.limit

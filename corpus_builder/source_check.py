@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from corpus_builder.decode import read_stretch
+from corpus_builder.decoded import decoded_digest
 from corpus_builder.members import audio_digest, member_of
 from corpus_builder.pool import mapped
 from manifests.errors import StillroomError, printable
@@ -13,8 +15,9 @@ from manifests.progress import Progress
 from manifests.storage import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from manifests.proof import DecodedSource
     from manifests.storage import Place
 
 FILES_A_TASK = 32
@@ -22,11 +25,16 @@ FILES_A_TASK = 32
 
 @dataclass(frozen=True)
 class SourceProblem:
-    """A source file that is not what it was."""
+    """A source file that is not what it was.
+
+    Attributes:
+        other_bytes: It is there and can be read; only its digest is another.
+    """
 
     root: str
     path: str
     what: str
+    other_bytes: bool = False
 
     def __str__(self) -> str:
         return f"{self.root}: {printable(self.path, limit=400)} {self.what}"
@@ -87,7 +95,62 @@ def check_file(task: FilesToCheck, path: str, sha256: str) -> SourceProblem | No
     except (OSError, StillroomError) as problem:
         return SourceProblem(task.root, path, f"cannot be read: {printable(problem)}")
     if found != sha256:
-        return SourceProblem(
-            task.root, path, f"is different: SHA-256 {found[:16]}…, the pack was made of {sha256[:16]}…"
-        )
+        said = f"is different: SHA-256 {found[:16]}…, the pack was made of {sha256[:16]}…"
+        return SourceProblem(task.root, path, said, other_bytes=True)
     return None
+
+
+@dataclass(frozen=True)
+class FileToHear:
+    """A file of other bytes, and the stretches of it that were decoded for the pack."""
+
+    place: str
+    problem: SourceProblem
+    stretches: tuple[DecodedSource, ...]
+
+
+def with_pcm_told(
+    problems: list[SourceProblem], sources: Iterable[DecodedSource], roots: Mapping[str, Place], *, workers: int
+) -> list[SourceProblem]:
+    """The same problems; a file of other bytes says whether it is the same recording, coded otherwise.
+
+    Args:
+        problems: By `source_problems`.
+        sources: Every stretch of a source that the pack was made of.
+        roots: Where each root lies on this machine.
+        workers: Number of processes.
+    """
+    asked: dict[tuple[str, str], list[DecodedSource]] = {
+        (problem.root, problem.path): [] for problem in problems if problem.other_bytes
+    }
+    if not asked:
+        return problems
+    for source in sources:
+        if (source.root, source.path) in asked:
+            asked[source.root, source.path].append(source)
+    tasks = [
+        FileToHear(str(roots[problem.root]), problem, tuple(asked.get((problem.root, problem.path), ())))
+        for problem in problems
+    ]
+    return list(mapped(heard, tasks, workers=min(workers, len(tasks)), what="decoding sources that are different"))
+
+
+def heard(task: FileToHear) -> SourceProblem:
+    """A problem with what decoding the file tells; runs in a worker."""
+    problem, place = task.problem, place_of(task.place) / task.problem.path
+    if not task.stretches:
+        return problem
+    try:
+        same = all(
+            decoded_digest(
+                read_stretch(
+                    place, name=one.path, start=one.start, num_frames=one.num_frames, channel=one.channel, rate_hz=one.rate_hz
+                )
+            )
+            == one.pcm_sha256
+            for one in task.stretches
+        )  # fmt: skip
+    except (OSError, StillroomError) as error:
+        return replace(problem, what=f"{problem.what}; it cannot be decoded as planned: {printable(error)}")
+    told = "coded otherwise: its PCM is the same" if same else "another recording: its PCM is different too"
+    return replace(problem, what=f"{problem.what}; {told}")

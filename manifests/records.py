@@ -153,7 +153,7 @@ def nearest(key: str, model: type[BaseModel]) -> str:
     """A hint for a mistyped key, from all keys of the model and of the models in it."""
     known = sorted(all_keys(model, set()))
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close and close[0] != key else ""
 
 
 def all_keys(model: type[BaseModel], seen: set[type]) -> set[str]:

@@ -11,8 +11,9 @@ import scipy.signal
 import soundfile
 import soxr
 
+from corpus_builder import acoustic_search
 from corpus_builder.acoustic import BITS, FRAME, HOP, band_powers, fingerprint, prints_of
-from corpus_builder.acoustic_search import FEWEST, Library, most_wrong
+from corpus_builder.acoustic_search import FEWEST, Library, most_wrong, values_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +80,46 @@ def test_a_changed_recording_is_found_and_no_other(change: str, scenes: list[Any
     if change == "part":
         assert found[0].lag_s == pytest.approx(1.0, abs=0.02)
         assert 2 < found[0].seconds < 4
+
+
+def test_short_recordings_through_a_coarse_coder_are_found(tmp_path: Path) -> None:
+    """GSM leaves of two of these six no frame with all its bits right."""
+    library = Library(tmp_path / "library")
+    for number in range(6):
+        library.add(prints(tmp_path / "plain.wav", ambience(number, 2)))
+    for number in range(6):
+        narrow = soxr.resample(ambience(number, 2), RATE_HZ, 8000)
+        library.add(prints(tmp_path / "coded.wav", *coded(narrow, 8000, "WAV", "GSM610")))
+    assert sorted((one.first, one.second) for one in library.matches()) == [(number, number + 6) for number in range(6)]
+
+
+def test_two_hums_of_one_pitch_are_not_one_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve of their bits are always the same, the others are chance: they agree as well in any other order."""
+    chance = np.random.RandomState(3)
+    library = Library(tmp_path / "library")
+    for _ in range(2):
+        library.add((chance.randint(1, 1 << 20, 400).astype(np.uint32) << np.uint32(12)) | np.uint32(0b1011_0110_1101))
+    assert list(library.matches()) == []
+    monkeypatch.setattr(acoustic_search, "stands_out", lambda *_: True)
+    assert [(one.first, one.second) for one in library.matches()] == [(0, 1)]
+
+
+@pytest.mark.parametrize("quarter", [None, 0, 16])
+def test_what_frames_are_looked_up_by_is_that_of_a_slow_loop(
+    quarter: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acoustic_search, "FRAMES_A_PASS", 50)
+    flat = np.random.RandomState(1).randint(0, 1 << 32, 230, dtype=np.uint64).astype(np.uint32)
+    flat[[20, 21, 100]] = 0
+    starts = np.array([0, 90, 120, 230])
+    expected = []
+    for place, bits in enumerate(flat.tolist()):
+        end = starts[np.searchsorted(starts, place, side="right")]
+        three = [int(flat[at]) if at < end else 0 for at in (place, place + 16, place + 32)]
+        whole = sum((one >> (quarter or 0) & 255) << (8 * number) for number, one in enumerate(three))
+        expected.append(bits if quarter is None else whole if all(three) else 0)
+    found = np.concatenate([values_from(flat, starts, first, quarter) for first in range(0, 230, 50)])
+    assert found.tolist() == expected
 
 
 def test_recordings_of_one_group_are_not_compared(scenes: list[Any], tmp_path: Path) -> None:

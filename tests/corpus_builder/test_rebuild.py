@@ -112,6 +112,34 @@ def test_sources_that_are_missing_or_one_sample_off_are_all_named_before_anythin
     assert not (tmp_path / "theirs").exists()
 
 
+def test_a_source_that_was_coded_otherwise_is_told_from_one_that_sounds_otherwise(packed_lab, other_lab, tmp_path):
+    _, pack = packed_lab
+    first, second = sorted(other_lab["train"].rglob("*.wav"))[:2]
+    wave, rate_hz = soundfile.read(first, dtype="int16")
+    soundfile.write(first, wave, rate_hz, format="WAVEX", subtype="PCM_16")
+    wave, rate_hz = soundfile.read(second, dtype="int16")
+    wave[100] += 1
+    soundfile.write(second, wave, rate_hz)
+    (other_lab["hum"] / "n1.wav").write_bytes(b"RIFF")
+    with pytest.raises(SourcesDifferError) as caught:
+        rebuilt(pack, tmp_path / "theirs", other_lab)
+    told = {problem.path: problem.what for problem in caught.value.problems}
+    assert told.pop(first.relative_to(other_lab["train"]).as_posix()).endswith("coded otherwise: its PCM is the same")
+    assert told.pop(second.relative_to(other_lab["train"]).as_posix()).endswith("its PCM is different too")
+    assert "cannot be decoded" in told["n1.wav"]
+
+
+def test_copies_through_several_codecs_are_counted_by_all_of_them(lab, tmp_path):
+    lab.without_rooms()
+    lab.recipe["conditions"]["phone"]["steps"] = [{"kind": "codec", "codec": name} for name in ("gsm-fr", "g711-alaw")]
+    lab.build()
+    pack, _ = write_pack(lab.folder / "corpus", tmp_path / "tandem.tar.gz", progress=False)
+    only = Selection(splits=("train",), conditions=("phone",), limit=2)
+    told = rebuilt(pack, tmp_path / "theirs", {"train": lab.folder / "speech/train"}, selection=only)
+    assert {row["codec"] for row in told.proof.rows() if row["condition"] == "phone"} == {"gsm-fr+g711-alaw"}
+    assert "gsm-fr+g711-alaw " in told.proof.table()[-1]
+
+
 def test_a_root_that_is_not_given_or_not_known_is_named(packed_lab, other_lab, tmp_path):
     _, pack = packed_lab
     with pytest.raises(UsageError, match="add --root hum=DIR"):
@@ -134,6 +162,8 @@ def test_a_part_is_rebuilt_with_the_sources_of_that_part_alone(packed_lab, other
         rebuilt(pack, tmp_path / "theirs", other_lab)
     with pytest.raises(UsageError, match="it has train, test"):
         rebuilt(pack, tmp_path / "new", other_lab, selection=Selection(splits=("dev",)))
+    with pytest.raises(UsageError, match="nothing of the pack is left"):
+        rebuilt(pack, tmp_path / "new", other_lab, selection=Selection(splits=("test",), conditions=("phone",)))
 
 
 def test_responses_of_another_thread_count_are_found_and_told_as_near(packed_lab, other_lab, tmp_path, monkeypatch):
