@@ -124,7 +124,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], *, kept: int = KEPT, **mark: Any) -> None:
-    """Write a checkpoint, then remove all but the newest.
+    """Write a checkpoint, then remove all but the newest; before it, what a killed process left of one.
 
     Args:
         folder: `checkpoints/` or `best/`.
@@ -135,6 +135,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], *, kept: int = KE
     Raises:
         NoSpaceLeftError: If the disk is full; the checkpoints before it stay.
     """
+    for part in folder.glob(".step-*.part"):  # the run's lock is held: nobody else writes here
+        part.unlink(missing_ok=True)
     content = safetensors.torch.save(tensors)
     stem = f"step-{mark['step']:09d}"
     (folder / f"{stem}.json").unlink(missing_ok=True)  # a mark never stands beside another's tensors

@@ -21,6 +21,7 @@ from training.checkpoint import module_tensors, optimiser_tensors, write_checkpo
 from training.corpus import open_corpus
 from training.firstbatch import check_first_batch, full_ids
 from training.journal import Board, Journal, Meters, heard_so_far, journal_line, noted, speeds
+from training.loader import loader
 from training.losses import check_layer_weights, layer_distance
 from training.masking import hidden_frames
 from training.order import Cursor, named_number
@@ -28,7 +29,7 @@ from training.outset import batching_of, checked_rate, dev_validation, fresh_cri
 from training.ranks import Ranks, alone
 from training.run import State, StopSignals, prepare_run, run_facts, write_status
 from training.schedules import adamw, learning_rate_scale
-from training.stream import PairStream, loader, stderr_line
+from training.stream import PairStream, stderr_line
 from training.student import SEED_RANGE, make_student
 from training.tally import DistinctCount
 from training.tarbytes import UNREADABLE
@@ -253,7 +254,8 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         stream.cursor, stream.lanes, stream.target_layers = cursor, lanes, wanted
         damaged: set[str] = set()
 
-        for batch in loader(stream, workers=config.workers):
+        batches = stack.enter_context(contextlib.closing(loader(stream, workers=config.workers)))
+        for batch in batches:
             waited_s += time.monotonic() - asked_s
             local = batch.to(device)
             step = done + 1

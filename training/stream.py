@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from manifests.errors import UsageError
 from manifests.sample import CLEAN
@@ -40,14 +39,11 @@ __all__ = [
     "PairStream",
     "Utterance",
     "clean_digests",
-    "loader",
     "open_corpus",
     "pairs",
     "sample_record",
     "utterances",
 ]
-
-PREFETCHED = 4
 
 
 class Heard(NamedTuple):
@@ -78,7 +74,7 @@ class PairStream(IterableDataset[PairBatch]):
     Raises:
         NotSealedError: If the corpus is not finished.
         NoSuchSplitError: If it has no such split.
-        UsageError: If its utterances have too few copies for the views.
+        UsageError: If its utterances have too few copies for the views, or the stage cannot be written to.
     """
 
     def __init__(
@@ -101,6 +97,8 @@ class PairStream(IterableDataset[PairBatch]):
         with open_corpus(corpus) as reader:
             self.shards = [entry.name for entry in reader.shards(split)]
             check_copies(views, reader.manifest.copies.get(split, {}), where=f"{reader.url}, split {split}")
+        if stage is not None:
+            Stage(stage.dir, say=stderr_line).close()  # where it cannot be written to is said now, not by a worker
         self.corpus = str(corpus) if isinstance(corpus, str | Path) else tuple(map(str, corpus))
         self.reads_records = families or views.need_records
         self.split = split
@@ -365,27 +363,6 @@ def filled_batching(
     )
 
 
-def loader(stream: PairStream, *, workers: int) -> DataLoader[PairBatch]:
-    """A DataLoader whose workers start by spawn, leave signals to their parent, and end with it.
-
-    Not by forkserver: a scheduler's SIGTERM would end its server process, and the workers with it.
-    """
-    options: dict[str, Any] = {}
-    if workers:
-        options = {
-            "multiprocessing_context": "spawn",
-            "prefetch_factor": PREFETCHED,
-            "worker_init_fn": leave_signals_to_parent,
-        }
-    return DataLoader(stream, batch_size=None, num_workers=workers, **options)
-
-
 def stderr_line(line: str) -> None:
     """Say one line to a person."""
     print(f"stillroom: {line}", file=sys.stderr, flush=True)
-
-
-def leave_signals_to_parent(_: int) -> None:
-    """A terminal's Ctrl-C and a scheduler's warning reach the whole process group; the parent decides what they mean."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)

@@ -61,6 +61,13 @@ def test_the_newest_two_are_kept(tmp_path):
     assert marks[0].sums == {"loss": 0.30000000000000004}
 
 
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed_before_the_next_one(tmp_path):
+    write(tmp_path, 1)
+    (tmp_path / ".step-000000002.safetensors.node-123.part").write_bytes(bytes(1000))
+    write(tmp_path, 2)
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"step-000000001", "step-000000002"}
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "mark"])
 def test_a_torn_checkpoint_is_named_and_the_one_before_serves(tmp_path, damage):
     write(tmp_path, 1)

@@ -12,7 +12,8 @@ from manifests.files import read_json, write_json
 from tests.training.conftest import write_corpus
 from training.corpus import open_corpus
 from training.editions import ClashingCopiesError, DifferentSpeechError, NotAnEditionError
-from training.stream import loader, pairs
+from training.loader import loader
+from training.stream import pairs
 
 SHAPE = {"shards": 3, "samples": 6, "lengths_s": (0.3, 1.0)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -417,6 +418,19 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_a_weight(tmp_path, 
     tensors = last_tensors(tmp_path / "run")
     assert load_run(tmp_path / "run").facts["steps"] == 2
     assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_an_error_that_nobody_foresaw_leaves_no_worker_that_would_keep_the_command_from_ending(
+    tmp_path, monkeypatch, corpus, teacher_folder
+):
+    def unforeseen(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop, "layer_distance", unforeseen)
+    with pytest.raises(ZeroDivisionError) as caught:
+        loop.distil(config_of(corpus, teacher_folder, dev="none", workers=1), tmp_path / "run", say=str)
+    assert caught.tb is not None, "its frames are held, as Python holds those of an error that ends it"
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(

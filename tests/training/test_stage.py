@@ -22,10 +22,11 @@ from tests.training.test_loop import HOUSE, assert_same_run, config_of, journal
 from training import loop
 from training.config import Staging
 from training.corpus import open_corpus
+from training.loader import loader
 from training.loop import TooMuchDamageError
 from training.precompute import Asked, compute_targets
 from training.stage import Stage
-from training.stream import loader, pairs
+from training.stream import pairs
 from training.tarbytes import DamagedShardError
 
 
@@ -177,6 +178,15 @@ def test_a_stage_that_cannot_be_written_to_is_one_line(tmp_path):
         Stage(tmp_path / "file" / "stage", say=str)
 
 
+def test_a_run_finds_that_before_it_leaves_anything(tmp_path, copy, teacher_folder):
+    (tmp_path / "file").write_text("")
+    config = config_of(copy, teacher_folder, stage=str(tmp_path / "file" / "stage"), workers=1)
+    with pytest.raises(UsageError, match=r"stage: .*file/stage cannot be written to") as caught:
+        loop.distil(config, tmp_path / "run", say=str)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def damaged_config(copy, teacher_folder, **keys):
     return config_of(copy, teacher_folder, **{"steps": 12, "log_every": 1, "adversary": None, "preset": "cdm2", **keys})
 
@@ -280,7 +290,8 @@ def test_from_s3_a_sample_is_one_read_with_its_record(server, bucket, made):
 STREAM = """
 import sys
 from training.config import Staging
-from training.stream import loader, pairs
+from training.loader import loader
+from training.stream import pairs
 
 if __name__ == "__main__":
     stream = pairs(sys.argv[1], views="cdm2", utterances=4, lanes=2, crop_s=0.5, epochs=2)

@@ -22,8 +22,9 @@ from training.corpus import (
     clean_digests,
     open_corpus,
 )
+from training.loader import loader
 from training.order import Cursor
-from training.stream import filled_batching, loader, pairs, utterances
+from training.stream import filled_batching, pairs, utterances
 from training.views import Views
 
 
@@ -238,6 +239,14 @@ def test_a_shard_that_was_cut_off_is_named(copy):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DamagedShardError, match=r"train-000001.tar: ends at byte"):
         list(pairs(copy))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_finds_is_told_as_it_is_without_one(copy, workers):
+    (copy / "shards" / "train-000001.tar").unlink()
+    with pytest.raises(MissingFileError, match=r"train-000001.tar does not exist") as caught:
+        list(loader(pairs(copy), workers=workers))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_sample_is_named(copy):
