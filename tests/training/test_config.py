@@ -169,7 +169,7 @@ def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
         ({"steps": 0}, "steps"),
         ({"teacher": {}}, "teacher.name: this key is missing"),
         ({"teacher": {"name": "nano", "layers": [2, 2]}}, "names a layer twice"),
-        ({"crop_s": 0.001}, "crop_s: greater than or equal to 0.1"),
+        ({"crop_s": 0.001}, "crop_s: a number of at least 0.1"),
         ({"loss": {"l1": 0, "cosine": 0}}, "both 0"),
         ({"optimiser": {"learning_rate": float("nan")}}, "config|JSON|nan"),
     ],
