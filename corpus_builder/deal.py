@@ -114,7 +114,13 @@ class Spool:
             kept = ranked[0][0]
             for twin, place in ranked[1:]:
                 dropped.add(place)
-                reason = f"its id stands {len(ranked)} times; the one of {printable(kept.path)} is kept, not that of {printable(twin.path)}"
+                told, other = (printable(which.path) for which in (kept, twin))
+                if kept.path == twin.path:  # two stretches of one recording
+                    told, other = (
+                        f"{told} at {kept.utterance.start_s:g} s",
+                        f"{other} at {twin.utterance.start_s:g} s",
+                    )
+                reason = f"its id stands {len(ranked)} times; the one of {told} is kept, not that of {other}"
                 refused.append((twin.utterance.id, reason))
         self.order = order[~np.isin(order, list(dropped))] if dropped else order
         return refused

@@ -89,10 +89,10 @@ def index_command(
     "seconds; of copies condition, copy, domain, family, snr_db. A value @FILE stands for the lines of a file.",
 )
 def subset_command(*, corpus: Place, out: Path, expressions: tuple[str, ...]) -> None:
-    r"""Write a part of CORPUS as a manifest OUT over the same shards; no audio is copied.
+    """Write a part of CORPUS as a manifest OUT over the same shards; no audio is copied.
 
-    \b
     stillroom subset corpus short --where split=train --where 'seconds<10'
+
     stillroom subset corpus loud  --where 'snr_db>=5' --where condition=noise,far
     """
     from corpus_builder.subset import subset

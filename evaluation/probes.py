@@ -135,7 +135,7 @@ def probe_task(
     Args:
         task: Its labels.
         train: Pooled states: rows of shape (feature,) for `last`, (state, feature) for sums.
-        dev: The same; None where each probe chooses on what it holds back of train.
+        dev: The same; None where each probe chooses on what it holds back of train, as it does where dev has no label of train.
         test: The same, with all copies; several copies of one condition are averaged.
         seed: Of what is held back, and of probes that are trained by gradient.
         probes: How many.
@@ -145,7 +145,7 @@ def probe_task(
     chosen: list[float] = []
     answered: list[Answered] = []
     unfinished = unchosen = 0
-    tables = train.features, test.features, None if dev is None else dev.features
+    tables = train.features, test.features, dev.features if dev is not None and dev.keys else None
     for number in range(probes):
         right: Answered = {}
         for group in task.groups:
@@ -153,7 +153,7 @@ def probe_task(
             kept = {key: label for key, label in group.train.items() if key not in back}
             clean, _ = picked(train, tables[0], kept)
             rows, labels = picked(train, tables[0], kept, members=members)
-            if dev is None or tables[2] is None:
+            if dev is None or tables[2] is None or not group.dev:
                 dev_rows, dev_labels = picked(train, tables[0], {key: group.train[key] for key in back})
             else:
                 dev_rows, dev_labels = picked(dev, tables[2], group.dev)
@@ -176,15 +176,25 @@ def probe_task(
         scores += condition_scores(right, task=task.name, measure="accuracy", probe=number)
         answered.append(right)
     scores.append(majority_score(task, test))
+    notes = choice_notes(task, has_dev=dev is not None, count=len(chosen), unfinished=unfinished, unchosen=unchosen)
+    return ProbeScores(tuple(scores), tuple(chosen), notes, tuple(answered))
+
+
+def choice_notes(task: LabelledTask, *, has_dev: bool, count: int, unfinished: int, unchosen: int) -> tuple[str, ...]:
+    """How the `count` probes of a task came by their setting, where it was not as usual."""
     notes = []
-    if unfinished:
+    strange = sum(not group.dev for group in task.groups) if has_dev else 0
+    if strange:
+        where = "" if strange == len(task.groups) else f" in {strange} of {len(task.groups)} groups"
         notes.append(
-            f"{task.name}: {unfinished} of {len(chosen)} probes were stopped after {MAX_ITERATIONS} iterations"
+            f"{task.name}: dev has none of its labels{where}, its probes chose on what they held back of train"
         )
+    if unfinished:
+        notes.append(f"{task.name}: {unfinished} of {count} probes were stopped after {MAX_ITERATIONS} iterations")
     if unchosen:
         least = f"C is {UNCHOSEN_STRENGTH:g}" if task.features == "last" else f"the learning rate is {UNCHOSEN_RATE:g}"
-        notes.append(f"{task.name}: {unchosen} of {len(chosen)} probes had nothing to choose on, {least}")
-    return ProbeScores(tuple(scores), tuple(chosen), tuple(notes), tuple(answered))
+        notes.append(f"{task.name}: {unchosen} of {count} probes had nothing to choose on, {least}")
+    return tuple(notes)
 
 
 def chosen_sum(

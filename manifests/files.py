@@ -18,12 +18,10 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-import yaml
-
 from manifests.errors import BadDocumentError, MissingFileError, NoSpaceLeftError, UnsafePathError, printable
 from manifests.storage import Place, Url, opened
 from manifests.strictness import MAX_DEPTH, finite_float, unique_keys
-from manifests.yaml12 import parse_yaml
+from manifests.yaml12 import parse_yaml, yaml_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -252,7 +250,7 @@ def read_yaml(path: Place, *, needed: str) -> Any:
 
 def write_yaml(path: Place, document: Any) -> None:
     """Write plain data as YAML, atomically, keys in their order."""
-    write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml_text(document))
 
 
 def safe_relative(path: str, *, where: object) -> str:

@@ -79,8 +79,9 @@ class Draw(Record):
 
     def numbers(self) -> list[float]:
         """The values as numbers; words are an error."""
-        if any(isinstance(value, str) for value in self.values):
-            raise ValueError(f"numbers are due here, found {self.values[0]!r}")
+        words = [value for value in self.values if isinstance(value, str)]
+        if words:
+            raise ValueError(f"numbers are due here, found {words[0]!r}")
         return [float(value) for value in self.values]
 
 

@@ -76,7 +76,9 @@ class Document(Record):
         """Refuse a newer or foreign schema before anything else is looked at."""
         if not isinstance(data, dict):
             raise ValueError(f"a mapping is due here, with the key schema: {cls.SCHEMA}")  # noqa: TRY004 (pydantic's way)
-        found = data.get("schema")
+        if "schema" not in data:
+            raise ValueError(f"schema: this key is missing; {cls.SCHEMA!r} is due here")
+        found = data["schema"]
         family, _, known = cls.SCHEMA.rpartition("/")
         if not isinstance(found, str) or found.rpartition("/")[0] != family:
             raise ValueError(f"schema: {cls.SCHEMA!r} is due here, found {printable(found)!r}")
@@ -139,7 +141,7 @@ def deeper(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
 def fault(error: ErrorDetails, model: type[BaseModel]) -> str:
     """One fault, its path without the names that pydantic puts in for members of a union."""
     path = ".".join(printable(part, limit=60) for part in error["loc"] if not str(part).startswith("-"))
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = due(error)
     if error["type"] == "extra_forbidden":
         message = "unknown key" + nearest(str(error["loc"][-1]), model)
     elif error["type"] == "missing":
@@ -147,6 +149,39 @@ def fault(error: ErrorDetails, model: type[BaseModel]) -> str:
     elif error["type"] not in {"value_error", "assertion_error", "unknown_step"}:
         message = f"{message} is due here, found {printable(error['input'], limit=60)!r}"
     return f"{path}: {message}" if path else message
+
+
+DUE = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "too_short": "a length of at least {min_length}",
+    "too_long": "a length of at most {max_length}",
+    "string_too_short": "a text of at least {min_length} characters",
+    "string_too_long": "a text of at most {max_length} characters",
+    "string_pattern_mismatch": "a text that fits {pattern}",
+    "greater_than_equal": "a number of at least {ge}",
+    "greater_than": "a number above {gt}",
+    "less_than_equal": "a number of at most {le}",
+    "less_than": "a number below {lt}",
+}
+
+
+def due(error: ErrorDetails) -> str:
+    """What stands in pydantic's message, in a recipe's words: in JSON's a list is an array."""
+    if error["type"] in DUE:
+        bounds = {
+            name: f"{bound:.15g}" if isinstance(bound, float) else bound for name, bound in error.get("ctx", {}).items()
+        }
+        return DUE[error["type"]].format(**bounds)
+    return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def nearest(key: str, model: type[BaseModel]) -> str:

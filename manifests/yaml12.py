@@ -17,22 +17,27 @@ class Yaml12Loader(yaml.SafeLoader):
     """YAML with the scalars of version 1.2: `2e-4` is a number, `no` and `on` are words, `012` is twelve."""
 
 
+class Yaml12Dumper(yaml.SafeDumper):
+    """YAML that says the same under 1.1 and 1.2: a text that either would read as something else is quoted."""
+
+
 Yaml12Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
-    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("tag:yaml.org,2002:int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
     ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
-    Yaml12Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first) + ([""] if "null" in _tag else []))
+    for _reader in (Yaml12Loader, Yaml12Dumper):
+        _reader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first) + ([""] if "null" in _tag else []))
 
 
 def construct_int(loader: Yaml12Loader, node: yaml.ScalarNode) -> int:
-    """Decimal, as YAML 1.2 has it (1.1 reads `010` as eight)."""
+    """Decimal, `0o17` or `0x1F`, as YAML 1.2 has them (1.1 reads `010` as eight)."""
     text = str(loader.construct_scalar(node))
     if len(text) > 30:
         raise yaml.constructor.ConstructorError(None, None, "a number of more than 30 digits", node.start_mark)
-    return int(text)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
 def construct_float(loader: Yaml12Loader, node: yaml.ScalarNode) -> float:
@@ -82,6 +87,11 @@ def count_nodes(node: yaml.Node, counted: dict[int, int], *, depth: int = 0) -> 
             children = node.value
         counted[id(node)] = 1 + sum(count_nodes(child, counted, depth=depth + 1) for child in children)
     return counted[id(node)]
+
+
+def yaml_text(document: Any) -> str:
+    """Plain data as YAML, keys in their order."""
+    return yaml.dump(document, Dumper=Yaml12Dumper, sort_keys=False, allow_unicode=True)
 
 
 def parse_yaml(text: bytes, *, where: object) -> Any:

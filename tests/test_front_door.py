@@ -19,7 +19,12 @@ HOUSE = Path(__file__).resolve().parent.parent
         (KeyboardInterrupt(), 130, "goes on where"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 2, "no space left while writing /data/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
-        (FileExistsError(errno.EEXIST, "File exists", "/data/x"), 2, "/data/x: File exists; check the path"),
+        (FileExistsError(errno.EEXIST, "File exists", "/data/x"), 2, "/data/x: a file stands where a folder is due"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "/data/x/corpus.json"),
+            2,
+            "/data/x/corpus.json: a file stands",
+        ),
         (OSError(errno.ELOOP, "Too many levels of symbolic links", "/data/\n"), 2, "/data/\\n: Too many levels"),
     ],
 )
@@ -63,3 +68,11 @@ def test_the_version_is_the_packages():
     )
     assert done.returncode == 0
     assert "0.1.0" in done.stdout
+
+
+def test_no_help_shows_the_marks_of_its_formatting():
+    group = cli.stillroom
+    with group.make_context("stillroom", [], resilient_parsing=True) as context:
+        for name in group.list_commands(context):
+            verb = group.get_command(context, name)
+            assert "\\b" not in verb.get_help(verb.make_context(name, [], resilient_parsing=True)), name

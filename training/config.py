@@ -255,7 +255,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
         change: Any = parse_yaml(text.encode(), where=f"--set {key}")
         for part in reversed(key.split(".")):
             change = {part: change}
-        user = merged(user, with_paths(change, Path.cwd()))
+        user = merged(without_other_size(user, change), with_paths(change, Path.cwd()))
     return resolved(user, where=path, over_preset=not is_runs_own)
 
 
@@ -288,6 +288,14 @@ def resolved(user: dict[str, Any], *, where: object, over_preset: bool = True) -
         raise BadDocumentError(where, f"preset: {printable(preset)!r} is none of {', '.join(PRESETS)}")
     base = PRESETS[preset].keys if preset is not None and over_preset else {}
     return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **merged(base, user)}, where=where)
+
+
+def without_other_size(user: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """What a user wrote, without the size of a batch that a change in the other unit stands for."""
+    old, new = user.get("batch"), change.get("batch")
+    if not (isinstance(old, dict) and isinstance(new, dict) and new.keys() & {"seconds", "utterances"}):
+        return user
+    return {**user, "batch": {key: value for key, value in old.items() if key not in {"seconds", "utterances"}}}
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

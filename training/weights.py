@@ -6,6 +6,7 @@ import argparse
 import pickle
 import re
 import shlex
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def read_weights(path: Path, *, needed: str, namespace: bool = False) -> Any:
         raise MissingFileError(path, needed=needed)
     refuse_compressed(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace] if namespace else []):
+        with torch.serialization.safe_globals([argparse.Namespace] if namespace else []), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another pickle protocol: what comes of it is said in one line below
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         if re.search(r"Unsupported (global|class)|Trying to|Can only", str(problem)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -211,6 +212,22 @@ def test_an_id_that_stands_twice_is_kept_once_whatever_the_order(lab: Lab) -> No
     assert (refusal.split, refusal.id) == ("train", "u0")
     assert "stands 2 times; the one of s0/u0.wav is kept, not that of s1/u0.wav" in refusal.reason
     assert [row.source.path for row in lab.rows() if row.id == "u0"] == ["s0/u0.wav"]
+
+
+def test_two_stretches_of_one_recording_with_one_id_are_told_apart_by_their_starts(lab: Lab) -> None:
+    lab.without_rooms()
+    path = lab.folder / "speech/train/s0/u0.wav"
+    seconds = soundfile.info(path).duration
+    source = {"type": "file", "channels": [0], "source": "s0/u0.wav"}
+    audio = {"id": "a", "sources": [source], "sampling_rate": 16000, "num_samples": round(seconds * 16000)}
+    audio |= {"duration": seconds, "channel_ids": [0]}
+    cut = {"id": "u", "duration": 0.1, "channel": 0, "supervisions": [], "recording": audio, "type": "MonoCut"}
+    lines = [json.dumps(cut | {"start": start}) + "\n" for start in (0.25, 0.0)]
+    (lab.folder / "speech/train/cuts.jsonl").write_text("".join(lines))
+    lab.recipe["speech"]["train"] = {"cuts": "speech/train/cuts.jsonl"}
+    plan, _ = lab.plan()
+    (refusal,) = plan.refused
+    assert refusal.reason.endswith("the one of s0/u0.wav at 0 s is kept, not that of s0/u0.wav at 0.25 s")
 
 
 def test_a_silent_noise_is_refused_and_a_source_of_nothing_else_is_an_error(lab: Lab) -> None:

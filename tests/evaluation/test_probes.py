@@ -123,6 +123,17 @@ def test_within_trains_one_probe_a_group_and_pools_their_answers():
     assert majority.value == 0.5
 
 
+def test_where_dev_has_none_of_trains_labels_a_probe_chooses_on_what_it_holds_back(one_task):
+    """Speakers: a usual corpus has others in dev."""
+    task, tables = one_task
+    strange = LabelledTask("word", (Labelled(task.groups[0].train, {}, task.groups[0].test),), ())
+    roles = {"train": tables["train"], "test": tables["test"]}
+    held, without = (probe_task(strange, **roles, dev=dev, seed=5, probes=2) for dev in (PooledRows(), None))
+    assert (held.scores, held.chosen) == (without.scores, without.chosen)
+    assert "dev has none of its labels" in held.notes[-1]
+    assert not without.notes
+
+
 def test_nothing_to_choose_on_is_said():
     train, test = {"1": "a", "2": "b"}, {"3": "a", "4": "b"}
     task = LabelledTask("word", (Labelled(train, {}, test),), ())

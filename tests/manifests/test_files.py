@@ -69,12 +69,10 @@ def test_brackets_inside_strings_do_not_count_as_nesting():
 
 
 def test_yaml_reads_scalars_by_version_1_2():
-    text = (
-        b"a: 2e-4\nb: no\nc: 012\nd: 1.\ne: on\nf: -3\ng: ~\nh:\ni: 'yes'\nj: true\nk: 1_000\nl: 2026-11-23\nm: 0x10\n"
-    )
+    text = b"a: 2e-4\nb: no\nc: 012\nd: 1.\ne: on\nf: -3\ng: ~\nh:\ni: 'yes'\nj: true\nk: 1_000\nl: 2026-11-23\nm: 0x1F\nn: 0o17\n"
     assert parse_yaml(text, where="x") == {
         "a": 2e-4, "b": "no", "c": 12, "d": 1.0, "e": "on", "f": -3, "g": None, "h": None, "i": "yes", "j": True,
-        "k": "1_000", "l": "2026-11-23", "m": "0x10",
+        "k": "1_000", "l": "2026-11-23", "m": 31, "n": 15,
     }  # fmt: skip
 
 
@@ -92,6 +90,7 @@ BOMB = "\n".join(
         (b"!!python/object/apply:os.system ['true']", "is not plain data"),
         (b"a: 1\na: 2", "stands twice"),
         (b"a: " + b"9" * 10_000, "more than 30 digits"),
+        (b"a: 0x" + b"F" * 10_000, "more than 30 digits"),
         (b"a: 1e999", "too large"),
         (b"[" * 3000, "nested|not valid"),
         (b"a: [1", "not valid YAML"),
@@ -118,6 +117,13 @@ def test_what_we_write_as_yaml_reads_back(tmp_path_factory, document):
     text = yaml.safe_load(path.read_text())
     assert text == document
     assert files.read_yaml(path, needed="test") == document
+
+
+@pytest.mark.parametrize("text", ["2e4", "0o17", "0x1F", ".5e3", "no", "012", "1:30", "true", "2026-11-23", "~"])
+def test_a_text_that_looks_like_a_number_in_either_version_is_written_as_text(tmp_path, text):
+    files.write_yaml(tmp_path / "x.yaml", {"licence": text})
+    assert files.read_yaml(tmp_path / "x.yaml", needed="test") == {"licence": text}
+    assert yaml.safe_load((tmp_path / "x.yaml").read_text()) == {"licence": text}
 
 
 @pytest.mark.parametrize(

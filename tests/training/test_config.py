@@ -128,6 +128,15 @@ def test_overrides_are_yaml_by_version_1_2(tmp_path):
     assert load_config(path, overrides=("adversary=null",)).adversary is None
 
 
+@pytest.mark.parametrize("override", ["batch={utterances: 12}", "batch.utterances=12"])
+def test_a_batch_set_in_utterances_stands_for_the_files_seconds(tmp_path, override):
+    path = written(tmp_path, "corpus: tiny\nteacher: {name: nano}\nbatch: {seconds: 64, lanes: 3}\n")
+    batch = load_config(path, overrides=(override,)).batch
+    assert (batch.seconds, batch.utterances, batch.lanes) == (None, 12, 3)
+    with pytest.raises(BadDocumentError, match="not both"):
+        load_config(path, overrides=("batch={seconds: 64, utterances: 12}",))
+
+
 def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -169,7 +178,7 @@ def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
         ({"steps": 0}, "steps"),
         ({"teacher": {}}, "teacher.name: this key is missing"),
         ({"teacher": {"name": "nano", "layers": [2, 2]}}, "names a layer twice"),
-        ({"crop_s": 0.001}, "crop_s: greater than or equal to 0.1"),
+        ({"crop_s": 0.001}, "crop_s: a number of at least 0.1"),
         ({"loss": {"l1": 0, "cosine": 0}}, "both 0"),
         ({"optimiser": {"learning_rate": float("nan")}}, "config|JSON|nan"),
     ],

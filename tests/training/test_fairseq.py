@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -124,6 +126,15 @@ def test_damaged_bytes_are_one_line(tmp_path, content):
     with pytest.raises(BadDocumentError, match="not a file of weights") as caught:
         load_teacher(tmp_path / "model.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_of_another_protocol_is_one_line_and_no_warning_of_torchs(tmp_path):
+    (tmp_path / "model.pt").write_bytes(pickle.dumps({"model": {}}, protocol=4))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(BadDocumentError, match=r"not a file of weights, or is damaged$"):
+            load_teacher(tmp_path / "model.pt")
+    assert not warned
 
 
 def test_a_checkpoint_that_is_not_there_is_said(tmp_path):

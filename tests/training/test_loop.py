@@ -159,6 +159,14 @@ def test_a_run_that_dies_goes_on_bit_for_bit(tmp_path, monkeypatch, corpus, teac
     assert_same_run(tmp_path / "run", straight)
 
 
+def test_a_run_that_is_done_says_so_and_is_left_as_it_is(corpus, teacher_folder, straight):
+    said: list[str] = []
+    journal = (straight / "journal.jsonl").read_bytes()
+    assert loop.distil(config_of(corpus, teacher_folder), straight, say=said.append) == "done"
+    assert "steps were done before" in said[-1]
+    assert (straight / "journal.jsonl").read_bytes() == journal
+
+
 def test_a_resumed_game_has_the_critic_that_it_had(tmp_path, monkeypatch, corpus, teacher_folder):
     """Its updates every third step, what it standardises by, and what was counted."""
     adversary = {"objective": "game", "critic_every": 3, "standardise": True, "layers": [1, 2], "strength": 0.5}
