@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never, cast
 
 import numpy as np
@@ -145,3 +146,21 @@ def dealt(names: Iterable[str], splits: Sequence[str], *, seed: int, deck: str, 
         counts[largest] += 1
     owners = [split for split, count in zip(splits, counts, strict=True) for _ in range(count)]
     return dict(zip(ranked, owners, strict=True))
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The named generators of one copy."""
+
+    seed: int
+    split: str
+    utterance: str
+    copy: str
+
+    def dice(self, step: str) -> np.random.Generator:
+        """The generator of one step."""
+        return dice_for(self.seed, self.split, self.utterance, self.copy, step)
+
+    def value(self, draw: Draw, step: str) -> float | int | str:
+        """A value of a draw; a constant needs no dice."""
+        return draw.values[0] if draw.spread == "constant" else drawn(draw, self.dice(step))

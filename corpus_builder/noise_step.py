@@ -11,7 +11,7 @@ from manifests.planned import BabblePart, ColouredPart, RecordedPart, SeveralNoi
 
 if TYPE_CHECKING:
     from corpus_builder.distortions.levels import Wave
-    from corpus_builder.render import Waves
+    from corpus_builder.wave_source import Waves
     from manifests.planned import NoisePart, PlannedNoise
 
 

@@ -19,7 +19,7 @@ from manifests.channel_steps import (
 )
 
 if TYPE_CHECKING:
-    from corpus_builder.planned_steps import Chance
+    from corpus_builder.draws import Chance
     from manifests.channel_steps import AnyChannelStep
     from manifests.ranges import Draw
 

@@ -9,7 +9,7 @@ from corpus_builder.draws import index_below
 from manifests.codecs import DEFAULT_BITRATE_KBPS, Codec, PacketLoss, nearest_bitrate_kbps
 
 if TYPE_CHECKING:
-    from corpus_builder.planned_steps import Chance
+    from corpus_builder.draws import Chance
     from manifests.steps import CodecStep
 
 

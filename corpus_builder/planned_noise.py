@@ -15,9 +15,10 @@ from manifests.noises import Babble, ColouredNoise, DividedNoise, RecordedNoise
 if TYPE_CHECKING:
     import numpy as np
 
+    from corpus_builder.draws import Chance
     from corpus_builder.noise_levels import NoiseFile
     from corpus_builder.planned_room_step import Standing
-    from corpus_builder.planned_steps import Chance, Materials
+    from corpus_builder.planned_steps import Materials
     from manifests.steps import NoiseStep
 
 MOST_REDRAWS = 100

@@ -17,7 +17,7 @@ from manifests.steps import ChooseStep, NoiseStep, RoomStep
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corpus_builder.planned_steps import Chance
+    from corpus_builder.draws import Chance
     from manifests.steps import FreeverbStep, Step
 
 AnyRoom = PlannedRoom | RecordedRoom

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
-from corpus_builder.draws import dice_for, drawn, index_below, weighted_index
+from corpus_builder.draws import Chance, index_below, weighted_index
 from corpus_builder.planned_channel_step import drawn_channel_step
 from corpus_builder.planned_codec_step import drawn_codec_step
 from corpus_builder.planned_noise import NoiseDrawer
@@ -18,32 +18,11 @@ from manifests.channel_steps import ChannelStep
 from manifests.steps import ChooseStep, CodecStep, Condition, FreeverbStep, NoiseStep, RoomStep, Step
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from corpus_builder.deal import Spool
     from corpus_builder.noise_levels import NoiseFile
     from corpus_builder.planned_noise import FilePool
     from corpus_builder.planned_room_step import AnyRoom, Standing
     from manifests.noises import NoiseSource
-    from manifests.ranges import Draw
-
-
-@dataclass(frozen=True)
-class Chance:
-    """The named generators of one copy."""
-
-    seed: int
-    split: str
-    utterance: str
-    copy: str
-
-    def dice(self, step: str) -> np.random.Generator:
-        """The generator of one step."""
-        return dice_for(self.seed, self.split, self.utterance, self.copy, step)
-
-    def value(self, draw: Draw, step: str) -> float | int | str:
-        """A value of a draw; a constant needs no dice."""
-        return draw.values[0] if draw.spread == "constant" else drawn(draw, self.dice(step))
 
 
 @dataclass(frozen=True)

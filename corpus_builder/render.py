@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
@@ -37,10 +37,9 @@ from manifests.planned_channel import PlannedChannelStep
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
+    from corpus_builder.wave_source import Waves
     from manifests.plan import PlanRow
-    from manifests.planned import FileSpan, PlannedCopy, PlannedStep
+    from manifests.planned import PlannedCopy, PlannedStep
 
 
 CAUSES = (
@@ -51,30 +50,6 @@ CAUSES = (
     codec.UnknownBitrateError,
     codec.CodecFailedError,
 )
-
-
-class Waves(Protocol):
-    """Where rendering gets its waves: float64 at the corpus rate, mono, full scale at +-1."""
-
-    def speech(self, row: PlanRow) -> Wave:
-        """The clean utterance, shape (row.num_samples,)."""
-        ...
-
-    def noise(self, root: str, path: str) -> noise.Recording:
-        """A whole noise file, shape (time,)."""
-        ...
-
-    def talker(self, file: FileSpan) -> Wave:
-        """An utterance of another speaker, shape (time,)."""
-        ...
-
-    def response(self, name: str) -> tuple[NDArray[np.float32], int]:
-        """A room response, shape (taps,), and its `direct_sample`."""
-        ...
-
-    def spectrum(self, split: str) -> NDArray[np.float64]:
-        """Long-term spectrum of a split's speech in dB, at equally spaced frequencies from 0 Hz to half the rate."""
-        ...
 
 
 class LengthChangedError(StillroomError, ValueError):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corpus_builder.measured_rooms import response_findings
 from corpus_builder.physics import Measured
@@ -18,6 +17,7 @@ from corpus_builder.pool import mapped
 from corpus_builder.rates import rate_findings
 from corpus_builder.stranger import Finding, Level, ShardCheck, ShardFound, check_shard
 from corpus_builder.verify_borrowed import verify_borrowed
+from corpus_builder.verify_report import Report
 from manifests.digest import digest, file_digest
 from manifests.errors import StillroomError
 from manifests.files import read_bytes, read_json_lines, safe_relative
@@ -32,48 +32,6 @@ if TYPE_CHECKING:
 
 UNLISTED = {"SHA256SUMS", "corpus.json", "roots.local.json", "provenance.json", "rebuilt.json", "rebuilt.jsonl"}
 SUM_LINE = re.compile(r"^([0-9a-f]{64}) [ *](.+)$")
-
-
-@dataclass
-class Report:
-    """What was looked at, and what was found."""
-
-    level: Level
-    files: int = 0
-    samples: int = 0
-    waves: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    measured: dict[str, Measured] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """As plain data."""
-        physics = {name: one.plain() for name, one in sorted(self.measured.items())}
-        return {
-            "schema": "stillroom/verify/1",
-            "level": self.level,
-            "files": self.files,
-            "samples": self.samples,
-            "waves": self.waves,
-            "findings": [finding.plain() for finding in self.findings],
-        } | ({"physics": physics} if self.level == "physics" else {})
-
-    def told(self) -> Iterator[str]:
-        """A line a condition: what was measured, and how far off it was at most."""
-        for name, one in sorted(self.measured.items()):
-            parts = [f"{one.copies} copies"]
-            if one.lags:
-                parts.append(f"lag of {one.lags} at most {abs(one.largest_lag_samples)} samples")
-            if one.snrs:
-                parts.append(f"SNR of {one.snrs} off by at most {abs(one.largest_snr_error_db):.4f} dB")
-            if one.by_plan:
-                parts.append(f"SNR of {one.by_plan} by plan")
-            parts.append(f"level {one.lowest_db:.1f} to {one.highest_db:.1f} dBFS")
-            yield f"{name}: " + ", ".join(parts)
-
-    def summary(self) -> str:
-        """One line."""
-        looked = f"{self.files} files, {self.samples} samples" + (f", {self.waves} waves decoded" if self.waves else "")
-        return f"{looked}: " + (f"{len(self.findings)} things are off" if self.findings else "all as it should be")
 
 
 def verify(corpus: Place, *, level: Level = "pcm", workers: int = 1, progress: bool = True) -> Report:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.stranger import Level
-    from corpus_builder.verify import Report
+    from corpus_builder.verify_report import Report
     from manifests.shards import IndexedSample, ShardEntry, ShardIndex
 
 BLOCK = 1 << 16

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 import soundfile
 import torch
@@ -24,13 +24,13 @@ from training.corpus import open_corpus
 from training.panel import Panel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
 
     from training.checkpoint import Kept
     from training.encoder import Encoder
+    from training.written import Written
 
 Format = Literal["huggingface", "s3prl", "torchaudio", "onnx"]
 FORMATS: tuple[Format, ...] = ("huggingface", "s3prl", "torchaudio", "onnx")
@@ -48,13 +48,6 @@ class DiffersError(StillroomError, ArithmeticError):
             f"{printable(run)} as {form} differs from the run by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}: nothing was "
             "written; please report it with the versions that `pip list` shows"
         )
-
-
-class NotExportableError(StillroomError, ValueError):
-    """A format that cannot say what this student is."""
-
-    def __init__(self, what: object, *, form: str, why: list[str], instead: str) -> None:
-        super().__init__(f"{printable(what)} cannot be written as {form}: {'; '.join(why)}; {instead}")
 
 
 class ExportExistsError(StillroomError, FileExistsError):
@@ -82,23 +75,6 @@ class Exported:
     difference: float
     utterances: int
     seconds: float
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A model in another format.
-
-    Attributes:
-        name: Of its file in the folder; empty if it is the folder.
-        loads: How it is loaded, for a person.
-        hear: Gives the outputs of the layers of one utterance of shape (time,), in the other library: (layer, frame, feature).
-        note: What else a user must know.
-    """
-
-    name: str
-    loads: str
-    hear: Callable[[Tensor], Tensor]
     note: str = ""
 
 
@@ -249,14 +225,3 @@ def read_wave(path: Path, *, rate_hz: int) -> Tensor:
             return torch.from_numpy(stream.read(int(MOST_S * rate_hz), dtype="float32"))
     except soundfile.LibsndfileError as problem:
         raise BadDocumentError(path, f"cannot be read as audio: {printable(problem)}") from None
-
-
-def library_missing(form: str, *, install: str) -> NoReturn:
-    """The library that reads a format is not here.
-
-    Raises:
-        UsageError: Always.
-    """
-    raise UsageError(
-        f"--to {form} compares what it writes by the library that reads it, which is not installed: {install}"
-    )

@@ -11,8 +11,8 @@ import torch
 
 from manifests.files import write_json
 from training.encoder import normalised
-from training.export import NotExportableError, Written, library_missing
 from training.huggingface import EXTRACTOR_EPSILON, huggingface_config, huggingface_state
+from training.written import NotExportableError, Written, library_missing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.export import Written, library_missing
+from training.written import Written, library_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

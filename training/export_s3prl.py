@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.export import NotExportableError, Written, library_missing
 from training.fairseq import fairseq_name
+from training.written import NotExportableError, Written, library_missing
 
 if TYPE_CHECKING:
     from pathlib import Path

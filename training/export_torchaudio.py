@@ -10,7 +10,7 @@ import torch
 
 from manifests.files import write_json, write_text
 from training.encoder import NOT_TORCHAUDIOS
-from training.export import Written
+from training.written import Written
 
 if TYPE_CHECKING:
     from pathlib import Path

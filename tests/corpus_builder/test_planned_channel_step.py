@@ -3,8 +3,8 @@ from collections import Counter
 import pytest
 from pydantic import TypeAdapter
 
+from corpus_builder.draws import Chance
 from corpus_builder.planned_channel_step import drawn_channel_step
-from corpus_builder.planned_steps import Chance
 from manifests.channel_steps import mel_of
 from manifests.planned import PlannedStep
 from manifests.steps import Step

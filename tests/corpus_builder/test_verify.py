@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.verify import Report, verify
+from corpus_builder.verify import verify
 from manifests.digest import bytes_digest, file_digest
 from manifests.errors import MissingFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from corpus_builder.verify_report import Report
 
     from .conftest import Lab
 

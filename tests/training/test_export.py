@@ -23,9 +23,10 @@ from training.checkpoint import load_run, module_tensors, write_checkpoint
 from training.choices import StudentShape
 from training.cli import export_command
 from training.config import resolved
-from training.export import DiffersError, ExportExistsError, NotExportableError, export_run
+from training.export import DiffersError, ExportExistsError, export_run
 from training.student import make_student
 from training.teacher import load_teacher
+from training.written import NotExportableError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Support for mismatched")
 LARGE = {"mode": "layer_norm", "first": True, "normalise": True}

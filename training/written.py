@@ -1,0 +1,48 @@
+"""A student as another library's model: what each format's writer gives back, and when it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from manifests.errors import StillroomError, UsageError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+class NotExportableError(StillroomError, ValueError):
+    """A format that cannot say what this student is."""
+
+    def __init__(self, what: object, *, form: str, why: list[str], instead: str) -> None:
+        super().__init__(f"{printable(what)} cannot be written as {form}: {'; '.join(why)}; {instead}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model in another format.
+
+    Attributes:
+        name: Of its file in the folder; empty if it is the folder.
+        loads: How it is loaded, for a person.
+        hear: Gives the outputs of the layers of one utterance of shape (time,), in the other library: (layer, frame, feature).
+        note: What else a user must know.
+    """
+
+    name: str
+    loads: str
+    hear: Callable[[Tensor], Tensor]
+    note: str = ""
+
+
+def library_missing(form: str, *, install: str) -> NoReturn:
+    """The library that reads a format is not here.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(
+        f"--to {form} compares what it writes by the library that reads it, which is not installed: {install}"
+    )
