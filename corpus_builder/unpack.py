@@ -80,7 +80,7 @@ class Unpacked:
 
     Attributes:
         without: Utterances that have no such copy.
-        missing_roots: Roots of the corpus that no folder was given for.
+        missing_roots: Roots below which files were written and that no folder was given for.
         unused_roots: Given ones that no utterance comes from.
     """
 
@@ -148,7 +148,7 @@ def unpack(
         files=len(files),
         linked=linked,
         without=without,
-        missing_roots=tuple(root for root in every_root if root not in folders and root != FOREIGN_ROOT),
+        missing_roots=tuple(sorted({root for root, _ in files} - set(folders) - {FOREIGN_ROOT})),
         unused_roots=tuple(sorted(set(folders) - set(every_root))),
     )
 

@@ -58,7 +58,7 @@ class Paper:
         """
         copies = Copies.of(roll)
         known = [cell for cell in cells if cell.seen and "u" not in cell.seen and cell.facts.kind != "floor"]
-        met = [cell for cell in known if set(cell.seen or "") & set("hsf")]
+        met = [cell for cell in known if cell.trained]  # a copy that was left clean is seen by everybody
         chosen = next(iter(met or known), None)
         systems: dict[str, list[Cell]] = {}
         for cell in cells:

@@ -240,6 +240,13 @@ def test_an_unpacked_root_has_the_sources_tree(built_lab, tmp_path):
     (speech / "LABELS.txt").unlink()
 
 
+def test_only_roots_that_a_file_was_written_below_are_asked_for(built_lab, tmp_path):
+    corpus = built_lab.folder / "corpus"
+    part = unpack(corpus, tmp_path / "part", condition="phone", roots={}, splits=("train",))
+    assert part.missing_roots == ("train",)
+    assert set(unpack(corpus, tmp_path / "all", condition="clean", roots={}).missing_roots) > {"train"}
+
+
 def test_an_unknown_condition_and_a_folder_in_use_are_refused(built_lab, tmp_path):
     corpus = built_lab.folder / "corpus"
     with pytest.raises(UsageError, match="no utterance has a copy"):

@@ -152,6 +152,7 @@ def cell(model, right, *, kind="run", seen="csncsnchf", system=None, views="cdm1
                 "details": {"views": views}, **({"system": system} if system else {}),
             },
             "scores": scores, "cost": {}, "seen": seen, "seen_by_teacher": "cuucuucuu",
+            "trained": None if "u" in seen else {} if views == "none" else {"noise recorded": {"count": 3}},
             "outcomes": [{"task": "word", "measure": "accuracy", "probe": probe, "counts": counts} for probe in range(2)],
         },
         where="test",
@@ -169,6 +170,10 @@ def test_groups_are_those_of_the_first_model_that_was_trained_on_copies():
     assert {name: mask.nonzero()[0].tolist() for name, mask in paper.groups.items()} == {
         "clean": [0, 3, 6], "heard": [7], "seen": [1, 4], "shifted": [8], "new": [2, 5],
     }  # fmt: skip
+    left_clean = cell(
+        "plain", "100100110", seen="csncnscnn", views="none"
+    )  # `choose` with an empty list: seen by anybody
+    assert Paper.of([left_clean, ROBUST], ROLL).grouped_by == "robust"
     unknown = Paper.of([TEACHER], ROLL)
     assert (unknown.grouped_by, list(unknown.groups)) == (None, ["clean", "distorted"])
     assert groups_of(Copies.of(ROLL), "cs")["distorted"].sum() == 6  # letters of another roll
