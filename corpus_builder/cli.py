@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from corpus_builder.build import Built
     from corpus_builder.stranger import Level
     from manifests.plan import Plan
+    from manifests.shards import Corpus
 
 
 class PlaceType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
@@ -210,8 +211,7 @@ def within(built: Built, allowed: tuple[float, bool]) -> bool:
     """Whether no more utterances were refused than allowed; says so if more were."""
     if built.corpus is None:
         return True
-    splits = set(built.corpus.splits)
-    refused = sum(count for split, count in built.corpus.refused.items() if split in splits)
+    refused, _ = refusals(built.corpus)
     number, percent = allowed
     most = number / 100 * (built.corpus.totals.samples + refused) if percent else number
     if refused <= most:
@@ -221,6 +221,12 @@ def within(built: Built, allowed: tuple[float, bool]) -> bool:
         f"{refused} utterances were refused, more than --max-refused {shown}; reasons stand in refused.jsonl", err=True
     )
     return False
+
+
+def refusals(corpus: Corpus) -> tuple[int, int]:
+    """How many utterances were refused, and how many other things: noises, room responses."""
+    utterances = sum(count for split, count in corpus.refused.items() if split in corpus.splits)
+    return utterances, sum(corpus.refused.values()) - utterances
 
 
 def tell_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | None) -> None:
@@ -239,10 +245,12 @@ def tell_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | Non
             click.echo(f"slice {part} is done; when all are, the same command without --slice seals the corpus")
         return
     totals = built.corpus.totals
+    utterances, others = refusals(built.corpus)
+    refused = f"{utterances} refused" + (f", and {others} noises or room responses" if others else "")
     note = " (it was there already)" if built.was_sealed else ""
     click.echo(
         f"{printable(corpus)}: {totals.samples} utterances, {totals.seconds / 3600:.2f} h, {totals.shards} shards, "
-        f"{totals.bytes / 1e9:.3f} GB, {sum(built.corpus.refused.values())} refused{note}"
+        f"{totals.bytes / 1e9:.3f} GB, {refused}{note}"
     )
 
 

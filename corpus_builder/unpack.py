@@ -71,7 +71,10 @@ class UnwritableFormatError(StillroomError, ValueError):
     """No coder here writes the container of a source file."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{printable(path)}: files of this kind cannot be written; known are {', '.join(FORMATS)}")
+        super().__init__(
+            f"{printable(path)}: files of this kind cannot be written, only {', '.join(FORMATS)}; build the corpus from a copy of its "
+            "source in one of these, or read the copies from the shards"
+        )
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from manifests.errors import UnsafePathError
+from manifests.files import safe_relative
 from manifests.records import Name, Record
 
 
@@ -40,6 +42,15 @@ class SpeechSource(Record):
     root: Name | None = None
     licence: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
     citation: Annotated[str, Field(min_length=1, max_length=8000)] | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def check_pattern(cls, pattern: str) -> str:
+        """It stays below the folder."""
+        try:
+            return safe_relative(pattern, where="pattern")
+        except UnsafePathError:
+            raise ValueError(f"a pattern below dir is due here, such as '**/*.flac', found {pattern!r}") from None
 
     @model_validator(mode="after")
     def check_one_origin(self) -> Self:

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from corpus_builder.cli import build_command, plan_command, show_command, verify_command
+from corpus_builder.cli import build_command, plan_command, refusals, show_command, verify_command
 from manifests.errors import UsageError
 
 from .conftest import Lab, write_wave
@@ -123,3 +124,8 @@ def test_help_of_every_verb_names_every_argument() -> None:
     ):
         text = run(command, "--help").stdout
         assert all(word in text for word in words)
+
+
+def test_refused_utterances_are_counted_apart_from_what_else_was_refused():
+    sealed = SimpleNamespace(splits={"train": (), "test": ()}, refused={"train": 2, "test": 1, "rooms": 4})
+    assert refusals(sealed) == (3, 4)

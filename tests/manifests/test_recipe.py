@@ -94,6 +94,7 @@ def test_the_designs_own_example_is_read_and_written_back_the_same():
         ("noises.babble.talkers", {"uniform": [3, 7]}, "use uniform_int"),
         ("speech.train", {}, "exactly one of cuts"),
         ("speech.test.fields", "(?P<x>a+)+", "a template such as"),
+        ("speech.test.pattern", "../*.wav", "speech.test.pattern: a pattern below dir is due here, such as '**/*.flac', found '../*.wav'"),
         ("speech.train.min_s", 99, "min_s 99 is above max_s 30"),
         ("schema", "stillroom/recipe/2", "install a newer one"),
         ("schema", "stillroom/plan/1", "'stillroom/recipe/1' is due here"),
