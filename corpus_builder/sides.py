@@ -98,18 +98,18 @@ def opened_side(path: Path, bench: Path) -> Side:
         if found != file.sha256:
             raise DigestMismatchError(path / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
         if sealed is None:
-            check_rows(path, file, where=path)
+            check_rows(path, file, recipe, where=path)
     rows = sum(file.rows for file in plan.files)
     if sealed is None:
         return Side("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
     if digest(plan) != sealed.plan_sha256:
         raise BadDocumentError(path / "plan/plan.json", "is not the plan that the corpus was sealed with")
-    check_indexes(path, sealed, plan)
+    check_indexes(path, sealed, plan, recipe)
     words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
     return Side("corpus", path, words, plan, recipe)
 
 
-def check_indexes(folder: Path, sealed: Corpus, plan: Plan) -> None:
+def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> None:
     """Each index is that of its shard as it was sealed and planned: what it says of the waves is about to be believed.
 
     Raises:
@@ -124,6 +124,5 @@ def check_indexes(folder: Path, sealed: Corpus, plan: Plan) -> None:
         index = ShardIndex.read(path, needed="the index of a shard")
         if (index.bytes, index.sha256, len(index.samples)) != (entry.bytes, entry.sha256, entry.samples):
             raise BadDocumentError(path, "is the index of another tar than corpus.json names")
-        check_index(
-            index, files[entry.name], plan.sample_rate, check_rows(folder, files[entry.name], where=folder), where=path
-        )
+        rows = check_rows(folder, files[entry.name], recipe, where=folder)
+        check_index(index, files[entry.name], plan.sample_rate, rows, where=path)

@@ -18,6 +18,7 @@ from corpus_builder.shar import cut_files, with_audio
 from corpus_builder.utterance import Found, NoAudioError, Refused, UnfitTextError, Utterance, check_text
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import MAX_LINE_BYTES, parse_json
+from manifests.storage import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,7 +94,7 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     blank = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        with opened(path) as plain, gzip.open(plain, "rb") if path.suffix == ".gz" else plain as stream:
             for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), 1):
                 if len(line) > MAX_LINE_BYTES:
                     raise BadDocumentError(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES} bytes; refused")

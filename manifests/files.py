@@ -224,13 +224,15 @@ def pieces(stream: IO[bytes], most: int) -> Iterator[bytes]:
         most -= len(piece)
 
 
-def read_json(path: Place, *, needed: str) -> Any:
-    """Read one JSON document."""
-    return parse_json(read_bytes(path, needed=needed, limit=MAX_JSON_BYTES), where=path)
+def read_json(path: Place, *, needed: str, where: object = None) -> Any:
+    """Read one JSON document; `where` is what to call it in a message, if not by its path."""
+    content = read_bytes(path, needed=needed, limit=MAX_JSON_BYTES)
+    return parse_json(content, where=path if where is None else where)
 
 
-def read_json_lines(path: Place, *, needed: str) -> Iterator[Any]:
-    """Yield the documents of a JSON lines file, one line in memory at a time."""
+def read_json_lines(path: Place, *, needed: str, where: object = None) -> Iterator[Any]:
+    """Yield the documents of a JSON lines file, one line in memory at a time; `where` as for `read_json`."""
+    named = path if where is None else where
     try:
         stream = opened(path)
     except FileNotFoundError:
@@ -238,14 +240,15 @@ def read_json_lines(path: Place, *, needed: str) -> Iterator[Any]:
     with stream:
         for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), 1):
             if len(line) > MAX_LINE_BYTES:
-                raise BadDocumentError(path, f"line {number} is longer than {MAX_LINE_BYTES} bytes; refused")
+                raise BadDocumentError(named, f"line {number} is longer than {MAX_LINE_BYTES} bytes; refused")
             if line.strip():
-                yield parse_json(line, where=f"{path}:{number}")
+                yield parse_json(line, where=f"{named}:{number}")
 
 
-def read_yaml(path: Place, *, needed: str) -> Any:
-    """Read one YAML document of at most 4 MB."""
-    return parse_yaml(read_bytes(path, needed=needed, limit=MAX_YAML_BYTES), where=path)
+def read_yaml(path: Place, *, needed: str, where: object = None) -> Any:
+    """Read one YAML document of at most 4 MB; `where` as for `read_json`."""
+    content = read_bytes(path, needed=needed, limit=MAX_YAML_BYTES)
+    return parse_yaml(content, where=path if where is None else where)
 
 
 def write_yaml(path: Place, document: Any) -> None:

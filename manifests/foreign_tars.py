@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifests.errors import BadTarError, UnsafePathError, printable
 from manifests.files import safe_relative
+from manifests.storage import opened
 from manifests.tars import MAX_MEMBERS, opened_headers
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def foreign_members(path: Path) -> Iterator[ForeignMember]:
         UnsafePathError: If a name leads out of the folder it would be unpacked to.
     """
     total = path.stat().st_size
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         magic = stream.read(2)
     if magic in MAGIC:
         raise BadTarError(

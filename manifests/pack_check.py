@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from manifests.digest import digest
 from manifests.errors import BadDocumentError, DigestMismatchError, printable
 from manifests.files import parse_json, read_bytes, read_json_lines
 from manifests.opened_pack import OpenedPack
 from manifests.pack import SUMS, Pack, listed_sums
-from manifests.plan import Plan, PlanRow, parse_room
+from manifests.plan import NoiseLevels, Plan, PlanRow, parse_room
 from manifests.proof import SamplePrints, proof_name
 from manifests.recipe import Recipe
+from manifests.records import Document
 from manifests.responses import RESPONSE_PATTERN, RoomResponse
 from manifests.sample import MEMBER_PATTERN, sample_key
 from manifests.shards import Corpus, IndexedSample, ShardIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from manifests.plan import PlanFile
+    from manifests.shards import ShardEntry
+
+Of = TypeVar("Of", bound=Document)
+FINGERPRINT: Final = "stillroom/fingerprint/1"
 
 
 def check_sums(folder: Path, found: dict[str, str], *, where: object) -> None:
@@ -46,11 +52,13 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     def off(name: str, what: str) -> BadDocumentError:
         return BadDocumentError(f"{where}: {name}", what)
 
-    pack = Pack.read(folder / "pack.json", needed="what a pack is of")
-    plan = Plan.read(folder / "plan" / "plan.json", needed="the plan of a pack")
-    corpus = Corpus.read(folder / "corpus.json", needed="what the corpus of a pack held")
-    recipe = Recipe.read(folder / "recipe.yaml", needed="the recipe of a pack")
-    parse_json(read_bytes(folder / "provenance.json", needed="the provenance of a pack"), where="provenance.json")
+    def read(model: type[Of], name: str) -> Of:
+        return model.read(folder / name, needed="a part of a pack", where=f"{where}: {name}")
+
+    pack, plan = read(Pack, "pack.json"), read(Plan, "plan/plan.json")
+    corpus, recipe = read(Corpus, "corpus.json"), read(Recipe, "recipe.yaml")
+    provenance = read_bytes(folder / "provenance.json", needed="the provenance of a pack")
+    parse_json(provenance, where=f"{where}: provenance.json")
     if pack.corpus_sha256 != found["corpus.json"]:
         raise off("corpus.json", "is not the one that pack.json names")
     if digest(plan) != corpus.plan_sha256 or corpus.plan_sha256 != pack.plan_sha256:
@@ -79,9 +87,48 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     if extra:
         raise off(printable(extra[0]), "belongs to no shard of the plan and no bank of the recipe")
     check_rooms(folder, recipe, found, where=where)
-    for file in plan.files:
-        check_shard(folder, file, plan.sample_rate, found, where=where)
-    return OpenedPack(folder, pack, plan, recipe, corpus)
+    check_levels(folder, recipe, where=where)
+    entries = {entry.name: entry for entries in corpus.splits.values() for entry in entries}
+    waves = sum(check_shard(folder, file, recipe, entries[file.name], found, where=where) for file in plan.files)
+    opened = OpenedPack(folder, pack, plan, recipe, corpus)
+    check_pack(opened, waves, found, where=f"{where}: pack.json")
+    return opened
+
+
+def check_pack(opened: OpenedPack, waves: int, found: dict[str, str], *, where: object) -> None:
+    """What `pack.json` says of the pack is so.
+
+    Raises:
+        BadDocumentError: If not, if its fingerprints are of another kind, or a source breaks its schema.
+    """
+    pack = opened.pack
+    if pack.fingerprint != FINGERPRINT:
+        told = printable(pack.fingerprint, limit=60)
+        raise BadDocumentError(
+            where, f"its fingerprints are {told!r}, this Stillroom reads {FINGERPRINT}; install a newer one"
+        )
+    held = {
+        "samples": sum(entry.samples for entries in opened.corpus.splits.values() for entry in entries),
+        "waves": waves,
+        "responses": sum(name.endswith(".npy") for name in found),
+        "sources": sum(1 for _ in opened.sources()),
+    }
+    for name, count in held.items():
+        if getattr(pack, name) != count:
+            raise BadDocumentError(where, f"says {getattr(pack, name)} {name}, the pack holds {count}")
+
+
+def check_levels(folder: Path, recipe: Recipe, *, where: object) -> None:
+    """Each noise file lies below a root of the recipe.
+
+    Raises:
+        BadDocumentError: If not, or if a row breaks its schema.
+    """
+    roots = recipe.source_roots()
+    path, place = folder / "plan" / "levels.jsonl", f"{where}: plan/levels.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="the noises of a plan", where=place), 1):
+        if NoiseLevels.parse(document, where=f"{place}:{number}").root not in roots:
+            raise BadDocumentError(f"{place}:{number}", "names a root that is not in the recipe")
 
 
 def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: object) -> None:
@@ -91,17 +138,19 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
         BadDocumentError: If not.
     """
     known: set[str] = set()
-    for number, document in enumerate(read_json_lines(folder / "plan" / "rooms.jsonl", needed="the planned rooms"), 1):
-        place = f"{where}: plan/rooms.jsonl:{number}"
+    path, listed = folder / "plan" / "rooms.jsonl", f"{where}: plan/rooms.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="the planned rooms", where=listed), 1):
+        place = f"{listed}:{number}"
         bank = parse_room(document, where=place).bank
         if bank not in recipe.rooms or f"rooms/{bank}.jsonl" not in found:
             raise BadDocumentError(place, f"is a room of bank {bank!r}, which is not in the recipe or the pack")
     for bank in recipe.rooms:
         if f"rooms/{bank}.jsonl" not in found:
             continue
-        lines = read_json_lines(folder / "rooms" / f"{bank}.jsonl", needed="the rooms of a bank")
+        listed = f"{where}: rooms/{bank}.jsonl"
+        lines = read_json_lines(folder / "rooms" / f"{bank}.jsonl", needed="the rooms of a bank", where=listed)
         for number, document in enumerate(lines, 1):
-            place = f"{where}: rooms/{bank}.jsonl:{number}"
+            place = f"{listed}:{number}"
             name = document.get("name") if isinstance(document, dict) else None
             match = RESPONSE_PATTERN.match(name) if isinstance(name, str) else None
             if match is None or match["bank"] != bank or name in known:
@@ -115,22 +164,28 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
             raise BadDocumentError(f"{where}: {name}", "is a response that no bank lists")
 
 
-def check_shard(folder: Path, file: PlanFile, rate_hz: int, found: dict[str, str], *, where: object) -> None:
-    """One shard's plan, index and fingerprints are of the same samples.
+def check_shard(
+    folder: Path, file: PlanFile, recipe: Recipe, entry: ShardEntry, found: dict[str, str], *, where: object
+) -> int:
+    """One shard's plan, index and fingerprints are of the same samples; returns how many waves it has.
 
     Raises:
         BadDocumentError: If not.
     """
-    name = f"shards/{file.name}.json"
+    name, proof = f"shards/{file.name}.json", f"{where}: {proof_name(file.name)}"
     if name not in found or proof_name(file.name) not in found:
         raise BadDocumentError(f"{where}: {name}", "is missing, or its fingerprints are")
-    index = ShardIndex.read(folder / name, needed="the index of a shard")
-    check_index(index, file, rate_hz, check_rows(folder, file, where=where), where=f"{where}: {name}")
-    proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard")
-    printed = [SamplePrints.parse(one, where=f"{where}: {proof_name(file.name)}") for one in proofs]
+    index = ShardIndex.read(folder / name, needed="the index of a shard", where=f"{where}: {name}")
+    if (len(index.samples), index.bytes, index.sha256) != (entry.samples, entry.bytes, entry.sha256):
+        raise BadDocumentError(f"{where}: {name}", "has other samples, size or digest than corpus.json says")
+    rows = check_rows(folder, file, recipe, where=where)
+    check_index(index, file, recipe.sample_rate, rows, where=f"{where}: {name}")
+    proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard", where=proof)
+    printed = [SamplePrints.parse(one, where=proof) for one in proofs]
     expected = {sample.key: set(sample.members) - {"json"} for sample in index.samples}
     if {one.key: set(one.prints) for one in printed} != expected or len(printed) != len(expected):
-        raise BadDocumentError(f"{where}: {proof_name(file.name)}", "has fingerprints of other waves than the index")
+        raise BadDocumentError(proof, "has fingerprints of other waves than the index")
+    return sum(len(names) for names in expected.values())
 
 
 def check_index(
@@ -165,20 +220,24 @@ def check_index(
         check_sample(sample, rows.get(sample.key), where=where)
 
 
-def check_rows(folder: Path, file: PlanFile, *, where: object) -> dict[str, tuple[int, set[str]]]:
+def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -> dict[str, tuple[int, set[str]]]:
     """The rows of a plan file by key: length, and names of the copies.
 
     Raises:
-        BadDocumentError: If a row is not of this split, a key not of its id, or a name stands twice.
+        BadDocumentError: If a row is not of this split, of a root or condition that the recipe has not, a key not of its id, or
+            a name stands twice.
     """
     rows: dict[str, tuple[int, set[str]]] = {}
-    path = folder / "plan" / f"{file.name}.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
-        place = f"{where}: plan/{file.name}.jsonl:{number}"
+    roots = recipe.source_roots()
+    path, listed = folder / "plan" / f"{file.name}.jsonl", f"{where}: plan/{file.name}.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="a file of the plan", where=listed), 1):
+        place = f"{listed}:{number}"
         row = PlanRow.parse(document, where=place)
         copies = [copy.name for copy in row.copies]
         if row.split != file.split or row.key != sample_key(row.id) or row.key in rows:
             raise BadDocumentError(place, "is of another split, its key is not that of its id, or it stands twice")
+        for root in {row.source.root, *named_roots(document["copies"])} - roots.keys():
+            raise BadDocumentError(place, f"names root {printable(root)!r}, which is not in the recipe")
         if len(set(copies)) != len(copies):
             raise BadDocumentError(place, "has two copies of one name")
         for copy in row.copies:
@@ -187,10 +246,24 @@ def check_rows(folder: Path, file: PlanFile, *, where: object) -> dict[str, tupl
                 or copy.name.rpartition("-")[0] != copy.condition
             ):
                 raise BadDocumentError(place, f"copy {printable(copy.name)!r} is not named <condition>-<number>")
+            if copy.condition not in recipe.conditions:
+                raise BadDocumentError(place, f"condition {copy.condition!r} is not in the recipe")
         rows[row.key] = (row.num_samples, set(copies))
     if len(rows) != file.rows:
         raise BadDocumentError(f"{where}: plan/{file.name}.jsonl", f"has {len(rows)} rows, plan.json says {file.rows}")
     return rows
+
+
+def named_roots(steps: Any) -> Iterator[str]:
+    """The root of every source file that planned steps name, at any depth."""
+    if isinstance(steps, dict):
+        if isinstance(steps.get("root"), str):
+            yield steps["root"]
+        for value in steps.values():
+            yield from named_roots(value)
+    elif isinstance(steps, list):
+        for value in steps:
+            yield from named_roots(value)
 
 
 def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, where: object) -> None:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from manifests.codecs import Application, Codec, Concealment, check_packets
 from manifests.files import safe_relative
 from manifests.noises import Colour
 from manifests.planned_channel import AnyPlannedChannelStep
 from manifests.records import CONDITION_PATTERN, Name, Record, Samples, Sha256
+
+LATEST_START_S = 1e8
+
+
+def within(value: float, low: float, high: float) -> float:
+    """A planned number in the range that a recipe may ask for; the arithmetic beyond it overflows.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not low <= value <= high:
+        raise ValueError(f"a number from {low:g} to {high:g} is due here, found {value:g}")
+    return value
+
+
+PlannedSnr = Annotated[float, AfterValidator(lambda snr_db: within(snr_db, -60, 100))]
 
 
 class FileSpan(Record):
@@ -39,6 +55,12 @@ class FileSpan(Record):
     def check_path(cls, path: str) -> str:
         """A stranger's path stays below its root."""
         return safe_relative(path, where="path")
+
+    @field_validator("start")
+    @classmethod
+    def check_start(cls, start: float) -> float:
+        """No recording is three years long, and a number of samples has an end."""
+        return within(start, 0, LATEST_START_S)
 
 
 Over = Literal["whole", "active"]
@@ -78,7 +100,7 @@ class RecordedNoiseStep(RecordedPart):
     """
 
     kind: Literal["noise"]
-    snr_db: float
+    snr_db: PlannedSnr
     over: Over = "whole"
 
 
@@ -108,7 +130,7 @@ class ColouredNoiseStep(ColouredPart):
     """Add synthetic noise; attributes as above."""
 
     kind: Literal["noise"]
-    snr_db: float
+    snr_db: PlannedSnr
     over: Over = "whole"
 
 
@@ -141,7 +163,7 @@ class BabbleStep(BabblePart):
     """Add several other speakers; attributes as above."""
 
     kind: Literal["noise"]
-    snr_db: float
+    snr_db: PlannedSnr
     over: Over = "whole"
 
 
@@ -154,7 +176,7 @@ class SeveralNoisesStep(Record):
     kind: Literal["noise"]
     form: Literal["several"]
     noises: Annotated[tuple[NoisePart, ...], Field(min_length=2, max_length=16, strict=False)]
-    snr_db: float
+    snr_db: PlannedSnr
     over: Over = "whole"
 
     @property
@@ -208,7 +230,7 @@ class PlannedPacketLoss(Record):
     """
 
     percent: Annotated[float, Field(gt=0, le=100)]
-    burst_packets: Annotated[float, Field(ge=1)] | None = None
+    burst_packets: Annotated[float, Field(ge=1), AfterValidator(lambda packets: within(packets, 1, 1e6))] | None = None
     bad_percent: Annotated[float, Field(gt=0, le=100)] = 100.0
     good_percent: Annotated[float, Field(ge=0, lt=100)] = 0.0
     conceal: Concealment
@@ -233,7 +255,7 @@ class PlannedCodecStep(Record):
 
     kind: Literal["codec"]
     codec: Codec
-    bitrate_kbps: float | None = None
+    bitrate_kbps: Annotated[float, AfterValidator(lambda kbps: within(kbps, 1, 512))] | None = None
     application: Application | None = None
     loss: PlannedPacketLoss | None = None
 
@@ -265,4 +287,6 @@ class PlannedCopy(Record):
     name: str
     condition: Annotated[str, Field(pattern=CONDITION_PATTERN)]
     steps: Annotated[tuple[PlannedStep, ...], Field(strict=False)]
-    level: Literal["keep", "match_clean"] | float = "keep"
+    level: Literal["keep", "match_clean"] | Annotated[float, AfterValidator(lambda dbfs: within(dbfs, -100, 0))] = (
+        "keep"
+    )

@@ -12,6 +12,7 @@ Both are written before the shard's index, which is the mark of a finished shard
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -21,6 +22,9 @@ from manifests.records import Name, Record, Samples, Sha256
 
 Print = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$|^[A-Za-z0-9+/]{86}==$")]
 MOST_PRINT_BYTES = 64
+BLOCK_BYTES = 32
+MARKS = (1, 2)  # of the fine block, and of the coded one after it
+MOST_EXPONENT = 64
 
 
 class SamplePrints(Record):
@@ -28,6 +32,17 @@ class SamplePrints(Record):
 
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
     prints: dict[str, Print]
+
+    @field_validator("prints")
+    @classmethod
+    def check_blocks(cls, prints: dict[str, str]) -> dict[str, str]:
+        """A fine block, and after it a coded one at most: told when a pack is read, not when its waves are rendered."""
+        for name, text in prints.items():
+            content = base64.b64decode(text)
+            blocks = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
+            if any(block[0] != mark or block[1] > MOST_EXPONENT for block, mark in zip(blocks, MARKS, strict=False)):
+                raise ValueError(f"{name}: a fingerprint of a later Stillroom, or none")
+        return prints
 
 
 class DecodedSource(Record):

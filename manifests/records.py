@@ -90,11 +90,12 @@ class Document(Record):
         return data
 
     @classmethod
-    def read(cls, path: Place, *, needed: str, mend: str = "") -> Self:
+    def read(cls, path: Place, *, needed: str, mend: str = "", where: object = None) -> Self:
         """Read and check a JSON or YAML file.
 
         Args:
             path: Where it is.
+            where: What to call it in a message, if not by its path.
             needed: What it is needed for, said if it is missing.
             mend: What to do if it is cut off or was changed; for documents that can be made again.
 
@@ -104,9 +105,11 @@ class Document(Record):
         """
         try:
             data = (
-                read_yaml(path, needed=needed) if path.suffix in {".yaml", ".yml"} else read_json(path, needed=needed)
+                read_yaml(path, needed=needed, where=where)
+                if path.suffix in {".yaml", ".yml"}
+                else read_json(path, needed=needed, where=where)
             )
-            return cls.parse(data, where=path)
+            return cls.parse(data, where=path if where is None else where)
         except NewerSchemaError:
             raise
         except BadDocumentError as problem:

@@ -16,12 +16,13 @@ import io
 import os
 import posixpath
 import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from manifests.errors import MissingFileError, StillroomError, UnsafePathError, UsageError, printable
+from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -323,13 +324,29 @@ def attempted(work: Callable[[], Result], url: object, *, doing: str = "read") -
     raise AssertionError("unreachable")
 
 
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or socket that lies where a file should: opening it waits for ever. A shell's own pipes, `/dev/fd/63`, may be read.
+
+    Raises:
+        BadDocumentError: If it is one.
+        OSError: If nothing is there, or it cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and not str(path).startswith("/dev/"):
+        raise BadDocumentError(path, "is a pipe or a socket; a file is due here")
+
+
 def opened(place: Place) -> IO[bytes]:
     """A binary, seekable stream of a file.
 
     Raises:
         FileNotFoundError: If it is not there.
+        BadDocumentError: If it is a pipe or a socket.
     """
-    return place.open("rb") if isinstance(place, Path) else place.open()
+    if not isinstance(place, Path):
+        return place.open()
+    refuse_pipe(place)
+    return place.open("rb")
 
 
 def size_of(place: Place) -> int | None:
@@ -344,7 +361,7 @@ def span(place: Place, start: int, end: int) -> bytes:
     """Bytes start to end of a file in one read; fewer only where it ends before."""
     if isinstance(place, Url):
         return place.read(start, end)
-    with place.open("rb") as stream:
+    with opened(place) as stream:
         stream.seek(start)
         return stream.read(end - start)
 

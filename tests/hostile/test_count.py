@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile import test_borrowed, test_corpora, test_models, test_recipes, test_results
+from tests.hostile import test_borrowed, test_corpora, test_models, test_packs, test_recipes, test_results
 
 HONEST = {"TENSOR", "ROLL", "OUTCOME", "TRIAL", "COMMAND", "RECIPE", "STUDENT", "TEACHER"}
 TABLES = {
     f"{module.__name__.rpartition('.')[2]}.{name}": table
-    for module in (test_recipes, test_corpora, test_borrowed, test_models, test_results)
+    for module in (test_recipes, test_corpora, test_borrowed, test_packs, test_models, test_results)
     for name, table in vars(module).items()
     if name.isupper() and isinstance(table, dict) and name not in HONEST
 }
@@ -49,6 +49,16 @@ CLASSES: dict[str, tuple[str, str]] = {
     "mixed encodings": ("test_corpora.TEXTS", "UTF-16"),
     "a pickle where safetensors is due": ("test_models.SAFETENSORS", "a pickle"),
     "a pickle where JSON is due": ("test_corpora.TEXTS", "a pickle"),
+    "extended headers of pax": ("test_packs.HEADERS", "pax path for all"),
+    "extended headers of GNU": ("test_packs.HEADERS", "GNU long name outside"),
+    "sparse members": ("test_packs.HEADERS", "pax sparse"),
+    "names that collide without case": ("test_packs.HEADERS", "name in other letters"),
+    "names that collide when composed": ("test_packs.HEADERS", "name of a decomposed letter"),
+    "a pack in a pack": ("test_packs.WHOLE", "a pack in a pack"),
+    "rubbish after a gzip": ("test_packs.WHOLE", "rubbish after the pack"),
+    "another lab's roots": ("test_packs.HEADERS", "places of the packer"),
+    "numbers that overflow": ("test_packs.MEMBERS", "a row that starts at 1e308"),
+    "a fingerprint that is none": ("test_packs.MEMBERS", "a fingerprint that is none"),
 }
 
 
