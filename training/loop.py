@@ -168,6 +168,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         if ranks.is_first:
             write_status(run, "done" if done >= config.steps else "running", step=done, steps=config.steps)
         if done >= config.steps:
+            say(f"{printable(run)} is done: {done} of {config.steps} steps")
             return "done"
         place = run / "journal.jsonl" if ranks.is_first else None
         journal = stack.enter_context(Journal(place, step=done if mark is not None else -1))
