@@ -228,7 +228,9 @@ def test_a_torn_checkpoint_is_said_and_the_one_before_it_used(tmp_path, corpus, 
 def test_a_finished_run_is_left_alone(tmp_path, corpus, teacher_folder, straight):
     shutil.copytree(straight, tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run") == "done"
+    said = []
+    assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=said.append) == "done"
+    assert said == [f"{tmp_path / 'run'}: all 7 steps were done before"]
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 

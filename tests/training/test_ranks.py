@@ -261,9 +261,10 @@ def test_what_all_ranks_find_wrong_is_said_once(tmp_path, torchrun, wide, teache
 
 
 @pytest.mark.slow
-def test_a_shard_that_one_rank_cannot_read_ends_all_with_its_line(tmp_path, torchrun, wide, teacher_folder):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_one_rank_cannot_read_ends_all_with_its_line(tmp_path, torchrun, wide, teacher_folder, workers):
     shutil.copytree(wide, tmp_path / "corpus")
-    config = wide_config(tmp_path / "corpus", teacher_folder, steps=200)
+    config = wide_config(tmp_path / "corpus", teacher_folder, steps=200, workers=workers)
     process = torchrun("run", 2, config)
     wait_for_step(tmp_path / "run", 3, process)
     for path in (tmp_path / "corpus/shards").glob("train-*.tar"):
