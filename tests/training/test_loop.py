@@ -308,7 +308,7 @@ def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
     assert "can hardly see what it is to hide" in said[0]
     assert journal(tmp_path / "run")[0]["warning"] == said[0]
     loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", say=said.append)
-    assert len(said) == 1, "not asked again on resume"
+    assert sum("can hardly see" in line for line in said) == 1, "not asked again on resume"
     with pytest.raises(NotVisibleError):
         loop.distil(
             config_of(corpus, teacher_folder, adversary={"require_visible": True}), tmp_path / "strict", say=said.append
