@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 WATCH_EVERY_S = 1.0
 HANDLED_BY_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+WORKER_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    # glibc raises the first by itself to 32 MB, and then waves of long utterances tear holes into the heap, which stay; with the second the
+    # heap of usual ones is kept from wave to wave and not faulted in again
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -80,13 +89,13 @@ def start_worker(parent: int, counter: Synchronized[int] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """Processes started inside use one thread each for linear algebra, and hear no signal before they are set up.
+def started_as_workers() -> Iterator[None]:
+    """Processes started inside use one thread each for linear algebra, give large waves back, and hear no signal before they are set up.
 
     Signals that come meanwhile are held back, not lost.
     """
-    before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
-    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+    before = {name: os.environ.get(name) for name in WORKER_SETTINGS}
+    os.environ.update(WORKER_SETTINGS)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_THE_PARENT)
     try:
         yield
@@ -115,7 +124,7 @@ class WorkerPool(ProcessPoolExecutor):
         self, function: Callable[Arguments, Result], /, *args: Arguments.args, **named: Arguments.kwargs
     ) -> Future[Result]:
         """Put work in the queue; a worker that is started for it is set up as `start_worker` says."""
-        with single_threaded():
+        with started_as_workers():
             return super().submit(function, *args, **named)
 
 

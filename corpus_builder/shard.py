@@ -17,10 +17,11 @@ from corpus_builder.decode import UnfitAudioError
 from corpus_builder.decoded import write_proof
 from corpus_builder.distortions.levels import NotFiniteError
 from corpus_builder.encoded import EncodedWaves
+from corpus_builder.heap import give_back
 from corpus_builder.pool import Ticks
 from corpus_builder.render import Clean, CopyFailedError, LengthChangedError, render_clean, render_copies
 from corpus_builder.target import Target
-from corpus_builder.waves import CorpusWaves, waves_of
+from corpus_builder.waves import LONG_UTTERANCE_SAMPLES, CorpusWaves, waves_of
 from manifests.digest import canonical_json
 from manifests.errors import BadDocumentError, NoSpaceLeftError, StillroomError, printable
 from manifests.files import read_json, read_json_lines, replacing
@@ -212,6 +213,8 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
                 prints.append(its_prints)
             except UNFIT as problem:
                 refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
+            if row.num_samples > LONG_UTTERANCE_SAMPLES:
+                give_back()
             Ticks.tick()
         tar.close()
     index = ShardIndex.model_validate(

@@ -1,5 +1,7 @@
 """Long utterances: what is done piece by piece gives what one call would, and memory is held by waves, not by copies."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -71,6 +73,29 @@ def test_a_babble_holds_one_voice_at_a_time():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4.5 * 8 * num_samples  # the sum, the last voice, the next one or its share; not six
+
+
+def test_what_lies_free_between_small_pieces_is_given_back():
+    code = """
+import numpy as np
+from corpus_builder.heap import give_back
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+before, large, small = resident(), [], []
+for _ in range(2000):
+    large.append(np.ones(8000))
+    small.append(np.ones(1000))
+del large
+held = resident() - before
+give_back()
+print(held, resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    held, left = map(int, done.stdout.split())
+    assert held > 120e6
+    assert left < 40e6
 
 
 def test_coded_copies_that_are_too_many_for_memory_come_back_as_they_were(monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from corpus_builder.dispatch import Dispatcher, ExecutorLostError
+from corpus_builder.pool import worker_pool
 from corpus_builder.shard import ShardOutcome
 from corpus_builder.stopping import Stop, StoppedError, parse_time
 from manifests.errors import BadDocumentError, DamagedDocumentError, NotAFolderError, UsageError
@@ -153,6 +154,29 @@ def test_real_workers_tell_how_far_they_are(many: Lab) -> None:
         heard.append(pool.counter.value)
     assert heard == [3]
     assert plan.files
+
+
+def test_a_worker_gives_the_memory_of_large_waves_back_whatever_lies_between_them(tmp_path: Path) -> None:
+    code = f"""
+import numpy as np
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+np.ones(1 << 20)  # with its first release glibc would move such waves into the heap
+before, large, small = resident(), [], []
+for _ in range(40):
+    large.append(np.ones(1 << 20))
+    small.append(np.ones(1000))
+held = resident() - before
+del large
+open({str(tmp_path / "left")!r}, "w").write(f"{{held}} {{resident() - before}}")
+"""
+    with worker_pool(1) as pool:
+        pool.submit(exec, code, {}).result()
+    held, left = map(int, (tmp_path / "left").read_text().split())
+    assert held > 300e6
+    assert left < 20e6
 
 
 def test_an_executor_that_takes_work_back_is_one_line() -> None:
