@@ -176,6 +176,8 @@ def encode_all(
 
     def encode(copy: RenderedCopy) -> SampleCopy:
         encoded.add(copy.planned.name, copy.pcm, uncoded=copy.uncoded)
+        if row.num_samples > LONG_UTTERANCE_SAMPLES:
+            give_back()
         return copy_of(copy)
 
     clean: Clean = render_clean(row, waves)
