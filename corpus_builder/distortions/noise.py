@@ -7,6 +7,7 @@ stretching moves its spectrum.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CROSS_FADE_S = 0.05
 LOWEST_HZ = 20.0
+FEWEST_AT_ONCE = 1 << 16  # samples of a short noise that are repeated together
 
 
 class OffsetError(StillroomError, ValueError):
@@ -115,11 +117,18 @@ def segment(recording: Recording, *, offset: int, num_samples: int, rate_hz: int
     angle = (np.arange(fade) + 0.5) * (math.pi / 2.0 / fade) if fade else np.zeros(0)
     seam = recording.size - fade  # where a pass begins to fade out
     joint = recording[seam:] * np.cos(angle) + recording[:fade] * np.sin(angle)
-    loop = np.concatenate([joint, recording[fade:seam]])
-    first = recording[offset:seam]
     start = max(offset - seam, 0)  # an offset in the last `fade` samples begins within the joint
-    turns = -(-(start + num_samples - first.size) // loop.size)
-    return np.concatenate([first, np.tile(loop, turns)[start:]])[:num_samples]
+    turn: tuple[Wave, ...] = (recording[fade:seam], joint)
+    if recording.size < FEWEST_AT_ONCE:
+        short = np.concatenate(turn)
+        turn = (np.tile(short, -(-FEWEST_AT_ONCE // short.size)),)
+    result, filled = np.empty(num_samples), 0
+    for piece in itertools.chain((recording[offset:seam], joint[start:]), itertools.cycle(turn)):
+        result[filled : filled + piece.size] = piece[: num_samples - filled]
+        filled += piece.size
+        if filled >= num_samples:
+            return result
+    raise AssertionError("an endless loop ended")
 
 
 def white(*, seed: int, num_samples: int) -> Wave:

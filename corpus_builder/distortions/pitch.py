@@ -92,8 +92,10 @@ class Search:
     def __init__(self, wave: Wave, *, hop: int, reach: int) -> None:
         self.wave, self.hop, self.reach = wave, hop, reach
         self.size = next_fast_len(hop + 2 * reach, real=True)  # no lag that is asked for wraps around
-        energy = np.concatenate([[0.0], np.cumsum(np.square(wave))])
-        self.norm = np.sqrt(np.maximum(energy[hop:] - energy[:-hop], 0.0))
+        energy = np.zeros(wave.size + 1)
+        np.cumsum(np.square(wave, out=energy[1:]), out=energy[1:])
+        self.norm = energy[hop:] - energy[:-hop]  # worked on in place: each wave more is 77 MB of ten minutes
+        np.sqrt(np.maximum(self.norm, 0.0, out=self.norm), out=self.norm)
         self.favour = 1.0 - CENTRE_BIAS * np.square(np.linspace(-1.0, 1.0, 2 * reach + 1))
 
     def mean_lateness(self, begins: NDArray[np.int64], due: NDArray[np.int64]) -> float:
