@@ -7,7 +7,6 @@ stretching moves its spectrum.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 CROSS_FADE_S = 0.05
 LOWEST_HZ = 20.0
-FEWEST_AT_ONCE = 1 << 16  # samples of a short noise that are repeated together
+MOST_AT_ONCE = 1 << 22  # samples of a recording that are asked for at once; at 48 kHz they are decoded to 100 MB
 
 
 class OffsetError(StillroomError, ValueError):
@@ -111,24 +110,35 @@ def segment(recording: Recording, *, offset: int, num_samples: int, rate_hz: int
     """
     if not 0 <= offset < recording.size:
         raise OffsetError(offset=offset, num_samples=recording.size)
-    if offset + num_samples <= recording.size:
-        return recording[offset : offset + num_samples].copy()
     fade = min(round(CROSS_FADE_S * rate_hz), recording.size // 2)
-    angle = (np.arange(fade) + 0.5) * (math.pi / 2.0 / fade) if fade else np.zeros(0)
-    seam = recording.size - fade  # where a pass begins to fade out
-    joint = recording[seam:] * np.cos(angle) + recording[:fade] * np.sin(angle)
+    seam = recording.size - fade  # where a pass begins to fade out, if there is another
+    is_cut = offset + num_samples <= recording.size
+    joint = np.zeros(0) if is_cut else faded(recording[seam:], recording[:fade])
     start = max(offset - seam, 0)  # an offset in the last `fade` samples begins within the joint
-    turn: tuple[Wave, ...] = (recording[fade:seam], joint)
-    if recording.size < FEWEST_AT_ONCE:
-        short = np.concatenate(turn)
-        turn = (np.tile(short, -(-FEWEST_AT_ONCE // short.size)),)
-    result, filled = np.empty(num_samples), 0
-    for piece in itertools.chain((recording[offset:seam], joint[start:]), itertools.cycle(turn)):
-        result[filled : filled + piece.size] = piece[: num_samples - filled]
+    if not is_cut and recording.size < MOST_AT_ONCE:
+        loop = np.concatenate([joint, recording[fade:seam]])
+        first = recording[offset:seam]
+        turns = -(-(start + num_samples - first.size) // loop.size)
+        return np.concatenate([first, np.tile(loop, turns)[start:]])[:num_samples]
+    result, filled, place = np.empty(num_samples), 0, offset
+    while filled < num_samples:
+        if is_cut or place < seam:
+            most = min(num_samples - filled, MOST_AT_ONCE)
+            piece = recording[place : place + most if is_cut else min(place + most, seam)]
+            place += piece.size
+        else:
+            piece = joint[start : start + num_samples - filled]
+            start, place = 0, fade
+        result[filled : filled + piece.size] = piece
         filled += piece.size
-        if filled >= num_samples:
-            return result
-    raise AssertionError("an endless loop ended")
+    return result
+
+
+def faded(ending: Wave, beginning: Wave) -> Wave:
+    """One wave into another of the same length at equal power, shape (time,)."""
+    angle = (np.arange(ending.size) + 0.5) * (math.pi / 2.0 / max(1, ending.size))
+    mixed: Wave = ending * np.cos(angle) + beginning * np.sin(angle)
+    return mixed
 
 
 def white(*, seed: int, num_samples: int) -> Wave:

@@ -6,6 +6,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus_builder.distortions import noise
 from corpus_builder.distortions.active_level import active_power
 from corpus_builder.distortions.levels import SilentSignalError, fit_peak, quantise
 from corpus_builder.distortions.noise import OffsetError, babble, coloured, mix_at_snr, segment, together, white
@@ -77,6 +78,16 @@ def test_short_noise_is_repeated_with_a_cross_fade(size, wanted, data):
     offset = data.draw(st.integers(0, size - 1))
     found = segment(recording, offset=offset, num_samples=wanted, rate_hz=1000)
     np.testing.assert_allclose(found, looped_slowly(recording, offset, wanted, 1000), atol=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 64, 1000])
+def test_a_long_recording_is_asked_for_in_parts_and_gives_the_same_segment(monkeypatch, at_once):
+    recording = np.random.default_rng(0).standard_normal(333)
+    asked = [(offset, wanted) for offset in (0, 100, 300, 332) for wanted in (1, 33, 233, 700, 2000)]
+    whole = [segment(recording, offset=offset, num_samples=wanted, rate_hz=1000) for offset, wanted in asked]
+    monkeypatch.setattr(noise, "MOST_AT_ONCE", at_once)
+    for (offset, wanted), expected in zip(asked, whole, strict=True):
+        np.testing.assert_array_equal(segment(recording, offset=offset, num_samples=wanted, rate_hz=1000), expected)
 
 
 def test_a_segment_that_fits_is_a_plain_cut_and_a_copy():
