@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Sound = Literal["noises", "all", "none"]
 SOUND_KINDS: dict[Sound, tuple[Kind, ...]] = {"noises": ("noise",), "all": ("noise", "recording"), "none": ()}
-MOST_CACHED_BYTES = 1 << 30
+MOST_CACHED_BYTES = 64 << 20  # two days of sound
 
 
 @dataclass(frozen=True)

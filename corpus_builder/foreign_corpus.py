@@ -14,7 +14,7 @@ from corpus_builder.indexing import Scan, ScanTask, scan_shard, shard_name
 from corpus_builder.pool import mapped
 from manifests.digest import digest
 from manifests.errors import MissingFileError, UsageError, printable
-from manifests.files import read_json
+from manifests.files import read_json, refuse_linked_folders
 from manifests.foreign import ROOT
 from manifests.plan import Refusal
 from manifests.progress import Progress
@@ -138,6 +138,7 @@ def index_shards(
     folder = root if out is None else out
     assert isinstance(folder, Path)
     refuse_other_corpus(folder)
+    refuse_linked_folders(folder, "shards")
     paths = [str(place).removeprefix(str(root)).lstrip("/") for _, place in tars]
     taken: set[str] = set()
     tasks = [

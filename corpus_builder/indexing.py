@@ -120,7 +120,9 @@ def scanned(
         UnfitMemberError: If it has no audio that can be used, or its key was seen before.
     """
     if key in seen:
-        raise UnfitMemberError("its members do not stand side by side in the tar, or its key stands twice")
+        raise UnfitMemberError(
+            "its members do not stand side by side in the tar, or its key stands twice (WebDataset ends a key at its first dot)"
+        )
     audio = {stem_of(member): member for member in members if extension(member) in AUDIO}
     if not audio:
         raise UnfitMemberError(f"has no member that ends in .{', .'.join(AUDIO)}")
@@ -170,7 +172,10 @@ def clean_stem(audio: dict[str, ForeignMember], clean: str | None) -> str:
         if stem in audio:
             return stem
     names = ", ".join(sorted(printable(member.suffix, limit=40) for member in audio.values())[:8])
-    raise UnfitMemberError(f"has several audio members ({names}); say which is the clean one with --clean SUFFIX")
+    raise UnfitMemberError(
+        f"has several audio members ({names}); say which is the clean one with --clean SUFFIX, or, if these are several utterances, "
+        "write them with keys without dots: WebDataset ends a key at its first dot"
+    )
 
 
 def extension(member: ForeignMember) -> str:

@@ -14,7 +14,7 @@ from corpus_builder.planner import Planner
 from corpus_builder.rooting import root_place
 from corpus_builder.roots import locate, published, published_digest, read_roots, write_roots
 from manifests.errors import OtherRecipeError, UsageError, printable
-from manifests.files import write_yaml
+from manifests.files import refuse_linked_folders, write_yaml
 from manifests.plan import Plan
 from manifests.recipe import Recipe
 from manifests.storage import Place, place_of
@@ -66,7 +66,7 @@ def check_target(folder: Path, recipe_path: Path) -> None:
     """A plan or corpus folder is new, or one of ours; nothing of a stranger's is overwritten.
 
     Raises:
-        UsageError: If the folder holds something else, or the recipe itself.
+        UsageError: If the folder holds something else, the recipe itself, or a link to a folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file; name a folder that is new, or holds a plan")
@@ -80,6 +80,7 @@ def check_target(folder: Path, recipe_path: Path) -> None:
         raise UsageError(
             f"{printable(folder)} holds {printable(what)!r}, which is not of a plan or corpus; choose a new folder"
         )
+    refuse_linked_folders(folder, *(entry.name for entry in folder.iterdir()))
 
 
 @contextlib.contextmanager

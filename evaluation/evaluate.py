@@ -33,7 +33,7 @@ from manifests.errors import (
     UsageError,
     printable,
 )
-from manifests.files import read_json, write_text
+from manifests.files import read_json, refuse_linked_folders, write_text
 from manifests.lock import writing
 from manifests.provenance import machine, provenance, software
 from manifests.scores import Cell, ModelFacts, Protocol, Results
@@ -279,7 +279,9 @@ def claim(folder: Path, asked: Protocol) -> None:
     Raises:
         OtherRecipeError: If it is for something else.
         NotResultsError: If it holds other files, such as a corpus.
+        UsageError: If a folder of it is a link.
     """
+    refuse_linked_folders(folder, "cells", "trained")
     path = folder / "protocol.json"
     if not path.exists():
         strange = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))

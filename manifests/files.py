@@ -18,7 +18,14 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from manifests.errors import BadDocumentError, MissingFileError, NoSpaceLeftError, UnsafePathError, printable
+from manifests.errors import (
+    BadDocumentError,
+    MissingFileError,
+    NoSpaceLeftError,
+    UnsafePathError,
+    UsageError,
+    printable,
+)
 from manifests.storage import Place, Url, opened
 from manifests.strictness import MAX_DEPTH, finite_float, unique_keys
 from manifests.yaml12 import parse_yaml, yaml_text
@@ -100,6 +107,24 @@ def making(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         BEING_WRITTEN.discard(part)
+
+
+def refuse_linked_folders(folder: Path, *names: str) -> None:
+    """What is written below a folder stays below it: a link in it could send shards or checkpoints anywhere.
+
+    Args:
+        folder: That is written in; it may be a link itself, or not be there.
+        names: Of its own folders that are written in.
+
+    Raises:
+        UsageError: If one of them is a link to a folder.
+    """
+    for place in (folder / name for name in names):
+        if place.is_symlink() and place.is_dir():
+            raise UsageError(
+                f"{printable(place)} is a link to {printable(place.resolve())}: what is written there would lie outside of "
+                f"{printable(folder)}; put a folder in its place, or make {printable(folder)} itself the link"
+            )
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from manifests.digest import bytes_digest, digest, file_digest
 from manifests.errors import StillroomError, UsageError, printable
-from manifests.files import read_json, replacing, write_bytes, write_json, write_text
+from manifests.files import read_json, refuse_linked_folders, replacing, write_bytes, write_json, write_text
 from manifests.lock import writing
 from manifests.progress import Progress
 from manifests.provenance import provenance
@@ -201,7 +201,9 @@ def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
 
     Raises:
         OtherTargetsError: If the folder holds something else.
+        UsageError: If a folder of it is a link.
     """
+    refuse_linked_folders(out, "teacher", "shards")
     path = out / "begun.json"
     if path.exists():
         found = TargetPlan.parse(read_json(path, needed="what was begun"), where=path)

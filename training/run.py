@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from manifests.digest import bytes_digest, digest
 from manifests.errors import BadDocumentError, StillroomError, printable
-from manifests.files import read_json, write_json, write_text, write_yaml
+from manifests.files import read_json, refuse_linked_folders, write_json, write_text, write_yaml
 from manifests.provenance import provenance
 from training.config import method_difference, run_config
 from training.corpus import clean_digests
@@ -81,7 +81,9 @@ def prepare_run(
         OtherConfigError: If it is a run of another method.
         SourceChangedError: If corpus or teacher changed since it began.
         NotARunError: If it holds other files.
+        UsageError: If a folder of it is a link.
     """
+    refuse_linked_folders(run, "checkpoints", "best", "tensorboard")
     path = run / "config.yaml"
     if not path.exists():
         written = {"config.yaml", "provenance.json", "heard.txt", "status.json"}

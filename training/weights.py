@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import re
 import shlex
+import struct
 import warnings
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +19,10 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 if TYPE_CHECKING:
     from pathlib import Path
 
+LOCAL_MARK, END_MARK, WIDE_PLACE_MARK, WIDE_END_MARK = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
+END = struct.Struct("<4sHHHHLLH")  # .ZIP File Format Specification 6.3.10, sections 4.3.16, 4.3.15 and 4.3.14
+WIDE_PLACE = struct.Struct("<4sLQL")
+WIDE_END = struct.Struct("<4sQHHLLQQQQ")
 MOST_SHARING = 4
 FREE_BYTES = 1 << 20
 CONVERSION = (
@@ -74,18 +80,52 @@ def refuse_compressed(path: Path) -> None:
     """Refuse a zip that unpacks to more than it holds: torch stores its tensors as they are, so this is a bomb.
 
     Raises:
-        BadDocumentError: If it is one.
+        BadDocumentError: If it is one, or if Python and torch could read different members in it.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with path.open("rb") as stream:
+        if stream.read(len(LOCAL_MARK)) != LOCAL_MARK:
+            return  # torch takes it for no zip
+        ended = ends_as_torch_writes(stream)
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
+            packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
-        raise BadDocumentError(path, "is not a file of weights, or is damaged") from None
+        ended = False
+    if not ended:
+        raise BadDocumentError(path, "is not a file of weights, or is damaged")
     size = path.stat().st_size
-    if unpacked > size:
+    if unpacked > size or packed:
         raise BadDocumentError(path, f"unpacks to {unpacked} bytes from {size}: a decompression bomb; refused")
+
+
+def ends_as_torch_writes(stream: IO[bytes]) -> bool:
+    """Whether a zip's list of members stands where its end says, and the end is the end of the file.
+
+    Otherwise Python's reader, which looks for the list just before the end, and torch's, which goes to the place that the end names, may find
+    two lists: one that was looked at, and another that is loaded.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    end = size - END.size
+    if end < 0:
+        return False
+    stream.seek(end)
+    mark, *disks, _, _, length, start, comment = END.unpack(stream.read(END.size))
+    if mark != END_MARK or any(disks) or comment:
+        return False
+    place = end - WIDE_PLACE.size
+    if place < 0:
+        return bool(start + length == end)
+    stream.seek(place)
+    mark, _, told, _ = WIDE_PLACE.unpack(stream.read(WIDE_PLACE.size))
+    if mark != WIDE_PLACE_MARK:
+        return bool(start + length == end)
+    wide = place - WIDE_END.size
+    if told != wide or wide < 0:
+        return False
+    stream.seek(wide)
+    mark, own, *_, length, start = WIDE_END.unpack(stream.read(WIDE_END.size))
+    return bool(mark == WIDE_END_MARK and own == WIDE_END.size - 12 and start + length == wide)
 
 
 def refuse_expanded(found: Any, *, where: object) -> None:

@@ -65,14 +65,27 @@ class Guard:
             return  # nothing is made: that it is there is the answer
         elif event in MAKES:
             number = 1 if event in {"os.rename", "os.link", "os.symlink"} else 0
-            self.wrote(args[number], folder=args[-1] if event in {"os.remove", "os.rmdir", "os.mkdir"} else -1)
+            follows = event in {"os.truncate", "os.chmod"}
+            self.wrote(
+                args[number],
+                folder=args[-1] if event in {"os.remove", "os.rmdir", "os.mkdir"} else -1,
+                follows=follows,
+            )
 
-    def wrote(self, path: Any, *, folder: int = -1) -> None:
-        """A file was opened for writing, or made, or taken away; `folder` is the open folder that its path begins at."""
+    def wrote(self, path: Any, *, folder: int = -1, follows: bool = True) -> None:
+        """A file was opened for writing, or made, or taken away.
+
+        Args:
+            path: As the event says it.
+            folder: The open folder that it begins at.
+            follows: What was done is done to what a link leads to; a name that is made, replaced or taken away is the link itself.
+        """
         if isinstance(path, int):
             return
         beginning = os.readlink(f"/proc/self/fd/{folder}") if folder >= 0 else os.curdir  # noqa: PTH115 (as below)
-        place = os.path.realpath(os.path.join(beginning, os.fsdecode(path)))  # noqa: PTH118 (a name may be of any bytes)
+        named = os.path.join(beginning, os.fsdecode(path))  # noqa: PTH118 (a name may be of any bytes)
+        above, name = os.path.split(named)
+        place = os.path.realpath(named) if follows or not name else os.path.join(os.path.realpath(above), name)  # noqa: PTH118
         if "__pycache__" in place or place.startswith(("/dev/", *self.allowed)):
             return
         self.broken.append(f"wrote {place}")

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.hostile.test_corpora import entry
 from tests.hostile.test_recipes import LAUGHS, put
 
 if TYPE_CHECKING:
@@ -55,6 +57,26 @@ SAFETENSORS: dict[str, bytes] = {
     "a negative shape": safetensors_of({"x": TENSOR | {"shape": [-2]}}, bytes(8)),
     "an unknown type": safetensors_of({"x": TENSOR | {"dtype": "os.system"}}, bytes(8)),
     "a name of escapes": safetensors_of({"\x1b[31m\u202e\n<script>": TENSOR}, bytes(8)),
+    "a hole between tensors": safetensors_of({"x": TENSOR, "y": TENSOR | {"data_offsets": [16, 24]}}, bytes(24)),
+    "bytes that no tensor has": safetensors_of({"x": TENSOR}, b"x" * (1 << 20)),
+    "one name twice": safetensors_of(
+        b'{"x": %s, "x": %s}' % (json.dumps(TENSOR).encode(), json.dumps(TENSOR | {"shape": [2**40]}).encode()),
+        bytes(8),
+    ),
+    "a shape of many noughts": safetensors_of(
+        {"x": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}}
+    ),
+    "a million dimensions": safetensors_of(
+        {"x": {"dtype": "F32", "shape": [1] * 1_000_000, "data_offsets": [0, 4]}}, bytes(4)
+    ),
+    "a million tensors of nothing": safetensors_of(
+        {str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(300_000)}
+    ),
+    "a header of blanks": safetensors_of(b"{}" + b" " * (99 << 20)),
+    "a header of words that are none of UTF-8": safetensors_of(b'{"\xff\xfe": 1}'),
+    "metadata of escapes": safetensors_of({"__metadata__": {"x": "\x1b[31m\u202e"}, "x": TENSOR}, bytes(8)),
+    "metadata of a list": safetensors_of({"__metadata__": [1], "x": TENSOR}, bytes(8)),
+    "offsets of fractions": safetensors_of({"x": TENSOR | {"data_offsets": [0.5, 8.5]}}, bytes(9)),
     "no tensors": safetensors_of({}),
     "other tensors": safetensors.torch.save({"x": torch.zeros(2)}),
 }
@@ -165,6 +187,51 @@ def compressed(path: Path) -> None:
             archive.writestr(name, data)
 
 
+def bomb(path: Path) -> bytes:
+    """The bytes of such a file, and its size on the disk no more."""
+    compressed(path)
+    return path.read_bytes()
+
+
+def bomb_behind_half_a_mark(path: Path) -> None:
+    """Python takes the last mark of an end for the end, and finds it cut off: no zip; torch looks further up and finds one."""
+    path.write_bytes(bomb(path) + b"PK\x05\x06")
+
+
+def bomb_with_a_second_list(path: Path) -> None:
+    """Python looks for the list of members just before the end, torch where the end says: each finds another one."""
+    content = bomb(path)
+    at = content.rindex(b"PK\x05\x06")
+    size, start = struct.unpack("<LL", content[at + 12 : at + 20])
+    listed = content[start : start + size]
+    harmless = bytearray(listed)
+    place = 0
+    while place < size:
+        stored = harmless[place + 20 : place + 24]
+        harmless[place + 24 : place + 28] = stored
+        name, extra, comment = struct.unpack("<HHH", harmless[place + 28 : place + 34])
+        place += 46 + name + extra + comment
+    path.write_bytes(content[:at] + bytes(harmless) + content[at:])
+
+
+def bomb_with_a_comment(path: Path) -> None:
+    """A second, harmless end stands in the comment of the first."""
+    content = bomb(path)
+    at = content.rindex(b"PK\x05\x06")
+    empty = b"PK\x05\x06" + bytes(18)
+    path.write_bytes(content[: at + 20] + struct.pack("<H", len(empty)) + empty)
+
+
+def zipped_weights(path: Path, *extra: tuple[str, bytes]) -> None:
+    """Weights with more members in their zip."""
+    torch.save({"model": {"x": torch.zeros(2)}, "cfg": {}}, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that stands twice
+        with zipfile.ZipFile(path, "a") as archive:
+            for name, content in extra:
+                archive.writestr(name, content)
+
+
 CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     "a pickle": lambda path: path.write_bytes(pickle.dumps(Command())),
     "a pickle of protocol 0": lambda path: path.write_bytes(b"cos\nsystem\n(S'touch OWNED'\ntR."),
@@ -172,6 +239,14 @@ CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     "a pickle in the old form": lambda path: torch.save({"model": Command()}, path, _use_new_zipfile_serialization=False),
     "a pickle within weights": lambda path: torch.save({"model": {"w": torch.zeros(2)}, "args": Command()}, path),
     "a bomb": compressed,
+    "a bomb behind half a mark of an end": bomb_behind_half_a_mark,
+    "a bomb with a second list of members": bomb_with_a_second_list,
+    "a bomb with an end in its comment": bomb_with_a_comment,
+    "members that lead outside": lambda path: zipped_weights(path, ("../../OWNED", b"x"), ("/tmp/OWNED", b"x")),
+    "a second pickle of one name": lambda path: zipped_weights(path, ("model/data.pkl", pickle.dumps(Command()))),
+    "code of TorchScript": lambda path: zipped_weights(path, ("model/constants.pkl", pickle.dumps(Command())), ("model/code/x.py", b"import os")),
+    "a tar of the oldest form": lambda path: path.write_bytes(entry("../../OWNED", content=b"x") + entry("pickle", content=pickle.dumps(Command())) + bytes(1024)),
+    "a zip that begins with rubbish": lambda path: (zipped_weights(path), path.write_bytes(b"#!/bin/sh\n" + path.read_bytes())),
     "strides of nought": lambda path: torch.save({"model": {"x": torch.zeros(1).expand(2**20, 2**10)}, "cfg": {}}, path),
     "nothing": lambda path: path.write_bytes(b""),
     "a zip of nothing": lambda path: zipfile.ZipFile(path, "w").close(),
@@ -189,6 +264,19 @@ def test_a_hostile_checkpoint_file_is_one_line(house: House, name: str) -> None:
     CHECKPOINTS[name](path)
     house.refused("teacher", path)
     assert not list(house.home.rglob("OWNED"))
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKPOINTS if "bomb" in name])
+def test_a_bomb_is_told_before_anything_of_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from manifests.errors import BadDocumentError
+    from training.weights import read_weights
+
+    CHECKPOINTS[name](tmp_path / "model.pt")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch unpacked it"))
+    with pytest.raises(BadDocumentError):
+        read_weights(tmp_path / "model.pt", needed="a test")
 
 
 RUN_FILES: dict[str, tuple[str, str | bytes]] = {

@@ -424,6 +424,72 @@ def test_what_is_no_file_in_place_of_a_pack_a_manifest_or_a_tar_is_one_line(hous
         house.refused("plan", house.write("piped.yaml", recipe), house.home / "out", target="out")
 
 
+@pytest.mark.parametrize("name", ["shards", "plan", "rooms", "proof"])
+def test_a_corpus_whose_folder_is_a_link_is_not_written_through_it(house: House, name: str) -> None:
+    """A folder that came from elsewhere may hold a link to anywhere: a build that goes on there would write and clear up at its end."""
+    target, elsewhere = house.home / "theirs", house.home / "elsewhere"
+    target.mkdir()
+    elsewhere.mkdir()
+    (target / name).symlink_to(elsewhere)
+    for words in (
+        ("rebuild", house.pack, target, "--root", f"train={house.home / 'speech/train'}"),
+        ("build", house.home / "recipe.yaml", target),
+        ("plan", house.home / "recipe.yaml", target),
+    ):
+        assert "is a link to" in house.refused(*words, target="theirs")
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "best"])
+def test_a_run_whose_folder_is_a_link_is_not_written_through_it(trained: House, name: str) -> None:
+    (trained.run / name).rename(trained.home / "elsewhere")
+    (trained.run / name).symlink_to(trained.home / "elsewhere")
+    assert "is a link to" in trained.refused("train", trained.home / "train.yaml", trained.run, target="run")
+
+
+def test_an_index_is_not_written_through_a_link(house: House) -> None:
+    folder = house.home / "tars"
+    folder.mkdir()
+    (folder / "x.tar").write_bytes((house.corpus / f"shards/{SHARD}.tar").read_bytes())
+    (folder / "shards").symlink_to(house.home / "speech")
+    assert "is a link to" in house.refused("index", folder, target="tars")
+
+
+CACHES: dict[str, Callable[[Path], object]] = {
+    "a file": lambda place: place.write_bytes(b"x"),
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda place: place.symlink_to(place.name),
+    "of rubbish": lambda place: filled_cache(place, lambda path: path.write_bytes(b"\xff" * 4097)),
+    "of nothing": lambda place: filled_cache(place, lambda path: path.write_bytes(b"")),
+    "of pickles": lambda place: filled_cache(place, lambda path: path.write_bytes(b"cos\nsystem\n(S'touch OWNED'\ntR." * 99)),
+    "of pipes": lambda place: filled_cache(place, os.mkfifo),
+    "of folders": lambda place: filled_cache(place, lambda path: path.mkdir()),
+    "of links": lambda place: filled_cache(place, lambda path: path.symlink_to("/etc/passwd")),
+    "of holes": lambda place: filled_cache(place, lambda path: (path.touch(), os.truncate(path, 1 << 30))),
+    "of links that lead nowhere": lambda place: filled_cache(place, lambda path: path.symlink_to(place.parent / "OWNED")),
+}  # fmt: skip
+
+
+def filled_cache(place: Path, fill: Callable[[Path], object]) -> None:
+    """A cache with something under the name of each fingerprint that will be asked for."""
+    from corpus_builder.acoustic import METHOD
+
+    place.mkdir()
+    for path in sorted((place.parent / "noise").rglob("*.wav")):
+        fill(place / f"{hashlib.sha256(path.read_bytes()).hexdigest()}-0.{METHOD}.u32")
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_hostile_cache_of_audit_is_told_or_does_no_harm(house: House, name: str) -> None:
+    cache = house.home / "cache"
+    CACHES[name](cache)
+    with in_time():
+        answer = house.knock("audit", house.corpus, "--cache", cache, target="cache")
+    assert answer.code in {0, 1, 2}
+    assert answer.code != 2 or answer.line
+    assert not list(house.home.rglob("OWNED"))
+
+
 def made(place: Path, kind: str) -> Path:
     """A pipe that nobody writes to, a socket that nobody serves, or a link that leads nowhere."""
     match kind:
