@@ -8,7 +8,7 @@ stretching moves its spectrum.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from scipy import fft
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 CROSS_FADE_S = 0.05
 LOWEST_HZ = 20.0
-MOST_AT_ONCE = 1 << 22  # samples of a recording that are asked for at once; at 48 kHz they are decoded to 100 MB
+MOST_AT_ONCE = (
+    1 << 20
+)  # samples of a recording that are asked for at once: at 48 kHz they are decoded to 25 MB, and resampled from a copy
 
 
 class OffsetError(StillroomError, ValueError):
@@ -188,19 +190,28 @@ def coloured(
         return white(seed=seed, num_samples=num_samples)
     made = fft.next_fast_len(max(num_samples, rate_hz), real=True)
     spectrum = fft.rfft(white(seed=seed, num_samples=made))
-    frequency_hz = fft.rfftfreq(made, 1.0 / rate_hz)
+    spectrum *= weights_of(colour, fft.rfftfreq(made, 1.0 / rate_hz), rate_hz=rate_hz, spectrum_db=spectrum_db)
+    shaped: Wave = fft.irfft(spectrum, made)
+    shaped /= math.sqrt(mean_power(shaped))
+    return shaped[:num_samples]
+
+
+def weights_of(
+    colour: Literal["pink", "brown", "speech"],
+    frequency_hz: NDArray[np.float64],
+    *,
+    rate_hz: int,
+    spectrum_db: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """What white noise is weighted with at each frequency to have a colour; see `coloured`."""
     if colour == "speech":
         if spectrum_db is None:
             raise ValueError("speech-shaped noise needs the spectrum of speech")
         places_hz = np.linspace(0.0, rate_hz / 2.0, spectrum_db.size)
-        weight = 10.0 ** (np.interp(frequency_hz, places_hz, spectrum_db) / 20.0)
-    else:
-        steepness = 0.5 if colour == "pink" else 1.0
-        weight = np.where(frequency_hz >= LOWEST_HZ, np.maximum(frequency_hz, LOWEST_HZ) ** -steepness, 0.0)
-    spectrum *= weight
-    shaped: Wave = fft.irfft(spectrum, made)
-    shaped /= math.sqrt(mean_power(shaped))
-    return shaped[:num_samples]
+        shape: NDArray[np.float64] = 10.0 ** (np.interp(frequency_hz, places_hz, spectrum_db) / 20.0)
+        return shape
+    steepness = 0.5 if colour == "pink" else 1.0
+    return np.where(frequency_hz >= LOWEST_HZ, np.maximum(frequency_hz, LOWEST_HZ) ** -steepness, 0.0)
 
 
 def together(noises: Iterable[Wave], *, what: str = "one of several noises that were to be added") -> Wave:

@@ -43,4 +43,5 @@ def reverberate(wave: Wave, response: NDArray[np.float32], *, direct_sample: int
         return heard
     if mean_power(heard) == 0.0:
         raise SilentSignalError("the response of a room, or what it leaves of the wave,")
-    return heard * math.sqrt(mean_power(wave) / mean_power(heard))
+    heard *= math.sqrt(mean_power(wave) / mean_power(heard))
+    return heard
