@@ -132,6 +132,11 @@ def unpack_command(
     click.echo(
         f"{printable(out)}: {done.files} files with {done.utterances} utterances of {printable(condition)}, {done.linked} linked"
     )
+    if done.linked_audio:
+        click.echo(
+            f"{done.linked_audio} of the linked files are audio that no such copy was written of: they are as in the source, undistorted",
+            err=True,
+        )
     if done.without:
         click.echo(
             f"{done.without} utterances have no such copy: their files are those of the source, where --root is given",

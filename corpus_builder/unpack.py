@@ -82,6 +82,8 @@ class Unpacked:
     """What came of unpacking.
 
     Attributes:
+        linked: Other files of the sources.
+        linked_audio: Those of them that are audio: what the corpus does not hold, as it was.
         without: Utterances that have no such copy.
         missing_roots: Roots below which files were written and that no folder was given for.
         unused_roots: Given ones that no utterance comes from.
@@ -90,6 +92,7 @@ class Unpacked:
     utterances: int
     files: int
     linked: int
+    linked_audio: int
     without: int
     missing_roots: tuple[str, ...]
     unused_roots: tuple[str, ...]
@@ -141,7 +144,7 @@ def unpack(
                 target = part / root / path if several else part / path
                 write_file(opened, target, root, path, cuts, folder=folders.get(root))
                 shown.advance(len(cuts))
-        linked = 0
+        linked: list[str] = []
         for root in every_root:
             if root in folders:
                 linked += link_rest(folders[root], part / root if several else part)
@@ -149,7 +152,8 @@ def unpack(
     return Unpacked(
         utterances=sum(map(len, files.values())),
         files=len(files),
-        linked=linked,
+        linked=len(linked),
+        linked_audio=sum(PurePosixPath(name).suffix.lower() in FORMATS for name in linked),
         without=without,
         missing_roots=tuple(sorted({root for root, _ in files} - set(folders) - {FOREIGN_ROOT})),
         unused_roots=tuple(sorted(set(folders) - set(every_root))),
@@ -295,12 +299,12 @@ def refuse_links_into(out: Path, folders: Mapping[str, Path]) -> None:
             raise UsageError(f"{printable(out)} lies inside --root {printable(name)}; name a folder outside of it")
 
 
-def link_rest(source: Path, target: Path) -> int:
-    """Link every file of a source that is not there yet, folder by folder; returns how many."""
-    return sum(linked_folder(source, target, ancestors=frozenset()))
+def link_rest(source: Path, target: Path) -> list[str]:
+    """Link every file of a source that is not there yet, folder by folder; returns their names."""
+    return list(linked_folder(source, target, ancestors=frozenset()))
 
 
-def linked_folder(source: Path, target: Path, *, ancestors: frozenset[str]) -> Iterator[int]:
+def linked_folder(source: Path, target: Path, *, ancestors: frozenset[str]) -> Iterator[str]:
     """Link the files of a folder, and of those below it; links that lead back up are passed over."""
     real = os.path.realpath(source)
     if real in ancestors:
@@ -314,4 +318,4 @@ def linked_folder(source: Path, target: Path, *, ancestors: frozenset[str]) -> I
                     yield from linked_folder(source / entry.name, place, ancestors=ancestors | {real})
             elif not os.path.lexists(place) and entry.name != CARD:
                 place.symlink_to(source / entry.name)
-                yield 1
+                yield entry.name

@@ -119,10 +119,21 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
 
     Raises:
         MissingFileError: If the corpus is not sealed, or was built before there were fingerprints.
+        UsageError: If it is a subset or an index.
         DigestMismatchError: If a file of the corpus is not what its SHA256SUMS says.
         TellsOfThisMachineError: If something in it names a folder of this machine.
     """
     sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    if sealed.borrowed is not None:
+        what = (
+            "an index of foreign shards, which have no plan"
+            if sealed.borrowed.foreign
+            else "a part that borrows its shards"
+        )
+        raise UsageError(
+            f"{printable(corpus)} is {what}: pack a whole corpus that `stillroom build` made; `stillroom rebuild` takes a part of its pack by "
+            "--split, --condition and --limit"
+        )
     path = pack_path(target, sealed.name)
     if corpus.resolve() in path.resolve().parents:
         raise UsageError(f"{printable(path)} lies in the corpus itself; name a place outside it for the pack")

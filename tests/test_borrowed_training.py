@@ -9,9 +9,12 @@ import soundfile
 from corpus_builder.build import build
 from corpus_builder.foreign_corpus import index_shards
 from corpus_builder.subset import subset
+from manifests.errors import UsageError
 from manifests.files import write_yaml
+from manifests.sample import sample_key
 from manifests.where import parse_where
 from training.stream import pairs, utterances
+from training.views import Views
 
 RATE = 16_000
 
@@ -23,7 +26,7 @@ def write(path, seed):
     )
 
 
-def made(folder, name, conditions):
+def made(folder, name, conditions, *, snr_db=5):
     recipe = {
         "schema": "stillroom/recipe/1",
         "name": name,
@@ -31,7 +34,8 @@ def made(folder, name, conditions):
         "speech": {"train": {"dir": "speech", "fields": "{speaker}/{id}.wav"}},
         "noises": {"white": {"colour": "white"}, "pink": {"colour": "pink"}},
         "conditions": {
-            key: {"steps": [{"kind": "noise", "from": [source], "snr_db": 5}]} for key, source in conditions.items()
+            key: {"steps": [{"kind": "noise", "from": [source], "snr_db": snr_db}]}
+            for key, source in conditions.items()
         },
         "copies": {"train": dict.fromkeys(conditions, 1)},
         "shards": {"samples": 3},
@@ -82,6 +86,24 @@ def test_a_subset_is_streamed_with_the_same_samples(lab, tmp_path):
         assert all(np.array_equal(wave, whole[name].waves[copy]) for copy, wave in one.waves.items())
     keys, copies = heard(tmp_path / "part", "cdm1")
     assert (len(keys), copies) == (2, {"white-0"})
+
+
+def test_a_subset_whose_utterances_have_different_copies_is_streamed_with_those_they_have(lab, tmp_path):
+    made(lab, "loud", {"white": "white", "pink": "pink"}, snr_db={"uniform": [0, 20]})
+    part = subset(lab / "loud", tmp_path / "part", where=parse_where(["snr_db>=10"]))
+    assert part.copies["train"] == {}, "no condition is left to all, or this tells nothing"
+    held = {sample_key(one.sample.id): set(one.waves) - {"clean"} for one in utterances(tmp_path / "part", "train")}
+    assert {len(copies) for copies in held.values()} >= {1}
+    batches = list(pairs(tmp_path / "part", views=Views(kind="cdm1"), utterances=2))
+    told = {key: copy for batch in batches for key, copy in zip(batch.keys, batch.student_copies, strict=True)}
+    assert told.keys() == held.keys()
+    assert all(copy in held[key] for key, copy in told.items())
+
+
+def test_a_subset_without_any_copy_is_refused_for_views_that_need_one(lab, tmp_path):
+    subset(lab / "base", tmp_path / "bare", where=parse_where(["condition=clean"]))
+    with pytest.raises(UsageError, match="needs 1 distorted copy"):
+        heard(tmp_path / "bare", "cdm1")
 
 
 def test_a_subset_of_clean_speech_has_no_copies_in_its_records(lab, tmp_path):

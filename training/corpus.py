@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -106,6 +107,20 @@ class CorpusReader:
     def conditions(self, split: str) -> list[str]:
         """Conditions that every utterance of a split has copies of, sorted; `clean` is not one."""
         return sorted(name for name, count in self.manifest.copies.get(split, {}).items() if count)
+
+    def copies(self, split: str) -> dict[str, int]:
+        """How many copies of each condition can be heard of an utterance of a split.
+
+        Every utterance has them. Of a part of a corpus it is the most that one of them has, from its indexes: a subset by SNR leaves hardly a
+        condition to all, and who lacks a copy is heard clean.
+        """
+        if self.manifest.borrowed is None:
+            return self.manifest.copies.get(split, {})
+        most: Counter[str] = Counter()
+        for entry in self.shards(split):
+            for sample in self.samples(entry.name):
+                most |= Counter(name.rpartition("-")[0] for name in sample.copies)
+        return dict(most)
 
     def index(self, name: str) -> ShardIndex:
         """The index of a shard, its offsets checked against the tar's size.

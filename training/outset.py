@@ -184,7 +184,7 @@ def opponent_of(
         domains=domain_classes(
             adversary.domain,
             config.views,
-            reader.conditions(config.split),
+            sorted(reader.copies(config.split)),
             families=heard_families(stream, reader) if adversary.domain == "family" else (),
         ),
         layers=critic_layers(adversary, student=student, teacher=teacher),

@@ -96,7 +96,7 @@ class PairStream(IterableDataset[PairBatch]):
         super().__init__()
         with open_corpus(corpus) as reader:
             self.shards = [entry.name for entry in reader.shards(split)]
-            check_copies(views, reader.manifest.copies.get(split, {}), where=f"{reader.url}, split {split}")
+            check_copies(views, reader.copies(split), where=f"{reader.url}, split {split}")
         if stage is not None:
             Stage(stage.dir, say=stderr_line).close()  # where it cannot be written to is said now, not by a worker
         self.corpus = str(corpus) if isinstance(corpus, str | Path) else tuple(map(str, corpus))

@@ -17,6 +17,7 @@ from corpus_builder.verify import verify
 from manifests.borrowed import UnknownRootError
 from manifests.errors import BadTarError, UsageError
 from manifests.open_corpus import NoSuchSplitError, OpenCorpus
+from manifests.pack import write_pack
 from manifests.where import BadWhereError, parse_where
 
 RATE = 16_000
@@ -110,6 +111,12 @@ def test_a_subset_whose_corpus_moved_says_where_to_write_it(built_lab, tmp_path)
 def test_what_is_no_expression_is_refused(text):
     with pytest.raises(BadWhereError):
         parse_where([text])
+
+
+def test_a_subset_cannot_be_packed_and_says_what_can(built_lab, tmp_path):
+    subset(built_lab.folder / "corpus", tmp_path / "part", where=parse_where(["split=train"]))
+    with pytest.raises(UsageError, match="pack a whole corpus"):
+        write_pack(tmp_path / "part", tmp_path / "part.tar.gz")
 
 
 def test_a_subset_of_nothing_or_of_an_unknown_split_is_refused(built_lab, tmp_path):
@@ -223,10 +230,11 @@ def test_shards_of_stillroom_are_indexed_as_they_were(built_lab, tmp_path):
 def test_an_unpacked_root_has_the_sources_tree(built_lab, tmp_path):
     speech = built_lab.folder / "speech" / "train"
     (speech / "LABELS.txt").write_text("x")
+    soundfile.write(speech / "refused.WAV", np.zeros(99, np.int16), RATE)
     done = unpack(
         built_lab.folder / "corpus", tmp_path / "new", condition="phone", roots={"train": speech}, splits=("train",)
     )
-    assert (done.utterances, done.files, done.without) == (8, 8, 0)
+    assert (done.utterances, done.files, done.linked, done.linked_audio, done.without) == (8, 8, 2, 1, 0)
     opened = OpenCorpus(built_lab.folder / "corpus")
     for held in opened.held("train"):
         path = tmp_path / "new" / "train" / held.record.source.path
@@ -238,6 +246,7 @@ def test_an_unpacked_root_has_the_sources_tree(built_lab, tmp_path):
     assert (tmp_path / "new" / "train" / "LABELS.txt").resolve() == (speech / "LABELS.txt").resolve()
     assert not (tmp_path / "new" / "test").exists()
     (speech / "LABELS.txt").unlink()
+    (speech / "refused.WAV").unlink()
 
 
 def test_only_roots_that_a_file_was_written_below_are_asked_for(built_lab, tmp_path):
