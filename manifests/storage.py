@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError, printable
+from manifests.ranged import RangedStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,6 +146,17 @@ class Url:
         content: bytes = attempted(lambda: self.system.cat_file(self.path, start=start, end=end), self)
         return content
 
+    def whole_range(self, start: int, end: int) -> bytes:
+        """Bytes `start` to `end`, all of them.
+
+        Raises:
+            CutShortError: If fewer came.
+        """
+        content = self.read(start, end)
+        if len(content) != end - start:
+            raise CutShortError(self, due=end - start, found=len(content))
+        return content
+
     def put(self, content: bytes) -> None:
         """Write the whole file; it appears whole or not at all."""
         self.written(lambda path: self.system.pipe_file(path, content), len(content))
@@ -212,55 +224,10 @@ class Url:
         size = found.get("size")
         if size is None:
             raise UnreachableError(self, "the server does not say how long it is")
-        return io.BufferedReader(RangedStream(self, int(size)), RANGE_BYTES)
+        return io.BufferedReader(RangedStream(self.whole_range, int(size)), RANGE_BYTES)
 
 
 Place: TypeAlias = Path | Url
-
-
-class RangedStream(io.RawIOBase):
-    """A file behind a URL as a seekable stream of ranged reads.
-
-    Args:
-        url: The file.
-        size: Its length in bytes.
-    """
-
-    def __init__(self, url: Url, size: int) -> None:
-        super().__init__()
-        self.url, self.size, self.place = url, size, 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next byte is read."""
-        return self.place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go elsewhere; nothing is read."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise ValueError("a place before the beginning of the file")
-        self.place = base + offset
-        return self.place
-
-    def readinto(self, buffer: Any, /) -> int:
-        """One ranged read."""
-        wanted = min(len(buffer), self.size - self.place)
-        if wanted <= 0:
-            return 0
-        content = self.url.read(self.place, self.place + wanted)
-        if len(content) != wanted:
-            raise CutShortError(self.url, due=wanted, found=len(content))
-        buffer[:wanted] = content
-        self.place += wanted
-        return wanted
 
 
 def place_of(text: str | Path | Url) -> Place:
