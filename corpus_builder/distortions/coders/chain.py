@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HEADROOM = 0.9  # codecs clip what they overshoot, so a louder wave is coded softer and made louder again
 TAIL_S = 0.12  # more than any codec's delay: silence after the end, so that the end comes out of the codec
 BLOCK = 1 << 16
+SPARE_SAMPLES = 1 << 10  # a resampler may give a few samples more than the ratio says
 
 
 @dataclass(frozen=True)
@@ -170,11 +171,13 @@ def resampled(samples: NDArray[Any], from_hz: int, to_hz: int, *, divisor: float
     if from_hz == to_hz:
         return as_wave(samples, divisor)
     stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float64")
-    blocks = [
-        stream.resample_chunk(as_wave(samples[start : start + BLOCK], divisor), last=start + BLOCK >= samples.size)
-        for start in range(0, samples.size, BLOCK)
-    ]
-    return np.concatenate(blocks) if blocks else np.zeros(0)
+    result, filled = np.empty(-(-samples.size * to_hz // from_hz) + SPARE_SAMPLES), 0
+    for start in range(0, samples.size, BLOCK):
+        last = start + BLOCK >= samples.size
+        block = stream.resample_chunk(as_wave(samples[start : start + BLOCK], divisor), last=last)
+        result[filled : filled + block.size] = block  # not kept as blocks: half an hour at 48 kHz would be held twice
+        filled += block.size
+    return result[:filled]
 
 
 def as_wave(samples: NDArray[Any], divisor: float) -> Wave:
