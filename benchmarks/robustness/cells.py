@@ -49,7 +49,7 @@ ROBUST: dict[str, Any] = {
 }
 """How nano was continued to become nano-robust (`recipes/nano/robust.py`, by `study.py OUT --make-teacher`)."""
 ROBUST_TEACHER = Path(__file__).with_name("nano-robust")
-"""What came of it. It is committed, since training it elsewhere gives other last bits: all cells must have one teacher."""
+"""What came of it. It is committed, since another kind of CPU may give other last bits: all cells must have one teacher."""
 
 
 @dataclass(frozen=True)
