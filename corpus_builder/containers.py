@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from corpus_builder.distortions.pieces import joined
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -117,12 +119,14 @@ def container_stretch(
     Raises:
         ContainerError: If it cannot be decoded.
     """
-    pieces: list[NDArray[np.float64]] = []
-    found = 0
-    with contextlib.closing(container_blocks(source, kind, start=start)) as blocks:  # type: ignore[type-var]
-        for block in blocks:
-            pieces.append(block[channel])
-            found += block.shape[1]
-            if found >= num_frames:
-                break
-    return np.concatenate(pieces)[:num_frames] if pieces else np.zeros(0)
+
+    def pieces() -> Iterator[NDArray[np.float64]]:
+        found = 0
+        with contextlib.closing(container_blocks(source, kind, start=start)) as blocks:  # type: ignore[type-var]
+            for block in blocks:
+                yield block[channel]
+                found += block.shape[1]
+                if found >= num_frames:
+                    break
+
+    return joined(pieces(), empty=np.float64)[:num_frames]

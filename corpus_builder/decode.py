@@ -24,12 +24,15 @@ from corpus_builder.containers import (
     container_shape,
     container_stretch,
 )
+from corpus_builder.distortions.pieces import joined
 from corpus_builder.members import audio_file
 from corpus_builder.remote_audio import decodable
 from manifests.errors import StillroomError, printable
 from manifests.storage import Place, Url, local_copy, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from corpus_builder.distortions.levels import Wave
 
 AUDIO_SUFFIXES = frozenset(
@@ -335,22 +338,14 @@ def container_wave(path: Place, kind: str, asked: Asked) -> tuple[Wave, int]:
 def one_channel(stream: Any, num_frames: int, channel: int) -> Wave:
     """Frames of one channel, the others in memory only a million samples at a time; fewer if the file ends before."""
     step = max(1, MOST_INTERLEAVED // stream.channels)
-    pieces: list[Wave] = []
-    while num_frames > 0 and (block := stream.read(min(step, num_frames), dtype="float64", always_2d=True)).shape[0]:
-        pieces.append(np.ascontiguousarray(block[:, channel]))
-        num_frames -= block.shape[0]
-    return joined(pieces)
 
+    def pieces() -> Iterator[Wave]:
+        left = num_frames
+        while left > 0 and (block := stream.read(min(step, left), dtype="float64", always_2d=True)).shape[0]:
+            left -= block.shape[0]
+            yield np.ascontiguousarray(block[:, channel])
 
-def joined(pieces: list[Wave]) -> Wave:
-    """The pieces in one wave; each is let go as it is copied, so that memory holds the wave about once."""
-    wave = np.empty(sum(piece.size for piece in pieces))
-    end = wave.size
-    while pieces:
-        piece = pieces.pop()
-        wave[end - piece.size : end] = piece
-        end -= piece.size
-    return wave
+    return joined(pieces(), empty=np.float64)
 
 
 def at_rate(wave: Wave, *, from_hz: int, to_hz: int) -> Wave:

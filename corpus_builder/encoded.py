@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from corpus_builder.distortions.levels import Pcm, Wave
 
-HELD_BYTES = 32 << 20
+HELD_BYTES = 8 << 20
 AT_ONCE = 1 << 19
 
 

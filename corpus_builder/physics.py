@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import fft, signal
+from scipy import signal
+from scipy.fft import next_fast_len
 
 from manifests.planned import (
     BabbleStep,
@@ -122,12 +123,12 @@ def phase_transform_lag(clean: Wave, wave: Wave, *, rate_hz: int) -> tuple[int, 
     Returns:
         The lag in samples, and its peak over the standard deviation of the correlation elsewhere.
     """
-    size = fft.next_fast_len(2 * clean.size, real=True)
-    reference, found = fft.rfft(clean, size), fft.rfft(wave, size)
+    size = next_fast_len(2 * clean.size, real=True)
+    reference, found = np.fft.rfft(clean, size), np.fft.rfft(wave, size)
     cross = found * np.conj(reference)
     heard = np.abs(reference) > 1e-3 * np.abs(reference).max()
     cross = np.where(heard, cross / np.maximum(np.abs(cross), 1e-30), 0)
-    correlation = fft.irfft(cross, size)
+    correlation = np.fft.irfft(cross, size)
     reach = min(clean.size - 1, round(SEARCHED_S * rate_hz))
     near = np.concatenate([correlation[size - reach :], correlation[: reach + 1]])
     best = int(np.argmax(near))
@@ -226,7 +227,7 @@ class CopyLook:
                 return self.clean
             case (PlannedRoomStep() as room,):
                 response, direct = self.response(room.response)
-                wet = signal.fftconvolve(self.clean, response)[direct : direct + self.clean.size]
+                wet = signal.oaconvolve(self.clean, response)[direct : direct + self.clean.size]
                 wet = np.pad(wet, (0, self.clean.size - wet.size))
                 if room.keep_rms is False:
                     return wet

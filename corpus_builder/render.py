@@ -17,9 +17,11 @@ from corpus_builder.distortions.levels import (
     SilentSignalError,
     Wave,
     fit_peak,
+    mean_power,
     quantise,
     set_level,
 )
+from corpus_builder.kept import KeptWave
 from corpus_builder.noise_step import with_noise
 from manifests.codecs import DEFAULT_APPLICATION
 from manifests.errors import StillroomError, printable
@@ -36,6 +38,7 @@ from manifests.planned_channel import PlannedChannelStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from corpus_builder.wave_source import Waves
     from manifests.plan import PlanRow
@@ -105,14 +108,16 @@ class Clean:
     """The clean utterance as its copies are made from it.
 
     Attributes:
-        wave: Shape (time,), float64, after the gain.
         pcm: Shape (time,), int16.
         gain_db: Not 0.0 only where the source itself would clip in 16 bits.
+        power: Mean power of the wave.
+        kept: The wave, float64, after the gain.
     """
 
-    wave: Wave
     pcm: Pcm
     gain_db: float
+    power: float
+    kept: KeptWave
 
 
 @dataclass(frozen=True)
@@ -152,19 +157,19 @@ def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
     return Rendered(clean.pcm, clean.gain_db, tuple(render_copies(row, clean, waves, rate_hz=rate_hz)))
 
 
-def render_clean(row: PlanRow, waves: Waves) -> Clean:
-    """The clean utterance; see `render`."""
+def render_clean(row: PlanRow, waves: Waves, *, scratch: Path | None = None) -> Clean:
+    """The clean utterance; see `render`. A long wave is kept in a temporary file in `scratch`."""
     speech = waves.speech(row)
     if speech.shape != (row.num_samples,):
         raise LengthChangedError(planned=row.num_samples, found=speech.size)
     wave, gain_db = fit_peak(speech)
-    return Clean(wave, quantise(wave), gain_db)
+    return Clean(quantise(wave), gain_db, mean_power(wave), KeptWave(wave, scratch=scratch))
 
 
 def render_copies(row: PlanRow, clean: Clean, waves: Waves, *, rate_hz: int) -> Iterator[RenderedCopy]:
     """The copies of a clean utterance, made one by one as they are asked for, and not held; see `render`."""
     for planned in row.copies:
-        yield changed(render_copy(planned, clean.wave, waves, rate_hz=rate_hz), clean)
+        yield changed(render_copy(planned, clean, waves, rate_hz=rate_hz), clean)
 
 
 def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
@@ -178,19 +183,19 @@ def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
     return copy
 
 
-def render_copy(planned: PlannedCopy, speech: Wave, waves: Waves, *, rate_hz: int) -> RenderedCopy:
+def render_copy(planned: PlannedCopy, clean: Clean, waves: Waves, *, rate_hz: int) -> RenderedCopy:
     """Put one utterance through the steps of one copy, set its level, see that it does not clip, round once.
 
     Args:
         planned: From the plan.
-        speech: The clean wave, shape (time,).
+        clean: The clean utterance.
         waves: Where noises and responses come from.
         rate_hz: Sample rate of the corpus.
 
     Raises:
         CopyFailedError: If the copy cannot be made from its numbers.
     """
-    wave = speech
+    wave = clean.kept.get()
     uncoded: Wave | None = None
     unheard: list[str] = []
     try:
@@ -198,11 +203,11 @@ def render_copy(planned: PlannedCopy, speech: Wave, waves: Waves, *, rate_hz: in
             if uncoded is None and isinstance(step, PlannedCodecStep):
                 uncoded = wave
             wave = apply(step, wave, waves, rate_hz=rate_hz, unheard=unheard)
-        wave = set_level(wave, level=planned.level, clean=speech)
+        wave = set_level(wave, level=planned.level, clean_power=clean.power)
         fitted, gain_db = fit_peak(wave)
     except CAUSES as problem:
         raise CopyFailedError(planned.name, problem) from problem
-    assert fitted.shape == speech.shape
+    assert fitted.shape == clean.pcm.shape
     return RenderedCopy(planned, quantise(fitted), gain_db, tuple(unheard), uncoded)
 
 

@@ -21,7 +21,8 @@ from corpus_builder.heap import give_back
 from corpus_builder.pool import Ticks
 from corpus_builder.render import Clean, CopyFailedError, LengthChangedError, render_clean, render_copies
 from corpus_builder.target import Target
-from corpus_builder.waves import LONG_UTTERANCE_SAMPLES, CorpusWaves, waves_of
+from corpus_builder.utterance import LONG_UTTERANCE_SAMPLES
+from corpus_builder.waves import CorpusWaves, waves_of
 from manifests.digest import canonical_json
 from manifests.errors import BadDocumentError, NoSpaceLeftError, StillroomError, printable
 from manifests.files import read_json, read_json_lines, replacing
@@ -149,13 +150,13 @@ def write_sample(
         row: From the plan.
         waves: Where the audio comes from.
         rate_hz: Sample rate of the corpus.
-        scratch: Folder for coded copies that are too many for memory; the system's own by default.
+        scratch: Folder for what is too much for memory: a long clean wave, many coded copies; the system's own by default.
 
     Raises:
         UnfitAudioError: Or another of `UNFIT`, before anything is appended.
     """
     with EncodedWaves(row.key, row.num_samples, rate_hz=rate_hz, scratch=scratch) as encoded:
-        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz)
+        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz, scratch=scratch)
         source_sha256 = waves.source_sha256(row.source)
         document = sample_of(row, clean_gain_db, copies, rate_hz=rate_hz, source_sha256=source_sha256)
         entry = tar.add(f"{row.key}.json", canonical_json(document))
@@ -170,7 +171,7 @@ def write_sample(
 
 
 def encode_all(
-    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int
+    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int, scratch: Path | None = None
 ) -> tuple[float, list[SampleCopy]]:
     """Render clean and copies, each coded before the next is made; gives the clean gain in dB and what to tell of the copies."""
 
@@ -180,7 +181,7 @@ def encode_all(
             give_back()
         return copy_of(copy)
 
-    clean: Clean = render_clean(row, waves)
+    clean: Clean = render_clean(row, waves, scratch=scratch)
     encoded.add("clean", clean.pcm)
     return clean.gain_db, list(map(encode, render_copies(row, clean, waves, rate_hz=rate_hz)))
 

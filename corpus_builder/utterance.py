@@ -63,6 +63,7 @@ class LeftOut:
 Found = Utterance | Refused | LeftOut
 
 MOST_SAMPLES = 9_600_000  # ten minutes at 16 kHz: with the waves of one copy a worker stays below 700 MB
+LONG_UTTERANCE_SAMPLES = 1 << 21  # rendering one takes the memory that is else kept for noises
 MOST_FRAMES = 28_800_000  # ten minutes at 48 kHz, as the file holds it
 
 

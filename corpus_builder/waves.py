@@ -15,6 +15,7 @@ from corpus_builder.decode import MissingAudioError, SilentAudioError, at_rate, 
 from corpus_builder.decoded import SourceLedger, source_of
 from corpus_builder.members import audio_digest
 from corpus_builder.remote_audio import SourceCache
+from corpus_builder.utterance import LONG_UTTERANCE_SAMPLES
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.files import read_json_lines
 from manifests.plan import SpeechSpectrum
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 NOISE_BYTES = 128 << 20
 LONG_NOISE_SAMPLES = 1 << 23  # 67 MB, 8.7 minutes at 16 kHz; longer noises are read by the segment
-LONG_UTTERANCE_SAMPLES = 1 << 21  # rendering one takes the memory that is else kept for noises
 TALKER_BYTES = 48 << 20
 RESPONSE_BYTES = 64 << 20
 

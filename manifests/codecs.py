@@ -88,6 +88,9 @@ def check_bitrates(codecs: tuple[Codec, ...], bitrate_kbps: Draw) -> None:
                 )
 
 
+ALWAYS_LOST, NEVER_LOST = 100.0, 0.0  # percent
+
+
 class PacketLoss(Record):
     """Packets of 20 ms lost on the way from coder to decoder, in ranges.
 
@@ -104,8 +107,8 @@ class PacketLoss(Record):
 
     percent: Annotated[Draw, number_between(0.01, 100)]
     burst_packets: Annotated[Draw, number_between(1, 1000)] | None = None
-    bad_percent: Annotated[float, Field(gt=0, le=100)] = 100.0
-    good_percent: Annotated[float, Field(ge=0, lt=100)] = 0.0
+    bad_percent: Annotated[float, Field(gt=0, le=100)] = ALWAYS_LOST
+    good_percent: Annotated[float, Field(ge=0, lt=100)] = NEVER_LOST
     conceal: Draw = Draw.model_validate("zeros")
 
     @model_validator(mode="after")
@@ -115,7 +118,7 @@ class PacketLoss(Record):
             if word not in get_args(Concealment):
                 raise ValueError(f"conceal: unknown {word!r}; known are {', '.join(get_args(Concealment))}")
         if self.burst_packets is None:
-            if {"bad_percent", "good_percent"} & self.model_fields_set:
+            if (self.bad_percent, self.good_percent) != (ALWAYS_LOST, NEVER_LOST):  # defaults are written out in a plan
                 raise ValueError("burst_packets is missing: bad_percent and good_percent tell of bursty loss")
             return self
         if not (self.good_percent <= self.percent.low and self.percent.high < self.bad_percent):

@@ -70,9 +70,12 @@ def freeverb(
     del delayed
     for delay in delays_at(ALLPASS_DELAYS, rate_hz):
         wet = allpass(wet, delay)
-    result: Wave = wave + WET_GAIN * 10.0 ** (wet_gain_db / 20.0) * wet
-    power = mean_power(result)
-    return result * math.sqrt(mean_power(wave) / power) if keep_rms and power > 0.0 else result
+    wet *= WET_GAIN * 10.0 ** (wet_gain_db / 20.0)
+    wet += wave
+    power = mean_power(wet)
+    if keep_rms and power > 0.0:
+        wet *= math.sqrt(mean_power(wave) / power)
+    return wet
 
 
 def delays_at(delays: tuple[int, ...], rate_hz: int, *, scale: float = 1.0) -> list[int]:

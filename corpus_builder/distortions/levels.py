@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus_builder.distortions.pieces import stretches, sum_of_squares
 from manifests.errors import StillroomError
 
 Wave: TypeAlias = NDArray[np.float64]
@@ -38,11 +39,8 @@ class NotFiniteError(StillroomError, ValueError):
 
 
 def mean_power(wave: Wave) -> float:
-    """Mean of the squared samples; 0.0 for an empty wave.
-
-    Not by a dot product: BLAS adds up in another order with another number of threads, and the last bit differs.
-    """
-    return float(np.square(wave).sum() / wave.size) if wave.size else 0.0
+    """Mean of the squared samples; 0.0 for an empty wave."""
+    return sum_of_squares(wave) / wave.size if wave.size else 0.0
 
 
 def peak(wave: Wave) -> float:
@@ -52,7 +50,11 @@ def peak(wave: Wave) -> float:
 
 def rms_dbfs(wave: Wave) -> float:
     """RMS in dB relative to full scale, where a constant 1.0 is 0 dBFS; minus infinity for silence."""
-    power = mean_power(wave)
+    return power_dbfs(mean_power(wave))
+
+
+def power_dbfs(power: float) -> float:
+    """A mean power in dB relative to that of a constant 1.0; minus infinity for none."""
     return 10.0 * math.log10(power) if power > 0.0 else -math.inf
 
 
@@ -69,13 +71,13 @@ def amplify(wave: Wave, *, gain_db: float) -> Wave:
     return wave * gain
 
 
-def set_level(wave: Wave, *, level: Level, clean: Wave) -> Wave:
+def set_level(wave: Wave, *, level: Level, clean_power: float) -> Wave:
     """Bring a finished copy to its level.
 
     Args:
         wave: Mono samples, shape (time,).
         level: `keep` leaves it, `match_clean` gives it the RMS of the clean wave, a number is its RMS in dBFS.
-        clean: The clean wave, shape (time,).
+        clean_power: Mean power of the clean wave.
 
     Raises:
         SilentSignalError: If a level is asked for and the wave, or the clean wave to match, is silent.
@@ -85,9 +87,9 @@ def set_level(wave: Wave, *, level: Level, clean: Wave) -> Wave:
     if is_silent(wave):
         raise SilentSignalError("a distorted copy that was to be brought to a level")
     if level == "match_clean":
-        if is_silent(clean):
+        if power_dbfs(clean_power) < SILENT_DBFS:
             raise SilentSignalError("the clean utterance")
-        return wave * math.sqrt(mean_power(clean) / mean_power(wave))
+        return wave * math.sqrt(clean_power / mean_power(wave))
     return amplify(wave, gain_db=level - rms_dbfs(wave))
 
 
@@ -126,7 +128,11 @@ def quantise(wave: Wave) -> Pcm:
     Returns:
         Samples, shape (time,), int16; those of a 16-bit file exactly as they were.
     """
-    scaled = wave * FULL_SCALE
-    np.rint(scaled, out=scaled)
-    assert not scaled.size or (scaled.max() <= FULL_SCALE - 1 and scaled.min() >= -FULL_SCALE), "fit_peak comes first"
-    return scaled.astype(np.int16)
+    pcm = np.empty(wave.size, np.int16)
+    for stretch in stretches(wave.size):
+        scaled = wave[stretch] * FULL_SCALE
+        np.rint(scaled, out=scaled)
+        assert scaled.max() <= FULL_SCALE - 1, "fit_peak comes first"
+        assert scaled.min() >= -FULL_SCALE, "fit_peak comes first"
+        pcm[stretch] = scaled
+    return pcm

@@ -11,9 +11,10 @@ import math
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from scipy import fft
+from scipy.fft import next_fast_len
 
 from corpus_builder.distortions.levels import SilentSignalError, Wave, is_silent, mean_power
+from corpus_builder.distortions.pieces import stretches
 from manifests.errors import StillroomError
 
 if TYPE_CHECKING:
@@ -188,10 +189,16 @@ def coloured(
     """
     if colour == "white":
         return white(seed=seed, num_samples=num_samples)
-    made = fft.next_fast_len(max(num_samples, rate_hz), real=True)
-    spectrum = fft.rfft(white(seed=seed, num_samples=made))
-    spectrum *= weights_of(colour, fft.rfftfreq(made, 1.0 / rate_hz), rate_hz=rate_hz, spectrum_db=spectrum_db)
-    shaped: Wave = fft.irfft(spectrum, made)
+    made = next_fast_len(max(num_samples, rate_hz), real=True)
+    spectrum = np.fft.rfft(
+        white(seed=seed, num_samples=made)
+    )  # scipy's would keep 8 bytes a sample of the last 16 lengths for ever
+    frequency_hz = np.asarray(np.fft.rfftfreq(made, 1.0 / rate_hz), np.float64)
+    for part in stretches(spectrum.size):
+        spectrum[part] *= weights_of(colour, frequency_hz[part], rate_hz=rate_hz, spectrum_db=spectrum_db)
+    del frequency_hz
+    shaped: Wave = np.fft.irfft(spectrum, made)
+    del spectrum
     shaped /= math.sqrt(mean_power(shaped))
     return shaped[:num_samples]
 
@@ -235,7 +242,9 @@ def together(noises: Iterable[Wave], *, what: str = "one of several noises that 
             raise SilentSignalError(what)
         if not count:
             total = np.zeros(noise.size)
-        total += noise / math.sqrt(mean_power(noise))
+        root = math.sqrt(mean_power(noise))
+        for stretch in stretches(noise.size):
+            total[stretch] += noise[stretch] / root
         count += 1
         del noise  # or it would be held while the next one is made
     if not count:

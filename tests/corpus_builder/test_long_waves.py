@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter, oaconvolve
 
-from corpus_builder.distortions import convolution, freeverb, noise
+from corpus_builder.distortions import convolution, freeverb, noise, pieces
 from corpus_builder.distortions.convolution import convolved
+from corpus_builder.distortions.levels import quantise
 from corpus_builder.encoded import EncodedWaves, flac
-from corpus_builder.utterance import Utterance, too_long
+from corpus_builder.kept import KeptWave
+from corpus_builder.utterance import LONG_UTTERANCE_SAMPLES, Utterance, too_long
 
 RATE = 16_000
 
@@ -61,6 +63,78 @@ def test_a_comb_in_pieces_is_its_difference_equation(monkeypatch):
     np.testing.assert_allclose(freeverb.combs(wave, [delay], feedback=feedback, damping=damping), expected, atol=1e-12)
 
 
+def peak_of(make):
+    tracemalloc.start()
+    made = make()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return made, peak
+
+
+@pytest.mark.parametrize("size", [0, 1, pieces.AT_ONCE, pieces.AT_ONCE + 1, 1_000_003, 3_333_336])
+def test_power_by_pieces_is_that_of_the_whole_wave_to_the_last_bit_and_holds_no_second_wave(size):
+    wave = np.random.default_rng(size).standard_normal(size)
+    found, peak = peak_of(lambda: pieces.sum_of_squares(wave))
+    assert found == float(np.square(wave).sum())
+    assert peak < 2 * 8 * pieces.AT_ONCE
+
+
+def test_a_wave_is_rounded_piece_by_piece():
+    wave = np.random.default_rng(3).uniform(-1.0, 0.999, 1_000_003)
+    found, peak = peak_of(lambda: quantise(wave))
+    np.testing.assert_array_equal(found, np.rint(wave * 32768).astype(np.int16))
+    assert peak < found.nbytes + 3 * 8 * pieces.AT_ONCE
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (5,), (960,) * 3000, (1_000_000, 3, 1_000_000, 960, 500_000)])
+def test_pieces_are_joined_in_their_order(sizes):
+    wave = np.random.default_rng(4).standard_normal(sum(sizes)).astype(np.float32)
+    found = pieces.joined(np.split(wave, np.cumsum(sizes)[:-1].astype(int)) if sizes else [], empty=np.float32)
+    np.testing.assert_array_equal(found, wave)
+    assert found.dtype == np.float32
+
+
+def test_frames_of_a_long_wave_are_joined_without_being_held_twice():
+    program = """
+import sys
+import numpy as np
+from corpus_builder.distortions.pieces import joined
+def resident() -> int:
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) << 10
+joined((np.ones(960, np.float32) for _ in range(3000)), empty=np.float32)
+before = resident()
+wave = joined((np.ones(960, np.float32) for _ in range(30_000)), empty=np.float32)
+print((resident() - before) / wave.nbytes)
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert 0.9 < float(said.stdout) < 1.3  # 2.0 by one call of numpy.concatenate
+
+
+def test_coloured_noise_of_many_lengths_leaves_nothing_behind():
+    program = """
+from corpus_builder.distortions.noise import coloured
+def resident() -> int:
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmRSS"))) << 10
+coloured("pink", seed=1, num_samples=1_000_000, rate_hz=16_000)
+before = resident()
+for num_samples in range(1_000_000, 1_100_000, 10_000):
+    coloured("pink", seed=1, num_samples=num_samples, rate_hz=16_000)
+print((resident() - before) / 8e6)
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert float(said.stdout) < 2.0  # waves; scipy.fft keeps what it has worked out for each of the last 16 lengths
+
+
+@pytest.mark.parametrize("num_samples", [0, 1000, LONG_UTTERANCE_SAMPLES + 7])
+def test_a_clean_wave_that_is_kept_for_its_copies_comes_back_as_it_was(num_samples, tmp_path):
+    wave = np.random.default_rng(num_samples).standard_normal(num_samples)
+    kept = KeptWave(wave.copy(), scratch=tmp_path)
+    for _ in range(2):
+        np.testing.assert_array_equal(kept.get(), wave)
+    assert not list(tmp_path.iterdir())
+    assert (kept.held is None) == (num_samples > LONG_UTTERANCE_SAMPLES)
+
+
 def test_a_babble_holds_one_voice_at_a_time():
     num_samples = 1 << 18
 
@@ -80,7 +154,7 @@ def test_what_lies_free_between_small_pieces_is_given_back():
 import numpy as np
 from corpus_builder.heap import give_back
 
-def resident():
+def resident() -> int:
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
 before, large, small = resident(), [], []

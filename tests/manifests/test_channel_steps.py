@@ -128,11 +128,12 @@ def test_whether_a_lower_rate_is_lower_the_corpus_decides():
     assert chance_of_nothing(recipe_with({"kind": "resample", "rate_hz": 4000}).conditions["c"].steps[0]) == 0.0
 
 
-@pytest.mark.parametrize("page", ["noise.md", "channel.md"])
-def test_the_examples_of_the_pages_are_read(page):
+@pytest.mark.parametrize("page", ["noise.md", "channel.md", "codecs.md", "rooms.md"])
+def test_the_examples_of_the_pages_are_read_and_so_is_what_is_written_of_them(page):
     text = (Path(__file__).resolve().parents[2] / "docs" / page).read_text()
     for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         speech = {split: {"dir": split} for split in ("train", "dev", "test")}
         found = {**RECIPE, "speech": speech, "copies": {}, **parse_yaml(example.encode(), where=page)}
         recipe = Recipe.parse(found, where=page)
         assert recipe.conditions
+        assert Recipe.parse(recipe.plain(), where="published") == recipe

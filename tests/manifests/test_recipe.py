@@ -52,6 +52,27 @@ def changed(path, value):
     return data
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"percent": 10},
+        {"percent": {"uniform": [1, 20]}, "conceal": "repeat"},
+        {"percent": 10, "burst_packets": 3},
+        {"percent": 10, "burst_packets": 20, "bad_percent": 50, "good_percent": 1},
+    ],
+)
+def test_lost_packets_are_read_and_written_back_the_same(loss):
+    step = {"kind": "codec", "codec": "opus", "loss": loss}
+    recipe = Recipe.parse(changed("conditions.phone.steps", [step]), where="recipe.yaml")
+    assert Recipe.parse(recipe.plain(), where="published") == recipe
+
+
+def test_shares_of_a_bad_state_without_bursts_are_refused():
+    step = {"kind": "codec", "codec": "opus", "loss": {"percent": 10, "bad_percent": 50}}
+    with pytest.raises(BadDocumentError, match="burst_packets is missing"):
+        Recipe.parse(changed("conditions.phone.steps", [step]), where="recipe.yaml")
+
+
 def test_the_designs_own_example_is_read_and_written_back_the_same():
     recipe = Recipe.parse(recipe_data(), where="recipe.yaml")
     again = Recipe.parse(recipe.plain(), where="again")

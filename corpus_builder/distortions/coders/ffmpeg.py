@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import av
 import numpy as np
 
+from corpus_builder.distortions.pieces import joined
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -80,5 +82,7 @@ def av_samples(
         reader.options = dict(options)
     if header:
         reader.extradata = header
-    frames = [frame.to_ndarray()[0] for packet in packets for frame in reader.decode(av.Packet(packet))]
-    return np.concatenate(frames)
+    frames = (frame.to_ndarray()[0] for packet in packets for frame in reader.decode(av.Packet(packet)))
+    decoded = joined(frames, empty=np.float32)
+    assert decoded.size, "a decoder that gives nothing for packets would pass as silence"
+    return decoded
