@@ -33,6 +33,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps audiomentations librosa lazy-loader llvmlite numba numpy-rms platformdirs pooch python-stretch
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/targets.py

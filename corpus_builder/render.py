@@ -84,6 +84,16 @@ class UnchangedCopyError(CopyFailedError):
         )
 
 
+class SilentCopyError(CopyFailedError):
+    """Nothing of an utterance is left in a copy."""
+
+    def __init__(self, copy: str) -> None:
+        super().__init__(
+            copy,
+            "every sample of it is zero; a copy that says nothing is no copy: all its packets were lost, or its band was cut out",
+        )
+
+
 @dataclass(frozen=True)
 class RenderedCopy:
     """One distorted copy.
@@ -152,6 +162,7 @@ def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
         NotFiniteError: If it holds NaN or infinity.
         CopyFailedError: If a copy cannot be made: its utterance or noise is silent, a segment lies outside its file, ...
         UnchangedCopyError: If a copy with steps came out as the clean one.
+        SilentCopyError: If nothing is left in it.
     """
     clean = render_clean(row, waves)
     return Rendered(clean.pcm, clean.gain_db, tuple(render_copies(row, clean, waves, rate_hz=rate_hz)))
@@ -177,9 +188,12 @@ def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
 
     Raises:
         UnchangedCopyError: If it has steps and came out as the clean one.
+        SilentCopyError: If it is all zeros.
     """
     if copy.planned.steps and copy.gain_db == 0.0 and np.array_equal(copy.pcm, clean.pcm):
         raise UnchangedCopyError(copy.planned.name)
+    if not copy.pcm.any():
+        raise SilentCopyError(copy.planned.name)
     return copy
 
 

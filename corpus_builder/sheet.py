@@ -89,10 +89,15 @@ def histogram(values: Sequence[float] | NDArray[Any], *, title: str, unit: str, 
     return finished(figure)
 
 
-def histograms(values: Mapping[str, Sequence[float]], *, title: str, unit: str, bins: int = 40) -> Any:
-    """Several histograms over one another on shared edges, as lines, with a legend."""
+def histograms(values: Mapping[str, Sequence[float]], *, title: str, unit: str, bins: int = 40, most: int = 9) -> Any:
+    """Several histograms over one another on shared edges, as lines, with a legend; those beyond `most` as one, by their number."""
     import numpy as np
 
+    if len(values) > most + 1:
+        largest = sorted(values, key=lambda name: (-len(values[name]), name))
+        kept = {name: values[name] for name in values if name in largest[:most]}
+        others = [value for name in largest[most:] for value in values[name]]
+        values = {**kept, f"{len(largest) - most} others": others}
     figure = new_figure()
     axes = figure.subplots()
     edges = np.histogram_bin_edges(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 18  # samples: 2 MB of float64, which stay in a processor's cache
 
+BLOCK_BYTES = 4 << 20  # what a worker's allocator maps by itself and hands back at once: see `pool.WORKER_SETTINGS`
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -33,8 +35,8 @@ def joined(pieces: Iterable[NDArray[Scalar]], *, empty: type[Scalar]) -> NDArray
     held = 0
     for piece in pieces:
         waiting.append(piece)
-        held += piece.size
-        if held >= AT_ONCE:
+        held += piece.nbytes
+        if held >= BLOCK_BYTES:
             blocks.append(waiting[0] if len(waiting) == 1 else np.concatenate(waiting))
             waiting, held = [], 0
     blocks += waiting

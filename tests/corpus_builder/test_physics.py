@@ -7,7 +7,7 @@ import pytest
 from scipy import signal
 
 from corpus_builder.measured_rooms import reverberation_time_s
-from corpus_builder.physics import CopyLook, envelope_lag_s, phase_transform_lag, power_db
+from corpus_builder.physics import PLAIN_PEAK, CopyLook, envelope_lag_s, phase_transform_lag, power_db
 from corpus_builder.rates import expected, rate_findings
 from corpus_builder.verify import verify
 from manifests.planned import PlannedCopy
@@ -60,6 +60,21 @@ def test_a_lag_is_found_to_the_sample(late):
     findings, measured = looked(clean, wave, white(10.0))
     assert any("lags" in what for what in findings)
     assert measured.largest_lag_samples == late
+
+
+@pytest.mark.parametrize("late", [-5, 4])
+def test_what_a_coder_adds_elsewhere_is_no_lag_but_a_late_copy_is(late):
+    clean = speech()
+    high = signal.sosfiltfilt(signal.butter(4, 2000, "high", fs=RATE_HZ, output="sos"), clean)
+    wave = clean - high + 0.5 * np.roll(high, late)
+    found, clarity = phase_transform_lag(clean, wave, rate_hz=RATE_HZ)
+    assert found == late
+    assert clarity > PLAIN_PEAK
+    findings, measured = looked(clean, wave, {"kind": "codec", "codec": "g726", "bitrate_kbps": 32})
+    assert not any("lags" in what for what in findings)
+    assert measured.lags == 0
+    findings, _ = looked(clean, np.roll(wave, late), {"kind": "codec", "codec": "g726", "bitrate_kbps": 32})
+    assert any("lags" in what for what in findings)
 
 
 def test_a_copy_in_step_with_its_planned_snr_is_as_it_should_be():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corpus_builder.distortions.levels import NotFiniteError
 from corpus_builder.distortions.room import reverberate
-from corpus_builder.render import CopyFailedError, LengthChangedError, UnchangedCopyError, render
+from corpus_builder.render import CopyFailedError, LengthChangedError, SilentCopyError, UnchangedCopyError, render
 from manifests.plan import PlanRow
 from manifests.sample import sample_key
 from tests.oracles.lag import gcc_phat_lag
@@ -185,6 +185,12 @@ def test_a_copy_that_is_the_clean_one_is_an_error_by_name():
         rendered([{**WHITE, "snr_db": 100.0}], speech=pcm16(SPEECH / 100))
     with pytest.raises(UnchangedCopyError):
         rendered([ROOM], speech=np.zeros(400))
+
+
+def test_a_copy_of_which_nothing_is_left_is_an_error_by_name():
+    loss = {"percent": 100.0, "conceal": "zeros", "seed": 1, "lost_packets": 1}
+    with pytest.raises(SilentCopyError, match="c-0: every sample of it is zero"):
+        rendered([{**codec("opus", 16.0), "loss": loss}])
 
 
 @pytest.mark.parametrize(
