@@ -67,7 +67,7 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         "",
         (
             f"Made with {', '.join(f'{name} {known[name]}' for name in LIBRARIES if name in known)}. "
-            "`sha256sum -c SHA256SUMS` checks every file."
+            "`sha256sum -c SHA256SUMS` checks every file but `provenance.json` and `roots.local.json`, which tell of one machine."
         ),
         "",
         "The licences of the speech and noise it was made from hold for it too.",
