@@ -184,6 +184,8 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             if adversary.standardise and fresh.classes:
                 opponent.critic.settle(fresh.rows(fresh.fit, student, teacher, device=device).features)
             # Is there anything to hide? Asked of the student as it begins, so once.
+            if fresh.classes:
+                say(fresh.question())
             seen = fresh.seen(student, teacher, device=device)
             if seen is not None:
                 warning = invisible(seen, adversary, layers=opponent.layers)

@@ -109,6 +109,14 @@ class FreshCritic:
             float((answers == held_out.labels).float().mean()), float((held_out.labels == commonest).float().mean())
         )
 
+    def question(self) -> str:
+        """What is asked before the first step, in one line for a person who waits for it."""
+        learning, asked = (sum(map(len, panel.batches)) for panel in (self.fit, self.held_out))
+        return (
+            f"before the first step: can a critic of its own name the domain ({self.adversary.domain}) from {named_layers(self.layers)} of the "
+            f"untrained student? It learns from {learning} utterances and is asked about {asked} others, each in {len(self.copies)} copies"
+        )
+
     @torch.no_grad()
     def rows(self, panel: Panel, student: Student, teacher: Encoder, *, device: torch.device) -> Rows:
         """Rows of every copy of a panel; of the teacher's layers too where the domain is `view`.
@@ -178,6 +186,11 @@ def fitted_answers(fit: Rows, asked: Tensor, *, hidden: int, classes: int, seed:
     return answers
 
 
+def named_layers(layers: Sequence[int]) -> str:
+    """Layers in words."""
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
+
+
 def invisible(seen: Seen, adversary: Adversary, *, layers: Sequence[int]) -> str | None:
     """One line for a person where the domain can hardly be seen before training; None where it can.
 
@@ -186,9 +199,8 @@ def invisible(seen: Seen, adversary: Adversary, *, layers: Sequence[int]) -> str
     """
     if seen.accuracy >= seen.majority + VISIBLE_OVER_MAJORITY:
         return None
-    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
     line = (
-        f"before training, a critic names the domain ({adversary.domain}) from {which} of the student rightly in "
+        f"before training, a critic names the domain ({adversary.domain}) from {named_layers(layers)} of the student rightly in "
         f"{seen.accuracy:.0%}, always giving the commonest answer in {seen.majority:.0%}: "
         "this critic can hardly see what it is to hide; choose other adversary.layers, features or domain"
     )
