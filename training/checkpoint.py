@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field, model_validator
@@ -20,7 +19,7 @@ from manifests.errors import BadDocumentError, MissingFileError, NewerSchemaErro
 from manifests.files import write_bytes
 from manifests.records import Document, Sha256
 from training.encoder import Encoder, EncoderConfig
-from training.folder import filled, heard_beside
+from training.folder import filled, heard_beside, read_safetensors
 from training.order import Cursor
 
 if TYPE_CHECKING:
@@ -175,10 +174,7 @@ def whole_checkpoints(folder: Path, *, torn: list[str]) -> Iterator[tuple[Path, 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint."""
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as problem:
-        raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
+    return read_safetensors(path, needed="a checkpoint")
 
 
 def is_run(folder: Path) -> bool:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from manifests.records import Record
 
-Whole = Annotated[int, Field(ge=1)]
+
+def whole(number: object) -> object:
+    """A whole number that is written with an exponent, such as 2e5, is a float to YAML; anything else stays what it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Whole = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Layers = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)]

@@ -26,7 +26,7 @@ def train_command(context: click.Context, config: Path, run: Path, overrides: tu
 
     The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 write a checkpoint and leave with exit
     code 75, Ctrl-C with 130. On several GPUs or nodes: torchrun --nproc-per-node=N -m stillroom train CONFIG RUN; torchrun leaves with
-    its own exit code, so look into RUN/status.json (running, preempted, done).
+    its own exit code, so look into RUN/status.json (running, preempted, failed, done).
     """
     from training.config import load_config
     from training.loop import distil

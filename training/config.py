@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.files import read_yaml
 from manifests.records import Document, Name, Record
 from manifests.yaml12 import parse_yaml
-from training.choices import LossWeights, StudentShape, TeacherChoice
+from training.choices import LossWeights, StudentShape, TeacherChoice, Whole, whole
 from training.presets import PRESETS
 from training.views import Views
 
@@ -25,7 +25,7 @@ CRITIC_PACE = 3.0
 SHORTEST_CROP_S = 0.1  # a frame takes 25 ms; a crop without one would train on nothing, at a loss of 0
 
 Positive = Annotated[float, Field(gt=0)]
-Whole = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(whole)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -61,7 +61,7 @@ class Crops(Record):
     """
 
     sets: Whole | None = 1
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     context: Literal["crop", "whole"] = "crop"
 
 
@@ -174,7 +174,7 @@ class TrainConfig(Document):
     loss: LossWeights = LossWeights()
     optimiser: Optimiser = Optimiser()
     steps: Whole = 200_000
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     log_every: Whole = 50
     checkpoint_every: Whole = 2500
     validate_every: Whole = 2500
@@ -186,6 +186,14 @@ class TrainConfig(Document):
     targets: str | None = None
     stage: Staging | None = None
     damaged_shards: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("adversary", mode="before")
+    @classmethod
+    def check_adversary(cls, adversary: Any) -> Any:
+        """A word for nobody will do."""
+        if isinstance(adversary, str) and adversary != "none":
+            raise ValueError(f"a mapping, or none, is due here, found {printable(adversary)!r}")
+        return None if adversary == "none" else adversary
 
     @field_validator("stage", mode="before")
     @classmethod

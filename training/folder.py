@@ -76,7 +76,7 @@ def outlined(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
 
 
 def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object, weights: object) -> Wav2Vec2Model:
-    """A model of a stranger's shape with a stranger's weights, in float32; memory is taken only for what the weights really hold.
+    """A model of a stranger's shape with a stranger's weights, in float32; it takes them as they are, so they are held once.
 
     Args:
         config: The shape.
@@ -87,15 +87,17 @@ def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object,
     Raises:
         BadDocumentError: If there can be no such model, or the weights are not its own.
     """
-    outline = outlined(config, where=where)
-    fill(outline, {name: tensor.to("meta") for name, tensor in state.items()}, where=weights)
-    trunk = config.build()
-    fill(trunk, state, where=weights)
+    trunk = outlined(config, where=where)
+    own = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
+    try:
+        trunk.load_state_dict(own, assign=True)
+    except RuntimeError as problem:
+        raise BadDocumentError(weights, f"does not fit its config: {printable(first_misfit(problem))}") from None
     return trunk
 
 
 def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """The tensors of a safetensors file, in memory of their own: its library maps the file, and one that is cut would end the process.
 
     Raises:
         MissingFileError: If there is none.
@@ -104,24 +106,9 @@ def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
     if not path.exists():
         raise MissingFileError(path, needed=needed)
     try:
-        return safetensors.torch.load_file(path)
+        return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
     except safetensors.SafetensorError as problem:
         raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
-
-
-def fill(trunk: Wav2Vec2Model, state: Mapping[str, Tensor], *, where: object) -> None:
-    """Fill a model with weights, in float32.
-
-    Raises:
-        BadDocumentError: If they are not those of the model.
-    """
-    try:
-        trunk.load_state_dict(
-            {name: tensor.to(torch.float32) for name, tensor in state.items()},
-            assign=any(parameter.is_meta for parameter in trunk.parameters()),
-        )
-    except RuntimeError as problem:
-        raise BadDocumentError(where, f"does not fit its config: {printable(first_misfit(problem))}") from None
 
 
 def first_misfit(problem: Exception) -> str:

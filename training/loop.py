@@ -27,7 +27,7 @@ from training.masking import hidden_frames
 from training.order import Cursor, named_number
 from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume, with_targets
 from training.ranks import Ranks, alone
-from training.run import State, StopSignals, prepare_run, run_facts, write_status
+from training.run import State, StopSignals, failure_told, prepare_run, run_facts, write_status
 from training.schedules import adamw, learning_rate_scale
 from training.stream import PairStream, stderr_line
 from training.student import SEED_RANGE, make_student
@@ -93,9 +93,10 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
     device = ranks.device
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
-        lanes = ranks.lanes(config.batch.lanes)
         if ranks.is_first:
             stack.enter_context(writing(run))
+            stack.enter_context(failure_told(run, config))
+        lanes = ranks.lanes(config.batch.lanes)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
 
         # What is taught, by whom, from which audio: everything is checked before the first step.
@@ -183,6 +184,8 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             if adversary.standardise and fresh.classes:
                 opponent.critic.settle(fresh.rows(fresh.fit, student, teacher, device=device).features)
             # Is there anything to hide? Asked of the student as it begins, so once.
+            if fresh.classes:
+                say(fresh.question())
             seen = fresh.seen(student, teacher, device=device)
             if seen is not None:
                 warning = invisible(seen, adversary, layers=opponent.layers)

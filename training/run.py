@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from array import array
@@ -16,7 +17,7 @@ from training.corpus import clean_digests
 from training.presets import PRESETS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from training.corpus import CorpusReader
     from training.encoder import Encoder
 
-State = Literal["running", "preempted", "done"]
+State = Literal["running", "preempted", "failed", "done"]
+MOST_TOLD = 1000
 
 
 class OtherConfigError(StillroomError, ValueError):
@@ -165,6 +167,37 @@ def run_facts(
 def write_status(run: Path, state: State, *, step: int, steps: int) -> None:
     """Say in `status.json` how far the run is; a requeue script reads it."""
     write_json(run / "status.json", {"schema": "stillroom/status/1", "state": state, "step": step, "steps": steps})
+
+
+@contextlib.contextmanager
+def failure_told(run: Path, config: TrainConfig) -> Iterator[None]:
+    """Around a run whose lock is held: an error that ends it stands in `status.json`, where a requeue script looks.
+
+    The step that stands there stays: it is that of the last checkpoint, from which the run can go on. A run that is done, or another config's, is
+    left as it is.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as problem:
+        with contextlib.suppress(
+            StillroomError, OSError
+        ):  # no space left, most of all: the first error is the one to tell
+            if is_runs_own(run, config):
+                told = read_json(run / "status.json", needed="how far the run is")
+                if isinstance(told, dict) and told.get("state") != "done":
+                    line = printable(f"{type(problem).__name__}: {problem}", limit=MOST_TOLD)
+                    write_json(run / "status.json", {**told, "state": "failed", "problem": line})
+        raise
+
+
+def is_runs_own(run: Path, config: TrainConfig) -> bool:
+    """Whether a folder holds a run of this config; its crops may come from targets that were not looked at."""
+    if not (run / "config.yaml").is_file():
+        return False
+    own = run_config(run / "config.yaml")
+    if config.targets is not None and config.crops is None:
+        own = own.model_copy(update={"crops": None})
+    return method_difference(config, own) is None
 
 
 class StopSignals:

@@ -18,7 +18,7 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 from training.checkpoint import is_run, load_run, whole_checkpoints
 from training.encoder import Encoder, EncoderConfig
 from training.fairseq import load_checkpoint_file
-from training.folder import fill, load_encoder_folder
+from training.folder import filled, load_encoder_folder
 from training.huggingface import is_huggingface, load_huggingface
 from training.weights import PickledObjectsError, read_weights
 
@@ -125,8 +125,7 @@ def load_bundle(name: str) -> Encoder:
     if not path.exists():
         raise WeightsNotFetchedError(name, path)
     config = bundle_config(bundle)
-    trunk = config.build()
-    fill(trunk, trunk_weights(path), where=path)
+    trunk = filled(config, trunk_weights(path), where=path, weights=path)
     return Encoder(trunk, config, name=name.lower(), facts={"bundle": name, "weights": path.name})
 
 

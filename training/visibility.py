@@ -46,8 +46,8 @@ class Seen(NamedTuple):
     """What a fresh critic saw in held-out utterances.
 
     Attributes:
-        accuracy: Share that it named rightly.
-        majority: Share that always giving the commonest answer would name rightly.
+        accuracy: Share that it named rightly, where each domain counts as much as any other.
+        majority: Share that always giving one answer would name rightly: one of the number of domains.
     """
 
     accuracy: float
@@ -101,12 +101,14 @@ class FreshCritic:
         if not self.classes:
             return None
         fit, held_out = (self.rows(panel, student, teacher, device=device) for panel in (self.fit, self.held_out))
-        answers = fitted_answers(
-            fit, held_out.features, hidden=self.adversary.hidden, classes=len(self.classes), seed=self.seed
-        )
-        commonest = int(torch.bincount(fit.labels).argmax())
-        return Seen(
-            float((answers == held_out.labels).float().mean()), float((held_out.labels == commonest).float().mean())
+        return seen_in(fit, held_out, hidden=self.adversary.hidden, classes=len(self.classes), seed=self.seed)
+
+    def question(self) -> str:
+        """What is asked before the first step, in one line for a person who waits for it."""
+        learning, asked = (sum(map(len, panel.batches)) for panel in (self.fit, self.held_out))
+        return (
+            f"before the first step: can a critic of its own name the domain ({self.adversary.domain}) from {named_layers(self.layers)} of the "
+            f"untrained student? It learns from {learning} utterances and is asked about {asked} others, each in {len(self.copies)} copies"
         )
 
     @torch.no_grad()
@@ -157,25 +159,44 @@ def evenly_spaced(layers: Sequence[Tensor], num_frames: Tensor) -> tuple[list[Te
     return picked, torch.where(num_frames > 0, FRAMES_OF_AN_UTTERANCE, 0)
 
 
+def seen_in(fit: Rows, asked: Rows, *, hidden: int, classes: int, seed: int) -> Seen:
+    """What a new critic that was fitted to rows sees in others.
+
+    Each domain counts as much as any other, in both: a panel has one clean row and one of each copy an utterance, so that of ten conditions
+    and the domain `distorted` nine of ten rows have one answer, and no critic could be ten points above giving it.
+    """
+    answers = fitted_answers(fit, asked.features, hidden=hidden, classes=classes, seed=seed)
+    every = torch.bincount(asked.labels, minlength=classes)
+    right = torch.bincount(asked.labels[answers == asked.labels], minlength=classes)
+    is_asked = every > 0
+    return Seen(float((right[is_asked] / every[is_asked]).mean()), 1 / int(is_asked.sum()))
+
+
 def fitted_answers(fit: Rows, asked: Tensor, *, hidden: int, classes: int, seed: int) -> Tensor:
     """Classes that a new critic gives to rows, shape (row,), after it was fitted to others on the CPU.
 
     Features are brought to zero mean and unit variance over the rows it is fitted to, so that layers of any scale are seen
-    alike; 150 updates on all rows at once, AdamW.
+    alike; each class weighs the same; 150 updates on all rows at once, AdamW.
     """
     critic = Critic(
         fit.features.shape[1], hidden=hidden, num_domains=classes, seed=seed, name="fresh critic", standardise=True
     )
     critic.settle(fit.features)
     optimiser = torch.optim.AdamW(critic.parameters(), lr=PROBE_RATE, weight_decay=PROBE_DECAY)
+    weight = 1.0 / torch.bincount(fit.labels, minlength=classes).clamp(min=1)
     with torch.enable_grad():
         for _ in range(PROBE_UPDATES):
             optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(functional.cross_entropy(critic(fit.features), fit.labels))
+            torch.autograd.backward(functional.cross_entropy(critic(fit.features), fit.labels, weight=weight))
             optimiser.step()
     with torch.no_grad():
         answers: Tensor = critic(asked).argmax(dim=1)
     return answers
+
+
+def named_layers(layers: Sequence[int]) -> str:
+    """Layers in words."""
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
 
 
 def invisible(seen: Seen, adversary: Adversary, *, layers: Sequence[int]) -> str | None:
@@ -186,10 +207,9 @@ def invisible(seen: Seen, adversary: Adversary, *, layers: Sequence[int]) -> str
     """
     if seen.accuracy >= seen.majority + VISIBLE_OVER_MAJORITY:
         return None
-    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
     line = (
-        f"before training, a critic names the domain ({adversary.domain}) from {which} of the student rightly in "
-        f"{seen.accuracy:.0%}, always giving the commonest answer in {seen.majority:.0%}: "
+        f"before training, a critic names the domain ({adversary.domain}) from {named_layers(layers)} of the student rightly in "
+        f"{seen.accuracy:.0%}, always giving one answer in {seen.majority:.0%} (each domain counts alike): "
         "this critic can hardly see what it is to hide; choose other adversary.layers, features or domain"
     )
     if adversary.require_visible:

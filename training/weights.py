@@ -26,8 +26,10 @@ WIDE_END = struct.Struct("<4sQHHLLQQQQ")
 MOST_SHARING = 4
 FREE_BYTES = 1 << 20
 CONVERSION = (
-    "python -c \"import sys, torch; from omegaconf import OmegaConf; s = torch.load(sys.argv[1], map_location='cpu', "
-    "weights_only=False); c = OmegaConf.to_container(OmegaConf.create(s.get('cfg') or vars(s['args']))); "
+    'python -c "import argparse, json, sys, torch; from omegaconf import OmegaConf; s = torch.load(sys.argv[1], '
+    "map_location='cpu', weights_only=False); plain = lambda o: vars(o) if isinstance(o, argparse.Namespace) else "
+    "OmegaConf.to_container(o, enum_to_str=True) if OmegaConf.is_config(o) else getattr(o, 'value', str(o)); "
+    "c = json.loads(json.dumps(s.get('cfg') or s['args'], default=plain)); "
     "torch.save({'model': s['model'], 'cfg': c}, sys.argv[2])\" %s %s"
 )
 

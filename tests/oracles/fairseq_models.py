@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import io
 
 import torch
@@ -20,6 +21,12 @@ SHAPE = {
     "final_dim": 8,
 }
 LARGE = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True}
+
+
+class Mode(enum.Enum):
+    """fairseq's configurations hold choices as these."""
+
+    default = "default"
 
 
 def random_weights(model, *, seed=0):

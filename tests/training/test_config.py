@@ -101,6 +101,23 @@ def test_an_adversary_can_be_sent_away():
     assert made(preset="cdm2-dat", adversary=None).adversary is None
 
 
+def test_none_is_no_adversary_too(tmp_path):
+    path = written(tmp_path, "preset: cdm1-dat\ncorpus: tiny\nteacher: {name: nano}\n")
+    assert load_config(path, overrides=("adversary=none",)).adversary is None
+    with pytest.raises(BadDocumentError, match="adversary: a mapping, or none, is due here, found 'off'"):
+        load_config(path, overrides=("adversary=off",))
+
+
+def test_a_whole_number_may_be_written_with_an_exponent(tmp_path):
+    path = written(tmp_path, "preset: cdm1\ncorpus: tiny\nteacher: {name: nano}\nbatch: {utterances: 2.4e1}\n")
+    config = load_config(path, overrides=("steps=2e5", "checkpoint_every=1e3", "seed=1e2"))
+    assert (config.steps, config.checkpoint_every, config.batch.utterances, config.seed) == (200_000, 1000, 24, 100)
+    assert type(config.steps) is int
+    for wrong in ("steps=2.5e0", "steps=.inf", "steps=yes"):
+        with pytest.raises(BadDocumentError, match="steps: a whole number is due here"):
+            load_config(path, overrides=(wrong,))
+
+
 def test_the_resolved_config_reads_back_as_itself(tmp_path):
     config = made(preset="cdm2-dat", adversary=None, batch={"seconds": 48})
     write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json", by_alias=True))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,17 +86,44 @@ def test_a_checkpoint_with_objects_is_refused_with_the_conversion_to_run(tmp_pat
     assert "\n" not in str(caught.value)
 
 
-def test_the_conversion_that_a_refusal_prints_makes_what_can_be_read(tmp_path):
-    omegaconf = pytest.importorskip("omegaconf")
+def omega_checkpoint(omegaconf):
+    """fairseq's layout, with an interpolation and a choice."""
     model, checkpoint = fairseq_models.hubert()
-    cfg = omegaconf.OmegaConf.create(
-        {"model": {**checkpoint["model_cfg"], "label_rate": "${task.label_rate}"}, "task": {"normalize": True}}
-    )
-    path = saved(tmp_path / "a hubert.pt", {"model": checkpoint["model_weight"], "cfg": cfg, "args": None})
+    shape = {
+        **checkpoint["model_cfg"],
+        "label_rate": "${task.label_rate}",
+        "extractor_mode": fairseq_models.Mode.default,
+    }
+    cfg = omegaconf.OmegaConf.create({"model": shape, "task": {"normalize": True}})
+    return model, {"model": checkpoint["model_weight"], "cfg": cfg, "args": None}
+
+
+def plain_checkpoint(_):
+    """The same as a plain mapping, as later versions write it."""
+    model, checkpoint = fairseq_models.hubert()
+    shape = {**checkpoint["model_cfg"], "extractor_mode": fairseq_models.Mode.default}
+    cfg = {"model": shape, "task": {"normalize": True}}
+    return model, {"model": checkpoint["model_weight"], "cfg": cfg, "args": None}
+
+
+def tuned_checkpoint(_):
+    """A fine-tuned model of before omegaconf: a command line, which holds the command line of the pre-trained one."""
+    model, checkpoint = fairseq_models.wav2vec2()
+    before = argparse.Namespace(**checkpoint["cfg"]["model"], arch="wav2vec2")
+    weights = {f"w2v_encoder.w2v_model.{name}": tensor for name, tensor in checkpoint["model"].items()}
+    args = argparse.Namespace(arch="wav2vec_ctc", w2v_args=before, normalize=True)
+    return model, {"model": weights, "cfg": None, "args": args}
+
+
+@pytest.mark.parametrize("written", [omega_checkpoint, plain_checkpoint, tuned_checkpoint])
+def test_the_conversion_that_a_refusal_prints_makes_what_can_be_read(tmp_path, written):
+    model, checkpoint = written(pytest.importorskip("omegaconf"))
+    path = saved(tmp_path / "a hubert.pt", checkpoint)
     with pytest.raises(PickledObjectsError) as caught:
         load_teacher(path)
     command = str(caught.value).partition("with python")[2]
-    subprocess.run(f"{sys.executable} {command}", shell=True, cwd=tmp_path, check=True)
+    knows = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # the checkpoint's classes
+    subprocess.run(f"{sys.executable} {command}", shell=True, cwd=tmp_path, check=True, env=knows)
     teacher = load_teacher(tmp_path / "a hubert.converted.pt")
     expected = fairseq_models.layers_of(model, spoken(), normalise=True)
     found, _ = teacher.layers(spoken()[None], torch.tensor([9000]))

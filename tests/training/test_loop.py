@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from manifests.errors import BadDocumentError, LockedError, NoSpaceLeftError, StillroomError, UsageError
-from manifests.files import read_json, write_yaml
+from manifests.files import read_json, write_json, write_yaml
 from manifests.lock import writing
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
@@ -26,6 +26,7 @@ from training.config import resolved
 from training.domains import OneDomainError
 from training.firstbatch import UnheardError
 from training.outset import ForeignCheckpointError
+from training.ranks import Ranks, TooManyRanksError
 from training.run import NotARunError, OtherConfigError, SourceChangedError
 from training.teacher import load_teacher
 from training.visibility import NotVisibleError
@@ -304,11 +305,13 @@ def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
     monkeypatch.setattr(FreshCritic, "seen", lambda *_, **__: Seen(0.3, 0.25))
     said = []
     assert loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", say=said.append) == "done"
-    assert len(said) == 1
-    assert "can hardly see what it is to hide" in said[0]
-    assert journal(tmp_path / "run")[0]["warning"] == said[0]
+    question, warning = said
+    assert "can a critic of its own name the domain (condition) from layer 2 of the untrained student?" in question
+    assert "learns from 4 utterances and is asked about 4 others, each in 4 copies" in question
+    assert "can hardly see what it is to hide" in warning
+    assert journal(tmp_path / "run")[0]["warning"] == warning
     loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", say=said.append)
-    assert sum("can hardly see" in line for line in said) == 1, "not asked again on resume"
+    assert len(said) == 3, "not asked again on resume"
     with pytest.raises(NotVisibleError):
         loop.distil(
             config_of(corpus, teacher_folder, adversary={"require_visible": True}), tmp_path / "strict", say=said.append
@@ -333,6 +336,56 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_one_before_and_says_so(tmp_path, 
     monkeypatch.undo()
     assert load_run(tmp_path / "run").facts["steps"] == 2
     assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str) == "done"
+
+
+def status_of(run):
+    return read_json(run / "status.json", needed="test")
+
+
+@pytest.mark.parametrize("problem", [NoSpaceLeftError("x"), RuntimeError("a bug\nof two lines"), KeyboardInterrupt()])
+def test_a_run_that_an_error_ended_says_so_until_it_goes_on(tmp_path, monkeypatch, corpus, teacher_folder, problem):
+    from training import checkpoint
+
+    write = checkpoint.write_bytes
+
+    def broken(path, content):
+        if path.name == "step-000000004.safetensors":
+            raise problem
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", broken)
+    with pytest.raises(type(problem)):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str)
+    monkeypatch.undo()
+    status = status_of(tmp_path / "run")
+    assert (status["state"], status["step"], status["steps"]) == ("failed", 2, 7), "it goes on from step 2"
+    assert type(problem).__name__ in status["problem"]
+    assert "\n" not in status["problem"]
+    assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str) == "done"
+    assert status_of(tmp_path / "run") == {"schema": "stillroom/status/1", "state": "done", "step": 7, "steps": 7}
+
+
+def test_an_error_before_the_first_step_of_a_requeued_run_is_no_reason_to_requeue_it_again(
+    tmp_path, corpus, teacher_folder, straight
+):
+    shutil.copytree(straight, tmp_path / "run")
+    preempted = {"schema": "stillroom/status/1", "state": "preempted", "step": 4, "steps": 7}
+    write_json(tmp_path / "run/status.json", preempted)
+    gone = config_of(tmp_path / "gone", teacher_folder)
+    with pytest.raises(StillroomError):
+        loop.distil(gone.model_copy(update={"seed": 99}), tmp_path / "run", say=str)
+    with pytest.raises(TooManyRanksError):
+        loop.distil(gone.model_copy(update={"seed": 99}), tmp_path / "run", say=str, ranks=Ranks(0, 9))
+    assert status_of(tmp_path / "run") == preempted, "that was another run's config: nothing is overwritten"
+    with pytest.raises(TooManyRanksError):
+        loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", say=str, ranks=Ranks(0, 9))
+    assert status_of(tmp_path / "run")["state"] == "failed"
+    write_json(tmp_path / "run/status.json", preempted)
+    with pytest.raises(StillroomError):
+        loop.distil(gone, tmp_path / "run", say=str)
+    assert status_of(tmp_path / "run")["state"] == "failed"
+    assert status_of(tmp_path / "run")["step"] == 4
+    assert "gone" in status_of(tmp_path / "run")["problem"]
 
 
 def test_an_edition_trains_and_a_run_notices_when_it_is_gone(tmp_path, corpus, teacher_folder):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from tests.training.conftest import encoder_config
 from training import teacher as teachers
 from training.cli import teacher_command
 from training.encoder import EncoderConfig
+from training.huggingface import huggingface_state
 from training.teacher import BUNDLES, bundle_config, chosen_layers, fetch_teacher, load_teacher, thirds
 
 
@@ -115,6 +118,38 @@ def test_damaged_weights_are_one_line(published):
     with pytest.raises(BadDocumentError, match="remove it and fetch it again") as caught:
         load_teacher("tiny_large")
     assert "\n" not in str(caught.value)
+
+
+PEAK_OF_LOADING = """
+import resource, sys
+from pathlib import Path
+import torch
+from training.teacher import load_teacher
+
+def most_held():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+load_teacher("nano")
+before = most_held()
+teacher = load_teacher(Path(sys.argv[1]))
+print((most_held() - before) / (4 * teacher.num_parameters))
+"""
+
+
+def test_weights_are_held_once_while_they_are_read(tmp_path):
+    """XLS-R 2B has 8.6 GB of them, and each rank of a node reads its own."""
+    shape = {**encoder_config(layers=8), "encoder_embed_dim": 768, "encoder_ff_interm_features": 3072}
+    checkpoint = {
+        "model": huggingface_state(EncoderConfig.parse(shape, where="test").build().state_dict()),
+        "config": {
+            "model_type": "wav2vec2", "hidden_size": 768, "num_hidden_layers": 8, "num_attention_heads": 2,
+            "intermediate_size": 3072, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+        },
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(checkpoint["config"]))
+    torch.save(checkpoint["model"], tmp_path / "pytorch_model.bin")
+    told = subprocess.run([sys.executable, "-c", PEAK_OF_LOADING, str(tmp_path)], capture_output=True, check=True)
+    assert float(told.stdout) < 1.2, "times the weights' own size"
 
 
 def test_weights_that_hold_objects_are_not_unpickled(published):
