@@ -272,7 +272,9 @@ def render_missing(
     url = str(target.url or "")
     tasks = [
         ShardTask(str(target.work), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots, url)
-        for file in sorted(missing, key=lambda file: -file.seconds)  # the longest first, so that no worker is left with one
+        for file in sorted(
+            missing, key=lambda file: -file.seconds
+        )  # the longest first, so that no worker is left with one
     ]
     rows = sum(file.rows for file in mine)
     done = rows - sum(file.rows for file in missing)

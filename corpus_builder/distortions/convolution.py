@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import fft
+
+from corpus_builder.distortions.transforms import fast_length
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,19 +34,19 @@ def convolved(wave: Wave, taps: NDArray[np.float64]) -> Wave:
     total, overlap = wave.size + taps.size - 1, taps.size - 1
     length = block_samples(taps.size)
     if total <= length:
-        length = fft.next_fast_len(total, real=True)
-        whole: Wave = fft.irfft(fft.rfft(wave, length) * fft.rfft(taps, length), length)
+        length = fast_length(total)
+        whole: Wave = np.fft.irfft(np.fft.rfft(wave, length) * np.fft.rfft(taps, length), length)
         return whole[:total]
-    weights = fft.rfft(taps, length)
+    weights = np.fft.rfft(taps, length)
     step = length - overlap
     blocks, at_once = -(-total // step), max(1, AT_ONCE // length)
     result = np.empty((blocks, step))
     for first in range(0, blocks, at_once):
         kept = result[first : first + at_once]
         heard = stretch(wave, first * step - overlap, len(kept) * step + overlap)
-        spectra = fft.rfft(np.lib.stride_tricks.sliding_window_view(heard, length)[::step])
+        spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(heard, length)[::step])
         spectra *= weights
-        kept[:] = fft.irfft(spectra, length, overwrite_x=True)[:, overlap:]
+        kept[:] = np.fft.irfft(spectra, length)[:, overlap:]
     return result.reshape(-1)[:total]
 
 

@@ -11,10 +11,10 @@ import math
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from scipy.fft import next_fast_len
 
 from corpus_builder.distortions.levels import SilentSignalError, Wave, is_silent, mean_power
 from corpus_builder.distortions.pieces import stretches
+from corpus_builder.distortions.transforms import fast_length
 from manifests.errors import StillroomError
 
 if TYPE_CHECKING:
@@ -189,10 +189,8 @@ def coloured(
     """
     if colour == "white":
         return white(seed=seed, num_samples=num_samples)
-    made = next_fast_len(max(num_samples, rate_hz), real=True)
-    spectrum = np.fft.rfft(
-        white(seed=seed, num_samples=made)
-    )  # scipy's would keep 8 bytes a sample of the last 16 lengths for ever
+    made = fast_length(max(num_samples, rate_hz))
+    spectrum = np.fft.rfft(white(seed=seed, num_samples=made))
     frequency_hz = np.asarray(np.fft.rfftfreq(made, 1.0 / rate_hz), np.float64)
     for part in stretches(spectrum.size):
         spectrum[part] *= weights_of(colour, frequency_hz[part], rate_hz=rate_hz, spectrum_db=spectrum_db)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
-from scipy.fft import next_fast_len
 
 from corpus_builder.decode import RESAMPLER
 from corpus_builder.distortions.channel import fitted_length
+from corpus_builder.distortions.transforms import fast_length
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class Search:
 
     def __init__(self, wave: Wave, *, hop: int, reach: int) -> None:
         self.wave, self.hop, self.reach = wave, hop, reach
-        self.size = next_fast_len(hop + 2 * reach, real=True)  # no lag that is asked for wraps around
+        self.size = fast_length(hop + 2 * reach)  # no lag that is asked for wraps around
         energy = np.zeros(wave.size + 1)
         np.cumsum(np.square(wave, out=energy[1:]), out=energy[1:])
         self.norm = energy[hop:] - energy[:-hop]  # worked on in place: each wave more is 77 MB of ten minutes

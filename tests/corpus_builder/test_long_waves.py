@@ -7,17 +7,24 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.fft import next_fast_len
 from scipy.signal import lfilter, oaconvolve
 
 from corpus_builder.distortions import convolution, freeverb, noise, pieces
 from corpus_builder.distortions.convolution import convolved
 from corpus_builder.distortions.levels import quantise
+from corpus_builder.distortions.transforms import fast_length
 from corpus_builder.encoded import EncodedWaves, flac
 from corpus_builder.kept import KeptWave
 from corpus_builder.pool import WORKER_SETTINGS
 from corpus_builder.utterance import LONG_UTTERANCE_SAMPLES, Utterance, too_long
 
 RATE = 16_000
+
+
+def test_a_fast_length_is_scipys():
+    lengths = [*range(1, 3000), *np.random.default_rng(0).integers(3000, 20_000_000, 3000).tolist()]
+    assert [fast_length(length) for length in lengths] == [next_fast_len(length, real=True) for length in lengths]
 
 
 @pytest.mark.parametrize("taps", [1, 2, 163, 1001, 6400])
