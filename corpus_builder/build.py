@@ -270,11 +270,11 @@ def render_missing(
     """
     roots = tuple(sorted((name, str(place)) for name, place in places.items()))
     url = str(target.url or "")
+    # so that no worker is left with a long one at the end
+    longest_first = sorted(missing, key=lambda file: -file.seconds)
     tasks = [
         ShardTask(str(target.work), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots, url)
-        for file in sorted(
-            missing, key=lambda file: -file.seconds
-        )  # the longest first, so that no worker is left with one
+        for file in longest_first
     ]
     rows = sum(file.rows for file in mine)
     done = rows - sum(file.rows for file in missing)

@@ -11,6 +11,7 @@ import soxr
 from corpus_builder.distortions.coders import opus, streams, telephone
 from corpus_builder.distortions.levels import FULL_SCALE, Pcm, Wave, peak
 from corpus_builder.distortions.packet_loss import packet_is_lost
+from corpus_builder.distortions.pieces import joined
 from manifests.codecs import DEFAULT_APPLICATION, Application, Codec
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 HEADROOM = 0.9  # codecs clip what they overshoot, so a louder wave is coded softer and made louder again
 TAIL_S = 0.12  # more than any codec's delay: silence after the end, so that the end comes out of the codec
 BLOCK = 1 << 16
-SPARE_SAMPLES = 1 << 10  # a resampler may give a few samples more than the ratio says
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,11 @@ def resampled(samples: NDArray[Any], from_hz: int, to_hz: int, *, divisor: float
     if from_hz == to_hz:
         return as_wave(samples, divisor)
     stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float64")
-    result, filled = np.empty(-(-samples.size * to_hz // from_hz) + SPARE_SAMPLES), 0
-    for start in range(0, samples.size, BLOCK):
-        last = start + BLOCK >= samples.size
-        block = stream.resample_chunk(as_wave(samples[start : start + BLOCK], divisor), last=last)
-        result[filled : filled + block.size] = block  # not kept as blocks: half an hour at 48 kHz would be held twice
-        filled += block.size
-    return result[:filled]
+    blocks = (
+        stream.resample_chunk(as_wave(samples[start : start + BLOCK], divisor), last=start + BLOCK >= samples.size)
+        for start in range(0, samples.size, BLOCK)
+    )
+    return joined(blocks, empty=np.float64)
 
 
 def as_wave(samples: NDArray[Any], divisor: float) -> Wave:
