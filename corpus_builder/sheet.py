@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from manifests.errors import printable
 from manifests.files import write_text
@@ -180,6 +180,47 @@ def spans(
     return with_legend(figure, unit=unit)
 
 
+def intervals(
+    rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]],
+    *,
+    unit: str,
+    marks: Mapping[int, float] | None = None,
+    with_zero: bool = False,
+    colours: Mapping[str, str] | None = None,
+) -> Any:
+    """Values with their intervals on a common horizontal axis, a row a name, with a legend, as SVG.
+
+    Args:
+        rows: From top to bottom: what it is, and of each series that it has: value, lower and upper end.
+        unit: Of the values.
+        marks: Values that are marked by a vertical stroke, by the number of the row: a margin, for instance.
+        with_zero: Whether a line stands at 0.
+        colours: Of the series that have one of their own.
+    """
+    series = list(dict.fromkeys(name for _, values in rows for name in values))
+    figure = new_figure()
+    axes = figure.subplots()
+    if with_zero:
+        axes.axvline(0.0, color=COLOURS[6], linewidth=0.8)
+    for number, name in enumerate(series):
+        style = look(number) | ({"color": colours[name]} if colours and name in colours else {})
+        found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
+        places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
+        reach = [
+            [middle - low for middle, low in zip(middles, lows, strict=True)],
+            [high - middle for middle, high in zip(middles, highs, strict=True)],
+        ]
+        axes.errorbar(
+            middles, places, xerr=reach, label=plain_label(name), linestyle="none", elinewidth=1.5, capsize=2, **style
+        )
+    for row, mark in (marks or {}).items():
+        axes.plot([mark, mark], [row - 0.3, row + 0.3], color=COLOURS[7], linewidth=1.2)
+    axes.set_yticks(range(len(rows)), [plain_label(name) for name, _ in rows])
+    axes.invert_yaxis()
+    height_in = 0.6 + 0.19 * len(rows)
+    return with_legend(figure, unit=unit, inches=(1.5 * PLOT_INCHES[0], height_in), axis="x")
+
+
 def look(number: int) -> dict[str, Any]:
     """Colour and marker of the so manieth line: colours that the colour-blind can tell (Okabe and Ito), then other markers."""
     return {
@@ -189,15 +230,21 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def with_legend(figure: Figure, *, unit: str) -> Any:
-    """A plot of lines with its unit, and a legend below it."""
+def with_legend(
+    figure: Figure,
+    *,
+    unit: str,
+    inches: tuple[float, float] = PLOT_INCHES,
+    axis: Literal["x", "y"] = "y",
+) -> Any:
+    """A plot with the unit of the axis that its values lie on, and a legend below it, which makes it higher."""
     axes = figure.axes[0]
-    axes.set_ylabel(unit, fontsize=8)
-    axes.grid(visible=True, axis="y", color="#e3e7ed", linewidth=0.6)
+    (axes.set_ylabel if axis == "y" else axes.set_xlabel)(unit, fontsize=8)
+    axes.grid(visible=True, axis=axis, color="#e3e7ed", linewidth=0.6)
     axes.set_axisbelow(True)
     handles, _ = axes.get_legend_handles_labels()
     rows = -(-len(handles) // LEGEND_COLUMNS)
-    figure.set_size_inches(PLOT_INCHES[0], PLOT_INCHES[1] + 0.17 * rows)
+    figure.set_size_inches(inches[0], inches[1] + 0.17 * rows)
     if handles:
         figure.legend(loc="outside lower center", ncols=min(len(handles), LEGEND_COLUMNS), fontsize=7, frameon=False)
     return finished(figure)

@@ -17,6 +17,7 @@ import cells as study_cells
 import materials
 import tables as study_tables
 from estimates import CDM_GAIN, DAT_GAIN, Comparison, Draws, Estimate, holm, label_free_metric
+from figures import figures
 from record import StudyCell
 
 from corpus_builder.sheet import write_sheet
@@ -189,6 +190,7 @@ def claims_document(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
             "verdict": decided[claim],
             "effect": round(one.first.value, 3),
             "interval": [round(one.first.low, 3), round(one.first.high, 3)],
+            "margin": MARGINS[claim],
             "seeds": one.first.replicates,
             **({"answer": one.answer} if claim == "e" else {}),
             "contrasts": {
@@ -221,8 +223,9 @@ def analyse(folder: Path, out: Path) -> list[dict[str, Any]]:
     write_text(out / "robustness.md", study_tables.markdown(tables))
     content = {
         "title": "The finding, as far as two cores allow",
+        "verdicts": document,
+        "figures": figures(comparison, document),
         "tables": tables,
-        "plots": study_tables.plots(comparison),
         "claims": CLAIMS.read_text(),
     }
     write_sheet(out / "robustness.html", "study.html", folder=Path(__file__).parent, content=content)

@@ -1,15 +1,14 @@
-"""What is shown beside the verdicts: every table that `claims.md` promises, and the plots."""
+"""What is shown beside the verdicts: every table that `claims.md` promises."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import cells as study_cells
 import materials
 import numpy as np
 from estimates import CDM_GAIN, DAT_GAIN, accuracies, label_free_metric, metric, relative_loss, task_accuracies
 
-from corpus_builder.sheet import curves
+from corpus_builder.sheet import shade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from record import StudyCell
 
 Table = dict[str, Any]
+"""Title, header, rows of text; where cells are shaded, also their styles."""
 SHOWN: tuple[Metric, ...] = ("clean", "seen", "new", "shifted", "new kind", "distorted", "loss seen", "loss new")
 CHANNEL = ("band", "lowrate")
 """Test conditions that (f) is also reported without: near to a family that some students heard."""
@@ -179,11 +179,23 @@ def condition_tables(comparison: Comparison) -> list[Table]:
     conditions = list(next(iter(first.tasks.values())).counts)
 
     def table(title: str, of: Callable[[StudyCell], dict[str, NDArray[np.float64]]]) -> Table:
-        rows = []
-        for system, found in comparison.cells.items():
-            each = [of(cell) for cell in found.values()]
-            rows.append([system, *(f"{np.mean([one[name][0] for one in each]):.1f}" for name in conditions)])
-        return {"title": title, "header": ("system", *conditions), "rows": rows}
+        systems = list(comparison.cells)
+        means = np.array([
+            [np.mean([of(cell)[name][0] for cell in comparison.cells[system].values()]) for name in conditions]
+            for system in systems
+        ])  # fmt: skip
+        low, high = (
+            means.min(axis=0),
+            means.max(axis=0),
+        )  # each condition has its own shades: systems are compared within it
+        return {
+            "title": title,
+            "header": ("system", *conditions),
+            "rows": [[system, *(f"{value:.1f}" for value in row)] for system, row in zip(systems, means, strict=True)],
+            "styles": [
+                ["", *(shade(value, low=low[at], high=high[at]) for at, value in enumerate(row))] for row in means
+            ],
+        }
 
     draws = comparison.draws
     tables = [table("Accuracy by condition, in points, mean over tasks", lambda cell: accuracies(cell, draws))]
@@ -210,33 +222,3 @@ def markdown(tables: Sequence[Table]) -> str:
         ]
         lines += ["| " + " | ".join(row) + " |" for row in table["rows"]] + [""]
     return "\n".join(lines)
-
-
-def plots(comparison: Comparison) -> list[tuple[str, Any]]:
-    """Copies and families, captions with SVG."""
-
-    def points(names: Mapping[float, Sequence[str]], which: Metric) -> list[tuple[float, float, float]]:
-        found = []
-        for place, systems in names.items():
-            values = [
-                float(metric(cell, comparison.draws, which)[0])
-                for name in systems
-                for cell in comparison.cells.get(name, {}).values()
-            ]
-            if values:
-                found.append((place, float(np.mean(values)), float(np.std(values))))
-        return found
-
-    copies = {float(number): [f"copies-{count:02d}"] for number, count in enumerate(study_cells.COPY_COUNTS)}
-    fresh = float(len(copies))
-    copies[fresh] = ["copies-fresh"]
-    marks = {float(number): str(count) for number, count in enumerate(study_cells.COPY_COUNTS)} | {fresh: "fresh"}
-    families = {
-        float(place): [name for name in comparison.cells if name.startswith(f"families-{count}")]
-        for place, count in enumerate((1, 2, 4))
-    }
-    sides: tuple[Metric, ...] = ("seen", "new")
-    by_copies = curves({which: points(copies, which) for which in sides}, unit="accuracy", marks=marks)
-    few = {0.0: "1", 1.0: "2", 2.0: "4"}
-    by_families = curves({which: points(families, which) for which in sides}, unit="accuracy", marks=few)
-    return [("Copies of an utterance", by_copies), ("Families, four copies an utterance", by_families)]

@@ -14,7 +14,7 @@ import soundfile as sf
 
 HOUSE = Path(__file__).resolve().parents[2]
 FOLDER = HOUSE / "benchmarks/robustness"
-MODULES = ("sentences", "materials", "cells", "record", "estimates", "data", "tables", "analysis")
+MODULES = ("sentences", "materials", "cells", "record", "estimates", "data", "tables", "figures", "analysis")
 VOICES = 18
 
 
@@ -146,7 +146,10 @@ def test_a_made_up_study_gets_the_verdicts_that_were_put_into_it(study, tmp_path
     assert by_claim["a"]["seeds"] == 10
     assert by_claim["f"]["seeds"] == 3
     page = (tmp_path / "out/robustness.html").read_text()
-    assert "<svg" in page
+    assert page.count("<svg") == 4
+    assert page.count('class="verdict supported"') == 4
+    assert page.count('class="verdict contrary"') == 1
+    assert page.count('class="verdict not-supported"') == 1
     assert "http" not in page.split("<pre>")[0].replace("http-equiv", "").replace("http://www.w3.org", "").replace(
         "http://purl.org", ""
     ).replace("http://creativecommons.org", "")
@@ -207,6 +210,30 @@ def test_every_table_that_the_claims_promise_is_there_and_whole(study, shown):
     assert {"shifted", "new kind"} < set(found[1]["header"])
     text = study["tables"].markdown(found)
     assert text.count("\n**") == len(found)
+
+
+def test_the_figure_of_the_claims_draws_every_contrast_and_the_margin_beside_the_first(study, shown, monkeypatch):
+    document = study["analysis"].claims_document(study["analysis"].evidence_of(shown))
+    drawn = {}
+    monkeypatch.setattr(study["figures"], "intervals", lambda rows, **options: drawn.update(rows=rows, **options))
+    study["figures"].claims_figure(document)
+    expected = [
+        (one["claim"], one["verdict"], each["effect"], *each["interval"])
+        for one in document
+        for each in one["contrasts"].values()
+    ]
+    found = [(name[0], verdict, *ends) for name, values in drawn["rows"] for verdict, ends in values.items()]
+    assert found == expected
+    firsts = [row for row, (name, _) in enumerate(drawn["rows"]) if row == 0 or name[0] != drawn["rows"][row - 1][0][0]]
+    assert drawn["marks"] == dict(zip(firsts, [1.0, 1.0, 1.0, 0.5, 0.0, 1.0], strict=True))
+
+
+def test_the_darkest_system_of_a_condition_is_its_best(study, shown):
+    found = study["tables"].condition_tables(shown)[0]
+    for column in range(1, len(found["header"])):
+        values = [float(row[column]) for row in found["rows"]]
+        darkest = {row[column] for row, styles in zip(found["rows"], found["styles"], strict=True) if "#2b5d8a" in styles[column]}  # fmt: skip
+        assert darkest == {f"{max(values):.1f}"}
 
 
 def test_a_study_with_a_missing_cell_or_other_claims_decides_nothing(study, tmp_path):

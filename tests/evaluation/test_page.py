@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.sheet import curves, shade, spans
+from corpus_builder.sheet import curves, intervals, shade, spans
 from evaluation.cli import report_command
 from evaluation.heat import mean_places
 from evaluation.page import brief, page_content, unescaped, write_page
@@ -243,6 +243,10 @@ def test_hostile_texts_stay_text(tmp_path):
 def test_plots_take_a_strangers_names_and_models_without_parameters():
     points = [(0.0, 1.0, 0.1), (1.0, 2.0, 0.0)]
     plot = curves({HOSTILE: points, "b": points[:1]}, unit="%", marks={0.0: HOSTILE, 1.0: "b"})
+    assert "<svg" in plot
+    assert "script>" not in plot
+    rows = [(HOSTILE, {HOSTILE: (1.0, 0.5, 2.0)}), ("b", {"b": (0.0, 0.0, 0.0), HOSTILE: (1.0, 1.0, 1.0)})]
+    plot = intervals(rows, unit="%", marks={1: 0.5}, with_zero=True, colours={"b": "#009e73"})
     assert "<svg" in plot
     assert "script>" not in plot
     assert "<svg" in spans({"floor": (0.0, 1.0, 2.0)}, unit="%", place="parameters", whole_width=["floor"])
