@@ -13,7 +13,7 @@ from manifests.files import read_json_lines
 from manifests.noises import RecordedNoise
 from manifests.open_corpus import OpenCorpus
 from manifests.plan import NoiseLevels, RecordedRoom, parse_room
-from manifests.proof import DecodedSource, sources_name
+from manifests.proof import DecodedSource
 from manifests.responses import RESPONSE_PATTERN, RoomResponse
 from manifests.sample import CLEAN
 from manifests.shards import ShardIndex
@@ -186,8 +186,7 @@ def clean_digests(side: Side, name: str) -> dict[str, str | None]:
 
 def digests_of(side: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
     """Root, path, and digests of the file and of the PCM of a stretch, of everything that is known of the sources."""
-    names = ["sources.jsonl"] if side.kind == "pack" else [sources_name(file.name) for file in side.plan.files]
-    for name in names:
+    for name in side.source_lists():
         if side.has_waves and (side.folder / name).exists():
             for number, document in enumerate(read_json_lines(side.folder / name, needed="sources"), 1):
                 one = DecodedSource.parse(document, where=f"{name}:{number}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from manifests.errors import UsageError, printable
-from manifests.storage import Place, place_of
+from manifests.storage import Place, Url, place_of
 
 if TYPE_CHECKING:
     from corpus_builder.build import Built
@@ -29,7 +29,18 @@ class PlaceType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         return place_of(value)
 
 
-FOLDER = click.Path(path_type=Path)
+class FolderType(click.Path):
+    """A file or folder on a disk: what is not read or written at URLs would be made in a folder named `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As a `Path`."""
+        place = place_of(value)
+        if isinstance(place, Url):
+            raise UsageError(f"{printable(place)} is a URL; a file or folder on a disk is due here")
+        return super().convert(place, param, ctx)
+
+
+FOLDER = FolderType(path_type=Path)
 PLACE = PlaceType()
 ROOTS = click.option(
     "--root",
@@ -281,6 +292,10 @@ def verify_command(
     """
     from corpus_builder.verify import verify
 
+    if against is not None:
+        from corpus_builder.sides import check_comparable
+
+        check_comparable(corpus, against)
     report = verify(corpus, level=cast("Level", level), workers=workers)
     differ, document = False, report.plain()
     if not as_json:
@@ -292,8 +307,7 @@ def verify_command(
     if against is not None:
         from corpus_builder.differences import differences
 
-        if not isinstance(corpus, Path):
-            raise UsageError("--against compares folders and packs; copy the corpus to a disk first")
+        assert isinstance(corpus, Path), "check_comparable looked"
         with differences(against, corpus) as found:
             differ = found.any
             document |= {"against": found.plain() | {"differences": [json.loads(line) for line in found.every()]}}

@@ -17,8 +17,8 @@ import soundfile
 
 from corpus_builder.decode import HIGHEST_HZ, LOWEST_HZ
 from manifests.digest import file_digest
-from manifests.errors import StillroomError, printable
-from manifests.foreign import MAX_ABOUT_BYTES
+from manifests.errors import BadDocumentError, StillroomError, printable
+from manifests.foreign import MAX_ABOUT_BYTES, record_of
 from manifests.foreign_tars import foreign_members, grouped
 from manifests.plan import Refusal
 from manifests.shards import ABOUT, IndexedSample, Member
@@ -27,7 +27,7 @@ from manifests.storage import local_copy, place_of
 if TYPE_CHECKING:
     from manifests.foreign_tars import ForeignMember
 
-AUDIO = ("flac", "wav", "ogg", "mp3", "opus")
+AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
 USUAL_CLEAN = ("", "clean", "speech", "audio")
 COPY_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}-[0-9]{1,4}$")
 BLOCK = 1 << 16
@@ -95,7 +95,7 @@ def scan_shard(task: ScanTask) -> Scan:
         with path.open("rb") as stream:
             for key, members in grouped(foreign_members(path)):
                 try:
-                    sample, rate_hz = scanned(stream, key, members, seen, clean=task.clean, left_out=scan.left_out)
+                    sample, rate_hz = scanned(stream, key, members, seen, task=task, left_out=scan.left_out)
                 except UnfitMemberError as problem:
                     scan.refused.append(Refusal(split=task.split, id=key, reason=str(problem)))
                 else:
@@ -111,7 +111,7 @@ def scanned(
     members: list[ForeignMember],
     seen: set[str],
     *,
-    clean: str | None,
+    task: ScanTask,
     left_out: Counter[str],
 ) -> tuple[IndexedSample, int]:
     """One utterance, and its rate.
@@ -123,55 +123,96 @@ def scanned(
         raise UnfitMemberError(
             "its members do not stand side by side in the tar, or its key stands twice (WebDataset ends a key at its first dot)"
         )
-    audio = {stem_of(member): member for member in members if extension(member) in AUDIO}
+    audio = sorted(
+        (member for member in members if extension(member) in AUDIO), key=lambda one: AUDIO.index(extension(one))
+    )
     if not audio:
         raise UnfitMemberError(f"has no member that ends in .{', .'.join(AUDIO)}")
-    stem = clean_stem(audio, clean)
+    chosen = clean_member(audio, task.clean)
     found: dict[str, Member] = {}
     for member in members:
         if member.suffix in ABOUT and member.size <= MAX_ABOUT_BYTES:
             found[member.suffix] = Member(offset=member.offset, size=member.size, suffix=member.suffix)
-    heard = listened(stream, audio[stem])
+        elif member.suffix in ABOUT:
+            left_out[f"{member.suffix}: of more than {MAX_ABOUT_BYTES} bytes"] += 1
+    heard = listened(stream, chosen)
     if heard.channels != 1:
         raise UnfitMemberError(f"has {heard.channels} channels; the trainer reads mono")
     if not LOWEST_HZ <= heard.rate_hz <= HIGHEST_HZ:
         raise UnfitMemberError(f"has a sample rate of {heard.rate_hz} Hz")
     if heard.silent:
         raise UnfitMemberError("is digital silence: every sample is zero")
-    found["clean"] = indexed(audio.pop(stem), heard)
-    for other, member in audio.items():
-        name = copy_name(other)
+    found["clean"] = indexed(chosen, heard)
+    found |= copies(stream, audio, chosen, heard, left_out=left_out)
+    sample = IndexedSample(key=key, num_samples=heard.num_samples, members=found)
+    check_about(stream, sample, split=task.split, rate_hz=heard.rate_hz)
+    return sample, heard.rate_hz
+
+
+def copies(
+    stream: io.BufferedReader, audio: list[ForeignMember], clean: ForeignMember, heard: Heard, *, left_out: Counter[str]
+) -> dict[str, Member]:
+    """The other audio members that can be copies of the clean one, by name; what cannot is counted."""
+    found: dict[str, Member] = {}
+    for member in audio:
+        if member is clean:
+            continue
+        name, shown = copy_name(stem_of(member)), member.suffix.lower()
+        if stem_of(member) == stem_of(clean):
+            left_out[f"{shown}: another coding of the clean member; --clean {shown} takes it instead"] += 1
+            continue
         try:
             copy = listened(stream, member)
         except UnfitMemberError:
-            left_out[f"{other or 'audio'}: cannot be decoded"] += 1
+            left_out[f"{shown}: cannot be decoded"] += 1
             continue
         if (copy.num_samples, copy.rate_hz, copy.channels) != (heard.num_samples, heard.rate_hz, 1):
-            left_out[f"{other or 'audio'}: not as long as the clean member, or of another rate, or not mono"] += 1
+            left_out[f"{shown}: not as long as the clean member, or of another rate, or not mono"] += 1
         elif name in found:
-            left_out[f"{other or 'audio'}: another member has this name"] += 1
+            left_out[f"{shown}: another member has this name"] += 1
         else:
             found[name] = indexed(member, copy)
-    return IndexedSample(key=key, num_samples=heard.num_samples, members=found), heard.rate_hz
+    return found
 
 
-def clean_stem(audio: dict[str, ForeignMember], clean: str | None) -> str:
-    """Which audio member is the clean speech.
+def check_about(stream: io.BufferedReader, sample: IndexedSample, *, split: str, rate_hz: int) -> None:
+    """What is said of the utterance can be read; whoever streams the shard would else stop at it.
+
+    Raises:
+        UnfitMemberError: If not.
+    """
+    contents: dict[str, bytes] = {}
+    for name in ABOUT:
+        if name in sample.members:
+            stream.seek(sample.members[name].offset)
+            contents[name] = stream.read(sample.members[name].size)
+    try:
+        record_of(
+            sample, contents, foreign=True, split=split, sample_rate=rate_hz, where=f"{printable(sample.key)}.json"
+        )
+    except BadDocumentError as problem:
+        raise UnfitMemberError(f"what is said of it cannot be read: {problem}") from None
+
+
+def clean_member(audio: list[ForeignMember], clean: str | None) -> ForeignMember:
+    """Which audio member is the clean speech; of one name in several codings the first, so that a lossless one goes before others.
 
     Raises:
         UnfitMemberError: If that cannot be told.
     """
     if clean is not None:
-        for stem, member in audio.items():
-            if clean.lower().lstrip(".") in {member.suffix.lower(), stem}:
-                return stem
-        raise UnfitMemberError(f"has no member {printable(clean)!r}, which --clean asks for")
-    if len(audio) == 1:
-        return next(iter(audio))
-    for stem in USUAL_CLEAN:
-        if stem in audio:
-            return stem
-    names = ", ".join(sorted(printable(member.suffix, limit=40) for member in audio.values())[:8])
+        asked = clean.lower().lstrip(".")
+        found = [member for member in audio if member.suffix.lower() == asked]
+        found += [member for member in audio if stem_of(member) == asked]
+        if not found:
+            raise UnfitMemberError(f"has no member {printable(clean)!r}, which --clean asks for")
+        return found[0]
+    stems = {stem_of(member) for member in audio}
+    for stem in USUAL_CLEAN if len(stems) > 1 else stems:
+        for member in audio:
+            if stem_of(member) == stem:
+                return member
+    names = ", ".join(sorted(printable(member.suffix, limit=40) for member in audio)[:8])
     raise UnfitMemberError(
         f"has several audio members ({names}); say which is the clean one with --clean SUFFIX, or, if these are several utterances, "
         "write them with keys without dots: WebDataset ends a key at its first dot"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from corpus_builder.members import audio_exists
 from corpus_builder.plan import finished_plan, make_plan
 from corpus_builder.roots import read_roots, write_roots
+from corpus_builder.selection import roots_needed
 from manifests.digest import digest, file_digest
 from manifests.errors import DigestMismatchError, MissingFileError, OtherRecipeError, UsageError, no_folder, printable
 from manifests.files import read_json_lines, replacing
@@ -82,6 +83,22 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
     write_roots(corpus, read_roots(source))
 
 
+def known_roots(plan: Plan, corpus: Path, places: Mapping[str, Place]) -> set[str]:
+    """The roots that may be given; each that a row of the plan reads lies somewhere.
+
+    Raises:
+        UsageError: If nothing says where one lies.
+    """
+    known = set(read_roots(corpus)) or set(Recipe.read(corpus / "recipe.yaml", needed="the recipe").source_roots())
+    if known <= places.keys():
+        return known
+    lost = sorted((known - places.keys()) & roots_needed(corpus, plan))
+    if lost:  # a plan that came without its roots.local.json, such as one from another machine
+        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
+        raise UsageError(f"{printable(corpus)}: nothing says where its sources lie on this machine; add {asked}")
+    return known
+
+
 def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, changed: bool) -> None:
     """Roots, plan files and the first utterance of each split are where they should be.
 
@@ -90,11 +107,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         MissingFileError: If a root or a split's first file is not there: most likely a root is wrong.
         DigestMismatchError: If a plan file was changed.
     """
-    known = set(read_roots(corpus)) or set(Recipe.read(corpus / "recipe.yaml", needed="the recipe").source_roots())
-    lost = sorted(known - places.keys())
-    if lost:  # a plan that came without its roots.local.json, such as one from another machine
-        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
-        raise UsageError(f"{printable(corpus)}: nothing says where its sources lie on this machine; add {asked}")
+    known = known_roots(plan, corpus, places)
     for name, place in places.items():
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")

@@ -18,7 +18,7 @@ from corpus_builder.plan import check_target, no_empty_folder
 from corpus_builder.proving import VERDICTS, Proof, prove, told_lines
 from corpus_builder.room_step import planned_rooms
 from corpus_builder.roots import read_roots, write_roots
-from corpus_builder.selection import Selection, files_needed, write_selection
+from corpus_builder.selection import Selection, files_needed, roots_needed, write_selection
 from corpus_builder.source_check import SourceProblem, source_problems, with_pcm_told
 from manifests.digest import file_digest
 from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
@@ -165,7 +165,7 @@ def located_roots(
     for name in given:
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the pack has no such root; it has {', '.join(sorted(known))}")
-    needed = {root for root, _ in files_needed(source, plan)}
+    needed = roots_needed(source, plan)
     places = {name: place_of(place) for name, place in read_roots(corpus).items()} | dict(given)
     lost = sorted(needed - places.keys())
     if lost:

@@ -168,6 +168,12 @@ def files_needed(folder: Path, plan: Plan) -> dict[tuple[str, str], str | None]:
     return files
 
 
+def roots_needed(folder: Path, plan: Plan) -> set[str]:
+    """Names of the roots whose files a plan names; its rows need not have been checked."""
+    names = [*(file.name for file in plan.files), "rooms"]
+    return {root for name in names for row in rows_of(folder, name) for root, _ in files_of(row)}
+
+
 def sha256_of(response: dict[str, Any]) -> str | None:
     """The digest of a recorded response's file."""
     found = response.get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from corpus_builder.compare import files_of
@@ -19,10 +20,13 @@ from manifests.shards import Corpus, ShardIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from manifests.storage import Place
 
 Kind = Literal["corpus", "pack", "plan"]
 SourceRow = tuple[str, str, str, str | None, str | None]
+PACKED = "sources.jsonl"
+NEEDED = "the folder of a corpus or a finished plan, or a pack, is due here"
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,15 @@ class Side:
         """Whether it has digests of waves."""
         return self.kind != "plan"
 
+    def source_lists(self) -> list[str]:
+        """Files that tell the digests of the sources: that of a pack, if somebody else unpacked it too, or those of a corpus."""
+        if (self.folder / PACKED).exists():
+            return [PACKED]
+        return [sources_name(file.name) for file in self.plan.files]
+
     def sources(self) -> Iterator[SourceRow]:
         """Root, path, stretch, digest of the file and of its PCM; digests are None where they are not known."""
-        names = ["sources.jsonl"] if self.kind == "pack" else [sources_name(file.name) for file in self.plan.files]
+        names = self.source_lists()
         if self.has_waves and all((self.folder / name).exists() for name in names):
             for name in names:
                 for number, document in enumerate(read_json_lines(self.folder / name, needed="sources"), 1):
@@ -81,17 +91,16 @@ def opened_side(path: Path, bench: Path) -> Side:
         return Side("pack", opened.folder, words, opened.plan, opened.recipe)
     if path.is_file():
         raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
-    needed = "the folder of a corpus or a finished plan, or a pack, is due here"
     if not path.exists():
-        raise MissingFileError(path, needed=needed)
-    sealed = Corpus.read(path / "corpus.json", needed=needed) if (path / "corpus.json").exists() else None
+        raise MissingFileError(path, needed=NEEDED)
+    sealed = Corpus.read(path / "corpus.json", needed=NEEDED) if (path / "corpus.json").exists() else None
     if sealed is not None and sealed.borrowed is not None:
         raise UsageError(
             f"{shown} is a subset or an index, which has no plan: compare the corpora that it is made from"
         )
     if not (path / "plan" / "plan.json").is_file():
-        raise MissingFileError(path / "plan" / "plan.json", needed=needed)
-    plan = Plan.read(path / "plan" / "plan.json", needed=needed)
+        raise MissingFileError(path / "plan" / "plan.json", needed=NEEDED)
+    plan = Plan.read(path / "plan" / "plan.json", needed=NEEDED)
     recipe = Recipe.read(path / "recipe.yaml", needed="the recipe of a corpus or plan")
     for file in plan.files:
         found = file_digest(path / "plan" / f"{file.name}.jsonl")
@@ -107,6 +116,19 @@ def opened_side(path: Path, bench: Path) -> Side:
     check_indexes(path, sealed, plan, recipe)
     words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
     return Side("corpus", path, words, plan, recipe)
+
+
+def check_comparable(corpus: Place, against: Path) -> None:
+    """Whether two things can be compared at all; asked before a long look at the first.
+
+    Raises:
+        UsageError: If the corpus lies at a URL.
+        MissingFileError: If the other is not there.
+    """
+    if not isinstance(corpus, Path):
+        raise UsageError("--against compares folders and packs; copy the corpus to a disk first")
+    if not against.exists():
+        raise MissingFileError(against, needed=NEEDED)
 
 
 def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> None:

@@ -358,8 +358,9 @@ def supervised(supervisions: Iterable[Any]) -> dict[str, str | None]:
 
 
 def custom_fields(cut: Any) -> dict[str, Any]:
-    """Custom fields of a cut and of its only supervision that are plain data; manifests of other audio are not."""
-    fields: dict[str, Any] = {}
+    """Custom fields of a cut and of its only supervision that are plain data (manifests of other audio are not), and lhotse's gender."""
+    genders = {segment.gender for segment in cut.supervisions} - {None}
+    fields: dict[str, Any] = {"gender": genders.pop()} if len(genders) == 1 else {}
     for owner in (*(cut.supervisions if len(cut.supervisions) == 1 else ()), cut):
         fields.update(owner.custom or {})
     return {name: value for name, value in fields.items() if is_plain(value)}

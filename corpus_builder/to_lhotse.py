@@ -103,6 +103,7 @@ def cut_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
 
     record = held.record
     recording = recording_of(opened, held, copy)
+    gender = record.custom.get("gender")
     supervision = SupervisionSegment(
         id=record.id,
         recording_id=recording.id,
@@ -112,6 +113,7 @@ def cut_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
         text=record.text,
         language=record.language,
         speaker=record.speaker,
+        gender=gender if isinstance(gender, str) else None,
     )
     return MonoCut(
         id=record.id,
@@ -141,13 +143,15 @@ def recording_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
 
 
 def told_of(held: Held, copy: str) -> dict[str, Any]:
-    """Split, source and what was done, as plain data."""
+    """Split, source and what was done, as plain data; a custom field of this name stands in it as `before`."""
     record = held.record
     told: dict[str, Any] = {
         "split": held.split,
         "copy": copy,
         "source": record.source.model_dump(mode="json", exclude_none=True),
     }
+    if OWN in record.custom:  # the speech came from a corpus of ours, by way of lhotse
+        told["before"] = record.custom[OWN]
     for one in record.copies:
         if one.name == copy:
             told |= one.model_dump(mode="json", exclude_none=True, exclude={"name"})

@@ -77,6 +77,16 @@ class UnwritableFormatError(StillroomError, ValueError):
         )
 
 
+class UnwritableRateError(StillroomError, ValueError):
+    """A container that does not take the corpus's sample rate."""
+
+    def __init__(self, path: str, *, rate_hz: int, why: object) -> None:
+        super().__init__(
+            f"{printable(path)}: a file of this kind cannot be written at the corpus's {rate_hz} Hz ({printable(why, limit=120)}); build "
+            "the corpus from a copy of its source in WAV or FLAC, or at another sample_rate"
+        )
+
+
 @dataclass(frozen=True)
 class Unpacked:
     """What came of unpacking.
@@ -147,7 +157,7 @@ def unpack(
         linked: list[str] = []
         for root in every_root:
             if root in folders:
-                linked += link_rest(folders[root], part / root if several else part)
+                linked += link_rest(folders[root], part / root if several else part, new_root=part)
         write_json(part / CARD, card(opened, condition, splits))
     return Unpacked(
         utterances=sum(map(len, files.values())),
@@ -235,6 +245,8 @@ def write_file(opened: OpenCorpus, target: Path, root: str, path: str, cuts: lis
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as stream:
             soundfile.write(stream, pcm, rate_hz, format=FORMATS[suffix], subtype=LOSSY.get(suffix, "PCM_16"))
+    except soundfile.LibsndfileError as problem:
+        raise UnwritableRateError(path, rate_hz=rate_hz, why=problem.error_string) from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise UsageError(f"{printable(path)}: another file of the corpus stands in its way") from None
     except OSError as problem:
@@ -299,15 +311,15 @@ def refuse_links_into(out: Path, folders: Mapping[str, Path]) -> None:
             raise UsageError(f"{printable(out)} lies inside --root {printable(name)}; name a folder outside of it")
 
 
-def link_rest(source: Path, target: Path) -> list[str]:
+def link_rest(source: Path, target: Path, *, new_root: Path) -> list[str]:
     """Link every file of a source that is not there yet, folder by folder; returns their names."""
-    return list(linked_folder(source, target, ancestors=frozenset()))
+    return list(linked_folder(source, target, above=(), written=os.path.realpath(new_root)))
 
 
-def linked_folder(source: Path, target: Path, *, ancestors: frozenset[str]) -> Iterator[str]:
-    """Link the files of a folder, and of those below it; links that lead back up are passed over."""
+def linked_folder(source: Path, target: Path, *, above: tuple[str, ...], written: str) -> Iterator[str]:
+    """Link the files of a folder, and of those below it; links that lead back up, or to what is being written, are passed over."""
     real = os.path.realpath(source)
-    if real in ancestors:
+    if lies_in(real, written) or any(lies_in(one, real) for one in above):
         return
     target.mkdir(parents=True, exist_ok=True)
     with os.scandir(source) as entries:
@@ -315,7 +327,12 @@ def linked_folder(source: Path, target: Path, *, ancestors: frozenset[str]) -> I
             place = target / entry.name
             if entry.is_dir():
                 if not place.is_file() or place.is_dir():
-                    yield from linked_folder(source / entry.name, place, ancestors=ancestors | {real})
+                    yield from linked_folder(source / entry.name, place, above=(*above, real), written=written)
             elif not os.path.lexists(place) and entry.name != CARD:
                 place.symlink_to(source / entry.name)
                 yield entry.name
+
+
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a real path is a folder or lies below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -16,9 +16,9 @@ command was written when the corpus was sealed. Reading is `pack_reader.py`.
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, cast
 
 from pydantic import Field
@@ -36,6 +36,7 @@ from manifests.files import read_bytes, read_json_lines, replacing
 from manifests.plan import LocalRoots, Plan
 from manifests.progress import Progress
 from manifests.proof import DecodedSource, proof_name, sources_name
+from manifests.provenance import home_folder
 from manifests.recipe import Recipe
 from manifests.records import Document, Name, Sha256
 from manifests.shards import Corpus
@@ -43,10 +44,12 @@ from manifests.tars import TarBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import IO
 
 GZIP_LEVEL: Final = 8
 SUMS: Final = "SHA256SUMS"
+ENDINGS: Final = (".tar.gz", ".tgz")
 SUM_LINE: Final = re.compile(r"^([0-9a-f]{64}) [ *](.+)$")
 MOST_SOURCES_BYTES: Final = 4 << 30
 
@@ -102,8 +105,18 @@ def listed_sums(content: bytes, *, where: object) -> dict[str, str]:
 
 
 def pack_path(target: Path, name: str) -> Path:
-    """The file to write: the target itself, or `<name>.tar.gz` in it if it is a folder."""
-    return target / f"{name}.tar.gz" if target.is_dir() else target
+    """The file to write: the target itself, or `<name>.tar.gz` in it if it is a folder.
+
+    Raises:
+        UsageError: If its name is not that of a gzip tar.
+    """
+    if target.is_dir():
+        return target / f"{name}.tar.gz"
+    if not target.name.lower().endswith(ENDINGS):
+        raise UsageError(
+            f"{printable(target)}: a pack is a gzip tar; name a file that ends in .tar.gz, or a folder that is there already"
+        )
+    return target
 
 
 def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Path, Pack]:
@@ -119,7 +132,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
 
     Raises:
         MissingFileError: If the corpus is not sealed, or was built before there were fingerprints.
-        UsageError: If it is a subset or an index.
+        UsageError: If it is a subset or an index, or the name is not that of a pack.
         DigestMismatchError: If a file of the corpus is not what its SHA256SUMS says.
         TellsOfThisMachineError: If something in it names a folder of this machine.
     """
@@ -302,9 +315,11 @@ class Silent:
 
 
 def private_folders(corpus: Path) -> list[bytes]:
-    """Folders of this machine that no pack may name: those of the roots, of the corpus, and the user's own."""
-    folders = {str(corpus.resolve()), str(Path.home())}
+    """Folders of this machine that no pack may name: those of the roots, of the corpus, and the user's own; where links lead, too."""
+    home = home_folder()
+    folders = {str(corpus.absolute())} | ({str(home)} if home is not None else set())
     local = corpus / "roots.local.json"
     if local.exists():
         folders |= set(LocalRoots.read(local, needed="the roots").roots.values())
+    folders |= {os.path.realpath(folder) for folder in folders if "://" not in folder}
     return [f"{folder.rstrip('/')}/".encode() for folder in sorted(folders) if len(folder.strip("/")) > 0]

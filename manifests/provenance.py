@@ -31,13 +31,22 @@ def machine() -> dict[str, str]:
     return {"system": platform.system(), "processor": platform.machine()}
 
 
+def home_folder() -> Path | None:
+    """The user's own folder; None where there is none, as in a container whose user has no name."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def public_argument(argument: str) -> str:
     """A command's argument without folders and without the user's name: `--root=x=/home/ann/data` becomes `--root=x=data`."""
     before, equals, last = argument.rpartition("=")
     if not {"/", "\\", "~"} & set(last):
         return argument
-    name = PurePath(last.replace("\\", "/")).name
-    return f"{before}{equals}{'...' if name in {'', '.', '..', '~', Path.home().name} or name[0] == '~' else name}"
+    name, home = PurePath(last.replace("\\", "/")).name, home_folder()
+    tells = name in {"", ".", "..", "~"} or name[0] == "~" or (home is not None and name == home.name)
+    return f"{before}{equals}{'...' if tells else name}"
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

@@ -48,9 +48,9 @@ class DifferentSpeechError(StillroomError, ValueError):
 class NotAnEditionError(StillroomError, ValueError):
     """A later corpus has nothing of the first one's utterances."""
 
-    def __init__(self, first: object, second: object, *, shard: str) -> None:
+    def __init__(self, first: object, second: object, *, split: str) -> None:
         super().__init__(
-            f"{printable(second)} has no utterance of the shard {shard} of {printable(first)}, so there is nothing to join: "
+            f"{printable(second)} has no utterance of the split {split} of {printable(first)}, so there is nothing to join: "
             "list corpora of the same speech"
         )
 
@@ -114,6 +114,7 @@ class JoinedReader(CorpusReader):
         self.digest = digest([self.digest, *(reader.digest for reader in seen)])
         self.manifest = self.manifest.model_copy(update={"copies": copies})
         self.held: dict[tuple[int, str], dict[str, Part]] = {}
+        self.related: set[tuple[int, str]] = set()
 
     def samples(self, name: str) -> tuple[IndexedSample, ...]:
         """The samples of a shard of the first corpus, each with the copies that later ones have of it."""
@@ -145,9 +146,25 @@ class JoinedReader(CorpusReader):
                     sample.key: Part(other, entry, sample) for entry in entries for sample in other.samples(entry)
                 }
             found = self.held[number, split]
-            if not any(key in found for key in keys):
-                raise NotAnEditionError(self.url, other.url, shard=name)
+            if not any(
+                key in found for key in keys
+            ):  # a subset of an edition, or one of few utterances, may lack a whole shard
+                self.check_related(number, split=split)
         return found
+
+    def check_related(self, number: int, *, split: str) -> None:
+        """A later corpus has at least one utterance of a split of the first.
+
+        Raises:
+            NotAnEditionError: If not.
+        """
+        if (number, split) in self.related:
+            return
+        there = self.held[number, split]
+        mine = (sample.key for entry in self.manifest.splits[split] for sample in self.index(entry.name).samples)
+        if not any(key in there for key in mine):
+            raise NotAnEditionError(self.url, self.others[number].url, split=split)
+        self.related.add((number, split))
 
     def joined(self, first: Part, others: Sequence[Part]) -> JoinedSample:
         """One utterance of several corpora.

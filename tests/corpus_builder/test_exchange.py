@@ -351,3 +351,25 @@ def test_plain_lhotse_reads_the_shar_back(built_lab, tmp_path):
         assert np.abs(cut.load_noise_1() - noisy.load_audio()).max() < 1 / 32768
         assert cut.custom["stillroom"]["copies"]["noise_1"]["condition"] == "noise"
         assert cut.supervisions[0].speaker == clean.supervisions[0].speaker
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gender_and_custom_fields_go_through_a_corpus_and_back_to_lhotse(lab, tmp_path):
+    """A custom field named as ours is, as it comes from an export of a corpus, is not written over."""
+    long = cut_corpus(lab, [(0.5, 1.0)])
+    cut = json.loads((lab.folder / "cuts.jsonl").read_text())
+    supervision = {"id": "s", "recording_id": "talk", "start": 0, "duration": 0.5, "speaker": "ann", "gender": "female"}
+    cut |= {"supervisions": [supervision], "custom": {"start": 3, "stillroom": {"split": "old"}, "höhe": [1, None]}}
+    (lab.folder / "cuts.jsonl").write_text(json.dumps(cut))
+    lab.recipe["name"] = "told"
+    lab.build("again")
+    assert long.exists()
+    export_shar(lab.folder / "again", tmp_path / "shar")
+    from lhotse import CutSet
+
+    (read,) = CutSet.from_shar(in_dir=str(tmp_path / "shar" / "train"))
+    (noisy,) = cut_sets(lab.folder / "again", split="train")["noise-0"]
+    for one in (read, noisy):
+        assert (one.supervisions[0].speaker, one.supervisions[0].gender) == ("ann", "female")
+        assert (one.custom["start"], one.custom["höhe"]) == (3, [1, None])
+        assert (one.custom["stillroom"]["split"], one.custom["stillroom"]["before"]) == ("train", {"split": "old"})

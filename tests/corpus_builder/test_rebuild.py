@@ -15,7 +15,9 @@ import pytest
 import soundfile
 
 from corpus_builder import shoebox
+from corpus_builder.audit import audit
 from corpus_builder.bank import write_bank, write_room
+from corpus_builder.build import build
 from corpus_builder.differences import differences
 from corpus_builder.rebuild import Proof, SourcesDifferError, rebuild
 from corpus_builder.room_step import planned_rooms
@@ -25,6 +27,7 @@ from manifests.digest import bytes_digest, file_digest
 from manifests.errors import MissingFileError, OtherRecipeError, UsageError
 from manifests.pack import TellsOfThisMachineError, write_pack
 from manifests.pack_reader import open_pack
+from manifests.provenance import public_argument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -258,8 +261,12 @@ def test_the_source_list_has_both_digests_of_every_source(packed_lab, tmp_path):
         assert (one.num_frames, one.rate_hz) == (wave.size, rate_hz)
 
 
-def test_a_text_that_names_a_folder_of_this_machine_is_not_packed(lab, tmp_path):
+@pytest.mark.parametrize("by", ["folder", "link"])
+def test_a_text_that_names_a_folder_of_this_machine_is_not_packed(lab, tmp_path, by):
     lab.without_rooms()
+    if by == "link":  # the root is a link, and the text says where it leads
+        (lab.folder / "linked").symlink_to(lab.folder / "speech/train")
+        lab.recipe["speech"]["train"]["dir"] = "linked"
     lab.build()
     corpus = lab.folder / "corpus"
     path = next((corpus / "plan").glob("train-*.jsonl"))
@@ -408,3 +415,94 @@ def test_what_is_compared_with_something_that_is_not_there_is_named_as_it_was_ty
     with pytest.raises(MissingFileError) as raised, differences(built_lab.folder / "corpus", tmp_path / "gone.tar.gz"):
         pass
     assert str(raised.value).startswith(f"{tmp_path / 'gone.tar.gz'} does not exist: ")
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "packs", "x.gz"])
+def test_a_pack_under_a_name_that_says_something_else_is_refused(packed_lab, tmp_path, name):
+    lab, _ = packed_lab
+    with pytest.raises(UsageError, match=r"ends in \.tar\.gz, or a folder that is there") as told:
+        write_pack(lab.folder / "corpus", tmp_path / name, progress=False)
+    assert name in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_user_without_a_folder_of_their_own_packs_and_seals(packed_lab, tmp_path, monkeypatch):
+    """As in a container whose user has no name."""
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    lab, pack = packed_lab
+    again, _ = write_pack(lab.folder / "corpus", tmp_path / "again.tgz", progress=False)
+    assert again.read_bytes() == pack.read_bytes()
+    assert public_argument("--root=x=/srv/data") == "--root=x=data"
+
+
+def test_an_unpacked_pack_tells_the_digests_of_its_sources(packed_lab, tmp_path):
+    """To `diff` and to `audit`; one of its sources is then said to be another file."""
+
+    _, pack = packed_lab
+    repacked(pack, tmp_path / "edited.tar.gz", lambda top: None)
+    folder = next((tmp_path / "unpacked").iterdir())
+    with differences(pack, folder) as same:
+        assert not same.any
+    lines = (folder / "sources.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    (folder / "sources.jsonl").write_text("\n".join([json.dumps(first | {"sha256": 64 * "0"}), *lines[1:]]) + "\n")
+    with differences(pack, folder) as found:
+        (told,) = map(json.loads, found.every())
+    assert (told["part"], told["root"], told["path"], told["b"]) == ("sources", first["root"], first["path"], 64 * "0")
+    told = audit((folder,), roots={}, sound="none", progress=False)
+    assert [one for one in told.unchecked if one.kind == "recording"] == []
+
+
+def test_a_part_without_its_roots_is_built_with_those_alone_that_it_reads(packed_lab, other_lab, tmp_path):
+    """What the recipe names besides is not asked for."""
+    _, pack = packed_lab
+    only = Selection(splits=("train",), conditions=("phone",), limit=2)
+    rebuilt(pack, tmp_path / "part", {"train": other_lab["train"]}, selection=only)
+    shutil.copytree(tmp_path / "part", tmp_path / "plan")
+    for name in ("roots.local.json", "corpus.json"):
+        (tmp_path / "plan" / name).unlink()
+    shutil.rmtree(tmp_path / "plan" / "shards")
+    with pytest.raises(UsageError, match=r"add --root train=DIR$"):
+        build(tmp_path / "plan", tmp_path / "again", progress=False)
+    made = build(tmp_path / "plan", tmp_path / "again", roots={"train": other_lab["train"]}, progress=False)
+    assert made.corpus is not None
+    with differences(tmp_path / "part", tmp_path / "again") as found:
+        assert not found.any
+
+
+def test_what_cannot_be_compared_is_said_before_a_long_look(built_lab, tmp_path):
+    from click.testing import CliRunner
+
+    from stillroom.cli import stillroom
+
+    told = CliRunner().invoke(
+        stillroom, ["verify", str(built_lab.folder / "corpus"), "--against", str(tmp_path / "gone.tar.gz")]
+    )
+    assert isinstance(told.exception, MissingFileError)
+    assert "as it should be" not in told.output
+
+
+@pytest.mark.parametrize("verb", ["pack", "rebuild", "subset", "unpack", "lhotse", "plan", "index"])
+def test_a_url_where_only_a_disk_is_written_is_refused_and_no_folder_of_its_name_made(
+    packed_lab, tmp_path, monkeypatch, verb
+):
+    from click.testing import CliRunner
+
+    from stillroom.cli import stillroom
+
+    lab, pack = packed_lab
+    monkeypatch.chdir(tmp_path)
+    corpus, url = str(lab.folder / "corpus"), "s3://bucket/there"
+    words = {
+        "pack": [corpus, f"{url}.tar.gz"], "rebuild": [str(pack), url], "subset": [corpus, url, "--where", "split=test"],
+        "unpack": [corpus, url, "--condition", "noise"], "lhotse": [corpus, url], "plan": [str(lab.folder / "recipe.yaml"), url],
+        "index": [f"{corpus}/shards", "--out", url],
+    }  # fmt: skip
+    told = CliRunner().invoke(stillroom, [verb, *words[verb]])
+    assert isinstance(told.exception, UsageError)
+    assert f"{url} is a URL" in str(told.exception).replace(".tar.gz", "")
+    assert not list(tmp_path.glob("s3*"))

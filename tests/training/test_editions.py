@@ -16,6 +16,7 @@ from training.loader import loader
 from training.stream import pairs
 
 SHAPE = {"shards": 3, "samples": 6, "lengths_s": (0.3, 1.0)}
+SHARDS = [f"train-{number:06d}" for number in range(3)]
 
 
 @pytest.fixture(scope="module", name="made")
@@ -25,8 +26,7 @@ def corpora(tmp_path_factory):
     pcm = write_corpus(folder / "base", copies=("noise-0",), **SHAPE)
     pcm |= write_corpus(folder / "edition", copies=("room-0", "pitch-0"), **SHAPE)
     shutil.copytree(folder / "edition", folder / "dealt")
-    names = [f"train-{number:06d}" for number in range(3)]
-    for old, new in zip(names, ["train-000010", "train-000000", "train-000001"], strict=True):
+    for old, new in zip(SHARDS, ["train-000010", "train-000000", "train-000001"], strict=True):
         for suffix in ("tar", "json"):
             shutil.copy(folder / "edition/shards" / f"{old}.{suffix}", folder / "dealt/shards" / f"{new}.{suffix}")
     manifest = read_json(folder / "dealt/corpus.json", needed="test")
@@ -122,6 +122,19 @@ def test_a_corpus_of_other_utterances_is_no_edition(tmp_path, made):
         pytest.raises(NotAnEditionError, match="nothing to join"),
     ):
         reader.samples("train-000000")
+
+
+def test_an_edition_may_lack_a_whole_shard_as_a_subset_of_one_does(tmp_path, made):
+    folder, _ = made
+    shutil.copytree(folder / "edition", tmp_path / "few")
+    path = tmp_path / "few/corpus.json"
+    manifest = read_json(path, needed="test")
+    manifest["splits"]["train"] = manifest["splits"]["train"][:1]
+    write_json(path, manifest)
+    with open_corpus([folder / "base", tmp_path / "few"]) as reader:
+        copies = {name: {copy for sample in reader.samples(name) for copy in sample.copies} for name in SHARDS}
+    assert copies[SHARDS[0]] == {"noise-0", "room-0", "pitch-0"}
+    assert copies[SHARDS[1]] == copies[SHARDS[2]] == {"noise-0"}
 
 
 def test_an_utterance_that_the_edition_lacks_keeps_its_own_copies(tmp_path, made):
