@@ -19,6 +19,7 @@ from evaluation.labels import (
     known_fields,
     takes_part,
 )
+from evaluation.roster import check_conditions
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import read_bytes
 
@@ -62,7 +63,8 @@ def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
         MissingLabelError: If no utterance of train or test has one.
         UnseenLabelError: If a phone stands only in test.
         OneClassError: If there is one phone in all.
-        BadAlignmentError: If one is malformed.
+        EmptyConditionError: If no aligned test utterance has a copy of some condition.
+        BadAlignmentError: If one is malformed, or starts after its utterance's end.
     """
     table = None if task.table is None else read_table(Path(task.table))
     found = {
@@ -72,9 +74,12 @@ def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
     }
     names = {role: {phone for segments in split.values() for *_, phone in segments} for role, split in found.items()}
     if unseen := names["test"] - names["train"]:
-        raise UnseenLabelError(task.name, sorted(unseen), train=roster.splits.train, test=roster.splits.test)
+        raise UnseenLabelError(
+            task.name, sorted(unseen), train=roster.splits.train, test=roster.splits.test, limit=roster.limit
+        )
     if len(names["train"]) < 2:
-        raise OneClassError(task.name, label=min(names["train"]), is_within=False)
+        raise OneClassError(task.name, label=min(names["train"]), is_within=False, limit=roster.limit)
+    check_conditions(task.name, found["test"], roster)
     left_out = len(roster.test) - len(found["test"])
     notes = (f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out",) if left_out else ()
     return AlignedTask(
@@ -95,6 +100,9 @@ def aligned(
             value = entry.sample.custom.get(task.label)
             segments = None if value in (None, "", []) else parsed(value, utterance=entry.sample.id, where=task.name)
         anywhere = anywhere or segments is not None
+        if segments and segments[-1][0] >= entry.seconds:
+            late = f"found {list(segments[-1])}, which starts after its end at {entry.seconds:.3f} s"
+            raise BadAlignmentError(task.table or task.name, entry.sample.id, late)
         if segments and takes_part(task.where, entry.sample):
             found[key] = segments
     if split is not None and not found:

@@ -17,6 +17,7 @@ from evaluation.leakage import held_out, leakage_scores
 from evaluation.probes import probe_task
 from evaluation.retrieval import POOL
 from evaluation.roll import condition_scores, outcomes_of
+from evaluation.roster import TooFewFramesError
 from evaluation.similarity import effective_rank
 from evaluation.texts import TextTask
 from evaluation.verification import VerificationTask, verify_task
@@ -241,8 +242,14 @@ def add_verification(found: Findings, task: VerificationTask, tables: Tables, be
 
 
 def add_framewise(found: Findings, probes: FrameProbes, bench: Bench) -> None:
-    """Error rates of CTC, or accuracy of frames."""
+    """Error rates of CTC, or accuracy of frames.
+
+    Raises:
+        TooFewFramesError: If there was nothing to judge.
+    """
     task = probes.task
+    if not any(total for answered in probes.answered.values() for _, total in answered.values()):
+        raise TooFewFramesError(task.name, "no frame with something to tell is left to test on")
     for (measure, probe), answered in sorted(probes.answered.items()):
         found.scores += condition_scores(answered, task=task.name, measure=measure, probe=probe)
         found.outcomes.append(outcomes_of(answered, bench.roll.places, task=task.name, measure=measure, probe=probe))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from manifests.digest import bytes_digest
+from manifests.errors import BadDocumentError
 from manifests.files import read_bytes, read_yaml
 from manifests.records import Name, Record
 
@@ -260,12 +261,15 @@ class EvaluationConfig(Record):
         """Read a YAML file and resolve its relative paths.
 
         Raises:
-            BadDocumentError: If a key is unknown or a value is not what is due.
+            BadDocumentError: If a key is unknown, a value is not what is due, or a system's name is that of another model.
             MissingFileError: If there is no such file.
         """
         config = cls.parse(read_yaml(path, needed="an evaluation config is due here"), where=path)
         folder = path.resolve().parent
         models = {name: resolved_model(source, folder=folder) for name, source in config.models.items()}
+        systems = {source.system for source in models.values() if isinstance(source, RunSource)}
+        if clash := [name for name, source in models.items() if isinstance(source, str) and name in systems]:
+            raise BadDocumentError(path, f"models: {clash[0]!r} is a model, and the system of runs too; rename one")
         tasks = tuple(
             task.model_copy(update={"table": str(folder / task.table)})
             if isinstance(task, FramesTask) and task.table
@@ -305,7 +309,8 @@ def resolved_model(source: str | RunSource, *, folder: Path) -> str | RunSource:
     path = folder / Path(source).expanduser()
     if is_run(path):
         return RunSource(run=str(path))
-    return str(path) if "/" in source or path.is_file() or (path / "config.json").is_file() else source
+    is_model = path.is_file() or (path / "config.json").is_file() or (path / "export.json").is_file()
+    return str(path) if "/" in source or is_model else source
 
 
 def is_run(folder: Path) -> bool:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from manifests.sample import sample_key
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
@@ -127,13 +125,12 @@ def device_of(encoder: Encoder) -> torch.device:
 @torch.no_grad()
 def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> Embedded:
     """Features of one utterance; its members have one length and go through the model together."""
-    key = sample_key(utterance.sample.id)
     names = list(utterance.waves)
     num_samples = utterance.sample.num_samples
     seconds = len(names) * num_samples / encoder.sample_rate
     if encoder.config.num_frames(num_samples) == 0:
         nothing = torch.empty(encoder.num_layers, 0, encoder.num_features)
-        return Embedded(key, seconds, dict.fromkeys(names, nothing))
+        return Embedded(utterance.key, seconds, dict.fromkeys(names, nothing))
     device = device_of(encoder)
     at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
     frames: dict[str, Tensor] = {}
@@ -146,7 +143,7 @@ def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module 
         if heads is not None:
             told = heads(list(layers.unbind(dim=1)))
             predicted.update({name: told[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
-    return Embedded(key, seconds, frames, predicted)
+    return Embedded(utterance.key, seconds, frames, predicted)
 
 
 @dataclass

@@ -102,6 +102,8 @@ def evaluate(
         cells = {name: finished_cell(folder, name, facts[name], bench=bench, say=say) for name in facts}
         missing = [name for name, cell in cells.items() if cell is None]
         if not missing and (found := finished_results(folder, cells, say=say)) is not None:
+            if not (folder / "report.md").is_file():
+                write_text(folder / "report.md", report_text([found]))
             say(f"{printable(folder)}: already evaluated, nothing to do")
             return found
         heard_by_teacher: dict[str, dict[str, Tensor]] = {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.alignments import AlignedTask, FrameClock, frame_classes
-from evaluation.roster import keyed_order
+from evaluation.roster import TooFewFramesError, keyed_order
 from evaluation.sums import LEARNING_RATES, WeightedSum, descend, one_thread
 from evaluation.texts import TextTask, unit_edits, word_edits
 
@@ -63,10 +63,14 @@ class FrameStore:
         self.places[utterance.key, member] = self.size, tuple(states.shape)
         self.size += self.stream.write(states.numpy().tobytes())
 
+    def close(self) -> None:
+        """Write what is left; nothing is added after that."""
+        if self.stream is not None:
+            self.stream.close()
+
     def states(self, key: str, member: str, features: Features, *, num_layers: int) -> Tensor:
         """States of one utterance, no more of them than are asked for."""
-        if self.stream is not None and not self.stream.closed:
-            self.stream.close()
+        self.close()
         offset, shape = self.places[key, member]
         values = np.fromfile(self.path, dtype=np.float32, count=int(np.prod(shape)), offset=offset)
         return chosen_states(torch.from_numpy(values.reshape(shape)), features, num_layers=num_layers)
@@ -156,12 +160,17 @@ class FrameProbes:
             members: Which copy of each training utterance the probe is trained on.
             seed: Of the evaluation.
             probes: How many.
+
+        Raises:
+            TooFewFramesError: If no utterance is long enough, or no frame has a phone.
         """
         keys = [
             key
             for key in keyed_order(self.task.keys("train"), seed=seed, purpose="frames")
             if (key, members[key]) in train.places
         ]
+        if not any(self.is_told(key, train.places[key, members[key]][1][1]) for key in keys):
+            raise TooFewFramesError(self.task.name, "no frame with something to learn is left to train on")
         dev_keys = [] if dev is None else keyed_order(self.task.keys("dev"), seed=seed, purpose="frames")
         dev_keys = [key for key in dev_keys if dev is not None and (key, "clean") in dev.places][:MOST_DEV]
         judge_on, store, role = keys[: max(1, len(keys) // 10)], train, "train"
@@ -177,6 +186,14 @@ class FrameProbes:
             self.trained(keys, train, members, rate=self.learning_rate, seed=seed, probe=probe, share=1)
             for probe in range(probes)
         ]
+
+    def is_told(self, key: str, length: int) -> bool:
+        """Whether a training utterance of so many frames says anything: a text does, an alignment where a frame has a phone."""
+        match self.task:
+            case TextTask():
+                return True
+            case AlignedTask(train=segments):
+                return bool((self.classes(segments[key], length) >= 0).any())
 
     def trained(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,11 @@ from evaluation.framewise import FrameProbes, FrameStore
 from evaluation.invariance import FrameCosine, FrameMoments
 from evaluation.labels import LabelledTask
 from evaluation.retrieval import Retrieval, plan_retrieval
-from evaluation.roster import REFERENCE_UTTERANCES, EmptyConditionError, keyed_order
+from evaluation.roster import REFERENCE_UTTERANCES, EmptyConditionError, TooShortError, keyed_order
 from evaluation.similarity import MOST_FRAMES, Similarity
 from evaluation.texts import TextTask
 from evaluation.verification import VerificationTask
-from manifests.errors import StillroomError, printable
+from manifests.errors import printable
 from manifests.progress import Progress
 from manifests.sample import CLEAN
 from training.stream import utterances
@@ -34,13 +35,6 @@ if TYPE_CHECKING:
 AnyPrepared = LabelledTask | TextTask | VerificationTask | AlignedTask
 ROLES = ("train", "dev", "test")
 LEAKAGE_TEST_UTTERANCES = 2 * REFERENCE_UTTERANCES
-
-
-class TooShortError(StillroomError, ValueError):
-    """A split without an utterance that is long enough."""
-
-    def __init__(self, model: str, *, split: str) -> None:
-        super().__init__(f"split {split!r}: every utterance is shorter than one frame of model {model!r}")
 
 
 @dataclass(frozen=True)
@@ -232,7 +226,10 @@ def hear(
         for members, keys in hearing.passes(role)
         for key in keys
     )
-    with Progress(f"hear with {listener.name}", total=round(total_s), unit="s of audio") as progress:
+    with ExitStack() as stack:
+        for store in tables.frames.values():
+            stack.callback(store.close)
+        progress = stack.enter_context(Progress(f"hear with {listener.name}", total=round(total_s), unit="s of audio"))
         for role in ROLES:
             if role == "test":
                 prepare_test(tables, listener, roster=roster, hearing=hearing, tasks=tasks, config=config)

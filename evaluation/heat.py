@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.sheet import shade
+from evaluation.paper import systems_of
 from manifests.errors import printable
 from manifests.sample import CLEAN
 
@@ -48,9 +49,7 @@ KINDS = (
 
 def heat_maps(cells: Sequence[Cell], protocol: Protocol) -> list[dict[str, Any]]:
     """For the template: each measure that was taken, with a map for each system that has it."""
-    systems: dict[str, list[Cell]] = {}
-    for cell in cells:
-        systems.setdefault(cell.facts.system or cell.model, []).append(cell)
+    systems = systems_of(cells)
     found = []
     for kind in KINDS:
         maps = {name: places for name, seeds in systems.items() if (places := mean_places(seeds, kind.measure))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from evaluation.roster import EmptyConditionError, keyed_order
+from evaluation.roster import check_conditions, keyed_order, under_limit
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class NobodyLeftError(StillroomError, ValueError):
 class UnseenLabelError(StillroomError, ValueError):
     """A label of the test split that no training utterance has."""
 
-    def __init__(self, task: str, labels: list[str], *, train: str, test: str) -> None:
+    def __init__(self, task: str, labels: list[str], *, train: str, test: str, limit: int | None = None) -> None:
         shown = ", ".join(repr(printable(label, limit=40)) for label in labels[:3]) + (", …" if len(labels) > 3 else "")
         super().__init__(
-            f"task {printable(task, limit=80)!r}: {len(labels)} label(s) of split {test!r} do not stand in split {train!r} ({shown}); "
+            f"task {printable(task, limit=80)!r}: {len(labels)} label(s) of split {test!r} do not stand in split {train!r}{under_limit(limit)}: {shown}; "
             "no probe can name them: divide the data so that train has every label"
         )
 
@@ -53,10 +53,10 @@ class UnseenLabelError(StillroomError, ValueError):
 class OneClassError(StillroomError, ValueError):
     """Nothing to tell apart."""
 
-    def __init__(self, task: str, *, label: str, is_within: bool) -> None:
+    def __init__(self, task: str, *, label: str, is_within: bool, limit: int | None = None) -> None:
         where = "within each group all" if is_within else "all"
         super().__init__(
-            f"task {printable(task, limit=80)!r}: {where} training utterances have one label, such as "
+            f"task {printable(task, limit=80)!r}: {where} training utterances{under_limit(limit)} have one label, such as "
             f"{printable(label, limit=40)!r}; at least two are needed"
         )
 
@@ -124,14 +124,11 @@ def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
         kept = {key: label for key, label in dev.get(value, {}).items() if label in known}
         groups.append(Labelled(train.get(value, {}), kept, test[value]))
     if unseen:
-        raise UnseenLabelError(task.name, sorted(unseen), train=splits.train, test=splits.test)
+        raise UnseenLabelError(task.name, sorted(unseen), train=splits.train, test=splits.test, limit=roster.limit)
     if all(len(set(group.train.values())) < 2 for group in groups):
         label = next(iter(next(iter(train.values())).values()))
-        raise OneClassError(task.name, label=label, is_within=task.within is not None)
-    there = {copy.condition for group in groups for key in group.test for copy in roster.test[key].sample.copies}
-    for condition in roster.conditions:
-        if condition not in there:
-            raise EmptyConditionError(split=splits.test, condition=condition, purpose=f"task {printable(task.name)!r}")
+        raise OneClassError(task.name, label=label, is_within=task.within is not None, limit=roster.limit)
+    check_conditions(task.name, [key for group in groups for key in group.test], roster)
     left_out = len(roster.test) - sum(len(group.test) for group in groups)
     if left_out:
         notes.append(f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out")

@@ -33,6 +33,15 @@ class UnknownSystemError(StillroomError, ValueError):
         super().__init__(f"--against {name!r}: no such system in these results; there are {', '.join(known)}")
 
 
+class MixedSystemError(StillroomError, ValueError):
+    """One name for the seeds of a student and for another model: their mean would be of nothing."""
+
+    def __init__(self, name: str, *, kinds: tuple[str, str]) -> None:
+        super().__init__(
+            f"the name {name!r} stands for a {kinds[0]} and for a {kinds[1]}: rename the model or the system in its evaluation config"
+        )
+
+
 @dataclass(frozen=True)
 class Paper:
     """Outcomes of all systems, ready to be grouped.
@@ -54,15 +63,14 @@ class Paper:
         """From the cells of one protocol.
 
         The groups are the same for every row, else rows could not be compared: they are those of the first student that was
-        trained on distorted copies, or of the first model whose training is known.
+        trained on distorted copies; without one, those of the first model that was, or whose training is known.
         """
         copies = Copies.of(roll)
         known = [cell for cell in cells if cell.seen and "u" not in cell.seen and cell.facts.kind != "floor"]
         met = [cell for cell in known if cell.trained]  # a copy that was left clean is seen by everybody
-        chosen = next(iter(met or known), None)
-        systems: dict[str, list[Cell]] = {}
-        for cell in cells:
-            systems.setdefault(cell.facts.system or cell.model, []).append(cell)
+        students = [cell for cell in met if cell.facts.kind != "teacher"]
+        chosen = next(iter(students or met or known), None)
+        systems = systems_of(cells)
         groups = groups_of(copies, None if chosen is None else chosen.seen)
         return cls(systems, copies, groups, None if chosen is None else chosen.model)
 
@@ -80,6 +88,21 @@ class Paper:
             (one.task, one.measure) for cells in self.systems.values() for cell in cells for one in cell.outcomes
         ] + [(one.task, "eer") for cells in self.systems.values() for cell in cells for one in cell.trials]
         return list(dict.fromkeys(pairs))
+
+
+def systems_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by system, in order: the seeds of one student, or a model of its own.
+
+    Raises:
+        MixedSystemError: If a system's name is that of a model of another kind too.
+    """
+    systems: dict[str, list[Cell]] = {}
+    for cell in cells:
+        seeds = systems.setdefault(cell.facts.system or cell.model, [])
+        if seeds and seeds[0].facts.kind != cell.facts.kind:
+            raise MixedSystemError(cell.facts.system or cell.model, kinds=(seeds[0].facts.kind, cell.facts.kind))
+        seeds.append(cell)
+    return systems
 
 
 def value_of(told: Sequence[Told], mask: NDArray[np.bool_]) -> tuple[float, float]:
@@ -153,7 +176,7 @@ def snr_tables(paper: Paper) -> list[Table]:
 def baseline_of(paper: Paper) -> str | None:
     """What other systems are compared with by default: the first student that heard clean speech alone, else the first student."""
     students = {name: cells[0] for name, cells in paper.systems.items() if cells[0].facts.kind in {"run", "export"}}
-    plain = [name for name, cell in students.items() if cell.facts.details.get("views") in {"none", None}]
+    plain = [name for name, cell in students.items() if cell.facts.details.get("views") in ("none", None)]
     return next(iter(plain or students), None)
 
 

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from evaluation.embed import Scaling
 from evaluation.labels import held_back
 from evaluation.roll import condition_scores
+from evaluation.roster import TooFewFramesError
 from evaluation.sums import LEARNING_RATES, SumProbe, fitted_sum
 from manifests.sample import CLEAN
 from manifests.scores import Score
@@ -140,6 +141,9 @@ def probe_task(
         seed: Of what is held back, and of probes that are trained by gradient.
         probes: How many.
         members: Which copy of each training utterance a probe is trained on; clean by default.
+
+    Raises:
+        TooFewFramesError: If the utterances that are long enough have one label, or there are none to test on.
     """
     scores: list[Score] = []
     chosen: list[float] = []
@@ -153,6 +157,8 @@ def probe_task(
             kept = {key: label for key, label in group.train.items() if key not in back}
             clean, _ = picked(train, tables[0], kept)
             rows, labels = picked(train, tables[0], kept, members=members)
+            if len(set(labels)) < 2:
+                raise TooFewFramesError(task.name, f"{len(set(labels))} labels are left to train on")
             if dev is None or tables[2] is None or not group.dev:
                 dev_rows, dev_labels = picked(train, tables[0], {key: group.train[key] for key in back})
             else:
@@ -173,6 +179,8 @@ def probe_task(
             for row, answer in zip(asked, told, strict=True):
                 key = test.keys[row]
                 right[key, test.members[row]] = float(answer == group.test[key]), 1.0
+        if not right:
+            raise TooFewFramesError(task.name, "nothing is left to test on")
         scores += condition_scores(right, task=task.name, measure="accuracy", probe=number)
         answered.append(right)
     scores.append(majority_score(task, test))

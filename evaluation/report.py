@@ -32,9 +32,9 @@ class OtherDataError(StillroomError, ValueError):
             found = [f"{printable(one.corpus, limit=60)} {one.data_sha256[:12]}" for one in (first, second)]
         else:
             what = "settings"
-            keys = sorted(set(first.settings) | set(second.settings))
-            different = next((key for key in keys if first.settings.get(key) != second.settings.get(key)), "conditions")
-            found = [f"{different}: {printable(one.settings.get(different), limit=60)}" for one in (first, second)]
+            asked = [{**one.settings, "conditions": ", ".join(one.conditions)} for one in (first, second)]
+            different = next(key for key in sorted(asked[0] | asked[1]) if asked[0].get(key) != asked[1].get(key))
+            found = [f"{different}: {printable(one.get(different), limit=60)}" for one in asked]
         super().__init__(
             f"{printable(names[0])} and {printable(names[1])} were measured with different {what} "
             f"({found[0]}; {found[1]}): report them one by one"
@@ -88,13 +88,18 @@ def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = No
     first = results[0].protocol
     cells: dict[str, Cell] = {}
     for name, result in zip(names, results, strict=True):
-        if digest(result.protocol.model_copy(update={"models": {}})) != digest(first.model_copy(update={"models": {}})):
+        if compared(result.protocol) != compared(first):
             raise OtherDataError(first, result.protocol, names=(names[0], name))
         for cell in result.cells:
             known = cells.setdefault(cell.model, cell)
             if known.facts.digest != cell.facts.digest:
                 raise TwoModelsError(cell.model, digests=(known.facts.digest, cell.facts.digest))
     return list(cells.values())
+
+
+def compared(protocol: Protocol) -> str:
+    """Digest of what must be alike for numbers to stand in one table: data and settings, whatever corpus and models are called."""
+    return digest(protocol.model_copy(update={"models": {}, "corpus": ""}))
 
 
 def report_text(results: Sequence[Results], *, names: Sequence[str] | None = None, against: str | None = None) -> str:

@@ -86,7 +86,7 @@ def outcomes_of(
 
 
 def condition_scores(answered: Answered, *, task: str, measure: TaskMeasure, probe: int) -> list[Score]:
-    """One score a condition: what was counted over out of how many, summed up."""
+    """One score a condition: what was counted over out of how many, summed up; none where nothing was out of anything."""
     sums: dict[str, list[float]] = {}
     utterances: dict[str, set[str]] = {}
     for (key, member), (count, total) in answered.items():
@@ -97,8 +97,9 @@ def condition_scores(answered: Answered, *, task: str, measure: TaskMeasure, pro
         utterances.setdefault(condition, set()).add(key)
     return [
         Score(
-            measure=measure, task=task, condition=condition, value=count / total if total else 0.0,
+            measure=measure, task=task, condition=condition, value=count / total,
             count=len(utterances[condition]), probe=probe,
         )
         for condition, (count, total) in sums.items()
+        if total
     ]  # fmt: skip

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from manifests.digest import digest
 from manifests.errors import StillroomError, printable
-from training.stream import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +37,22 @@ class EmptyConditionError(StillroomError, ValueError):
         super().__init__(f"{purpose}: {what} in split {split!r}; give the recipe copies.{split} and build again")
 
 
+class TooShortError(StillroomError, ValueError):
+    """A split without an utterance that is long enough."""
+
+    def __init__(self, model: str, *, split: str) -> None:
+        super().__init__(f"split {split!r}: every utterance is shorter than one frame of model {model!r}")
+
+
+class TooFewFramesError(StillroomError, ValueError):
+    """What a task has left without the utterances that are shorter than one frame, or the frames that have no label."""
+
+    def __init__(self, task: str, left: str) -> None:
+        super().__init__(
+            f"task {printable(task, limit=80)!r}: {left}, without the utterances that are shorter than one frame; give it longer ones"
+        )
+
+
 class HeardTestError(StillroomError, ValueError):
     """A model was trained on what it is to be tested on."""
 
@@ -46,6 +61,11 @@ class HeardTestError(StillroomError, ValueError):
             f"model {model!r} was trained on {heard} of the {total} utterances of split {split!r} (such as "
             f"{printable(first, limit=60)!r}); test on others, or on a model that has not heard them"
         )
+
+
+def under_limit(limit: int | None) -> str:
+    """What a message about utterances that lack something adds where only some of them were taken."""
+    return "" if limit is None else f" (of which limit: {limit} takes {limit} utterances at most)"
 
 
 class OtherRateError(StillroomError, ValueError):
@@ -83,13 +103,15 @@ class Roster:
     Attributes:
         conditions: Of the test split, sorted.
         reference: Keys of train utterances that features are centred and scaled on, and that train the domain probe.
-        data_sha256: Digest over the shards of the splits.
+        limit: At most so many utterances of each split were taken; None for all.
+        data_sha256: Digest over the shards of the splits, and over what a part of a corpus takes of them.
     """
 
     corpus: str
     data_sha256: str
     sample_rate: int
     splits: Splits
+    limit: int | None
     conditions: tuple[str, ...]
     train: dict[str, Listed]
     dev: dict[str, Listed]
@@ -137,26 +159,50 @@ def call_roll(reader: CorpusReader, config: EvaluationConfig) -> Roster:
     """
     splits = resolved_splits(config.splits, reader)
     roles = {split: listed(reader, split, config=config) for split in (splits.train, splits.dev, splits.test) if split}
-    conditions = tuple(reader.conditions(splits.test))
+    conditions = tuple(sorted(name for name, count in reader.copies(splits.test).items() if count))
     there = {copy.condition for entry in roles[splits.test].values() for copy in entry.sample.copies}
     for condition in conditions:
         if condition not in there:
             raise EmptyConditionError(split=splits.test, condition=condition, purpose="conditions")
     if config.measures and not conditions:
         raise EmptyConditionError(split=splits.test, condition=None, purpose=f"measures {', '.join(config.measures)}")
-    shards = {split: [shard.sha256 for shard in reader.manifest.splits[split]] for split in roles}
     order = keyed_order(roles[splits.train], seed=config.seed, purpose="reference")
     return Roster(
         corpus=reader.manifest.name,
-        data_sha256=digest(shards),
+        data_sha256=digest({split: data_of(reader, split) for split in roles}),
         sample_rate=reader.manifest.sample_rate,
         splits=splits,
+        limit=config.limit,
         conditions=conditions,
         train=roles[splits.train],
         dev=roles[splits.dev] if splits.dev else {},
         test=roles[splits.test],
         reference=frozenset(order[:REFERENCE_UTTERANCES]),
     )
+
+
+def data_of(reader: CorpusReader, split: str) -> list[object]:
+    """What tells the data of a split: its shards, and which members a subset or an index has of them."""
+    shards: list[object] = [shard.sha256 for shard in reader.manifest.splits[split]]
+    if reader.manifest.borrowed is None:
+        return shards
+    held = [
+        [sample.key, *sorted(sample.members)] for shard in reader.shards(split) for sample in reader.samples(shard.name)
+    ]
+    return [*shards, held]
+
+
+def check_conditions(task: str, keys: Iterable[str], roster: Roster) -> None:
+    """Some utterance of a task has a copy of each condition of the test.
+
+    Raises:
+        EmptyConditionError: If none has.
+    """
+    there = {copy.condition for key in keys for copy in roster.test[key].sample.copies}
+    for condition in roster.conditions:
+        if condition not in there:
+            purpose = f"task {printable(task, limit=80)!r}"
+            raise EmptyConditionError(split=roster.splits.test, condition=condition, purpose=purpose)
 
 
 def listed(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dict[str, Listed]:
@@ -168,8 +214,7 @@ def listed(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dic
     entries = {}
     for key, (shard, indexed) in found.items():
         if key in kept:
-            first, end = indexed.members["json"].offset, indexed.members["json"].offset + indexed.members["json"].size
-            sample = sample_record(reader.span(shard, first, end), indexed, shard, first)
+            sample = reader.whole_record(shard, indexed, split=split)
             entries[key] = Listed(sample, indexed.members["clean"].pcm_sha256 or "")
     return entries
 

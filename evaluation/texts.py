@@ -11,6 +11,7 @@ import jiwer
 
 from evaluation.keyed import KeyedTask
 from evaluation.labels import MissingLabelError, NobodyLeftError, field_of, known_fields, takes_part
+from evaluation.roster import check_conditions, under_limit
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ KEPT_CATEGORIES = ("L", "M", "N")
 class UnseenUnitError(StillroomError, ValueError):
     """A character or phone of the test texts that no training text has."""
 
-    def __init__(self, task: str, units: list[str], *, train: str, test: str) -> None:
+    def __init__(self, task: str, units: list[str], *, train: str, test: str, limit: int | None = None) -> None:
         shown = " ".join(repr(printable(unit, limit=20)) for unit in units[:8]) + (" …" if len(units) > 8 else "")
         super().__init__(
-            f"task {printable(task, limit=80)!r}: {len(units)} unit(s) of the texts of split {test!r} do not stand in split {train!r} "
-            f"({shown}); choose utterances by `where`, or count them as errors with `unseen: errors`"
+            f"task {printable(task, limit=80)!r}: {len(units)} unit(s) of the texts of split {test!r} do not stand in split {train!r}"
+            f"{under_limit(limit)}: {shown}; choose utterances by `where`, or count them as errors with `unseen: errors`"
         )
 
 
@@ -63,6 +64,7 @@ def label_texts(task: CtcTask, roster: Roster) -> TextTask:
         MissingLabelError: If no utterance of train or test has the field.
         NobodyLeftError: If no utterance of train or test takes part.
         UnseenUnitError: If a unit stands only in test, and that is not to be counted as errors.
+        EmptyConditionError: If no test utterance with a text has a copy of some condition.
     """
     splits = roster.splits
     train = texts(task, roster.train, split=splits.train)
@@ -71,7 +73,8 @@ def label_texts(task: CtcTask, roster: Roster) -> TextTask:
     units = sorted({unit for text in train.values() for unit in text})
     unseen = sorted({unit for text in test.values() for unit in text} - set(units))
     if unseen and task.unseen == "refuse":
-        raise UnseenUnitError(task.name, unseen, train=splits.train, test=splits.test)
+        raise UnseenUnitError(task.name, unseen, train=splits.train, test=splits.test, limit=roster.limit)
+    check_conditions(task.name, test, roster)
     notes = []
     if unseen:
         notes.append(

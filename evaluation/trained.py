@@ -14,7 +14,6 @@ from manifests.errors import StillroomError, printable
 from manifests.files import read_json, read_yaml
 from manifests.trained import TrainedKind, TrainedOn
 from training.corpus import open_corpus
-from training.stream import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -107,10 +106,11 @@ def of_run(run: Path) -> TrainedOn | None:
         return TrainedOn.clean()
     corpora = config["corpus"] if isinstance(config["corpus"], list) else [config["corpus"]]
     record = read_json(run / "provenance.json", needed="what made the run")
-    if len(corpora) == 1 and isinstance(record, dict) and "corpus_sha256" in record:
-        with open_corpus(corpora[0]) as reader:
+    if isinstance(record, dict) and "corpus_sha256" in record:
+        with open_corpus(corpora) as reader:
             if reader.digest != record["corpus_sha256"]:
-                raise TrainingUnknownError(run.name, f"the corpus {printable(corpora[0])} changed since")
+                names = ", ".join(map(printable, corpora))
+                raise TrainingUnknownError(run.name, f"the corpus {names} changed since")
     student = views.get("student")
     conditions = student.get("conditions") if isinstance(student, dict) else None
     heard = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
@@ -181,9 +181,7 @@ def summed_up(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ..
 
 
 def copies_in(reader: CorpusReader, split: str) -> Iterator[SampleCopy]:
-    """Every copy of a split, as its sample's JSON tells it."""
+    """Every copy that a split has, as its sample's JSON tells it."""
     for shard in reader.shards(split):
         for indexed in reader.samples(shard.name):
-            member = indexed.members["json"]
-            content = reader.span(shard.name, member.offset, member.offset + member.size)
-            yield from sample_record(content, indexed, shard.name, member.offset).copies
+            yield from reader.whole_record(shard.name, indexed, split=split).copies

@@ -19,7 +19,7 @@ from evaluation.keyed import KeyedTask
 from evaluation.labels import MissingLabelError, NobodyLeftError, field_of, known_fields, takes_part
 from evaluation.probes import picked
 from evaluation.rates import equal_error_rate, is_two_sided
-from evaluation.roster import keyed_order
+from evaluation.roster import TooFewFramesError, check_conditions, keyed_order
 from evaluation.sums import BATCH, LEARNING_RATES, UPDATES, WeightedSum, descend, one_thread, scaled_rows
 from manifests.errors import StillroomError, printable
 from manifests.sample import CLEAN
@@ -69,6 +69,7 @@ def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> Verificati
         MissingLabelError: If no utterance of train or test has the field.
         NobodyLeftError: If no utterance takes part.
         OneSpeakerError: If there is one speaker in train or test, or none with two utterances.
+        EmptyConditionError: If no tested utterance has a copy of some condition.
     """
     splits = roster.splits
     train = speakers(task, roster.train, split=splits.train)
@@ -82,6 +83,7 @@ def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> Verificati
     pairs = chosen_pairs(test, most=task.trials, seed=seed)
     if not any(test[one] == test[other] for one, other in pairs):
         raise OneSpeakerError(task.name, split=splits.test, what="no speaker with two utterances")
+    check_conditions(task.name, [tested for tested, _ in pairs], roster)
     dev_pairs = chosen_pairs(dev, most=task.trials, seed=seed) if len(set(dev.values())) > 1 else ()
     if len({dev[one] == dev[other] for one, other in dev_pairs}) < 2:
         dev, dev_pairs = train, chosen_pairs(train, most=task.trials, seed=seed)
@@ -200,7 +202,7 @@ def verify_task(
     probes: int,
     members: Mapping[str, str] | None = None,
 ) -> Verified:
-    """EER of every probe under every condition, by the learning rate that is best on clean trials of dev.
+    """EER of every probe under every condition that has trials of both kinds, by the learning rate best on clean trials of dev.
 
     Args:
         task: Its speakers and trials.
@@ -210,9 +212,14 @@ def verify_task(
         seed: Of the evaluation.
         probes: How many.
         members: Which copy of each training utterance a probe is trained on; clean by default.
+
+    Raises:
+        TooFewFramesError: If the utterances that are long enough are of one speaker, or make no trials of both kinds.
     """
     clean, _ = picked(train, train_features := states_of(train), task.train)
     rows, labels = picked(train, train_features, task.train, members=members)
+    if len(set(labels)) < 2:
+        raise TooFewFramesError(task.name, f"{len(set(labels))} speakers are left to train on")
     scaling = Scaling.fitted(clean)
     judge = dev if dev is not None and task.dev else train
     judged, speakers_of = states_of(judge), task.dev or task.train
@@ -229,8 +236,12 @@ def verify_task(
         probe = fitted_verifier(rows, labels, scaling, learning_rate=best, seed=seed, probe=number)
         trials = judged_trials(probe, test, asked, task.pairs, task.test)
         told.append(tuple(trials))
+        if len({same for (_, member), _, same, _ in trials if member == CLEAN}) < 2:
+            raise TooFewFramesError(task.name, "no trials of one speaker and of two are left to test on")
         for condition in dict.fromkeys(condition_of(tested[1]) for tested, *_ in trials):
             own = [trial for trial in trials if condition_of(trial[0][1]) == condition]
+            if len({same for *_, same, _ in own}) < 2:
+                continue
             value = trials_rate(own)
             scores.append(
                 Score(measure="eer", task=task.name, condition=condition, value=value, count=len(own), probe=number)

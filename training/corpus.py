@@ -211,6 +211,12 @@ class CorpusReader:
         except ValueError:
             return Sample.parse(parse_json(content, where=where), where=where).copies
 
+    def whole_record(self, shard: str, sample: IndexedSample, *, split: str) -> Sample:
+        """The record of an utterance, with the copies that the index has of it; of a stranger's tars, what they tell."""
+        names = [name for name in sample.members if name in ABOUT]
+        contents = self.contents(shard, sample, names) if names else {}
+        return self.record(contents, sample, f"{shard}.tar: {sample.key}.json", split)
+
     def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
         """What is said of an utterance, from its members that are not audio; in a subset, with the copies that it has."""
         rate_hz = self.manifest.sample_rate

@@ -17,6 +17,7 @@ from manifests.digest import digest, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
 from training.checkpoint import is_run, load_run, whole_checkpoints
 from training.encoder import Encoder, EncoderConfig
+from training.exported import is_export, load_export
 from training.fairseq import load_checkpoint_file
 from training.folder import filled, load_encoder_folder
 from training.huggingface import is_huggingface, load_huggingface
@@ -73,7 +74,7 @@ def load_teacher(name_or_path: str | Path) -> Encoder:
 
     Args:
         name_or_path: `nano`; the name of a torchaudio bundle, whatever its case (`hubert_base`); a folder: of a Stillroom run, of
-            Hugging Face, or with `config.json` (see `EncoderConfig`) and `weights.safetensors`; or a checkpoint file of fairseq,
+            Hugging Face, of an export, or with `config.json` (see `EncoderConfig`) and `weights.safetensors`; or a checkpoint file of fairseq,
             s3prl or WavLM.
 
     Raises:
@@ -106,6 +107,8 @@ def load_folder(folder: Path) -> Encoder:
     if is_run(folder):
         return load_run(folder)
     name = folder.resolve().name
+    if is_export(folder):
+        return load_export(folder, name=name)
     return load_huggingface(folder, name=name) if is_huggingface(folder) else load_encoder_folder(folder, name=name)
 
 

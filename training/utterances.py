@@ -25,10 +25,12 @@ class Utterance:
     """One utterance, read whole.
 
     Attributes:
+        key: Of the index; a stranger's tars have keys of their own.
         sample: Its record: id, text, speaker, what was done to each copy.
         waves: `clean` and `<condition>-<n>`, each float32 of shape (time,) in [-1, 1), all of one length.
     """
 
+    key: str
     sample: Sample
     waves: dict[str, NDArray[np.float32]]
 
@@ -65,4 +67,4 @@ def utterances(
                 else:
                     about = members_at(content, sample, first, names=ABOUT)
                     record = reader.record(about, sample, f"{entry.name}.tar: {sample.key}.json", split)
-                yield Utterance(record, waves)
+                yield Utterance(sample.key, record, waves)

@@ -92,6 +92,21 @@ def test_a_wrong_config_is_told_in_one_line(tmp_path, changes, told):
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_may_not_be_called_like_the_system_of_runs(tmp_path):
+    models = {"plain": "nano", "one": {"run": "a", "system": "plain"}}
+    with pytest.raises(BadDocumentError, match=r"models: 'plain' is a model, and the system of runs too"):
+        read(tmp_path, models=models)
+    (tmp_path / "first/checkpoints").mkdir(parents=True)
+    (tmp_path / "first/config.yaml").touch()
+    assert read(tmp_path, models={**models, "plain": "first"}).models["plain"].run.endswith("first")  # a seed of it
+
+
+def test_an_export_beside_the_config_is_no_teachers_name(tmp_path):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/export.json").touch()
+    assert read(tmp_path, models={"a": "small"}).models["a"] == str(tmp_path / "small")
+
+
 def test_a_fault_of_a_run_is_told_of_a_run_alone(tmp_path):
     with pytest.raises(BadDocumentError) as caught:
         read(tmp_path, models={"m": {"run": "a", "checkpoint": "bestest"}})

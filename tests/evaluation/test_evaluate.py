@@ -92,6 +92,22 @@ def test_the_same_evaluation_gives_the_same_scores(corpus, bench, tmp_path):
     assert first.cells[0].scores == second.cells[0].scores
 
 
+def test_what_a_limit_left_out_is_not_said_to_be_missing(bench, tmp_path):
+    splits = {name: tiny_split(name, count=16) for name in ("train", "test")}
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    for limit, error in ((3, UnseenLabelError), (1, OneClassError)):
+        with pytest.raises(error, match=f"limit: {limit} takes {limit} utterances at most"):
+            stage.evaluate(config_of(corpus, tmp_path, limit=limit, measures=[]), tmp_path / "out")
+
+
+def test_a_report_that_was_removed_is_written_again(corpus, bench, tmp_path):
+    stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    before = (tmp_path / "out/report.md").read_bytes()
+    (tmp_path / "out/report.md").unlink()
+    stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    assert (tmp_path / "out/report.md").read_bytes() == before
+
+
 def test_a_finished_folder_is_left_alone(corpus, bench, tmp_path):
     config = config_of(corpus, tmp_path)
     first = stage.evaluate(config, tmp_path / "out")

@@ -12,7 +12,15 @@ from scipy.stats import bootstrap
 from sklearn.metrics import roc_curve
 
 from evaluation.outcomes import Copies, Told, difference, groups_of, hierarchical_bootstrap, snr_bands, told_by
-from evaluation.paper import Paper, UnknownSystemError, difference_tables, paper_tables, seen_table, snr_tables
+from evaluation.paper import (
+    MixedSystemError,
+    Paper,
+    UnknownSystemError,
+    difference_tables,
+    paper_tables,
+    seen_table,
+    snr_tables,
+)
 from evaluation.rates import equal_error_rate
 from evaluation.texts import unit_edits, word_edits
 from manifests.scores import Cell, Roll, joined, separated
@@ -170,6 +178,9 @@ def test_groups_are_those_of_the_first_model_that_was_trained_on_copies():
     assert {name: mask.nonzero()[0].tolist() for name, mask in paper.groups.items()} == {
         "clean": [0, 3, 6], "heard": [7], "seen": [1, 4], "shifted": [8], "new": [2, 5],
     }  # fmt: skip
+    robust_teacher = cell("teacher", "110110111", kind="teacher", seen="cuucuucuu".replace("u", "s"))
+    assert Paper.of([robust_teacher, PLAIN, ROBUST], ROLL).grouped_by == "robust"  # a student's, where there is one
+    assert Paper.of([robust_teacher, PLAIN], ROLL).grouped_by == "teacher"
     left_clean = cell(
         "plain", "100100110", seen="csncnscnn", views="none"
     )  # `choose` with an empty list: seen by anybody
@@ -216,6 +227,16 @@ def test_models_of_one_system_are_its_seeds():
     assert table.rows[0][3 + 2].startswith("+75.0 [")
     with pytest.raises(UnknownSystemError, match="there are plain, robust"):
         difference_tables(paper, against="robust-1")
+
+
+def test_a_system_is_of_one_kind_of_model():
+    with pytest.raises(MixedSystemError, match="'robust' stands for a teacher and for a run"):
+        Paper.of([cell("robust", "110110111", kind="teacher"), cell("robust-1", "111111111", system="robust")], ROLL)
+
+
+def test_a_strangers_views_are_no_reason_to_fall():
+    one, other = (cell(name, "111111111", views=views) for name, views in (("a", {"kind": "x"}), ("b", ["y"])))
+    assert "Against a" in difference_tables(Paper.of([one, other], ROLL))[0].title
 
 
 def test_a_difference_of_a_group_nobody_speaks_in_is_none():

@@ -76,6 +76,11 @@ def results(*cells, **changes) -> Results:
     return Results.parse(document(*cells, **changes), where="test")
 
 
+def changed_protocol(**changes) -> Results:
+    found = document(STUDENT)
+    return Results.parse({**found, "protocol": {**found["protocol"], **changes}}, where="test")
+
+
 def test_the_report_is_the_golden_one(golden):
     golden("evaluation_report.md", report_text([results(TEACHER, STUDENT)]))
 
@@ -112,12 +117,18 @@ def test_results_of_one_protocol_are_joined_and_a_model_in_both_stands_once():
     [
         (results(STUDENT, data="e"), OtherDataError, r"a and b were measured with different data \(tiny d{12}; tiny e{12}\)"),
         (results(STUDENT, limit=5), OtherDataError, r"different settings \(limit: None; limit: 5\)"),
+        (changed_protocol(conditions=["noise"]), OtherDataError, r"settings \(conditions: noise, phone; conditions: noise\)"),
         (results({**TEACHER, "facts": {**TEACHER["facts"], "digest": "3" * 64}}), TwoModelsError, "'teacher' stands for two models"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused_and_named(other, error, told):
     with pytest.raises(error, match=told):
         report_text([results(TEACHER), other], names=["a", "b"])
+
+
+def test_the_same_data_may_go_by_two_names():
+    joined = report_text([results(TEACHER), results(STUDENT, corpus="renamed")])
+    assert joined == report_text([results(TEACHER, STUDENT)])
 
 
 def test_no_results_are_told():

@@ -201,6 +201,24 @@ def test_a_corpus_that_is_gone_or_changed_makes_it_unknown_and_says_why(tmp_path
     assert trained_by("cdm1", RunSource(run=str(run)), {}) == TrainedOn.clean()
 
 
+def test_corpora_that_were_joined_are_looked_after_too(tmp_path):
+    parts = [
+        write_corpus(tmp_path / member, {"train": tiny_split("train", count=2, members=(f"{member}-0",))}, name=member)
+        for member in ("noise", "phone")
+    ]
+    run = run_folder(tmp_path, parts[0], views={"kind": "cdm1"})
+    config = {"corpus": list(map(str, parts)), "split": "train", "views": {"kind": "cdm1"}, "teacher": {"name": "nano"}}
+    write_yaml(run / "config.yaml", config)
+    with open_corpus(parts) as reader:
+        write_json(run / "provenance.json", {"corpus_sha256": reader.digest})
+    found = trained_by("cdm1", RunSource(run=str(run)), {})
+    assert found is not None
+    assert set(found.kinds) == {"noise coloured", "codec narrow-band"}
+    write_json(run / "provenance.json", {"corpus_sha256": "0" * 64})
+    with pytest.raises(TrainingUnknownError, match=r"noise, .*phone changed since"):
+        trained_by("cdm1", RunSource(run=str(run)), {})
+
+
 def test_the_teacher_is_asked_for_its_card(tmp_path):
     corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=1)})
     assert trained_by("teacher", "nano", {}) == TrainedOn.clean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -17,7 +18,7 @@ from evaluation.config import EvaluationConfig
 from evaluation.embed import Embedded, Scaling
 from evaluation.framewise import FrameStore
 from evaluation.labels import MissingLabelError, OneClassError, UnseenLabelError
-from evaluation.roster import EmptyConditionError
+from evaluation.roster import EmptyConditionError, TooFewFramesError
 from evaluation.sums import WeightedSum, fitted_sum
 from evaluation.texts import UnseenUnitError, normalised_text
 from evaluation.verification import OneSpeakerError, chosen_pairs
@@ -232,6 +233,7 @@ def changed(corpus_splits, tmp_path, change):
         ({"kind": "frames"}, lambda _, u: u.custom.update(phones=[[0.2, 0.1, "a"]]), BadAlignmentError, "start before end"),
         ({"kind": "frames"}, lambda s, u: u.custom.update(phones=[[0.0, 0.1, s]]), UnseenLabelError, "'test'"),
         ({"kind": "frames"}, lambda _, u: u.custom.update(phones=[[0.0, 0.1, "a"]]), OneClassError, "'a'"),
+        ({"kind": "frames"}, lambda _, u: u.custom.update(phones=[[0, 100, "a"], [100, 250, "b"]]), BadAlignmentError, "starts after its end at 1.000 s"),
         ({"kind": "frames", "table": "none.csv"}, None, FileNotFoundError, "alignments"),
     ],
 )  # fmt: skip
@@ -243,6 +245,68 @@ def test_a_task_that_does_not_fit_is_one_line(bench, tmp_path, task, change, err
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert bench["fake"].calls == 0
+
+
+def short(utterance: TinyUtterance) -> TinyUtterance:
+    return dataclasses.replace(utterance, waves={name: wave[: WINDOW - 1] for name, wave in utterance.waves.items()})
+
+
+TASKS = ({"kind": "classify", "label": "first"}, {"kind": "ctc", "updates": 1}, {"kind": "frames"}, {"kind": "verify"})
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task["kind"])
+def test_what_is_too_short_for_a_task_alone_is_one_line(bench, tmp_path, task, split):
+    splits = {split: spoken_split(split, count=9, letters="abc") for split in ("train", "test")}
+    for utterances in splits.values():
+        for utterance in utterances:
+            utterance.custom |= {"long": utterance.speaker == "voice 2", "phones": [[0, 0.01, "a"], [0.01, 0.02, "b"]]}
+            utterance.text = "ab"
+    for utterance in (*splits["train"][::3], *splits["test"][::3]):
+        utterance.custom["first"] = "a"
+    for utterance in (*splits["train"][1::3], *splits["test"][1::3]):
+        utterance.custom["first"] = "b"
+    splits[split] = [one if one.speaker == "voice 2" else short(one) for one in splits[split]]
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    with pytest.raises(TooFewFramesError, match="shorter than one frame") as caught:
+        run(corpus, tmp_path, {**task, "where": {"long": "False"}}, measures=["cosine"], models={"good": "fake"})
+    assert task.get("label", {"ctc": "text"}.get(task["kind"], "")) in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_frames_without_a_phone_are_one_line(bench, tmp_path, split):
+    splits = {split: spoken_split(split, count=6, letters="ab") for split in ("train", "test")}
+    for utterance in splits[split]:
+        utterance.custom["phones"] = [[0.0, 0.001, "a"], [0.001, 0.002, "b"]]  # before the middle of the first frame
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    with pytest.raises(TooFewFramesError, match="no frame with something"):
+        run(corpus, tmp_path, {"kind": "frames"}, models={"good": "fake"})
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task["kind"])
+def test_a_condition_that_no_utterance_of_a_task_has_is_told(bench, tmp_path, task):
+    splits = {split: spoken_split(split, count=9, letters="ab") for split in ("train", "test")}
+    for utterances in splits.values():
+        for number, utterance in enumerate(utterances):
+            utterance.custom["set"] = "few" if number < 6 else "rest"
+    splits["test"].reverse()  # the first says which conditions the split has
+    for utterance in splits["test"][3:]:
+        del utterance.waves["phone-0"]
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    with pytest.raises(EmptyConditionError, match="condition 'phone' has no utterance in split 'test'"):
+        run(corpus, tmp_path, {**task, "where": {"set": "few"}}, models={"good": "fake"})
+    assert bench["fake"].calls == 0
+
+
+def test_a_condition_with_trials_of_one_kind_has_no_eer(bench, tmp_path):
+    splits = {split: spoken_split(split, count=9) for split in ("train", "test")}
+    for utterance in splits["test"][1:]:
+        del utterance.waves["phone-0"]
+    for number in (3, 6):  # all that the one speaker with that copy could be compared with
+        splits["test"][number] = short(splits["test"][number])
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    [cell] = run(corpus, tmp_path, {"kind": "verify", "trials": 18}, models={"good": "fake"}, probes=1).cells
+    assert {score.condition for score in cell.scores} == {"clean", "noise"}
 
 
 def test_a_table_of_another_shape_is_told(corpus, bench, tmp_path):

@@ -24,6 +24,7 @@ from training.choices import StudentShape
 from training.cli import export_command
 from training.config import resolved
 from training.export import DiffersError, ExportExistsError, export_run
+from training.exported import OnnxError
 from training.student import make_student
 from training.teacher import load_teacher
 from training.written import NotExportableError
@@ -280,3 +281,31 @@ def test_distilhuberts_of_s3prl_and_hugging_face_begin_a_student_and_are_taught_
     expected = fairseq_models.layers_of(model, spoken())
     torch.testing.assert_close(torch.stack(heard.layers, dim=1), expected, atol=1e-5, rtol=1e-4)
     assert not student.config.projection_norm
+
+
+def test_an_export_is_read_back_from_its_folder(plain, tmp_path):
+    run = load_run(plain)
+    export_run(plain, tmp_path / "out", form="torchaudio")
+    found = load_teacher(tmp_path / "out")
+    assert (found.digest, found.heard, found.config.num_frames(9000)) == (run.digest, run.heard, 27)
+    assert torch.equal(layers_of(found, spoken()), layers_of(run, spoken()))
+    torch.save([1], tmp_path / "out/weights.pt")
+    with pytest.raises(BadDocumentError, match="tensors by name"):
+        load_teacher(tmp_path / "out")
+    for content in ("[]", '{"arguments": {"encoder_num_layers": 3}}'):
+        (tmp_path / "out/torchaudio.json").write_text(content)
+        with pytest.raises(BadDocumentError, match=r"torchaudio\.json"):
+            load_teacher(tmp_path / "out")
+
+
+def test_an_export_to_s3prl_is_read_back_from_its_folder(plain, tmp_path):
+    pytest.importorskip("s3prl")
+    export_run(plain, tmp_path / "out", form="s3prl")
+    assert load_teacher(tmp_path / "out").digest == load_run(plain).digest
+
+
+def test_an_export_to_onnx_says_what_to_name_instead(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model.onnx").touch()
+    with pytest.raises(OnnxError, match="name the run it was made from"):
+        load_teacher(tmp_path / "out")
