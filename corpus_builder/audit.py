@@ -15,7 +15,7 @@ from corpus_builder.audit_facts import gather
 from corpus_builder.decode import MissingAudioError, UnfitAudioError
 from corpus_builder.pool import mapped
 from corpus_builder.roots import read_roots
-from manifests.audit import Audit, Facts, Kind, Leaks, Unchecked
+from manifests.audit import Audit, Facts, Leaks, Unchecked
 from manifests.digest import file_digest
 from manifests.errors import UsageError, printable
 from manifests.files import write_bytes
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from manifests.reports import Kind
 
 Sound = Literal["noises", "all", "none"]
 SOUND_KINDS: dict[Sound, tuple[Kind, ...]] = {"noises": ("noise",), "all": ("noise", "recording"), "none": ()}

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.sides import Side
-    from manifests.audit import Facts, Kind
+    from manifests.audit import Facts
     from manifests.recipe import Recipe
+    from manifests.reports import Kind
 
 Rooms = dict[tuple[str, int, str], str]
 Uses = dict[tuple[str, str, "Kind", int], tuple[bool, int | None, str]]

@@ -315,7 +315,9 @@ def verify_command(
                 for line in (*found.summary(), *found.every()):
                     click.echo(line)
     if as_json:
-        click.echo(json.dumps(document, indent=1))
+        from manifests.reports import VerifyReport, reported
+
+        click.echo(json.dumps(reported(VerifyReport, document), indent=1))
     if report.findings or differ:
         context.exit(1)
 

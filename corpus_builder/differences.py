@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from corpus_builder.compare import Indexed, compared, shard_samples
 from corpus_builder.selection import rows_of
 from corpus_builder.sides import Side, opened_side
+from manifests.reports import DiffReport, reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,10 +82,11 @@ class Differences:
         parts: dict[str, Any] = {
             part: {"same": self.same[part], "different": self.counts[part]} for part in PARTS if part != "pcm"
         }
-        return {
-            "schema": "stillroom/diff/1", "a": self.first, "b": self.second, **parts,
+        report = {
+            "schema": DiffReport.SCHEMA, "a": self.first, "b": self.second, **parts,
             "pcm": None if self.pcm is None else dict(self.pcm),
         }  # fmt: skip
+        return reported(DiffReport, report)
 
 
 @contextlib.contextmanager

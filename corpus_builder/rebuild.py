@@ -25,6 +25,7 @@ from manifests.errors import BadDocumentError, StillroomError, UsageError, print
 from manifests.files import read_json_lines, replacing, temporary_path, write_json, write_json_lines
 from manifests.lock import writing
 from manifests.pack_reader import open_pack
+from manifests.reports import RebuiltReport, reported
 from manifests.responses import RoomResponse
 from manifests.storage import place_of
 
@@ -75,13 +76,14 @@ class Rebuilt:
     def plain(self) -> dict[str, Any]:
         """The report, as plain data."""
         assert self.proof is not None
-        return {
-            "schema": "stillroom/rebuilt/1",
+        report = {
+            "schema": RebuiltReport.SCHEMA,
             "pack_sha256": self.pack_sha256,
             **{verdict: self.proof.total(verdict) for verdict in VERDICTS},
             "decoder_differs": sum(self.proof.decoder_differs.values()),
             "by_condition": self.proof.rows(),
         }
+        return reported(RebuiltReport, report)
 
 
 def rebuild(

@@ -13,7 +13,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -24,6 +24,7 @@ from manifests.files import making, safe_relative, write_json
 from manifests.foreign import ROOT as FOREIGN_ROOT
 from manifests.open_corpus import OpenCorpus, refuse_occupied
 from manifests.progress import Progress
+from manifests.reports import UnpackedCard, reported
 from manifests.sample import CLEAN
 
 if TYPE_CHECKING:
@@ -176,16 +177,17 @@ def told(opened: OpenCorpus) -> str:
     return ", ".join(sorted(names))
 
 
-def card(opened: OpenCorpus, condition: str, splits: tuple[str, ...]) -> dict[str, object]:
+def card(opened: OpenCorpus, condition: str, splits: tuple[str, ...]) -> dict[str, Any]:
     """What the new root was made from, for who finds it later."""
-    return {
-        "schema": "stillroom/unpacked/1",
+    report = {
+        "schema": UnpackedCard.SCHEMA,
         "corpus": opened.sealed.name,
         "corpus_sha256": opened.digest,
         "condition": condition,
         "splits": opened.splits(splits),
         "sample_rate": opened.sealed.sample_rate,
     }
+    return reported(UnpackedCard, report)
 
 
 def planned_files(

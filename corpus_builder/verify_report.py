@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from manifests.reports import VerifyReport
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,7 +29,7 @@ class Report:
         """As plain data."""
         physics = {name: one.plain() for name, one in sorted(self.measured.items())}
         return {
-            "schema": "stillroom/verify/1",
+            "schema": VerifyReport.SCHEMA,
             "level": self.level,
             "files": self.files,
             "samples": self.samples,

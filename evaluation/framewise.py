@@ -17,7 +17,7 @@ from torch.nn import functional
 from evaluation.alignments import AlignedTask, FrameClock, frame_classes
 from evaluation.roster import TooFewFramesError, keyed_order
 from evaluation.sums import LEARNING_RATES, WeightedSum, descend, one_thread
-from evaluation.texts import TextTask, unit_edits, word_edits
+from evaluation.texts import TextTask, unit_edits, without_outer_spaces, word_edits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -299,11 +299,13 @@ class FrameProbes:
             case TextTask() as task:
                 text = {"train": task.train, "dev": task.dev, "test": task.test}[role][key]
                 found = [task.units[number - 1] for number in torch.unique_consecutive(best).tolist() if number]
-                edits = float(unit_edits(text, found)), float(len(text))
                 if task.task.units == "phones":
-                    return {"per": edits}
-                words = "".join(text)
-                return {"cer": edits, "wer": (float(word_edits(words, "".join(found))), float(len(words.split())))}
+                    return {"per": (float(unit_edits(text, found)), float(len(text)))}
+                read, words = without_outer_spaces(found), "".join(text)
+                return {
+                    "cer": (float(unit_edits(text, read)), float(len(text))),
+                    "wer": (float(word_edits(words, "".join(read))), float(len(words.split()))),
+                }
             case AlignedTask() as aligned:
                 segments = {"train": aligned.train, "dev": aligned.dev, "test": aligned.test}[role][key]
                 truth = torch.from_numpy(self.classes(segments, len(best)))

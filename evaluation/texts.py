@@ -103,6 +103,16 @@ def texts(task: CtcTask, entries: Mapping[str, Listed], *, split: str | None) ->
     return found
 
 
+def without_outer_spaces(found: Sequence[str]) -> tuple[str, ...]:
+    """The characters that a probe wrote, as they are counted: the references have no outer spaces, and jiwer takes none."""
+    start, end = 0, len(found)
+    while start < end and found[start] == " ":
+        start += 1
+    while end > start and found[end - 1] == " ":
+        end -= 1
+    return tuple(found[start:end])
+
+
 def unit_edits(reference: Sequence[str], found: Sequence[str]) -> int:
     """Substitutions, insertions and deletions that turn one sequence of units into the other (jiwer)."""
     names: dict[str, str] = {}

@@ -12,16 +12,15 @@ import contextlib
 import itertools
 import sqlite3
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from manifests.errors import printable
+from manifests.reports import AuditReport, How, Kind, reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-Kind = Literal["utterance", "speaker", "recording", "noise", "room"]
-How = Literal["file", "pcm", "path", "label", "geometry", "response", "sound"]
 KINDS: Final[tuple[Kind, ...]] = ("utterance", "speaker", "recording", "noise", "room")
 SAID: Final[dict[How, str]] = {
     "file": "digest of the file",
@@ -280,8 +279,8 @@ class Audit:
 
     def plain(self) -> dict[str, Any]:
         """As one JSON document."""
-        return {
-            "schema": "stillroom/audit/1",
+        report = {
+            "schema": AuditReport.SCHEMA,
             "answer": "leaks" if self.leaky else NO_MATCH,
             "corpora": self.corpora,
             "checked": self.checked,
@@ -292,6 +291,7 @@ class Audit:
                 for one in self.unchecked
             ],
         }  # fmt: skip
+        return reported(AuditReport, report)
 
     def lines(self) -> Iterator[str]:
         """For people."""

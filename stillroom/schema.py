@@ -31,6 +31,12 @@ DOCUMENTS = {
     "cell": ("manifests.scores", "Cell"),
     "protocol": ("manifests.scores", "Protocol"),
     "results": ("manifests.scores", "Results"),
+    "rebuilt": ("manifests.reports", "RebuiltReport"),
+    "diff": ("manifests.reports", "DiffReport"),
+    "verify": ("manifests.reports", "VerifyReport"),
+    "audit": ("manifests.reports", "AuditReport"),
+    "unpacked": ("manifests.reports", "UnpackedCard"),
+    "status": ("manifests.reports", "RunStatus"),
 }
 
 

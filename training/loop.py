@@ -27,7 +27,7 @@ from training.masking import hidden_frames
 from training.order import Cursor, named_number
 from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume, with_targets
 from training.ranks import Ranks, alone
-from training.run import State, StopSignals, failure_told, prepare_run, run_facts, write_status
+from training.run import StopSignals, failure_told, prepare_run, run_facts, write_status
 from training.schedules import adamw, learning_rate_scale
 from training.stream import PairStream, stderr_line
 from training.student import SEED_RANGE, make_student
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from manifests.reports import State
     from training.config import TrainConfig
     from training.validation import Validation
 

@@ -6,12 +6,13 @@ import contextlib
 import signal
 import threading
 from array import array
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from manifests.digest import bytes_digest, digest
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import read_json, refuse_linked_folders, write_json, write_text, write_yaml
 from manifests.provenance import provenance
+from manifests.reports import RunStatus, State, reported
 from training.config import method_difference, run_config
 from training.corpus import clean_digests
 from training.presets import PRESETS
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from training.corpus import CorpusReader
     from training.encoder import Encoder
 
-State = Literal["running", "preempted", "failed", "done"]
 MOST_TOLD = 1000
 
 
@@ -166,7 +166,8 @@ def run_facts(
 
 def write_status(run: Path, state: State, *, step: int, steps: int) -> None:
     """Say in `status.json` how far the run is; a requeue script reads it."""
-    write_json(run / "status.json", {"schema": "stillroom/status/1", "state": state, "step": step, "steps": steps})
+    report = {"schema": RunStatus.SCHEMA, "state": state, "step": step, "steps": steps}
+    write_json(run / "status.json", reported(RunStatus, report))
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import jiwer
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.interpolate import interp1d
 from scipy.optimize import brentq
@@ -22,7 +23,7 @@ from evaluation.paper import (
     snr_tables,
 )
 from evaluation.rates import equal_error_rate
-from evaluation.texts import unit_edits, word_edits
+from evaluation.texts import normalised_text, unit_edits, without_outer_spaces, word_edits
 from manifests.scores import Cell, Roll, joined, separated
 
 SPEAKERS, RESAMPLES = 17, 500
@@ -120,6 +121,14 @@ def slow_edits(first, second):
 @given(st.lists(st.sampled_from("ab 'ß"), min_size=1, max_size=12), st.lists(st.sampled_from("ab 'ß"), max_size=12))
 def test_edits_are_those_of_a_slow_table(reference, found):
     assert unit_edits(tuple(reference), found) == slow_edits(reference, found)
+
+
+@given(st.text("ab 'ß", min_size=1, max_size=12), st.text("ab 'ß", max_size=12))
+def test_what_a_probe_wrote_has_the_character_error_rate_of_jiwer(text, found):
+    reference = normalised_text(text)
+    assume(reference)
+    edits = unit_edits(tuple(reference), without_outer_spaces(tuple(found)))
+    assert edits / len(reference) == pytest.approx(jiwer.cer(reference, found), abs=1e-12)
 
 
 @given(
