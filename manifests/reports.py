@@ -207,7 +207,11 @@ class UnpackedCard(Document):
 
 
 class RunStatus(Document):
-    """`status.json` of a run; `preempted` ones go on with the same command."""
+    """`status.json` of a run; `preempted` ones go on with the same command.
+
+    Attributes:
+        problem: The error that ended it, in a line, where the state is `failed`.
+    """
 
     SCHEMA: ClassVar[str] = "stillroom/status/1"
 
@@ -215,6 +219,7 @@ class RunStatus(Document):
     state: State
     step: Count
     steps: Count
+    problem: str | None = None
 
 
 def reported(kind: type[Document], report: dict[str, Any]) -> dict[str, Any]:

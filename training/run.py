@@ -12,7 +12,7 @@ from manifests.digest import bytes_digest, digest
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.files import read_json, refuse_linked_folders, write_json, write_text, write_yaml
 from manifests.provenance import provenance
-from manifests.reports import RunStatus, State, reported
+from manifests.reports import RunStatus, State
 from training.config import method_difference, run_config
 from training.corpus import clean_digests
 from training.presets import PRESETS
@@ -166,8 +166,8 @@ def run_facts(
 
 def write_status(run: Path, state: State, *, step: int, steps: int) -> None:
     """Say in `status.json` how far the run is; a requeue script reads it."""
-    report = {"schema": RunStatus.SCHEMA, "state": state, "step": step, "steps": steps}
-    write_json(run / "status.json", reported(RunStatus, report))
+    status = {"schema": RunStatus.SCHEMA, "state": state, "step": step, "steps": steps}
+    RunStatus.parse(status, where="status.json").write(run / "status.json")
 
 
 @contextlib.contextmanager
@@ -184,10 +184,10 @@ def failure_told(run: Path, config: TrainConfig) -> Iterator[None]:
             StillroomError, OSError
         ):  # no space left, most of all: the first error is the one to tell
             if is_runs_own(run, config):
-                told = read_json(run / "status.json", needed="how far the run is")
-                if isinstance(told, dict) and told.get("state") != "done":
+                told = RunStatus.read(run / "status.json", needed="how far the run is")
+                if told.state != "done":
                     line = printable(f"{type(problem).__name__}: {problem}", limit=MOST_TOLD)
-                    write_json(run / "status.json", {**told, "state": "failed", "problem": line})
+                    told.model_copy(update={"state": "failed", "problem": line}).write(run / "status.json")
         raise
 
 
