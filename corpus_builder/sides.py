@@ -14,7 +14,7 @@ from manifests.files import read_json_lines
 from manifests.pack_check import check_index, check_rows
 from manifests.pack_reader import is_pack, open_pack
 from manifests.plan import NoiseLevels, Plan
-from manifests.proof import DecodedSource, sources_name
+from manifests.proof import PACKED_SOURCES, DecodedSource, sources_name
 from manifests.recipe import Recipe
 from manifests.shards import Corpus, ShardIndex
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["corpus", "pack", "plan"]
 SourceRow = tuple[str, str, str, str | None, str | None]
-PACKED = "sources.jsonl"
 NEEDED = "the folder of a corpus or a finished plan, or a pack, is due here"
 
 
@@ -51,8 +50,8 @@ class Side:
 
     def source_lists(self) -> list[str]:
         """Files that tell the digests of the sources: that of a pack, if somebody else unpacked it too, or those of a corpus."""
-        if (self.folder / PACKED).exists():
-            return [PACKED]
+        if (self.folder / PACKED_SOURCES).exists():
+            return [PACKED_SOURCES]
         return [sources_name(file.name) for file in self.plan.files]
 
     def sources(self) -> Iterator[SourceRow]:

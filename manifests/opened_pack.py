@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manifests.files import read_json_lines
-from manifests.proof import DecodedSource
+from manifests.proof import PACKED_SOURCES, DecodedSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,6 @@ class OpenedPack:
 
     def sources(self) -> Iterator[DecodedSource]:
         """Every stretch of a source file."""
-        path = self.folder / "sources.jsonl"
+        path = self.folder / PACKED_SOURCES
         for number, document in enumerate(read_json_lines(path, needed="the sources of a pack"), 1):
-            yield DecodedSource.parse(document, where=f"sources.jsonl:{number}")
+            yield DecodedSource.parse(document, where=f"{PACKED_SOURCES}:{number}")

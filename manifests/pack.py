@@ -35,7 +35,7 @@ from manifests.errors import (
 from manifests.files import read_bytes, read_json_lines, replacing
 from manifests.plan import LocalRoots, Plan
 from manifests.progress import Progress
-from manifests.proof import DecodedSource, proof_name, sources_name
+from manifests.proof import PACKED_SOURCES, DecodedSource, proof_name, sources_name
 from manifests.provenance import home_folder
 from manifests.recipe import Recipe
 from manifests.records import Document, Name, Sha256
@@ -230,7 +230,7 @@ class Packer:
                 for file in (f"plan/{name}.jsonl", f"shards/{name}.json", proof_name(name)):
                     self.copy(tar, file)
                 shown.advance()
-        self.add(tar, "sources.jsonl", b"".join(line + b"\n" for line in sources))
+        self.add(tar, PACKED_SOURCES, b"".join(line + b"\n" for line in sources))
         sums = "".join(f"{value}  {name}\n" for name, value in sorted(self.sums.items()))
         tar.add(f"{self.sealed.name}/{SUMS}", sums.encode())
         tar.close()

@@ -18,6 +18,7 @@ from manifests.errors import BadDocumentError, BadTarError, MissingFileError, pr
 from manifests.files import MAX_YAML_BYTES, safe_relative
 from manifests.pack import MOST_SOURCES_BYTES, SUMS
 from manifests.pack_check import check_sums, checked
+from manifests.proof import PACKED_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ KNOWN: Final = tuple(
 )
 REQUIRED: Final = {
     "pack.json", "corpus.json", "recipe.yaml", "provenance.json", "plan/plan.json", "plan/levels.jsonl", "plan/rooms.jsonl",
-    "sources.jsonl", SUMS,
+    PACKED_SOURCES, SUMS,
 }  # fmt: skip
 
 

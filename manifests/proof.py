@@ -13,12 +13,15 @@ Both are written before the shard's index, which is the mark of a finished shard
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
 from manifests.files import safe_relative
 from manifests.records import Name, Record, Samples, Sha256
+
+PACKED_SOURCES: Final = "sources.jsonl"
+"""The sources of all shards, in a pack; a corpus has a list for each (`sources_name`)."""
 
 Print = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$|^[A-Za-z0-9+/]{86}==$")]
 MOST_PRINT_BYTES = 64

@@ -146,9 +146,7 @@ class JoinedReader(CorpusReader):
                     sample.key: Part(other, entry, sample) for entry in entries for sample in other.samples(entry)
                 }
             found = self.held[number, split]
-            if not any(
-                key in found for key in keys
-            ):  # a subset of an edition, or one of few utterances, may lack a whole shard
+            if found.keys().isdisjoint(keys):  # an edition may lack a whole shard, as a subset of one does
                 self.check_related(number, split=split)
         return found
 
@@ -160,9 +158,8 @@ class JoinedReader(CorpusReader):
         """
         if (number, split) in self.related:
             return
-        there = self.held[number, split]
         mine = (sample.key for entry in self.manifest.splits[split] for sample in self.index(entry.name).samples)
-        if not any(key in there for key in mine):
+        if self.held[number, split].keys().isdisjoint(mine):
             raise NotAnEditionError(self.url, self.others[number].url, split=split)
         self.related.add((number, split))
 

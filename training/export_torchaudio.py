@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from training.encoder import Encoder
 
+NAME = "torchaudio.json"
+WEIGHTS = "weights.pt"
 SCRIPT = '''"""Load the model beside this file with torchaudio alone: `model, config = load()`.
 
 `model.extract_features(wave)[0][k - 1]` is layer k of waves of shape (batch, time) at config["sample_rate"]; where
@@ -58,7 +60,7 @@ def write_torchaudio(encoder: Encoder, folder: Path) -> Written:
     if config.family == "wav2vec2":
         del arguments["encoder_num_buckets"], arguments["encoder_max_distance"]
     write_json(
-        folder / "torchaudio.json",
+        folder / NAME,
         {
             "schema": "stillroom/torchaudio/1",
             "builder": "wavlm_model" if config.family == "wavlm" else "wav2vec2_model",
@@ -69,7 +71,7 @@ def write_torchaudio(encoder: Encoder, folder: Path) -> Written:
             "projection_norm": config.projection_norm,
         },
     )
-    torch.save(encoder.trunk.state_dict(), folder / "weights.pt")
+    torch.save(encoder.trunk.state_dict(), folder / WEIGHTS)
     write_text(folder / "load.py", SCRIPT)
     specification = importlib.util.spec_from_file_location("stillroom_export_load", folder / "load.py")
     assert specification is not None

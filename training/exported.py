@@ -12,6 +12,8 @@ from manifests.files import read_json
 from training.encoder import Encoder, EncoderConfig
 from training.export_onnx import NAME as ONNX
 from training.export_s3prl import NAME as DISTILLER
+from training.export_torchaudio import NAME as BUILDER
+from training.export_torchaudio import WEIGHTS
 from training.fairseq import load_checkpoint_file
 from training.folder import filled, heard_beside
 from training.weights import read_weights
@@ -19,8 +21,7 @@ from training.weights import read_weights
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUILDER = "torchaudio.json"
-NEEDED = "an export to torchaudio holds torchaudio.json and weights.pt"
+NEEDED = f"an export to torchaudio holds {BUILDER} and {WEIGHTS}"
 
 
 class OnnxError(StillroomError, ValueError):
@@ -34,8 +35,10 @@ class OnnxError(StillroomError, ValueError):
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder is an export that is not read as a folder of another kind."""
-    return any((folder / name).is_file() for name in (DISTILLER, BUILDER, ONNX))
+    """Whether a folder is an export that is not read as a folder of another kind: one with a `config.json` of its own is that."""
+    return not (folder / "config.json").is_file() and any(
+        (folder / name).is_file() for name in (DISTILLER, BUILDER, ONNX)
+    )
 
 
 def load_export(folder: Path, *, name: str) -> Encoder:
@@ -63,7 +66,7 @@ def load_torchaudio(folder: Path, *, name: str) -> Encoder:
     shape = {**arguments, **{key: told[key] for key in ours if key in told}}
     shape["family"] = "wavlm" if told.get("builder") == "wavlm_model" else "wav2vec2"
     config = EncoderConfig.parse(shape, where=where)
-    path = folder / "weights.pt"
+    path = folder / WEIGHTS
     state = read_weights(path, needed=NEEDED)
     if not isinstance(state, dict) or not all(hasattr(tensor, "to") for tensor in state.values()):
         raise BadDocumentError(path, "tensors by name are due here")

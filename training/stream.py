@@ -21,7 +21,7 @@ from manifests.errors import UsageError
 from manifests.sample import CLEAN
 from training.batch import PairBatch
 from training.corpus import Asked, CorpusReader, clean_digests, open_corpus
-from training.members import batch_waves, recorded_copies, sample_record, student_waves
+from training.members import batch_waves, recorded_copies, student_waves
 from training.order import Batching, Crop, Cursor, global_batches, lane_shards, windows
 from training.stage import Stage
 from training.tarbytes import UNREADABLE
@@ -41,7 +41,6 @@ __all__ = [
     "clean_digests",
     "open_corpus",
     "pairs",
-    "sample_record",
     "utterances",
 ]
 

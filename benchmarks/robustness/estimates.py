@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from record import StudyCell, TaskCounts
@@ -172,6 +172,11 @@ class Comparison:
             for system, found in self.cells.items()
         }
         return Comparison({system: found for system, found in kept.items() if found}, self.draws)
+
+    def values(self, systems: Iterable[str], which: Metric) -> list[float]:
+        """A metric of every run of some systems."""
+        cells = [cell for name in systems for cell in self.cells.get(name, {}).values()]
+        return [float(metric(cell, self.draws, which)[0]) for cell in cells]
 
     def task_metric(self, which: Metric, *, without: Sequence[str] = ()) -> Callable[[StudyCell], NDArray[np.float64]]:
         """A metric of tasks as `contrast` takes it."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import cells as study_cells
 import numpy as np
-from estimates import metric
 
 from corpus_builder.sheet import curves, intervals
 
@@ -49,8 +48,7 @@ def systems_figure(comparison: Comparison) -> Any:
     """Clean, seen and new of every system."""
     shown: tuple[Metric, ...] = ("clean", *SIDES)
     rows: list[Row] = [
-        (system, {which: around(values_of(comparison, [system], which)) for which in shown})
-        for system in comparison.cells
+        (system, {which: around(comparison.values([system], which)) for which in shown}) for system in comparison.cells
     ]
     return intervals(rows, unit="accuracy in points")
 
@@ -74,16 +72,10 @@ def curve_figure(comparison: Comparison, systems: Mapping[str, Sequence[str]]) -
     """Seen and new over places, each the mean of some systems' runs."""
     series: dict[str, list[tuple[float, float, float]]] = {}
     for which in SIDES:
-        found = [(float(at), values_of(comparison, names, which)) for at, names in enumerate(systems.values())]
+        found = [(float(at), comparison.values(names, which)) for at, names in enumerate(systems.values())]
         series[which] = [(at, float(np.mean(values)), deviation(values)) for at, values in found if values]
     marks = {float(at): mark for at, mark in enumerate(systems)}
     return curves(series, unit="accuracy in points", marks=marks)
-
-
-def values_of(comparison: Comparison, systems: Sequence[str], which: Metric) -> list[float]:
-    """A metric of every run of some systems."""
-    cells = [cell for name in systems for cell in comparison.cells.get(name, {}).values()]
-    return [float(metric(cell, comparison.draws, which)[0]) for cell in cells]
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import materials
 import numpy as np
-from estimates import CDM_GAIN, DAT_GAIN, accuracies, label_free_metric, metric, relative_loss, task_accuracies
+from estimates import CDM_GAIN, DAT_GAIN, accuracies, label_free_metric, relative_loss, task_accuracies
 
 from corpus_builder.sheet import shade
 
@@ -67,7 +67,7 @@ def system_table(comparison: Comparison) -> Table:
     rows = []
     for system, found in comparison.cells.items():
         row = [system, str(len(found))]
-        row += [spread([float(metric(cell, comparison.draws, which)[0]) for cell in found.values()]) for which in SHOWN]
+        row += [spread(comparison.values([system], which)) for which in SHOWN]
         heard = [cell.student.get("audio_s", 0.0) / 3600 for cell in found.values()]
         seconds = [sum(cell.seconds.values()) for cell in found.values()]
         rows.append([*row, f"{np.mean(heard):.1f}", f"{np.mean(seconds):.0f}"])

@@ -304,6 +304,14 @@ def test_an_export_to_s3prl_is_read_back_from_its_folder(plain, tmp_path):
     assert load_teacher(tmp_path / "out").digest == load_run(plain).digest
 
 
+def test_a_folder_of_hugging_face_is_read_as_one_whatever_else_lies_in_it(plain, tmp_path):
+    export_run(plain, tmp_path / "out", form="huggingface")
+    expected = load_teacher(tmp_path / "out").digest
+    for name in ("model.onnx", "distiller.ckpt", "torchaudio.json"):
+        (tmp_path / "out" / name).touch()
+    assert load_teacher(tmp_path / "out").digest == expected
+
+
 def test_an_export_to_onnx_says_what_to_name_instead(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/model.onnx").touch()
