@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from evaluation.roll import Place, TestRoll
     from evaluation.roster import Roster
     from evaluation.similarity import Similarity
+    from evaluation.verification import Verified
     from manifests.scores import ModelFacts, Outcomes
     from manifests.trained import TrainedOn
     from training.encoder import Encoder
 
 
 SCRATCH = ".frames-"
+SIMILARITY_DECIMALS = 8  # single-precision similarities near 1 lie 6e-8 apart
 
 
 @dataclass(frozen=True)
@@ -229,15 +231,20 @@ def add_verification(found: Findings, task: VerificationTask, tables: Tables, be
     found.scores += told.scores
     found.chosen[task.name] = told.chosen
     found.chosen_is[task.name] = "learning rate"
+    found.trials.append(kept_trials(told, places, task=task.name))
+
+
+def kept_trials(told: Verified, places: Mapping[Place, int], *, task: str) -> Trials:
+    """Trials as they are kept: places in the roll, and similarities as fine as they were measured: EER is decided by their order."""
     trials = told.trials[0]
-    found.trials.append(
-        Trials(
-            task=task.name,
-            copies=joined(float(places[tested]) for tested, *_ in trials),
-            enrolled=joined(float(places[enrolled]) for _, enrolled, *_ in trials),
-            same="".join(str(int(same)) for *_, same, _ in trials),
-            scores=tuple(joined(similarity for *_, similarity in probe) for probe in told.trials),
-        )
+    return Trials(
+        task=task,
+        copies=joined(float(places[tested]) for tested, *_ in trials),
+        enrolled=joined(float(places[enrolled]) for _, enrolled, *_ in trials),
+        same="".join(str(int(same)) for *_, same, _ in trials),
+        scores=tuple(
+            joined((similarity for *_, similarity in probe), decimals=SIMILARITY_DECIMALS) for probe in told.trials
+        ),
     )
 
 

@@ -313,10 +313,11 @@ class Results(Document):
         return self
 
 
-def joined(values: Iterable[float | None]) -> str:
-    """Numbers as one column; None is `-`, whole numbers have no point, others four decimals at most."""
+def joined(values: Iterable[float | None], *, decimals: int = 4) -> str:
+    """Numbers as one column; None is `-`, whole numbers have no point, others so many decimals at most."""
     return " ".join(
-        ABSENT if value is None else f"{round(value, 4):g}" if value % 1 else str(int(value)) for value in values
+        ABSENT if value is None else f"{round(value, decimals):.{decimals + 2}g}" if value % 1 else str(int(value))
+        for value in values
     )
 
 

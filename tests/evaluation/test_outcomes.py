@@ -12,7 +12,17 @@ from scipy.optimize import brentq
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_curve
 
-from evaluation.outcomes import Copies, Told, difference, groups_of, hierarchical_bootstrap, snr_bands, told_by
+from evaluation.cells import kept_trials
+from evaluation.outcomes import (
+    Copies,
+    Told,
+    difference,
+    groups_of,
+    hierarchical_bootstrap,
+    snr_bands,
+    told_by,
+    trial_rates,
+)
 from evaluation.paper import (
     MixedSystemError,
     Paper,
@@ -24,6 +34,7 @@ from evaluation.paper import (
 )
 from evaluation.rates import equal_error_rate
 from evaluation.texts import normalised_text, unit_edits, without_outer_spaces, word_edits
+from evaluation.verification import Verified
 from manifests.scores import Cell, Roll, joined, separated
 
 SPEAKERS, RESAMPLES = 17, 500
@@ -145,6 +156,16 @@ def test_columns_are_read_as_they_were_written(values):
     assert len(found) == len(values)
     for value, read in zip(values, found, strict=True):
         assert read is None if value is None else read == pytest.approx(value, rel=1e-5, abs=1e-4)
+
+
+def test_kept_trials_have_the_eer_that_was_measured_however_close_their_similarities_are():
+    rng = np.random.default_rng(0)
+    same = rng.random(400) < 0.5
+    similar = (0.99 + 1e-6 * rng.normal(same)).astype(np.float32)
+    trials = tuple((("u", "clean"), ("v", "clean"), bool(s), float(v)) for s, v in zip(same, similar, strict=True))
+    places = {("u", "clean"): 0, ("v", "clean"): 1}
+    kept = kept_trials(Verified((), (trials,), ()), places, task="who")
+    assert trial_rates(kept, np.ones(2, np.bool_), None) == pytest.approx([equal_error_rate(same, similar)], abs=1e-12)
 
 
 ROLL = Roll(
