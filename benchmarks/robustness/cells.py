@@ -18,6 +18,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 FINAL_SEEDS = (11, 12, 13, 14, 15)
 FEW_SEEDS = (21, 22, 23)
 TUNING_SEEDS = (1, 2)
+MOST_NAME = 64
 Side = Literal["dev", "test"]
 Teacher = Literal["nano", "nano-robust"]
 
@@ -210,6 +211,12 @@ def family_systems() -> dict[str, Cell]:
         name = f"families-{len(families)}" + ("" if len(families) == 4 else "-" + "-".join(families))
         made[name] = Cell(name, "f", limit=FAMILIES_LIMIT, change={"views": views("cdm1", conditions=conditions)})
     return made
+
+
+def changed_name(system: str, mark: str) -> str:
+    """Of a system changed while tuning; a change too long for what `evaluate` takes as a name stands there by its digest."""
+    name = f"{system}-{mark}"
+    return name if len(name) <= MOST_NAME else f"{system}-{digest(mark)[:12]}"
 
 
 def cells(side: Side) -> list[Cell]:

@@ -285,7 +285,11 @@ def wanted(given: argparse.Namespace, side: Side, change: dict[str, Any]) -> lis
         chosen = [cell for cell in chosen if cell.system in given.only or cell.name in given.only]
     if change:
         mark = "-".join(given.set).replace("=", "-").replace(".", "-").replace("/", "-")
-        chosen = [replace(cell, system=f"{cell.system}-{mark}", change=merged(cell.change, change)) for cell in chosen if cell.corpus]  # fmt: skip
+        chosen = [
+            replace(cell, system=study_cells.changed_name(cell.system, mark), change=merged(cell.change, change))
+            for cell in chosen
+            if cell.corpus
+        ]
     return chosen
 
 

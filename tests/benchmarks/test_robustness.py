@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 FOLDER = HOUSE / "benchmarks/robustness"
 MODULES = ("sentences", "materials", "cells", "record", "estimates", "data", "tables", "figures", "analysis")
 VOICES = 18
+NUMBER = re.compile(r"(?<![\w-])\d+(?:\.\d+)?(?:e-\d+)?")
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +258,39 @@ def test_no_two_cells_have_a_name_and_tuning_shares_no_seed_with_the_final_runs(
     runs = [cell for cell in final if cell.system == "cdm2"]
     assert len({cell.seed for cell in runs}) == len(runs) == 10
     assert {cell.corpus for cell in runs} == {"main-a", "main-b"}
+
+
+def test_a_change_of_tuning_has_a_name_that_evaluate_takes_and_two_long_ones_have_two(study):
+    from evaluation.config import EvaluationConfig
+
+    marks = [
+        "steps-1400",
+        *(f"adversary-objective-reversal-adversary-strength-0-03-adversary-critic_steps-{n}" for n in (2, 3)),
+    ]
+    names = [study["cells"].changed_name("robust-cdm1-dat", mark) for mark in marks]
+    assert names[0] == "robust-cdm1-dat-steps-1400"
+    assert len(set(names)) == len(names)
+    for name in names:
+        asked = {"corpus": "corpus", "models": {"model": {"run": "run", "system": name}}, "measures": ["cosine"]}
+        EvaluationConfig.parse(asked, where="tuning")
+
+
+@pytest.mark.slow
+def test_the_committed_claims_are_what_the_committed_cells_give_under_the_committed_rules(study, tmp_path):
+    results = HOUSE / "docs/results"
+    study["analysis"].analyse(results / "cells", tmp_path)
+    kept, made = (json.loads((folder / "claims.json").read_text()) for folder in (results, tmp_path))
+    assert [(one["claim"], one["verdict"], one["seeds"]) for one in made] == [
+        (one["claim"], one["verdict"], one["seeds"]) for one in kept
+    ]
+    np.testing.assert_allclose([one["effect"] for one in made], [one["effect"] for one in kept], atol=2e-3)
+    np.testing.assert_allclose([one["interval"] for one in made], [one["interval"] for one in kept], atol=2e-3)
+    tables = [(folder / "robustness.md").read_text() for folder in (results, tmp_path)]
+    assert NUMBER.sub("", tables[1]) == NUMBER.sub("", tables[0])
+    kept, made = ([float(found) for found in NUMBER.findall(table)] for table in tables)
+    np.testing.assert_allclose(made, kept, atol=0.11)  # another kind of CPU may round the last decimal otherwise
+    rules = hashlib.sha256((FOLDER / "claims.md").read_bytes()).hexdigest()
+    assert {json.loads(path.read_text())["claims_sha256"] for path in (results / "cells").glob("*.json")} == {rules}
 
 
 def test_a_digest_changes_with_everything_that_decides_a_cell_and_with_nothing_else(study):
