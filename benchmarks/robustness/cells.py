@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import materials
 
 from manifests.digest import digest
+from manifests.records import NAME_PATTERN
 from training.config import merged
 
 VERSION = 1
@@ -18,7 +20,6 @@ HOUSE = Path(__file__).resolve().parents[2]
 FINAL_SEEDS = (11, 12, 13, 14, 15)
 FEW_SEEDS = (21, 22, 23)
 TUNING_SEEDS = (1, 2)
-MOST_NAME = 64
 Side = Literal["dev", "test"]
 Teacher = Literal["nano", "nano-robust"]
 
@@ -214,9 +215,9 @@ def family_systems() -> dict[str, Cell]:
 
 
 def changed_name(system: str, mark: str) -> str:
-    """Of a system changed while tuning; a change too long for what `evaluate` takes as a name stands there by its digest."""
+    """Of a system changed while tuning; a change that `evaluate` takes in no name, such as a long one, stands there by its digest."""
     name = f"{system}-{mark}"
-    return name if len(name) <= MOST_NAME else f"{system}-{digest(mark)[:12]}"
+    return name if re.fullmatch(NAME_PATTERN, name) else f"{system}-{digest(mark)[:12]}"
 
 
 def cells(side: Side) -> list[Cell]:

@@ -33,7 +33,7 @@ from cells import FULL, HOUSE, SMOKE, TASKS, Cell, Scale, Side
 from record import StudyCell, chance_of, label_free, task_counts
 
 from manifests.digest import bytes_digest, digest
-from manifests.errors import StillroomError
+from manifests.errors import StillroomError, UsageError
 from manifests.files import write_yaml
 from manifests.scores import Results
 from manifests.yaml12 import parse_yaml
@@ -282,6 +282,9 @@ def wanted(given: argparse.Namespace, side: Side, change: dict[str, Any]) -> lis
     """The cells that are asked for; a changed one has another name."""
     chosen = study_cells.cells(side)
     if given.only:
+        known = {name for cell in chosen for name in (cell.system, cell.name)}
+        if unknown := [name for name in given.only if name not in known]:
+            raise UsageError(f"--only {unknown[0]}: there is no such system or cell; cells.py lists them")
         chosen = [cell for cell in chosen if cell.system in given.only or cell.name in given.only]
     if change:
         mark = "-".join(given.set).replace("=", "-").replace(".", "-").replace("/", "-")
@@ -291,6 +294,25 @@ def wanted(given: argparse.Namespace, side: Side, change: dict[str, Any]) -> lis
             if cell.corpus
         ]
     return chosen
+
+
+def change_of(words: list[str]) -> dict[str, Any]:
+    """What `--set` asks over every run's config.
+
+    Raises:
+        UsageError: If a word is not KEY=VALUE.
+        BadDocumentError: If a value is not YAML.
+    """
+    change: dict[str, Any] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        if not key or not text:
+            raise UsageError(f"--set takes KEY=VALUE, found {word!r}; such as steps=1400")
+        value: Any = parse_yaml(text.encode(), where=f"--set {key}")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        change = merged(change, value)
+    return change
 
 
 def arguments() -> argparse.Namespace:
@@ -328,17 +350,15 @@ def main() -> int:
     kept = given.cells or (
         out / f"cells-{side}-{scale.name}" if given.dev or given.smoke else HOUSE / "docs/results/cells"
     )
-    change: dict[str, Any] = {}
-    for word in given.set:
-        key, _, text = word.partition("=")
-        value: Any = parse_yaml(text.encode(), where=f"--set {key}")
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        change = merged(change, value)
+    try:
+        change = change_of(given.set)
+        chosen = wanted(given, side, change)
+    except StillroomError as problem:
+        print(problem, file=sys.stderr)
+        return 2
     study = Study(out, data, kept, side, scale, given.jobs, change)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: study.stop())
-    chosen = wanted(given, side, change)
     try:
         if given.make_teacher:
             make_data(study)

@@ -265,6 +265,7 @@ def test_a_change_of_tuning_has_a_name_that_evaluate_takes_and_two_long_ones_hav
 
     marks = [
         "steps-1400",
+        "adversary-layers-[1,2]",
         *(f"adversary-objective-reversal-adversary-strength-0-03-adversary-critic_steps-{n}" for n in (2, 3)),
     ]
     names = [study["cells"].changed_name("robust-cdm1-dat", mark) for mark in marks]
