@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.alignments import AlignedTask, FrameClock, frame_classes
+from evaluation.labels import FOLDS
 from evaluation.roster import TooFewFramesError, keyed_order
 from evaluation.sums import LEARNING_RATES, WeightedSum, descend, one_thread
 from evaluation.texts import TextTask, unit_edits, without_outer_spaces, word_edits
@@ -152,7 +153,7 @@ class FrameProbes:
         seed: int,
         probes: int,
     ) -> None:
-        """Choose the learning rate on clean dev (on a tenth of train, where there is none), then train every probe.
+        """Choose the learning rate on clean dev (on a tenth held back of train, where there is none), then train every probe.
 
         Args:
             train: States of the training utterances.
@@ -173,11 +174,12 @@ class FrameProbes:
             raise TooFewFramesError(self.task.name, "no frame with something to learn is left to train on")
         dev_keys = [] if dev is None else keyed_order(self.task.keys("dev"), seed=seed, purpose="frames")
         dev_keys = [key for key in dev_keys if dev is not None and (key, "clean") in dev.places][:MOST_DEV]
-        judge_on, store, role = keys[: max(1, len(keys) // 10)], train, "train"
+        back = max(1, len(keys) // FOLDS)
+        judge_on, learn_on, store, role = keys[:back], keys[back:] or keys, train, "train"
         if dev is not None and dev_keys:
-            judge_on, store, role = dev_keys, dev, "dev"
+            judge_on, learn_on, store, role = dev_keys, keys, dev, "dev"
         rates = [
-            self.trained(keys, train, members, rate=rate, seed=seed, probe=0, share=TRIAL_SHARE)
+            self.trained(learn_on, train, members, rate=rate, seed=seed, probe=0, share=TRIAL_SHARE)
             for rate in LEARNING_RATES
         ]
         errors = [self.error_rate(probe, judge_on, store, role=role) for probe in rates]

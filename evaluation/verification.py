@@ -6,6 +6,7 @@ scaled cosines); a trial's score is the cosine of two embeddings. Test speakers 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from evaluation.embed import Scaling, condition_of
 from evaluation.keyed import KeyedTask
-from evaluation.labels import MissingLabelError, NobodyLeftError, field_of, known_fields, takes_part
+from evaluation.labels import FOLDS, MissingLabelError, NobodyLeftError, field_of, known_fields, takes_part
 from evaluation.probes import picked
 from evaluation.rates import equal_error_rate, is_two_sided
 from evaluation.roster import TooFewFramesError, check_conditions, keyed_order
@@ -55,7 +56,7 @@ class VerificationTask(KeyedTask["VerifyTask", str]):
 
     Attributes:
         pairs: Of test, by condition-free choice: (tested key, enrolled key), half of them of one speaker.
-        dev_pairs: The same of dev (or of train, where there is no dev), to choose the learning rate on.
+        dev_pairs: The same of dev (or of training speakers, where there is no dev), to choose the learning rate on.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -86,14 +87,26 @@ def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> Verificati
     check_conditions(task.name, [tested for tested, _ in pairs], roster)
     dev_pairs = chosen_pairs(dev, most=task.trials, seed=seed) if len(set(dev.values())) > 1 else ()
     if len({dev[one] == dev[other] for one, other in dev_pairs}) < 2:
-        dev, dev_pairs = train, chosen_pairs(train, most=task.trials, seed=seed)
+        dev, dev_pairs = {}, training_pairs(train, most=task.trials, seed=seed)
     notes = []
-    if dev is train:
+    if not dev:
         notes.append(f"{task.name}: the learning rate is chosen on training speakers, dev has no trials")
-        dev = {}
     if len(test) < len(roster.test):
         notes.append(f"{task.name}: {len(roster.test) - len(test)} of {len(roster.test)} test utterances are left out")
     return VerificationTask(task.name, task, train, dev, test, tuple(notes), pairs, dev_pairs)
+
+
+def training_pairs(train: Mapping[str, str], *, most: int, seed: int) -> tuple[tuple[str, str], ...]:
+    """Trials to choose on where dev has none: of the tenth of training speakers, at least two, that trial probes will not be trained on.
+
+    Of all training speakers where so few make no trials of both kinds, or where fewer than two would be left.
+    """
+    twice = [speaker for speaker, count in Counter(train.values()).items() if count > 1]
+    back = set(keyed_order(twice, seed=seed, purpose="held back")[: max(2, len(twice) // FOLDS)])
+    pairs = chosen_pairs({key: name for key, name in train.items() if name in back}, most=most, seed=seed)
+    if len(back) < 2 or len(set(train.values()) - back) < 2:
+        return chosen_pairs(train, most=most, seed=seed)
+    return pairs
 
 
 def speakers(task: VerifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, str]:
@@ -223,7 +236,13 @@ def verify_task(
     scaling = Scaling.fitted(clean)
     judge = dev if dev is not None and task.dev else train
     judged, speakers_of = states_of(judge), task.dev or task.train
-    tried = [fitted_verifier(rows, labels, scaling, learning_rate=rate, seed=seed, probe=0) for rate in LEARNING_RATES]
+    back = sorted({speakers_of[key] for pair in task.dev_pairs for key in pair})
+    others = ~np.isin(labels, back) if judge is train else np.ones(len(labels), bool)
+    learnt = others if len(set(labels[others])) > 1 else np.ones(len(labels), bool)
+    tried = [
+        fitted_verifier(rows[learnt], labels[learnt], scaling, learning_rate=rate, seed=seed, probe=0)
+        for rate in LEARNING_RATES
+    ]
     errors = []
     for probe in tried:
         trials = judged_trials(probe, judge, judged, task.dev_pairs, speakers_of, clean_only=True)

@@ -21,7 +21,7 @@ from evaluation.labels import MissingLabelError, OneClassError, UnseenLabelError
 from evaluation.roster import EmptyConditionError, TooFewFramesError
 from evaluation.sums import WeightedSum, fitted_sum
 from evaluation.texts import UnseenUnitError, normalised_text
-from evaluation.verification import OneSpeakerError, chosen_pairs
+from evaluation.verification import OneSpeakerError, chosen_pairs, training_pairs
 from manifests.errors import BadDocumentError
 from tests.oracles.fake_encoder import HOP, WINDOW, ConstantEncoder, FakeEncoder
 from tests.oracles.tiny_corpus import RATE_HZ, TinyUtterance, as_int16, distorted, write_corpus
@@ -152,6 +152,64 @@ def test_speakers_are_verified(corpus, bench, tmp_path):
     [trials] = results.cells[0].trials
     assert len(trials.scores) == 2
     assert trials.same.count("1") * 2 == len(trials.same) == 24 * 3
+
+
+@pytest.fixture
+def undeveloped(tmp_path):
+    """A corpus without dev, of six speakers."""
+    splits = {"train": spoken_split("train", count=30, speakers=6), "test": spoken_split("test", count=12)}
+    return write_corpus(tmp_path / "undeveloped", splits)
+
+
+def test_without_dev_frames_are_judged_on_utterances_that_the_trials_did_not_learn(
+    undeveloped, bench, tmp_path, monkeypatch
+):
+    trained, error_rate = framewise.FrameProbes.trained, framewise.FrameProbes.error_rate
+    learnt, judged = [], []
+    monkeypatch.setattr(
+        framewise.FrameProbes, "trained",
+        lambda self, keys, *given, **named: learnt.append((named["share"], set(keys))) or trained(self, keys, *given, **named),
+    )  # fmt: skip
+    monkeypatch.setattr(
+        framewise.FrameProbes, "error_rate",
+        lambda self, probe, keys, *given, **named: judged.append(set(keys)) or error_rate(self, probe, keys, *given, **named),
+    )  # fmt: skip
+    run(undeveloped, tmp_path, {"kind": "frames"}, models={"good": "fake"}, probes=1)
+    trials = [keys for share, keys in learnt if share == framewise.TRIAL_SHARE]
+    [final] = [keys for share, keys in learnt if share == 1]
+    assert len(trials) == len(judged) == 2
+    assert all(len(tried) == 27 and len(on) == 3 and not tried & on for tried, on in zip(trials, judged, strict=True))
+    assert len(final) == 30
+
+
+def test_without_dev_verification_is_judged_on_speakers_that_the_trials_did_not_learn(
+    undeveloped, bench, tmp_path, monkeypatch
+):
+    fitted, judged_trials = verification.fitted_verifier, verification.judged_trials
+    learnt, judged = [], []
+
+    def spied(probe, rows, features, pairs, names, **named):
+        judged.append({names[key] for pair in pairs for key in pair})
+        return judged_trials(probe, rows, features, pairs, names, **named)
+
+    monkeypatch.setattr(
+        verification, "fitted_verifier", lambda rows, labels, *given, **named: learnt.append(set(labels)) or fitted(rows, labels, *given, **named)
+    )  # fmt: skip
+    monkeypatch.setattr(verification, "judged_trials", spied)
+    results = run(undeveloped, tmp_path, {"kind": "verify", "trials": 24}, models={"good": "fake"}, probes=1)
+    assert value(results, "good", "eer") < 0.1
+    assert len(learnt) == 3
+    for tried, on in zip(learnt[:2], judged[:2], strict=True):
+        assert len(tried) == 4
+        assert len(on) == 2
+        assert not tried & on
+    assert len(learnt[2]) == 6
+
+
+def test_three_training_speakers_are_too_few_to_hold_any_back(tmp_path):
+    labels = {f"u{number}": f"voice {number % 3}" for number in range(9)}
+    pairs = training_pairs(labels, most=12, seed=0)
+    assert {labels[key] for pair in pairs for key in pair} == {"voice 0", "voice 1", "voice 2"}
 
 
 @pytest.mark.parametrize("features", ["last", "sum"])
