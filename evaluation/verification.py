@@ -103,10 +103,9 @@ def training_pairs(train: Mapping[str, str], *, most: int, seed: int) -> tuple[t
     """
     twice = [speaker for speaker, count in Counter(train.values()).items() if count > 1]
     back = set(keyed_order(twice, seed=seed, purpose="held back")[: max(2, len(twice) // FOLDS)])
-    pairs = chosen_pairs({key: name for key, name in train.items() if name in back}, most=most, seed=seed)
     if len(back) < 2 or len(set(train.values()) - back) < 2:
-        return chosen_pairs(train, most=most, seed=seed)
-    return pairs
+        back = set(train.values())
+    return chosen_pairs({key: name for key, name in train.items() if name in back}, most=most, seed=seed)
 
 
 def speakers(task: VerifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, str]:
@@ -236,9 +235,10 @@ def verify_task(
     scaling = Scaling.fitted(clean)
     judge = dev if dev is not None and task.dev else train
     judged, speakers_of = states_of(judge), task.dev or task.train
-    back = sorted({speakers_of[key] for pair in task.dev_pairs for key in pair})
-    others = ~np.isin(labels, back) if judge is train else np.ones(len(labels), bool)
-    learnt = others if len(set(labels[others])) > 1 else np.ones(len(labels), bool)
+    back = {task.train[key] for pair in task.dev_pairs for key in pair} if judge is train else set()
+    learnt = np.array([speaker not in back for speaker in labels])
+    if len(set(labels[learnt])) < 2:
+        learnt[:] = True
     tried = [
         fitted_verifier(rows[learnt], labels[learnt], scaling, learning_rate=rate, seed=seed, probe=0)
         for rate in LEARNING_RATES

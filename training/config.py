@@ -255,16 +255,27 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
     is_runs_own = path.name == "config.yaml" and (path.parent / "heard.txt").is_file()
     user = with_paths(in_todays_keys(data) if is_runs_own else data, path.parent)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key or not all(key.split(".")):
-            raise UsageError(
-                f"--set {printable(override)}: key=value is due here, such as optimiser.learning_rate=1e-3"
-            )
-        change: Any = parse_yaml(text.encode(), where=f"--set {key}")
-        for part in reversed(key.split(".")):
-            change = {part: change}
+        change = override_of(override)
         user = merged(without_other_size(user, change), with_paths(change, Path.cwd()))
     return resolved(user, where=path, over_preset=not is_runs_own)
+
+
+def override_of(word: str) -> dict[str, Any]:
+    """What one `--set` word, `key.key=value`, asks over a config, as a nested mapping.
+
+    Raises:
+        BadDocumentError: If the value is not YAML.
+        UsageError: If it is no such word.
+    """
+    key, equals, text = word.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UsageError(f"--set {printable(word)}: key=value is due here, such as optimiser.learning_rate=1e-3")
+    change: Any = parse_yaml(text.encode(), where=f"--set {key}")
+    for part in reversed(parts):
+        change = {part: change}
+    asked: dict[str, Any] = change
+    return asked
 
 
 def run_config(path: Path) -> TrainConfig:

@@ -36,8 +36,7 @@ from manifests.digest import bytes_digest, digest
 from manifests.errors import StillroomError, UsageError
 from manifests.files import write_yaml
 from manifests.scores import Results
-from manifests.yaml12 import parse_yaml
-from training.config import merged
+from training.config import merged, override_of
 
 CLAIMS = Path(__file__).with_name("claims.md")
 STOPPED = 75
@@ -305,13 +304,9 @@ def change_of(words: list[str]) -> dict[str, Any]:
     """
     change: dict[str, Any] = {}
     for word in words:
-        key, _, text = word.partition("=")
-        if not key or not text:
+        if not word.partition("=")[2]:
             raise UsageError(f"--set takes KEY=VALUE, found {word!r}; such as steps=1400")
-        value: Any = parse_yaml(text.encode(), where=f"--set {key}")
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        change = merged(change, value)
+        change = merged(change, override_of(word))
     return change
 
 

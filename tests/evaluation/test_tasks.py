@@ -206,7 +206,7 @@ def test_without_dev_verification_is_judged_on_speakers_that_the_trials_did_not_
     assert len(learnt[2]) == 6
 
 
-def test_three_training_speakers_are_too_few_to_hold_any_back(tmp_path):
+def test_three_training_speakers_are_too_few_to_hold_any_back():
     labels = {f"u{number}": f"voice {number % 3}" for number in range(9)}
     pairs = training_pairs(labels, most=12, seed=0)
     assert {labels[key] for pair in pairs for key in pair} == {"voice 0", "voice 1", "voice 2"}
