@@ -47,30 +47,39 @@ class Materials:
     root: str
     pools: dict[tuple[tuple[str, ...], bool], FilePool] = field(default_factory=dict)
 
-    def copy(
-        self, condition: Condition, *, name: str, number: int, utterance: str, place: int, num_samples: int
-    ) -> dict[str, Any]:
-        """One planned copy, as plain data.
 
-        Args:
-            condition: As the recipe has it.
-            name: Of the condition.
-            number: Which copy of the condition, from 0.
-            utterance: Its id.
-            place: Its place in the spool.
-            num_samples: Its length at the corpus rate.
-        """
-        label = f"{name}-{number}"
-        chance = Chance(self.seed, self.split, utterance, label)
-        drawer = StepDrawer(self, chance, place, num_samples)
-        for at, step in enumerate(condition.steps):
-            drawer.draw(step, f"{at}", condition.steps[at + 1 :])
-        return {
-            "name": label,
-            "condition": name,
-            "steps": drawer.steps,
-            "level": chance.value(condition.level, "level"),
-        }
+def planned_copy(
+    materials: Materials,
+    condition: Condition,
+    *,
+    name: str,
+    number: int,
+    utterance: str,
+    place: int,
+    num_samples: int,
+) -> dict[str, Any]:
+    """One planned copy, as plain data.
+
+    Args:
+        materials: What the split may draw from.
+        condition: As the recipe has it.
+        name: Of the condition.
+        number: Which copy of the condition, from 0.
+        utterance: Its id.
+        place: Its place in the spool.
+        num_samples: Its length at the corpus rate.
+    """
+    label = f"{name}-{number}"
+    chance = Chance(materials.seed, materials.split, utterance, label)
+    drawer = StepDrawer(materials, chance, place, num_samples)
+    for at, step in enumerate(condition.steps):
+        drawer.draw(step, f"{at}", condition.steps[at + 1 :])
+    return {
+        "name": label,
+        "condition": name,
+        "steps": drawer.steps,
+        "level": chance.value(condition.level, "level"),
+    }
 
 
 class StepDrawer:

@@ -16,7 +16,7 @@ from corpus_builder.members import audio_exists
 from corpus_builder.noise_levels import level_lines, read_noises, usable_files
 from corpus_builder.partial import PartialResults
 from corpus_builder.planned_rooms import plan_rooms
-from corpus_builder.planned_steps import Materials
+from corpus_builder.planned_steps import Materials, planned_copy
 from corpus_builder.recorded_rooms import plan_recorded_rooms
 from corpus_builder.rooting import Rooting, remember_place
 from corpus_builder.sources import utterances
@@ -260,7 +260,8 @@ class Planner:
         utterance = spooled.utterance
         num_samples = num_samples_at(utterance.num_frames, from_hz=utterance.rate_hz, to_hz=self.recipe.sample_rate)
         copies = [
-            materials.copy(
+            planned_copy(
+                materials,
                 self.recipe.conditions[name],
                 name=name,
                 number=number,

@@ -17,7 +17,7 @@ from corpus_builder import planned_rooms
 from corpus_builder.deal import NoOtherSpeakerError, Spool
 from corpus_builder.noise_levels import NoiseFile, SilentNoiseError
 from corpus_builder.planned_noise import NoLoudSegmentError
-from corpus_builder.planned_steps import Materials
+from corpus_builder.planned_steps import Materials, planned_copy
 from corpus_builder.rooting import Rooting
 from corpus_builder.roots import Located
 from corpus_builder.utterance import NoAudioError, Utterance
@@ -390,8 +390,14 @@ def test_silent_segments_are_drawn_again(spool: Spool) -> None:
     condition = Condition.parse({"steps": [{"kind": "noise", "from": ["hum"], "snr_db": 5}]}, where="test")
     offsets = []
     for number in range(60):
-        copy = materials(spool, files=[noise]).copy(
-            condition, name="noise", number=number, utterance="u0", place=0, num_samples=3200
+        copy = planned_copy(
+            materials(spool, files=[noise]),
+            condition,
+            name="noise",
+            number=number,
+            utterance="u0",
+            place=0,
+            num_samples=3200,
         )
         offsets.append(copy["steps"][0]["offset"])
     levels = [noise.segment_db(offset, 3200, rate_hz=16_000) for offset in offsets]
@@ -404,8 +410,14 @@ def test_a_noise_of_silence_in_every_segment_is_named(spool: Spool) -> None:
     noise = noise_file([-90.0] * 4000 + [-20.0])
     condition = Condition.parse({"steps": [{"kind": "noise", "from": ["hum"], "snr_db": 5}]}, where="test")
     with pytest.raises(NoLoudSegmentError, match=r"noises.hum: 100 segments drawn for split 'train' were all silent"):
-        materials(spool, files=[noise]).copy(
-            condition, name="noise", number=0, utterance="u0", place=0, num_samples=1600
+        planned_copy(
+            materials(spool, files=[noise]),
+            condition,
+            name="noise",
+            number=0,
+            utterance="u0",
+            place=0,
+            num_samples=1600,
         )
 
 
