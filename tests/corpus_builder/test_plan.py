@@ -443,9 +443,9 @@ def test_choose_takes_each_way_at_its_rate(spool: Spool) -> None:
     taken = Counter(
         tuple(
             step["kind"]
-            for step in drawer.copy(condition, name="c", number=number, utterance="u", place=0, num_samples=100)[
-                "steps"
-            ]
+            for step in planned_copy(
+                drawer, condition, name="c", number=number, utterance="u", place=0, num_samples=100
+            )["steps"]
         )
         for number in range(count)
     )
