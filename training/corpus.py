@@ -20,12 +20,11 @@ from training.stage import Wanted
 from training.tarbytes import DamagedShardError, TarBytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from manifests.outline import CopyOutline
     from manifests.sample import SampleCopy
     from manifests.shards import Member, ShardEntry
-    from training.stage import Stage
 
 READS_AT_ONCE = 8
 
@@ -239,9 +238,9 @@ class CorpusReader:
         """What is read of some shards, for a stage."""
         return [Wanted(self.tars, name) for name in shards if name in self.tars.entries]
 
-    def use_stage(self, stage: Stage) -> None:
+    def use_cache(self, cached: Callable[[TarBytes, str], int | None]) -> None:
         """Read shards from their copies there."""
-        self.tars.stage = stage
+        self.tars.cached = cached
 
     def close(self) -> None:
         """Close what is open."""

@@ -16,13 +16,14 @@ from manifests.shards import IndexedSample
 from training.corpus import Asked, CorpusReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from manifests.outline import CopyOutline
     from manifests.sample import Sample, SampleCopy
     from manifests.shards import Member
-    from training.stage import Stage, Wanted
+    from training.stage import Wanted
+    from training.tarbytes import TarBytes
 
 
 class ClashingCopiesError(StillroomError, ValueError):
@@ -232,11 +233,11 @@ class JoinedReader(CorpusReader):
         """What is read of some shards, and of those of the same names in later corpora."""
         return super().sources(shards) + [one for other in self.others for one in other.sources(shards)]
 
-    def use_stage(self, stage: Stage) -> None:
+    def use_cache(self, cached: Callable[[TarBytes, str], int | None]) -> None:
         """Read the shards of all corpora from their copies there."""
-        super().use_stage(stage)
+        super().use_cache(cached)
         for other in self.others:
-            other.use_stage(stage)
+            other.use_cache(cached)
 
     def close(self) -> None:
         """Close what is open."""

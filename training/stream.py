@@ -120,9 +120,9 @@ class PairStream(IterableDataset[PairBatch]):
             if self.stage is not None:
                 stage = Stage(self.stage.dir, gigabytes=self.stage.gigabytes, say=stderr_line)
                 stack.callback(stage.close)
-                reader.use_stage(stage)
+                reader.use_cache(stage.handle)
                 if targets is not None:
-                    targets.tars.stage = stage
+                    targets.tars.cached = stage.handle
             turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
             yield from self.lanes_from(reader, self.cursor, turn=turn, turns=turns, targets=targets, stage=stage)
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from manifests.shards import ShardEntry
     from manifests.storage import Place
-    from training.stage import Stage
 
 OPEN_SHARDS = 64
 
@@ -44,19 +43,19 @@ class TarBytes:
         needed: Said of one that is missing.
 
     Attributes:
-        stage: Where they are copied to before they are read, if anywhere.
+        cached: Gives an open file descriptor of a shard's copy on a disk of this machine, or None if there is none; see `training.stage`.
     """
 
     def __init__(self, place: Place, entries: Iterable[ShardEntry], *, needed: str = "corpus.json lists") -> None:
         self.place, self.needed = place, needed
         self.entries = {entry.name: entry for entry in entries}
         self.handles: OrderedDict[str, int] = OrderedDict()
-        self.stage: Stage | None = None
+        self.cached: Callable[[TarBytes, str], int | None] | None = None
 
     @property
     def is_near(self) -> bool:
         """Whether a read is one of a disk, or of what is mounted like one."""
-        return self.stage is not None or isinstance(self.place, Path)
+        return self.cached is not None or isinstance(self.place, Path)
 
     def path(self, name: str) -> str:
         """Where a shard's tar lies, below the place."""
@@ -70,7 +69,7 @@ class TarBytes:
             MissingFileError: If it is not there.
         """
         where = f"{self.place}/{self.path(name)}"
-        staged = self.stage.handle(self, name) if self.stage is not None else None
+        staged = self.cached(self, name) if self.cached is not None else None
         if staged is not None:
             content = read_at(staged, start, end - start)
         elif isinstance(self.place, Path):
