@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.oracles.large_corpus import LargeReader, write_large_corpus
-from training.order import Cursor
+from training.data.sampler import Cursor
 from training.stream import pairs
 
 ROUNDS = 3

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from corpus_builder.verify import verify
-from manifests.codecs import BITRATES_KBPS
+from corpus_builder.verify.verify_corpus import verify
+from manifests.recipe.codecs import BITRATES_KBPS
 from tests.oracles.speechlike import speechlike
 
 from .conftest import Lab, write_wave
