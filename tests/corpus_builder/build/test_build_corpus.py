@@ -35,8 +35,7 @@ from manifests.errors import (
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import read_json_lines
 from manifests.io.lock import writing
-
-from .conftest import Inline, Lab, furnish, write_wave
+from tests.corpus_builder.conftest import Inline, Lab, furnish, write_wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

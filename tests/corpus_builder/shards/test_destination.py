@@ -22,8 +22,7 @@ from manifests.io import url
 from manifests.io.place import sizes_below
 from manifests.io.url import UnreachableError, Url
 from manifests.plan.plan import Plan
-
-from .conftest import Inline, Lab
+from tests.corpus_builder.conftest import Inline, Lab
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.verify.report import Report
-
-    from .conftest import Lab
+    from tests.corpus_builder.conftest import Lab
 
 
 @pytest.fixture
