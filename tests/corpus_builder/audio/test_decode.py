@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corpus_builder.audio import decode
 from corpus_builder.audio.decode import read_header, read_stretch
-from corpus_builder.audio.errors import UnreadableAudioError
+from corpus_builder.audio.errors import SilentAudioError, UnreadableAudioError
 from corpus_builder.audio.resample import at_rate, num_samples_at
 from corpus_builder.plan.materials.noise_power import measure_levels
 
@@ -156,5 +156,5 @@ def test_levels_of_a_long_file_do_not_depend_on_how_it_is_read(tmp_path: Path) -
 def test_a_noise_of_zeros_is_silent(tmp_path: Path) -> None:
     path = tmp_path / "zero.wav"
     soundfile.write(path, np.zeros(8000), RATE_HZ)
-    with pytest.raises(decode.SilentAudioError, match="digital silence"):
+    with pytest.raises(SilentAudioError, match="digital silence"):
         measure_levels(path, name="zero.wav", channel=None)

@@ -40,7 +40,7 @@ from tests.corpus_builder.conftest import Inline, Lab, furnish, write_wave
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOUSE = Path(__file__).resolve().parent.parents[3]
+HOUSE = Path(__file__).resolve().parents[3]
 
 
 def tars(corpus: Path) -> dict[str, str]:
