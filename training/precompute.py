@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import safetensors.torch
 import torch
 
+from manifests.corpus.layout import PROVENANCE, SHARDS_FOLDER, index_name, tar_name
 from manifests.corpus.provenance import provenance
 from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import ShardEntry
@@ -204,7 +205,7 @@ def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
         OtherTargetsError: If the folder holds something else.
         UsageError: If a folder of it is a link.
     """
-    refuse_linked_folders(out, "teacher", "shards")
+    refuse_linked_folders(out, "teacher", SHARDS_FOLDER)
     path = out / "begun.json"
     if path.exists():
         found = TargetPlan.parse(read_json(path, needed="what was begun"), where=path)
@@ -227,7 +228,7 @@ def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
 
 def finished(out: Path, entry: ShardEntry, plan: TargetPlan) -> bool:
     """Whether the targets of a shard are there."""
-    index, tar = out / "shards" / f"{entry.name}.json", out / "shards" / f"{entry.name}.tar"
+    index, tar = out / index_name(entry.name), out / tar_name(entry.name)
     if not index.exists() or not tar.exists():
         return False
     found = TargetIndex.read(index, needed="finished targets", mend="remove it, its shard is computed again")
@@ -309,7 +310,7 @@ def write_shard(
     """
     samples = reader.samples(entry.name)
     told: dict[str, list[Target]] = {sample.key: [] for sample in samples}
-    tar_path, index_path = (out / "shards" / f"{entry.name}.{kind}" for kind in ("tar", "json"))
+    tar_path, index_path = out / tar_name(entry.name), out / index_name(entry.name)
     index_path.unlink(missing_ok=True)
     with replacing(tar_path) as half:
         with half.open("wb") as stream:
@@ -380,7 +381,7 @@ def seal(
             return
         if entries and not left:
             splits[split] = tuple(sealed_entry(out, entry) for entry in entries)
-    write_json(out / "provenance.json", provenance(corpus=plan.corpus, teacher=plan.teacher, plan_sha256=digest(plan)))
+    write_json(out / PROVENANCE, provenance(corpus=plan.corpus, teacher=plan.teacher, plan_sha256=digest(plan)))
     Targets.model_validate({"schema": Targets.SCHEMA, "plan": plan, "splits": splits}).write(out / "targets.json")
     size = sum(entry.bytes for entries in splits.values() for entry in entries)
     say(
@@ -390,7 +391,7 @@ def seal(
 
 def sealed_entry(out: Path, entry: ShardEntry) -> ShardEntry:
     """One shard of targets."""
-    index = TargetIndex.read(out / "shards" / f"{entry.name}.json", needed="finished targets")
+    index = TargetIndex.read(out / index_name(entry.name), needed="finished targets")
     return ShardEntry(
         name=entry.name, samples=entry.samples, seconds=entry.seconds, bytes=index.bytes, sha256=index.sha256
     )

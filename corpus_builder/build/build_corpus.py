@@ -20,6 +20,7 @@ from corpus_builder.shards.seal import seal
 from corpus_builder.shards.writer import ShardTask, finished_index
 from corpus_builder.sources.roots import read_roots
 from corpus_builder.workers.stale_files import clear_leftovers, private_folder
+from manifests.corpus.layout import CORPUS, FOLDERS, PLAN, SHARDS_FOLDER
 from manifests.corpus.shard_index import Corpus
 from manifests.errors import NoSpaceLeftError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.io.digest import digest
@@ -166,7 +167,7 @@ def build(
         for folder in (
             private_folder(),
             target.work,
-            *(target.work / name for name in ("plan", "rooms", "shards", "proof")),
+            *(target.work / name for name in FOLDERS),
         ):
             clear_leftovers(folder)
         if part is None:
@@ -189,7 +190,7 @@ def hold(target: Target, part: Slice | None, stack: contextlib.ExitStack) -> Non
         own = target.work / f".slice-{part.number}-of-{part.count}"
         stack.enter_context(no_empty_folder(own))
         stack.enter_context(writing(own))
-    stack.callback(clear_leftovers, target.work / "shards")
+    stack.callback(clear_leftovers, target.work / SHARDS_FOLDER)
 
 
 def planned(
@@ -217,7 +218,7 @@ def planned(
     try:
         return found()
     except OtherRecipeError:
-        if target.url is None or (target.url / "plan/plan.json").exists():
+        if target.url is None or (target.url / PLAN).exists():
             raise
         target.forget()
         return found()
@@ -230,11 +231,11 @@ def build_shards(plan: Plan, target: Target, places: Mapping[str, Place], *, par
         NoSpaceLeftError: If the disk is full.
         ShardStoppedError: If a shard met something that a person must mend.
     """
-    (target.work / "shards").mkdir(exist_ok=True)
+    (target.work / SHARDS_FOLDER).mkdir(exist_ok=True)
     mine = [file for at, file in enumerate(plan.files) if part is None or at % part.count == part.number - 1]
     sizes = target.shard_sizes()
     missing = [file for file in mine if finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes) is None]
-    seal_path = target.work / "corpus.json"
+    seal_path = target.work / CORPUS
     if not missing and part is None and seal_path.exists():
         mend = "remove it and run the same command again"
         sealed = Corpus.read(seal_path, needed="the seal", mend=mend)

@@ -21,20 +21,22 @@ from corpus_builder.plan.make_plan import finished_plan, make_plan
 from corpus_builder.render.corpus_waves import CorpusWaves
 from corpus_builder.rooms.build_banks import planned_rooms
 from corpus_builder.rooms.rir_bank import write_bank, write_room
-from corpus_builder.shards.writer import UNFIT, HashingStream, ShardTask, plan_rows, write_sample
+from corpus_builder.shards.writer import UNFIT, HashingStream, write_sample
 from corpus_builder.sources.roots import read_roots
+from manifests.corpus.layout import PLAN_FOLDER, ROOMS_FOLDER, plan_rows
 from manifests.errors import UsageError, printable
 from manifests.io.place import place_of
 from manifests.io.progress import duration
 from manifests.io.tar import TarBuilder
 from manifests.io.url import Url
+from manifests.plan.references import references
 from manifests.plan.rooms import response_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from manifests.io.place import Place
-    from manifests.plan.plan import Plan, PlanFile, PlanRow
+    from manifests.plan.plan import Plan, PlanRow
 
 SAMPLE_S = 20.0
 SHARDS_A_SPLIT = 4
@@ -138,14 +140,14 @@ def estimated(plan: Plan, folder: Path, places: Mapping[str, Place], *, workers:
         corpus_bytes += bytes_a_second * sum(file.seconds for file in files)
         core_s += work_a_second * sum(file.seconds for file in files)
         largest = max(largest, *(bytes_a_second * file.seconds for file in files))
-    plan_bytes = sum(path.stat().st_size for path in (folder / "plan").iterdir())
+    plan_bytes = sum(path.stat().st_size for path in (folder / PLAN_FOLDER).iterdir())
     above = plan_bytes + num_responses * 4 * plan.sample_rate * 0.7
     return Estimate(
         utterances=sum(file.rows for file in plan.files),
         audio_s=sum(file.seconds for file in plan.files),
         shards=len(plan.files),
         corpus_bytes=corpus_bytes + above,
-        files=5 * len(plan.files) + num_responses + len(list((folder / "plan").iterdir())) - len(plan.files) + 8,
+        files=5 * len(plan.files) + num_responses + len(list((folder / PLAN_FOLDER).iterdir())) - len(plan.files) + 8,
         temporary_bytes=largest * min(workers, len(plan.files)) + (above if remote else 0.0),
         core_s=core_s + room_s,
         room_s=room_s,
@@ -160,26 +162,9 @@ def sampled_rows(plan: Plan, folder: Path) -> dict[str, list[PlanRow]]:
         files = [file for file in plan.files if file.split == split]
         step = max(1, len(files) // SHARDS_A_SPLIT)
         for file in files[::step][:SHARDS_A_SPLIT]:
-            rows = plan_rows(task_of(file, folder, plan))
+            rows = plan_rows(folder, file.name)
             chosen[file.name] = [row for row, _ in zip(rows, range(ROWS_A_SHARD), strict=False)]
     return chosen
-
-
-def task_of(file: PlanFile, folder: Path, plan: Plan) -> ShardTask:
-    """The task of a plan file."""
-    return ShardTask(str(folder), file.name, file.split, file.sha256, plan.sample_rate, file.rows, ())
-
-
-def responses_in(value: object) -> Iterator[str]:
-    """Names of the room responses anywhere in a row, as plain data."""
-    if isinstance(value, dict):
-        if isinstance(name := value.get("response"), str):
-            yield name
-        for item in value.values():
-            yield from responses_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from responses_in(item)
 
 
 def timed_rooms(plan: Plan, folder: Path, places: Mapping[str, Place], rows: Iterable[PlanRow]) -> tuple[float, int]:
@@ -188,7 +173,8 @@ def timed_rooms(plan: Plan, folder: Path, places: Mapping[str, Place], rows: Ite
     Returns:
         Processor time of all rooms of the plan, carried over from these, and how many responses they have.
     """
-    wanted = {name for row in rows for name in responses_in(row.model_dump(mode="json"))}
+    needs = (one for row in rows for one in references(row.model_dump(mode="json")))
+    wanted = {one.name for one in needs if one.role == "response"}
     total_s, num_responses = 0.0, 0
     for bank, rooms in planned_rooms(folder).items():
         num_responses += sum(room.num_positions for room in rooms)
@@ -197,10 +183,10 @@ def timed_rooms(plan: Plan, folder: Path, places: Mapping[str, Place], rows: Ite
             if wanted & {response_name(bank, room.room, position) for position in range(room.num_positions)}
         ]  # fmt: skip
         begun_s = time.process_time()
-        made = [write_room(folder / "rooms", room, rate_hz=plan.sample_rate, roots=places) for room in needed]
+        made = [write_room(folder / ROOMS_FOLDER, room, rate_hz=plan.sample_rate, roots=places) for room in needed]
         if needed:
             total_s += (time.process_time() - begun_s) * len(rooms) / len(needed)
-        write_bank(folder / "rooms", bank, [row for responses in made for row in responses])
+        write_bank(folder / ROOMS_FOLDER, bank, [row for responses in made for row in responses])
     return total_s, num_responses
 
 

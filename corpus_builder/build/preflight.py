@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 from corpus_builder.audio.tar_members import audio_exists
 from corpus_builder.plan.make_plan import finished_plan, make_plan
 from corpus_builder.sources.roots import read_roots, write_roots
+from manifests.corpus.layout import (
+    LEVELS,
+    PLAN,
+    RECIPE,
+    ROOMS,
+    SPECTRA,
+    plain_rows,
+    plan_rows_name,
+    read_recipe,
+    roots_needed,
+)
 from manifests.errors import DigestMismatchError, MissingFileError, OtherRecipeError, UsageError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import digest, file_digest
-from manifests.io.json_yaml import read_json_lines
 from manifests.io.place import no_folder
-from manifests.plan.references import roots_needed
-from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,9 +53,7 @@ def plan_for(
         return plan
     planned = finished_plan(source)
     if planned is None:
-        raise MissingFileError(
-            source / "plan" / "plan.json", needed="a recipe or the folder of a finished plan is due here"
-        )
+        raise MissingFileError(source / PLAN, needed="a recipe or the folder of a finished plan is due here")
     if limit is not None and limit != planned.limit:
         raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))
     copy_plan(planned, source, corpus)
@@ -73,13 +79,13 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
             raise OtherRecipeError(corpus, what="plan", found=digest(here), asked=digest(planned))
         return
     names = [
-        "recipe.yaml",
-        "plan/levels.jsonl",
-        "plan/rooms.jsonl",
-        *(["plan/spectra.jsonl"] if planned.spectra_sha256 else []),
-        *(f"plan/{file.name}.jsonl" for file in planned.files),
+        RECIPE,
+        LEVELS,
+        ROOMS,
+        *([SPECTRA] if planned.spectra_sha256 else []),
+        *(plan_rows_name(file.name) for file in planned.files),
     ]
-    for name in [*names, "plan/plan.json"]:
+    for name in [*names, PLAN]:
         with replacing(corpus / name) as part:
             shutil.copyfile(source / name, part)
     write_roots(corpus, read_roots(source))
@@ -91,7 +97,7 @@ def known_roots(plan: Plan, corpus: Path, places: Mapping[str, Place]) -> set[st
     Raises:
         UsageError: If nothing says where one lies.
     """
-    known = set(read_roots(corpus)) or set(Recipe.read(corpus / "recipe.yaml", needed="the recipe").source_roots())
+    known = set(read_roots(corpus)) or set(read_recipe(corpus).source_roots())
     if known <= places.keys():
         return known
     lost = sorted((known - places.keys()) & roots_needed(corpus, plan))
@@ -123,7 +129,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
     if plan.spectra_sha256 is not None:
         digests["spectra"] = plan.spectra_sha256
     for name, expected in digests.items():
-        path = corpus / "plan" / f"{name}.jsonl"
+        path = corpus / plan_rows_name(name)
         if not path.exists():
             raise MissingFileError(path, needed="a file of the plan")
         if (found := file_digest(path)) != expected:
@@ -131,8 +137,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
     for file in plan.files:
         first.setdefault(file.split, file)
     for file in first.values():
-        rows = read_json_lines(corpus / "plan" / f"{file.name}.jsonl", needed="a file of the plan")
-        span = next(iter(rows))["source"]
+        span = next(plain_rows(corpus, file.name))["source"]
         place = places[span["root"]] / span["path"]
         if not audio_exists(place):
             raise MissingFileError(

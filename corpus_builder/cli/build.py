@@ -288,9 +288,9 @@ def show_command(corpus: Place, page: Path | None, samples: int) -> None:
     click.echo(description(corpus))
     if page is not None:
         from corpus_builder.pages.corpus_page import write_page
-        from manifests.corpus.shard_index import Corpus
+        from manifests.corpus.shard_index import read_corpus
 
-        if Corpus.read(corpus / "corpus.json", needed="a sealed corpus").borrowed is not None:
+        if read_corpus(corpus).borrowed is not None:
             raise UsageError("--html needs the plan, which a subset or an index has not: show the whole corpus")
         shown = write_page(corpus, page, samples=samples)
         click.echo(f"{printable(page)}: {shown} utterances to see and to hear")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manifests.corpus.layout import CORPUS, index_name
 from manifests.corpus.linked import copies_of, entry_of, seal_borrowed, totals_of
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, refuse_occupied
 from manifests.corpus.sample import CLEAN
@@ -51,7 +52,7 @@ def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
                     index = chosen_index(opened, split, entry, where)
                     shown.advance(entry.samples)
                     if index.samples:
-                        index.write(part / "shards" / f"{entry.name}.json")
+                        index.write(part / index_name(entry.name))
                         splits.setdefault(split, []).append(entry_of(index, tar=entry.tar_path))
                         kept.append(index)
                 copies[split] = copies_of(kept)
@@ -84,7 +85,7 @@ def sealed_subset(
         "totals": totals_of(splits),
         "borrowed": borrowed.model_dump(mode="json", exclude_none=True),
     }
-    return Corpus.parse(document, where="corpus.json")
+    return Corpus.parse(document, where=CORPUS)
 
 
 def chosen_index(opened: OpenCorpus, split: str, entry: ShardEntry, where: Where) -> ShardIndex:

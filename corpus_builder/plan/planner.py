@@ -23,6 +23,7 @@ from corpus_builder.sources.lhotse_manifest import utterances
 from corpus_builder.sources.relative_paths import Rooting, remember_place
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance, too_long
 from corpus_builder.workers.resume_cache import PartialResults
+from manifests.corpus.layout import PLAN_FOLDER
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError
 from manifests.io.atomic import temporary_path
@@ -82,7 +83,7 @@ class Planner:
         workers: int,
         progress: bool,
     ) -> None:
-        self.recipe, self.sources, self.folder = recipe, sources, folder / "plan"
+        self.recipe, self.sources, self.folder = recipe, sources, folder / PLAN_FOLDER
         self.limit, self.workers, self.progress = limit, workers, progress
         self.tally = Tally()
         self.spools: dict[str, Spool] = {}

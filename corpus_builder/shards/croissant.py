@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from manifests.corpus.layout import tar_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -90,7 +92,7 @@ def files_of(split: str, entries: list[Any]) -> list[dict[str, Any]]:
             "@type": "cr:FileObject",
             "@id": f"{entry.name}.tar",
             "name": f"{entry.name}.tar",
-            "contentUrl": f"shards/{entry.name}.tar",
+            "contentUrl": tar_name(entry.name),
             "contentSize": f"{entry.bytes} B",
             "encodingFormat": "application/x-tar",
             "sha256": entry.sha256,

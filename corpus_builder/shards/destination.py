@@ -18,7 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.workers.stale_files import private_folder
-from manifests.corpus.fingerprints import proof_name, sources_name
+from manifests.corpus.layout import (
+    CORPUS,
+    PLAN,
+    PLAN_FOLDER,
+    RECIPE,
+    ROOMS_FOLDER,
+    SEAL,
+    SHARDS_FOLDER,
+    index_name,
+    plan_rows_name,
+    prints_name,
+    sources_name,
+    tar_name,
+    top_names,
+)
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import replacing
 from manifests.io.place import size_of, sizes_below
@@ -30,8 +44,6 @@ if TYPE_CHECKING:
     from manifests.io.place import Place
 
 TRANSFERS = 8
-SEAL = ("refused.jsonl", "README.md", "croissant.json", "provenance.json", "SHA256SUMS", "corpus.json")
-OURS = {"plan", "rooms", "shards", "proof", "recipe.yaml", *SEAL}
 ROWS = re.compile(r"-[0-9]{6}\.jsonl$")
 FETCHING = threading.Lock()
 
@@ -72,7 +84,7 @@ class Target:
 
     def shard_sizes(self) -> dict[str, int]:
         """Files of finished and unfinished shards with their sizes, listed anew: network disks remember old listings."""
-        place = self.work / "shards" if self.url is None else self.url / "shards"
+        place = (self.work if self.url is None else self.url) / SHARDS_FOLDER
         return sizes_below(place)
 
     def index(self, name: str, *, sizes: Mapping[str, int] | None = None) -> Path:
@@ -81,10 +93,10 @@ class Target:
         Raises:
             FileNotFoundError: If the URL has none.
         """
-        local = self.work / "shards" / f"{name}.json"
+        local = self.work / index_name(name)
         if self.url is None:
             return local
-        there = self.url / "shards" / f"{name}.json"
+        there = self.url / index_name(name)
         size = size_of(there) if sizes is None else sizes.get(there.name)
         if size is None:
             raise FileNotFoundError(str(there))
@@ -97,7 +109,7 @@ class Target:
         """Size of a shard's tar where it counts; None if it is not there."""
         if sizes is not None:
             return sizes.get(f"{name}.tar")
-        return size_of((self.work if self.url is None else self.url) / "shards" / f"{name}.tar")
+        return size_of((self.work if self.url is None else self.url) / tar_name(name))
 
     def fetch(self) -> None:
         """Bring what the URL has above its tars; drop what another corpus left in the place of work.
@@ -109,37 +121,39 @@ class Target:
         if self.url is None:
             return
         there = sizes_below(self.url)
-        strange = sorted(name for name in there if name.partition("/")[0] not in OURS and not name.startswith("."))
+        ours = top_names(sent=True)
+        strange = sorted(name for name in there if name.partition("/")[0] not in ours and not name.startswith("."))
         if strange:
             raise UsageError(
                 f"{self.url} holds {printable(strange[0])!r}, which is not of a plan or corpus; choose a new place"
             )
-        mark = self.work / "plan" / "plan.json"
-        if "plan/plan.json" in there and mark.exists() and mark.read_bytes() != (self.url / "plan/plan.json").read():
+        mark = self.work / PLAN
+        if PLAN in there and mark.exists() and mark.read_bytes() != (self.url / PLAN).read():
             self.forget()
-        if "corpus.json" not in there:
-            (self.work / "corpus.json").unlink(missing_ok=True)
+        if CORPUS not in there:
+            (self.work / CORPUS).unlink(missing_ok=True)
         marks = [
-            "plan/plan.json",
-            *sorted(name for name in there if name.startswith("rooms/") and name.endswith(".jsonl")),
+            PLAN,
+            *sorted(name for name in there if name.startswith(f"{ROOMS_FOLDER}/") and name.endswith(".jsonl")),
         ]
-        planned = "plan/plan.json" in there
+        planned = PLAN in there
         wanted = [
             name for name in there
             if name not in marks and not name.endswith(".tar")
-            and (planned or not name.startswith("plan/"))
+            and (planned or not name.startswith(f"{PLAN_FOLDER}/"))
         ]  # fmt: skip
         for names in (wanted, [name for name in marks if name in there]):
             transfer(self.fetch_one, [name for name in names if size_of(self.work / name) != there[name]])
 
     def fetch_for(self, name: str) -> None:
         """What a worker on another machine needs for one shard, if it is not in its place of work."""
-        if self.url is None or (self.work / "plan" / f"{name}.jsonl").exists():
+        if self.url is None or (self.work / plan_rows_name(name)).exists():
             return
         with FETCHING:  # threads of one process would write the same temporary files
-            rooms = [f"rooms/{one}" for one in sizes_below(self.url / "rooms")]
-            shared = [f"plan/{one}" for one in sizes_below(self.url / "plan") if not ROWS.search(one)]
-            for below in (*rooms, *shared, f"plan/{name}.jsonl"):
+            rooms = [f"{ROOMS_FOLDER}/{one}" for one in sizes_below(self.url / ROOMS_FOLDER)]
+            plan = sizes_below(self.url / PLAN_FOLDER)
+            shared = [f"{PLAN_FOLDER}/{one}" for one in plan if not ROWS.search(one)]
+            for below in (*rooms, *shared, plan_rows_name(name)):
                 if not (self.work / below).exists():
                     self.fetch_one(below)
 
@@ -172,25 +186,24 @@ class Target:
 
     def send_plan(self) -> None:
         """Send the plan."""
-        rows = sorted(f"plan/{path.name}" for path in (self.work / "plan").glob("*.jsonl") if path.name[0] != ".")
-        self.send(["recipe.yaml", *rows], marks=["plan/plan.json"])
+        files = (self.work / PLAN_FOLDER).glob("*.jsonl")
+        rows = sorted(f"{PLAN_FOLDER}/{path.name}" for path in files if path.name[0] != ".")
+        self.send([RECIPE, *rows], marks=[PLAN])
 
     def send_rooms(self) -> None:
         """Send the responses of all banks, then their lists."""
-        found = sorted(path.name for path in (self.work / "rooms").glob("*") if path.name[0] != "." and path.is_file())
-        lists = [f"rooms/{name}" for name in found if name.endswith(".jsonl")]
-        self.send([f"rooms/{name}" for name in found if not name.endswith(".jsonl")], marks=lists)
+        files = [path for path in (self.work / ROOMS_FOLDER).glob("*") if path.name[0] != "." and path.is_file()]
+        names = sorted(f"{ROOMS_FOLDER}/{path.name}" for path in files)
+        lists = [name for name in names if name.endswith(".jsonl")]
+        self.send([name for name in names if name not in lists], marks=lists)
 
     def send_shard(self, name: str) -> None:
         """Send a finished shard, its index last; its tar goes away here."""
         if self.url is None:
             return
-        tar = self.work / "shards" / f"{name}.tar"
-        (self.url / "shards" / tar.name).put_file(tar)
-        for proof in (proof_name(name), sources_name(name)):
-            (self.url / proof).put_file(self.work / proof)
-        (self.url / "shards" / f"{name}.json").put_file(self.work / "shards" / f"{name}.json")
-        tar.unlink(missing_ok=True)
+        for path in (tar_name(name), prints_name(name), sources_name(name), index_name(name)):
+            (self.url / path).put_file(self.work / path)
+        (self.work / tar_name(name)).unlink(missing_ok=True)
 
     def send_seal(self) -> None:
         """Send what stands above the shards, `corpus.json` last."""
@@ -201,9 +214,9 @@ class Target:
 
     def unseal(self) -> None:
         """Take the seal away: shards are about to be made again."""
-        (self.work / "corpus.json").unlink(missing_ok=True)
-        if self.url is not None and (self.url / "corpus.json").exists():
-            (self.url / "corpus.json").remove()
+        (self.work / CORPUS).unlink(missing_ok=True)
+        if self.url is not None and (self.url / CORPUS).exists():
+            (self.url / CORPUS).remove()
 
     def forget(self) -> None:
         """Empty the place of work of a URL; what counts stands there."""

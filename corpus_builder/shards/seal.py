@@ -10,20 +10,29 @@ from corpus_builder.shards.croissant import croissant
 from corpus_builder.shards.dataset_card import card
 from corpus_builder.shards.environment import build_provenance
 from corpus_builder.shards.writer import finished_index
+from manifests.corpus.layout import (
+    CARD,
+    CORPUS,
+    CROISSANT,
+    PROVENANCE,
+    REFUSED,
+    SUMS,
+    index_name,
+    read_recipe,
+    summed_files,
+    sums_text,
+    tar_name,
+)
 from manifests.corpus.shard_index import Corpus
 from manifests.errors import MissingFileError
 from manifests.io.atomic import write_bytes, write_text
 from manifests.io.digest import bytes_digest, canonical_json, digest, file_digest
 from manifests.io.json_yaml import write_json, write_json_lines
 from manifests.plan.plan import Plan, PlanFile, Refusal
-from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from corpus_builder.shards.destination import Target
 
-SUMS = "SHA256SUMS"
 LOOK_AGAIN_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -38,7 +47,7 @@ def seal(plan: Plan, target: Target) -> Corpus:
         MissingFileError: If a shard vanished.
     """
     corpus = target.work
-    recipe = Recipe.read(corpus / "recipe.yaml", needed="the recipe of the corpus")
+    recipe = read_recipe(corpus)
     refused = [Refusal(split=one.split, id=one.id, reason=one.reason) for one in plan.refused]
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in recipe.speech}
     sums: dict[str, str] = {}
@@ -46,10 +55,10 @@ def seal(plan: Plan, target: Target) -> Corpus:
     for file in plan.files:
         entry, refused_here = finished_entry(plan, file, target, sizes)
         splits[file.split].append(entry)
-        sums[f"shards/{file.name}.tar"] = entry["sha256"]
+        sums[tar_name(file.name)] = entry["sha256"]
         refused += refused_here
     refused.sort(key=lambda one: (one.split, one.id, one.reason))
-    write_json_lines(corpus / "refused.jsonl", (canonical_json(one) for one in refused))
+    write_json_lines(corpus / REFUSED, (canonical_json(one) for one in refused))
     shards = [entry for entries in splits.values() for entry in entries]
     counts = {
         split: sum(one.split == split for one in refused) for split in dict.fromkeys(one.split for one in refused)
@@ -76,17 +85,17 @@ def seal(plan: Plan, target: Target) -> Corpus:
         },
         where=corpus,
     )
-    write_text(corpus / "README.md", card(sealed, recipe))
-    write_json(corpus / "croissant.json", croissant(sealed, recipe))
-    write_json(corpus / "provenance.json", build_provenance())
+    write_text(corpus / CARD, card(sealed, recipe))
+    write_json(corpus / CROISSANT, croissant(sealed, recipe))
+    write_json(corpus / PROVENANCE, build_provenance())
     content = corpus_json(sealed)
-    for path in listed_files(corpus):
+    for path in summed_files(corpus):
         name = path.relative_to(corpus).as_posix()
         if name not in sums:
             sums[name] = file_digest(path)
-    sums["corpus.json"] = bytes_digest(content)
-    write_text(corpus / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())))
-    write_bytes(corpus / "corpus.json", content)
+    sums[CORPUS] = bytes_digest(content)
+    write_text(corpus / SUMS, sums_text(sums))
+    write_bytes(corpus / CORPUS, content)
     target.send_seal()
     return sealed
 
@@ -116,7 +125,7 @@ def finished_entry(
         sizes.update(target.shard_sizes())
         index = finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes)
     if index is None:
-        where = f"{target}/shards/{file.name}.json"
+        where = f"{target}/{index_name(file.name)}"
         raise MissingFileError(where, needed="a shard vanished; run the same command again")
     num_samples = sum(sample["num_samples"] for sample in index["samples"])
     entry = {
@@ -132,13 +141,3 @@ def finished_entry(
 def corpus_json(sealed: Corpus) -> bytes:
     """The bytes of `corpus.json`."""
     return json.dumps(sealed.plain(), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def listed_files(corpus: Path) -> list[Path]:
-    """What belongs to the corpus beside its seal: no hidden files, no local roots, nothing that tells when it was made."""
-    files = [corpus / name for name in ("recipe.yaml", "refused.jsonl", "README.md", "croissant.json")]
-    for folder in ("plan", "rooms", "shards", "proof"):
-        files += sorted(
-            path for path in (corpus / folder).glob("*") if path.is_file() and not path.name.startswith(".")
-        )
-    return files

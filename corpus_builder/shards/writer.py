@@ -23,19 +23,21 @@ from corpus_builder.shards.encode import EncodedWaves
 from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES
 from corpus_builder.workers.pool import Ticks, give_back
 from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.layout import index_name, plan_rows, tar_name
 from manifests.corpus.sample import Sample, SampleCopy, domain_of, family_of
 from manifests.corpus.shard_index import IndexedSample, Member, ShardIndex
 from manifests.errors import BadDocumentError, NoSpaceLeftError, StillroomError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import canonical_json
-from manifests.io.json_yaml import read_json, read_json_lines
+from manifests.io.json_yaml import read_json
 from manifests.io.tar import TarBuilder
-from manifests.plan.plan import PlanRow, Refusal
+from manifests.plan.plan import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from corpus_builder.render.render_copies import RenderedCopy
+    from manifests.plan.plan import PlanRow
 
 UNFIT = (UnfitAudioError, LengthChangedError, CopyFailedError, NotFiniteError)
 
@@ -186,13 +188,6 @@ def encode_all(
     return clean.gain_db, list(map(encode, render_copies(row, clean, waves, rate_hz=rate_hz)))
 
 
-def plan_rows(task: ShardTask) -> Iterator[PlanRow]:
-    """The rows of a shard's plan file."""
-    path = Path(task.corpus) / "plan" / f"{task.name}.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
-        yield PlanRow.parse(document, where=f"{path}:{number}")
-
-
 def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
     """Render a shard's rows into its tar, then write its index.
 
@@ -200,8 +195,8 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
         NoSpaceLeftError: If the disk is full.
         StillroomError: If plan, roots or rooms are not as they should be.
     """
-    folder = Path(task.corpus) / "shards"
-    path = folder / f"{task.name}.tar"
+    corpus = Path(task.corpus)
+    path = corpus / tar_name(task.name)
     samples: list[IndexedSample] = []
     prints: list[SamplePrints] = []
     refused: list[Refusal] = []
@@ -209,9 +204,9 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
     with replacing(path) as part, part.open("wb") as plain:
         stream = HashingStream(plain)
         tar = TarBuilder(cast("IO[bytes]", stream))
-        for row in plan_rows(task):
+        for row in plan_rows(corpus, task.name):
             try:
-                sample, its_prints = write_sample(tar, row, waves, rate_hz=task.rate_hz, scratch=folder)
+                sample, its_prints = write_sample(tar, row, waves, rate_hz=task.rate_hz, scratch=path.parent)
                 samples.append(sample)
                 prints.append(its_prints)
             except UNFIT as problem:
@@ -233,8 +228,8 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
             "refused": tuple(refused),
         }
     )
-    write_proof(Path(task.corpus), task.name, prints, waves.ledger.sources())
-    index.write(folder / f"{task.name}.json")
+    write_proof(corpus, task.name, prints, waves.ledger.sources())
+    index.write(corpus / index_name(task.name))
     return index
 
 

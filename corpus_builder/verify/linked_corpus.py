@@ -15,6 +15,7 @@ import soundfile
 
 from corpus_builder.verify.shard_check import Finding
 from corpus_builder.workers.pool import mapped
+from manifests.corpus.layout import CORPUS, REFUSED, SUMS, index_name
 from manifests.corpus.reader import OpenCorpus
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import file_digest
@@ -90,30 +91,30 @@ def verify_borrowed(corpus: Place, report: Report, *, workers: int) -> Report:
 
 def check_sums(opened: OpenCorpus, report: Report) -> Iterator[Finding]:
     """Every file of the manifest is there and unchanged, and every index is listed."""
-    content = read_bytes(opened.place / "SHA256SUMS", needed="the digests of a corpus").decode("utf-8", "replace")
+    content = read_bytes(opened.place / SUMS, needed="the digests of a corpus").decode("utf-8", "replace")
     listed: dict[str, str] = {}
     for number, line in enumerate(content.splitlines(), 1):
         sha256, _, name = line.partition("  ")
         try:
-            listed[safe_relative(name, where="SHA256SUMS")] = sha256
+            listed[safe_relative(name, where=SUMS)] = sha256
         except StillroomError as problem:
-            yield Finding(f"SHA256SUMS:{number}", str(problem))
+            yield Finding(f"{SUMS}:{number}", str(problem))
     for name, sha256 in listed.items():
         report.files += 1
         if size_of(opened.place / name) is None:
             yield Finding(name, "is missing")
         elif file_digest(opened.place / name) != sha256:
             yield Finding(name, "is not what its digest says: it was changed or damaged")
-    indexes = {f"shards/{e.name}.json" for entries in opened.sealed.splits.values() for e in entries}
-    for name in sorted((indexes | {"corpus.json", "refused.jsonl"}) - set(listed)):
+    indexes = {index_name(e.name) for entries in opened.sealed.splits.values() for e in entries}
+    for name in sorted((indexes | {CORPUS, REFUSED}) - set(listed)):
         yield Finding(name, "is not listed in SHA256SUMS")
     try:
-        refused = sum(1 for _ in read_json_lines(opened.place / "refused.jsonl", needed="what was refused"))
+        refused = sum(1 for _ in read_json_lines(opened.place / REFUSED, needed="what was refused"))
     except StillroomError as problem:
-        yield Finding("refused.jsonl", str(problem))
+        yield Finding(REFUSED, str(problem))
         return
     if refused != sum(opened.sealed.refused.values()):
-        yield Finding("refused.jsonl", f"has {refused} lines, corpus.json counts {sum(opened.sealed.refused.values())}")
+        yield Finding(REFUSED, f"has {refused} lines, corpus.json counts {sum(opened.sealed.refused.values())}")
 
 
 def check_borrowed(check: BorrowedCheck) -> BorrowedFound:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from manifests.corpus.layout import banks, planned_rooms, response_path, room_responses
 from manifests.errors import BadDocumentError, StillroomError, printable
-from manifests.io.json_yaml import read_bytes, read_json_lines
-from manifests.io.place import place_of, sizes_below
-from manifests.plan.rooms import PlannedRoom, RoomResponse, parse_room
+from manifests.io.json_yaml import read_bytes
+from manifests.io.place import place_of
+from manifests.plan.rooms import PlannedRoom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from manifests.io.place import Place
+    from manifests.plan.rooms import RoomResponse
 
     Wave = NDArray[np.float64]
 
@@ -30,14 +32,7 @@ ONSET_SHARE = 0.3
 
 def response_rows(corpus: Place) -> dict[str, RoomResponse]:
     """The rows of every bank by name of response."""
-    rows: dict[str, RoomResponse] = {}
-    for name in sizes_below(corpus / "rooms"):
-        if name.endswith(".jsonl"):
-            path = corpus / "rooms" / name
-            for number, document in enumerate(read_json_lines(path, needed="a room bank"), 1):
-                row = RoomResponse.parse(document, where=f"{path}:{number}")
-                rows[row.name] = row
-    return rows
+    return {row.name: row for bank in banks(corpus) for row in room_responses(corpus, bank)}
 
 
 @lru_cache(maxsize=4)
@@ -53,7 +48,7 @@ def stored_response(corpus: str, name: str) -> tuple[Wave, int]:
     Raises:
         BadDocumentError: If it is not there, or not what its row says.
     """
-    path = place_of(corpus) / "rooms" / f"{name}.npy"
+    path = place_of(corpus) / response_path(name)
     row = known_rows(corpus).get(name)
     if row is None:
         raise BadDocumentError(path, "no bank has a response of this name")
@@ -96,13 +91,11 @@ def whitened_peak(response: Wave) -> int:
 def response_findings(corpus: Place) -> Iterator[tuple[str, str]]:
     """Where and what is off with the stored responses."""
     asked = {}
-    path = corpus / "plan" / "rooms.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="the rooms of a plan"), 1):
-        room = parse_room(document, where=f"{path}:{number}")
+    for room in planned_rooms(corpus):
         if isinstance(room, PlannedRoom):
             asked[room.bank, room.room] = room.rt60_s
     for name, row in sorted(response_rows(corpus).items()):
-        where = f"rooms/{name}.npy"
+        where = response_path(name)
         try:
             wave, direct = stored_response(str(corpus), name)
         except StillroomError as problem:

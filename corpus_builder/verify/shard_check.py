@@ -15,20 +15,22 @@ from corpus_builder.audio.decode_bytes import decoded_wave
 from corpus_builder.verify.copy_measurements import FULL_SCALE, CopyLook, Measured
 from corpus_builder.verify.draw_rates import told
 from corpus_builder.verify.rir_check import stored_response
+from manifests.corpus.layout import plan_rows, tar_name
 from manifests.corpus.sample import Sample, domain_of, family_of
-from manifests.corpus.shard_index import IndexedSample, ShardEntry, ShardIndex
+from manifests.corpus.shard_index import IndexedSample, ShardEntry, ShardIndex, read_index
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.io.digest import canonical_json, file_digest
-from manifests.io.json_yaml import parse_json, read_json_lines
+from manifests.io.json_yaml import parse_json
 from manifests.io.place import local_copy, place_of
 from manifests.io.tar import entries
-from manifests.plan.plan import PlanRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from manifests.plan.plan import PlanRow
 
     Pcm = NDArray[np.int16]
 
@@ -95,19 +97,19 @@ class ShardLook:
     def __init__(self, check: ShardCheck) -> None:
         self.check = check
         self.corpus = place_of(check.corpus)
-        self.name = f"shards/{check.entry.name}"
-        self.place = self.corpus / f"{self.name}.tar"
+        self.name = tar_name(check.entry.name)
+        self.place = self.corpus / self.name
         self.tar = Path()  # a local copy of it
         self.found = ShardFound()
 
     def off(self, what: str, *, sample: str = "") -> None:
         """Note a finding."""
-        self.found.findings.append(Finding(f"{self.name}.tar" + (f" {sample}" if sample else ""), what))
+        self.found.findings.append(Finding(self.name + (f" {sample}" if sample else ""), what))
 
     def run(self) -> None:
         """Index, tar and, at level pcm, every sample."""
         entry = self.check.entry
-        index = ShardIndex.read(self.corpus / f"{self.name}.json", needed="the index of a shard")
+        index = read_index(self.corpus, entry.name)
         size = self.tar.stat().st_size
         if size != entry.bytes or size != index.bytes:
             self.off(f"has {size} bytes; its index says {index.bytes}, corpus.json {entry.bytes}")
@@ -169,9 +171,7 @@ class ShardLook:
 
     def plan_rows(self) -> dict[str, PlanRow]:
         """The plan rows of this shard by key."""
-        path = self.corpus / "plan" / f"{self.check.entry.name}.jsonl"
-        rows = (PlanRow.parse(one, where=path) for one in read_json_lines(path, needed="a file of the plan"))
-        return {row.key: row for row in rows}
+        return {row.key: row for row in plan_rows(self.corpus, self.check.entry.name)}
 
     def document(self, stream: io.BufferedReader, sample: IndexedSample, row: PlanRow) -> Sample | None:
         """The JSON member says what the plan decided; None if it cannot be read."""

@@ -8,7 +8,6 @@ where it says. `pcm`: besides, each FLAC is decoded and compared, and plain webd
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import TYPE_CHECKING
 
 from corpus_builder.verify.copy_measurements import Measured
@@ -18,20 +17,31 @@ from corpus_builder.verify.report import Report
 from corpus_builder.verify.rir_check import response_findings
 from corpus_builder.verify.shard_check import Finding, Level, ShardCheck, ShardFound, check_shard
 from corpus_builder.workers.pool import mapped
-from manifests.corpus.shard_index import Corpus
+from manifests.corpus import layout
+from manifests.corpus.layout import (
+    CORPUS,
+    PLAN,
+    RECIPE,
+    REFUSED,
+    SUM_LINE,
+    SUMS,
+    plan_rows_name,
+    read_recipe,
+    tar_name,
+    unsummed_names,
+)
+from manifests.corpus.shard_index import read_corpus
 from manifests.errors import StillroomError
 from manifests.io.digest import digest, file_digest
-from manifests.io.json_yaml import read_bytes, read_json_lines, safe_relative
+from manifests.io.json_yaml import read_bytes, safe_relative
 from manifests.io.place import Place, size_of, sizes_below
 from manifests.io.progress import Progress
-from manifests.plan.plan import Plan, Refusal
-from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNLISTED = {"SHA256SUMS", "corpus.json", "roots.local.json", "provenance.json", "rebuilt.json", "rebuilt.jsonl"}
-SUM_LINE = re.compile(r"^([0-9a-f]{64}) [ *](.+)$")
+    from manifests.corpus.shard_index import Corpus
+    from manifests.plan.plan import Plan
 
 
 def verify(corpus: Place, *, level: Level = "pcm", workers: int = 1, progress: bool = True) -> Report:
@@ -47,7 +57,7 @@ def verify(corpus: Place, *, level: Level = "pcm", workers: int = 1, progress: b
         MissingFileError: If there is no sealed corpus.
         BadDocumentError: If `corpus.json` cannot be read.
     """
-    sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    sealed = read_corpus(corpus)
     report = Report(level)
     if sealed.borrowed is not None:
         report = verify_borrowed(corpus, report, workers=workers)
@@ -78,7 +88,7 @@ def verify(corpus: Place, *, level: Level = "pcm", workers: int = 1, progress: b
 
 def check_physics(corpus: Place, report: Report) -> Iterator[Finding]:
     """The stored responses, and how often each thing was drawn."""
-    recipe = Recipe.read(corpus / "recipe.yaml", needed="the recipe of a corpus")
+    recipe = read_recipe(corpus)
     drawn = {condition: measured.drawn for condition, measured in report.measured.items()}
     yield from (Finding(where, what) for where, what in response_findings(corpus))
     yield from (Finding(where, what) for where, what in rate_findings(recipe, drawn))
@@ -107,23 +117,23 @@ def shard_checks(corpus: Place, sealed: Corpus, plan: Plan | None, level: Level)
 
 def check_sums(corpus: Place, sealed: Corpus, report: Report) -> Iterator[Finding]:
     """Every listed file is there and unchanged, every file is listed; tars are digested with their shard."""
-    tars = {f"shards/{entry.name}.tar": entry for shards in sealed.splits.values() for entry in shards}
+    tars = {tar_name(entry.name): entry for shards in sealed.splits.values() for entry in shards}
     listed: dict[str, str] = {}
     for number, line in enumerate(
-        read_bytes(corpus / "SHA256SUMS", needed="the digests of a corpus").decode("utf-8", "replace").splitlines(), 1
+        read_bytes(corpus / SUMS, needed="the digests of a corpus").decode("utf-8", "replace").splitlines(), 1
     ):
         match = SUM_LINE.match(line)
         if match is None or match[2] in listed:
-            yield Finding(f"SHA256SUMS:{number}", "not a digest and a new file name")
+            yield Finding(f"{SUMS}:{number}", "not a digest and a new file name")
             continue
         try:
-            listed[safe_relative(match[2], where="SHA256SUMS")] = match[1]
+            listed[safe_relative(match[2], where=SUMS)] = match[1]
         except StillroomError as problem:
-            yield Finding(f"SHA256SUMS:{number}", str(problem))
+            yield Finding(f"{SUMS}:{number}", str(problem))
     present = {name for name in sizes_below(corpus) if not any(part.startswith(".") for part in name.split("/"))}
-    for name in sorted(present - set(listed) - UNLISTED):
+    for name in sorted(present - set(listed) - unsummed_names() - {CORPUS}):
         yield Finding(name, "is not listed in SHA256SUMS: it does not belong here")
-    for name in sorted({"corpus.json", "recipe.yaml", "plan/plan.json", *tars} - set(listed)):
+    for name in sorted({CORPUS, RECIPE, PLAN, *tars} - set(listed)):
         yield Finding(name, "is not listed in SHA256SUMS")
     for name, expected in sorted(listed.items()):
         report.files += 1
@@ -140,16 +150,16 @@ def read_plan(corpus: Place, sealed: Corpus) -> tuple[Plan | None, list[Finding]
     """The plan of the corpus, if it can be read, and whether it is the one that was sealed."""
     findings: list[Finding] = []
     try:
-        plan = Plan.read(corpus / "plan" / "plan.json", needed="the plan of a corpus")
+        plan = layout.read_plan(corpus)
     except StillroomError as problem:
-        return None, [Finding("plan/plan.json", str(problem))]
+        return None, [Finding(PLAN, str(problem))]
     if digest(plan) != sealed.plan_sha256:
-        findings.append(Finding("plan/plan.json", "is not the plan that the corpus was sealed with"))
+        findings.append(Finding(PLAN, "is not the plan that the corpus was sealed with"))
     names = {entry.name for shards in sealed.splits.values() for entry in shards}
     for file in plan.files:
-        path = corpus / "plan" / f"{file.name}.jsonl"
+        path = corpus / plan_rows_name(file.name)
         if size_of(path) is not None and file_digest(path) != file.sha256:
-            findings.append(Finding(f"plan/{file.name}.jsonl", "is not what plan.json says"))
+            findings.append(Finding(plan_rows_name(file.name), "is not what plan.json says"))
     only_one = sorted({file.name for file in plan.files} ^ names)
     findings += [Finding(name, "stands in only one of plan.json and corpus.json") for name in only_one]
     return plan, findings
@@ -165,26 +175,23 @@ def check_totals(sealed: Corpus, report: Report) -> Iterator[Finding]:
         ("samples found", sealed.totals.samples, report.samples),
     ):
         if said != found:
-            yield Finding("corpus.json", f"{what}: {said} in the totals, {found} by counting")
+            yield Finding(CORPUS, f"{what}: {said} in the totals, {found} by counting")
 
 
 def check_refused(corpus: Place, sealed: Corpus, plan: Plan | None) -> Iterator[Finding]:
     """Each planned utterance is in a shard or refused, and refused.jsonl has as many lines as are counted."""
-    path = corpus / "refused.jsonl"
     try:
-        refusals = [
-            Refusal.parse(one, where="refused.jsonl") for one in read_json_lines(path, needed="what was refused")
-        ]
+        refusals = list(layout.refusals(corpus))
     except StillroomError as problem:
-        yield Finding("refused.jsonl", str(problem))
+        yield Finding(REFUSED, str(problem))
         return
     if len(refusals) != sum(sealed.refused.values()):
-        yield Finding("refused.jsonl", f"has {len(refusals)} lines, corpus.json counts {sum(sealed.refused.values())}")
+        yield Finding(REFUSED, f"has {len(refusals)} lines, corpus.json counts {sum(sealed.refused.values())}")
     if plan is not None:
         rows = sum(file.rows for file in plan.files)
         at_rendering = len(refusals) - len(plan.refused)
         if rows != sealed.totals.samples + at_rendering:
             yield Finding(
-                "corpus.json",
+                CORPUS,
                 f"{rows} utterances were planned, {sealed.totals.samples} are in shards and {at_rendering} were refused",
             )

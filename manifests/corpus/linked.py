@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from manifests.corpus.reader import ROOTS_FILE
+from manifests.corpus.layout import CORPUS, LOCAL_ROOTS, REFUSED, SUMS, index_name, sums_text
 from manifests.corpus.shard_index import Corpus, ShardEntry, ShardIndex
 from manifests.io.atomic import write_bytes, write_text
 from manifests.io.digest import bytes_digest, canonical_json, file_digest
@@ -69,18 +69,18 @@ def seal_borrowed(folder: Path, sealed: Corpus, *, refused: Sequence[Refusal], r
         refused: Utterances that are in no index, and why.
         root: Where the tars lie; None if below the folder itself.
     """
-    write_json_lines(folder / "refused.jsonl", (canonical_json(one) for one in refused))
+    write_json_lines(folder / REFUSED, (canonical_json(one) for one in refused))
     if root is not None and sealed.borrowed is not None and sealed.borrowed.root is not None:
         place = str(root) if isinstance(root, Url) else os.path.abspath(root)  # noqa: PTH100 (links stay as they are)
         LocalRoots.parse(
-            {"schema": LocalRoots.SCHEMA, "roots": {sealed.borrowed.root: place}}, where=folder / ROOTS_FILE
-        ).write(folder / ROOTS_FILE)
-    names = ["refused.jsonl", *(f"shards/{e.name}.json" for entries in sealed.splits.values() for e in entries)]
+            {"schema": LocalRoots.SCHEMA, "roots": {sealed.borrowed.root: place}}, where=folder / LOCAL_ROOTS
+        ).write(folder / LOCAL_ROOTS)
+    names = [REFUSED, *(index_name(e.name) for entries in sealed.splits.values() for e in entries)]
     sums = {name: file_digest(folder / name) for name in names}
     content = json_bytes(sealed.plain())
-    sums["corpus.json"] = bytes_digest(content)
-    write_text(folder / "SHA256SUMS", "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())))
-    write_bytes(folder / "corpus.json", content)
+    sums[CORPUS] = bytes_digest(content)
+    write_text(folder / SUMS, sums_text(sums))
+    write_bytes(folder / CORPUS, content)
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:

@@ -6,13 +6,17 @@ the mark of a sealed corpus.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from manifests.corpus.layout import CORPUS, index_name, tar_name
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Sha256
 from manifests.plan.plan import Refusal
+
+if TYPE_CHECKING:
+    from manifests.io.place import Place
 
 Size = Annotated[int, Field(ge=0, lt=2**48)]
 ABOUT = frozenset({"json", "txt", "cls"})
@@ -101,7 +105,7 @@ class ShardEntry(Record):
     @property
     def tar_path(self) -> str:
         """Where its tar lies, relative to where the corpus keeps its tars."""
-        return self.tar or f"shards/{self.name}.tar"
+        return self.tar or tar_name(self.name)
 
 
 class Borrowed(Record):
@@ -153,3 +157,17 @@ class Corpus(Document):
     filtered: dict[str, dict[str, int]] = {}
     refused: dict[str, int] = {}
     borrowed: Borrowed | None = None
+
+
+def read_corpus(corpus: Place) -> Corpus:
+    """What a sealed corpus holds.
+
+    Raises:
+        MissingFileError: If it is not sealed.
+    """
+    return Corpus.read(corpus / CORPUS, needed="a sealed corpus is needed; `stillroom build` writes this file last")
+
+
+def read_index(corpus: Place, shard: str) -> ShardIndex:
+    """The index of a shard."""
+    return ShardIndex.read(corpus / index_name(shard), needed="the index of a shard")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from manifests.corpus.external_sample import record_of
+from manifests.corpus.layout import CORPUS, index_name
 from manifests.corpus.reader import tar_folder
 from manifests.corpus.sample import Sample
 from manifests.corpus.sample_view import SampleOutline
@@ -80,10 +81,10 @@ class CorpusReader:
         self.url = str(url).removeprefix("file://").rstrip("/") or "/"
         self.place = place_of(self.url)
         try:
-            content = self.document("corpus.json")
+            content = self.document(CORPUS)
         except FileNotFoundError:
             raise NotSealedError(self.url) from None
-        where = f"{self.url}/corpus.json"
+        where = f"{self.url}/{CORPUS}"
         self.manifest = Corpus.parse(parse_json(content, where=where), where=where)
         self.digest = digest(self.manifest)
         self.foreign = self.manifest.borrowed is not None and self.manifest.borrowed.foreign
@@ -128,9 +129,9 @@ class CorpusReader:
         Raises:
             DamagedShardError: If it points outside the tar.
         """
-        where = f"{self.url}/shards/{name}.json"
+        where = f"{self.url}/{index_name(name)}"
         try:
-            content = self.document(f"shards/{name}.json")
+            content = self.document(index_name(name))
         except FileNotFoundError:
             raise MissingFileError(where, needed=f"corpus.json lists the shard {name}") from None
         index = ShardIndex.parse_text(content, where=where)

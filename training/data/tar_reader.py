@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from manifests.corpus.layout import tar_name
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class TarBytes:
 
     def path(self, name: str) -> str:
         """Where a shard's tar lies, below the place."""
-        return self.entries[name].tar_path if name in self.entries else f"shards/{name}.tar"
+        return self.entries[name].tar_path if name in self.entries else tar_name(name)
 
     def span(self, name: str, start: int, end: int) -> bytes:
         """Bytes start to end of a shard's tar, in one read.

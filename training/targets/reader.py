@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import torch
 
+from manifests.corpus.layout import index_name
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import MAX_JSON_BYTES, parse_json, read_bytes
@@ -103,8 +104,8 @@ class TargetsReader:
     def places_of(self, shard: str) -> dict[tuple[str, str, int], Place]:
         """Where the targets of a shard lie; those of the shards of the last windows are held."""
         if shard not in self.indexes:
-            where = f"{self.url}/shards/{shard}.json"
-            index = TargetIndex.parse_text(self.document(f"shards/{shard}.json"), where=where)
+            where = f"{self.url}/{index_name(shard)}"
+            index = TargetIndex.parse_text(self.document(index_name(shard)), where=where)
             self.indexes[shard] = {
                 (sample.key, target.name, target.start): Place(target.length, target.offset, target.size)
                 for sample in index.samples

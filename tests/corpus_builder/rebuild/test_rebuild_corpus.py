@@ -338,11 +338,11 @@ def test_waves_held_against_themselves_moved_by_a_sample_are_different(packed_la
 
     lab, _ = packed_lab
     from corpus_builder.rebuild.wave_verdict import shard_samples
-    from manifests.plan.references import rows_of
+    from manifests.corpus.layout import plain_rows
 
     corpus = lab.folder / "corpus"
     told = []
-    for row in rows_of(corpus, "train-000000"):
+    for row in plain_rows(corpus, "train-000000"):
         first = shard_samples(corpus, "train-000000")[row["key"]]
         names = [name for name in first.sample.members if name != "json"]
         moved = {name: np.roll(first.pcm(name), 1) for name in names}

@@ -251,5 +251,5 @@ def test_members_out_of_order_confuse_webdataset_and_are_found(corpus: Path) -> 
 
 def test_a_corpus_that_is_not_sealed_is_one_line(corpus: Path) -> None:
     (corpus / "corpus.json").unlink()
-    with pytest.raises(MissingFileError, match="a sealed corpus is due here"):
+    with pytest.raises(MissingFileError, match="a sealed corpus is needed"):
         look(corpus)
