@@ -14,8 +14,8 @@ from corpus_builder.exchange.scan_webdataset import Scan, ScanTask, scan_shard, 
 from corpus_builder.workers.pool import mapped
 from manifests.corpus.external_sample import ROOT
 from manifests.corpus.layout import CORPUS, SHARDS_FOLDER, index_name
-from manifests.corpus.linked import copies_of, entry_of, seal_borrowed, totals_of
-from manifests.corpus.shard_index import Borrowed, Corpus, ShardEntry, ShardIndex
+from manifests.corpus.linked import seal_borrowed
+from manifests.corpus.shard_index import Borrowed, Corpus, ShardEntry, ShardIndex, copies_of, entry_of, totals_of
 from manifests.errors import MissingFileError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.digest import digest

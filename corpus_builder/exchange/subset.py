@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manifests.corpus.layout import CORPUS, index_name
-from manifests.corpus.linked import copies_of, entry_of, seal_borrowed, totals_of
+from manifests.corpus.linked import seal_borrowed
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, refuse_occupied
 from manifests.corpus.sample import CLEAN
-from manifests.corpus.shard_index import Borrowed, Corpus, IndexedSample, ShardEntry, ShardIndex
+from manifests.corpus.shard_index import (
+    Borrowed,
+    Corpus,
+    IndexedSample,
+    ShardEntry,
+    ShardIndex,
+    copies_of,
+    entry_of,
+    totals_of,
+)
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import making
 from manifests.io.progress import Progress

@@ -87,11 +87,10 @@ def prove(opened: OpenedPack, plan: Plan, corpus: Path, *, workers: int, progres
     """Hold every wave against the pack, shard by shard."""
     otherwise = decoded_otherwise(opened, plan, corpus)
     pairs = [ShardPair(str(opened.folder), str(corpus), file.name, otherwise) for file in plan.files]
-    with Progress("proving", total=len(pairs), unit="shards") as shown:
+    with Progress("proving", total=len(pairs), unit="shards", shown=progress) as shown:
         for verdicts in mapped(prove_shard, pairs, workers=min(workers, len(pairs)), what="proving"):
             yield from verdicts
-            if progress:
-                shown.advance()
+            shown.advance()
 
 
 def decoded_otherwise(opened: OpenedPack, plan: Plan, corpus: Path) -> Files:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,18 +108,14 @@ def build_rooms(
                 rows += found
             else:
                 missing.append(room)
-        with contextlib.ExitStack() as stack:
-            shown = None
-            if progress:
-                done = len(rooms) - len(missing)
-                shown = stack.enter_context(Progress(f"rooms of {bank}", total=len(rooms), unit="rooms", done=done))
+        done = len(rooms) - len(missing)
+        with Progress(f"rooms of {bank}", total=len(rooms), unit="rooms", done=done, shown=progress) as shown:
             needed = tuple((roots or {}).items())
             jobs = [RoomJob(str(folder), room, rate_hz, needed) for room in missing]
             results = mapped(make_room, jobs, workers=min(workers, len(jobs)), what="making rooms")
             for room, responses in zip(missing, results, strict=True):
                 rows += responses
                 partial.add(room_key(room, rate_hz), [row.model_dump(mode="json") for row in responses])
-                if shown is not None:
-                    shown.advance()
+                shown.advance()
         write_bank(folder, bank, rows)
         partial.remove()

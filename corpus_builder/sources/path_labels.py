@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import io
 import re
 from bisect import bisect_right
@@ -61,11 +62,8 @@ def pattern_of(pattern: str) -> Glob:
 
 
 def name_expression(part: str) -> re.Pattern[str]:
-    """One part of a pattern as an expression that never backtracks over a star: the first place that fits is always as good."""
-    first, *more = [".".join(map(re.escape, piece.split("?"))) for piece in part.split("*")]
-    if not more:
-        return re.compile(first, re.DOTALL)
-    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in more[:-1]) + ".*" + more[-1], re.DOTALL)
+    """One part of a pattern as an expression; a bracket is a bracket, for names of files have them."""
+    return re.compile(fnmatch.translate(part.replace("[", "[[]")))
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,14 @@ class BorrowedFound:
     findings: list[Finding] = field(default_factory=list)
 
 
-def verify_borrowed(corpus: Place, report: Report, *, workers: int) -> Report:
+def verify_borrowed(corpus: Place, report: Report, *, workers: int, progress: bool = True) -> Report:
     """Look at all of it.
 
     Args:
         corpus: Its folder or URL.
         report: What is found is added to it.
         workers: Number of processes.
+        progress: Show how far it is.
 
     Raises:
         UsageError: If the physics of a corpus without a plan are asked for.
@@ -78,7 +79,7 @@ def verify_borrowed(corpus: Place, report: Report, *, workers: int) -> Report:
         for split, entries in opened.sealed.splits.items()
         for entry in entries
     ]
-    with Progress("verifying", total=opened.sealed.totals.samples, unit="samples") as shown:
+    with Progress("verifying", total=opened.sealed.totals.samples, unit="samples", shown=progress) as shown:
         for check, found in zip(
             checks, mapped(check_borrowed, checks, workers=min(workers, len(checks)), what="verifying"), strict=True
         ):
@@ -95,6 +96,9 @@ def check_sums(opened: OpenCorpus, report: Report) -> Iterator[Finding]:
     listed: dict[str, str] = {}
     for number, line in enumerate(content.splitlines(), 1):
         sha256, _, name = line.partition("  ")
+        if name in listed:
+            yield Finding(f"{SUMS}:{number}", f"lists {printable(name)} a second time")
+            continue
         try:
             listed[safe_relative(name, where=SUMS)] = sha256
         except StillroomError as problem:

@@ -7,7 +7,6 @@ where it says. `pcm`: besides, each FLAC is decoded and compared, and plain webd
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from corpus_builder.verify.copy_measurements import Measured
@@ -60,25 +59,21 @@ def verify(corpus: Place, *, level: Level = "pcm", workers: int = 1, progress: b
     sealed = read_corpus(corpus)
     report = Report(level)
     if sealed.borrowed is not None:
-        report = verify_borrowed(corpus, report, workers=workers)
+        report = verify_borrowed(corpus, report, workers=workers, progress=progress)
         report.findings += check_totals(sealed, report)
         return report
     report.findings += list(check_sums(corpus, sealed, report))
     plan, found = read_plan(corpus, sealed)
     report.findings += found
     checks = list(shard_checks(corpus, sealed, plan, level))
-    with contextlib.ExitStack() as stack:
-        shown = None
-        if progress:
-            shown = stack.enter_context(Progress("verifying", total=sealed.totals.samples, unit="samples"))
+    with Progress("verifying", total=sealed.totals.samples, unit="samples", shown=progress) as shown:
         for check, shard in zip(checks, looked_at(checks, workers=workers), strict=True):
             report.samples += shard.samples
             report.waves += shard.waves
             report.findings += shard.findings
             for condition, measured in shard.measured.items():
                 report.measured.setdefault(condition, Measured()).add(measured)
-            if shown is not None:
-                shown.advance(check.entry.samples)
+            shown.advance(check.entry.samples)
     report.findings += check_totals(sealed, report)
     if level == "physics":
         report.findings += check_physics(corpus, report)

@@ -29,7 +29,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from manifests.errors import BadDocumentError
-from manifests.io.json_yaml import MAX_YAML_BYTES, read_json_lines
+from manifests.io.atomic import write_bytes, write_text
+from manifests.io.digest import bytes_digest, file_digest
+from manifests.io.json_yaml import MAX_YAML_BYTES, json_bytes, read_json_lines
 from manifests.io.place import sizes_below
 from manifests.plan.plan import NoiseLevels, Plan, PlanRow, Refusal, SpeechSpectrum
 from manifests.plan.references import references
@@ -37,10 +39,11 @@ from manifests.plan.rooms import RoomResponse, parse_room
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from manifests.io.place import Place
+    from manifests.io.records import Document
     from manifests.plan.references import Reference
     from manifests.plan.rooms import PlannedRoom, RecordedRoom
 
@@ -192,11 +195,11 @@ def unsummed_names() -> set[str]:
     return {kind.name for kind in KINDS if not kind.is_summed}
 
 
-def summed_files(corpus: Path) -> list[Path]:
-    """The files of a corpus that SHA256SUMS lists, but for `corpus.json`, which is written after it; hidden ones are temporary."""
+def summed_names(corpus: Path) -> list[str]:
+    """Paths of the files of a corpus that SHA256SUMS lists, but for `corpus.json`, which is written after it; hidden ones are temporary."""
     top = [kind.name for kind in KINDS if kind.is_summed and "/" not in kind.name and kind.name != CORPUS]
-    below = [path for folder in FOLDERS for path in sorted((corpus / folder).glob("*"))]
-    return [*(corpus / name for name in top), *(path for path in below if path.is_file() and path.name[0] != ".")]
+    below = [path for folder in FOLDERS for path in (corpus / folder).glob("*") if path.is_file()]
+    return [*top, *(path.relative_to(corpus).as_posix() for path in below if path.name[0] != ".")]
 
 
 def packed_kind(path: str) -> Kind | None:
@@ -225,6 +228,25 @@ def listed_sums(content: bytes, *, where: object) -> dict[str, str]:
             raise BadDocumentError(f"{where}:{number}", "not a digest and a new file name")
         sums[match[2]] = match[1]
     return sums
+
+
+def write_seal(
+    corpus: Path, sealed: Document, *, summed: Iterable[str], known: Mapping[str, str] | None = None
+) -> None:
+    """Write SHA256SUMS, then `corpus.json`, the mark of a sealed corpus, last of all.
+
+    Args:
+        corpus: Everything else is in this folder.
+        sealed: What becomes `corpus.json`.
+        summed: Paths of the files that SHA256SUMS lists besides.
+        known: Digests of files that need not be read again.
+    """
+    content = json_bytes(sealed.plain())
+    sums = dict(known or {})
+    sums |= {name: file_digest(corpus / name) for name in summed if name not in sums}
+    sums[CORPUS] = bytes_digest(content)
+    write_text(corpus / SUMS, sums_text(sums))
+    write_bytes(corpus / CORPUS, content)
 
 
 def called(name: str, where: object) -> str | None:

@@ -200,9 +200,7 @@ class Packer:
         banks = [name for name in map(bank_name, self.recipe.rooms) if (self.corpus / name).exists()]
         for name in [*top, *plans, *banks, *(f"{ROOMS_FOLDER}/{name}" for name in responses)]:
             self.copy(tar, name)
-        with Progress("packing", total=len(shards), unit="shards") as shown:
-            if not progress:
-                shown.stream = Silent()
+        with Progress("packing", total=len(shards), unit="shards", shown=progress) as shown:
             for name in shards:
                 for file in (plan_rows_name(name), index_name(name), prints_name(name)):
                     self.copy(tar, file)
@@ -268,21 +266,6 @@ class Packer:
                     raise BadDocumentError(where, "was changed while the corpus was built; build it again")
                 if seen[key] is value:
                     yield line
-
-
-class Silent:
-    """A stream that shows nothing."""
-
-    def isatty(self) -> bool:
-        """It is no terminal."""
-        return False
-
-    def write(self, text: str) -> int:
-        """Drop the text."""
-        return len(text)
-
-    def flush(self) -> None:
-        """There is nothing to flush."""
 
 
 def private_folders(corpus: Path) -> list[bytes]:

@@ -154,10 +154,11 @@ def test_a_root_that_is_not_given_or_not_known_is_named(packed_lab, other_lab, t
     assert not (tmp_path / "theirs").exists()
 
 
-def test_a_part_is_rebuilt_with_the_sources_of_that_part_alone(packed_lab, other_lab, tmp_path):
+def test_a_part_is_rebuilt_with_the_sources_of_that_part_alone(packed_lab, other_lab, tmp_path, capfd):
     lab, pack = packed_lab
     only = Selection(splits=("train",), conditions=("phone",), limit=3)
     told = rebuilt(pack, tmp_path / "theirs", {"train": other_lab["train"]}, selection=only)
+    assert capfd.readouterr() == ("", "")  # without progress nothing is shown, at no stage
     assert counts(told.proof) == (6, 0, 0)
     assert {row["condition"] for row in told.proof.rows()} == {"clean", "phone"}
     assert not verify(tmp_path / "theirs", progress=False).findings
@@ -294,7 +295,7 @@ def test_a_corpus_without_fingerprints_or_seal_is_not_packed(packed_lab, tmp_pat
     with pytest.raises(MissingFileError, match="build it again"):
         write_pack(tmp_path / "old", tmp_path / "p.tar.gz", progress=False)
     (tmp_path / "old/corpus.json").unlink()
-    with pytest.raises(MissingFileError, match="a sealed corpus is due"):
+    with pytest.raises(MissingFileError, match="a sealed corpus is needed"):
         write_pack(tmp_path / "old", tmp_path / "p.tar.gz", progress=False)
     with pytest.raises(UsageError, match="in the corpus itself"):
         write_pack(lab.folder / "corpus", lab.folder / "corpus/p.tar.gz", progress=False)
