@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING
 from corpus_builder.audio.tar_members import audio_exists
 from corpus_builder.plan.make_plan import finished_plan, make_plan
 from corpus_builder.sources.roots import read_roots, write_roots
-from manifests.corpus.layout import (
-    LEVELS,
-    PLAN,
-    RECIPE,
-    ROOMS,
-    SPECTRA,
-    plain_rows,
-    plan_rows_name,
-    read_recipe,
-    roots_needed,
-)
+from manifests.corpus.layout import PLAN, RECIPE, plain_rows, planned_digests, read_recipe, roots_needed
 from manifests.errors import DigestMismatchError, MissingFileError, OtherRecipeError, UsageError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import digest, file_digest
@@ -78,14 +68,7 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
         if digest(here) != digest(planned):
             raise OtherRecipeError(corpus, what="plan", found=digest(here), asked=digest(planned))
         return
-    names = [
-        RECIPE,
-        LEVELS,
-        ROOMS,
-        *([SPECTRA] if planned.spectra_sha256 else []),
-        *(plan_rows_name(file.name) for file in planned.files),
-    ]
-    for name in [*names, PLAN]:
+    for name in (RECIPE, *planned_digests(planned), PLAN):
         with replacing(corpus / name) as part:
             shutil.copyfile(source / name, part)
     write_roots(corpus, read_roots(source))
@@ -123,13 +106,8 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
             needed = f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere"
             raise no_folder(place, needed=needed)
     first: dict[str, PlanFile] = {}
-    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256} | {
-        file.name: file.sha256 for file in plan.files
-    }
-    if plan.spectra_sha256 is not None:
-        digests["spectra"] = plan.spectra_sha256
-    for name, expected in digests.items():
-        path = corpus / plan_rows_name(name)
+    for name, expected in planned_digests(plan).items():
+        path = corpus / name
         if not path.exists():
             raise MissingFileError(path, needed="a file of the plan")
         if (found := file_digest(path)) != expected:

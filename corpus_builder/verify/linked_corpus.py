@@ -15,11 +15,11 @@ import soundfile
 
 from corpus_builder.verify.shard_check import Finding
 from corpus_builder.workers.pool import mapped
-from manifests.corpus.layout import CORPUS, REFUSED, SUMS, index_name
+from manifests.corpus.layout import CORPUS, REFUSED, SUMS, index_name, refusals
 from manifests.corpus.reader import OpenCorpus
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import file_digest
-from manifests.io.json_yaml import read_bytes, read_json_lines, safe_relative
+from manifests.io.json_yaml import read_bytes, safe_relative
 from manifests.io.place import Place, local_copy, place_of, size_of
 from manifests.io.progress import Progress
 from manifests.io.tar import foreign_members
@@ -113,7 +113,7 @@ def check_sums(opened: OpenCorpus, report: Report) -> Iterator[Finding]:
     for name in sorted((indexes | {CORPUS, REFUSED}) - set(listed)):
         yield Finding(name, "is not listed in SHA256SUMS")
     try:
-        refused = sum(1 for _ in read_json_lines(opened.place / REFUSED, needed="what was refused"))
+        refused = sum(1 for _ in refusals(opened.place))
     except StillroomError as problem:
         yield Finding(REFUSED, str(problem))
         return

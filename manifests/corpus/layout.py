@@ -264,6 +264,13 @@ def read_plan(corpus: Place) -> Plan:
     return Plan.read(corpus / PLAN, needed="the plan of a corpus")
 
 
+def planned_digests(plan: Plan) -> dict[str, str]:
+    """The digest of each file of a plan but its index, by path."""
+    shared = {LEVELS: plan.levels_sha256, ROOMS: plan.rooms_sha256}
+    shared |= {SPECTRA: plan.spectra_sha256} if plan.spectra_sha256 is not None else {}
+    return shared | {plan_rows_name(file.name): file.sha256 for file in plan.files}
+
+
 def plan_rows(corpus: Place, shard: str) -> Iterator[PlanRow]:
     """The rows of a shard's plan file."""
     return PlanRow.read_lines(corpus / plan_rows_name(shard), needed="a file of the plan")

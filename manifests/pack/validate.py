@@ -20,6 +20,7 @@ from manifests.corpus.layout import (
     noise_levels,
     plain_rows,
     plan_rows_name,
+    planned_digests,
     planned_rooms,
     prints_name,
     response_path,
@@ -91,12 +92,11 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     sealed = {entry.name for entries in corpus.splits.values() for entry in entries}
     if set(names) != sealed:
         raise off(CORPUS, "names other shards than the plan")
-    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256}
-    digests |= {"spectra": plan.spectra_sha256} if plan.spectra_sha256 is not None else {}
-    for name, expected in (digests | {file.name: file.sha256 for file in plan.files}).items():
-        if found.get(plan_rows_name(name)) != expected:
-            raise off(plan_rows_name(name), "is missing, or not what plan.json says")
-    allowed = {PLAN, *map(plan_rows_name, (*digests, *names)), *map(bank_name, recipe.rooms)}
+    digests = planned_digests(plan)
+    for name, expected in digests.items():
+        if found.get(name) != expected:
+            raise off(name, "is missing, or not what plan.json says")
+    allowed = {PLAN, *digests, *map(bank_name, recipe.rooms)}
     allowed |= {name_of(name) for name in names for name_of in (index_name, prints_name)}
     extra = sorted(
         name for name in found

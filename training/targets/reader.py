@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import torch
 
-from manifests.corpus.layout import index_name
+from manifests.corpus.layout import index_name, tar_name
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import MAX_JSON_BYTES, parse_json, read_bytes
@@ -123,7 +123,7 @@ class TargetsReader:
         Raises:
             DamagedShardError: If there is none, or not of this length.
         """
-        where = f"{self.url}/shards/{crop.shard}.tar: {crop.sample.key}.{copy}"
+        where = f"{self.url}/{tar_name(crop.shard)}: {crop.sample.key}.{copy}"
         is_whole = self.plan.context == "whole"
         start = 0 if is_whole else crop.start
         length = crop.sample.num_samples if is_whole else crop.length
