@@ -124,8 +124,10 @@ def report(mutants: list[Mutant], outcomes: dict[str, str], seconds: float) -> s
     lines = [
         "# Wrong wirings that the tests notice",
         "",
-        f"`make mutants`: {sum(what == 'killed' for what in outcomes.values())} of {len(outcomes)} one-line wrong wirings are "
-        f"killed by the fast tests named beside them in `tests/mutants` ({seconds / 60:.0f} minutes on {os.cpu_count()} cores, Python {platform.python_version()}).",
+        (
+            f"`make mutants`: {sum(what == 'killed' for what in outcomes.values())} of {len(outcomes)} one-line wrong wirings are "
+            f"killed by the fast tests named beside them in `tests/mutants` ({seconds / 60:.0f} minutes on {os.cpu_count()} cores, Python {platform.python_version()})."
+        ),
     ]
     for package in dict.fromkeys(mutant.package for mutant in mutants):
         lines += ["", f"## {package}", "", "| wrong wiring | file | outcome |", "|---|---|---|"]
