@@ -732,3 +732,29 @@ def test_everything_that_verify_can_find_has_a_case() -> None:
     of_copies = set().union(*(due for _, _, due in MEASURED))
     assert all_texts() == set().union(of_copies, *(one.due for one in CASES))
     assert texts_of(verify_borrowed) | {TOTALS} == set().union(*(one.due for one in LINKED))
+
+
+def test_what_was_refused_at_planning_is_no_loss_of_the_shards(corpus: Path) -> None:
+    one = {"split": "train", "id": "x", "reason": "y"}
+    forge(
+        corpus, plan=lambda plan: plan.update(refused=[one]), sealed=lambda sealed: sealed.update(refused={"train": 1}),
+        files=lambda folder: (folder / "refused.jsonl").write_text(json.dumps(one) + "\n"),
+    )  # fmt: skip
+    assert verify(corpus, level="bytes", progress=False).findings == []
+
+
+def test_a_copy_of_no_step_is_the_clean_wave_on_purpose(corpus: Path) -> None:
+    """As `choose` may draw it."""
+    key = json.loads((corpus / "plan" / f"{SHARD}.jsonl").read_bytes().splitlines()[0])["key"]
+
+    def unstep(rows: list[Any]) -> None:
+        next(row for row in rows if row["key"] == key)["copies"][0]["steps"] = []
+
+    def unchanged(members: dict[str, bytes]) -> None:
+        document = json.loads(members[f"{key}.json"])
+        document["copies"][0] |= {"steps": [], "domain": "clean", "family": "clean", "gain_db": 0.0}
+        members[f"{key}.json"] = json.dumps(document).encode()
+        members[f"{key}.noise-0.flac"] = members[f"{key}.clean.flac"]
+
+    forge(corpus, rows=unstep, waves=unchanged)
+    assert verify(corpus, progress=False).findings == []
