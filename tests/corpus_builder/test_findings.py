@@ -199,6 +199,12 @@ def samples_of_entry(sealed: dict[str, Any]) -> None:
     other["samples"] -= 1
 
 
+def one_sample_fewer(sealed: dict[str, Any]) -> None:
+    entry = next(one for one in sealed["splits"]["train"] if one["name"] == SHARD)
+    entry["samples"] -= 1
+    sealed["totals"]["samples"] -= 1
+
+
 def append(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda corpus: (corpus / name).write_bytes((corpus / name).read_bytes() + content)
 
@@ -343,6 +349,14 @@ CASES = [
         plan=lambda plan: plan["files"].append(plan["files"][0] | {"name": "train-000099", "rows": 0}),
     ),
     case("samples of the totals", TOTALS, PLANNED, sealed=more("samples")),
+    case(
+        "one sample more than is counted",
+        TOTALS,
+        INDEX_COUNT,
+        KEY_TWICE,
+        index=lambda index: index["samples"].append(index["samples"][0]),
+        sealed=one_sample_fewer,
+    ),
     case("bytes of the totals", TOTALS, sealed=more("bytes")),
     case("shards of the totals", TOTALS, sealed=more("shards")),
     case("more was refused", REFUSED, sealed=lambda sealed: sealed.update(refused={"train": 1})),
