@@ -209,6 +209,10 @@ def test_what_two_splits_share_is_found_and_nothing_else(
     assert leaks(tmp_path, *changes) == {due}
 
 
+def test_rooms_of_one_size_whose_walls_absorb_otherwise_are_two_rooms(tmp_path: Path) -> None:
+    assert leaks(tmp_path, lambda p: p.rooms[1].update(size_m=[3, 3, 2], absorption=0.4)) == set()
+
+
 def test_a_room_of_the_other_split_is_found_in_the_copy_that_has_it(tmp_path: Path) -> None:
     """Whatever its plan says of which splits may use it."""
     found = leaks(tmp_path, lambda p: steps(p, "test")[0].update(room=0, response="cell-0-0"))

@@ -280,10 +280,11 @@ def verdict(first: Indexed | None, second: Indexed | None, **options: Any) -> An
     return next(one for one in compared(PHONE, first, second, **options) if one.copy == "phone-0")
 
 
+@pytest.mark.parametrize("taps", [8, 64], ids=["far apart", "near but for the shift"])
 @pytest.mark.parametrize("kept", ["first", "second"])
-def test_a_coded_wave_that_is_late_is_different_and_says_by_how_much(tmp_path: Path, kept: str) -> None:
+def test_a_coded_wave_that_is_late_is_different_and_says_by_how_much(tmp_path: Path, kept: str, taps: int) -> None:
     """The second is two samples late, whichever of the two is there to be read."""
-    pcm = np.convolve(wave(), np.ones(8) / 8, mode="same").astype(np.int16)
+    pcm = np.convolve(wave(), np.ones(taps) / taps, mode="same").astype(np.int16)
     late = np.roll(pcm, 2)
     first = indexed(tmp_path, "a", pcm, uncoded=pcm / 32768, tar=kept == "first")
     second = indexed(tmp_path, "b", late, uncoded=pcm / 32768, tar=kept == "second")
