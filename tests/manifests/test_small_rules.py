@@ -92,6 +92,7 @@ def record() -> Sample:
         (["condition=clean"], []),
         (["condition!=noise,two,phone"], None),
         (["condition=clean", "snr_db>3"], None),
+        (["condition!=clean,noise,two,phone"], None),
     ],
     ids=lambda value: " ".join(value or ["nothing"]) if isinstance(value, list) else "out",
 )  # fmt: skip
