@@ -102,6 +102,16 @@ def noisy(step, wave):
     return wave + added * np.sqrt(power / np.mean(added**2) / 10 ** (step["snr_db"] / 10))
 
 
+FILTERS = {
+    "lowpass": channel.lowpass,
+    "highpass": channel.highpass,
+    "bandpass": channel.bandpass,
+    "bandreject": channel.bandreject,
+    "tilt": channel.tilt,
+    "pitch": shift_pitch,
+}
+
+
 def by_hand(step, wave):
     """The wave after one step, from nothing but the step's numbers."""
     number = {key: value for key, value in step.items() if key != "kind"}
@@ -117,25 +127,14 @@ def by_hand(step, wave):
             loss = step.get("loss")
             numbers = {**number, "loss": PlannedPacketLoss.parse(loss, where="test") if loss else None}
             return codec.transcode(wave, rate_hz=RATE, **numbers)
-        case "lowpass":
-            return channel.lowpass(wave, rate_hz=RATE, **number)
-        case "highpass":
-            return channel.highpass(wave, rate_hz=RATE, **number)
-        case "bandpass":
-            return channel.bandpass(wave, rate_hz=RATE, **number)
-        case "bandreject":
-            return channel.bandreject(wave, rate_hz=RATE, **number)
-        case "tilt":
-            return channel.tilt(wave, rate_hz=RATE, **number)
         case "gain":
             return wave * 10 ** (step["gain_db"] / 20)
         case "clip":
             return channel.clip(wave, **number)
         case "resample":
             return channel.through_rate(wave, lower_hz=step["rate_hz"], rate_hz=RATE)
-        case "pitch":
-            return shift_pitch(wave, rate_hz=RATE, **number)
-    raise AssertionError(step)
+        case kind:
+            return FILTERS[kind](wave, rate_hz=RATE, **number)
 
 
 def finished(wave, level="keep"):
