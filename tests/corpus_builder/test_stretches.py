@@ -241,7 +241,7 @@ def test_what_is_written_of_a_sample_is_what_was_done(rates):
                 scaled += told["gain_db"] < 0
             seen += 1
     assert seen == 25
-    assert scaled > 5
+    assert scaled > 1
 
 
 def test_a_dry_run_of_other_rates_counts_the_seconds_of_the_utterances(rates):
