@@ -10,6 +10,7 @@ import soundfile
 
 from corpus_builder.bank import write_room
 from corpus_builder.decode import at_rate
+from corpus_builder.distortions.noise import segment
 from corpus_builder.estimate import (
     SAMPLE_S,
     Estimate,
@@ -231,6 +232,21 @@ def test_a_noise_that_is_too_long_to_be_held_gives_the_segments_of_the_whole(
         assert np.abs(found - whole[first:end]).max() < (1e-6 if rate_hz != 16_000 else 1e-12)
         assert np.array_equal(found, noise[first:end])
     assert all(size < 5 * rate_hz + 2 * rate_hz + 10 for _, size in heard)
+
+
+@pytest.mark.parametrize("before_end", [1, 10, 500, 799, 800, 801, 900])
+def test_a_segment_that_begins_in_the_last_moments_of_a_long_noise_is_that_of_the_whole(
+    lab: Lab, before_end: int
+) -> None:
+    """There the recording is repeated with a cross-fade of 50 ms, which a segment may begin within."""
+    wave = np.random.RandomState(2).standard_normal(20_000) * 0.1
+    path = write_wave(lab.folder / "long.wav", wave, rate_hz=16_000)
+    whole, _ = soundfile.read(path)
+    noise = LongNoise(
+        path, lambda *_: None, name="long", num_samples=whole.size, channel=None, from_hz=16_000, to_hz=16_000
+    )
+    wanted = {"offset": whole.size - before_end, "num_samples": 3000, "rate_hz": 16_000}
+    np.testing.assert_array_equal(segment(noise, **wanted), segment(whole, **wanted))
 
 
 def test_a_recipe_with_a_long_noise_builds_the_same_as_with_the_whole_in_memory(
