@@ -395,6 +395,27 @@ def test_noise_in_a_room_of_one_recording_is_of_each_other_channel_equally_often
     assert is_even(found, [(own, other) for own in range(3) for other in range(3) if own != other])
 
 
+def test_a_room_within_a_choice_minds_the_noise_that_follows_it(spool):
+    """Of a room with a single response nothing is left for the noise, so it is not drawn where noise follows, however nested."""
+    stuff = materials(spool)
+    stuff.rooms["mixed"] = [recorded_room(0, [1]), recorded_room(1, [1, 1])]
+    room, noise = {"kind": "room", "bank": "mixed"}, {**WHITE, "in_room": True}
+    alone = copies(stuff, [{"choose": [[room], []]}], times=200)
+    assert {step["room"] for copy in alone for step in copy["steps"]} == {0, 1}
+    for steps in ([room, noise], [{"choose": [[room]]}, noise], [room, {"choose": [[noise]]}]):
+        assert {copy["steps"][0]["room"] for copy in copies(stuff, steps, times=200)} == {1}
+    further = [room, {"kind": "room", "bank": "simulated"}, noise]  # the noise stands in the second room
+    assert {copy["steps"][0]["room"] for copy in copies(stuff, further, times=200)} == {0, 1}
+
+
+def test_a_room_step_says_only_that_its_level_is_not_kept(spool):
+    for step in ({"kind": "room", "bank": "simulated"}, {"kind": "freeverb"}):
+        for asked in ({}, {"keep_rms": True}):
+            assert "keep_rms" not in copies(materials(spool), [{**step, **asked}], times=1)[0]["steps"][0]
+        (planned,) = copies(materials(spool), [{**step, "keep_rms": False}], times=1)[0]["steps"]
+        assert planned["keep_rms"] is False
+
+
 BANK = {
     "rooms": 400,
     "method": "hybrid",

@@ -399,6 +399,14 @@ def test_silent_segments_are_drawn_again(spool: Spool) -> None:
     assert min(offsets) < 4800 < max(offsets)
 
 
+def test_a_segment_40_db_under_its_file_is_silent_there_however_loud() -> None:
+    noise = noise_file([-5.0, -5.0, -46.0, -46.0, -47.0, -55.0, -55.0])
+    mean_db = 10 * math.log10(np.mean([10 ** (level / 10) for level in (-5, -5, -46, -46, -47, -55, -55)]))
+    assert noise.mean_db() == pytest.approx(mean_db)
+    silent = [noise.is_silent(1600 * at, 1600, rate_hz=16_000) for at in range(7)]
+    assert silent == [False, False, False, False, False, True, True]  # 40 dB under -10.4 dBFS is -50.4 dBFS
+
+
 def test_a_noise_of_silence_in_every_segment_is_named(spool: Spool) -> None:
     fill(spool, ["a"])
     noise = noise_file([-90.0] * 4000 + [-20.0])

@@ -379,6 +379,15 @@ def test_a_copy_is_scaled_only_where_it_would_clip_and_by_the_gain_that_is_writt
         assert np.abs(copy.pcm).max() > 32767 * 10 ** (-0.01 / 20) - 1  # no more than a hundredth of a decibel is lost
 
 
+def test_the_wave_before_the_first_codec_is_kept():
+    """Verification tells by it what the steps before a codec did."""
+    louder = {"kind": "gain", "gain_db": 2.0}
+    copy = rendered([louder, CODEC, {"kind": "codec", "codec": "mp3"}])
+    assert copy.uncoded is not None
+    np.testing.assert_allclose(copy.uncoded, SPEECH * 10 ** (2 / 20))
+    assert rendered([louder]).uncoded is None
+
+
 def test_a_copy_without_a_bit_rate_or_application_has_the_codecs_own():
     plain = rendered([{"kind": "codec", "codec": "opus"}]).pcm
     np.testing.assert_array_equal(plain, rendered([CODEC]).pcm)
