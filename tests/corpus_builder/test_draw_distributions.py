@@ -314,6 +314,14 @@ def test_offset_and_file_of_a_segment_do_not_hang_together(spool):
     assert is_even(found, [(f"{name}.wav", offset) for name in "abc" for offset in range(4)])
 
 
+@pytest.mark.parametrize("over", ["whole", "active"])
+def test_the_speech_that_an_snr_counts_is_planned_as_requested(spool, over):
+    for source in ("hum", "white", "babble"):
+        step = {"kind": "noise", "from": [source], "snr_db": 5, "over": over, "count": {"uniform_int": [1, 2]}}
+        made = copies(materials(spool, files=[noise_file("a.wav", 9000)]), [step], times=20)
+        assert {copy["steps"][0]["over"] for copy in made} == {over}
+
+
 def test_files_drawn_by_duration_have_the_chance_of_their_length(spool):
     files = [noise_file("a.wav", 8000), noise_file("b.wav", 24_000), noise_file("c.wav", 16_000)]
     steps = [{"kind": "noise", "from": ["hum"], "draw": "duration", "snr_db": 5}]
