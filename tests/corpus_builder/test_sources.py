@@ -229,6 +229,18 @@ def test_lhotse_itself_reads_the_same_stretch(tmp_path: Path) -> None:
         assert np.abs(wave - line.load_audio()[0]).max() < 1e-6
 
 
+def test_supervisions_of_a_cut_give_their_texts_in_time_and_labels_only_where_they_agree(tmp_path: Path) -> None:
+    audio = recording(tmp_path / "r.wav")
+    common = {"recording_id": "r", "duration": 0.2, "channel": 0, "language": "en"}
+    later = {"id": "b", "start": 0.5, "text": "world", "speaker": "bob", "custom": {"mood": "glad"}, **common}
+    first = {"id": "a", "start": 0.1, "text": "hello", "speaker": "ann", "gender": "F", **common}
+    line = cut("two", audio, supervisions=[later, first])
+    same = cut("same", audio, supervisions=[later, {**first, "speaker": "bob"}])
+    two, one = found_in(manifest_source(write_manifest(tmp_path / "cuts.jsonl", [line, same])))
+    assert (two.text, two.speaker, two.language, two.custom) == ("hello world", None, "en", {"gender": "F"})
+    assert (one.text, one.speaker) == ("hello world", "bob")
+
+
 def test_a_cut_whose_start_and_duration_round_apart_loses_the_sample_too_many_and_one_beyond_is_refused(
     tmp_path: Path,
 ) -> None:
