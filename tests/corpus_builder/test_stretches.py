@@ -32,9 +32,9 @@ def clicks(rate_hz, *, seconds=3.0, late=0):
     return wave
 
 
-def write(path, *channels, rate_hz):
+def write(path, *channels, rate_hz, subtype="PCM_16"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.column_stack(channels), rate_hz, subtype="PCM_16")
+    soundfile.write(path, np.column_stack(channels), rate_hz, subtype=subtype)
     return path
 
 
@@ -77,7 +77,7 @@ RECIPE = {
     },
     "copies": {"train": {"noise": 2, "talk": 1}},
 }
-STRETCHES = [(0.0, 0.7), (0.25, 1.1), (0.1234567, 0.5000009), (1.0, 1.99999), (2.5, 0.5)]
+STRETCHES = [(0.0, 0.7), (0.25, 1.10005), (0.1234567, 0.5000009), (1.0, 1.99999), (2.5, 0.5)]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def rates(tmp_path_factory):
     files = {
         "a44": write(folder / "speech/a44.wav", clicks(44_100), rate_hz=44_100),
         "b48": write(folder / "speech/b48.wav", clicks(48_000), clicks(48_000, late=4800), rate_hz=48_000),
-        "c16": write(folder / "speech/c16.wav", clicks(16_000), rate_hz=16_000),
+        "c16": write(folder / "speech/c16.wav", 1.3 * clicks(16_000), rate_hz=16_000, subtype="FLOAT"),  # clips
         "d8": write(folder / "speech/d8.wav", clicks(8_000), rate_hz=8_000),
     }
     write(folder / "noise/n44.wav", speechlike(2.0, 44_100, seed=1), rate_hz=44_100)
@@ -116,6 +116,13 @@ def by_hand(folder, cut_):
     whole, _ = soundfile.read(cut_["recording"]["sources"][0]["source"], always_2d=True)
     first, count = math.floor(cut_["start"] * rate_hz + 0.5), math.floor(cut_["duration"] * rate_hz + 0.5)
     return whole[first : first + count, cut_["channel"]], rate_hz
+
+
+def test_a_length_at_another_rate_is_rounded_with_halves_up():
+    at_half = [num_samples_at(frames, from_hz=32_000, to_hz=16_000) for frames in (1, 2, 3, 4, 5)]
+    assert at_half == [1, 1, 2, 2, 3]
+    assert num_samples_at(44_100, from_hz=44_100, to_hz=16_000) == 16_000
+    assert num_samples_at(48_512, from_hz=44_100, to_hz=16_000) == 17_601  # 17600.7
 
 
 def test_every_cut_is_planned_and_rendered_as_its_stretch_of_its_channel(rates):
@@ -177,8 +184,9 @@ def test_a_noise_of_another_rate_has_its_length_and_segment_at_the_corpus_rate(r
     whole = {path: at_corpus_rate(soundfile.read(folder / "noise" / path)[0], levels[path].rate_hz) for path in levels}
     checked = set()
     for row in rows.values():
-        clean = waves.speech(row)
-        for planned, copy in zip(row.copies, render(row, waves, rate_hz=CORPUS_HZ).copies, strict=True):
+        rendered = render(row, waves, rate_hz=CORPUS_HZ)
+        clean = waves.speech(row) * 10 ** (rendered.clean_gain_db / 20)
+        for planned, copy in zip(row.copies, rendered.copies, strict=True):
             if planned.condition != "noise":
                 continue
             (step,) = planned.steps
@@ -221,7 +229,7 @@ def test_what_is_written_of_a_sample_is_what_was_done(rates):
     folder, _, rows, waves = rates
     roots = {"train": folder / "speech", "hum": folder / "noise"}
     build(folder / "corpus", folder / "built", roots=roots, executor=Inline(), progress=False)
-    seen = scaled = 0
+    seen = scaled = clipped = 0
     for shard in (folder / "built/shards").glob("*.tar"):
         with tarfile.open(shard) as tar:
             members = {name: tar.extractfile(name).read() for name in tar.getnames()}
@@ -231,6 +239,7 @@ def test_what_is_written_of_a_sample_is_what_was_done(rates):
             sample = json.loads(content)
             row, rendered = rows[sample["id"]], render(rows[sample["id"]], waves, rate_hz=CORPUS_HZ)
             assert sample["clean_gain_db"] == rendered.clean_gain_db
+            clipped += rendered.clean_gain_db < 0
             assert (sample["num_samples"], sample["sample_rate"]) == (row.num_samples, CORPUS_HZ)
             for copy, told in zip(rendered.copies, sample["copies"], strict=True):
                 assert (told["name"], told["gain_db"]) == (copy.planned.name, copy.gain_db)
@@ -242,6 +251,7 @@ def test_what_is_written_of_a_sample_is_what_was_done(rates):
             seen += 1
     assert seen == 25
     assert scaled > 1
+    assert clipped > 1
 
 
 def test_a_dry_run_of_other_rates_counts_the_seconds_of_the_utterances(rates):
