@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tests.oracles.training_steps import training_steps
 from tests.oracles.updates import recorded_updates
