@@ -77,8 +77,8 @@ METHODS = {
     "distilhubert": (DISTILHUBERT, (), ()),
     "reversal": (REVERSAL, ("clean", "noise", "phone", "room"), (1, 2)),
     "confusion": (CONFUSION, ("clean", "codec", "noise", "room"), (1,)),
-    "view game": (VIEW_GAME, ("teacher", "student"), (2, 1)),
-    "view reversal": (VIEW_REVERSAL, ("teacher", "student"), (2,)),
+    "view-game": (VIEW_GAME, ("teacher", "student"), (2, 1)),
+    "view-reversal": (VIEW_REVERSAL, ("teacher", "student"), (2,)),
     "distorted": (DISTORTED, ("clean", "distorted"), (2,)),
 }
 
@@ -134,7 +134,7 @@ def distance(found, expected):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_run_is_the_steps_that_are_written_out(tmp_path, made, name):
+def test_a_run_is_the_steps_written_out(tmp_path, made, name):
     keys, classes, layers = METHODS[name]
     config = config_of(made, keys)
     first, steps = expected_steps(made, config, classes, layers)
