@@ -197,7 +197,7 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
         if adversary is not None:
             rise = 1.0 if adversary.schedule == "constant" else 2 / (1 + math.exp(-10 * progress)) - 1
             strength = adversary.strength * rise
-        counts = [student.config.num_frames(length) for length in batch.global_lengths]
+        counts = [student.config.num_frames(int(length)) for lane in lanes for length in lane.num_samples]
         all_frames, all_utterances = sum(counts), sum(count > 0 for count in counts)
         gradients, critic_gradients = (
             [None] * len(weights),

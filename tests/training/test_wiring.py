@@ -30,7 +30,7 @@ from training.panel import Panel
 from training.stream import pairs
 from training.student import make_student
 from training.teacher import load_teacher
-from training.views import Views
+from training.views import Copy, Views, drawn_pair
 from training.visibility import FreshCritic, Rows, fitted_answers, seen_in
 
 COPIES = ("noise-0", "noise-1", "phone-0", "room-0")
@@ -200,7 +200,8 @@ def test_every_place_of_a_crop_is_drawn_alike_from_the_first_to_the_last(grid):
 def test_a_crop_is_the_stretch_that_it_says(made):
     """Both views of each pair are cut from the waves by hand, at the place that the order names."""
     corpus = made / "corpus"
-    stream = pairs(corpus, views="cdm2", utterances=4, lanes=2, crop_s=0.25)
+    views = Views(kind="cdm2", clean_share=0.3)
+    stream = pairs(corpus, views=views, utterances=4, lanes=2, crop_s=0.25, seed=5, epochs=2)
     with open_corpus(corpus) as reader:
         crops = {
             (batch.cursor, lane): batch.lanes[lane]
@@ -208,8 +209,13 @@ def test_a_crop_is_the_stretch_that_it_says(made):
             for lane in (0, 1)
         }
     moved = 0
+    epochs = set()
     for batch in stream:
+        epochs.add(batch.cursor.epoch)
         for row, crop in enumerate(crops[batch.cursor, batch.lane]):
+            every = [Copy(name) for name in COPIES]
+            drawn = drawn_pair(views, every, seed=5, epoch=batch.cursor.epoch, key=crop.sample.key)
+            assert (batch.teacher_copies[row], batch.student_copies[row]) == drawn[:2]
             for wave, copies in (
                 (batch.teacher_wave, batch.teacher_copies),
                 (batch.student_wave, batch.student_copies),
@@ -219,6 +225,7 @@ def test_a_crop_is_the_stretch_that_it_says(made):
                 assert not wave[row, crop.length :].any()
             moved += crop.start > 0
     assert moved > 10
+    assert epochs == {0, 1}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
