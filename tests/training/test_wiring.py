@@ -27,7 +27,7 @@ from training.corpus import open_corpus
 from training.order import Batching, CropGrid, cropped
 from training.outset import fresh_critic
 from training.panel import Panel
-from training.stream import pairs
+from training.stream import PairStream, filled_batching, pairs
 from training.student import make_student
 from training.teacher import load_teacher
 from training.views import Copy, Views, drawn_pair
@@ -226,6 +226,30 @@ def test_a_crop_is_the_stretch_that_it_says(made):
             moved += crop.start > 0
     assert moved > 10
     assert epochs == {0, 1}
+
+
+def test_a_stream_names_the_family_of_the_students_copy(made):
+    batching = Batching(lanes=1, crop_samples=4000, lane_utterances=5)
+    stream = PairStream(
+        made / "corpus", split="train", views=Views(kind="cdm2"), batching=batching, seed=2, families=True
+    )
+    family = {"noise-0": "noise", "noise-1": "noise", "phone-0": "codec", "room-0": "room"}
+    found = [
+        (copy, name)
+        for batch in stream
+        for copy, name in zip(batch.student_copies, batch.student_families, strict=True)
+    ]
+    assert found == [(copy, family[copy]) for copy, _ in found]
+    assert {name for _, name in found} == {"noise", "codec", "room"}
+
+
+def test_the_size_of_a_batch_is_that_of_all_its_lanes(made):
+    by_count = filled_batching(seconds=None, utterances=24, lanes=4, crop_s=1.0, rate_hz=16000)
+    assert (by_count.lane_utterances, by_count.lane_samples) == (6, None)
+    by_time = filled_batching(seconds=40.0, utterances=None, lanes=4, crop_s=1.0, rate_hz=16000)
+    assert (by_time.lane_utterances, by_time.lane_samples) == (None, 160_000)
+    batches = list(pairs(made / "corpus", utterances=6, lanes=2, crop_s=0.2))
+    assert max(len(batch.keys) for batch in batches) == 3
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
