@@ -267,6 +267,13 @@ def test_an_utterance_without_a_frame_or_a_class_is_not_judged():
     assert judge.judge(heard, copies, strength=0.1).asked == [7, 7]
 
 
+@pytest.mark.parametrize(("kind", "voices"), [("pooled", [1, 2]), ("frames", [1, 1, 1, 2])])
+def test_an_utterance_without_a_frame_is_no_row(kind, voices):
+    rows = critic_rows(kind, [torch.randn(3, 4, 2)], torch.tensor([0, 3, 1]), asked=torch.ones(3, dtype=torch.bool))
+    assert rows.voices.tolist() == voices
+    assert len(rows.features) == len(voices)
+
+
 def test_rows_of_frames_are_the_real_frames_of_all_layers_and_weigh_one_an_utterance():
     layers = [torch.randn(3, 4, 2), torch.randn(3, 4, 2)]
     rows = critic_rows("frames", layers, torch.tensor([4, 2, 3]), asked=torch.tensor([True, True, False]))

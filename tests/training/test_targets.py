@@ -185,7 +185,7 @@ def test_what_was_stopped_goes_on_at_its_shard_and_ends_in_the_same_bytes(tmp_pa
     finally:
         handle.remove()
     before = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
-    assert len(before) == 4, "two shards with their indexes, and no half of a third"
+    assert len(before) == 6, "three shards of four with their indexes, and no half of the last"
     with pytest.raises(NoTargetsError, match=r"has no targets\.json"):
         loop.distil(config(made, targets=str(tmp_path / "out")), tmp_path / "run", say=str)
     assert compute_targets(made / "corpus", tmp_path / "out", asked, say=str) is None
