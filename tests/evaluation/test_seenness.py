@@ -123,6 +123,11 @@ def test_a_copy_is_its_strangest_step_and_a_chain_must_have_been_met(library):
     )  # turned around
     assert seen_as(facts(library, recorded("b.wav", snr_db=15.0), codec("amr-nb")), known) == "shifted"
     assert seen_as(facts(library, recorded("b.wav", snr_db=15.0), codec("mp3")), known) == "new"
+    # the strangest step counts wherever it stands, and a later one that is less strange takes nothing back
+    heard, shifted, new = room("office-0-0"), recorded("a.wav", snr_db=-5.0), codec("mp3")
+    assert seen_as(facts(library, heard, shifted), known) == "shifted"
+    assert seen_as(facts(library, shifted, new), known) == seen_as(facts(library, new, shifted), known) == "new"
+    assert seen_as(facts(library, heard, recorded("b.wav", snr_db=15.0)), known) == "heard"
 
 
 def test_what_is_not_known_is_unknown_and_clean_training_makes_everything_new(library):
