@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, get_args
 import soundfile
 from render import RATE_HZ, cost_ms
 
-from corpus_builder.distortions.codec import transcode
-from corpus_builder.distortions.codec_delay import measured_delay, probe
-from corpus_builder.distortions.coders.chain import Setting, codec_rate_hz
-from manifests.codecs import BITRATES_KBPS, CODECS, DEFAULT_BITRATE_KBPS, Application
+from corpus_builder.distortions.codecs.delay import measured_delay, probe
+from corpus_builder.distortions.codecs.round_trip import Setting, codec_rate_hz
+from corpus_builder.distortions.codecs.transcode import transcode
+from manifests.recipe.codecs import BITRATES_KBPS, CODECS, DEFAULT_BITRATE_KBPS, Application
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from training.corpus import CorpusReader
+from training.data.corpus import CorpusReader
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from manifests.files import write_yaml
+from manifests.io.json_yaml import write_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path

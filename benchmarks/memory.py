@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from manifests.files import write_yaml
+from manifests.io.json_yaml import write_yaml
 
 RATE_HZ, WIDE_HZ = 16_000, 48_000
 NOISE_S = 900

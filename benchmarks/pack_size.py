@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from manifests.digest import canonical_json, digest, file_digest
-from manifests.files import write_bytes, write_json, write_json_lines, write_yaml
-from manifests.pack import write_pack
-from manifests.plan import Plan
-from manifests.recipe import Recipe
-from manifests.sample import sample_key
+from manifests.corpus.sample import sample_key
+from manifests.io.atomic import write_bytes
+from manifests.io.digest import canonical_json, digest, file_digest
+from manifests.io.json_yaml import write_json, write_json_lines, write_yaml
+from manifests.pack.write import write_pack
+from manifests.plan.plan import Plan
+from manifests.recipe.recipe import Recipe
 
 ROWS = 512
 RECIPE = {

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from corpus_builder import planner
-from corpus_builder.plan import make_plan
-from manifests.files import write_yaml
+from corpus_builder.plan import planner
+from corpus_builder.plan.make_plan import make_plan
+from manifests.io.json_yaml import write_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable

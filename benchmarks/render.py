@@ -24,8 +24,9 @@ import rivals
 import soundfile
 from made import MEAN_S, RATE_HZ, build, made_recipe
 
-from corpus_builder.distortions import codec, noise, room
-from corpus_builder.distortions.levels import FULL_SCALE, fit_peak, quantise
+from corpus_builder.audio.levels import FULL_SCALE, fit_peak, quantise
+from corpus_builder.distortions import additive_noise, reverb
+from corpus_builder.distortions.codecs import transcode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,13 @@ def print_kinds(folder: Path, *, seconds: float) -> None:
     response = (np.random.RandomState(0).standard_normal(6400) * np.exp(-np.arange(6400) / 900)).astype(np.float32)
     kinds: dict[str, Callable[[np.ndarray], object]] = {
         "FLAC coding": flac,
-        "recorded noise": lambda wave: noise.mix_at_snr(
-            wave, noise.segment(hiss, offset=99, num_samples=len(wave), rate_hz=RATE_HZ), snr_db=10
+        "recorded noise": lambda wave: additive_noise.mix_at_snr(
+            wave, additive_noise.segment(hiss, offset=99, num_samples=len(wave), rate_hz=RATE_HZ), snr_db=10
         ),
-        "room (0.4 s response)": lambda wave: room.reverberate(wave, response, direct_sample=0),
+        "room (0.4 s response)": lambda wave: reverb.reverberate(wave, response, direct_sample=0),
     }
-    for name_, rate in codec.DEFAULT_BITRATE_KBPS.items():
-        kinds[f"{name_} {rate:g} kbit/s"] = lambda wave, name_=name_, rate=rate: codec.transcode(
+    for name_, rate in transcode.DEFAULT_BITRATE_KBPS.items():
+        kinds[f"{name_} {rate:g} kbit/s"] = lambda wave, name_=name_, rate=rate: transcode.transcode(
             wave, codec=name_, bitrate_kbps=rate, rate_hz=RATE_HZ
         )
     for kind, work in kinds.items():

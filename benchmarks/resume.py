@@ -12,7 +12,7 @@ from pathlib import Path
 
 from large_corpus import LargeReader, write_large_corpus
 
-from training.order import Cursor
+from training.data.sampler import Cursor
 from training.stream import pairs
 
 ROUNDS = 3

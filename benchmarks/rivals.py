@@ -32,15 +32,15 @@ from made import RATE_HZ, build
 from scipy.signal import oaconvolve
 from threadpoolctl import threadpool_limits
 
-from corpus_builder.bank import read_bank, read_response
-from corpus_builder.roots import read_roots
-from corpus_builder.shard import HashingStream, write_sample
-from corpus_builder.waves import CorpusWaves
-from manifests.files import read_json_lines
-from manifests.plan import PlanRow
-from manifests.planned import PlannedCodecStep, PlannedRoomStep, RecordedNoiseStep
-from manifests.storage import place_of
-from manifests.tars import TarBuilder
+from corpus_builder.render.corpus_waves import CorpusWaves
+from corpus_builder.rooms.rir_bank import read_bank, read_response
+from corpus_builder.shards.writer import HashingStream, write_sample
+from corpus_builder.sources.roots import read_roots
+from manifests.io.json_yaml import read_json_lines
+from manifests.io.place import place_of
+from manifests.io.tar import TarBuilder
+from manifests.plan.plan import PlanRow
+from manifests.plan.steps import PlannedCodecStep, PlannedRoomStep, RecordedNoiseStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from training.choices import StudentShape
-from training.config import Optimiser
-from training.losses import layer_distance
-from training.schedules import adamw
-from training.student import make_student
+from training.config.model import StudentShape
+from training.config.schema import Optimiser
+from training.distillation.losses import layer_distance
+from training.distillation.optimiser import adamw
+from training.setup import make_student
 from training.teacher import load_teacher
 
 if TYPE_CHECKING:

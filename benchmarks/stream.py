@@ -14,8 +14,8 @@ from pathlib import Path
 
 import soundfile
 
-from training.corpus import open_corpus
-from training.order import Cursor
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import Cursor
 from training.stream import pairs
 
 ROUNDS = 5

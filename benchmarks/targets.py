@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import torch
 from torchaudio.pipelines import HUBERT_BASE
 
-from training.choices import StudentShape
-from training.config import Optimiser
-from training.encoder import Encoder
-from training.losses import layer_distance
-from training.order import Crop, CropGrid
+from training.config.model import StudentShape
+from training.config.schema import Optimiser
+from training.data.sampler import Crop, CropGrid
+from training.distillation.losses import layer_distance
+from training.distillation.optimiser import adamw
+from training.models.encoder import Encoder
 from training.precompute import Asked, compute_targets
-from training.schedules import adamw
-from training.student import make_student
-from training.targets import TargetsReader
+from training.setup import make_student
+from training.targets.reader import TargetsReader
 from training.teacher import bundle_config
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def random_teacher(folder: Path) -> Encoder:
     """A HuBERT of base size with random weights, and its folder."""
     import safetensors.torch
 
-    from manifests.files import write_json
+    from manifests.io.json_yaml import write_json
 
     config = bundle_config(HUBERT_BASE)
     trunk = config.build()
@@ -79,9 +79,9 @@ def main(utterances: int, seconds: float, rounds: int) -> None:
 
 def measure(teacher: Encoder, corpus: Path, folder: Path, *, rounds: int) -> None:
     """Both ways in turn on one batch."""
-    from training.corpus import open_corpus
-    from training.members import batch_waves
-    from training.views import Pair
+    from training.data.audio import batch_waves
+    from training.data.joined_corpus import open_corpus
+    from training.data.views import Pair
 
     with open_corpus(corpus) as reader, TargetsReader(folder) as targets:
         shard = reader.shards("train")[0].name

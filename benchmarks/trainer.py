@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from training.config import TrainConfig, resolved
-from training.corpus import open_corpus
+from training.config.load import resolved
+from training.data.joined_corpus import open_corpus
+from training.distillation.losses import layer_distance
+from training.distillation.optimiser import adamw
 from training.loop import distil
-from training.losses import layer_distance
-from training.outset import batching_of
-from training.schedules import adamw
+from training.setup import batching_of, make_student
 from training.stream import PairStream
-from training.student import make_student
 from training.teacher import chosen_layers, load_teacher
 
 if TYPE_CHECKING:
-    from training.batch import PairBatch
+    from training.config.schema import TrainConfig
+    from training.data.batch import PairBatch
 
 ROUNDS = 3
 SHORT = 5

@@ -30,7 +30,7 @@ def evaluate_command(config: Path, results: Path, device: str, best: bool) -> No
     asked = EvaluationConfig.read(config)  # before torch is loaded: a typing error is told at once
     if best:
         asked = asked.with_best()
-    from evaluation.evaluate import evaluate
+    from evaluation.evaluate_models import evaluate
 
     evaluate(asked, results, device=device, say=click.echo)
     click.echo(f"stillroom report {shlex.quote(printable(results))} shows the table; it stands in report.md there too")
@@ -49,8 +49,8 @@ def evaluate_command(config: Path, results: Path, device: str, best: bool) -> No
 @click.option("--against", metavar="SYSTEM", help="Compare every system with this one (the plain student by default).")
 def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path | None, against: str | None) -> None:
     """Print the tables of one or several RESULTS folders of the same data."""
-    from evaluation.report import read_results, report_text
-    from manifests.files import write_text
+    from evaluation.report.markdown import read_results, report_text
+    from manifests.io.atomic import write_text
 
     read = [read_results(folder) for folder in results]
     names = [str(folder) for folder in results]
@@ -58,8 +58,8 @@ def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path 
     if markdown is not None:
         write_text(markdown, text)
     if page is not None:
-        from evaluation.page import write_page
-        from manifests.provenance import provenance
+        from evaluation.report.html import write_page
+        from manifests.corpus.provenance import provenance
 
         write_page(page, read, names=names, against=against, command=provenance()["command"])
     click.echo(text, nl=False)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from manifests.digest import bytes_digest
 from manifests.errors import BadDocumentError
-from manifests.files import read_bytes, read_yaml
-from manifests.records import Name, Record
+from manifests.io.digest import bytes_digest
+from manifests.io.json_yaml import read_bytes, read_yaml
+from manifests.io.records import Name, Record
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]

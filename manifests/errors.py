@@ -22,10 +22,6 @@ The rooms add their own below `StillroomError`; the front door needs to know onl
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from manifests.storage import Place
 
 
 def printable(text: object, *, limit: int = 200) -> str:
@@ -115,11 +111,6 @@ class NotAFolderError(StillroomError, NotADirectoryError):
 
     def __init__(self, path: object, *, needed: str) -> None:
         super().__init__(f"{printable(path)} is a file where a folder is due: {needed}")
-
-
-def no_folder(path: Place, *, needed: str) -> MissingFileError | NotAFolderError:
-    """What is wrong with a path that is not a folder."""
-    return NotAFolderError(path, needed=needed) if path.exists() else MissingFileError(path, needed=needed)
 
 
 class UnsafePathError(StillroomError, ValueError):

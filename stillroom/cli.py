@@ -20,27 +20,27 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("stillroom.demo", "demo_command", "All of it in minutes, offline, on this machine."),
-    "plan": Verb("corpus_builder.cli", "plan_command", "Only decide: a recipe's ranges become numbers."),
-    "build": Verb("corpus_builder.cli", "build_command", "Render a recipe or plan into a sharded corpus."),
-    "verify": Verb("corpus_builder.cli", "verify_command", "Re-open a corpus as a stranger would."),
+    "plan": Verb("corpus_builder.cli.build", "plan_command", "Only decide: a recipe's ranges become numbers."),
+    "build": Verb("corpus_builder.cli.build", "build_command", "Render a recipe or plan into a sharded corpus."),
+    "verify": Verb("corpus_builder.cli.build", "verify_command", "Re-open a corpus as a stranger would."),
     "pack": Verb(
-        "corpus_builder.pack_cli", "pack_command", "Everything of a corpus but its audio, in one file to share."
+        "corpus_builder.cli.share", "pack_command", "Everything of a corpus but its audio, in one file to share."
     ),
     "rebuild": Verb(
-        "corpus_builder.pack_cli", "rebuild_command", "A pack and your own sources become its corpus, proved."
+        "corpus_builder.cli.share", "rebuild_command", "A pack and your own sources become its corpus, proved."
     ),
-    "diff": Verb("corpus_builder.pack_cli", "diff_command", "What differs between two corpora, packs or plans."),
+    "diff": Verb("corpus_builder.cli.share", "diff_command", "What differs between two corpora, packs or plans."),
     "index": Verb(
-        "corpus_builder.exchange_cli", "index_command", "Index any WebDataset of audio, to train on and verify."
+        "corpus_builder.cli.exchange", "index_command", "Index any WebDataset of audio, to train on and verify."
     ),
     "subset": Verb(
-        "corpus_builder.exchange_cli", "subset_command", "A part of a corpus as a manifest over the same shards."
+        "corpus_builder.cli.exchange", "subset_command", "A part of a corpus as a manifest over the same shards."
     ),
-    "unpack": Verb("corpus_builder.exchange_cli", "unpack_command", "One copy an utterance in the source's own tree."),
-    "lhotse": Verb("corpus_builder.exchange_cli", "lhotse_command", "Export a corpus to Lhotse Shar."),
-    "audit": Verb("corpus_builder.audit_cli", "audit_command", "Leaks between splits and corpora."),
+    "unpack": Verb("corpus_builder.cli.exchange", "unpack_command", "One copy an utterance in the source's own tree."),
+    "lhotse": Verb("corpus_builder.cli.exchange", "lhotse_command", "Export a corpus to Lhotse Shar."),
+    "audit": Verb("corpus_builder.cli.share", "audit_command", "Leaks between splits and corpora."),
     "schema": Verb("stillroom.schema", "schema_command", "Print the JSON Schema of a document."),
-    "show": Verb("corpus_builder.cli", "show_command", "Say what a corpus holds."),
+    "show": Verb("corpus_builder.cli.build", "show_command", "Say what a corpus holds."),
     "teacher": Verb("training.cli", "teacher_command", "Fetch published weights on a node that has a network."),
     "targets": Verb("training.cli", "targets_command", "Keep what a teacher gives, so that training needs it no more."),
     "train": Verb("training.cli", "train_command", "Distil a student; resumes by itself."),

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manifests.errors import MissingFileError, StillroomError, UsageError, printable
-from manifests.files import replacing, write_text, write_yaml
-from manifests.progress import Progress, duration
+from manifests.io.atomic import replacing, write_text
+from manifests.io.json_yaml import write_yaml
+from manifests.io.progress import Progress, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,31 +12,31 @@ import click
 from manifests.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from manifests.records import Document
+    from manifests.io.records import Document
 
 FOLDER = Path(__file__).parent.parent / "manifests" / "schemas"
 DOCUMENTS = {
-    "recipe": ("manifests.recipe", "Recipe"),
-    "plan": ("manifests.plan", "Plan"),
-    "roots": ("manifests.plan", "LocalRoots"),
-    "sample": ("manifests.sample", "Sample"),
-    "shard": ("manifests.shards", "ShardIndex"),
-    "corpus": ("manifests.shards", "Corpus"),
-    "pack": ("manifests.pack", "Pack"),
-    "train": ("training.config", "TrainConfig"),
-    "targets": ("training.kept", "Targets"),
-    "target-shard": ("training.kept", "TargetIndex"),
-    "checkpoint": ("training.checkpoint", "Mark"),
-    "trained": ("manifests.trained", "TrainedOn"),
-    "cell": ("manifests.scores", "Cell"),
-    "protocol": ("manifests.scores", "Protocol"),
-    "results": ("manifests.scores", "Results"),
-    "rebuilt": ("manifests.reports", "RebuiltReport"),
-    "diff": ("manifests.reports", "DiffReport"),
-    "verify": ("manifests.reports", "VerifyReport"),
-    "audit": ("manifests.reports", "AuditReport"),
-    "unpacked": ("manifests.reports", "UnpackedCard"),
-    "status": ("manifests.reports", "RunStatus"),
+    "recipe": ("manifests.recipe.recipe", "Recipe"),
+    "plan": ("manifests.plan.plan", "Plan"),
+    "roots": ("manifests.plan.plan", "LocalRoots"),
+    "sample": ("manifests.corpus.sample", "Sample"),
+    "shard": ("manifests.corpus.shard_index", "ShardIndex"),
+    "corpus": ("manifests.corpus.shard_index", "Corpus"),
+    "pack": ("manifests.pack.write", "Pack"),
+    "train": ("training.config.schema", "TrainConfig"),
+    "targets": ("training.targets.schema", "Targets"),
+    "target-shard": ("training.targets.schema", "TargetIndex"),
+    "checkpoint": ("training.runs.checkpoint", "Mark"),
+    "trained": ("manifests.results.training_exposure", "TrainedOn"),
+    "cell": ("manifests.results.scores", "Cell"),
+    "protocol": ("manifests.results.scores", "Protocol"),
+    "results": ("manifests.results.scores", "Results"),
+    "rebuilt": ("manifests.results.reports", "RebuiltReport"),
+    "diff": ("manifests.results.reports", "DiffReport"),
+    "verify": ("manifests.results.reports", "VerifyReport"),
+    "audit": ("manifests.results.reports", "AuditReport"),
+    "unpacked": ("manifests.results.reports", "UnpackedCard"),
+    "status": ("manifests.results.reports", "RunStatus"),
 }
 
 

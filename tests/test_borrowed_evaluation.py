@@ -8,18 +8,18 @@ import pytest
 import soundfile
 import yaml
 
-import evaluation.evaluate as stage
-from corpus_builder.build import build
-from corpus_builder.foreign_corpus import index_shards
-from corpus_builder.subset import subset
+from corpus_builder.build.build_corpus import build
+from corpus_builder.exchange.index_webdataset import index_shards
+from corpus_builder.exchange.subset import subset
+from evaluation import evaluate_models as stage
 from evaluation.config import EvaluationConfig
-from evaluation.report import OtherDataError, merged_cells
-from evaluation.trained import summed_up
+from evaluation.exposure.training_set import summed_up
+from evaluation.report.markdown import OtherDataError, merged_cells
+from manifests.corpus.filter import parse_where
 from manifests.errors import OtherRecipeError
-from manifests.files import write_yaml
-from manifests.where import parse_where
+from manifests.io.json_yaml import write_yaml
 from tests.oracles.fake_encoder import FakeEncoder
-from training.stream import utterances
+from training.data.audio import utterances
 
 RATE = 16_000
 

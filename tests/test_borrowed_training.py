@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.build import build
-from corpus_builder.foreign_corpus import index_shards
-from corpus_builder.subset import subset
+from corpus_builder.build.build_corpus import build
+from corpus_builder.exchange.index_webdataset import index_shards
+from corpus_builder.exchange.subset import subset
+from manifests.corpus.filter import parse_where
+from manifests.corpus.sample import sample_key
 from manifests.errors import UsageError
-from manifests.files import write_yaml
-from manifests.sample import sample_key
-from manifests.where import parse_where
-from training.stream import pairs, utterances
-from training.views import Views
+from manifests.io.json_yaml import write_yaml
+from training.data.audio import utterances
+from training.data.views import Views
+from training.stream import pairs
 
 RATE = 16_000
 

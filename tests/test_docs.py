@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from evaluation.config import EvaluationConfig
-from manifests.recipe import Recipe
-from training.config import resolved
+from manifests.recipe.recipe import Recipe
+from training.config.load import resolved
 
 HOUSE = Path(__file__).resolve().parents[1]
 PAGES = sorted([HOUSE / "README.md", *HOUSE.glob("docs/*.md"), *HOUSE.glob("recipes/**/*.md")])

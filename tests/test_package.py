@@ -41,9 +41,9 @@ def test_a_wheel_has_the_rooms_and_nano_but_no_tests_and_no_demo_dependency(tmp_
         metadata = wheel.read(next(name for name in names if name.endswith("METADATA"))).decode()
         entry_points = wheel.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     for needed in (
-        "stillroom/demo.py", "stillroom/talkers.py", "manifests/recipe.py", "corpus_builder/distortions/noise.py",
+        "stillroom/demo.py", "stillroom/talkers.py", "manifests/recipe/recipe.py", "corpus_builder/distortions/additive_noise.py",
         "training/loop.py", "training/nano/weights.safetensors", "training/nano/card.json", "training/nano/heard.txt",
-        "training/nano/LICENSE", "evaluation/report.py", "stillroom/py.typed",
+        "training/nano/LICENSE", "evaluation/report/markdown.py", "stillroom/py.typed",
     ):  # fmt: skip
         assert needed in names
     assert not [name for name in names if "tests" in name.split("/")]

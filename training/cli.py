@@ -28,9 +28,9 @@ def train_command(context: click.Context, config: Path, run: Path, overrides: tu
     code 75, Ctrl-C with 130. On several GPUs or nodes: torchrun --nproc-per-node=N -m stillroom train CONFIG RUN; torchrun leaves with
     its own exit code, so look into RUN/status.json (running, preempted, failed, done).
     """
-    from training.config import load_config
+    from training.config.load import load_config
     from training.loop import distil
-    from training.ranks import joined_ranks
+    from training.runs.distributed import joined_ranks
 
     with joined_ranks() as ranks:
         outcome = distil(load_config(config, overrides=overrides), run, ranks=ranks)
@@ -139,7 +139,7 @@ def export_command(run: Path, out: Path, form: str, checkpoint: str, audio: tupl
     It is loaded back by that library, both hear the same speech, and the largest difference is printed; above 1e-4 nothing
     is written.
     """
-    from training.export import LARGEST_DIFFERENCE, export_run
+    from training.export.write import LARGEST_DIFFERENCE, export_run
 
     done = export_run(run, out, form=form, checkpoint=checkpoint, audio=audio)  # type: ignore[arg-type]  # click checked both
     click.echo(f"{done.path}: {done.loads}")

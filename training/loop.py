@@ -12,30 +12,38 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from manifests.corpus.sample import CLEAN
 from manifests.errors import StillroomError, printable
-from manifests.lock import writing
-from manifests.progress import Progress
-from manifests.sample import CLEAN
-from training.adversary import reversal_strength
-from training.checkpoint import module_tensors, optimiser_tensors, write_checkpoint
-from training.corpus import open_corpus
-from training.firstbatch import check_first_batch, full_ids
-from training.journal import Board, Journal, Meters, heard_so_far, journal_line, noted, speeds
-from training.loader import loader
-from training.losses import check_layer_weights, layer_distance
-from training.masking import hidden_frames
-from training.order import Cursor, named_number
-from training.outset import batching_of, checked_rate, dev_validation, fresh_critic, opponent_of, resume, with_targets
-from training.ranks import Ranks, alone
-from training.run import StopSignals, failure_told, prepare_run, run_facts, write_status
-from training.schedules import adamw, learning_rate_scale
-from training.stream import PairStream, stderr_line
-from training.student import SEED_RANGE, make_student
-from training.tally import DistinctCount
-from training.tarbytes import UNREADABLE
-from training.targets import TargetsReader, check_layers
+from manifests.io.lock import writing
+from manifests.io.progress import Progress, stderr_line
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import Cursor, named_number
+from training.data.tar_reader import UNREADABLE
+from training.dataloader import loader
+from training.distillation.adversary import reversal_strength
+from training.distillation.losses import check_layer_weights, layer_distance
+from training.distillation.optimiser import adamw, learning_rate_scale
+from training.models.initialisation import SEED_RANGE
+from training.models.masking import hidden_frames
+from training.runs.checkpoint import module_tensors, optimiser_tensors, write_checkpoint
+from training.runs.distributed import Ranks, alone
+from training.runs.folder import StopSignals, failure_told, prepare_run, run_facts, write_status
+from training.runs.journal import Board, DistinctCount, Journal, Meters, heard_so_far, journal_line, noted, speeds
+from training.sanity_check import check_first_batch, full_ids
+from training.setup import (
+    batching_of,
+    checked_rate,
+    dev_validation,
+    fresh_critic,
+    make_student,
+    opponent_of,
+    resume,
+    with_targets,
+)
+from training.stream import PairStream
+from training.targets.reader import TargetsReader, check_layers
 from training.teacher import chosen_layers, load_teacher
-from training.visibility import invisible
+from training.validation.domain_probe import invisible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,9 +51,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from manifests.reports import State
-    from training.config import TrainConfig
-    from training.validation import Validation
+    from manifests.results.reports import State
+    from training.config.schema import TrainConfig
+    from training.validation.loss import Validation
 
 Outcome = Literal["done", "preempted", "interrupted"]
 SUMMED = ("loss", "l1", "cosine", "domain", "right")

@@ -1,4 +1,4 @@
-"""`stillroom targets`: a teacher hears a corpus once, and what it gives is kept; see `training.targets`.
+"""`stillroom targets`: a teacher hears a corpus once, and what it gives is kept; see `training.targets.reader`.
 
 A shard of targets is written for each shard of audio, its index last, so what was stopped goes on at the shard where it was.
 """
@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import safetensors.torch
 import torch
 
-from manifests.digest import bytes_digest, digest, file_digest
+from manifests.corpus.provenance import provenance
+from manifests.corpus.sample import CLEAN
+from manifests.corpus.shard_index import ShardEntry
 from manifests.errors import StillroomError, UsageError, printable
-from manifests.files import read_json, refuse_linked_folders, replacing, write_bytes, write_json, write_text
-from manifests.lock import writing
-from manifests.progress import Progress
-from manifests.provenance import provenance
-from manifests.sample import CLEAN
-from manifests.shards import ShardEntry
-from manifests.tars import TarBuilder
-from training.corpus import open_corpus
-from training.kept import Target, TargetIndex, TargetPlan, Targets, TargetSample
-from training.members import batch_waves
-from training.order import Batching, CropGrid, cropped
-from training.outset import checked_rate, has_split
-from training.ranks import alone
-from training.run import StopSignals
-from training.targets import npy_header
+from manifests.io.atomic import refuse_linked_folders, replacing, write_bytes, write_text
+from manifests.io.digest import bytes_digest, digest, file_digest
+from manifests.io.json_yaml import read_json, write_json
+from manifests.io.lock import writing
+from manifests.io.progress import Progress
+from manifests.io.tar import TarBuilder
+from training.data.audio import batch_waves
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import Batching, CropGrid, cropped
+from training.data.views import Pair, condition_of
+from training.runs.distributed import alone
+from training.runs.folder import StopSignals
+from training.setup import checked_rate, has_split
+from training.targets.reader import npy_header
+from training.targets.schema import Target, TargetIndex, TargetPlan, Targets, TargetSample
 from training.teacher import chosen_layers, load_teacher, weights_digest
-from training.views import Pair, condition_of
 
 if TYPE_CHECKING:
     import signal
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from manifests.shards import IndexedSample
-    from training.corpus import CorpusReader
-    from training.encoder import Encoder
-    from training.order import Crop
+    from manifests.corpus.shard_index import IndexedSample
+    from training.data.corpus import CorpusReader
+    from training.data.sampler import Crop
+    from training.models.encoder import Encoder
 
 LONGEST_WHOLE_S = 60.0
 BATCH_S = 64.0
@@ -84,7 +85,7 @@ class Asked(NamedTuple):
         layers: Numbers, `thirds` or `all`.
         splits: Which; by default train and dev, as far as there are.
         conditions: Whose copies it hears, beside the clean utterances.
-        context: Of `training.targets`.
+        context: Of `training.targets.reader`.
         crop_s: Longest crop, in seconds.
         crop_sets: Crops of each utterance.
         crop_seed: Of the crops.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,23 +16,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from manifests.corpus.sample import CLEAN
 from manifests.errors import UsageError
-from manifests.sample import CLEAN
-from training.batch import PairBatch
-from training.corpus import Asked, CorpusReader, clean_digests, open_corpus
-from training.members import batch_waves, recorded_copies, student_waves
-from training.order import Batching, Crop, Cursor, global_batches, lane_shards, windows
-from training.stage import Stage
-from training.tarbytes import UNREADABLE
-from training.targets import TargetsReader
-from training.utterances import Utterance, utterances
-from training.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
+from manifests.io.progress import stderr_line
+from training.data.audio import Utterance, batch_waves, recorded_copies, student_waves, utterances
+from training.data.batch import PairBatch
+from training.data.corpus import Asked, CorpusReader
+from training.data.joined_corpus import clean_digests, open_corpus
+from training.data.node_cache import Stage
+from training.data.sampler import Batching, Crop, Cursor, global_batches, lane_shards, windows
+from training.data.tar_reader import UNREADABLE
+from training.data.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
+from training.targets.reader import TargetsReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from training.config import Staging
-    from training.order import GlobalBatch
+    from training.config.schema import Staging
+    from training.data.sampler import GlobalBatch
+
 
 __all__ = [
     "PairStream",
@@ -53,7 +54,7 @@ class Heard(NamedTuple):
 
 
 class PairStream(IterableDataset[PairBatch]):
-    """Micro-batches of (teacher's view, student's view) in the order of `training.order`, for a plain DataLoader.
+    """Micro-batches of (teacher's view, student's view) in the order of `training.data.sampler`, for a plain DataLoader.
 
     Args:
         corpus: Folder or URL, or several that are joined.
@@ -360,8 +361,3 @@ def filled_batching(
     return Batching(
         lanes=lanes, crop_samples=crop_samples, lane_utterances=utterances // lanes, window_shards=window_shards
     )
-
-
-def stderr_line(line: str) -> None:
-    """Say one line to a person."""
-    print(f"stillroom: {line}", file=sys.stderr, flush=True)

@@ -13,15 +13,15 @@ import torch
 import torchaudio
 from torchaudio.pipelines import Wav2Vec2Bundle
 
-from manifests.digest import digest, file_digest
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
-from training.checkpoint import is_run, load_run, whole_checkpoints
-from training.encoder import Encoder, EncoderConfig
-from training.exported import is_export, load_export
-from training.fairseq import load_checkpoint_file
-from training.folder import filled, load_encoder_folder
-from training.huggingface import is_huggingface, load_huggingface
-from training.weights import PickledObjectsError, read_weights
+from manifests.io.digest import digest, file_digest
+from training.export.load import is_export, load_export
+from training.models.encoder import Encoder, EncoderConfig
+from training.models.fairseq_format import load_checkpoint_file
+from training.models.huggingface_format import is_huggingface, load_huggingface
+from training.models.native_format import filled, load_encoder_folder
+from training.models.torch_weights import PickledObjectsError, read_weights
+from training.runs.checkpoint import is_run, load_run, whole_checkpoints
 
 if TYPE_CHECKING:
     from torch import Tensor

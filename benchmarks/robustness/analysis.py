@@ -20,10 +20,11 @@ from estimates import CDM_GAIN, DAT_GAIN, Comparison, Draws, Estimate, holm, lab
 from figures import figures
 from record import StudyCell
 
-from corpus_builder.sheet import write_sheet
-from manifests.digest import bytes_digest
+from corpus_builder.pages.html import write_sheet
 from manifests.errors import StillroomError, UsageError
-from manifests.files import write_json, write_text
+from manifests.io.atomic import write_text
+from manifests.io.digest import bytes_digest
+from manifests.io.json_yaml import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import materials
 
-from manifests.digest import digest
-from manifests.records import NAME_PATTERN
-from training.config import merged
+from manifests.io.digest import digest
+from manifests.io.records import NAME_PATTERN
+from training.config.load import merged
 
 VERSION = 1
 """Raised when the code of the study changes what a cell means."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cells as study_cells
 import numpy as np
 
-from corpus_builder.sheet import curves, intervals
+from evaluation.report.plots import curves, intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from evaluation.outcomes import Copies, told_by
-from manifests.records import Document, Record, Sha256
+from evaluation.report.bootstrap import Copies, told_by
+from manifests.io.records import Document, Record, Sha256
 
 if TYPE_CHECKING:
-    from manifests.scores import Cell as Measured
-    from manifests.scores import Roll
+    from manifests.results.scores import Cell as Measured
+    from manifests.results.scores import Roll
 
 LABEL_FREE = ("cosine", "mismatched", "retrieval", "rank", "variance")
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]

@@ -32,11 +32,11 @@ import materials
 from cells import FULL, HOUSE, SMOKE, TASKS, Cell, Scale, Side
 from record import StudyCell, chance_of, label_free, task_counts
 
-from manifests.digest import bytes_digest, digest
 from manifests.errors import StillroomError, UsageError
-from manifests.files import write_yaml
-from manifests.scores import Results
-from training.config import merged, override_of
+from manifests.io.digest import bytes_digest, digest
+from manifests.io.json_yaml import write_yaml
+from manifests.results.scores import Results
+from training.config.load import merged, override_of
 
 CLAIMS = Path(__file__).with_name("claims.md")
 STOPPED = 75

@@ -8,7 +8,7 @@ import materials
 import numpy as np
 from estimates import CDM_GAIN, DAT_GAIN, accuracies, label_free_metric, relative_loss, task_accuracies
 
-from corpus_builder.sheet import shade
+from evaluation.report.plots import shade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

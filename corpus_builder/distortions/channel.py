@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import soxr
 
-from corpus_builder.decode import RESAMPLER
+from corpus_builder.audio.levels import Wave, amplify, peak
+from corpus_builder.audio.resample import RESAMPLER
 from corpus_builder.distortions.convolution import convolved
-from corpus_builder.distortions.levels import Wave, amplify, peak
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corpus_builder.distortions.transforms import fast_length
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from corpus_builder.distortions.levels import Wave
+    from corpus_builder.audio.levels import Wave
+
 
 LEAST_BLOCK = 1 << 12
 AT_ONCE = 1 << 17  # samples that are transformed together: 1 MB, and as much for their spectra
@@ -62,3 +61,20 @@ def stretch(wave: Wave, first: int, num_samples: int) -> Wave:
     if begin < end:
         result[begin - first : end - first] = wave[begin:end]
     return result
+
+
+def fast_length(least: int) -> int:
+    """The smallest number from `least` on that has no prime factor above 5, as `scipy.fft.next_fast_len` for real waves.
+
+    Args:
+        least: At least 1.
+    """
+    best = 1 << (least - 1).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-least // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best

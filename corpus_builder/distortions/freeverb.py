@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from corpus_builder.distortions.levels import Wave, mean_power
+from corpus_builder.audio.levels import Wave, mean_power
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -31,18 +31,19 @@ from safetensors.torch import save as saved
 from train_nano import SETS, Settings, learning_rate, new_optimiser, save, update
 from units import FRAME_SAMPLES, RATE_HZ, Units, fit_units, frame_features, nearest_units
 
-from evaluation.seenness import Library, copy_facts
-from evaluation.trained import Tally
-from training.corpus import CorpusReader, open_corpus
-from training.order import named_choice
+from evaluation.exposure.categories import Library, copy_facts
+from evaluation.exposure.training_set import Tally
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import named_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from crops import Crops
 
-    from manifests.shards import IndexedSample
-    from manifests.trained import TrainedOn
+    from manifests.corpus.shard_index import IndexedSample
+    from manifests.results.training_exposure import TrainedOn
+    from training.data.corpus import CorpusReader
 
 NANO = Path(__file__).resolve().parents[2] / "training/nano"
 LOG_EVERY = 50

@@ -312,7 +312,7 @@ def test_a_digest_changes_with_everything_that_decides_a_cell_and_with_nothing_e
 
 
 def test_every_cell_of_the_study_is_a_config_that_the_trainer_takes(study):
-    from training.config import resolved
+    from training.config.load import resolved
 
     for cell in study["cells"].cells("test"):
         if cell.corpus:
@@ -322,7 +322,7 @@ def test_every_cell_of_the_study_is_a_config_that_the_trainer_takes(study):
 
 
 def test_every_recipe_is_read_and_dev_has_none_of_tests_new_kinds(study):
-    from manifests.recipe import Recipe
+    from manifests.recipe.recipe import Recipe
 
     materials = study["materials"]
     for name in ("main-a", "main-b", "copies", "families"):

@@ -17,9 +17,9 @@ import pytest
 import soundfile
 import yaml
 
-from corpus_builder.build import Built, build
-from corpus_builder.plan import make_plan
-from manifests.plan import Plan, PlanRow
+from corpus_builder.build.build_corpus import Built, build
+from corpus_builder.plan.make_plan import make_plan
+from manifests.plan.plan import Plan, PlanRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

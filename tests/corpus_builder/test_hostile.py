@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from corpus_builder.show import description
-from corpus_builder.verify import verify
+from corpus_builder.pages.summary import description
+from corpus_builder.verify.verify_corpus import verify
 from manifests.errors import MissingFileError, StillroomError
-from manifests.files import read_json_lines
-
-from .conftest import Lab, voice, write_wave
+from manifests.io.json_yaml import read_json_lines
+from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -113,8 +113,8 @@ def standing_house(tmp_path_factory: pytest.TempPathFactory) -> House:
     """The lab itself; not to be changed."""
     import torch._dynamo  # noqa: F401 (it makes a folder for its cache when it is first imported)
 
-    from corpus_builder.build import build
-    from manifests.pack import write_pack
+    from corpus_builder.build.build_corpus import build
+    from manifests.pack.write import write_pack
 
     home = tmp_path_factory.mktemp("house") / "home"
     home.mkdir()
@@ -130,7 +130,7 @@ def standing_house(tmp_path_factory: pytest.TempPathFactory) -> House:
 @pytest.fixture(scope="session")
 def standing_run(standing_house: House, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on it; not to be changed."""
-    from training.config import load_config
+    from training.config.load import load_config
     from training.loop import distil
 
     threads = torch.get_num_threads()

@@ -271,7 +271,7 @@ def test_a_bomb_is_told_before_anything_of_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     from manifests.errors import BadDocumentError
-    from training.weights import read_weights
+    from training.models.torch_weights import read_weights
 
     CHECKPOINTS[name](tmp_path / "model.pt")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch unpacked it"))

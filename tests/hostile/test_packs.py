@@ -120,8 +120,8 @@ def from_text(name: str, change: Callable[[bytes], bytes]) -> Callable[[Members]
 
 def resealed(members: Members) -> None:
     """Every digest in plan, indexes, corpus.json and pack.json put right, so that only the twist is wrong."""
-    from manifests.digest import digest
-    from manifests.plan import Plan
+    from manifests.io.digest import digest
+    from manifests.plan.plan import Plan
 
     plan = json.loads(members["plan/plan.json"])
     for file in plan["files"]:
@@ -472,7 +472,7 @@ CACHES: dict[str, Callable[[Path], object]] = {
 
 def filled_cache(place: Path, fill: Callable[[Path], object]) -> None:
     """A cache with something under the name of each fingerprint that will be asked for."""
-    from corpus_builder.acoustic import METHOD
+    from corpus_builder.audit.audio_fingerprint import METHOD
 
     place.mkdir()
     for path in sorted((place.parent / "noise").rglob("*.wav")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.evaluation.test_report import STUDENT, TEACHER, document
+from tests.evaluation.report.test_markdown import STUDENT, TEACHER, document
 from tests.hostile.test_corpora import NASTY, TEXTS, evaluation
 from tests.hostile.test_recipes import TEXTS as YAMLS
 from tests.hostile.test_recipes import put

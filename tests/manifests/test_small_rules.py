@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from manifests.croissant import croissant
-from manifests.foreign import label
-from manifests.lock import writing
-from manifests.planned import PlannedStep
-from manifests.proof import SamplePrints
-from manifests.recipe import Recipe
-from manifests.sample import Sample, domain_of, family_of
-from manifests.sealing import copies_of
-from manifests.shards import Corpus, IndexedSample, ShardIndex
-from manifests.where import parse_where
+from corpus_builder.shards.croissant import croissant
+from manifests.corpus.external_sample import label
+from manifests.corpus.filter import parse_where
+from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.linked import copies_of
+from manifests.corpus.sample import Sample, domain_of, family_of
+from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
+from manifests.io.lock import writing
+from manifests.plan.steps import PlannedStep
+from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ WINDOW, HOP = 400, 320
 
 
 class FakeEncoder(nn.Module):
-    """The interface of `training.encoder.Encoder` over log energies in 20 bands, mixed by a fixed matrix a layer."""
+    """The interface of `training.models.encoder.Encoder` over log energies in 20 bands, mixed by a fixed matrix a layer."""
 
     def __init__(
         self, name: str = "fake", *, num_layers: int = 3, num_features: int = 16, heard: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from manifests.sample import sample_key
+from manifests.corpus.sample import sample_key
 
 if TYPE_CHECKING:
     from pathlib import Path

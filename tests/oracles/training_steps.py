@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from training.encoder import FrameMask, transformer_outputs
+from training.models.encoder import FrameMask, transformer_outputs
 
 
 class Step(NamedTuple):

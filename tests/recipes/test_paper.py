@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.build import build
+from corpus_builder.build.build_corpus import build
 from evaluation.config import EvaluationConfig
-from manifests.plan import PlanRow
-from manifests.recipe import Recipe
+from manifests.plan.plan import PlanRow
+from manifests.recipe.recipe import Recipe
 from stillroom.cli import VERBS
-from training.config import load_config
+from training.config.load import load_config
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 RATE = 16_000

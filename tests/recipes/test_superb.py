@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from corpus_builder.build import build
-from corpus_builder.exchange_cli import unpack_command
-from corpus_builder.plan import make_plan
-from manifests.recipe import Recipe
+from corpus_builder.build.build_corpus import build
+from corpus_builder.cli.exchange import unpack_command
+from corpus_builder.plan.make_plan import make_plan
+from manifests.recipe.recipe import Recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ROOTS = {

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from manifests.errors import StillroomError
-from manifests.recipe import Recipe
+from manifests.recipe.recipe import Recipe
 from stillroom import demo
 
 

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 import evaluation
 import manifests
 import training
+from manifests.corpus.shard_index import Corpus
 from manifests.errors import NewerSchemaError, UsageError
-from manifests.records import Document
-from manifests.shards import Corpus
+from manifests.io.records import Document
 from stillroom import schema
 from stillroom.schema import DOCUMENTS, document_of, exported, schema_command, schema_name
 

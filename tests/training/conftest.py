@@ -13,10 +13,10 @@ import safetensors.torch
 import soundfile
 import torch
 
-from manifests.digest import bytes_digest, canonical_json
-from manifests.sample import Sample, sample_key
-from manifests.shards import Corpus, IndexedSample, Member, ShardEntry, ShardIndex, Totals
-from manifests.tars import TarBuilder
+from manifests.corpus.sample import Sample, sample_key
+from manifests.corpus.shard_index import Corpus, IndexedSample, Member, ShardEntry, ShardIndex, Totals
+from manifests.io.digest import bytes_digest, canonical_json
+from manifests.io.tar import TarBuilder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,7 +184,7 @@ def encoder_config(*, layers=3, family="wav2vec2", mode="group_norm", first=Fals
 
 def write_teacher(folder: Path, *, seed=0, **shape):
     """A teacher's folder with random weights, large enough to tell inputs apart."""
-    from training.encoder import EncoderConfig
+    from training.models.encoder import EncoderConfig
 
     config = encoder_config(**shape)
     folder.mkdir(parents=True)

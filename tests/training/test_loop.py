@@ -19,20 +19,20 @@ import pytest
 import torch
 
 from manifests.errors import BadDocumentError, LockedError, NoSpaceLeftError, StillroomError, UsageError
-from manifests.files import read_json, write_json, write_yaml
-from manifests.lock import writing
+from manifests.io.json_yaml import read_json, write_json, write_yaml
+from manifests.io.lock import writing
 from tests.oracles.updates import before_update
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
-from training.checkpoint import load_run, read_tensors
-from training.config import resolved
-from training.domains import OneDomainError
-from training.outset import ForeignCheckpointError
-from training.ranks import Ranks, TooManyRanksError
-from training.run import NotARunError, OtherConfigError, SourceChangedError
-from training.student import Heads
+from training.config.load import resolved
+from training.distillation.domains import OneDomainError
+from training.models.student import Heads
+from training.runs.checkpoint import load_run, read_tensors
+from training.runs.distributed import Ranks, TooManyRanksError
+from training.runs.folder import NotARunError, OtherConfigError, SourceChangedError
+from training.setup import ForeignCheckpointError
 from training.teacher import load_teacher
-from training.visibility import NotVisibleError
+from training.validation.domain_probe import NotVisibleError
 
 TIMES = {"audio_s_per_s", "waiting_share"}
 HOUSE = Path(__file__).parents[2]
@@ -279,7 +279,7 @@ def test_a_checkpoint_without_a_name_that_does_not_fit_is_one_line_too(tmp_path,
 def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
     tmp_path, monkeypatch, corpus, teacher_folder
 ):
-    from training.visibility import FreshCritic, Seen
+    from training.validation.domain_probe import FreshCritic, Seen
 
     monkeypatch.setattr(FreshCritic, "seen", lambda *_, **__: Seen(0.3, 0.25))
     said = []

@@ -14,12 +14,12 @@ from tests.oracles.training_steps import training_steps
 from tests.oracles.updates import recorded_updates
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
-from training.config import resolved
-from training.corpus import open_corpus
-from training.panel import Panel
+from training.config.load import resolved
+from training.data.joined_corpus import open_corpus
+from training.setup import make_student
 from training.stream import pairs
-from training.student import make_student
 from training.teacher import load_teacher
+from training.validation.utterances import Panel
 
 FAMILY_OF = {"noise": "noise", "phone": "codec", "room": "room"}
 COPIES = ("noise-0", "noise-1", "phone-0", "room-0")

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from evaluation.config import RunSource, resolved_model
-from evaluation.evaluate import load_model
+from evaluation.models import load_model
 from manifests.errors import BadDocumentError, UsageError
 from tests.oracles import fairseq_models
 from tests.oracles.updates import before_update
 from tests.training.conftest import RATE_HZ, write_teacher
 from tests.training.test_loop import config_of, die, journal, last_tensors
 from training import loop
-from training.checkpoint import load_run
-from training.config import load_config
+from training.config.load import load_config
+from training.runs.checkpoint import load_run
 from training.teacher import load_teacher
 
 THIN = {"layers": 3, "width": 16, "feed_forward": 16, "predict": "layers", "init": "random", "cnn_gradient": 0}

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from tests.oracles import fairseq_models
-from training.choices import StudentShape
-from training.losses import layer_distance
-from training.student import make_student
+from training.config.model import StudentShape
+from training.distillation.losses import layer_distance
+from training.setup import make_student
 from training.teacher import load_teacher
 
 pytest.importorskip("s3prl.upstream.distiller.model")

@@ -12,20 +12,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from manifests.errors import MissingFileError, UsageError
-from manifests.files import read_json, write_json
-from manifests.storage import UnreachableError
+from manifests.io.json_yaml import read_json, write_json
+from manifests.io.url import UnreachableError
 from tests.training.conftest import RATE_HZ, write_corpus
-from training.corpus import (
-    DamagedShardError,
-    NoSuchSplitError,
-    NotSealedError,
-    clean_digests,
-    open_corpus,
-)
-from training.loader import loader
-from training.order import Cursor
-from training.stream import filled_batching, pairs, utterances
-from training.views import Views
+from training.data.audio import utterances
+from training.data.corpus import NoSuchSplitError, NotSealedError
+from training.data.joined_corpus import clean_digests, open_corpus
+from training.data.sampler import Cursor
+from training.data.tar_reader import DamagedShardError
+from training.data.views import Views
+from training.dataloader import loader
+from training.stream import filled_batching, pairs
 
 
 @pytest.fixture(scope="module", name="made")
@@ -145,7 +142,7 @@ def test_utterances_come_whole_with_their_record(made):
 
 
 def sample_key_of(utterance):
-    from manifests.sample import sample_key
+    from manifests.corpus.sample import sample_key
 
     return sample_key(utterance.sample.id)
 
@@ -189,7 +186,7 @@ def test_a_url_reads_like_a_folder(made, remote):
 def test_a_remote_read_is_tried_again_and_then_named(remote, monkeypatch):
     from fsspec.implementations.memory import MemoryFileSystem
 
-    monkeypatch.setattr("manifests.storage.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("manifests.io.url.FIRST_WAIT_S", 0.001)
     reader = open_corpus(remote)
     read, failures = MemoryFileSystem.cat_file, itertools.count()
 

@@ -16,8 +16,8 @@ from manifests.errors import BadDocumentError, MissingFileError, UsageError
 from tests.training.conftest import encoder_config
 from training import teacher as teachers
 from training.cli import teacher_command
-from training.encoder import EncoderConfig
-from training.huggingface import huggingface_state
+from training.models.encoder import EncoderConfig
+from training.models.huggingface_format import huggingface_state
 from training.teacher import BUNDLES, bundle_config, chosen_layers, fetch_teacher, load_teacher, thirds
 
 

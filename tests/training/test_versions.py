@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from manifests.errors import NewerSchemaError
-from manifests.yaml12 import parse_yaml
+from manifests.io.yaml12 import parse_yaml
 from training import loop
-from training.checkpoint import load_run
-from training.config import load_config, resolved
-from training.run import OtherConfigError
+from training.config.load import load_config, resolved
+from training.runs.checkpoint import load_run
+from training.runs.folder import OtherConfigError
 
 FIRST_VERSION = """
 schema: stillroom/train/1

@@ -16,22 +16,22 @@ import pytest
 import soundfile
 import torch
 
-from manifests.files import write_yaml
-from manifests.shards import IndexedSample, Member
+from manifests.corpus.shard_index import IndexedSample, Member
+from manifests.io.json_yaml import write_yaml
 from tests.oracles.training_steps import distances, predicted
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
-from training.checkpoint import load_run, read_tensors, restore_module
-from training.config import Adversary, resolved
-from training.corpus import open_corpus
-from training.order import Batching, CropGrid, cropped
-from training.outset import fresh_critic
-from training.panel import Panel
+from training.config.load import resolved
+from training.config.schema import Adversary
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import Batching, CropGrid, cropped
+from training.data.views import Copy, Views, drawn_pair
+from training.runs.checkpoint import load_run, read_tensors, restore_module
+from training.setup import fresh_critic, make_student
 from training.stream import PairStream, filled_batching, pairs
-from training.student import make_student
 from training.teacher import load_teacher
-from training.views import Copy, Views, drawn_pair
-from training.visibility import FreshCritic, Rows, fitted_answers, seen_in
+from training.validation.domain_probe import FreshCritic, Rows, fitted_answers, seen_in
+from training.validation.utterances import Panel
 
 COPIES = ("noise-0", "noise-1", "phone-0", "room-0")
 CPU = torch.device("cpu")

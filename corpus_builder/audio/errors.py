@@ -1,0 +1,65 @@
+"""Errors of reading audio: one class for each reason why a file cannot be used."""
+
+from __future__ import annotations
+
+from manifests.errors import StillroomError, printable
+
+
+class UnfitAudioError(StillroomError, ValueError):
+    """An audio file that cannot be used, for a reason that follows from the file alone; becomes a line in `refused.jsonl`."""
+
+
+class MissingAudioError(UnfitAudioError):
+    """The file is not there."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(f"{printable(name)} does not exist below its root")
+
+
+class UnreadableAudioError(UnfitAudioError):
+    """No decoder makes sense of the file."""
+
+    def __init__(self, name: object, problem: object) -> None:
+        super().__init__(f"{printable(name)} cannot be decoded: {printable(problem, limit=120)}")
+
+
+class EmptyAudioError(UnfitAudioError):
+    """The file, or the stretch of it that is asked for, has no samples."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(f"{printable(name)} has no samples")
+
+
+class TruncatedAudioError(UnfitAudioError):
+    """The file ends before its header or its manifest says."""
+
+    def __init__(self, name: object, *, found: int, promised: int) -> None:
+        super().__init__(f"{printable(name)} ends after {found} samples where {promised} are promised: it was cut off")
+
+
+class NotFiniteAudioError(UnfitAudioError):
+    """The file holds NaN or infinity."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(f"{printable(name)} holds NaN or infinite samples")
+
+
+class SilentAudioError(UnfitAudioError):
+    """Every sample is zero."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(f"{printable(name)} is digital silence: every sample is zero")
+
+
+class ChannelError(UnfitAudioError):
+    """It is not clear which channel is meant, or it does not exist."""
+
+    def __init__(self, name: object, what: str) -> None:
+        super().__init__(f"{printable(name)} {what}")
+
+
+class OddRateError(UnfitAudioError):
+    """A sample rate that no speech file has, or not the one its manifest says."""
+
+    def __init__(self, name: object, what: str) -> None:
+        super().__init__(f"{printable(name)} {what}")

@@ -1,0 +1,265 @@
+"""What a corpus, a pack or a plan says of its splits, as facts for `corpus_builder.audit.leaks`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from corpus_builder.audit.leaks import Unchecked
+from manifests.corpus.fingerprints import DecodedSource
+from manifests.corpus.reader import OpenCorpus
+from manifests.corpus.sample import CLEAN
+from manifests.corpus.shard_index import ShardIndex
+from manifests.errors import printable
+from manifests.io.digest import digest
+from manifests.io.json_yaml import read_json_lines
+from manifests.pack.view import opened_side
+from manifests.plan.plan import NoiseLevels
+from manifests.plan.references import rows_of
+from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom, RoomResponse, parse_room
+from manifests.recipe.noises import RecordedNoise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from corpus_builder.audit.leaks import Facts
+    from manifests.pack.view import Side
+    from manifests.recipe.recipe import Recipe
+    from manifests.results.reports import Kind
+
+Rooms = dict[tuple[str, int, str], str]
+Uses = dict[tuple[str, str, "Kind", int], tuple[bool, int | None, str]]
+
+
+class Heard:
+    """What the utterances of one corpus hold, gathered row by row.
+
+    Args:
+        facts: Where it goes.
+        corpus: The letter of the corpus.
+    """
+
+    def __init__(self, facts: Facts, corpus: str) -> None:
+        self.facts, self.corpus = facts, corpus
+        self.uses: Uses = {}
+        self.speakers: dict[tuple[str, int], str] = {}
+        self.utterances: list[tuple[Kind, Any, str, int, bool, str]] = []
+        self.rooms: Rooms = {}
+        self.counts: dict[str, list[int]] = {}
+
+    def add(self, row: dict[str, Any], clean: str | None, *, files: bool = True) -> None:
+        """One utterance.
+
+        Args:
+            row: Of the plan, or its record; as plain data.
+            clean: Digest of its clean PCM, if there is one.
+            files: Whether its source is a file that two utterances may share.
+        """
+        split, name = str(row["split"]), str(row["id"])
+        group = self.facts.group(self.corpus, split)
+        counts = self.counts.setdefault(split, [0, 0, 0])
+        counts[0] += 1
+        if row.get("speaker") is None:
+            counts[1] += 1
+        else:
+            self.speakers.setdefault((str(row["speaker"]), group), name)
+        if clean is None:
+            counts[2] += 1
+        else:
+            self.utterances.append(("utterance", "pcm", clean, group, True, name))
+        if files:
+            self.use(row["source"], "recording", group, name)
+        for copy in row["copies"]:
+            self.steps(copy["steps"], split, group, name)
+
+    def use(self, span: dict[str, Any], kind: Kind, group: int, name: str) -> None:
+        """A file that an utterance holds."""
+        path = str(span.get("recording", span.get("path")))
+        self.uses[str(span["root"]), path, kind, group] = (True, span.get("channel"), f"{path} in {name}")
+        if span.get("sha256"):
+            self.facts.add_sources([(self.corpus, str(span["root"]), path, str(span["sha256"]), None)])
+
+    def steps(self, value: Any, split: str, group: int, name: str) -> None:
+        """Noises, talkers and rooms of planned steps, at any depth."""
+        if isinstance(value, list):
+            for item in value:
+                self.steps(item, split, group, name)
+        if not isinstance(value, dict):
+            return
+        if "recording" in value and "root" in value:
+            self.use(value, "noise", group, name)
+        for talker in value.get("talkers", []):
+            self.use(talker["file"], "recording", group, name)
+            if talker.get("speaker") is not None:
+                self.speakers.setdefault((str(talker["speaker"]), group), f"babble of {name}")
+        if (told := RESPONSE_PATTERN.match(str(value.get("response", "")))) is not None:
+            self.rooms.setdefault((told["bank"], int(told["room"]), split), name)
+        self.steps(value.get("noises"), split, group, name)
+
+    def flush(self) -> None:
+        """Hand over what was gathered, but for the rooms; after each shard, so that memory stays small."""
+        self.facts.add(self.utterances)
+        self.facts.add(
+            ("speaker", "label", who, group, True, f"{who}: {name}") for (who, group), name in self.speakers.items()
+        )
+        self.facts.add_uses(
+            (self.corpus, root, path, kind, group, *told) for (root, path, kind, group), told in self.uses.items()
+        )
+        self.utterances, self.speakers, self.uses = [], {}, {}
+
+    def tell_unchecked(self, *, no_waves: bool) -> None:
+        """Say which labels and digests are missing."""
+        for split, (total, speakerless, digestless) in self.counts.items():
+            if speakerless:
+                why = "utterances have no speaker label"
+                self.facts.unchecked.append(Unchecked("speaker", self.corpus, split, speakerless, total, why))
+            if digestless:
+                why = "utterances have no digest" + (": a plan has no waves" if no_waves else "")
+                self.facts.unchecked.append(Unchecked("utterance", self.corpus, split, digestless, total, why))
+
+
+def gather(facts: Facts, corpus: str, path: Path, bench: Path) -> str:
+    """Read a corpus, pack or plan.
+
+    Args:
+        facts: Where it goes.
+        corpus: Its letter.
+        path: What was named.
+        bench: A pack is unpacked here.
+
+    Returns:
+        What it is, in words.
+
+    Raises:
+        StillroomError: If it is not there, or not what it should be.
+    """
+    if (path / "corpus.json").is_file() and not (path / "plan" / "plan.json").is_file():
+        return gather_borrowed(facts, corpus, path)
+    side = opened_side(path, bench)
+    heard = Heard(facts, corpus)
+    for file in side.plan.files:
+        index = clean_digests(side, file.name) if side.has_waves else {}
+        for row in rows_of(side.folder, file.name):
+            if side.has_waves and row["key"] not in index:
+                continue  # refused: it is in no shard
+            heard.add(row, index.get(row["key"]))
+        heard.flush()
+    heard.tell_unchecked(no_waves=not side.has_waves)
+    facts.add_sources((corpus, *source) for source in digests_of(side))
+    gather_levels(facts, corpus, side)
+    gather_rooms(facts, corpus, side, heard.rooms)
+    facts.declared += declared(side.recipe, corpus)
+    return side.words
+
+
+def gather_borrowed(facts: Facts, corpus: str, path: Path) -> str:
+    """Read a subset, or an index of foreign shards: what its records say."""
+    opened = OpenCorpus(path)
+    heard = Heard(facts, corpus)
+    for number, held in enumerate(opened.held(), 1):
+        row = held.record.model_dump(mode="json") | {"split": held.split}
+        heard.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.foreign)
+        if number % 1024 == 0:
+            heard.flush()
+    heard.flush()
+    heard.tell_unchecked(no_waves=False)
+    total = opened.sealed.totals.samples
+    if opened.foreign:
+        untold: tuple[tuple[Kind, str], ...] = (("recording", "sources"), ("noise", "noises"), ("room", "rooms"))
+        for kind, why in untold:
+            facts.unchecked.append(
+                Unchecked(kind, corpus, None, total, total, f"utterances: foreign shards do not tell their {why}")
+            )
+    elif heard.rooms:
+        facts.unchecked.append(
+            Unchecked(
+                "room", corpus, None, total, total, "utterances: a subset holds no geometry; audit the whole corpus"
+            )
+        )
+    return f"{printable(path)}: {'index of foreign shards' if opened.foreign else 'corpus without a plan'}, {total} utterances"
+
+
+def clean_digests(side: Side, name: str) -> dict[str, str | None]:
+    """Digest of the clean PCM of each utterance of a shard, by key."""
+    index = ShardIndex.read(side.folder / "shards" / f"{name}.json", needed="the index of a shard")
+    return {one.key: one.members[CLEAN].pcm_sha256 for one in index.samples if CLEAN in one.members}
+
+
+def digests_of(side: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """Root, path, and digests of the file and of the PCM of a stretch, of everything that is known of the sources."""
+    for name in side.source_lists():
+        if side.has_waves and (side.folder / name).exists():
+            for number, document in enumerate(read_json_lines(side.folder / name, needed="sources"), 1):
+                one = DecodedSource.parse(document, where=f"{name}:{number}")
+                yield one.root, one.path, one.sha256, one.pcm_sha256
+
+
+def gather_levels(facts: Facts, corpus: str, side: Side) -> None:
+    """Noise files as they were dealt to the splits, each with its digest."""
+    path = side.folder / "plan" / "levels.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="the noise levels of a plan"), 1):
+        level = NoiseLevels.parse(document, where=f"plan/levels.jsonl:{number}")
+        facts.add_sources([(corpus, level.root, level.path, level.sha256, None)])
+        facts.add_uses(
+            (corpus, level.root, level.path, "noise", facts.group(corpus, split), False, level.channel, level.path)
+            for split in level.splits
+        )
+
+
+def gather_rooms(facts: Facts, corpus: str, side: Side, heard: Rooms) -> None:
+    """Rooms by geometry, recorded responses by the digest of their file, and responses by their own."""
+    splits: dict[tuple[str, int], set[str]] = {}
+    for bank, at, split in heard:
+        splits.setdefault((bank, at), set()).add(split)
+    rooms = read_json_lines(side.folder / "plan" / "rooms.jsonl", needed="the rooms of a plan")
+    for number, document in enumerate(rooms, 1):
+        room = parse_room(document, where=f"plan/rooms.jsonl:{number}")
+        found = splits.setdefault((room.bank, room.room), set())
+        found |= set(room.splits)
+        for split in sorted(found):
+            group, name = facts.group(corpus, split), heard.get((room.bank, room.room, split))
+            told = f"{room.bank}-{room.room}" + (f" in {name}" if name else "")
+            if isinstance(room, RecordedRoom):
+                spans = [response.file for response in room.responses]
+                facts.add_sources((corpus, span.root, span.path, span.sha256, None) for span in spans if span.sha256)
+                facts.add_uses(
+                    (
+                        corpus,
+                        span.root,
+                        span.path,
+                        "room",
+                        group,
+                        name is not None,
+                        span.channel,
+                        f"{span.path}, {told}",
+                    )
+                    for span in spans
+                )
+            else:
+                geometry = digest({"size_m": list(room.size_m), "absorption": room.absorption})
+                facts.add([("room", "geometry", geometry, group, name is not None, told)])
+    gather_responses(facts, corpus, side, splits, heard)
+
+
+def gather_responses(
+    facts: Facts, corpus: str, side: Side, splits: dict[tuple[str, int], set[str]], heard: Rooms
+) -> None:
+    """The digests of the responses, where they were simulated."""
+    for bank in sorted({bank for bank, _ in splits}):
+        path = side.folder / "rooms" / f"{bank}.jsonl"
+        responses = read_json_lines(path, needed="the responses of a bank") if path.exists() else ()
+        for number, document in enumerate(responses, 1):
+            one = RoomResponse.parse(document, where=f"rooms/{bank}.jsonl:{number}")
+            for split in sorted(splits.get((one.bank, one.room), ())):
+                is_heard = (one.bank, one.room, split) in heard
+                facts.add([("room", "response", one.sha256, facts.group(corpus, split), is_heard, one.name)])
+
+
+def declared(recipe: Recipe, corpus: str) -> Iterator[str]:
+    """What the recipe itself gives to all splits."""
+    for name, noise in recipe.noises.items():
+        if isinstance(noise, RecordedNoise) and noise.split == "shared":
+            yield f"{corpus}: its recipe says split: shared for the noises {name}: every split may hear every one"
+    for name, bank in recipe.rooms.items():
+        if bank.split == "shared":
+            yield f"{corpus}: its recipe says split: shared for the rooms {name}: every split may hear every one"

@@ -1,0 +1,142 @@
+"""Before anything is rendered: the plan is the one that is asked for, whole, and its sources are where they should be."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from corpus_builder.audio.tar_members import audio_exists
+from corpus_builder.plan.make_plan import finished_plan, make_plan
+from corpus_builder.sources.roots import read_roots, write_roots
+from manifests.errors import DigestMismatchError, MissingFileError, OtherRecipeError, UsageError, printable
+from manifests.io.atomic import replacing
+from manifests.io.digest import digest, file_digest
+from manifests.io.json_yaml import read_json_lines
+from manifests.io.place import no_folder
+from manifests.plan.references import roots_needed
+from manifests.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from manifests.io.place import Place
+    from manifests.plan.plan import Plan, PlanFile
+
+
+def plan_for(
+    source: Path,
+    corpus: Path,
+    *,
+    roots: Mapping[str, Place],
+    workers: int,
+    limit: int | None,
+    sliced: bool,
+    progress: bool,
+) -> Plan:
+    """The corpus's plan: made from a recipe, or copied from a plan's folder."""
+    if not source.is_dir():
+        if sliced and finished_plan(corpus) is None:
+            raise UsageError(
+                "--slice needs a finished plan that all slices share: run `stillroom plan RECIPE PLAN`, "
+                "then `stillroom build PLAN CORPUS --rooms`, then the slices"
+            )
+        plan, _ = make_plan(source, corpus, roots=roots, limit=limit, workers=workers, progress=progress)
+        return plan
+    planned = finished_plan(source)
+    if planned is None:
+        raise MissingFileError(
+            source / "plan" / "plan.json", needed="a recipe or the folder of a finished plan is due here"
+        )
+    if limit is not None and limit != planned.limit:
+        raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))
+    copy_plan(planned, source, corpus)
+    return planned
+
+
+def limit_text(limit: int | None) -> str:
+    """With which limit a plan was made."""
+    return "without one" if limit is None else f"with --limit {limit}"
+
+
+def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
+    """Copy a plan into the corpus, its index last.
+
+    Raises:
+        OtherRecipeError: If the corpus has another plan.
+    """
+    if source.resolve() == corpus.resolve():
+        return
+    here = finished_plan(corpus)
+    if here is not None:
+        if digest(here) != digest(planned):
+            raise OtherRecipeError(corpus, what="plan", found=digest(here), asked=digest(planned))
+        return
+    names = [
+        "recipe.yaml",
+        "plan/levels.jsonl",
+        "plan/rooms.jsonl",
+        *(["plan/spectra.jsonl"] if planned.spectra_sha256 else []),
+        *(f"plan/{file.name}.jsonl" for file in planned.files),
+    ]
+    for name in [*names, "plan/plan.json"]:
+        with replacing(corpus / name) as part:
+            shutil.copyfile(source / name, part)
+    write_roots(corpus, read_roots(source))
+
+
+def known_roots(plan: Plan, corpus: Path, places: Mapping[str, Place]) -> set[str]:
+    """The roots that may be given; each that a row of the plan reads lies somewhere.
+
+    Raises:
+        UsageError: If nothing says where one lies.
+    """
+    known = set(read_roots(corpus)) or set(Recipe.read(corpus / "recipe.yaml", needed="the recipe").source_roots())
+    if known <= places.keys():
+        return known
+    lost = sorted((known - places.keys()) & roots_needed(corpus, plan))
+    if lost:  # a plan that came without its roots.local.json, such as one from another machine
+        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
+        raise UsageError(f"{printable(corpus)}: nothing says where its sources lie on this machine; add {asked}")
+    return known
+
+
+def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, changed: bool) -> None:
+    """Roots, plan files and the first utterance of each split are where they should be.
+
+    Raises:
+        UsageError: If a root is not known to the plan, or nothing says where one lies.
+        MissingFileError: If a root or a split's first file is not there: most likely a root is wrong.
+        DigestMismatchError: If a plan file was changed.
+    """
+    known = known_roots(plan, corpus, places)
+    for name, place in places.items():
+        if name not in known:
+            raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")
+        if not place.is_dir():
+            needed = f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere"
+            raise no_folder(place, needed=needed)
+    first: dict[str, PlanFile] = {}
+    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256} | {
+        file.name: file.sha256 for file in plan.files
+    }
+    if plan.spectra_sha256 is not None:
+        digests["spectra"] = plan.spectra_sha256
+    for name, expected in digests.items():
+        path = corpus / "plan" / f"{name}.jsonl"
+        if not path.exists():
+            raise MissingFileError(path, needed="a file of the plan")
+        if (found := file_digest(path)) != expected:
+            raise DigestMismatchError(path, expected=expected, found=found)
+    for file in plan.files:
+        first.setdefault(file.split, file)
+    for file in first.values():
+        rows = read_json_lines(corpus / "plan" / f"{file.name}.jsonl", needed="a file of the plan")
+        span = next(iter(rows))["source"]
+        place = places[span["root"]] / span["path"]
+        if not audio_exists(place):
+            raise MissingFileError(
+                place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they lie elsewhere"
+            )
+    if changed:
+        write_roots(corpus, places)

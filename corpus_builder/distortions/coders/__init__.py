@@ -1,1 +1,0 @@
-"""Coders and decoders, each at its own sample rate and with its delay left in; `corpus_builder.distortions.codec` calls them."""

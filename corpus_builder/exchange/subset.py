@@ -1,0 +1,121 @@
+"""A part of a corpus as a manifest over the same shards: no audio is copied, and the trainer streams it as any other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manifests.corpus.linked import copies_of, entry_of, seal_borrowed, totals_of
+from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, refuse_occupied
+from manifests.corpus.sample import CLEAN
+from manifests.corpus.shard_index import Borrowed, Corpus, IndexedSample, ShardEntry, ShardIndex
+from manifests.errors import UsageError, printable
+from manifests.io.atomic import making
+from manifests.io.progress import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from manifests.corpus.filter import Where
+    from manifests.io.place import Place
+
+ROOT = "corpus"
+
+
+def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
+    """Write the manifest of a part of a corpus.
+
+    Args:
+        corpus: A folder or URL; may be a subset or an index itself.
+        out: A new folder.
+        where: Which part.
+
+    Returns:
+        What `corpus.json` says.
+
+    Raises:
+        UsageError: If nothing is left, or the folder is not new.
+        NoSuchSplitError: If a split is asked for that is not there.
+    """
+    refuse_occupied(out, what="the subset")
+    opened = OpenCorpus(corpus)
+    check_names(opened, where)
+    with making(out) as part:
+        splits: dict[str, list[ShardEntry]] = {}
+        copies: dict[str, dict[str, int]] = {}
+        with Progress("choosing", total=opened.sealed.totals.samples, unit="samples") as shown:
+            for split, entries in opened.sealed.splits.items():
+                if not where.split(split):
+                    continue
+                kept: list[ShardIndex] = []
+                for entry in entries:
+                    index = chosen_index(opened, split, entry, where)
+                    shown.advance(entry.samples)
+                    if index.samples:
+                        index.write(part / "shards" / f"{entry.name}.json")
+                        splits.setdefault(split, []).append(entry_of(index, tar=entry.tar_path))
+                        kept.append(index)
+                copies[split] = copies_of(kept)
+        if not splits:
+            raise UsageError(
+                f"{printable(corpus)}: no utterance is left by --where {' '.join(map(printable, where.told))}"
+            )
+        sealed = sealed_subset(opened, splits, copies, where)
+        seal_borrowed(part, sealed, refused=(), root=opened.tars)
+    return sealed
+
+
+def sealed_subset(
+    opened: OpenCorpus, splits: dict[str, list[ShardEntry]], copies: dict[str, dict[str, int]], where: Where
+) -> Corpus:
+    """`corpus.json` of a subset."""
+    whole = opened.sealed
+    before = whole.borrowed.where if whole.borrowed is not None else ()
+    borrowed = Borrowed(root=ROOT, foreign=opened.foreign, of_sha256=opened.digest, where=(*before, *where.told))
+    document = {
+        "schema": Corpus.SCHEMA,
+        "name": whole.name,
+        "recipe_sha256": whole.recipe_sha256,
+        "plan_sha256": whole.plan_sha256,
+        "sample_rate": whole.sample_rate,
+        "splits": {
+            split: [entry.model_dump(exclude_none=True) for entry in entries] for split, entries in splits.items()
+        },
+        "copies": {split: copies[split] for split in splits},
+        "totals": totals_of(splits),
+        "borrowed": borrowed.model_dump(mode="json", exclude_none=True),
+    }
+    return Corpus.parse(document, where="corpus.json")
+
+
+def chosen_index(opened: OpenCorpus, split: str, entry: ShardEntry, where: Where) -> ShardIndex:
+    """The index of a shard with what is chosen of it."""
+    index = opened.index(entry)
+    kept: list[IndexedSample] = []
+    for sample in index.samples:
+        record = opened.record(split, entry, sample) if where.needs_records else None
+        copies = where.chosen(sample, record, sample_rate=opened.sealed.sample_rate)
+        if copies is not None:
+            left_out = set(sample.copies) - set(copies)
+            members = {name: member for name, member in sample.members.items() if name not in left_out}
+            kept.append(sample.model_copy(update={"members": members}))
+    return index.model_copy(update={"samples": tuple(kept), "refused": ()})
+
+
+def check_names(opened: OpenCorpus, where: Where) -> None:
+    """Splits and conditions that are asked for are there.
+
+    Raises:
+        NoSuchSplitError: If a split is not.
+        UsageError: If a condition is not.
+    """
+    for term in where.of("split"):
+        for split in sorted(term.texts - set(opened.sealed.splits)):
+            raise NoSuchSplitError(opened.place, split, found=list(opened.sealed.splits))
+    if opened.sealed.borrowed is not None:
+        return  # its `copies` may leave out those that not every utterance has
+    known = {CLEAN, *(name for counts in opened.sealed.copies.values() for name in counts)}
+    for term in where.of("condition"):
+        for name in sorted(term.texts - known):
+            raise UsageError(
+                f"{printable(opened.place)} has no condition {printable(name)!r}; it has {', '.join(sorted(known))}"
+            )

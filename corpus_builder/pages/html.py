@@ -1,0 +1,45 @@
+"""What every page of ours is made of: one HTML file that needs no network, no script and no other file.
+
+A page's content policy forbids everything but its own styles and `data:` images and sounds, so that a stranger's text could
+not fetch or run anything even if it were not escaped; it is escaped all the same, by jinja2 and by `printable`.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.io.atomic import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import jinja2
+
+
+def environment(folder: Path) -> jinja2.Environment:
+    """Where templates come from: a room's own folder, and the sheet they all extend."""
+    import jinja2
+
+    folders = [folder, Path(__file__).parent]
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+
+
+def write_sheet(path: Path, template: str, *, folder: Path, content: Mapping[str, Any]) -> None:
+    """Render a template into one file, atomically.
+
+    Args:
+        path: The page.
+        template: Name of the template.
+        folder: Where it lies.
+        content: What the template asks for.
+    """
+    write_text(path, environment(folder).get_template(template).render(**content))
+
+
+def data_uri(content: bytes, *, kind: str) -> str:
+    """Bytes as a `data:` URI of a media type such as `image/png`."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

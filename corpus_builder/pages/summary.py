@@ -1,0 +1,209 @@
+"""What a corpus holds, in plain text, from its own documents: no audio is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from manifests.corpus.sample import domain_of
+from manifests.corpus.shard_index import Corpus
+from manifests.errors import printable
+from manifests.io.json_yaml import read_json_lines
+from manifests.io.place import sizes_below
+from manifests.plan.plan import PlanRow
+from manifests.plan.rooms import RoomResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from manifests.io.place import Place
+
+
+DOMAINS_SHOWN = 24
+REFUSALS_SHOWN = 10
+READ_AS = {"noise.snr_db": ("SNR ", " dB", 1), "room.rt60_s": ("RT60 ", " s", 2)}
+NOT_DRAWN = {
+    "kind",
+    "form",
+    "seed",
+    "offset",
+    "room",
+    "position",
+    "response",
+    "recording",
+    "root",
+    "talkers",
+    "spare",
+    "spectrum",
+}
+
+
+def description(corpus: Place) -> str:
+    """Totals, a line a split, conditions and domains with their ranges, what was left out.
+
+    Raises:
+        MissingFileError: If the corpus is not sealed.
+    """
+    sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    if sealed.borrowed is not None:
+        return "\n".join(borrowed_lines(sealed))
+    t30_s = measured_t30(corpus)
+    totals = sealed.totals
+    lines = [
+        (
+            f"{sealed.name}: {totals.samples} utterances, {totals.seconds / 3600:.2f} h, {totals.shards} shards, "
+            f"{totals.bytes / 1e9:.3f} GB, {sealed.sample_rate} Hz"
+        ),
+        f"recipe {sealed.recipe_sha256[:16]}, plan {sealed.plan_sha256[:16]}",
+    ]
+    for split, entries in sealed.splits.items():
+        seconds = sum(entry.seconds for entry in entries)
+        size = sum(entry.bytes for entry in entries)
+        found = described(corpus, [entry.name for entry in entries], t30_s, rate_hz=sealed.sample_rate)
+        samples = sum(entry.samples for entry in entries)
+        lines += [
+            "",
+            (
+                f"{split}: {samples} utterances, {seconds / 3600:.2f} h, {len(entries)} shards, {size / 1e9:.3f} GB, "
+                f"{len(found.speakers)} speakers"
+            ),
+            *condition_lines(found),
+            f"  domains: {counted(found.domains)}",
+        ]
+    return "\n".join([*lines, *left_out(sealed, corpus)])
+
+
+def borrowed_lines(sealed: Corpus) -> Iterator[str]:
+    """What a subset or an index holds, which has no plan beside it."""
+    assert sealed.borrowed is not None
+    what = "an index of foreign shards" if sealed.borrowed.foreign else "a subset"
+    totals = sealed.totals
+    yield f"{sealed.name}, {what}: {totals.samples} utterances, {totals.seconds / 3600:.2f} h, {sealed.sample_rate} Hz"
+    if sealed.borrowed.where:
+        yield "where " + ", ".join(printable(term) for term in sealed.borrowed.where)
+    for split, entries in sealed.splits.items():
+        copies = ", ".join(f"{count} {name}" for name, count in sealed.copies.get(split, {}).items()) or "none"
+        yield f"{split}: {sum(entry.samples for entry in entries)} utterances; copies that each has: {copies}"
+
+
+def described(corpus: Place, names: Iterable[str], t30_s: dict[str, float], *, rate_hz: int) -> Described:
+    """Add up the plan rows of one split."""
+    result = Described()
+    for name in names:
+        for row in plan_rows(corpus, name):
+            result.add(row, rate_hz=rate_hz, t30_s=t30_s)
+    return result
+
+
+def condition_lines(found: Described) -> list[str]:
+    """A line a condition: how many copies, and the ranges of what was drawn."""
+    lines = []
+    for name, count in sorted(found.conditions.items()):
+        parts = [f"{count} copies"]
+        for (condition, parameter), values in sorted(
+            found.numbers.items(), key=lambda item: (item[0][1] not in READ_AS, item[0])
+        ):
+            if condition == name:
+                label, unit, decimals = READ_AS.get(parameter, (f"{parameter} ", "", 2))
+                parts.append(f"{label}{spread(values, decimals)}{unit}")
+        lines.append(f"  {name}: " + ", ".join(parts))
+    return lines
+
+
+def spread(values: list[float], decimals: int) -> str:
+    """Smallest to largest, and the mean."""
+    mean = sum(values) / len(values)
+    return f"{min(values):.{decimals}f} to {max(values):.{decimals}f} (mean {mean:.{decimals}f})"
+
+
+def counted(counts: Counter[str]) -> str:
+    """The commonest with their counts."""
+    shown = ", ".join(f"{printable(name, limit=60)} {count}" for name, count in counts.most_common(DOMAINS_SHOWN))
+    return shown + (f", and {len(counts) - DOMAINS_SHOWN} more" if len(counts) > DOMAINS_SHOWN else "") or "none"
+
+
+def left_out(sealed: Corpus, corpus: Place) -> list[str]:
+    """What was filtered and refused."""
+    lines: list[str] = []
+    for split, counts in sealed.filtered.items():
+        shown = ", ".join(f"{count} {printable(reason)}" for reason, count in counts.items())
+        lines.append(f"left out of {printable(split)}: {shown}")
+    if sealed.refused:
+        lines.append("refused: " + ", ".join(f"{printable(split)} {count}" for split, count in sealed.refused.items()))
+        refusals: list[dict[str, Any]] = []
+        for document in read_json_lines(corpus / "refused.jsonl", needed="the list of what was refused"):
+            refusals.append(document)
+            if len(refusals) >= REFUSALS_SHOWN:
+                break
+        lines += [f"  {printable(one['id'], limit=80)}: {printable(one['reason'])}" for one in refusals]
+    return ["", *lines] if lines else []
+
+
+@dataclass
+class Described:
+    """What the rows of one split add up to.
+
+    Attributes:
+        conditions: How many copies each has.
+        domains: How many copies each has.
+        seconds: Duration of each utterance.
+        numbers: For each condition and parameter (`noise.snr_db`, `room.rt60_s`), its values.
+        words: The same for parameters that are words (`codec.codec`).
+    """
+
+    conditions: Counter[str] = field(default_factory=Counter)
+    domains: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    numbers: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    words: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    speakers: set[str] = field(default_factory=set)
+
+    def add(self, row: PlanRow, *, rate_hz: int, t30_s: dict[str, float]) -> None:
+        """One more utterance."""
+        self.seconds.append(row.num_samples / rate_hz)
+        if row.speaker is not None:
+            self.speakers.add(row.speaker)
+        for copy in row.copies:
+            self.conditions[copy.condition] += 1
+            self.domains[domain_of(copy.steps)] += 1
+            for step in copy.steps:
+                self.drawn(copy.condition, step.kind, step.model_dump(mode="json"))
+                response = getattr(step, "response", None)
+                if step.kind == "room" and response in t30_s:
+                    self.numbers.setdefault((copy.condition, "room.rt60_s"), []).append(t30_s[response])
+
+    def drawn(self, condition: str, kind: str, found: dict[str, Any]) -> None:
+        """The parameters of one step, those of its parts with it."""
+        for name, value in found.items():
+            if name in NOT_DRAWN or value is None:
+                continue
+            if isinstance(value, bool | str):
+                self.words.setdefault((condition, f"{kind}.{name}"), Counter())[str(value)] += 1
+            elif isinstance(value, int | float):
+                self.numbers.setdefault((condition, f"{kind}.{name}"), []).append(float(value))
+            elif isinstance(value, dict):
+                self.drawn(condition, f"{kind}.{name}", value)
+            elif isinstance(value, list):
+                for part in value:
+                    if isinstance(part, dict):
+                        self.drawn(condition, kind, part)
+
+
+def measured_t30(corpus: Place) -> dict[str, float]:
+    """Measured T30 of each response of a corpus, by its name."""
+    times: dict[str, float] = {}
+    for name in sizes_below(corpus / "rooms"):
+        if name.endswith(".jsonl"):
+            path = corpus / "rooms" / name
+            for number, document in enumerate(read_json_lines(path, needed="a room bank"), 1):
+                row = RoomResponse.parse(document, where=f"{path}:{number}")
+                times[row.name] = row.t30_s
+    return times
+
+
+def plan_rows(corpus: Place, name: str) -> Iterator[PlanRow]:
+    """The plan's rows of one shard."""
+    path = corpus / "plan" / f"{name}.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
+        yield PlanRow.parse(document, where=f"{path}:{number}")

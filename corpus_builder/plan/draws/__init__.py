@@ -1,0 +1,1 @@
+"""The draws of one copy: `copy` (the steps one after another), `noise`, `room`, `channel`, `codec`."""

@@ -1,0 +1,164 @@
+"""A recipe and its sources become a plan: files of rows in which every parameter is a number. All chance ends here.
+
+In this order: utterances are set down, noises read through once, rooms calibrated, utterances dealt to shards and their
+copies drawn. `plan.json` is written last. A plan that was interrupted begins again but keeps what was costly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from corpus_builder.plan.planner import Planner
+from corpus_builder.sources.relative_paths import root_place
+from corpus_builder.sources.roots import locate, published, published_digest, read_roots, write_roots
+from corpus_builder.workers.stale_files import clear_leftovers
+from manifests.errors import OtherRecipeError, UsageError, printable
+from manifests.io.atomic import refuse_linked_folders
+from manifests.io.json_yaml import write_yaml
+from manifests.io.place import Place, place_of
+from manifests.plan.plan import Plan
+from manifests.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+OURS = {
+    "plan",
+    "rooms",
+    "shards",
+    "proof",
+    "provenance.json",
+    "rebuilt.json",
+    "rebuilt.jsonl",
+    "recipe.yaml",
+    "roots.local.json",
+    "corpus.json",
+    "refused.jsonl",
+    "SHA256SUMS",
+    "README.md",
+    "croissant.json",
+}
+
+
+def recipe_at(path: Path) -> tuple[Recipe, Path]:
+    """Read a recipe, or that of a plan folder.
+
+    Returns:
+        The recipe and the folder that its relative paths start from.
+    """
+    if path.is_dir():
+        path = path / "recipe.yaml"
+    return Recipe.read(path, needed="a recipe (YAML) or the folder of a plan is due here"), path.parent
+
+
+def finished_plan(folder: Path) -> Plan | None:
+    """The plan of a folder if it is finished."""
+    path = folder / "plan" / "plan.json"
+    if not path.exists():
+        return None
+    mend = "remove it and run the same command again: what was planned with the same recipe is planned the same"
+    return Plan.read(path, needed="the index of a plan", mend=mend)
+
+
+def check_target(folder: Path, recipe_path: Path) -> None:
+    """A plan or corpus folder is new, or one of ours; nothing of a stranger's is overwritten.
+
+    Raises:
+        UsageError: If the folder holds something else, the recipe itself, or a link to a folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{printable(folder)} is a file; name a folder that is new, or holds a plan")
+    if not folder.exists():
+        return
+    strange = sorted(
+        entry.name for entry in folder.iterdir() if entry.name not in OURS and not entry.name.startswith(".")
+    )
+    if strange or (recipe_path.parent.resolve() == folder.resolve() and not (folder / "plan").exists()):
+        what = strange[0] if strange else recipe_path.name
+        raise UsageError(
+            f"{printable(folder)} holds {printable(what)!r}, which is not of a plan or corpus; choose a new folder"
+        )
+    refuse_linked_folders(folder, *(entry.name for entry in folder.iterdir()))
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Leave no empty folder behind when nothing came of a command."""
+    try:
+        yield
+    finally:
+        for empty in (folder / "plan", folder / "shards", folder):
+            with contextlib.suppress(OSError):  # it is not there, or holds something
+                empty.rmdir()
+
+
+def check_same(plan: Plan, *, recipe_sha256: str, limit: int | None, folder: Path) -> None:
+    """A finished plan was made from the same recipe with the same limit.
+
+    Raises:
+        OtherRecipeError: If not.
+    """
+    if plan.recipe_sha256 != recipe_sha256:
+        raise OtherRecipeError(folder, what="recipe", found=plan.recipe_sha256, asked=recipe_sha256)
+    if plan.limit != limit:
+        raise OtherRecipeError(folder, what="--limit", found=str(plan.limit), asked=str(limit))
+
+
+def make_plan(
+    recipe_path: Path,
+    folder: Path,
+    *,
+    roots: Mapping[str, Place] | None = None,
+    limit: int | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> tuple[Plan, bool]:
+    """Decide everything that a recipe leaves open, and write it down. The caller holds the folder's lock.
+
+    Args:
+        recipe_path: The recipe.
+        folder: Where to: `folder/plan/`, `folder/recipe.yaml`, `folder/roots.local.json`.
+        roots: Where roots lie, by `--root`.
+        limit: Only so many utterances a split, by keyed hash of their ids.
+        workers: Number of processes that read noises and calibrate rooms.
+        progress: Show how far it is.
+
+    Returns:
+        The plan, and whether it was there already.
+
+    Raises:
+        OtherRecipeError: If the folder holds the plan of another recipe.
+        StillroomError: By what is wrong with recipe or sources.
+    """
+    recipe, beside = recipe_at(recipe_path)
+    check_target(folder, recipe_path)
+    names = {source.root or name for name, source in recipe.file_sources()}
+    remembered = {**read_roots(beside), **read_roots(folder)}
+    known_roots = {name: place_of(place) for name, place in remembered.items() if name in names} | dict(roots or {})
+    sources = locate(recipe, beside=beside, roots=known_roots)
+    recipe_sha256 = published_digest(recipe, sources)
+    plan = finished_plan(folder)
+    if plan is not None:
+        check_same(plan, recipe_sha256=recipe_sha256, limit=limit, folder=folder)
+        if not read_roots(folder):  # it was fetched from a URL, or copied without what belongs to a machine
+            write_roots(folder, {source.root: root_place(source) for source in sources.values()})
+        return plan, True
+    (folder / "plan").mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder / "plan")
+    for stale in (folder / "plan").glob("*-[0-9]*.jsonl"):
+        stale.unlink()
+    planner = Planner(recipe, sources, folder, limit=limit, workers=workers, progress=progress)
+    try:
+        document = planner.run(recipe_sha256)
+    finally:
+        planner.close()
+    write_yaml(folder / "recipe.yaml", published(recipe, sources))
+    write_roots(folder, planner.places)
+    plan = Plan.parse(document, where=folder)
+    plan.write(folder / "plan" / "plan.json")
+    planner.noises_done.remove()
+    planner.rooms_done.remove()
+    return plan, False

@@ -1,0 +1,1 @@
+"""What planning draws from: utterances, noise files and their levels, rooms, the assignment to splits, and named random generators."""

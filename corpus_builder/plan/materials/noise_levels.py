@@ -1,0 +1,265 @@
+"""The noises of a recipe, read through once: which split may use which file, how long it is, how loud it is where.
+
+Planning draws a segment from these numbers, so that no silent one is drawn and no audio is read twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from corpus_builder.audio.errors import MissingAudioError, UnfitAudioError
+from corpus_builder.audio.resample import num_samples_at
+from corpus_builder.audio.tar_members import audio_digest
+from corpus_builder.plan.materials.noise_power import LEVEL_FRAME_S, measure_levels
+from corpus_builder.plan.materials.split_assignment import dealt
+from corpus_builder.sources.noise_files import NoiseTask, noise_tasks
+from corpus_builder.workers.pool import mapped
+from manifests.errors import BadDocumentError, MissingFileError, printable
+from manifests.io.digest import canonical_json
+from manifests.io.place import local_copy, place_of
+from manifests.io.progress import Progress
+from manifests.io.url import Url
+from manifests.plan.plan import NoiseLevels
+from manifests.recipe.noises import DividedNoise, RecordedNoise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from corpus_builder.sources.roots import Located
+    from corpus_builder.workers.resume_cache import PartialResults
+    from manifests.io.place import Place
+    from manifests.recipe.recipe import Recipe
+
+SHORTEST_S = 0.001
+SILENT_DBFS = -60.0
+SILENT_UNDER_FILE_DB = 40.0
+
+
+class SilentNoiseError(BadDocumentError):
+    """No noise of a source is loud enough to be used."""
+
+    def __init__(self, source: str, *, split: str, why: str) -> None:
+        super().__init__(
+            f"noises.{printable(source)}",
+            f"no noise is left for split {split!r}: {why}; add noises, or leave this source out",
+        )
+
+
+@dataclass(frozen=True)
+class NoiseFile:
+    """One usable noise file.
+
+    Attributes:
+        num_samples: Length at the corpus rate.
+        energy: Running sum of the power of its 100 ms frames, shape (frame + 1,).
+    """
+
+    source: str
+    root: str
+    path: str
+    splits: tuple[str, ...]
+    num_samples: int
+    energy: NDArray[np.float64]
+
+    def mean_db(self) -> float:
+        """Mean power of the file in dBFS."""
+        return to_db(float(self.energy[-1]) / (self.energy.size - 1))
+
+    def segment_db(self, offset: int, num_samples: int, *, rate_hz: int) -> float:
+        """The least that a segment's mean power can be, in dBFS: from the 100 ms frames that lie wholly in it.
+
+        A segment that holds no whole frame has the mean of those that it touches, one that is repeated that of the file.
+        """
+        if num_samples >= self.num_samples:
+            return self.mean_db()
+        frame, last = LEVEL_FRAME_S * rate_hz, self.energy.size - 1
+        begin, end = math.ceil(offset / frame), min(int((offset + num_samples) / frame), last)
+        if end > begin:
+            return to_db(float(self.energy[end] - self.energy[begin]) * frame / num_samples)
+        begin = min(int(offset / frame), last - 1)
+        end = min(max(math.ceil((offset + num_samples) / frame), begin + 1), last)
+        return to_db(float(self.energy[end] - self.energy[begin]) / (end - begin))
+
+    def is_silent(self, offset: int, num_samples: int, *, rate_hz: int) -> bool:
+        """Whether a segment is silent: under -60 dBFS, or 40 dB under its file."""
+        level_db = self.segment_db(offset, num_samples, rate_hz=rate_hz)
+        return level_db < SILENT_DBFS or level_db < self.mean_db() - SILENT_UNDER_FILE_DB
+
+
+def to_db(power: float) -> float:
+    """Power in dBFS; -200 for none."""
+    return 10.0 * float(np.log10(max(power, 1e-20)))
+
+
+@dataclass(frozen=True)
+class ReadNoise:
+    """What reading one noise file gave: a row without its splits, or a reason."""
+
+    task: NoiseTask
+    row: dict[str, Any] | None
+    reason: str | None
+    missing: bool = False
+
+
+def read_noise(task: NoiseTask) -> ReadNoise:
+    """Read one noise file through; runs in a worker."""
+    try:
+        with local_copy(place_of(task.place)) as path:
+            levels = measure_levels(path, name=task.path, channel=task.channel)
+            sha256 = audio_digest(path)
+    except FileNotFoundError:
+        return ReadNoise(task, None, str(MissingAudioError(task.path)), missing=True)
+    except UnfitAudioError as problem:
+        return ReadNoise(task, None, str(problem), missing=isinstance(problem, MissingAudioError))
+    row: dict[str, Any] = {
+        "num_frames": levels.num_frames,
+        "rate_hz": levels.rate_hz,
+        "channel": levels.channel,
+        "sha256": sha256,
+        "power_db": list(levels.power_db),
+    }
+    if levels.num_frames < SHORTEST_S * levels.rate_hz:
+        return ReadNoise(task, None, f"{printable(task.path)} is shorter than a millisecond")
+    if max(levels.power_db) < SILENT_DBFS:
+        return ReadNoise(task, None, f"{printable(task.path)} is silent: nowhere above {SILENT_DBFS:g} dBFS")
+    return ReadNoise(task, row, None)
+
+
+def cache_key(task: NoiseTask) -> str | None:
+    """What an interrupted run knows a file by: place, size and time of change; None if it is not there."""
+    try:
+        place = place_of(task.place)
+        if isinstance(place, Url):
+            found = place.info()
+            told = [found.get(name) for name in ("size", "ETag", "etag", "LastModified", "mtime")] if found else None
+            return None if told is None else f"{task.place}\x1f{task.channel}\x1f{told}"
+        status = place.stat()
+    except OSError:
+        return None
+    return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
+
+
+def read_noises(
+    recipe: Recipe,
+    sources: dict[str, Located],
+    *,
+    done: PartialResults,
+    workers: int,
+    refuse: Callable[[str, str, str], None],
+    leave_out: Callable[[str, str], None],
+    places: dict[str, Place],
+    progress: bool = True,
+) -> list[NoiseLevels]:
+    """Read every noise file of a recipe once and deal the files to the splits.
+
+    Args:
+        recipe: What is wanted.
+        sources: Where the sources lie.
+        done: What an interrupted run has read.
+        workers: Number of processes.
+        refuse: Called with source, file and reason for each file that cannot be used.
+        leave_out: Called with source and reason for each file that the recipe's own rules leave out.
+        places: Takes the real folder of each root.
+        progress: Show how far it is.
+
+    Returns:
+        Rows of `levels.jsonl`, by source and path.
+
+    Raises:
+        MissingFileError: If a file that a manifest names is not there.
+        SilentNoiseError: If nothing usable is left of a source in a split.
+        TooFewToDealError: If a source has fewer groups than there are splits.
+    """
+    splits = tuple(recipe.speech)
+    tasks = list(noise_tasks(recipe, sources, refuse=refuse, leave_out=leave_out, places=places))
+    found: list[ReadNoise] = []
+    with contextlib.ExitStack() as stack:
+        shown = stack.enter_context(Progress("noises", total=len(tasks), unit="files")) if progress and tasks else None
+        for read in reads_of(tasks, done=done, workers=workers):
+            found.append(read)
+            if shown is not None:
+                shown.advance()
+    rows: list[NoiseLevels] = []
+    for name, noise in recipe.noises.items():
+        if not isinstance(noise, RecordedNoise | DividedNoise):
+            continue
+        usable: list[ReadNoise] = []
+        for read in found:
+            if read.task.source != name:
+                continue
+            if read.missing:
+                raise MissingFileError(
+                    read.task.place, needed=f"a noise of {name!r}; say --root {read.task.root}=DIR if it lies elsewhere"
+                )
+            if read.reason is not None:
+                refuse(name, read.task.path, read.reason)
+            else:
+                usable.append(read)
+        rows += dealt_levels(name, noise, usable, recipe=recipe, splits=splits)
+    return sorted(rows, key=lambda row: (row.source, row.path, row.splits))
+
+
+def reads_of(tasks: list[NoiseTask], *, done: PartialResults, workers: int) -> Iterator[ReadNoise]:
+    """What each file gave; those that an interrupted run has read are not read again."""
+    unread: list[tuple[str | None, NoiseTask]] = []
+    for task in tasks:
+        key = cache_key(task)
+        if key in done.known:
+            yield ReadNoise(task, done.known[key], None)
+        else:
+            unread.append((key, task))
+    reads = mapped(read_noise, [task for _, task in unread], workers=min(workers, len(unread)), what="reading noises")
+    for (key, _), read in zip(unread, reads, strict=True):
+        if read.row is not None and key is not None:
+            done.add(key, read.row)
+        yield read
+
+
+def dealt_levels(
+    name: str, noise: RecordedNoise | DividedNoise, usable: list[ReadNoise], *, recipe: Recipe, splits: tuple[str, ...]
+) -> list[NoiseLevels]:
+    """Rows of one source, each with the splits that may use it."""
+    needed = [split for split in splits if split in noise.splits] if isinstance(noise, DividedNoise) else list(splits)
+    if not usable:
+        raise SilentNoiseError(name, split=needed[0], why="every file was refused (silent, damaged or not audio)")
+    owner: dict[str, str] = {}
+    if isinstance(noise, RecordedNoise) and noise.split == "own":
+        owner = dealt(
+            (read.task.group for read in usable), splits, seed=recipe.seed, deck=name, what="groups of noise files"
+        )
+    rows = []
+    for read in usable:
+        assert read.row is not None
+        row = dict(read.row)
+        num_samples = num_samples_at(row.pop("num_frames"), from_hz=row["rate_hz"], to_hz=recipe.sample_rate)
+        task = read.task
+        row |= {"source": name, "root": task.root, "path": task.path, "num_samples": num_samples}
+        row["splits"] = list(task.splits) or [owner[task.group]]
+        rows.append(NoiseLevels.parse(row, where=task.place))
+    for split in needed:
+        if not any(split in row.splits for row in rows):
+            raise SilentNoiseError(name, split=split, why="every file of it was refused")
+    return rows
+
+
+def usable_files(rows: Iterable[NoiseLevels]) -> dict[tuple[str, str], list[NoiseFile]]:
+    """Noise files by source and split, in the order of their paths."""
+    files: dict[tuple[str, str], list[NoiseFile]] = {}
+    for row in rows:
+        energy = np.concatenate([[0.0], np.cumsum(10.0 ** (np.array(row.power_db) / 10.0))])
+        noise = NoiseFile(row.source, row.root, row.path, row.splits, row.num_samples, energy)
+        for split in row.splits:
+            files.setdefault((row.source, split), []).append(noise)
+    return files
+
+
+def level_lines(rows: Iterable[NoiseLevels]) -> list[bytes]:
+    """Lines of `levels.jsonl`."""
+    return [canonical_json(row) for row in rows]

@@ -1,0 +1,140 @@
+"""A part of a pack's plan, as a plan of its own: some splits, one condition, so many utterances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from corpus_builder.plan.materials.seeded_random import keyed_hash
+from manifests.errors import UsageError, printable
+from manifests.io.atomic import write_bytes
+from manifests.io.digest import canonical_json, digest, file_digest
+from manifests.io.json_yaml import read_json_lines, write_json_lines, write_yaml
+from manifests.plan.plan import Plan
+from manifests.plan.references import responses_of, rows_of
+from manifests.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from manifests.pack.contents import OpenedPack
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked for; all of it where nothing is said.
+
+    Attributes:
+        splits: Only these.
+        conditions: Only copies of these.
+        limit: Only so many utterances a split, by keyed hash of their ids, as `--limit` of `plan` chooses them.
+    """
+
+    splits: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not self.splits and not self.conditions and self.limit is None
+
+    def check(self, recipe: Recipe) -> None:
+        """Every name is one of the recipe's.
+
+        Raises:
+            UsageError: If not.
+        """
+        for what, names, known in (
+            ("split", self.splits, list(recipe.speech)),
+            ("condition", self.conditions, list(recipe.conditions)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise UsageError(
+                        f"--{what} {printable(name)}: the pack has no such {what}; it has {', '.join(known) or 'none'}"
+                    )
+
+
+def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> Plan:
+    """Write the selected part of a pack's plan as the folder of a finished plan.
+
+    Args:
+        opened: The pack.
+        selection: What is asked for.
+        folder: Is filled with `recipe.yaml` and `plan/`.
+
+    Returns:
+        Its plan, with digests of its own.
+
+    Raises:
+        UsageError: If nothing is left.
+    """
+    selection.check(opened.recipe)
+    files = [file for file in opened.plan.files if not selection.splits or file.split in selection.splits]
+    chosen = limited(opened, selection) if selection.limit is not None else None
+    kept = []
+    for file in files:
+        rows = [
+            selected_row(row, selection)
+            for row in rows_of(opened.folder, file.name)
+            if chosen is None or (file.split, row["id"]) in chosen
+        ]
+        if not rows:
+            continue
+        path = folder / "plan" / f"{file.name}.jsonl"
+        write_json_lines(path, (canonical_json(row) for row in rows))
+        seconds = round(sum(row["num_samples"] for row in rows) / opened.plan.sample_rate, 3)
+        kept.append(
+            {"name": file.name, "split": file.split, "rows": len(rows), "seconds": seconds, "sha256": file_digest(path)}
+        )
+    wanted = selected_recipe(opened.recipe, selection)
+    if not kept or (selection.conditions and not any(sum(counts.values()) for counts in wanted.copies.values())):
+        raise UsageError("nothing of the pack is left by --split, --condition and --limit; ask for more")
+    banks = {name.rsplit("-", 2)[0] for name in responses_of(folder, kept)}
+    rooms = read_json_lines(opened.folder / "plan" / "rooms.jsonl", needed="the rooms of a plan")
+    write_json_lines(folder / "plan" / "rooms.jsonl", (canonical_json(room) for room in rooms if room["bank"] in banks))
+    for name in ("levels", *(["spectra"] if opened.plan.spectra_sha256 else [])):
+        write_bytes(folder / "plan" / f"{name}.jsonl", (opened.folder / "plan" / f"{name}.jsonl").read_bytes())
+    write_yaml(folder / "recipe.yaml", wanted.plain())
+    refused = [
+        one
+        for one in opened.plan.plain().get("refused", [])
+        if chosen is None and one["split"] in {f.split for f in files}
+    ]
+    document = opened.plan.plain() | {"files": kept, "recipe_sha256": digest(wanted.plain()), "refused": refused}
+    document["rooms_sha256"] = file_digest(folder / "plan" / "rooms.jsonl")
+    if selection.limit is not None:
+        document["limit"] = selection.limit
+    plan = Plan.parse(document, where="the selected part of the plan")
+    plan.write(folder / "plan" / "plan.json")
+    return plan
+
+
+def limited(opened: OpenedPack, selection: Selection) -> set[tuple[str, str]]:
+    """Split and id of the utterances that a limit leaves."""
+    hashes: dict[str, list[tuple[int, str]]] = {}
+    for file in opened.plan.files:
+        for row in rows_of(opened.folder, file.name):
+            hashes.setdefault(file.split, []).append(
+                (keyed_hash(opened.recipe.seed, "order", file.split, row["id"]), row["id"])
+            )
+    return {(split, name) for split, found in hashes.items() for _, name in sorted(found)[: selection.limit]}
+
+
+def selected_row(row: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    """A row with the asked copies only."""
+    if not selection.conditions:
+        return row
+    return row | {"copies": [copy for copy in row["copies"] if copy["condition"] in selection.conditions]}
+
+
+def selected_recipe(recipe: Recipe, selection: Selection) -> Recipe:
+    """The recipe with the asked copies only, so that the corpus says truly what it holds."""
+    plain = recipe.plain()
+    plain["copies"] = {
+        split: {name: n for name, n in counts.items() if not selection.conditions or name in selection.conditions}
+        for split, counts in plain.get("copies", {}).items()
+        if not selection.splits or split in selection.splits
+    }
+    return Recipe.parse(plain, where="the selected part of the recipe")

@@ -1,0 +1,225 @@
+"""A pack and a lab's own audio become the corpus that the pack was made of, and each wave is proved to be the same.
+
+Sources are checked first; then the plan is rendered (not planned again) with the responses of the pack; then every wave is held
+against the digest and the fingerprint that came with the pack. It goes on where it was stopped, as a build does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from corpus_builder.build.build_corpus import build
+from corpus_builder.plan.make_plan import check_target, no_empty_folder
+from corpus_builder.rebuild.plan_subset import Selection, write_selection
+from corpus_builder.rebuild.report import VERDICTS, Proof, prove, told_lines
+from corpus_builder.rebuild.source_check import SourceProblem, source_problems, with_pcm_told
+from corpus_builder.rooms.build_banks import planned_rooms
+from corpus_builder.rooms.rir_bank import read_response
+from corpus_builder.sources.roots import read_roots, write_roots
+from corpus_builder.workers.stale_files import clear_leftovers
+from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
+from manifests.io.atomic import replacing, temporary_path
+from manifests.io.digest import file_digest
+from manifests.io.json_yaml import read_json_lines, write_json, write_json_lines
+from manifests.io.lock import writing
+from manifests.io.place import place_of
+from manifests.pack.read import open_pack
+from manifests.plan.references import files_needed, roots_needed
+from manifests.plan.rooms import RoomResponse
+from manifests.results.reports import RebuiltReport, reported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from corpus_builder.build.build_corpus import Built
+    from corpus_builder.workers.preemption import Stop
+    from manifests.io.place import Place
+    from manifests.pack.contents import OpenedPack
+    from manifests.plan.plan import Plan
+
+REPORT = "rebuilt.json"
+REPORT_LINES = "rebuilt.jsonl"
+
+
+class SourcesDifferError(StillroomError, ValueError):
+    """Source files are missing or different; nothing was rendered.
+
+    Attributes:
+        problems: All of them.
+    """
+
+    def __init__(self, problems: list[SourceProblem], *, checked: int) -> None:
+        self.problems = problems
+        missing = sum(problem.what == "is missing" for problem in problems)
+        super().__init__(
+            f"{len(problems)} of {checked} source files are not those of the pack ({missing} missing, {len(problems) - missing} "
+            "different); nothing was rendered: put them right, or say where they lie with --root"
+        )
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild came to.
+
+    Attributes:
+        proof: None if shards are left.
+        pack_sha256: Digest of the pack.
+    """
+
+    built: Built
+    proof: Proof | None
+    pack_sha256: str
+
+    def plain(self) -> dict[str, Any]:
+        """The report, as plain data."""
+        assert self.proof is not None
+        report = {
+            "schema": RebuiltReport.SCHEMA,
+            "pack_sha256": self.pack_sha256,
+            **{verdict: self.proof.total(verdict) for verdict in VERDICTS},
+            "decoder_differs": sum(self.proof.decoder_differs.values()),
+            "by_condition": self.proof.rows(),
+        }
+        return reported(RebuiltReport, report)
+
+
+def rebuild(
+    pack: Path,
+    corpus: Path,
+    *,
+    roots: Mapping[str, Place] | None = None,
+    workers: int = 1,
+    selection: Selection | None = None,
+    executor: Executor | None = None,
+    stop: Stop | None = None,
+    progress: bool = True,
+) -> Rebuilt:
+    """Rebuild a corpus from a pack, or go on with it.
+
+    Args:
+        pack: The `.tar.gz`.
+        corpus: The folder to build in.
+        roots: Where roots lie, by `--root`.
+        workers: Number of processes.
+        selection: Only a part of it.
+        executor: Where shards are rendered; a pool of processes by default.
+        stop: Once it is true no shard is begun any more.
+        progress: Show how far it is.
+
+    Raises:
+        SourcesDifferError: If sources are missing or different.
+        UsageError: If nothing says where a root lies.
+        BadDocumentError: If the pack is not what it should be.
+        StillroomError: As `build` does.
+    """
+    check_target(corpus, pack)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(no_empty_folder(corpus))
+        was_there = corpus.exists()
+        with writing(corpus):
+            clear_leftovers(corpus)
+            bench = temporary_path(corpus / "rebuild")
+            stack.callback(tidy, bench, corpus, remove=not was_there)
+            opened = open_pack(pack, bench / "pack")
+            source, plan = selected(opened, selection or Selection(), bench / "selected")
+            places = located_roots(opened, source, plan, corpus, roots or {})
+            check_sources(opened, source, plan, places, workers=workers, progress=progress)
+            place_rooms(opened, source, corpus)
+            write_roots(source, places)
+        built = build(source, corpus, roots=places, workers=workers, executor=executor, stop=stop, progress=progress)
+        if built.corpus is None:
+            return Rebuilt(built, None, file_digest(pack))
+        proof = Proof()
+        verdicts = prove(opened, plan, corpus, workers=workers, progress=progress)
+        write_json_lines(corpus / REPORT_LINES, told_lines(verdicts, proof))
+        rebuilt = Rebuilt(built, proof, file_digest(pack))
+        write_json(corpus / REPORT, rebuilt.plain())
+        return rebuilt
+
+
+def tidy(bench: Path, corpus: Path, *, remove: bool) -> None:
+    """Remove the unpacked pack, and the folder if nothing came of it."""
+    shutil.rmtree(bench, ignore_errors=True)
+    if remove:
+        with contextlib.suppress(OSError):  # it holds something
+            corpus.rmdir()
+
+
+def selected(opened: OpenedPack, selection: Selection, folder: Path) -> tuple[Path, Plan]:
+    """The folder of the plan to render, and the plan."""
+    if selection.is_all:
+        return opened.folder, opened.plan
+    return folder, write_selection(opened, selection, folder)
+
+
+def located_roots(
+    opened: OpenedPack, source: Path, plan: Plan, corpus: Path, given: Mapping[str, Place]
+) -> dict[str, Place]:
+    """Where each root that is needed lies.
+
+    Raises:
+        UsageError: If a given root is none of the pack's, or nothing says where one lies.
+    """
+    known = set(opened.recipe.source_roots())
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--root {printable(name)}: the pack has no such root; it has {', '.join(sorted(known))}")
+    needed = roots_needed(source, plan)
+    places = {name: place_of(place) for name, place in read_roots(corpus).items()} | dict(given)
+    lost = sorted(needed - places.keys())
+    if lost:
+        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
+        raise UsageError(f"nothing says where the sources of the pack lie on this machine; add {asked}")
+    return {name: place for name, place in places.items() if name in needed}
+
+
+def check_sources(
+    opened: OpenedPack, source: Path, plan: Plan, places: Mapping[str, Place], *, workers: int, progress: bool
+) -> None:
+    """Every source file that will be read has the digest that the pack names.
+
+    Raises:
+        SourcesDifferError: With all that have not.
+    """
+    needed = files_needed(source, plan)
+    expected = {file: sha256 for file, sha256 in needed.items() if sha256 is not None}
+    for one in opened.sources():
+        if (one.root, one.path) in needed:
+            expected.setdefault((one.root, one.path), one.sha256)
+    problems = source_problems(expected, places, workers=workers, progress=progress)
+    if problems:
+        problems = with_pcm_told(problems, opened.sources(), places, workers=workers)
+        raise SourcesDifferError(problems, checked=len(expected))
+
+
+def place_rooms(opened: OpenedPack, source: Path, corpus: Path) -> None:
+    """Put the responses that the plan in `source` asks for into the corpus, each bank's list last.
+
+    Raises:
+        BadDocumentError: If a response is not of the corpus's rate.
+        DigestMismatchError: If one is not what its row says.
+    """
+    folder = opened.folder / "rooms"
+    for bank in planned_rooms(source):
+        path = folder / f"{bank}.jsonl"
+        rows = list(read_json_lines(path, needed="the rooms of a bank")) if path.exists() else []
+        names = [row["name"] for row in rows if (folder / f"{row['name']}.npy").exists()]
+        if not names or len(names) != len(rows):
+            continue  # recorded responses lie in the sources, and are read from there
+        for row in rows:
+            response = RoomResponse.parse(row, where=path.name)
+            if response.rate_hz != opened.plan.sample_rate:
+                raise BadDocumentError(
+                    path.name, f"response {response.name} has {response.rate_hz} Hz, not the corpus's rate"
+                )
+            read_response(folder, response)
+        for name in [*(f"{name}.npy" for name in names), f"{bank}.jsonl"]:
+            target = corpus / "rooms" / name
+            if not target.exists() or file_digest(target) != file_digest(folder / name):
+                with replacing(target) as part:
+                    shutil.copyfile(folder / name, part)

@@ -1,0 +1,299 @@
+"""Rendered samples -> byte-identical tars and their index.
+
+A shard is written under a temporary name in its own folder, synced, renamed; its index comes last and is the mark that the
+shard is finished. The same plan file and sources give the same bytes, whoever writes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
+
+from corpus_builder.audio.errors import UnfitAudioError
+from corpus_builder.audio.levels import NotFiniteError
+from corpus_builder.render.corpus_waves import CorpusWaves, waves_of
+from corpus_builder.render.render_copies import Clean, CopyFailedError, LengthChangedError, render_clean, render_copies
+from corpus_builder.render.source_ledger import write_proof
+from corpus_builder.shards.destination import Target
+from corpus_builder.shards.encode import EncodedWaves
+from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES
+from corpus_builder.workers.pool import Ticks, give_back
+from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.sample import Sample, SampleCopy, domain_of, family_of
+from manifests.corpus.shard_index import IndexedSample, Member, ShardIndex
+from manifests.errors import BadDocumentError, NoSpaceLeftError, StillroomError, printable
+from manifests.io.atomic import replacing
+from manifests.io.digest import canonical_json
+from manifests.io.json_yaml import read_json, read_json_lines
+from manifests.io.tar import TarBuilder
+from manifests.plan.plan import PlanRow, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from corpus_builder.render.render_copies import RenderedCopy
+
+UNFIT = (UnfitAudioError, LengthChangedError, CopyFailedError, NotFiniteError)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to be rendered; small and plain, so that any executor can send it anywhere.
+
+    Attributes:
+        corpus: The folder that it is written in.
+        roots: Where each root lies: folders or URLs.
+        url: Where the corpus is sent to, if its folder is only the place of work.
+    """
+
+    corpus: str
+    name: str
+    split: str
+    plan_sha256: str
+    rate_hz: int
+    rows: int
+    roots: tuple[tuple[str, str], ...]
+    url: str = ""
+
+    @property
+    def target(self) -> Target:
+        """Where the corpus is made."""
+        return Target.of(self.corpus, self.url)
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of a shard.
+
+    Attributes:
+        state: `done`; `full` (the disk is); `stopped` (an error that a person must mend); `undone` (the machine failed).
+        message: One line, unless it is done.
+    """
+
+    name: str
+    rows: int
+    state: Literal["done", "full", "stopped", "undone"]
+    refused: int = 0
+    message: str = ""
+
+
+class HashingStream:
+    """A binary stream that counts and digests what is written to it.
+
+    Args:
+        stream: Where the bytes go.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.state, self.size = stream, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> int:
+        """Write all of it."""
+        self.stream.write(content)
+        self.state.update(content)
+        self.size += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self.size
+
+
+def copy_of(copy: RenderedCopy) -> SampleCopy:
+    """What the JSON member of a sample tells of a copy."""
+    return SampleCopy(
+        name=copy.planned.name,
+        condition=copy.planned.condition,
+        domain=domain_of(copy.planned.steps),
+        family=family_of(copy.planned.steps),
+        gain_db=copy.gain_db,
+        steps=copy.planned.steps,
+        unheard=copy.unheard or None,
+    )
+
+
+def sample_of(
+    row: PlanRow, clean_gain_db: float, copies: Iterable[SampleCopy], *, rate_hz: int, source_sha256: str
+) -> Sample:
+    """The JSON member of a sample."""
+    return Sample.model_validate(
+        {
+            "schema": Sample.SCHEMA,
+            "id": row.id,
+            "split": row.split,
+            "num_samples": row.num_samples,
+            "sample_rate": rate_hz,
+            "text": row.text,
+            "speaker": row.speaker,
+            "language": row.language,
+            "custom": row.custom,
+            "source": row.source.model_copy(update={"sha256": source_sha256}),
+            "clean_gain_db": clean_gain_db,
+            "copies": tuple(copies),
+        }
+    )
+
+
+def write_sample(
+    tar: TarBuilder, row: PlanRow, waves: CorpusWaves, *, rate_hz: int, scratch: Path | None = None
+) -> tuple[IndexedSample, SamplePrints]:
+    """Render one utterance and append its members: JSON, clean, copies in the order of the plan; take their fingerprints.
+
+    Each copy is coded as soon as it is rendered and then let go, so that memory holds the waves of one copy and not of all.
+
+    Args:
+        tar: Takes the members.
+        row: From the plan.
+        waves: Where the audio comes from.
+        rate_hz: Sample rate of the corpus.
+        scratch: Folder for what is too much for memory: a long clean wave, many coded copies; the system's own by default.
+
+    Raises:
+        UnfitAudioError: Or another of `UNFIT`, before anything is appended.
+    """
+    with EncodedWaves(row.key, row.num_samples, rate_hz=rate_hz, scratch=scratch) as encoded:
+        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz, scratch=scratch)
+        source_sha256 = waves.source_sha256(row.source)
+        document = sample_of(row, clean_gain_db, copies, rate_hz=rate_hz, source_sha256=source_sha256)
+        entry = tar.add(f"{row.key}.json", canonical_json(document))
+        members = {"json": Member(offset=entry.offset, size=entry.size)}
+        prints = {}
+        for wave, content in encoded:
+            entry = tar.add(f"{row.key}.{wave.name}.flac", content)
+            members[wave.name] = Member(offset=entry.offset, size=entry.size, pcm_sha256=wave.pcm_sha256)
+            prints[wave.name] = wave.fingerprint
+    sample = IndexedSample(key=row.key, num_samples=row.num_samples, members=members)
+    return sample, SamplePrints(key=row.key, prints=prints)
+
+
+def encode_all(
+    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int, scratch: Path | None = None
+) -> tuple[float, list[SampleCopy]]:
+    """Render clean and copies, each coded before the next is made; gives the clean gain in dB and what to tell of the copies."""
+
+    def encode(copy: RenderedCopy) -> SampleCopy:
+        encoded.add(copy.planned.name, copy.pcm, uncoded=copy.uncoded)
+        if row.num_samples > LONG_UTTERANCE_SAMPLES:
+            give_back()
+        return copy_of(copy)
+
+    clean: Clean = render_clean(row, waves, scratch=scratch)
+    encoded.add("clean", clean.pcm)
+    return clean.gain_db, list(map(encode, render_copies(row, clean, waves, rate_hz=rate_hz)))
+
+
+def plan_rows(task: ShardTask) -> Iterator[PlanRow]:
+    """The rows of a shard's plan file."""
+    path = Path(task.corpus) / "plan" / f"{task.name}.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
+        yield PlanRow.parse(document, where=f"{path}:{number}")
+
+
+def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
+    """Render a shard's rows into its tar, then write its index.
+
+    Raises:
+        NoSpaceLeftError: If the disk is full.
+        StillroomError: If plan, roots or rooms are not as they should be.
+    """
+    folder = Path(task.corpus) / "shards"
+    path = folder / f"{task.name}.tar"
+    samples: list[IndexedSample] = []
+    prints: list[SamplePrints] = []
+    refused: list[Refusal] = []
+    waves.ledger.begin()
+    with replacing(path) as part, part.open("wb") as plain:
+        stream = HashingStream(plain)
+        tar = TarBuilder(cast("IO[bytes]", stream))
+        for row in plan_rows(task):
+            try:
+                sample, its_prints = write_sample(tar, row, waves, rate_hz=task.rate_hz, scratch=folder)
+                samples.append(sample)
+                prints.append(its_prints)
+            except UNFIT as problem:
+                refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
+            if row.num_samples > LONG_UTTERANCE_SAMPLES:
+                give_back()
+            Ticks.tick()
+        tar.close()
+    index = ShardIndex.model_validate(
+        {
+            "schema": ShardIndex.SCHEMA,
+            "name": task.name,
+            "split": task.split,
+            "sample_rate": task.rate_hz,
+            "bytes": stream.size,
+            "sha256": stream.state.hexdigest(),
+            "plan_sha256": task.plan_sha256,
+            "samples": tuple(samples),
+            "refused": tuple(refused),
+        }
+    )
+    write_proof(Path(task.corpus), task.name, prints, waves.ledger.sources())
+    index.write(folder / f"{task.name}.json")
+    return index
+
+
+def finish_shard(task: ShardTask) -> int:
+    """Render one shard and send it, or only what is left of that; gives how many utterances it refused."""
+    target = task.target
+    done = finished_index(target, task.name, plan_sha256=task.plan_sha256)
+    if done is not None:  # an executor lost the answer, or another process was faster
+        return len(done.get("refused", ()))
+    if target.url is not None:
+        done = finished_index(Target(target.work), task.name, plan_sha256=task.plan_sha256)
+        if done is not None:  # it was rendered, but could not be sent
+            target.send_shard(task.name)
+            return len(done.get("refused", ()))
+    target.fetch_for(task.name)
+    index = write_shard(task, waves_of(task.corpus, task.roots, task.rate_hz))
+    target.send_shard(task.name)
+    return len(index.refused)
+
+
+def render_shard(task: ShardTask) -> ShardOutcome:
+    """Render one shard in a worker; says what became of it and raises nothing that a pool could not carry."""
+    try:
+        refused = finish_shard(task)
+    except NoSpaceLeftError as problem:
+        return ShardOutcome(task.name, task.rows, "full", message=str(problem))
+    except StillroomError as problem:
+        return ShardOutcome(task.name, task.rows, "stopped", message=str(problem))
+    except (OSError, MemoryError) as problem:
+        if isinstance(problem, OSError) and problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return ShardOutcome(task.name, task.rows, "full", message=str(NoSpaceLeftError(task.name)))
+        return ShardOutcome(task.name, task.rows, "undone", message=f"{type(problem).__name__}: {printable(problem)}")
+    except Exception as problem:  # noqa: BLE001 (the other shards finish; the place of the fault is said)
+        place = traceback.extract_tb(problem.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        return ShardOutcome(
+            task.name, task.rows, "undone", message=f"{type(problem).__name__} in {where}: {printable(problem)}"
+        )
+    return ShardOutcome(task.name, task.rows, "done", refused=refused)
+
+
+def finished_index(
+    target: Target, name: str, *, plan_sha256: str, sizes: Mapping[str, int] | None = None
+) -> dict[str, Any] | None:
+    """The index of a finished shard, as plain data; None if the shard is missing, torn, or of another plan.
+
+    Args:
+        target: Where the corpus is.
+        name: Of the shard.
+        plan_sha256: Of its plan file.
+        sizes: What `target.shard_sizes` gave, to spare a question for each of many shards.
+
+    Raises:
+        UnreachableError: If the corpus is a URL that does not answer.
+    """
+    try:
+        index = read_json(target.index(name, sizes=sizes), needed="a shard's index")
+    except (BadDocumentError, FileNotFoundError):
+        return None
+    size = target.tar_size(name, sizes=sizes)
+    whole = isinstance(index, dict) and index.get("plan_sha256") == plan_sha256 and index.get("bytes") == size
+    return index if whole else None

@@ -1,0 +1,275 @@
+"""Which files hold recorded responses, and which of them were recorded in one room: a folder, a lhotse manifest or a list."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from corpus_builder.sources.folder import files_below
+from corpus_builder.sources.lhotse_manifest import (
+    UnsafeAudioSourceError,
+    custom_fields,
+    cut_channels,
+    manifest_items,
+    manifest_lines,
+    sample_number,
+    transform_reason,
+)
+from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
+from corpus_builder.sources.relative_paths import Rooting, remember_place
+from corpus_builder.sources.utterance import NoAudioError, Refused
+from manifests.errors import BadDocumentError, printable
+from manifests.recipe.rooms import ResponseSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from corpus_builder.sources.roots import Located
+    from manifests.io.place import Place
+    from manifests.recipe.rooms import RecordedBank
+
+ROOM_LABELS = ("room", "room_id")
+
+
+@dataclass(frozen=True)
+class ListedResponse:
+    """One recording of a response, as its source tells of it.
+
+    Attributes:
+        path: As for an utterance: relative to its root, or absolute until the root is known.
+        start: First frame; `num_frames` None means to the end.
+        channels: Which may be used; None means all that the file has.
+        labels: What the source says of it.
+    """
+
+    path: str
+    start: int = 0
+    num_frames: int | None = None
+    channels: tuple[int, ...] | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResponseTask:
+    """One recording to be read and measured; `room` is the label of the room it was made in."""
+
+    bank: str
+    root: str
+    path: str
+    place: Place
+    room: str
+    start: int
+    num_frames: int | None
+    channels: tuple[int, ...] | None
+    longest_s: float
+    rate_hz: int
+
+
+def response_tasks(
+    name: str,
+    bank: RecordedBank,
+    located: Located,
+    *,
+    rate_hz: int,
+    refuse: Callable[[str, str, str], None],
+    places: dict[str, Place],
+    tell: Callable[[str], None],
+) -> list[ResponseTask]:
+    """Every recording of a bank, each once, in the order of paths.
+
+    Args:
+        name: Of the bank.
+        bank: As the recipe has it.
+        located: Where its source lies.
+        rate_hz: Sample rate of the corpus.
+        refuse: Called with bank, file and reason for each that cannot be used.
+        places: Takes the real folder of the root.
+        tell: Called with what a user should know.
+
+    Raises:
+        NoAudioError: If there is nothing at all.
+        BadDocumentError: If list or manifest are not what they should be, or a recording has no value for the named field.
+        UnsafeAudioSourceError: If one names a command or a URL as audio.
+    """
+    listed: list[ListedResponse] = []
+    for found in listed_responses(located):
+        if isinstance(found, Refused):
+            refuse(name, found.id, found.reason)
+        else:
+            listed.append(found)
+    if not listed:
+        raise NoAudioError(
+            located.manifest or located.folder, f"names no response that could be used for rooms.{printable(name)}"
+        )
+    located = with_place(located, listed[0].path)
+    rooting = Rooting(located)
+    seen = [rooting.see(response.path) for response in listed]
+    unique: dict[tuple[str, int, int | None, tuple[int, ...] | None], ListedResponse] = {}
+    for response, path in zip(listed, seen, strict=True):
+        unique.setdefault((rooting.below(path), response.start, response.num_frames, response.channels), response)
+    rooms = room_labels(
+        {key: response.labels for key, response in unique.items()}, asked=bank.room, bank=name, tell=tell
+    )
+    assert isinstance(located.source, ResponseSource)
+    tasks = [
+        ResponseTask(
+            bank=name,
+            root=located.root,
+            path=key[0],
+            place=rooting.place / key[0],
+            room=rooms[key],
+            start=key[1],
+            num_frames=key[2],
+            channels=key[3] if located.source.channel is None else (located.source.channel,),
+            longest_s=located.source.max_s,
+            rate_hz=rate_hz,
+        )
+        for key in unique
+    ]
+    remember_place(places, rooting)
+    return sorted(tasks, key=lambda task: (task.path, task.start, task.channels or ()))
+
+
+def room_labels(
+    labels: dict[Any, dict[str, Any]], *, asked: str | None, bank: str, tell: Callable[[str], None]
+) -> dict[Any, str]:
+    """The room of each recording: by the asked field, else by `room` or `room_id`, else by folder, else each its own.
+
+    Raises:
+        BadDocumentError: If a recording lacks the asked field, or only some have the default one.
+    """
+    field_name = asked or next((name for name in ROOM_LABELS if any(name in known for known in labels.values())), None)
+    if field_name is not None:
+        for key, known in labels.items():
+            if known.get(field_name) is None:
+                raise BadDocumentError(
+                    f"rooms.{bank}.room",
+                    f"{printable(key[0])} has no field {field_name!r}, which tells the room; name another with room:, or give all "
+                    "one (in fields, a table, the cuts' custom or the list's options)",
+                )
+        return {key: str(known[field_name]) for key, known in labels.items()}
+    folders = {key: posixpath.dirname(key[0]) for key in labels}
+    if len(set(folders.values())) > 1:
+        tell(
+            f"rooms.{bank}: nothing says which responses are of one room; each of {len(set(folders.values()))} folders counts as one"
+        )
+        return folders
+    tell(
+        f"rooms.{bank}: nothing says which responses are of one room; each of {len(labels)} recordings counts as one (room: in fields)"
+    )
+    return {key: f"{key[0]}@{key[1]}" if key[1] else key[0] for key in labels}
+
+
+def with_place(located: Located, path: str) -> Located:
+    """A list's relative paths start at the nearest folder above it below which its first file exists, as Kaldi's users keep them."""
+    if located.place is not None or located.manifest is None or path.startswith("/"):
+        return located
+    for folder in located.manifest.parents:
+        if (folder / path).exists():
+            return dataclasses.replace(located, place=Path(folder))
+    return located
+
+
+def listed_responses(located: Located) -> Iterator[ListedResponse | Refused]:
+    """Everything that a source holds."""
+    assert isinstance(located.source, ResponseSource)
+    if located.manifest is None:
+        yield from folder_responses(located)
+    elif located.source.list is not None:
+        yield from list_responses(located.manifest)
+    else:
+        for cut in manifest_items(located.manifest):
+            yield cut if isinstance(cut, Refused) else cut_response(cut)
+
+
+def folder_responses(located: Located) -> Iterator[ListedResponse | Refused]:
+    """The audio files below a folder."""
+    pattern = pattern_of(located.source.pattern)
+    template = template_of(located.source.fields) if located.source.fields else None
+    table = read_table(located.table) if located.table is not None else None
+    for below in files_below(located.folder):
+        if not pattern.fullmatch(below) or (table is not None and below not in table):
+            continue
+        labels = find_labels(below, template=template, row=None if table is None else table[below])
+        path = f"{located.prefix}/{below}" if located.prefix else below
+        if labels is None:
+            yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
+        else:
+            yield ListedResponse(path, labels=labels)
+
+
+def list_responses(path: Path) -> Iterator[ListedResponse]:
+    """The lines of a list; empty ones and those that begin with # are passed over.
+
+    Raises:
+        BadDocumentError: If a line names no file, or is not text.
+        UnsafeAudioSourceError: If it names a command or a URL.
+    """
+    count = 0
+    for number, line in manifest_lines(path):
+        where = f"{path}:{number}"
+        try:
+            text = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise BadDocumentError(where, "is not UTF-8 text; a list with a path a line is due here") from None
+        if not text or text.startswith("#"):
+            continue
+        count += 1
+        yield line_response(text, where=where)
+    if not count:
+        raise NoAudioError(path, "the list has no line")
+
+
+def line_response(text: str, *, where: str) -> ListedResponse:
+    """One line: options with their values, as `--room-id 7` or `--room-id=7`, then the path, which may hold spaces."""
+    labels: dict[str, Any] = {}
+    rest = text
+    while rest.startswith("--"):
+        option, _, rest = rest.partition(" ")
+        option, equals, value = option[2:].partition("=")
+        if not equals:
+            value, _, rest = rest.lstrip().partition(" ")
+        rest = rest.lstrip()
+        labels[option.replace("-", "_")] = value
+    if not rest or "\0" in rest:
+        raise BadDocumentError(
+            where, f"names no file: {printable(text, limit=80)!r}; options and then a path are due here"
+        )
+    if rest.startswith(("|", "pipe:")) or rest.endswith("|"):
+        raise UnsafeAudioSourceError(where, kind="command")
+    if "://" in rest:
+        raise UnsafeAudioSourceError(where, kind="url")
+    return ListedResponse(rest, labels=labels)
+
+
+def cut_response(cut: Any) -> ListedResponse | Refused:
+    """One cut, or a reason why it cannot be used."""
+    name = printable(cut.id)
+    try:
+        if cut.recording is None:
+            return Refused(name, "has no recording")
+        reason = transform_reason(cut.recording)
+        if reason is not None:
+            return Refused(name, reason)
+        channels = cut_channels(cut)
+        sources = [source for source in cut.recording.sources if set(source.channels) & set(channels)]
+        if len(sources) != 1:
+            return Refused(name, f"its channels lie in {len(sources)} files; one is due")
+        audio = sources[0]
+        rate_hz = cut.recording.sampling_rate
+        start, num_frames = sample_number(cut.start, rate_hz), sample_number(cut.duration, rate_hz)
+        whole = start == 0 and num_frames >= cut.recording.num_samples
+        places = tuple(audio.channels.index(channel) for channel in channels if channel in audio.channels)
+        return ListedResponse(
+            str(audio.source),
+            start=start,
+            num_frames=None if whole else min(num_frames, cut.recording.num_samples - start),
+            channels=places,
+            labels=custom_fields(cut),
+        )
+    except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
+        # lhotse takes any type for any field, and fails where it is used
+        return Refused(name, f"a field of it has a wrong type or value: {printable(problem, limit=100)}")

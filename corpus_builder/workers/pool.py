@@ -1,0 +1,207 @@
+"""Worker processes: started clean, one thread each, gone within seconds of their parent's death.
+
+After SIGKILL of its parent a pool's worker finishes its queue and stays for ever, whichever way it was started; so each
+worker watches its parent itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from manifests.errors import StillroomError
+from manifests.io.atomic import remove_temporary_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.sharedctypes import Synchronized
+
+
+WATCH_EVERY_S = 1.0
+HANDLED_BY_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
+WORKER_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    # glibc raises the first by itself to 32 MB, and then waves of long utterances tear holes into the heap, which stay; with the second the
+    # heap of usual ones is kept from wave to wave and not faulted in again
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+class WorkerDiedError(StillroomError, RuntimeError):
+    """A worker process ended before its work did."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"a worker process died while {what} (killed, or out of memory); run the same command again, with fewer --workers if "
+            "memory is short: what was finished is kept"
+        )
+
+
+class Ticks:
+    """Counts what the workers of a pool have done so far; in a process that is no such worker, only what this one did."""
+
+    counter: Synchronized[int] | None = None
+
+    @classmethod
+    def tick(cls) -> None:
+        """One more unit of work is done."""
+        if cls.counter is not None:
+            with cls.counter.get_lock():
+                cls.counter.value += 1
+
+
+def start_worker(parent: int, counter: Synchronized[int] | None = None) -> None:
+    """Set up a worker: signals are the parent's business, and the parent's death is the end, of temporary files too.
+
+    A scheduler sends SIGTERM to every process of a job; a worker finishes the shard in hand while its parent waits for it.
+
+    Args:
+        parent: Process id of the parent.
+        counter: Shared with the parent, for progress.
+    """
+    for number in HANDLED_BY_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_BY_THE_PARENT)
+    Ticks.counter = counter
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_EVERY_S)
+        remove_temporary_files()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
+
+
+@contextlib.contextmanager
+def started_as_workers() -> Iterator[None]:
+    """Processes started inside use one thread each for linear algebra, give large waves back, and hear no signal before they are set up.
+
+    Signals that come meanwhile are held back, not lost.
+    """
+    before = {name: os.environ.get(name) for name in WORKER_SETTINGS}
+    os.environ.update(WORKER_SETTINGS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """A pool of spawned workers (a forked one would inherit locks of threads that it does not have).
+
+    Args:
+        workers: How many at most; each is started when there is work for it.
+    """
+
+    def __init__(self, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.counter: Synchronized[int] = context.Value("q", 0)
+        super().__init__(workers, mp_context=context, initializer=start_worker, initargs=(os.getpid(), self.counter))
+
+    def submit(
+        self, function: Callable[Arguments, Result], /, *args: Arguments.args, **named: Arguments.kwargs
+    ) -> Future[Result]:
+        """Put work in the queue; a worker that is started for it is set up as `start_worker` says."""
+        with started_as_workers():
+            return super().submit(function, *args, **named)
+
+
+def new_pool(workers: int) -> WorkerPool:
+    """A pool whose first worker is starting."""
+    pool = WorkerPool(workers)
+    pool.submit(os.getpid)
+    return pool
+
+
+def end_pool(pool: Executor, *, at_once: bool) -> None:
+    """End a pool: after its work, or at once by ending its processes."""
+    if not at_once:
+        pool.shutdown()
+        return
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()  # they do not hear SIGTERM
+    for process in processes:
+        process.join(timeout=5)
+
+
+@contextlib.contextmanager
+def worker_pool(workers: int) -> Iterator[WorkerPool]:
+    """A pool that ends with its work, and at once when something goes wrong or Ctrl-C is pressed."""
+    pool = new_pool(workers)
+    try:
+        yield pool
+    except BaseException:
+        end_pool(pool, at_once=True)
+        raise
+    end_pool(pool, at_once=False)
+
+
+def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, what: str) -> Iterator[Result]:
+    """Results of a function in the order of the items, from a pool; in this process if there is one worker.
+
+    Args:
+        function: At the top of a module, so that a worker can import it.
+        items: Read as they are needed.
+        workers: Number of processes.
+        what: Which work, for a message: `reading noises`.
+
+    Raises:
+        WorkerDiedError: If a worker is killed.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Any] = deque()
+    try:
+        with worker_pool(workers) as pool:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise WorkerDiedError(what) from None
+
+
+@cache
+def trimmer() -> Any:
+    """The C library's `malloc_trim`, which glibc has; None where there is none."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def give_back() -> None:
+    """Hand back what is free; 10 ms.
+
+    Coders and resamplers leave small pieces between large ones: after ten minutes of speech 120 MB of free memory stayed with a worker, under
+    the waves of the next utterance.
+    """
+    trim = trimmer()
+    if trim is not None:
+        trim(0)

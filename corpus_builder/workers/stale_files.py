@@ -1,0 +1,57 @@
+"""Temporary files that processes left behind when they were killed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+from manifests.errors import UsageError, printable
+from manifests.io.lock import process_start
+
+LEFTOVER = re.compile(r"^\..+\.(?P<host>[^/]+)-(?P<pid>[0-9]+)\.part$")
+FORGOTTEN_AFTER_S = 24 * 3600.0
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that are gone: of this host at once, of other hosts after a day.
+
+    Args:
+        folder: Where files are written; not its subfolders.
+    """
+    if not folder.is_dir():
+        return
+    for path in folder.glob(".*.part"):
+        match = LEFTOVER.match(path.name)
+        if match is None:
+            continue
+        if match["host"].endswith(socket.gethostname()):
+            gone = process_start(int(match["pid"])) is None
+        else:
+            gone = time.time() - path.stat().st_mtime > FORGOTTEN_AFTER_S
+        if gone and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif gone:
+            path.unlink(missing_ok=True)
+
+
+def private_folder() -> Path:
+    """A folder for temporary files that is this user's alone.
+
+    Raises:
+        UsageError: If somebody else made it.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    folder = Path(tempfile.gettempdir()) / f"stillroom-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise UsageError(f"{printable(folder)} belongs to somebody else; name another place of work with --scratch")
+    return folder

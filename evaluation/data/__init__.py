@@ -1,0 +1,1 @@
+"""What is evaluated: `utterances`, `labels`, `transcripts`, `alignments`, `trials` (speaker verification)."""

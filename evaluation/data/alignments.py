@@ -1,0 +1,198 @@
+"""Which phone is said in which frame: alignments from a custom field or a table, in seconds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluation.data.labels import (
+    KeyedTask,
+    MissingLabelError,
+    NobodyLeftError,
+    OneClassError,
+    UnseenLabelError,
+    known_fields,
+    takes_part,
+)
+from evaluation.data.utterances import check_conditions
+from manifests.errors import BadDocumentError, StillroomError, printable
+from manifests.io.json_yaml import read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from evaluation.config import FramesTask
+    from evaluation.data.utterances import Listed, Roster
+
+COLUMNS = ("id", "start", "end", "label")
+Segments = tuple[tuple[float, float, str], ...]
+
+
+class BadAlignmentError(StillroomError, ValueError):
+    """An alignment that is no list of `[start, end, phone]`."""
+
+    def __init__(self, where: str, utterance: str, what: str) -> None:
+        super().__init__(
+            f"{printable(where)}: utterance {printable(utterance, limit=60)!r}: {what}; a list of [start, end, phone] in "
+            "seconds is due, with start before end"
+        )
+
+
+@dataclass(frozen=True)
+class AlignedTask(KeyedTask["FramesTask", "Segments"]):
+    """A frame task with its alignments by sample key.
+
+    Attributes:
+        names: Phones of the training utterances, sorted.
+    """
+
+    names: tuple[str, ...]
+
+
+def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
+    """Alignments of a task; utterances without one are left out.
+
+    Raises:
+        MissingLabelError: If no utterance of train or test has one.
+        UnseenLabelError: If a phone stands only in test.
+        OneClassError: If there is one phone in all.
+        EmptyConditionError: If no aligned test utterance has a copy of some condition.
+        BadAlignmentError: If one is malformed, or starts after its utterance's end.
+    """
+    table = None if task.table is None else read_table(Path(task.table))
+    found = {
+        "train": aligned(task, roster.train, table, split=roster.splits.train),
+        "dev": aligned(task, roster.dev, table, split=None),
+        "test": aligned(task, roster.test, table, split=roster.splits.test),
+    }
+    names = {role: {phone for segments in split.values() for *_, phone in segments} for role, split in found.items()}
+    if unseen := names["test"] - names["train"]:
+        raise UnseenLabelError(
+            task.name, sorted(unseen), train=roster.splits.train, test=roster.splits.test, limit=roster.limit
+        )
+    if len(names["train"]) < 2:
+        raise OneClassError(task.name, label=min(names["train"]), is_within=False, limit=roster.limit)
+    check_conditions(task.name, found["test"], roster)
+    left_out = len(roster.test) - len(found["test"])
+    notes = (f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out",) if left_out else ()
+    return AlignedTask(
+        task.name, task, found["train"], found["dev"], found["test"], notes, tuple(sorted(names["train"]))
+    )
+
+
+def aligned(
+    task: FramesTask, entries: Mapping[str, Listed], table: Mapping[str, Segments] | None, *, split: str | None
+) -> dict[str, Segments]:
+    """Alignments by sample key; `split` is None where there may be none."""
+    found: dict[str, Segments] = {}
+    anywhere = False
+    for key, entry in entries.items():
+        if table is not None:
+            segments = table.get(entry.sample.id)
+        else:
+            value = entry.sample.custom.get(task.label)
+            segments = None if value in (None, "", []) else parsed(value, utterance=entry.sample.id, where=task.name)
+        anywhere = anywhere or segments is not None
+        if segments and segments[-1][0] >= entry.seconds:
+            late = f"found {list(segments[-1])}, which starts after its end at {entry.seconds:.3f} s"
+            raise BadAlignmentError(task.table or task.name, entry.sample.id, late)
+        if segments and takes_part(task.where, entry.sample):
+            found[key] = segments
+    if split is not None and not found:
+        if not anywhere:
+            raise MissingLabelError(task.table or task.label, split=split, known=known_fields(entries))
+        raise NobodyLeftError(task.name, split=split)
+    return found
+
+
+def parsed(value: Any, *, utterance: str, where: str) -> Segments:
+    """A custom field as segments.
+
+    Raises:
+        BadAlignmentError: If it is something else.
+    """
+    if not isinstance(value, list):
+        raise BadAlignmentError(where, utterance, f"found {printable(value, limit=40)!r}")
+    segments = []
+    for item in value:
+        if not (isinstance(item, list) and len(item) == 3):
+            raise BadAlignmentError(where, utterance, f"found {printable(item, limit=40)!r} in its list")
+        start, end, phone = item
+        is_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (start, end))
+        if not is_numbers or not isinstance(phone, str) or not 0 <= start < end:
+            raise BadAlignmentError(where, utterance, f"found {printable(item, limit=40)!r}")
+        segments.append((float(start), float(end), phone))
+    return tuple(sorted(segments))
+
+
+def read_table(path: Path) -> dict[str, Segments]:
+    """Alignments by utterance id from a CSV file with the columns `id,start,end,label`.
+
+    Raises:
+        BadDocumentError: If a column is missing or a line is malformed.
+    """
+    text = read_bytes(path, needed="the alignments of a task").decode("utf-8-sig", "replace")
+    reader = csv.DictReader(io.StringIO(text))
+    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+        raise BadDocumentError(path, f"the column {missing[0]} is missing; {','.join(COLUMNS)} are due")
+    rows: dict[str, list[list[Any]]] = {}
+    for line, row in enumerate(reader, 2):
+        try:
+            segment = [float(row["start"]), float(row["end"]), row["label"]]
+        except (TypeError, ValueError):
+            raise BadDocumentError(path, f"line {line}: start and end are to be seconds") from None
+        rows.setdefault(str(row["id"]), []).append(segment)
+    return {name: parsed(segments, utterance=name, where=str(path)) for name, segments in rows.items()}
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """When a model's frames are: frame i is heard from `i * hop` for `receptive` samples; its middle is its time.
+
+    Attributes:
+        hop: Samples from one frame to the next.
+        receptive: Fewest samples that give a frame.
+    """
+
+    hop: int
+    receptive: int
+    rate_hz: int
+
+    @classmethod
+    def of(cls, num_frames: Callable[[int], int], *, rate_hz: int) -> FrameClock:
+        """From nothing but how many frames a length gives."""
+        receptive = first_length(num_frames, frames=1)
+        return cls(first_length(num_frames, frames=2) - receptive, receptive, rate_hz)
+
+    def times_s(self, count: int) -> NDArray[np.float64]:
+        """Middle of each of the first frames, in seconds."""
+        return (np.arange(count) * self.hop + self.receptive / 2) / self.rate_hz
+
+
+def first_length(num_frames: Callable[[int], int], *, frames: int) -> int:
+    """Fewest samples that give so many frames."""
+    low, high = 0, 1
+    while num_frames(high) < frames:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if num_frames(middle) >= frames else (middle, high)
+    return high
+
+
+def frame_classes(segments: Segments, names: tuple[str, ...], times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Number of the phone at each time, -1 where there is none; of overlapping segments the later one counts."""
+    place = {name: number for number, name in enumerate(names)}
+    starts = np.array([start for start, _, _ in segments])
+    ends = np.array([end for _, end, _ in segments])
+    numbers = np.array([place.get(phone, -1) for *_, phone in segments], dtype=np.int64)
+    index = np.searchsorted(starts, times_s, side="right") - 1
+    inside = (index >= 0) & (times_s < ends[np.maximum(index, 0)])
+    return np.where(inside, numbers[np.maximum(index, 0)], -1)

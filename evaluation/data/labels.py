@@ -1,0 +1,220 @@
+"""What the utterances of a task are called, and which training utterances a probe holds back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from evaluation.data.utterances import check_conditions, keyed_order, under_limit
+from manifests.errors import StillroomError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+
+    from evaluation.config import ClassifyTask, Features, ProbedTask
+    from evaluation.data.utterances import Listed, Roster
+    from manifests.corpus.sample import Sample
+
+
+FOLDS = 10
+FIELDS = ("speaker", "language", "text")
+Asked = TypeVar("Asked", bound="ProbedTask")
+Due = TypeVar("Due")
+
+
+class MissingLabelError(StillroomError, ValueError):
+    """A task's label stands at no utterance of a split."""
+
+    def __init__(self, field: str, *, split: str, known: Iterable[str]) -> None:
+        fields = ", ".join(printable(name, limit=40) for name in known) or "no field at all"
+        super().__init__(
+            f"tasks: no utterance of split {split!r} has the field {printable(field, limit=60)!r}; it has {fields}"
+        )
+
+
+class NobodyLeftError(StillroomError, ValueError):
+    """No utterance of a split takes part in a task."""
+
+    def __init__(self, task: str, *, split: str) -> None:
+        super().__init__(
+            f"task {printable(task, limit=80)!r}: no utterance of split {split!r} has its label and meets its where and within; "
+            "see the values with `stillroom show`"
+        )
+
+
+class UnseenLabelError(StillroomError, ValueError):
+    """A label of the test split that no training utterance has."""
+
+    def __init__(self, task: str, labels: list[str], *, train: str, test: str, limit: int | None = None) -> None:
+        shown = ", ".join(repr(printable(label, limit=40)) for label in labels[:3]) + (", …" if len(labels) > 3 else "")
+        super().__init__(
+            f"task {printable(task, limit=80)!r}: {len(labels)} label(s) of split {test!r} do not stand in split {train!r}{under_limit(limit)}: {shown}; "
+            "no probe can name them: divide the data so that train has every label"
+        )
+
+
+class OneClassError(StillroomError, ValueError):
+    """Nothing to tell apart."""
+
+    def __init__(self, task: str, *, label: str, is_within: bool, limit: int | None = None) -> None:
+        where = "within each group all" if is_within else "all"
+        super().__init__(
+            f"task {printable(task, limit=80)!r}: {where} training utterances{under_limit(limit)} have one label, such as "
+            f"{printable(label, limit=40)!r}; at least two are needed"
+        )
+
+
+def field_of(sample: Sample, field: str) -> str | None:
+    """The value of a field as text; None where the utterance does not have it, or it is empty."""
+    value = getattr(sample, field) if field in FIELDS else sample.custom.get(field)
+    return None if value is None or value == "" or isinstance(value, dict | list) else str(value)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One group of a task (all of it, if the task has no `within`): labels by sample key."""
+
+    train: dict[str, str]
+    dev: dict[str, str]
+    test: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LabelledTask:
+    """A task with its labels.
+
+    Attributes:
+        groups: One a value of `within`, in sorted order.
+        notes: What was left out, for the reader of the numbers.
+        features: Which states the probe reads.
+        probe: What it is trained on.
+    """
+
+    name: str
+    groups: tuple[Labelled, ...]
+    notes: tuple[str, ...]
+    features: Features = "last"
+    probe: Literal["clean", "distorted"] = "clean"
+
+    def keys(self, role: str) -> set[str]:
+        """Sample keys of one role over all groups."""
+        return {key for group in self.groups for key in getattr(group, role)}
+
+
+def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
+    """Labels of a task; utterances without its label (or its `within` field) are left out.
+
+    Raises:
+        MissingLabelError: If no utterance of train or test has the field.
+        NobodyLeftError: If no utterance of train or test takes part.
+        UnseenLabelError: If a label stands only in test.
+        OneClassError: If there is nothing to tell apart.
+        EmptyConditionError: If no labelled test utterance has a copy of some condition.
+    """
+    splits = roster.splits
+    train = grouped(task, roster.train, split=splits.train)
+    dev = grouped(task, roster.dev, split=None)
+    test = grouped(task, roster.test, split=splits.test)
+    notes: list[str] = []
+    groups: list[Labelled] = []
+    unseen: set[str] = set()
+    for value in sorted(test):
+        known = set(train.get(value, {}).values())
+        unseen |= set(test[value].values()) - known
+        if len(known) == 1 and task.within is not None:
+            notes.append(f"{task.name}: {printable(value, limit=40)!r} is left out, it has one {task.label} only")
+            continue
+        kept = {key: label for key, label in dev.get(value, {}).items() if label in known}
+        groups.append(Labelled(train.get(value, {}), kept, test[value]))
+    if unseen:
+        raise UnseenLabelError(task.name, sorted(unseen), train=splits.train, test=splits.test, limit=roster.limit)
+    if all(len(set(group.train.values())) < 2 for group in groups):
+        label = next(iter(next(iter(train.values())).values()))
+        raise OneClassError(task.name, label=label, is_within=task.within is not None, limit=roster.limit)
+    check_conditions(task.name, [key for group in groups for key in group.test], roster)
+    left_out = len(roster.test) - sum(len(group.test) for group in groups)
+    if left_out:
+        notes.append(f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out")
+    return LabelledTask(task.name, tuple(groups), tuple(notes), task.features, task.probe)
+
+
+def grouped(task: ClassifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, dict[str, str]]:
+    """Labels by value of `within` and sample key, of the utterances that take part.
+
+    Args:
+        task: The task.
+        entries: Utterances of a split.
+        split: Its name; None if it may lack the fields.
+    """
+    for field in (task.label, *([task.within] if task.within else []), *task.where):
+        if split is not None and all(field_of(entry.sample, field) is None for entry in entries.values()):
+            raise MissingLabelError(field, split=split, known=known_fields(entries))
+    groups: dict[str, dict[str, str]] = {}
+    for key, entry in entries.items():
+        label = field_of(entry.sample, task.label)
+        value = "" if task.within is None else field_of(entry.sample, task.within)
+        if takes_part(task.where, entry.sample) and label is not None and value is not None:
+            groups.setdefault(value, {})[key] = label
+    if split is not None and not groups:
+        raise NobodyLeftError(task.name, split=split)
+    return groups
+
+
+def takes_part(where: Mapping[str, Container[str | None]], sample: Sample) -> bool:
+    """Whether an utterance meets a task's filter."""
+    return all(field_of(sample, field) in values for field, values in where.items())
+
+
+def known_fields(entries: Mapping[str, Listed]) -> list[str]:
+    """Fields that some utterance has, the contract's first."""
+    custom = sorted({name for entry in entries.values() for name in entry.sample.custom})
+    own = [name for name in FIELDS if any(getattr(entry.sample, name) is not None for entry in entries.values())]
+    return (own + custom)[:12]
+
+
+def held_back(labels: Mapping[str, str], *, seed: int, probe: int) -> set[str]:
+    """The tenth of the training utterances that one probe holds back, label by label, by keyed hash.
+
+    A label with a single utterance keeps it for training.
+    """
+    by_label: dict[str, list[str]] = {}
+    for key, label in labels.items():
+        by_label.setdefault(label, []).append(key)
+    back: set[str] = set()
+    for keys in by_label.values():
+        if len(keys) > 1:
+            order = keyed_order(keys, seed=seed, purpose="held back")
+            back.update(order[probe % min(FOLDS, len(keys)) :: FOLDS])
+    return back
+
+
+@dataclass(frozen=True)
+class KeyedTask(Generic[Asked, Due]):
+    """A task and what is due, by sample key.
+
+    Attributes:
+        name: In tables.
+        task: As asked.
+        notes: What was left out, for the reader of the numbers.
+    """
+
+    name: str
+    task: Asked
+    train: dict[str, Due]
+    dev: dict[str, Due]
+    test: dict[str, Due]
+    notes: tuple[str, ...]
+
+    @property
+    def features(self) -> Features:
+        """Which states the probe reads."""
+        return self.task.features
+
+    @property
+    def probe(self) -> Literal["clean", "distorted"]:
+        """What it is trained on."""
+        return self.task.probe
+
+    def keys(self, role: Literal["train", "dev", "test"]) -> set[str]:
+        """Sample keys of a role."""
+        return set(getattr(self, role))

@@ -1,0 +1,105 @@
+"""The roll: every copy that is tested, numbered once, and what it is to each model; and outcomes told in its order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evaluation.exposure.categories import Library, copy_facts, seen_as, snr_of
+from evaluation.features import condition_of
+from manifests.corpus.sample import CLEAN
+from manifests.results.scores import SEEN_LETTERS, Outcomes, Roll, Score, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evaluation.data.utterances import Roster
+    from evaluation.exposure.categories import StepFacts
+    from manifests.results.scores import TaskMeasure
+    from manifests.results.training_exposure import TrainedOn
+    from training.data.corpus import CorpusReader
+
+LETTERS = {seen: letter for letter, seen in SEEN_LETTERS.items()}
+Place = tuple[str, str]
+Answered = dict[Place, tuple[float, float]]
+"""What was counted and out of how many, by sample key and member."""
+
+
+@dataclass(frozen=True)
+class TestRoll:
+    """The roll and what it was made from.
+
+    Attributes:
+        record: As it is written.
+        places: Number of each copy, by sample key and member.
+        steps: Facts of each copy's steps; None for clean.
+    """
+
+    record: Roll
+    places: dict[Place, int]
+    steps: tuple[list[StepFacts] | None, ...]
+
+    def letters(self, trained: TrainedOn | None) -> str:
+        """What each copy is to a model that was trained on this, one letter each."""
+        return "".join(LETTERS["clean" if steps is None else seen_as(steps, trained)] for steps in self.steps)
+
+
+def call_test_roll(reader: CorpusReader, roster: Roster) -> TestRoll:
+    """Number the copies of the test utterances: each utterance's clean wave, then its copies."""
+    library = Library(reader)
+    speakers: dict[str, int] = {}
+    conditions = {name: number for number, name in enumerate((CLEAN, *roster.conditions))}
+    places: dict[Place, int] = {}
+    steps: list[list[StepFacts] | None] = []
+    columns: dict[str, list[float | None]] = {name: [] for name in ("utterance", "speaker", "condition", "snr_db")}
+    for number, (key, entry) in enumerate(roster.test.items()):
+        speaker = speakers.setdefault(entry.sample.speaker or entry.sample.id, len(speakers))
+        for copy in (None, *entry.sample.copies):
+            name = CLEAN if copy is None else copy.name
+            condition = CLEAN if copy is None else copy.condition
+            places[key, name] = len(places)
+            steps.append(None if copy is None else copy_facts(copy, library))
+            columns["utterance"].append(number)
+            columns["speaker"].append(speaker)
+            columns["condition"].append(conditions.setdefault(condition, len(conditions)))
+            columns["snr_db"].append(None if copy is None else snr_of(copy))
+    record = Roll(
+        speakers=tuple(speakers),
+        conditions=tuple(conditions),
+        **{name: joined(column) for name, column in columns.items()},
+    )
+    return TestRoll(record, places, tuple(steps))
+
+
+def outcomes_of(
+    answered: Answered, places: Mapping[Place, int], *, task: str, measure: TaskMeasure, probe: int
+) -> Outcomes:
+    """Outcomes of one probe in the order of the roll."""
+    counts: list[float | None] = [None] * len(places)
+    totals: list[float | None] = [None] * len(places)
+    for place, (count, total) in answered.items():
+        counts[places[place]], totals[places[place]] = count, total
+    ones = all(total in (None, 1) for total in totals)
+    return Outcomes(
+        task=task, measure=measure, probe=probe, counts=joined(counts), totals=None if ones else joined(totals)
+    )
+
+
+def condition_scores(answered: Answered, *, task: str, measure: TaskMeasure, probe: int) -> list[Score]:
+    """One score a condition: what was counted over out of how many, summed up; none where nothing was out of anything."""
+    sums: dict[str, list[float]] = {}
+    utterances: dict[str, set[str]] = {}
+    for (key, member), (count, total) in answered.items():
+        condition = condition_of(member)
+        pair = sums.setdefault(condition, [0.0, 0.0])
+        pair[0] += count
+        pair[1] += total
+        utterances.setdefault(condition, set()).add(key)
+    return [
+        Score(
+            measure=measure, task=task, condition=condition, value=count / total,
+            count=len(utterances[condition]), probe=probe,
+        )
+        for condition, (count, total) in sums.items()
+        if total
+    ]  # fmt: skip

@@ -1,0 +1,187 @@
+"""What a model was trained on, from its own record: `trained.json`, its card, or its run's config and corpus."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import training
+from evaluation.config import RunSource, is_run
+from evaluation.exposure.categories import Library, copy_facts
+from manifests.errors import StillroomError, printable
+from manifests.io.json_yaml import read_json, read_yaml
+from manifests.results.training_exposure import TrainedKind, TrainedOn
+from training.data.joined_corpus import open_corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from evaluation.exposure.categories import StepFacts
+    from manifests.corpus.sample import SampleCopy
+    from training.data.corpus import CorpusReader
+
+
+class TrainingUnknownError(StillroomError, ValueError):
+    """What a model was trained on cannot be found out; told as a note, never fatal."""
+
+    def __init__(self, model: str, why: object) -> None:
+        super().__init__(f"{model}: what it was trained on is not known: {why}")
+
+
+def trained_by(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
+    """What a model met in training; None if nothing is known of it.
+
+    Args:
+        name: What it is called in the tables.
+        source: Where it came from.
+        facts: Its card or its checkpoint's facts.
+
+    Raises:
+        TrainingUnknownError: If its record names something that cannot be read.
+    """
+    try:
+        if isinstance(source, RunSource):
+            return of_run(Path(source.run))
+        if "trained" in facts:
+            return TrainedOn.parse(facts["trained"], where=f"the card of {name}, key trained")
+        return of_folder(folder_of(source))
+    except (StillroomError, OSError) as problem:
+        raise TrainingUnknownError(printable(name), problem) from None
+
+
+def trained_by_teacher(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
+    """The same of the teacher that a student was distilled from; of the model itself, if it has none."""
+    try:
+        if isinstance(source, RunSource):
+            config = read_yaml(Path(source.run) / "config.yaml", needed="the config of a run")
+            teacher = str(config["teacher"]["name"])
+        elif isinstance(facts.get("teacher"), str):
+            teacher = facts["teacher"]
+        else:
+            return trained_by(name, source, facts)
+        return of_folder(folder_of(teacher))
+    except (StillroomError, OSError, KeyError, TypeError) as problem:
+        raise TrainingUnknownError(f"the teacher of {printable(name)}", problem) from None
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder of a teacher, if it has one."""
+    if name.lower() == "nano":
+        return Path(training.__file__).parent / "nano"
+    folder = Path(name)
+    return folder if folder.is_dir() else None
+
+
+def of_folder(folder: Path | None) -> TrainedOn | None:
+    """From `trained.json`, `card.json` or a run's own record in a folder; None if it has none of them."""
+    if folder is None:
+        return None
+    if (folder / "trained.json").exists():
+        return TrainedOn.read(folder / "trained.json", needed="what the model was trained on")
+    if (folder / "card.json").exists():
+        card = read_json(folder / "card.json", needed="a card")
+        if isinstance(card, dict) and "trained" in card:
+            return TrainedOn.parse(card["trained"], where=f"{folder / 'card.json'}, key trained")
+    return of_run(folder) if is_run(folder) else None
+
+
+def training_command(run: Path) -> dict[str, Any]:
+    """What was typed to train a run, under the key `command`; nothing where its record does not say."""
+    path = run / "provenance.json"
+    record = read_json(path, needed="what made the run") if path.is_file() else None
+    command = record.get("command") if isinstance(record, dict) else None
+    is_words = isinstance(command, list) and all(isinstance(word, str) for word in command)
+    return {"command": command} if is_words else {}
+
+
+def of_run(run: Path) -> TrainedOn | None:
+    """From `trained.json`, or from the corpus that the run's config names, if it is still what it was."""
+    if (run / "trained.json").exists():
+        return TrainedOn.read(run / "trained.json", needed="what the model was trained on")
+    config = read_yaml(run / "config.yaml", needed="the config of a run")
+    views = config.get("views") or {}
+    if not isinstance(views, dict) or views.get("kind", "none") == "none":
+        return TrainedOn.clean()
+    corpora = config["corpus"] if isinstance(config["corpus"], list) else [config["corpus"]]
+    record = read_json(run / "provenance.json", needed="what made the run")
+    if isinstance(record, dict) and "corpus_sha256" in record:
+        with open_corpus(corpora) as reader:
+            if reader.digest != record["corpus_sha256"]:
+                names = ", ".join(map(printable, corpora))
+                raise TrainingUnknownError(run.name, f"the corpus {names} changed since")
+    student = views.get("student")
+    conditions = student.get("conditions") if isinstance(student, dict) else None
+    heard = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
+    return summed_up(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=heard)
+
+
+@dataclass
+class Tally:
+    """Training copies, summed up one by one."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, set[str]] = field(default_factory=dict)
+    recordings: dict[str, set[str]] = field(default_factory=dict)
+    ranges: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    chains: set[tuple[str, ...]] = field(default_factory=set)
+
+    def add(self, steps: Iterable[StepFacts]) -> None:
+        """Take in the steps of one copy."""
+        chain = []
+        for step in steps:
+            chain.append(step.kind)
+            self.counts[step.kind] = self.counts.get(step.kind, 0) + 1
+            if step.source is not None:
+                self.sources.setdefault(step.kind, set()).add(step.source)
+            self.recordings.setdefault(step.kind, set()).update(step.recordings)
+            ranges = self.ranges.setdefault(step.kind, {})
+            for name, value in step.numbers.items():
+                low, high = ranges.get(name, (value, value))
+                ranges[name] = min(low, value), max(high, value)
+        self.chains.add(tuple(chain))
+
+    def summary(self) -> TrainedOn:
+        """What it came to."""
+        kinds = {
+            kind: TrainedKind(
+                count=count,
+                sources=tuple(sorted(self.sources.get(kind, ()))),
+                recordings=tuple(sorted(self.recordings.get(kind, ()))),
+                ranges=dict(sorted(self.ranges.get(kind, {}).items())),
+            )
+            for kind, count in sorted(self.counts.items())
+        }
+        return TrainedOn.model_validate(
+            {"schema": TrainedOn.SCHEMA, "kinds": kinds, "chains": tuple(sorted(self.chains - {()}))}
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def summed_up(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ...] | None = None) -> TrainedOn:
+    """What a model met that was trained on the copies of a split; JSON members alone are read, once for all its seeds.
+
+    Args:
+        corpora: One, or several that were joined.
+        split: Which split.
+        conditions: Copies of which conditions could be heard at all; None for all.
+
+    Raises:
+        StillroomError: If a corpus cannot be read.
+    """
+    tally = Tally()
+    for corpus in corpora:
+        with open_corpus(corpus) as reader:
+            library = Library(reader)
+            for copy in copies_in(reader, split):
+                if conditions is None or copy.condition in conditions:
+                    tally.add(copy_facts(copy, library))
+    return tally.summary()
+
+
+def copies_in(reader: CorpusReader, split: str) -> Iterator[SampleCopy]:
+    """Every copy that a split has, as its sample's JSON tells it."""
+    for shard in reader.shards(split):
+        for indexed in reader.samples(shard.name):
+            yield from reader.whole_record(shard.name, indexed, split=split).copies

@@ -1,0 +1,223 @@
+"""Features of every layer, utterance by utterance, so that padding never enters them.
+
+The clean wave and the distorted copies of an utterance have the same length, so they are one batch without padding. Frame
+features live only while their utterance is looked at; what is kept is their mean over frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from evaluation.config import Features
+    from training.data.audio import Utterance
+    from training.models.encoder import Encoder
+
+MAX_BATCH_S = 60.0
+DEAD_RELATIVE_TO_MEAN = 1e-5
+DEAD_RELATIVE_TO_LAYER = 1e-7
+
+
+def condition_of(member: str) -> str:
+    """The condition of a member: `noise` of `noise-0`, `clean` of `clean`."""
+    return member.rpartition("-")[0] or member
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Frame features of one utterance.
+
+    Attributes:
+        key: Of the sample.
+        seconds: Of audio that was heard.
+        frames: By member, each of shape (layer, frame, feature); all of the same number of frames.
+        heads: By member, predictions of the distillation heads, of shape (head, frame, feature); empty where nobody asks.
+    """
+
+    key: str
+    seconds: float
+    frames: dict[str, Tensor]
+    heads: dict[str, Tensor] = field(default_factory=dict)
+
+    def states(self, member: str, features: Features) -> Tensor:
+        """What a probe may read of a member: shape (1, frame, feature) for `last`, (state, frame, feature) for sums."""
+        match features:
+            case "last":
+                return self.frames[member][-1:]
+            case "sum":
+                return self.frames[member]
+            case "sum+heads":
+                return (
+                    torch.cat([self.frames[member], self.heads[member]])
+                    if member in self.heads
+                    else self.frames[member]
+                )
+
+
+def embedded(
+    encoder: Encoder,
+    utterances: Iterable[Utterance],
+    *,
+    advance: Callable[[float], None] = lambda _: None,
+    workers: int | None = None,
+    heads: nn.Module | None = None,
+) -> Iterator[Embedded]:
+    """Features of every member of each utterance, in the order of the utterances.
+
+    Several utterances are heard side by side, each on one thread: short ones leave a second thread of the same operation
+    idle (measured on two busy cores: 2 seconds of audio a second with two threads an operation, 100 with one), and what
+    comes out does not depend on how many cores there are.
+
+    Args:
+        encoder: The model.
+        utterances: What to hear.
+        advance: Told the seconds of audio that were just embedded.
+        workers: How many utterances at once; as many as there are cores by default, one where the model is on a GPU.
+        heads: Distillation heads whose predictions are wanted too.
+
+    Yields:
+        One `Embedded` an utterance; one that is too short for a single frame has frame count 0.
+    """
+    if workers is None:
+        workers = available_cores() if device_of(encoder).type == "cpu" else 1
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))  # a setting of each thread
+    under_way: deque[Future[Embedded]] = deque()
+    try:
+        for utterance in utterances:
+            under_way.append(pool.submit(embedded_utterance, encoder, utterance, heads))
+            if len(under_way) > workers:
+                yield told(under_way.popleft().result(), advance)
+        while under_way:
+            yield told(under_way.popleft().result(), advance)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def available_cores() -> int:
+    """Cores that this process may use, at most 8: more only wait for the reader."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def told(utterance: Embedded, advance: Callable[[float], None]) -> Embedded:
+    """The same, after telling how long it is."""
+    advance(utterance.seconds)
+    return utterance
+
+
+def device_of(encoder: Encoder) -> torch.device:
+    """Where a model runs; one without parameters runs on the CPU."""
+    parameter = next(encoder.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@torch.no_grad()
+def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> Embedded:
+    """Features of one utterance; its members have one length and go through the model together."""
+    names = list(utterance.waves)
+    num_samples = utterance.sample.num_samples
+    seconds = len(names) * num_samples / encoder.sample_rate
+    if encoder.config.num_frames(num_samples) == 0:
+        nothing = torch.empty(encoder.num_layers, 0, encoder.num_features)
+        return Embedded(utterance.key, seconds, dict.fromkeys(names, nothing))
+    device = device_of(encoder)
+    at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
+    frames: dict[str, Tensor] = {}
+    predicted: dict[str, Tensor] = {}
+    for first in range(0, len(names), at_once):
+        batch = names[first : first + at_once]
+        wave = torch.stack([torch.from_numpy(utterance.waves[name]) for name in batch]).to(device)
+        layers, num_frames = encoder.layers(wave, torch.full((len(batch),), num_samples, device=device))
+        frames.update({name: layers[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
+        if heads is not None:
+            told = heads(list(layers.unbind(dim=1)))
+            predicted.update({name: told[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
+    return Embedded(utterance.key, seconds, frames, predicted)
+
+
+@dataclass
+class PooledRows:
+    """Mean-pooled features as a table: one row a member that was heard.
+
+    Attributes:
+        keys: Sample key of each row.
+        members: Name of each row's copy, `clean` or `<condition>-<n>`.
+        conditions: Condition of each row.
+    """
+
+    keys: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, key: str, member: str, frames: Tensor) -> None:
+        """Pool one member's frames, shape (..., frame, feature), and keep them as float32, shape (..., feature)."""
+        self.keys.append(key)
+        self.members.append(member)
+        self.conditions.append(condition_of(member))
+        self.rows.append(frames.mean(dim=-2).cpu().numpy().astype(np.float32, copy=False))
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """All rows, shape (row, ..., feature)."""
+        return np.stack(self.rows)
+
+    def of(self, keys: Container[str]) -> list[int]:
+        """Row numbers of these samples, whatever the copy, in the table's order."""
+        return [row for row, key in enumerate(self.keys) if key in keys]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Centre and scale of each dimension; a dimension that does not move becomes zero, not noise.
+
+    Attributes:
+        mean: Shape (..., feature).
+        inverse: One over the standard deviation, 0.0 for a dead dimension; shape (..., feature).
+    """
+
+    mean: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+
+    @classmethod
+    def from_moments(cls, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> Scaling:
+        """From mean and standard deviation, each of shape (..., feature).
+
+        A dimension whose deviation is float32's rounding of its mean, or nothing beside its layer, is dead: scaled up,
+        a constant model's rounding errors would pass for features.
+        """
+        layer_rms = np.sqrt(np.mean(mean**2 + deviation**2, axis=-1, keepdims=True))
+        floor = np.maximum(DEAD_RELATIVE_TO_MEAN * np.abs(mean), DEAD_RELATIVE_TO_LAYER * layer_rms)
+        is_alive = deviation > floor
+        return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=is_alive))
+
+    @classmethod
+    def fitted(cls, rows: NDArray[np.float32]) -> Scaling:
+        """From the rows of a table, shape (row, feature)."""
+        wide = rows.astype(np.float64)
+        return cls.from_moments(wide.mean(axis=0), wide.std(axis=0))
+
+    def apply(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Rows with zero mean and unit deviation, shape (row, feature)."""
+        return np.asarray((rows - self.mean) * self.inverse)
+
+    def scaled(self, frames: Tensor) -> Tensor:
+        """Frames of shape (layer, frame, feature), centred and scaled, in float32."""
+        mean = torch.as_tensor(self.mean, dtype=torch.float32, device=frames.device)
+        inverse = torch.as_tensor(self.inverse, dtype=torch.float32, device=frames.device)
+        return (frames - mean[:, None]) * inverse[:, None]
+
+    def first(self, states: int) -> Scaling:
+        """The scaling of the first so many states."""
+        return Scaling(self.mean[:states], self.inverse[:states])

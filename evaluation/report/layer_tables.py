@@ -1,0 +1,103 @@
+"""Tables of the measures without labels: a row a layer of a model, a column a condition."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluation.report.table import Table, percent
+from manifests.corpus.sample import CLEAN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from manifests.results.scores import Cell, Measure, Protocol, Score
+
+LEAKAGES: dict[Measure, str] = {"leakage": "linear probe", "leakage_mlp": "small network"}
+LAYER_MEASURES: tuple[tuple[Measure, str, int], ...] = (
+    ("cka", "Linear CKA of clean and distorted frames", 2),
+    ("retrieval", "Retrieval@1 of the clean frame among 1000 of the same speaker", 3),
+    ("agreement", "Agreement: linear CKA with the teacher's last layer on clean speech", 2),
+    ("rank", "Effective rank of the frames", 1),
+    ("variance", "Share of the features' energy that varies", 3),
+)
+
+
+def chosen_scores(
+    cell: Cell, measure: Measure, *, task: str | None = None, condition: str | None = None, layer: int | None = None
+) -> list[Score]:
+    """The scores of a cell that agree in everything that is given."""
+    return [
+        score
+        for score in cell.scores
+        if (score.measure, score.task, score.condition, score.layer) == (measure, task, condition, layer)
+    ]
+
+
+def layer_rows(cells: Sequence[Cell], measure: Measure) -> list[tuple[Cell, int]]:
+    """Each model's layers on which something was measured."""
+    return [
+        (cell, layer)
+        for cell in cells
+        for layer in sorted({score.layer for score in cell.scores if score.measure == measure and score.layer})
+    ]
+
+
+def cosine_table(cells: Sequence[Cell], protocol: Protocol) -> Table:
+    """Frame cosine between clean and distorted, beside that of mismatched utterances, and the mean gap."""
+    rows = []
+    count = 0
+    for cell, layer in layer_rows(cells, "cosine"):
+        columns, gaps = [], []
+        for condition in protocol.conditions:
+            matched = chosen_scores(cell, "cosine", condition=condition, layer=layer)
+            other = chosen_scores(cell, "mismatched", condition=condition, layer=layer)
+            columns.append(" / ".join(f"{score.value:.2f}" for score in (*matched, *other)))
+            gaps += [matched[0].value - other[0].value] if matched and other else []
+            count = max(count, *(score.count for score in matched))
+        rows.append((cell.model, str(layer), *columns, f"{np.mean(gaps):.2f}" if gaps else ""))
+    title = f"Frame cosine of clean and distorted / of mismatched utterances (up to {count} frames a condition)"
+    return Table(title, ("model", "layer", *protocol.conditions, "mean gap"), tuple(rows))
+
+
+def layer_tables(cells: Sequence[Cell], protocol: Protocol) -> list[Table]:
+    """CKA, retrieval, agreement, rank and variance by layer, a column a condition."""
+    tables = []
+    for measure, title, decimals in LAYER_MEASURES:
+        found = layer_rows(cells, measure)
+        if not found:
+            continue
+        columns = [
+            name
+            for name in (CLEAN, *protocol.conditions)
+            if any(score.measure == measure and score.condition == name for cell in cells for score in cell.scores)
+        ]
+        rows, count = [], 0
+        for cell, layer in found:
+            scores = [chosen_scores(cell, measure, condition=name, layer=layer) for name in columns]
+            count = max(count, *(one[0].count for one in scores if one))
+            rows.append((cell.model, str(layer), *(f"{one[0].value:.{decimals}f}" if one else "" for one in scores)))
+        tables.append(Table(f"{title} (up to {count} a condition)", ("model", "layer", *columns), tuple(rows)))
+    return tables
+
+
+def leakage_table(cells: Sequence[Cell], measure: Measure) -> Table:
+    """Accuracy of one domain probe by layer; a column a layer."""
+    by_model: dict[str, dict[int, Score]] = defaultdict(dict)
+    for cell, layer in layer_rows(cells, measure):
+        by_model[cell.model][layer] = chosen_scores(cell, measure, layer=layer)[0]
+    deepest = max((layer for layers in by_model.values() for layer in layers), default=0)
+    rows = tuple(
+        (model, *(percent(layers[layer].value) if layer in layers else "" for layer in range(1, deepest + 1)))
+        for model, layers in by_model.items()
+    )
+    majority = next((score for cell in cells for score in chosen_scores(cell, "majority")), None)
+    always = (
+        ""
+        if majority is None
+        else f" ({majority.count} test copies, {percent(majority.value)} % for always the same answer)"
+    )
+    title = f"Leakage: accuracy in % of a {LEAKAGES[measure]} that names the condition{always}"
+    return Table(title, ("model", *(f"layer {layer}" for layer in range(1, deepest + 1))), rows)

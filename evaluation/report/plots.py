@@ -1,0 +1,168 @@
+"""Plots of the report: robustness against the SNR of the noise, and against the size of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from corpus_builder.pages.plots import COLOURS, INK, PLOT_INCHES, look, new_figure, plain_label, with_legend
+from evaluation.report.bootstrap import snr_bands
+from evaluation.report.robustness_table import WORDS, value_of
+from manifests.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evaluation.report.robustness_table import Paper
+
+
+def snr_plots(paper: Paper) -> list[tuple[str, Any]]:
+    """A plot a task, with its caption: bands of 5 dB from left to right, clean at the end; the same numbers as in the tables by SNR."""
+    bands = snr_bands(paper.copies)
+    if not bands:
+        return []
+    masks = [*bands.values(), paper.groups["clean"]]
+    marks = {float(place): name.removesuffix(" dB") for place, name in enumerate((*bands, "clean"))}
+    plots = []
+    for task, measure in paper.tasks():
+        series = {}
+        for system in paper.systems:
+            told = paper.told(system, task).get(measure, [])
+            values = [(place, *value_of(told, mask)) for place, mask in enumerate(masks)] if told else []
+            points = [
+                (float(place), 100 * value, 100 * spread) for place, value, spread in values if not np.isnan(value)
+            ]
+            if points:
+                series[system] = points
+        if series:
+            plots.append(
+                (printable(f"{task}: {WORDS[measure]}"), curves(series, unit=f"{WORDS[measure]} in %", marks=marks))
+            )
+    return plots
+
+
+def size_plots(paper: Paper) -> list[tuple[str, Any]]:
+    """A plot a task, with its caption: every system at its number of parameters, from clean (hollow) to the mean of all distorted copies (full)."""
+    is_distorted = paper.copies.condition > 0
+    plots = []
+    for task, measure in paper.tasks():
+        ends = {}
+        for system, cells in paper.systems.items():
+            told = paper.told(system, task).get(measure, [])
+            if not told:
+                continue
+            clean, _ = value_of(told, paper.groups["clean"])
+            distorted, _ = value_of(told, is_distorted)
+            if not np.isnan(clean) and not np.isnan(distorted):
+                ends[system] = float(cells[0].facts.parameters), 100 * clean, 100 * distorted
+        if ends:
+            floors = [system for system, (parameters, _, _) in ends.items() if parameters == 0]
+            unit = f"{WORDS[measure]} in %"
+            plots.append(
+                (printable(f"{task}: {WORDS[measure]}"), spans(ends, unit=unit, place="parameters", whole_width=floors))
+            )
+    return plots
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float, float]]], *, unit: str, marks: Mapping[float, str]) -> Any:
+    """Lines through points with error bars, one a name, with a legend, as SVG; what it is about stands in the page.
+
+    Args:
+        series: Of each name its points: place, value, half the length of the bar.
+        unit: Of the values.
+        marks: What stands under a place; the places are its keys.
+    """
+    figure = new_figure()
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(series.items()):
+        places, values, spreads = zip(*points, strict=True) if points else ((), (), ())
+        axes.errorbar(places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **look(number))
+    axes.set_xticks(list(marks), [plain_label(mark) for mark in marks.values()])
+    return with_legend(figure, unit=unit)
+
+
+def spans(
+    ends: Mapping[str, tuple[float, float, float]], *, unit: str, place: str, whole_width: Sequence[str] = ()
+) -> Any:
+    """From one value to another for each name at its place on a logarithmic axis, hollow to full, with a legend, as SVG.
+
+    Args:
+        ends: Of each name its place (above 0, where it is not in `whole_width`), the value it comes from and the one it goes to.
+        unit: Of the values.
+        place: What the places are.
+        whole_width: Names that have no place: two lines across the plot.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    figure = new_figure()
+    axes = figure.subplots()
+    taken: dict[float, int] = {}
+    for number, (name, (at, before, after)) in enumerate(ends.items()):
+        style = look(number)
+        if name in whole_width:
+            axes.axhline(before, color=style["color"], linestyle=":", linewidth=1.0)
+            axes.axhline(after, color=style["color"], linestyle="-", linewidth=1.0, label=plain_label(name))
+            continue
+        beside = at * 1.04 ** taken.get(at, 0)  # several at one place stand side by side
+        taken[at] = taken.get(at, 0) + 1
+        axes.plot([beside, beside], [before, after], color=style["color"], linewidth=1.3)
+        axes.plot([beside], [before], **style, markerfacecolor="white", linestyle="none")
+        axes.plot([beside], [after], **style, linestyle="none", label=plain_label(name))
+    if taken:
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(place, fontsize=8)
+    return with_legend(figure, unit=unit)
+
+
+def intervals(
+    rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]],
+    *,
+    unit: str,
+    marks: Mapping[int, float] | None = None,
+    with_zero: bool = False,
+    colours: Mapping[str, str] | None = None,
+) -> Any:
+    """Values with their intervals on a common horizontal axis, a row a name, with a legend, as SVG.
+
+    Args:
+        rows: From top to bottom: what it is, and of each series that it has: value, lower and upper end.
+        unit: Of the values.
+        marks: Values that are marked by a vertical stroke, by the number of the row: a margin, for instance.
+        with_zero: Whether a line stands at 0.
+        colours: Of the series that have one of their own.
+    """
+    series = list(dict.fromkeys(name for _, values in rows for name in values))
+    figure = new_figure()
+    axes = figure.subplots()
+    if with_zero:
+        axes.axvline(0.0, color=COLOURS[6], linewidth=0.8)
+    for number, name in enumerate(series):
+        style = look(number) | ({"color": colours[name]} if colours and name in colours else {})
+        found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
+        places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
+        reach = [
+            [middle - low for middle, low in zip(middles, lows, strict=True)],
+            [high - middle for middle, high in zip(middles, highs, strict=True)],
+        ]
+        axes.errorbar(
+            middles, places, xerr=reach, label=plain_label(name), linestyle="none", elinewidth=1.5, capsize=2, **style
+        )
+    for row, mark in (marks or {}).items():
+        axes.plot([mark, mark], [row - 0.3, row + 0.3], color=COLOURS[7], linewidth=1.2)
+    axes.set_yticks(range(len(rows)), [plain_label(name) for name, _ in rows])
+    axes.invert_yaxis()
+    height_in = 0.6 + 0.19 * len(rows)
+    return with_legend(figure, unit=unit, inches=(1.5 * PLOT_INCHES[0], height_in), axis="x")
+
+
+def shade(value: float, *, low: float, high: float) -> str:
+    """Style of a cell of a heat map: from white at `low` to our ink at `high`, with letters that can be read on it."""
+    share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
+    ink = [int(INK[at : at + 2], 16) for at in (1, 3, 5)]
+    mixed = "".join(f"{round(255 + (channel - 255) * share):02x}" for channel in ink)
+    return f"background:#{mixed};color:{'#fff' if share > 0.55 else '#1c2430'}"

@@ -1,0 +1,1 @@
+"""Probes on frozen features: `classification`, `frame_probes`, `verification`, `weighted_sum`, `leakage`."""

@@ -1,0 +1,125 @@
+"""How much of the domain the features give away: accuracy of fresh probes that name the distortion.
+
+Classes are clean and each condition. A linear probe and a small network are trained on utterances of train (of dev, if train has
+no copies) and tested on other speakers and other noises; they mean something only beside the majority rate, the accuracy of
+always giving the same answer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+from evaluation.data.utterances import keyed_order
+from evaluation.features import PooledRows, Scaling
+from evaluation.tasks.classification import commonest, fitted_probe
+from manifests.results.scores import Score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+LEAKAGE_INVERSE_STRENGTH = 1e-1
+HIDDEN = 64
+EPOCHS = 60
+
+
+def leakage_scores(train: PooledRows, test: PooledRows) -> list[Score]:
+    """Accuracy of both domain probes for each layer, and the majority rate.
+
+    Args:
+        train: Rows of shape (layer, feature), with copies.
+        test: The same; rows of conditions that train does not have are left out.
+    """
+    domains = np.array(train.conditions, dtype=np.str_)
+    kept = np.flatnonzero(np.isin(test.conditions, domains))
+    truth = np.array(test.conditions, dtype=np.str_)[kept]
+    known, asked = train.features, test.features[kept]
+    linear, deep = [], []
+    for layer in range(known.shape[1]):
+        probe = fitted_probe(known[:, layer], domains, inverse_strength=LEAKAGE_INVERSE_STRENGTH)
+        accuracy = float(np.mean(probe.answers(asked[:, layer]) == truth))
+        linear.append(Score(measure="leakage", layer=layer + 1, value=accuracy, count=len(truth)))
+        accuracy = float(np.mean(network_answers(known[:, layer], domains, asked[:, layer]) == truth))
+        deep.append(Score(measure="leakage_mlp", layer=layer + 1, value=accuracy, count=len(truth)))
+    majority = float(np.mean(truth == commonest(train.conditions)))
+    return [*linear, *deep, Score(measure="majority", value=majority, count=len(truth))]
+
+
+def network_answers(
+    rows: NDArray[np.float32], domains: NDArray[np.str_], asked: NDArray[np.float32]
+) -> NDArray[np.str_]:
+    """What a network of one hidden layer, trained on rows of shape (row, feature), answers to other rows."""
+    scaling = Scaling.fitted(rows)
+    network = MLPClassifier((HIDDEN,), alpha=1e-2, learning_rate_init=3e-3, max_iter=EPOCHS, random_state=0)
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs are the method
+        network.fit(scaling.apply(rows), domains)
+        return np.asarray(network.predict(scaling.apply(asked)))
+
+
+def held_out(
+    train: PooledRows,
+    test: PooledRows,
+    *,
+    speakers: Mapping[str, str | None],
+    recordings: Mapping[tuple[str, str], Sequence[str]],
+    seed: int,
+) -> tuple[PooledRows, PooledRows, list[str]]:
+    """Rows of other speakers and other noises on either side.
+
+    A speaker who stands in both tables is dealt to one of them, by keyed hash. A test copy with a noise recording or response
+    that a training copy has is left out.
+
+    Args:
+        train: Rows of the split that the domain probe is trained on.
+        test: Rows of test.
+        speakers: By sample key, of both.
+        recordings: Digests by sample key and member, of both.
+        seed: Of who is dealt where.
+
+    Returns:
+        Both tables, and what is to be noted.
+    """
+    notes = []
+    known = [{speaker for key in table.keys if (speaker := speakers.get(key)) is not None} for table in (train, test)]
+    shared = keyed_order(known[0] & known[1], seed=seed, purpose="leakage speakers")
+    only_test, only_train = set(shared[::2]), set(shared[1::2])
+    if len(shared) == 1 and len(known[0]) == 1:
+        only_test = set()
+        notes.append("leakage: one speaker in all, so the domain probe is not tested on another")
+    if not known[0]:
+        notes.append("leakage: no speaker is named, so the domain probe may be tested on those it was trained on")
+    kept_train = rows_where(train, [speakers.get(key) not in only_test for key in train.keys])
+    heard = {
+        digest
+        for key, member in zip(kept_train.keys, kept_train.members, strict=True)
+        for digest in recordings.get((key, member), ())
+    }
+    is_new = [
+        speakers.get(key) not in only_train and heard.isdisjoint(recordings.get((key, member), ()))
+        for key, member in zip(test.keys, test.members, strict=True)
+    ]
+    kept_test = rows_where(test, is_new)
+    lost = set(test.conditions) - set(kept_test.conditions)
+    if lost or len(set(kept_train.conditions)) < len(set(train.conditions)):
+        notes.append("leakage: speakers and noises are those of training, for there are too few to hold any out")
+        return train, test, notes
+    return kept_train, kept_test, notes
+
+
+def rows_where(table: PooledRows, is_kept: Sequence[bool]) -> PooledRows:
+    """Some rows of a table."""
+    chosen = [row for row, kept in enumerate(is_kept) if kept]
+    return PooledRows(
+        [table.keys[row] for row in chosen],
+        [table.members[row] for row in chosen],
+        [table.conditions[row] for row in chosen],
+        [table.rows[row] for row in chosen],
+    )

@@ -1,0 +1,90 @@
+"""What lets another lab prove that it rebuilt a shard: the sources that were decoded for it, and a fingerprint of each wave.
+
+Beside `shards/` a corpus has, for each shard,
+
+```
+proof/<shard>.jsonl           one line a sample: the fingerprint of its clean wave and of every copy (docs/fingerprint.md)
+proof/<shard>.sources.jsonl   one line a stretch of a source file that was decoded: digest of the file and of its decoded PCM
+```
+
+Both are written before the shard's index, which is the mark of a finished shard. The trainer reads neither.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Final
+
+from pydantic import Field, field_validator
+
+from manifests.io.json_yaml import safe_relative
+from manifests.io.records import Name, Record, Samples, Sha256
+
+PACKED_SOURCES: Final = "sources.jsonl"
+"""The sources of all shards, in a pack; a corpus has a list for each (`sources_name`)."""
+
+Print = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$|^[A-Za-z0-9+/]{86}==$")]
+MOST_PRINT_BYTES = 64
+BLOCK_BYTES = 32
+MARKS = (1, 2)  # of the fine block, and of the coded one after it
+MOST_EXPONENT = 64
+
+
+class SamplePrints(Record):
+    """The fingerprints of one sample, in base64, by member: `clean`, `<condition>-<n>`; each of 32 or 64 bytes."""
+
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+    prints: dict[str, Print]
+
+    @field_validator("prints")
+    @classmethod
+    def check_blocks(cls, prints: dict[str, str]) -> dict[str, str]:
+        """A fine block, and after it a coded one at most: told when a pack is read, not when its waves are rendered."""
+        for name, text in prints.items():
+            content = base64.b64decode(text)
+            blocks = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
+            if any(block[0] != mark or block[1] > MOST_EXPONENT for block, mark in zip(blocks, MARKS, strict=False)):
+                raise ValueError(f"{name}: a fingerprint of a later Stillroom, or none")
+        return prints
+
+
+class DecodedSource(Record):
+    """A stretch of one channel of a source file, as it was decoded.
+
+    Attributes:
+        start: First frame of the stretch.
+        num_frames: Its length, at the file's own rate.
+        channel: Which channel; None of a mono file.
+        sha256: Digest of the file's bytes.
+        pcm_sha256: Digest of the decoded stretch as little-endian float32, full scale at +-1, before any change of rate.
+    """
+
+    root: Name
+    path: str
+    start: Samples = 0
+    num_frames: Samples
+    rate_hz: Annotated[int, Field(ge=1, le=1_000_000)]
+    channel: Annotated[int, Field(ge=0, le=1023)] | None = None
+    sha256: Sha256
+    pcm_sha256: Sha256
+
+    @field_validator("path")
+    @classmethod
+    def check_path(cls, path: str) -> str:
+        """A stranger's path stays below its root."""
+        return safe_relative(path, where="path")
+
+    @property
+    def stretch(self) -> tuple[str, str, int, int, int]:
+        """Which stretch of which file this is: what two lists of sources are joined by."""
+        return self.root, self.path, self.start, self.num_frames, -1 if self.channel is None else self.channel
+
+
+def proof_name(shard: str) -> str:
+    """Path of a shard's fingerprints below the corpus."""
+    return f"proof/{shard}.jsonl"
+
+
+def sources_name(shard: str) -> str:
+    """Path of the list of sources decoded for a shard, below the corpus."""
+    return f"proof/{shard}.sources.jsonl"

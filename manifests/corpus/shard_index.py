@@ -1,0 +1,155 @@
+"""The index of one shard, and of a corpus.
+
+A shard index is written after its tar and is the mark of a finished shard. `corpus.json` is written after all of them and is
+the mark of a sealed corpus.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, field_validator
+
+from manifests.io.json_yaml import safe_relative
+from manifests.io.records import Document, Name, Rate, Record, Sha256
+from manifests.plan.plan import Refusal
+
+Size = Annotated[int, Field(ge=0, lt=2**48)]
+ABOUT = frozenset({"json", "txt", "cls"})
+
+
+class Member(Record):
+    """Where the content of one tar member lies, and the digest of its PCM (little-endian int16), for audio.
+
+    Attributes:
+        suffix: What follows the key and its dot in the member's name, where that is not `json` or `<name>.flac`.
+    """
+
+    offset: Size
+    size: Size
+    pcm_sha256: Sha256 | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+
+class IndexedSample(Record):
+    """One sample of a shard; `members` by suffix: `json`, `clean`, `<condition>-<n>`; in a foreign shard also `txt`, `cls`."""
+
+    key: str
+    num_samples: Annotated[int, Field(ge=1, lt=2**40)]
+    members: dict[str, Member]
+
+    @property
+    def copies(self) -> list[str]:
+        """Names of the distorted copies, sorted."""
+        return sorted(name for name in self.members if name not in ABOUT and name != "clean")
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First byte of the first member's content, and the byte after the last one's: one read brings the sample."""
+        return (
+            min(member.offset for member in self.members.values()),
+            max(member.offset + member.size for member in self.members.values()),
+        )
+
+    def file_name(self, name: str) -> str:
+        """The name in the tar of a member."""
+        suffix = self.members[name].suffix or (name if name == "json" else f"{name}.flac")
+        return f"{self.key}.{suffix}"
+
+
+class ShardIndex(Document):
+    """The `.json` beside a tar.
+
+    Attributes:
+        plan_sha256: Digest of the plan file that the shard was rendered from.
+        refused: Utterances of the plan file that are not in the shard.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/shard/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    name: str
+    split: Name
+    sample_rate: Rate
+    bytes: Size
+    sha256: Sha256
+    plan_sha256: Sha256
+    samples: Annotated[tuple[IndexedSample, ...], Field(strict=False)]
+    refused: Annotated[tuple[Refusal, ...], Field(strict=False)] = ()
+
+
+class ShardEntry(Record):
+    """One shard in `corpus.json`.
+
+    Attributes:
+        tar: Where its tar lies, relative to where the corpus keeps its tars; `shards/<name>.tar` if nothing is said.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+    samples: Annotated[int, Field(ge=0)]
+    seconds: float
+    bytes: Size
+    sha256: Sha256
+    tar: str | None = None
+
+    @field_validator("tar")
+    @classmethod
+    def check_tar(cls, tar: str | None) -> str | None:
+        """A stranger's path stays below its root."""
+        return None if tar is None else safe_relative(tar, where="tar")
+
+    @property
+    def tar_path(self) -> str:
+        """Where its tar lies, relative to where the corpus keeps its tars."""
+        return self.tar or f"shards/{self.name}.tar"
+
+
+class Borrowed(Record):
+    """Of a corpus that has no shards of its own: whose it reads.
+
+    Attributes:
+        root: What `roots.local.json` calls the folder or URL that the tars lie below; None for the corpus's own folder.
+        foreign: Whether the shards are not Stillroom's: their JSON may say anything.
+        of_sha256: Digest of the `corpus.json` that this is a subset of.
+        where: What a subset was chosen by; of a subset of a subset, all of it.
+    """
+
+    root: Name | None = None
+    foreign: bool = False
+    of_sha256: Sha256 | None = None
+    where: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+
+class Totals(Record):
+    """Sums over a corpus; `seconds` counts each utterance once."""
+
+    samples: int
+    seconds: float
+    bytes: Size
+    shards: int
+
+
+class Corpus(Document):
+    """`corpus.json`: what a sealed corpus holds.
+
+    Attributes:
+        copies: For each split, the copies that every utterance has, by condition.
+        filtered: Utterances left out by the recipe's own filters, by split and reason.
+        refused: How many utterances were refused, by split; their reasons stand in `refused.jsonl`.
+        borrowed: Of `stillroom subset` and `stillroom index`, whose shards it reads. The digests of recipe and plan are then
+            those of the whole corpus; of foreign shards, of how they were indexed and of their tars.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/corpus/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    name: Name
+    recipe_sha256: Sha256
+    plan_sha256: Sha256
+    sample_rate: Rate
+    splits: dict[Name, Annotated[tuple[ShardEntry, ...], Field(strict=False)]]
+    copies: dict[Name, dict[str, int]]
+    totals: Totals
+    filtered: dict[str, dict[str, int]] = {}
+    refused: dict[str, int] = {}
+    borrowed: Borrowed | None = None

@@ -1,0 +1,124 @@
+"""Places on a disk or behind a URL: one set of functions that open, measure, list and copy both."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import stat
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from manifests.errors import BadDocumentError, MissingFileError, NotAFolderError, UsageError, printable
+from manifests.io.url import Url, attempted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+Place: TypeAlias = Path | Url
+
+
+def no_folder(path: Place, *, needed: str) -> MissingFileError | NotAFolderError:
+    """What is wrong with a path that is not a folder."""
+    return NotAFolderError(path, needed=needed) if path.exists() else MissingFileError(path, needed=needed)
+
+
+def place_of(text: str | Path | Url) -> Place:
+    """What a user wrote as a place: a `Url` if it begins with a scheme, `file://` as the path that it means.
+
+    Raises:
+        UsageError: If it asks fsspec to chain file systems, which could run what a stranger wrote.
+    """
+    if isinstance(text, Path | Url):
+        return text
+    if "::" in text and "://" in text:
+        raise UsageError(
+            f"{printable(text)}: URLs chained by :: are not read; name the file system that holds the files"
+        )
+    if text.startswith(("file://", "local://")):
+        return Path(text.partition("://")[2])
+    return Url(text.rstrip("/")) if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://.", text) else Path(text)
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or socket that lies where a file should: opening it waits for ever. A shell's own pipes, `/dev/fd/63`, may be read.
+
+    Raises:
+        BadDocumentError: If it is one.
+        OSError: If nothing is there, or it cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and not str(path).startswith("/dev/"):
+        raise BadDocumentError(path, "is a pipe or a socket; a file is due here")
+
+
+def opened(place: Place) -> IO[bytes]:
+    """A binary, seekable stream of a file.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        BadDocumentError: If it is a pipe or a socket.
+    """
+    if not isinstance(place, Path):
+        return place.open()
+    refuse_pipe(place)
+    return place.open("rb")
+
+
+def size_of(place: Place) -> int | None:
+    """Size of a file in bytes; None if no file is there."""
+    if isinstance(place, Path):
+        return place.stat().st_size if place.is_file() else None
+    found = place.info()
+    return int(found["size"]) if found is not None and found.get("type") == "file" else None
+
+
+def span(place: Place, start: int, end: int) -> bytes:
+    """Bytes start to end of a file in one read; fewer only where it ends before."""
+    if isinstance(place, Url):
+        return place.read(start, end)
+    with opened(place) as stream:
+        stream.seek(start)
+        return stream.read(end - start)
+
+
+def sizes_below(folder: Place) -> dict[str, int]:
+    """Every file below a folder by its relative path, with its size, listed anew; none if there is no such folder."""
+    if isinstance(folder, Path):
+        return {
+            path.relative_to(folder).as_posix(): path.lstat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_symlink() or path.is_file()
+        }
+    prefix = folder.path.rstrip("/") + "/"
+
+    def listing() -> dict[str, Any]:
+        folder.system.invalidate_cache()
+        found: dict[str, Any] = folder.system.find(folder.path, detail=True)
+        return found
+
+    try:
+        found = attempted(listing, folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {
+        name.removeprefix(prefix): int(entry["size"] or 0)
+        for name, entry in sorted(found.items())
+        if name.startswith(prefix) and entry.get("type") == "file"
+    }
+
+
+@contextlib.contextmanager
+def local_copy(place: Place) -> Iterator[Path]:
+    """A file as a local path: itself, or a copy in a temporary folder for as long as this is entered.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+    """
+    if isinstance(place, Path):
+        yield place
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
+        yield place.fetch(Path(folder) / place.name)

@@ -1,0 +1,279 @@
+"""Whether the parts of an unpacked pack fit together: every digest, every name, every offset; nothing is believed before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from manifests.corpus.fingerprints import SamplePrints, proof_name
+from manifests.corpus.sample import MEMBER_PATTERN, sample_key
+from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
+from manifests.errors import BadDocumentError, DigestMismatchError, printable
+from manifests.io.digest import digest
+from manifests.io.json_yaml import parse_json, read_bytes, read_json_lines
+from manifests.io.records import Document
+from manifests.pack.contents import SUMS, OpenedPack, Pack, listed_sums
+from manifests.plan.plan import NoiseLevels, Plan, PlanRow
+from manifests.plan.rooms import RESPONSE_PATTERN, RoomResponse, parse_room
+from manifests.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from manifests.corpus.shard_index import ShardEntry
+    from manifests.plan.plan import PlanFile
+
+Of = TypeVar("Of", bound=Document)
+FINGERPRINT: Final = "stillroom/fingerprint/1"
+
+
+def check_sums(folder: Path, found: dict[str, str], *, where: object) -> None:
+    """SHA256SUMS names every member and no other, and each is what it says.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    sums = listed_sums(read_bytes(folder / SUMS, needed="the digests of a pack"), where=f"{where}: {SUMS}")
+    for name in sorted(set(sums) ^ (set(found) - {SUMS})):
+        raise BadDocumentError(f"{where}: {printable(name)}", f"stands in only one of {SUMS} and the pack")
+    for name, expected in sorted(sums.items()):
+        if found[name] != expected:
+            raise DigestMismatchError(f"{where}: {name}", expected=expected, found=found[name])
+
+
+def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack:
+    """The documents of an unpacked pack, checked against each other.
+
+    Raises:
+        BadDocumentError: With the first that does not fit.
+    """
+
+    def off(name: str, what: str) -> BadDocumentError:
+        return BadDocumentError(f"{where}: {name}", what)
+
+    def read(model: type[Of], name: str) -> Of:
+        return model.read(folder / name, needed="a part of a pack", where=f"{where}: {name}")
+
+    pack, plan = read(Pack, "pack.json"), read(Plan, "plan/plan.json")
+    corpus, recipe = read(Corpus, "corpus.json"), read(Recipe, "recipe.yaml")
+    provenance = read_bytes(folder / "provenance.json", needed="the provenance of a pack")
+    parse_json(provenance, where=f"{where}: provenance.json")
+    if pack.corpus_sha256 != found["corpus.json"]:
+        raise off("corpus.json", "is not the one that pack.json names")
+    if digest(plan) != corpus.plan_sha256 or corpus.plan_sha256 != pack.plan_sha256:
+        raise off("plan/plan.json", "is not the plan that the corpus was sealed with")
+    if not digest(recipe.plain()) == plan.recipe_sha256 == corpus.recipe_sha256 == pack.recipe_sha256:
+        raise off("recipe.yaml", "is not the recipe that the plan was made from")
+    if plan.sample_rate != recipe.sample_rate or corpus.sample_rate != recipe.sample_rate:
+        raise off("plan/plan.json", "has another sample rate than its recipe")
+    names = [file.name for file in plan.files]
+    if len(set(names)) != len(names):
+        raise off("plan/plan.json", "names a shard twice")
+    sealed = {entry.name for entries in corpus.splits.values() for entry in entries}
+    if set(names) != sealed:
+        raise off("corpus.json", "names other shards than the plan")
+    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256}
+    digests |= {"spectra": plan.spectra_sha256} if plan.spectra_sha256 is not None else {}
+    for name, expected in (digests | {file.name: file.sha256 for file in plan.files}).items():
+        if found.get(f"plan/{name}.jsonl") != expected:
+            raise off(f"plan/{name}.jsonl", "is missing, or not what plan.json says")
+    allowed = {f"plan/{name}.jsonl" for name in (*digests, *names)} | {f"rooms/{name}.jsonl" for name in recipe.rooms}
+    allowed |= {f"shards/{name}.json" for name in names} | {proof_name(name) for name in names}
+    extra = sorted(
+        name for name in found
+        if "/" in name and name != "plan/plan.json" and not name.endswith(".npy") and name not in allowed
+    )  # fmt: skip
+    if extra:
+        raise off(printable(extra[0]), "belongs to no shard of the plan and no bank of the recipe")
+    check_rooms(folder, recipe, found, where=where)
+    check_levels(folder, recipe, where=where)
+    entries = {entry.name: entry for entries in corpus.splits.values() for entry in entries}
+    waves = sum(check_shard(folder, file, recipe, entries[file.name], found, where=where) for file in plan.files)
+    opened = OpenedPack(folder, pack, plan, recipe, corpus)
+    check_pack(opened, waves, found, where=f"{where}: pack.json")
+    return opened
+
+
+def check_pack(opened: OpenedPack, waves: int, found: dict[str, str], *, where: object) -> None:
+    """What `pack.json` says of the pack is so.
+
+    Raises:
+        BadDocumentError: If not, if its fingerprints are of another kind, or a source breaks its schema.
+    """
+    pack = opened.pack
+    if pack.fingerprint != FINGERPRINT:
+        told = printable(pack.fingerprint, limit=60)
+        raise BadDocumentError(
+            where, f"its fingerprints are {told!r}, this Stillroom reads {FINGERPRINT}; install a newer one"
+        )
+    held = {
+        "samples": sum(entry.samples for entries in opened.corpus.splits.values() for entry in entries),
+        "waves": waves,
+        "responses": sum(name.endswith(".npy") for name in found),
+        "sources": sum(1 for _ in opened.sources()),
+    }
+    for name, count in held.items():
+        if getattr(pack, name) != count:
+            raise BadDocumentError(where, f"says {getattr(pack, name)} {name}, the pack holds {count}")
+
+
+def check_levels(folder: Path, recipe: Recipe, *, where: object) -> None:
+    """Each noise file lies below a root of the recipe.
+
+    Raises:
+        BadDocumentError: If not, or if a row breaks its schema.
+    """
+    roots = recipe.source_roots()
+    path, place = folder / "plan" / "levels.jsonl", f"{where}: plan/levels.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="the noises of a plan", where=place), 1):
+        if NoiseLevels.parse(document, where=f"{place}:{number}").root not in roots:
+            raise BadDocumentError(f"{place}:{number}", "names a root that is not in the recipe")
+
+
+def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: object) -> None:
+    """Each row of a bank has a name made of its own parts, and each response a row.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    known: set[str] = set()
+    path, listed = folder / "plan" / "rooms.jsonl", f"{where}: plan/rooms.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="the planned rooms", where=listed), 1):
+        place = f"{listed}:{number}"
+        bank = parse_room(document, where=place).bank
+        if bank not in recipe.rooms or f"rooms/{bank}.jsonl" not in found:
+            raise BadDocumentError(place, f"is a room of bank {bank!r}, which is not in the recipe or the pack")
+    for bank in recipe.rooms:
+        if f"rooms/{bank}.jsonl" not in found:
+            continue
+        listed = f"{where}: rooms/{bank}.jsonl"
+        lines = read_json_lines(folder / "rooms" / f"{bank}.jsonl", needed="the rooms of a bank", where=listed)
+        for number, document in enumerate(lines, 1):
+            place = f"{listed}:{number}"
+            name = document.get("name") if isinstance(document, dict) else None
+            match = RESPONSE_PATTERN.match(name) if isinstance(name, str) else None
+            if match is None or match["bank"] != bank or name in known:
+                raise BadDocumentError(place, "a response of this bank with a name of its own is due here")
+            row = RoomResponse.parse(document, where=place)
+            if row.file is None and f"rooms/{name}.npy" not in found:
+                raise BadDocumentError(place, "is a simulated response that is not in the pack")
+            known.add(str(name))
+    for name in sorted(found):
+        if name.endswith(".npy") and name.removeprefix("rooms/").removesuffix(".npy") not in known:
+            raise BadDocumentError(f"{where}: {name}", "is a response that no bank lists")
+
+
+def check_shard(
+    folder: Path, file: PlanFile, recipe: Recipe, entry: ShardEntry, found: dict[str, str], *, where: object
+) -> int:
+    """One shard's plan, index and fingerprints are of the same samples; returns how many waves it has.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    name, proof = f"shards/{file.name}.json", f"{where}: {proof_name(file.name)}"
+    if name not in found or proof_name(file.name) not in found:
+        raise BadDocumentError(f"{where}: {name}", "is missing, or its fingerprints are")
+    index = ShardIndex.read(folder / name, needed="the index of a shard", where=f"{where}: {name}")
+    if (len(index.samples), index.bytes, index.sha256) != (entry.samples, entry.bytes, entry.sha256):
+        raise BadDocumentError(f"{where}: {name}", "has other samples, size or digest than corpus.json says")
+    rows = check_rows(folder, file, recipe, where=where)
+    check_index(index, file, recipe.sample_rate, rows, where=f"{where}: {name}")
+    proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard", where=proof)
+    printed = [SamplePrints.parse(one, where=proof) for one in proofs]
+    expected = {sample.key: set(sample.members) - {"json"} for sample in index.samples}
+    if {one.key: set(one.prints) for one in printed} != expected or len(printed) != len(expected):
+        raise BadDocumentError(proof, "has fingerprints of other waves than the index")
+    return sum(len(names) for names in expected.values())
+
+
+def check_index(
+    index: ShardIndex, file: PlanFile, rate_hz: int, rows: dict[str, tuple[int, set[str]]], *, where: object
+) -> None:
+    """An index is of a planned shard: each sample once and as it was planned, no member on another or outside the tar.
+
+    Args:
+        index: What is looked at.
+        file: The shard's in the plan.
+        rate_hz: The plan's.
+        rows: Of the plan file, by `check_rows`.
+        where: What to call it.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    if (index.name, index.split, index.plan_sha256) != (file.name, file.split, file.sha256):
+        raise BadDocumentError(where, "is the index of another shard, split or plan")
+    if index.sample_rate != rate_hz:
+        raise BadDocumentError(where, "has another sample rate than the plan")
+    end = 0
+    spans = sorted((member.offset, member.size) for sample in index.samples for member in sample.members.values())
+    for offset, size in spans:
+        if offset < end or offset + size > index.bytes:
+            raise BadDocumentError(where, f"members overlap, or lie outside the tar, at byte {offset}")
+        end = offset + size
+    keys = [sample.key for sample in index.samples]
+    if len(set(keys)) != len(keys):
+        raise BadDocumentError(where, "names a sample twice")
+    for sample in index.samples:
+        check_sample(sample, rows.get(sample.key), where=where)
+
+
+def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -> dict[str, tuple[int, set[str]]]:
+    """The rows of a plan file by key: length, and names of the copies.
+
+    Raises:
+        BadDocumentError: If a row is not of this split, of a root or condition that the recipe has not, a key not of its id, or
+            a name stands twice.
+    """
+    rows: dict[str, tuple[int, set[str]]] = {}
+    roots = recipe.source_roots()
+    path, listed = folder / "plan" / f"{file.name}.jsonl", f"{where}: plan/{file.name}.jsonl"
+    for number, document in enumerate(read_json_lines(path, needed="a file of the plan", where=listed), 1):
+        place = f"{listed}:{number}"
+        row = PlanRow.parse(document, where=place)
+        copies = [copy.name for copy in row.copies]
+        if row.split != file.split or row.key != sample_key(row.id) or row.key in rows:
+            raise BadDocumentError(place, "is of another split, its key is not that of its id, or it stands twice")
+        for root in {row.source.root, *named_roots(document["copies"])} - roots.keys():
+            raise BadDocumentError(place, f"names root {printable(root)!r}, which is not in the recipe")
+        if len(set(copies)) != len(copies):
+            raise BadDocumentError(place, "has two copies of one name")
+        for copy in row.copies:
+            if (
+                not MEMBER_PATTERN.match(f"{row.key}.{copy.name}.flac")
+                or copy.name.rpartition("-")[0] != copy.condition
+            ):
+                raise BadDocumentError(place, f"copy {printable(copy.name)!r} is not named <condition>-<number>")
+            if copy.condition not in recipe.conditions:
+                raise BadDocumentError(place, f"condition {copy.condition!r} is not in the recipe")
+        rows[row.key] = (row.num_samples, set(copies))
+    if len(rows) != file.rows:
+        raise BadDocumentError(f"{where}: plan/{file.name}.jsonl", f"has {len(rows)} rows, plan.json says {file.rows}")
+    return rows
+
+
+def named_roots(steps: Any) -> Iterator[str]:
+    """The root of every source file that planned steps name, at any depth."""
+    if isinstance(steps, dict):
+        if isinstance(steps.get("root"), str):
+            yield steps["root"]
+        for value in steps.values():
+            yield from named_roots(value)
+    elif isinstance(steps, list):
+        for value in steps:
+            yield from named_roots(value)
+
+
+def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, where: object) -> None:
+    """An indexed sample is one of the plan, with the planned copies and their digests.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    if row is None or sample.num_samples != row[0] or set(sample.members) != row[1] | {"json", "clean"}:
+        raise BadDocumentError(where, f"sample {printable(sample.key)} is not as it was planned")
+    if any(member.suffix is not None for member in sample.members.values()):
+        raise BadDocumentError(where, f"a member of {printable(sample.key)} has a name that Stillroom gives none")
+    if any(member.pcm_sha256 is None for name, member in sample.members.items() if name != "json"):
+        raise BadDocumentError(where, f"a wave of {printable(sample.key)} has no digest")

@@ -1,0 +1,148 @@
+"""A corpus, a pack or a plan, opened to be held against another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from manifests.corpus.fingerprints import PACKED_SOURCES, DecodedSource, sources_name
+from manifests.corpus.shard_index import Corpus, ShardIndex
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError, printable
+from manifests.io.digest import digest, file_digest
+from manifests.io.json_yaml import read_json_lines
+from manifests.pack.read import is_pack, open_pack
+from manifests.pack.validate import check_index, check_rows
+from manifests.plan.plan import NoiseLevels, Plan
+from manifests.plan.references import files_of, rows_of
+from manifests.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifests.io.place import Place
+
+Kind = Literal["corpus", "pack", "plan"]
+SourceRow = tuple[str, str, str, str | None, str | None]
+NEEDED = "the folder of a corpus or a finished plan, or a pack, is due here"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two things that are compared.
+
+    Attributes:
+        folder: In the layout of a corpus, or of a plan.
+        words: What it is, for people.
+    """
+
+    kind: Kind
+    folder: Path
+    words: str
+    plan: Plan
+    recipe: Recipe
+
+    @property
+    def has_waves(self) -> bool:
+        """Whether it has digests of waves."""
+        return self.kind != "plan"
+
+    def source_lists(self) -> list[str]:
+        """Files that tell the digests of the sources: that of a pack, if somebody else unpacked it too, or those of a corpus."""
+        if (self.folder / PACKED_SOURCES).exists():
+            return [PACKED_SOURCES]
+        return [sources_name(file.name) for file in self.plan.files]
+
+    def sources(self) -> Iterator[SourceRow]:
+        """Root, path, stretch, digest of the file and of its PCM; digests are None where they are not known."""
+        names = self.source_lists()
+        if self.has_waves and all((self.folder / name).exists() for name in names):
+            for name in names:
+                for number, document in enumerate(read_json_lines(self.folder / name, needed="sources"), 1):
+                    one = DecodedSource.parse(document, where=f"{name}:{number}")
+                    yield one.root, one.path, str(one.stretch[2:]), one.sha256, one.pcm_sha256
+            return
+        levels: dict[tuple[str, str], str] = {}
+        for document in read_json_lines(self.folder / "plan" / "levels.jsonl", needed="the noise levels of a plan"):
+            level = NoiseLevels.parse(document, where="plan/levels.jsonl")
+            levels[level.root, level.path] = level.sha256
+        seen = {file for one in self.plan.files for row in rows_of(self.folder, one.name) for file in files_of(row)}
+        for root, path in sorted(seen):
+            yield root, path, "", levels.get((root, path)), None
+
+
+def opened_side(path: Path, bench: Path) -> Side:
+    """Open a corpus, a pack or a plan.
+
+    Args:
+        path: What was named.
+        bench: A pack is unpacked here.
+
+    Raises:
+        MissingFileError: If nothing of the kind is there.
+        StillroomError: If it is not what it should be.
+    """
+    shown = printable(path)
+    if is_pack(path):
+        opened = open_pack(path, bench)
+        words = f"{shown}: pack of {opened.pack.name}, {opened.pack.samples} utterances, {opened.pack.waves} waves"
+        return Side("pack", opened.folder, words, opened.plan, opened.recipe)
+    if path.is_file():
+        raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
+    if not path.exists():
+        raise MissingFileError(path, needed=NEEDED)
+    sealed = Corpus.read(path / "corpus.json", needed=NEEDED) if (path / "corpus.json").exists() else None
+    if sealed is not None and sealed.borrowed is not None:
+        raise UsageError(
+            f"{shown} is a subset or an index, which has no plan: compare the corpora that it is made from"
+        )
+    if not (path / "plan" / "plan.json").is_file():
+        raise MissingFileError(path / "plan" / "plan.json", needed=NEEDED)
+    plan = Plan.read(path / "plan" / "plan.json", needed=NEEDED)
+    recipe = Recipe.read(path / "recipe.yaml", needed="the recipe of a corpus or plan")
+    for file in plan.files:
+        found = file_digest(path / "plan" / f"{file.name}.jsonl")
+        if found != file.sha256:
+            raise DigestMismatchError(path / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
+        if sealed is None:
+            check_rows(path, file, recipe, where=path)
+    rows = sum(file.rows for file in plan.files)
+    if sealed is None:
+        return Side("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
+    if digest(plan) != sealed.plan_sha256:
+        raise BadDocumentError(path / "plan/plan.json", "is not the plan that the corpus was sealed with")
+    check_indexes(path, sealed, plan, recipe)
+    words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
+    return Side("corpus", path, words, plan, recipe)
+
+
+def check_comparable(corpus: Place, against: Path) -> None:
+    """Whether two things can be compared at all; asked before a long look at the first.
+
+    Raises:
+        UsageError: If the corpus lies at a URL.
+        MissingFileError: If the other is not there.
+    """
+    if not isinstance(corpus, Path):
+        raise UsageError("--against compares folders and packs; copy the corpus to a disk first")
+    if not against.exists():
+        raise MissingFileError(against, needed=NEEDED)
+
+
+def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> None:
+    """Each index is that of its shard as it was sealed and planned: what it says of the waves is about to be believed.
+
+    Raises:
+        BadDocumentError: If not.
+    """
+    files = {file.name: file for file in plan.files}
+    entries = [entry for entries in sealed.splits.values() for entry in entries]
+    if files.keys() != {entry.name for entry in entries}:
+        raise BadDocumentError(folder / "corpus.json", "names other shards than the plan")
+    for entry in entries:
+        path = folder / "shards" / f"{entry.name}.json"
+        index = ShardIndex.read(path, needed="the index of a shard")
+        if (index.bytes, index.sha256, len(index.samples)) != (entry.bytes, entry.sha256, entry.samples):
+            raise BadDocumentError(path, "is the index of another tar than corpus.json names")
+        rows = check_rows(folder, files[entry.name], recipe, where=folder)
+        check_index(index, files[entry.name], plan.sample_rate, rows, where=path)

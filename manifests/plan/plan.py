@@ -1,0 +1,150 @@
+"""What was decided: one row an utterance, every parameter a number.
+
+A plan folder (and a corpus, which holds one) has
+
+```
+plan/plan.json              this plan's own index, written last: the mark of a finished plan
+plan/<split>-000000.jsonl   one file a shard, one row an utterance
+plan/rooms.jsonl            geometry and final absorption of every room, or the files of recorded responses, never audio
+plan/levels.jsonl           each noise file: length, digest, power per 100 ms
+plan/spectra.jsonl          long-term spectrum of a split's speech, where speech-shaped noise is made for it
+roots.local.json            root name -> folder on this machine; never packed
+```
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from manifests.io.json_yaml import safe_relative
+from manifests.io.records import Document, Name, Rate, Record, Samples, Sha256
+from manifests.plan.steps import FileSpan, PlannedCopy
+
+
+class PlanRow(Record):
+    """One utterance and its copies.
+
+    Attributes:
+        num_samples: Length of the clean utterance and of every copy, at the corpus rate.
+    """
+
+    id: Annotated[str, Field(min_length=1, max_length=4096)]
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+    split: Name
+    num_samples: Annotated[int, Field(ge=1, lt=2**40)]
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    custom: dict[str, Any] = {}
+    source: FileSpan
+    copies: Annotated[tuple[PlannedCopy, ...], Field(strict=False)]
+
+
+class NoiseLevels(Record):
+    """One noise file, read once.
+
+    Attributes:
+        num_samples: Length at the corpus rate.
+        splits: Which splits may use it.
+        power_db: Mean power of each full 100 ms in dBFS, rounded to 0.1; -200 stands for silence.
+    """
+
+    source: Name
+    root: Name
+    path: str
+    splits: Annotated[tuple[Name, ...], Field(strict=False)]
+    num_samples: Samples
+    rate_hz: int
+    channel: int | None = None
+    sha256: Sha256
+    power_db: Annotated[tuple[float, ...], Field(strict=False)]
+
+    @field_validator("path")
+    @classmethod
+    def check_path(cls, path: str) -> str:
+        """A stranger's path stays below its root."""
+        return safe_relative(path, where="path")
+
+
+class SpeechSpectrum(Record):
+    """Long-term average spectrum of one split's speech.
+
+    Attributes:
+        utterances: How many it was measured on.
+        power_db: Power at equally spaced frequencies from 0 Hz to half the rate, under the strongest, to 0.01 dB.
+    """
+
+    split: Name
+    rate_hz: int
+    utterances: Annotated[int, Field(ge=1)]
+    power_db: Annotated[
+        tuple[Annotated[float, Field(ge=-200, le=0)], ...], Field(min_length=2, max_length=65_536, strict=False)
+    ]
+
+
+class PlanFile(Record):
+    """One plan file, which becomes one shard."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*-[0-9]{6}$")]
+    split: Name
+    rows: Annotated[int, Field(ge=0)]
+    seconds: float
+    sha256: Sha256
+
+
+class Refusal(Record):
+    """An utterance or file that was left out, and why; the reason follows from the input alone."""
+
+    split: str
+    id: str
+    reason: str
+
+
+class Plan(Document):
+    """The index of a plan.
+
+    Attributes:
+        recipe_sha256: Digest of the recipe with its paths replaced by root names.
+        levels_sha256: Digest of `levels.jsonl`.
+        rooms_sha256: Digest of `rooms.jsonl`.
+        spectra_sha256: Digest of `spectra.jsonl`, if there is one.
+        filtered: How many utterances of each split were left out, by reason.
+        refused: Utterances and files refused at planning, with the reason.
+        limit: `--limit`, if one was given.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/plan/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    name: Name
+    recipe_sha256: Sha256
+    sample_rate: Rate
+    files: Annotated[tuple[PlanFile, ...], Field(strict=False)]
+    levels_sha256: Sha256
+    rooms_sha256: Sha256
+    spectra_sha256: Sha256 | None = None
+    filtered: dict[str, dict[str, int]] = {}
+    refused: Annotated[tuple[Refusal, ...], Field(strict=False)] = ()
+    limit: int | None = None
+
+
+class LocalRoots(Document):
+    """Where the roots lie on this machine; never packed, never part of a digest."""
+
+    SCHEMA: ClassVar[str] = "stillroom/roots/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    roots: dict[Name, str]
+
+    @field_validator("roots")
+    @classmethod
+    def check_folders(cls, roots: dict[str, str]) -> dict[str, str]:
+        """No path of any system holds a NUL, and the system's calls refuse it with a trace."""
+        if any("\0" in folder for folder in roots.values()):
+            raise ValueError("holds a NUL character, which no path has")
+        return roots
+
+
+Plan.model_rebuild()

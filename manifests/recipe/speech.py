@@ -1,0 +1,77 @@
+"""Where utterances lie: a lhotse manifest or a folder, and which of them are wanted."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from manifests.errors import UnsafePathError
+from manifests.io.json_yaml import safe_relative
+from manifests.io.records import Name, Record
+
+
+class SpeechSource(Record):
+    """Utterances of one split: a lhotse manifest or a folder.
+
+    Attributes:
+        cuts: A lhotse manifest (cuts or recordings, JSON lines, plain or gzip); or
+        dir: a folder of audio files.
+        strip: A prefix taken off the paths in `cuts`.
+        channel: Which channel of a file with several, from 0; None means that a file must have one.
+        pattern: Which files of a folder.
+        fields: A template of the path below the folder, such as `{speaker}/{id}.flac`; each name matches `[^/]+`.
+        table: A CSV beside or in the folder with the column `path` and any of id, text, speaker, language; others are custom.
+        min_s: Shorter utterances are left out, and counted.
+        max_s: Longer utterances are left out, and counted.
+        root: The name its files go by wherever a root is asked for; the source's own name by default.
+        licence: Under which its audio may be used, as its owner says: `CC BY 4.0`, or a URL. Told on the dataset card and in packs.
+        citation: What its owner asks to be cited.
+    """
+
+    cuts: str | None = None
+    dir: str | None = None
+    strip: str | None = None
+    channel: Annotated[int, Field(ge=0, le=1023)] | None = None
+    pattern: str = "**/*"
+    fields: str | None = None
+    table: str | None = None
+    min_s: Annotated[float, Field(ge=0)] = 0.0
+    max_s: Annotated[float, Field(gt=0)] = 600.0
+    root: Name | None = None
+    licence: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    citation: Annotated[str, Field(min_length=1, max_length=8000)] | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def check_pattern(cls, pattern: str) -> str:
+        """It stays below the folder."""
+        try:
+            return safe_relative(pattern, where="pattern")
+        except UnsafePathError:
+            raise ValueError(f"a pattern below dir is due here, such as '**/*.flac', found {pattern!r}") from None
+
+    @model_validator(mode="after")
+    def check_one_origin(self) -> Self:
+        """Either cuts or dir, with the options that fit."""
+        if (self.cuts is None) == (self.dir is None):
+            raise ValueError("exactly one of cuts (a lhotse manifest) and dir (a folder) is due here")
+        if self.cuts is not None and (self.fields or self.table or self.pattern != "**/*"):
+            raise ValueError("fields, table and pattern go with dir, not with cuts")
+        if self.dir is not None and self.strip is not None:
+            raise ValueError("strip goes with cuts, not with dir")
+        if self.min_s > self.max_s:
+            raise ValueError(f"min_s {self.min_s:g} is above max_s {self.max_s:g}")
+        if self.fields is not None:
+            check_template(self.fields)
+        return self
+
+
+def check_template(template: str) -> None:
+    """A template has each name once and no regular expression of its own."""
+    names = re.findall(r"\{([^{}]*)\}", template)
+    if not names or any(not re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names) or len(set(names)) != len(names):
+        raise ValueError(
+            f"a template such as '{{speaker}}/{{id}}.flac' is due here, each name once, found {template!r}"
+        )

@@ -1,0 +1,232 @@
+"""What commands report as JSON: `rebuilt.json`, `stillroom.json` of unpack, `status.json` of a run, and what `--json` prints of verify, diff and audit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from manifests.io.records import Document, Name, Rate, Record, Sha256
+
+Count = Annotated[int, Field(ge=0)]
+State = Literal["running", "preempted", "failed", "done"]
+
+
+class Verdicts(Record):
+    """How many waves are what, held against those of a pack.
+
+    Attributes:
+        near: Within the tolerances of `docs/fingerprint.md`.
+    """
+
+    identical: Count
+    near: Count
+    different: Count
+
+
+class ConditionVerdicts(Verdicts):
+    """Those of one condition and codec, or chain of codecs.
+
+    Attributes:
+        decoder_differs: Waves of a source file that is the same but was decoded to another PCM.
+    """
+
+    condition: str
+    codec: str | None = None
+    decoder_differs: Count
+
+
+class RebuiltReport(Verdicts, Document):
+    """`rebuilt.json` of a corpus that was rebuilt from a pack."""
+
+    SCHEMA: ClassVar[str] = "stillroom/rebuilt/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    pack_sha256: Sha256
+    decoder_differs: Count
+    by_condition: list[ConditionVerdicts]
+
+
+class PartCounts(Record):
+    """How many things of one part two sides have alike."""
+
+    same: Count
+    different: Count
+
+
+class DiffReport(Document):
+    """The summary of `diff --json`; each difference is a line of its own after it.
+
+    Attributes:
+        a: The first side in words.
+        pcm: None where a side is a plan, which has no waves.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/diff/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    a: str
+    b: str
+    recipe: PartCounts
+    sources: PartCounts
+    utterances: PartCounts
+    conditions: PartCounts
+    parameters: PartCounts
+    pcm: Verdicts | None
+
+
+class DiffWhole(DiffReport):
+    """The same with its differences, as `verify --against --json` has it."""
+
+    differences: list[dict[str, Any]]
+
+
+class Off(Record):
+    """Something that is off, and where."""
+
+    where: str
+    what: str
+
+
+class LagReport(Record):
+    """Lags behind the clean wave, in samples; `largest` is that of the copy that is off by most."""
+
+    measured: Count
+    largest: int
+
+
+class SnrReport(Record):
+    """SNR as measured by subtraction less the planned one, in dB; of `by_plan` copies it could not be measured."""
+
+    measured: Count
+    by_plan: Count
+    largest: float
+
+
+class LevelReport(Record):
+    """Levels in dBFS."""
+
+    mean: float
+    lowest: float
+    highest: float
+
+
+class PhysicsReport(Record):
+    """What was measured of the copies of a condition."""
+
+    copies: Count
+    lag_samples: LagReport
+    snr_error_db: SnrReport
+    level_dbfs: LevelReport
+
+
+class VerifyReport(Document):
+    """`verify --json`.
+
+    Attributes:
+        physics: By condition, at level physics.
+        against: With `--against`.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/verify/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    level: Literal["bytes", "pcm", "physics"]
+    files: Count
+    samples: Count
+    waves: Count
+    findings: list[Off]
+    physics: dict[str, PhysicsReport] | None = None
+    against: DiffWhole | None = None
+
+
+Kind = Literal["utterance", "speaker", "recording", "noise", "room"]
+How = Literal["file", "pcm", "path", "label", "geometry", "response", "sound"]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+
+
+class LeakReport(Record):
+    """What two splits share, of one kind and told in one way.
+
+    Attributes:
+        between: Letter of the corpus and name of the split, of both.
+        heard: How many are in utterances of both; the others were only dealt to both.
+        examples: What the thing is called on each side.
+    """
+
+    kind: Kind
+    how: How
+    between: Annotated[list[Pair], Field(min_length=2, max_length=2)]
+    count: Count
+    heard: Count
+    examples: list[Pair]
+
+
+class NotChecked(Record):
+    """What an audit could not look at: so many of so many."""
+
+    kind: Kind
+    corpus: str
+    split: str | None
+    count: Count
+    of: Count
+    why: str
+
+
+class AuditReport(Document):
+    """`audit --json`.
+
+    Attributes:
+        corpora: Each in words, by its letter.
+        checked: How many different things of each kind were compared.
+        declared: What recipes themselves share between splits.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/audit/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    answer: Literal["leaks", "no match found"]
+    corpora: dict[str, str]
+    checked: dict[Kind, Count]
+    leaks: list[LeakReport]
+    declared: list[str]
+    not_checked: list[NotChecked]
+
+
+class UnpackedCard(Document):
+    """`stillroom.json` in a folder that was unpacked: what it was made from."""
+
+    SCHEMA: ClassVar[str] = "stillroom/unpacked/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    corpus: Name
+    corpus_sha256: Sha256
+    condition: str
+    splits: list[str]
+    sample_rate: Rate
+
+
+class RunStatus(Document):
+    """`status.json` of a run; `preempted` ones go on with the same command.
+
+    Attributes:
+        problem: The error that ended it, in a line, where the state is `failed`.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/status/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    state: State
+    step: Count
+    steps: Count
+    problem: str | None = None
+
+
+def reported(kind: type[Document], report: dict[str, Any]) -> dict[str, Any]:
+    """The same report, after its schema was held to it.
+
+    Raises:
+        BadDocumentError: If it is not what the schema says; a fault of Stillroom.
+    """
+    kind.parse(report, where=kind.SCHEMA)
+    return report

@@ -1,0 +1,330 @@
+"""Measured numbers, each with its condition, model and data digest.
+
+A results folder holds `protocol.json` (what was asked, written first), `cells/<model>.json` (one a finished model), and
+`results.json` (all of them, written last) with `report.md` beside it. What a number was summed up from stands beside it, copy
+by copy in the order of the `Roll`, so that any grouping and any bootstrap can be taken from the file alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from manifests.io.records import CONDITION_PATTERN, Document, Name, Record, Sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ConditionName = Annotated[str, Field(pattern=CONDITION_PATTERN)]
+TaskMeasure = Literal["accuracy", "cer", "wer", "per", "eer"]
+Measure = Literal[
+    "accuracy", "cer", "wer", "per", "eer", "majority", "cosine", "mismatched", "cka", "agreement", "retrieval", "rank",
+    "variance", "leakage", "leakage_mlp",
+]  # fmt: skip
+ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
+Seen = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
+SEEN_LETTERS: dict[str, Seen] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
+ABSENT = "-"
+NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?")
+MOST_COPIES = 2**40
+MOST_COLUMN_CHARACTERS = 1 << 28
+
+
+class Score(Record):
+    """A number that was measured.
+
+    Attributes:
+        measure: `accuracy` of a task's probe; `cer`, `wer`, `per` and `eer`, its error rates (smaller is better); `majority`,
+            the accuracy of always answering the commonest label, of a task or (without a task) of the domain probe;
+            `cosine` between frames of a clean utterance and of its distorted copy; `mismatched`, the same against a copy of
+            another utterance; `cka` between clean and distorted frames; `agreement`, the CKA of distorted frames with the
+            teacher's clean ones; `retrieval` of the clean frame among many of the same speaker; `rank`, how many dimensions
+            the features really use; `variance`, the share of the features' energy that varies; `leakage` and `leakage_mlp`,
+            the accuracy of a linear domain probe and of a small network.
+        value: Shares and cosines as they are: 1 is all; `rank` in dimensions.
+        condition: `clean`, or a condition of the corpus; None where it does not apply.
+        task: `label` or `label within field`; None where it does not apply.
+        layer: Transformer layer, from 1; None for the features of a task.
+        count: How many utterances (frames for measures of frames, copies for `leakage`, trials for `eer`) it was measured on.
+        probe: Number of the probe, from 0; None where there is none.
+    """
+
+    measure: Measure
+    value: float
+    condition: ConditionName | None = None
+    task: str | None = None
+    layer: Annotated[int, Field(ge=1, le=1024)] | None = None
+    count: Annotated[int, Field(ge=0)]
+    probe: Annotated[int, Field(ge=0)] | None = None
+
+
+class Outcomes(Record):
+    """What one probe got right or wrong, copy by copy; sums over any group of copies give its score there.
+
+    Attributes:
+        counts: One number a copy of the roll, separated by spaces: what is counted by `measure` (right answers for
+            `accuracy`, edits for error rates); `-` where the copy takes no part.
+        totals: Out of how many (frames, characters, words, phones), alike; None where each is out of 1.
+    """
+
+    task: str
+    measure: TaskMeasure
+    probe: Annotated[int, Field(ge=0)]
+    counts: str
+    totals: str | None = None
+
+
+class Trials(Record):
+    """Verification trials of one task: an enrolled clean utterance against a copy.
+
+    Attributes:
+        copies: Place in the roll of the tested copy of each trial.
+        enrolled: Place in the roll of the clean utterance it is compared with.
+        same: One letter a trial, `1` if both are of one speaker.
+        scores: Similarity of each trial, a column a probe.
+    """
+
+    task: str
+    copies: str
+    enrolled: str
+    same: str
+    scores: Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Efficiency(Record):
+    """What a model costs to run, on one thread of the machine that is named in the results.
+
+    Attributes:
+        macs_per_s: Multiplications with addition for a second of audio.
+        real_time_factor: Seconds of work for a second of audio (smaller is faster).
+        peak_mb: Parameters and the most that lived beside them while the measured stretch was heard, in 10**6 bytes.
+        size_mb: Of the parameters as float32, in 10**6 bytes.
+        measured_s: Length of the stretch of audio.
+    """
+
+    macs_per_s: float
+    real_time_factor: float
+    peak_mb: float
+    size_mb: float
+    measured_s: float
+
+
+class ModelFacts(Record):
+    """What was measured: where a model came from, and how it was made.
+
+    Attributes:
+        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the floor (log-mel).
+        origin: The teacher's name, or the run folder's name and which of its checkpoints.
+        digest: SHA-256 over its parameters.
+        heard_known: Whether it says which utterances it was trained on; the published teachers do not.
+        details: Steps, seconds heard, views, adversary, as its own record has them.
+        system: Models of one system are its seeds: their spread is the system's. A model is its own system by default.
+    """
+
+    kind: ModelKind
+    origin: str
+    digest: Sha256
+    parameters: Annotated[int, Field(ge=0)]
+    layers: Annotated[int, Field(ge=1)]
+    heard_known: bool
+    details: dict[str, Any] = {}
+    system: Name | None = None
+
+
+class Cell(Document):
+    """`cells/<model>.json`: one model measured; the mark that it need not be measured again.
+
+    Attributes:
+        protocol_sha256: Digest of the protocol it was measured by, models left out.
+        data_sha256: Digest of the data it was measured on.
+        notes: What a reader of the numbers must know: utterances left out, probes that did not converge.
+        chosen: What each probe of a task chose on clean dev: its inverse regularisation strength or its learning rate.
+        chosen_is: Which of the two, by task.
+        cost: Wall seconds of features and of probes, seconds of audio.
+        outcomes: Of every probe, copy by copy.
+        trials: Of speaker verification.
+        seen: One letter a copy of the roll (`SEEN_LETTERS`): what the copy is to this model.
+        seen_by_teacher: What it is to the teacher this model was distilled from; to itself, if it is a teacher.
+        trained: What the model met, recordings left out; None if that is not known.
+        efficiency: What it costs to run.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/cell/2"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    model: Name
+    protocol_sha256: Sha256
+    data_sha256: Sha256
+    facts: ModelFacts
+    scores: Annotated[tuple[Score, ...], Field(strict=False)]
+    notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    chosen: dict[str, Annotated[tuple[float, ...], Field(strict=False)]] = {}
+    chosen_is: dict[str, Literal["C", "learning rate"]] = {}
+    cost: dict[str, float]
+    outcomes: Annotated[tuple[Outcomes, ...], Field(strict=False)] = ()
+    trials: Annotated[tuple[Trials, ...], Field(strict=False)] = ()
+    seen: str | None = None
+    seen_by_teacher: str | None = None
+    trained: dict[str, Any] | None = None
+    efficiency: Efficiency | None = None
+
+
+class Roll(Record):
+    """Every copy that is tested, in one order; columns are numbers separated by spaces.
+
+    Attributes:
+        speakers: Who speaks (an utterance without a speaker stands for itself).
+        conditions: `clean` first.
+        utterance: Number of the utterance of each copy.
+        speaker: Place in `speakers` of each copy.
+        condition: Place in `conditions`.
+        snr_db: Of the loudest noise that was added, `-` where there is none.
+    """
+
+    speakers: Annotated[tuple[str, ...], Field(strict=False)]
+    conditions: Annotated[tuple[ConditionName, ...], Field(strict=False)]
+    utterance: str
+    speaker: str
+    condition: str
+    snr_db: str
+
+
+class Protocol(Document):
+    """`protocol.json`: what was asked, paths left out; another protocol may not use the same folder.
+
+    Attributes:
+        corpus: The corpus by its name.
+        data_sha256: Digest over the shards of the splits that are read.
+        conditions: Of the test split, in the order of the tables.
+        settings: Splits by their role, tasks, measures, seed, limit, number of probes.
+        models: Each model's kind and origin, by its name in the tables.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/protocol/1"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    corpus: str
+    data_sha256: Sha256
+    conditions: Annotated[tuple[ConditionName, ...], Field(strict=False)]
+    settings: dict[str, Any]
+    models: dict[Name, str]
+
+    @field_validator("settings")
+    @classmethod
+    def check_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """What a report looks into has its shape."""
+        splits = settings.get("splits", {})
+        if not isinstance(splits, dict) or not all(isinstance(name, str | None) for name in splits.values()):
+            raise ValueError("splits: names by role are due here")
+        for key in ("seed", "limit", "probes"):
+            if not isinstance(settings.get(key), int | None):
+                raise ValueError(f"{key}: a whole number is due here")  # noqa: TRY004 (pydantic's way)
+        for key in ("tasks", "measures"):
+            if not isinstance(settings.get(key, []), list | tuple):
+                raise ValueError(f"{key}: a list is due here")  # noqa: TRY004 (pydantic's way)
+        return settings
+
+
+def whole_numbers(column: str, *, below: int, what: str) -> list[int]:
+    """The numbers of a column that counts places.
+
+    Raises:
+        ValueError: If one is no place.
+    """
+    if len(column) > MOST_COLUMN_CHARACTERS:
+        raise ValueError(f"{what}: a column of {len(column)} characters")
+    words = column.split()
+    if any(not (word.isascii() and word.isdigit() and len(word) < 16 and int(word) < below) for word in words):
+        raise ValueError(f"{what}: whole numbers below {below} are due here, separated by spaces")
+    return [int(word) for word in words]
+
+
+def check_numbers(column: str, *, length: int, what: str) -> None:
+    """A column has so many numbers, or `-`.
+
+    Raises:
+        ValueError: If not.
+    """
+    words = column.split()
+    if len(words) != length:
+        raise ValueError(f"{what}: {length} numbers are due here, found {len(words)}")
+    if any(word != ABSENT and not NUMBER.fullmatch(word) for word in words):
+        raise ValueError(f"{what}: numbers or {ABSENT} are due here, separated by spaces")
+
+
+def check_cell_columns(cell: Cell, *, copies: int) -> None:
+    """What a cell tells of copies fits the roll.
+
+    Raises:
+        ValueError: If not.
+    """
+    for told in cell.outcomes:
+        check_numbers(told.counts, length=copies, what=f"{cell.model}: counts")
+        if told.totals is not None:
+            check_numbers(told.totals, length=copies, what=f"{cell.model}: totals")
+    for letters in (cell.seen, cell.seen_by_teacher):
+        if letters is not None and (len(letters) != copies or set(letters) - set(SEEN_LETTERS)):
+            raise ValueError(
+                f"{cell.model}: seen: one of the letters {''.join(SEEN_LETTERS)} for each copy is due here"
+            )
+    for trials in cell.trials:
+        tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
+        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{cell.model}: enrolled")
+        if not len(tested) == len(enrolled) == len(trials.same) or set(trials.same) - {"0", "1"}:
+            raise ValueError(f"{cell.model}: trials: columns of different lengths")
+        for scores in trials.scores:
+            check_numbers(scores, length=len(tested), what=f"{cell.model}: scores of trials")
+
+
+class Results(Document):
+    """`results.json`: everything one `evaluate` measured.
+
+    Attributes:
+        roll: The copies that outcomes are told of.
+        command: What was typed, absolute paths cut to their last name.
+    """
+
+    SCHEMA: ClassVar[str] = "stillroom/results/2"
+
+    schema_: Annotated[str, Field(alias="schema")] = SCHEMA
+    protocol: Protocol
+    cells: Annotated[tuple[Cell, ...], Field(strict=False)]
+    software: dict[str, str]
+    machine: dict[str, str]
+    roll: Roll | None = None
+    command: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def check_columns(self) -> Self:
+        """Every column has a number for each copy of the roll, every place is one of it."""
+        if self.roll is None:
+            return self
+        roll = self.roll
+        utterances = whole_numbers(roll.utterance, below=MOST_COPIES, what="roll: utterance")
+        copies = len(utterances)
+        for column, names in ((roll.speaker, roll.speakers), (roll.condition, roll.conditions)):
+            if len(whole_numbers(column, below=len(names), what="roll")) != copies:
+                raise ValueError("roll: columns of different lengths")
+        check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
+        for cell in self.cells:
+            check_cell_columns(cell, copies=copies)
+        return self
+
+
+def joined(values: Iterable[float | None], *, decimals: int = 4) -> str:
+    """Numbers as one column; None is `-`, whole numbers have no point, others so many decimals at most."""
+    return " ".join(
+        ABSENT if value is None else f"{round(value, decimals):.{decimals + 2}g}" if value % 1 else str(int(value))
+        for value in values
+    )
+
+
+def separated(column: str) -> list[float | None]:
+    """The numbers of a column.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    return [None if word == ABSENT else float(word) for word in column.split()]

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corpus_builder.audio.decode import read_header, read_stretch
+from corpus_builder.audio.errors import (
+    ChannelError,
+    EmptyAudioError,
+    MissingAudioError,
+    NotFiniteAudioError,
+    OddRateError,
+    SilentAudioError,
+    TruncatedAudioError,
+    UnreadableAudioError,
+)
+from corpus_builder.audio.resample import at_rate, num_samples_at
+from corpus_builder.plan.materials.noise_power import measure_levels
+
+RATE_HZ = 16_000
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    pcm = np.random.RandomState(1).randint(-32768, 32768, 8000).astype(np.int16)
+    path = tmp_path / "a.flac"
+    soundfile.write(path, pcm, RATE_HZ)
+    return path, pcm
+
+
+def read(path: Path, **options: object) -> np.ndarray:
+    return read_stretch(path, name=path.name, rate_hz=RATE_HZ, **options)  # type: ignore[arg-type]
+
+
+def test_sixteen_bit_samples_come_out_exactly(noise: tuple[Path, np.ndarray]) -> None:
+    path, pcm = noise
+    assert np.array_equal(np.rint(read(path) * 32768).astype(np.int64), pcm)
+
+
+@given(st.integers(0, 7999), st.integers(1, 8000))
+def test_a_stretch_is_a_slice_of_the_whole(start: int, length: int) -> None:
+    pcm = np.random.RandomState(2).randint(-32768, 32768, 8000).astype(np.int16)
+    path = Path("/dev/shm/stillroom-test-stretch.wav") if Path("/dev/shm").is_dir() else Path("stretch.wav")
+    soundfile.write(path, pcm, RATE_HZ)
+    try:
+        if start + length > 8000:
+            with pytest.raises(TruncatedAudioError):
+                read(path, start=start, num_frames=length)
+        else:
+            assert np.array_equal(read(path, start=start, num_frames=length) * 32768, pcm[start : start + length])
+    finally:
+        path.unlink()
+
+
+def test_one_channel_of_several_is_read_and_must_be_named(tmp_path: Path) -> None:
+    pcm = np.random.RandomState(3).randint(-3000, 3000, (500, 3)).astype(np.int16)
+    path = tmp_path / "three.wav"
+    soundfile.write(path, pcm, RATE_HZ)
+    assert np.array_equal(read(path, channel=2) * 32768, pcm[:, 2])
+    with pytest.raises(ChannelError, match="has 3 channels; say which with channel: 0 to 2"):
+        read(path)
+    with pytest.raises(ChannelError, match="there is no channel 3"):
+        read(path, channel=3)
+
+
+@given(st.integers(1, 5000), st.sampled_from([8000, 11025, 22050, 24000, 44100, 48000]))
+def test_resampling_gives_exactly_the_rounded_length(length: int, rate_hz: int) -> None:
+    wave = np.random.RandomState(length).standard_normal(length)
+    expected = int(np.floor(length * RATE_HZ / rate_hz + 0.5))
+    assert num_samples_at(length, from_hz=rate_hz, to_hz=RATE_HZ) == expected
+    assert at_rate(wave, from_hz=rate_hz, to_hz=RATE_HZ).shape == (expected,)
+
+
+def test_resampling_keeps_a_tone_in_place() -> None:
+    def tone(rate_hz: int) -> np.ndarray:
+        time_s = np.arange(rate_hz) / rate_hz
+        return np.sin(2 * np.pi * 440 * time_s) * np.hanning(rate_hz)
+
+    for rate_hz in (8000, 44100, 48000):
+        assert np.abs(at_rate(tone(rate_hz), from_hz=rate_hz, to_hz=RATE_HZ) - tone(RATE_HZ)).max() < 1e-3
+
+
+def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, noise: tuple[Path, np.ndarray]) -> None:
+    path, pcm = noise
+    broken = tmp_path / "broken"
+
+    def made(content: bytes, suffix: str = ".wav") -> Path:
+        target = tmp_path / f"broken{len(content)}{suffix}"
+        target.write_bytes(content)
+        return target
+
+    soundfile.write(tmp_path / "a.wav", pcm, RATE_HZ)
+    whole = (tmp_path / "a.wav").read_bytes()
+    for target, kind in (
+        (tmp_path / "gone.wav", MissingAudioError),
+        (made(b""), EmptyAudioError),
+        (made(b"no audio at all, only words" * 9), UnreadableAudioError),
+        (made(whole[: len(whole) // 2]), TruncatedAudioError),
+        (made(path.read_bytes()[:9000], ".flac"), UnreadableAudioError),
+    ):
+        with pytest.raises(kind):
+            read(target)
+    soundfile.write(broken.with_suffix(".wav"), np.zeros(0), RATE_HZ)
+    with pytest.raises(EmptyAudioError):
+        read_header(broken.with_suffix(".wav"), name="x")
+    bad = pcm / 32768
+    bad[77] = np.nan
+    soundfile.write(broken.with_suffix(".wav"), bad, RATE_HZ, subtype="FLOAT")
+    with pytest.raises(NotFiniteAudioError):
+        read(broken.with_suffix(".wav"))
+    with pytest.raises(OddRateError, match="16000 Hz where 8000 Hz were planned"):
+        read_stretch(path, name="a", rate_hz=8000)
+    soundfile.write(broken.with_suffix(".wav"), pcm, 500)
+    with pytest.raises(OddRateError, match="500 Hz"):
+        read_header(broken.with_suffix(".wav"), name="x")
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for_and_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    pipe, loop = tmp_path / "pipe.wav", tmp_path / "loop.wav"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    with pytest.raises(UnreadableAudioError, match="it is a pipe, a socket or a device"):
+        read_header(pipe, name="pipe")
+    with pytest.raises(UnreadableAudioError, match="it is a pipe, a socket or a device"):
+        read_stretch(pipe, name="pipe", rate_hz=16000)
+    with pytest.raises(UnreadableAudioError, match="its link leads to itself"):
+        read_header(loop, name="loop")
+
+
+def test_a_wave_written_to_a_pipe_is_not_called_cut_off(tmp_path: Path, noise: tuple[Path, np.ndarray]) -> None:
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, noise[1], RATE_HZ)
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert read_header(path, name="x").num_frames == 8000
+
+
+def test_levels_are_the_power_of_each_100_ms(tmp_path: Path) -> None:
+    wave = np.concatenate([np.full(1600, 0.5), np.zeros(1600), np.full(1600, 0.05), np.full(700, 1.0)])
+    path = tmp_path / "steps.wav"
+    soundfile.write(path, wave, RATE_HZ, subtype="FLOAT")
+    levels = measure_levels(path, name="x", channel=None)
+    assert levels.power_db == (-6.0, -200.0, -26.0)
+    assert (levels.num_frames, levels.rate_hz) == (5500, RATE_HZ)
+    soundfile.write(path, wave[:100], RATE_HZ, subtype="FLOAT")
+    assert measure_levels(path, name="x", channel=None).power_db == (-6.0,)
+
+
+def test_levels_of_a_long_file_do_not_depend_on_how_it_is_read(tmp_path: Path) -> None:
+    wave = np.random.RandomState(4).standard_normal(8000 * 61) * 0.1
+    path = tmp_path / "long.wav"
+    soundfile.write(path, wave, 8000, subtype="DOUBLE")
+    expected = 10 * np.log10(np.mean(wave.reshape(-1, 800) ** 2, axis=1))
+    assert np.abs(np.array(measure_levels(path, name="x", channel=None).power_db) - expected).max() <= 0.0501
+
+
+def test_a_noise_of_zeros_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "zero.wav"
+    soundfile.write(path, np.zeros(8000), RATE_HZ)
+    with pytest.raises(SilentAudioError, match="digital silence"):
+        measure_levels(path, name="zero.wav", channel=None)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from corpus_builder.distortions.reverb import reverberate
+from corpus_builder.rooms.measured_rir import UnfitResponseError, taken_response
+from tests.oracles import reverberation
+from tests.oracles.lag import gcc_phat_lag
+from tests.oracles.measured_response import measured_response
+from tests.oracles.speechlike import speechlike
+
+RATE = 16_000
+few = settings(max_examples=40, derandomize=True, deadline=None)
+SPEECH = speechlike(2.0, seed=4)
+
+
+def taken(wave, rate_hz=RATE):
+    return taken_response(np.asarray(wave, dtype=np.float64), rate_hz=rate_hz, name="hall/a.wav")
+
+
+@few
+@given(
+    seed=st.integers(0, 999),
+    fraction=st.floats(-0.5, 0.5),
+    t60_s=st.floats(0.15, 1.2),
+    lead_s=st.floats(0.0, 0.5),
+    tail=st.floats(0.01, 0.12),
+    gain=st.sampled_from([1.0, 0.003, -0.5, 40.0]),
+)
+def test_the_direct_sound_is_found_within_half_a_sample_wherever_it_lies(seed, fraction, t60_s, lead_s, tail, gain):
+    wave, arrival = measured_response(
+        seed=seed, fraction=fraction, t60_s=t60_s, lead_s=lead_s, tail=tail, seconds=lead_s + 1.5 * t60_s + 0.2
+    )
+    assume(arrival >= 0)
+    response = taken(gain * wave)
+    lead = round(0.005 * RATE)
+    begin = 0 if response.direct_sample < lead else round(arrival) - lead  # what comes before is cut to 5 ms
+    assert abs(begin + response.direct_sample - arrival) <= 0.501
+    assert response.wave[response.direct_sample] > 0
+    heard = reverberate(SPEECH, response.wave, direct_sample=response.direct_sample)
+    assert abs(gcc_phat_lag(SPEECH, np.rint(32768 * heard))) <= 1
+
+
+@pytest.mark.parametrize("floor_db", [-55.0, -70.0, -90.0])
+@pytest.mark.parametrize("t60_s", [0.25, 0.5, 1.0])
+def test_t30_is_that_of_the_decay_whatever_noise_follows_it(t60_s, floor_db):
+    wave, _ = measured_response(seed=3, t60_s=t60_s, tail=0.3, direct=2.0, floor_db=floor_db, seconds=2.5 * t60_s + 0.5)
+    response = taken(wave)
+    assert response.t30_s == pytest.approx(t60_s, rel=0.12)
+    assert response.t30_s == pytest.approx(reverberation.t30_s(response.wave[response.direct_sample :], RATE), rel=1e-6)
+
+
+def test_the_noise_after_the_decay_is_cut_off():
+    wave, arrival = measured_response(t60_s=0.3, tail=0.2, floor_db=-60, seconds=3.0)
+    response = taken(wave)
+    assert response.wave.size < arrival + 0.45 * RATE
+    assert abs(response.wave[-1]) < 1e-3
+
+
+def test_a_louder_reflection_is_not_taken_for_the_direct_sound():
+    """A mode of the room, slow and twice as high as the direct sound: the largest sample is not where the sound arrives."""
+    wave, arrival = measured_response(seed=1, tail=0.03, seconds=1.2)
+    since = np.arange(wave.size) - arrival - 400
+    wave += np.where(since > 0, 2.0 * np.sin(2 * np.pi * 60 * since / RATE) * np.exp(-since / 1200), 0.0)
+    assert np.abs(wave).argmax() > arrival + 300
+    response = taken(wave)
+    assert abs(response.direct_sample - round(0.005 * RATE)) <= 1
+    heard = reverberate(SPEECH, response.wave, direct_sample=response.direct_sample)
+    assert abs(gcc_phat_lag(SPEECH, np.rint(32768 * heard))) <= 1
+
+
+def test_what_still_sounds_after_a_pause_is_no_noise_floor():
+    """A sparse response: a reflection 90 ms after everything else went below the floor's level is kept."""
+    wave, arrival = measured_response(t60_s=0.15, tail=0.2, floor_db=-90, seconds=1.5)
+    late = round(arrival) + round(0.3 * RATE)
+    wave[late : late + 40] += 0.02 * np.random.default_rng(3).standard_normal(40)
+    assert taken(wave).wave.size > late - arrival + 40
+
+
+@pytest.mark.parametrize("padding", [0, 1, 20_000])
+def test_digital_silence_at_the_end_changes_nothing(padding):
+    wave, _ = measured_response(t60_s=0.4, tail=0.2, floor_db=-60, seconds=1.2)
+    expected, found = taken(wave), taken(np.pad(wave, (0, padding)))
+    np.testing.assert_allclose(found.wave, expected.wave, atol=1e-6)
+    assert found.t30_s == pytest.approx(expected.t30_s, rel=1e-6)
+
+
+def noise(size=RATE):
+    return np.random.default_rng(1).standard_normal(size)
+
+
+def decaying(wave, t60_s=0.4):
+    return wave * np.exp(-np.arange(len(wave)) / RATE * np.log(1000) / t60_s)
+
+
+def two_arrivals():
+    wave, arrival = measured_response(seed=2, tail=0.02)
+    wave[round(arrival) + 300] += 1.6
+    return wave
+
+
+@pytest.mark.parametrize(
+    ("wave", "said"),
+    [
+        (np.zeros(RATE), "digital silence"),
+        (np.zeros(0), "digital silence"),
+        (np.ones(1), "1 samples, too few"),
+        (np.eye(1, RATE, 300)[0], "no decaying Schroeder curve|before it could decay"),
+        (np.ones(RATE), "no dominant onset|no decaying"),
+        (noise(), "no dominant onset|no decaying"),
+        (decaying(noise())[::-1], "no dominant onset|no decaying|before it could decay"),
+        (np.sin(np.arange(RATE) / 5), "no dominant onset|no decaying"),
+        (speechlike(2.0), "no dominant onset|no decaying|before it could decay"),
+        (two_arrivals(), "no dominant onset"),
+        (measured_response(floor_db=-20)[0], "no decaying Schroeder curve: it falls by|no dominant onset"),
+        (measured_response(seconds=0.06)[0], "ends 10 ms after its direct sound"),
+    ],
+)
+def test_what_is_no_room_response_is_refused_by_name(wave, said):
+    with pytest.raises(UnfitResponseError, match=said) as told:
+        taken(wave)
+    assert str(told.value).startswith("hall/a.wav ")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("floor_db", "is_taken"), [(-60, True), (-55, True), (-45, False)])
+def test_a_response_is_taken_only_if_it_decays_by_35_db_before_its_noise(floor_db, is_taken):
+    wave, _ = measured_response(seed=4, tail=0.1, floor_db=floor_db)
+    if is_taken:
+        assert taken(wave).t30_s == pytest.approx(0.4, rel=0.15)
+    else:
+        with pytest.raises(UnfitResponseError, match=r"it falls by 2\d\.\d dB before its noise, 35 are needed"):
+            taken(wave)
+
+
+@few
+@given(wave=st.lists(st.floats(-1, 1, width=32), max_size=400), repeat=st.integers(1, 40))
+def test_any_wave_is_either_refused_by_name_or_gives_a_copy_in_step(wave, repeat):
+    try:
+        response = taken(np.tile(np.array(wave), repeat))
+    except UnfitResponseError:
+        return
+    heard = reverberate(SPEECH, response.wave, direct_sample=response.direct_sample)
+    assert abs(gcc_phat_lag(SPEECH, np.rint(32768 * heard))) <= 1

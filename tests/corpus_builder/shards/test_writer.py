@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpus_builder.audio.flac import flac, pcm_digest
+from corpus_builder.shards import writer
+from corpus_builder.shards.destination import Target
+from corpus_builder.shards.writer import ShardTask, finished_index, render_shard
+from manifests.corpus.sample import Sample
+from manifests.corpus.shard_index import ShardIndex
+from manifests.io.digest import canonical_json
+from manifests.io.json_yaml import read_json
+from manifests.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.corpus_builder.conftest import Lab
+
+
+def task_of(lab: Lab, corpus: Path, number: int = 0) -> ShardTask:
+    file = Plan.read(corpus / "plan" / "plan.json", needed="a plan").files[number]
+    roots = (
+        ("hum", f"{lab.folder}/noise"),
+        ("test", f"{lab.folder}/speech/test"),
+        ("train", f"{lab.folder}/speech/train"),
+    )
+    return ShardTask(str(corpus), file.name, file.split, file.sha256, 16_000, file.rows, roots)
+
+
+@pytest.fixture
+def corpus(built_lab: Lab, tmp_path: Path) -> Path:
+    """A copy of the built corpus without its shards."""
+    target = tmp_path / "corpus"
+    shutil.copytree(built_lab.folder / "corpus", target, ignore=shutil.ignore_patterns("shards", "corpus.json"))
+    (target / "shards").mkdir()
+    return target
+
+
+def test_the_same_rows_give_the_same_bytes(built_lab: Lab, corpus: Path) -> None:
+    task = task_of(built_lab, corpus)
+    assert render_shard(task).state == "done"
+    for suffix in (".tar", ".json"):
+        ours = (corpus / "shards" / (task.name + suffix)).read_bytes()
+        assert ours == (built_lab.folder / "corpus" / "shards" / (task.name + suffix)).read_bytes()
+
+
+def test_a_tar_tells_nothing_of_time_owner_or_machine(built_lab: Lab) -> None:
+    for path in (built_lab.folder / "corpus" / "shards").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o444)
+                assert (member.uname, member.gname) == ("stillroom", "stillroom")
+
+
+def test_members_lie_where_the_index_says_and_are_what_it_says(built_lab: Lab) -> None:
+    for path in (built_lab.folder / "corpus" / "shards").glob("*.json"):
+        index = ShardIndex.read(path, needed="an index")
+        content = path.with_suffix(".tar").read_bytes()
+        for sample in index.samples:
+            assert next(iter(sample.members)) == "json"
+            for name, member in sample.members.items():
+                part = content[member.offset : member.offset + member.size]
+                if name == "json":
+                    document = Sample.parse(json.loads(part), where="sample")
+                    assert canonical_json(document) == part
+                    assert document.num_samples == sample.num_samples
+                    assert [copy.name for copy in document.copies] == [
+                        one for one in sample.members if one not in {"json", "clean"}
+                    ]
+                else:
+                    pcm, rate_hz = soundfile.read(io.BytesIO(part), dtype="int16")
+                    assert (pcm.size, rate_hz) == (sample.num_samples, 16_000)
+                    assert pcm_digest(pcm) == member.pcm_sha256
+
+
+def test_the_clean_wave_is_the_source_bit_for_bit(built_lab: Lab) -> None:
+    shards = built_lab.folder / "corpus" / "shards"
+    for path in shards.glob("train-*.tar"):
+        with tarfile.open(path) as tar:
+            documents = {
+                name.split(".")[0]: json.load(tar.extractfile(name))
+                for name in tar.getnames()
+                if name.endswith(".json")
+            }  # type: ignore[arg-type]
+            for key, document in documents.items():
+                packed = tar.extractfile(f"{key}.clean.flac")
+                assert packed is not None
+                pcm, _ = soundfile.read(io.BytesIO(packed.read()), dtype="int16")
+                source, _ = soundfile.read(
+                    built_lab.folder / "speech" / "train" / document["source"]["path"], dtype="int16"
+                )
+                assert np.array_equal(pcm, source)
+
+
+def test_flac_in_memory_is_the_same_every_time() -> None:
+    pcm = np.random.RandomState(0).randint(-32768, 32768, 5000).astype(np.int16)
+    assert flac(pcm, rate_hz=16_000) == flac(pcm.copy(), rate_hz=16_000)
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_shard(
+    built_lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer.HashingStream, "write", full)
+    outcome = render_shard(task_of(built_lab, corpus))
+    assert outcome.state == "full"
+    assert "no space left while writing" in outcome.message
+    assert not list((corpus / "shards").iterdir())
+
+
+def test_what_the_machine_does_wrong_leaves_the_shard_undone(
+    built_lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for problem in (
+        MemoryError("no memory"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError("a fault of ours"),
+    ):
+
+        def fails(*_: Any, problem: Exception = problem, **__: Any) -> None:
+            raise problem
+
+        with monkeypatch.context() as patched:
+            patched.setattr(writer, "render_clean", fails)
+            outcome = render_shard(task_of(built_lab, corpus))
+        assert outcome.state == "undone"
+        assert str(problem) in outcome.message
+        assert not list((corpus / "shards").iterdir())
+
+
+def test_a_shard_counts_as_finished_only_with_its_index_its_size_and_its_plan(built_lab: Lab, corpus: Path) -> None:
+    task = task_of(built_lab, corpus)
+    render_shard(task)
+    tar, index = (corpus / "shards" / f"{task.name}{suffix}" for suffix in (".tar", ".json"))
+    found = finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256)
+    assert found == read_json(index, needed="an index")
+    assert finished_index(Target(corpus), task.name, plan_sha256="0" * 64) is None
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:-512])
+    assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
+    tar.write_bytes(whole)
+    text = index.read_bytes()
+    index.write_bytes(text[: len(text) // 2])
+    assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
+    index.unlink()
+    assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
+
+
+def test_a_changed_noise_file_stops_the_shard_with_one_line(built_lab: Lab, corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(built_lab.folder / "noise", tmp_path / "noise")
+    for path in (tmp_path / "noise").glob("*.wav"):
+        content = bytearray(path.read_bytes())
+        content[1000] ^= 1
+        path.write_bytes(content)
+    for number in range(4):
+        task = task_of(built_lab, corpus, number)
+        roots = tuple((name, str(tmp_path / "noise") if name == "hum" else place) for name, place in task.roots)
+        outcome = render_shard(ShardTask(**{**task.__dict__, "roots": roots}))
+        if outcome.state == "stopped":
+            assert "the file is damaged or was replaced" in outcome.message
+            return
+    pytest.fail("no shard used a noise file")

@@ -1,0 +1,260 @@
+"""What a copy is to a model: decided from its steps and recordings, never from a name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import TypeAdapter
+
+from evaluation.config import RunSource
+from evaluation.exposure.categories import Library, StepFacts, codec_band, in_reach, seen_as, snr_of, step_facts
+from evaluation.exposure.training_set import Tally, TrainingUnknownError, summed_up, trained_by, trained_by_teacher
+from manifests.io.json_yaml import write_json, write_yaml
+from manifests.plan.steps import PlannedStep
+from manifests.results.training_exposure import TrainedOn
+from tests.oracles.tiny_corpus import tiny_split, write_corpus
+from training.data.joined_corpus import open_corpus
+
+STEP = TypeAdapter(PlannedStep)
+
+
+def recorded(recording, *, snr_db=10.0, source="musan"):
+    return {
+        "kind": "noise", "form": "recorded", "source": source, "root": source, "recording": recording, "offset": 5, "snr_db": snr_db,
+    }  # fmt: skip
+
+
+def coloured(*, snr_db=10.0, seed=3, colour="white"):
+    return {"kind": "noise", "form": "coloured", "source": "w", "colour": colour, "seed": seed, "snr_db": snr_db}
+
+
+def room(name):
+    bank, number, position = name.rsplit("-", 2)
+    return {"kind": "room", "bank": bank, "room": int(number), "position": int(position), "response": name}
+
+
+def codec(name, rate=None):
+    return {"kind": "codec", "codec": name, **({} if rate is None else {"bitrate_kbps": rate})}
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A corpus with two recordings (one of them under two names) and rooms of two banks."""
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=1)})
+    (corpus / "plan").mkdir()
+    levels = [("musan", "a.wav", "a"), ("musan", "b.wav", "b"), ("copied", "renamed.wav", "a")]
+    (corpus / "plan/levels.jsonl").write_text(
+        "\n".join(
+            json.dumps({"source": source, "path": path, "sha256": digest * 64}) for source, path, digest in levels
+        )
+    )
+    (corpus / "rooms").mkdir()
+    rows = {
+        "office": [("office-0-0", 0.3, 1.0, "1"), ("office-1-0", 0.5, 2.0, "2"), ("office-2-0", 0.4, 1.5, "3")],
+        "hall": [("hall-0-0", 0.9, 1.5, "4"), ("hall-1-0", 0.45, 1.2, "5")],
+    }
+    for bank, responses in rows.items():
+        lines = [
+            {
+                "name": name,
+                "t30_s": t30,
+                "microphone_m": [0, 0, 1],
+                "source_m": [far, 0, 1],
+                "size_m": [4, 4, 3],
+                "sha256": digest * 64,
+            }
+            for name, t30, far, digest in responses
+        ]
+        (corpus / f"rooms/{bank}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with open_corpus(corpus) as reader:
+        yield Library(reader)
+
+
+def facts(library, *steps):
+    return [one for step in steps for one in step_facts(STEP.validate_json(json.dumps(step)), library)]
+
+
+def trained(library, *copies):
+    tally = Tally()
+    for steps in copies:
+        tally.add(facts(library, *steps))
+    return tally.summary()
+
+
+def test_a_recording_is_heard_by_its_content_whatever_it_is_called(library):
+    known = trained(library, [recorded("a.wav", snr_db=0.0)], [recorded("a.wav", snr_db=20.0)])
+    assert seen_as(facts(library, recorded("a.wav")), known) == "heard"
+    assert seen_as(facts(library, recorded("renamed.wav", source="copied")), known) == "heard"
+    assert seen_as(facts(library, recorded("b.wav")), known) == "seen"
+    assert seen_as(facts(library, recorded("b.wav", source="wham")), known) == "shifted"
+    assert seen_as(facts(library, recorded("b.wav", snr_db=-5.0)), known) == "shifted"
+    assert seen_as(facts(library, recorded("a.wav", snr_db=-5.0)), known) == "shifted"
+    assert seen_as(facts(library, coloured()), known) == "new"
+
+
+@pytest.mark.parametrize("order", [(20.0, 0.0, 10.0), (0.0, 10.0, 20.0), (10.0, 20.0, 0.0)])
+def test_the_trained_range_is_from_the_least_to_the_largest_in_whatever_order_they_were_met(library, order):
+    known = trained(library, *([recorded("a.wav", snr_db=snr_db)] for snr_db in order))
+    kind = known.kinds["noise recorded"]
+    assert (kind.ranges, kind.count, kind.sources) == ({"snr_db": (0.0, 20.0)}, 3, ("musan",))
+
+
+def test_rooms_are_told_apart_by_what_was_measured_and_not_by_their_bank(library):
+    known = trained(library, [room("office-0-0")], [room("office-1-0")])
+    assert seen_as(facts(library, room("office-0-0")), known) == "heard"
+    assert seen_as(facts(library, room("office-2-0")), known) == "seen"
+    assert seen_as(facts(library, room("hall-1-0")), known) == "seen"  # another bank, the same kind of room
+    assert seen_as(facts(library, room("hall-0-0")), known) == "shifted"  # 0.9 s of reverberation
+
+
+def test_bandwidth_makes_the_kind_of_a_codec(library):
+    known = trained(library, [codec("amr-nb", 12.2)])
+    assert seen_as(facts(library, codec("amr-nb", 12.2)), known) == "seen"
+    assert seen_as(facts(library, codec("amr-nb", 4.75)), known) == "shifted"
+    assert seen_as(facts(library, codec("g711-mulaw")), known) == "shifted"
+    assert seen_as(facts(library, codec("opus", 6.0)), known) == "shifted"
+    assert seen_as(facts(library, codec("opus", 24.0)), known) == "new"
+    assert seen_as(facts(library, codec("mp3")), known) == "new"
+    assert [codec_band("gsm-fr", None), codec_band("g722", 64.0)] == ["narrow-band", "wide-band"]
+
+
+def test_a_copy_is_its_strangest_step_and_a_chain_must_have_been_met(library):
+    far = [room("office-0-0"), recorded("a.wav")]
+    known = trained(library, far, [room("office-1-0"), recorded("a.wav", snr_db=20.0)], [codec("amr-nb")])
+    assert seen_as(facts(library, room("office-2-0"), recorded("b.wav", snr_db=15.0)), known) == "seen"
+    assert seen_as(facts(library, room("office-2-0"), recorded("a.wav", snr_db=15.0)), known) == "heard"
+    assert seen_as(facts(library, room("office-2-0")), known) == "seen"  # a part of a chain that was met
+    assert (
+        seen_as(facts(library, recorded("b.wav", snr_db=15.0), room("office-2-0")), known) == "shifted"
+    )  # turned around
+    assert seen_as(facts(library, recorded("b.wav", snr_db=15.0), codec("amr-nb")), known) == "shifted"
+    assert seen_as(facts(library, recorded("b.wav", snr_db=15.0), codec("mp3")), known) == "new"
+    # the strangest step counts wherever it stands, and a later one that is less strange takes nothing back
+    heard, shifted, new = room("office-0-0"), recorded("a.wav", snr_db=-5.0), codec("mp3")
+    assert seen_as(facts(library, heard, shifted), known) == "shifted"
+    assert seen_as(facts(library, shifted, new), known) == seen_as(facts(library, new, shifted), known) == "new"
+    assert seen_as(facts(library, heard, recorded("b.wav", snr_db=15.0)), known) == "heard"
+
+
+def test_what_is_not_known_is_unknown_and_clean_training_makes_everything_new(library):
+    steps = facts(library, recorded("a.wav"))
+    assert seen_as(steps, None) == "unknown"
+    assert seen_as(steps, TrainedOn.clean()) == "new"
+    assert seen_as([], TrainedOn.clean()) == "seen"  # a copy to which nothing was done
+
+
+def test_several_noises_and_lost_packets_are_steps_of_their_own(library):
+    parts = [
+        {key: value for key, value in step.items() if key not in {"kind", "snr_db"}}
+        for step in (recorded("a.wav"), coloured())
+    ]
+    several = {"kind": "noise", "form": "several", "noises": parts, "snr_db": 4.0}
+    assert [(one.kind, one.numbers) for one in facts(library, several)] == [
+        ("noise recorded", {"snr_db": 4.0}), ("noise coloured", {"snr_db": 4.0}),
+    ]  # fmt: skip
+    lossy = {**codec("amr-nb"), "loss": {"percent": 10.0, "conceal": "zeros", "seed": 1, "lost_packets": 4}}
+    assert [one.kind for one in facts(library, lossy)] == ["codec narrow-band", "packet loss"]
+    assert "lost_packets" not in facts(library, lossy)[1].numbers
+
+
+def test_a_range_reaches_a_little_beyond_few_draws():
+    assert in_reach(20.2, (0.0, 19.9), count=30)
+    assert not in_reach(25.0, (0.0, 19.9), count=30)
+    assert not in_reach(20.2, (0.0, 19.9), count=5000)
+    assert in_reach(12.0, (12.0, 12.0), count=1)
+    assert not in_reach(12.1, (12.0, 12.0), count=1)
+    assert not in_reach(1.0, None, count=1)
+
+
+def test_a_corpus_is_summed_up_by_its_samples(tmp_path):
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=3)})
+    found = summed_up((str(corpus),), "train")
+    assert {kind: met.count for kind, met in found.kinds.items()} == {"noise coloured": 6, "codec narrow-band": 3}
+    assert found.kinds["noise coloured"].ranges == {"snr_db": (5.0, 5.0)}
+    assert found.chains == (("codec narrow-band",), ("noise coloured",))
+    assert set(summed_up((str(corpus),), "train", conditions=("phone",)).kinds) == {"codec narrow-band"}
+    assert TrainedOn.parse(found.plain(), where="test") == found
+
+
+def run_folder(tmp_path, corpus, *, views, teacher="nano"):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    write_yaml(
+        run / "config.yaml", {"corpus": str(corpus), "split": "train", "views": views, "teacher": {"name": teacher}}
+    )
+    with open_corpus(corpus) as reader:
+        write_json(run / "provenance.json", {"corpus_sha256": reader.digest})
+    return run
+
+
+def test_a_run_met_what_its_views_let_it_hear(tmp_path):
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=2)})
+    plain = run_folder(tmp_path, corpus, views={"kind": "none"})
+    assert trained_by("plain", RunSource(run=str(plain)), {}) == TrainedOn.clean()
+    cdm = run_folder(tmp_path, corpus, views={"kind": "cdm2", "student": {"conditions": ["noise"]}})
+    found = trained_by("cdm2", RunSource(run=str(cdm)), {})
+    assert found is not None
+    assert set(found.kinds) == {"noise coloured"}
+
+
+def test_a_corpus_that_is_gone_or_changed_makes_it_unknown_and_says_why(tmp_path):
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=2)})
+    run = run_folder(tmp_path, corpus, views={"kind": "cdm1"})
+    write_json(run / "provenance.json", {"corpus_sha256": "0" * 64})
+    with pytest.raises(TrainingUnknownError, match="changed since"):
+        trained_by("cdm1", RunSource(run=str(run)), {})
+    write_yaml(
+        run / "config.yaml", {"corpus": str(tmp_path / "gone"), "views": {"kind": "cdm1"}, "teacher": {"name": "nano"}}
+    )
+    with pytest.raises(TrainingUnknownError, match=r"corpus.json"):
+        trained_by("cdm1", RunSource(run=str(run)), {})
+    TrainedOn.clean().write(run / "trained.json")  # what a record beside the run says needs no corpus
+    assert trained_by("cdm1", RunSource(run=str(run)), {}) == TrainedOn.clean()
+
+
+def test_corpora_that_were_joined_are_looked_after_too(tmp_path):
+    parts = [
+        write_corpus(tmp_path / member, {"train": tiny_split("train", count=2, members=(f"{member}-0",))}, name=member)
+        for member in ("noise", "phone")
+    ]
+    run = run_folder(tmp_path, parts[0], views={"kind": "cdm1"})
+    config = {"corpus": list(map(str, parts)), "split": "train", "views": {"kind": "cdm1"}, "teacher": {"name": "nano"}}
+    write_yaml(run / "config.yaml", config)
+    with open_corpus(parts) as reader:
+        write_json(run / "provenance.json", {"corpus_sha256": reader.digest})
+    found = trained_by("cdm1", RunSource(run=str(run)), {})
+    assert found is not None
+    assert set(found.kinds) == {"noise coloured", "codec narrow-band"}
+    write_json(run / "provenance.json", {"corpus_sha256": "0" * 64})
+    with pytest.raises(TrainingUnknownError, match=r"noise, .*phone changed since"):
+        trained_by("cdm1", RunSource(run=str(run)), {})
+
+
+def test_the_teacher_is_asked_for_its_card(tmp_path):
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=1)})
+    assert trained_by("teacher", "nano", {}) == TrainedOn.clean()
+    assert trained_by("teacher", "hubert_base", {}) is None
+    run = run_folder(tmp_path, corpus, views={"kind": "none"}, teacher="hubert_base")
+    assert trained_by_teacher("plain", RunSource(run=str(run)), {}) is None
+    card = {
+        "trained": {"schema": "stillroom/trained/1", "kinds": {"clip": {"count": 3, "ranges": {"percent": [1.0, 5.0]}}}}
+    }
+    (tmp_path / "robust").mkdir()
+    write_json(tmp_path / "robust/card.json", card)
+    run = run_folder(tmp_path, corpus, views={"kind": "none"}, teacher=str(tmp_path / "robust"))
+    found = trained_by_teacher("plain", RunSource(run=str(run)), {})
+    assert found is not None
+    assert seen_as([StepFacts("clip", None, (), {"percent": 2.0})], found) == "seen"
+    write_json(tmp_path / "robust/card.json", {"trained": {"schema": "stillroom/trained/9"}})
+    with pytest.raises(TrainingUnknownError, match="pip install"):
+        trained_by_teacher("plain", RunSource(run=str(run)), {})
+
+
+def test_the_snr_of_a_copy_is_that_of_its_loudest_noise(tmp_path):
+    from manifests.corpus.sample import SampleCopy
+
+    steps = [coloured(snr_db=7.0), coloured(snr_db=3.0)]
+    copy = {"name": "n-0", "condition": "n", "domain": "w", "family": "noise", "gain_db": 0.0, "steps": steps}
+    assert snr_of(SampleCopy.parse(copy, where="test")) == 3.0
+    assert snr_of(SampleCopy.parse({**copy, "steps": [codec("mp3")]}, where="test")) is None

@@ -1,0 +1,66 @@
+"""What a model costs, against a count by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from evaluation.measures.efficiency import LivingBytes, measured_efficiency
+from evaluation.models import LogMel
+from training.models.encoder import Encoder, EncoderConfig
+
+SHAPE = {
+    "extractor_mode": "layer_norm", "extractor_conv_layer_config": [[8, 10, 5], [16, 3, 2]], "extractor_conv_bias": False,
+    "encoder_embed_dim": 24, "encoder_projection_dropout": 0.0, "encoder_pos_conv_kernel": 4, "encoder_pos_conv_groups": 2,
+    "encoder_num_layers": 2, "encoder_num_heads": 2, "encoder_attention_dropout": 0.0, "encoder_ff_interm_features": 48,
+    "encoder_ff_interm_dropout": 0.0, "encoder_dropout": 0.0, "encoder_layer_norm_first": False, "encoder_layer_drop": 0.0,
+}  # fmt: skip
+
+
+def test_macs_are_those_of_a_hand_count():
+    config = EncoderConfig.parse({**SHAPE, "sample_rate": 1000}, where="test")
+    found = measured_efficiency(Encoder(config.build(), config, name="small"))
+    first = (10_000 - 10) // 5 + 1
+    frames = (first - 3) // 2 + 1
+    convolutions = first * 8 * 10 + frames * 16 * 8 * 3 + (frames + 1) * 24 * (24 // 2) * 4
+    layer = frames * (4 * 24 * 24 + 2 * 24 * 48) + 2 * frames * frames * 24
+    expected = convolutions + frames * 16 * 24 + 2 * layer
+    assert found.macs_per_s * found.measured_s == pytest.approx(expected, rel=0.01)
+    extractor = 8 * 10 + 2 * 8 + 16 * 8 * 3 + 2 * 16  # no bias, a layer norm each
+    projection = 2 * 16 + 16 * 24 + 24
+    positions = 24 * (24 // 2) * 4 + 4 + 24  # weight norm keeps a length for each of the 4 taps
+    of_layer = 4 * (24 * 24 + 24) + 2 * 24 * 48 + 48 + 24 + 2 * 2 * 24
+    parameters = extractor + projection + positions + 2 * 24 + 2 * of_layer
+    assert found.size_mb == pytest.approx(4e-6 * parameters)
+    assert found.peak_mb > found.size_mb + 4e-6 * first * 8
+    assert found.real_time_factor > 0
+
+
+def test_living_bytes_are_freed_with_their_tensors():
+    wave = torch.zeros(1000)
+    with LivingBytes() as living:
+        for _ in range(5):
+            made = wave + 1.0
+            made = made.view(10, 100).relu_()
+        del made
+    assert living.living == 0
+    assert 4000 <= living.most <= 8000
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    measured_efficiency(LogMel(8000))
+    assert torch.get_num_threads() == before
+
+
+def test_log_mel_hears_a_tone_in_its_band_and_has_the_frames_of_its_family():
+    floor = LogMel(16000)
+    assert [floor.config.num_frames(n) for n in (399, 400, 719, 720)] == [0, 1, 1, 2]
+    time_s = torch.arange(16000) / 16000
+    wave = torch.stack([torch.sin(2 * torch.pi * pitch * time_s) for pitch in (300.0, 3000.0)])
+    features, frames = floor.layers(wave, torch.tensor([16000, 8000]))
+    assert features.shape == (2, 1, 49, 80)
+    assert frames.tolist() == [49, 24]
+    loudest = features[:, 0, 10].argmax(dim=-1)
+    assert loudest[0] < loudest[1]
+    assert LogMel(16000).digest == floor.digest != LogMel(8000).digest

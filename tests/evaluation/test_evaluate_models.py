@@ -1,0 +1,492 @@
+"""An evaluation from its config to its results: what is measured, kept, refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from evaluation import evaluate_models as stage
+from evaluation.cli import report_command
+from evaluation.config import EvaluationConfig, RunSource
+from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
+from evaluation.data.utterances import EmptyConditionError, HeardTestError, OtherRateError, UnknownSplitError
+from evaluation.exposure.training_set import summed_up
+from evaluation.measures.teacher_agreement import OtherFrameRateError
+from evaluation.models import load_model, origin_of
+from evaluation.report.bootstrap import Copies, told_by
+from evaluation.report.markdown import DamagedResultsError
+from evaluation.report.robustness_table import UnknownSystemError
+from manifests.errors import MissingFileError, OtherRecipeError
+from manifests.results.scores import Results
+from manifests.results.training_exposure import TrainedOn
+from tests.oracles.fake_encoder import ConstantEncoder, FakeEncoder, HidingEncoder
+from tests.oracles.tiny_corpus import TinyUtterance, tiny_split, write_corpus
+from tests.training.conftest import encoder_config
+from training.data.corpus import NoSuchSplitError, NotSealedError
+from training.models.encoder import EncoderConfig
+from training.runs.checkpoint import module_tensors, write_checkpoint
+
+WORD = {"kind": "classify", "label": "word"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    splits = {name: tiny_split(name, count=count) for name, count in (("train", 32), ("dev", 16), ("test", 24))}
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "tiny", splits)
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Models by name, in place of downloads."""
+    models = {"fake": FakeEncoder(), "constant": ConstantEncoder("constant"), "hiding": HidingEncoder("hiding")}
+    monkeypatch.setattr(stage, "load_teacher", lambda name: models[name])
+    return models
+
+
+def config_of(data, folder, **changes) -> EvaluationConfig:
+    path = folder / "evaluation.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {"corpus": str(data), "models": {"teacher": "fake"}, "tasks": [WORD], **changes}, sort_keys=False
+        )
+    )
+    return EvaluationConfig.read(path)
+
+
+def values(results, model, measure, **where):
+    [cell] = [cell for cell in results.cells if cell.model == model]
+    return [
+        score.value
+        for score in cell.scores
+        if score.measure == measure and all(getattr(score, name) == value for name, value in where.items())
+    ]
+
+
+def test_every_measure_of_every_model_is_there(corpus, bench, tmp_path):
+    config = config_of(corpus, tmp_path, models={"teacher": "fake", "flat": "constant", "mute": "hiding"})
+    results = stage.evaluate(config, tmp_path / "out")
+    assert Results.read(tmp_path / "out/results.json", needed="") == results
+    assert results.protocol.conditions == ("noise", "phone")
+    assert results.protocol.settings["splits"] == {"train": "train", "dev": "dev", "test": "test"}
+    for model in ("teacher", "flat", "mute"):
+        for condition in ("clean", "noise", "phone"):
+            assert len(values(results, model, "accuracy", condition=condition, task="word")) == 2
+        assert len(values(results, model, "leakage")) == 3
+        assert len(values(results, model, "cosine", condition="noise")) == 3
+    # the tones tell the word; a constant cannot, and moves by nothing
+    assert min(values(results, "teacher", "accuracy", condition="clean")) > 0.9
+    assert values(results, "flat", "accuracy", condition="clean") == [0.25, 0.25]
+    assert values(results, "flat", "cosine") == values(results, "flat", "mismatched") == [0.0] * 6
+    # clean, two of noise and one of phone: always noise is right every second time
+    assert values(results, "mute", "majority", task=None) == [0.5]
+    assert values(results, "mute", "leakage") == values(results, "flat", "leakage") == [0.5] * 3
+    np.testing.assert_allclose(values(results, "mute", "cosine"), 1.0, atol=1e-6)
+    assert "| teacher |" in (tmp_path / "out/report.md").read_text()
+    assert str(tmp_path) not in (tmp_path / "out/results.json").read_text()
+
+
+def test_the_same_evaluation_gives_the_same_scores(corpus, bench, tmp_path):
+    config = config_of(corpus, tmp_path)
+    first, second = (stage.evaluate(config, tmp_path / name) for name in ("one", "two"))
+    assert first.cells[0].scores == second.cells[0].scores
+
+
+def test_what_a_limit_left_out_is_not_said_to_be_missing(bench, tmp_path):
+    splits = {name: tiny_split(name, count=16) for name in ("train", "test")}
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    for limit, error in ((3, UnseenLabelError), (1, OneClassError)):
+        with pytest.raises(error, match=f"limit: {limit} takes {limit} utterances at most"):
+            stage.evaluate(config_of(corpus, tmp_path, limit=limit, measures=[]), tmp_path / "out")
+
+
+def test_a_report_that_was_removed_is_written_again(corpus, bench, tmp_path):
+    stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    before = (tmp_path / "out/report.md").read_bytes()
+    (tmp_path / "out/report.md").unlink()
+    stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    assert (tmp_path / "out/report.md").read_bytes() == before
+
+
+def test_a_finished_folder_is_left_alone(corpus, bench, tmp_path):
+    config = config_of(corpus, tmp_path)
+    first = stage.evaluate(config, tmp_path / "out")
+    calls, before = bench["fake"].calls, (tmp_path / "out/results.json").stat().st_mtime_ns
+    lines = []
+    assert stage.evaluate(config, tmp_path / "out", say=lines.append) == first
+    assert (bench["fake"].calls, (tmp_path / "out/results.json").stat().st_mtime_ns) == (calls, before)
+    assert "nothing to do" in lines[0]
+
+
+def test_models_that_are_finished_are_not_run_again_after_a_stop(corpus, bench, tmp_path):
+    class Stopped(FakeEncoder):
+        def layers(self, wave, num_samples):
+            if self.calls > 60:
+                raise KeyboardInterrupt
+            return super().layers(wave, num_samples)
+
+    bench["stopped"] = Stopped("stopped")
+    config = config_of(corpus, tmp_path, models={"teacher": "fake", "other": "stopped"})
+    with pytest.raises(KeyboardInterrupt):
+        stage.evaluate(config, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out/cells").iterdir()] == ["teacher.json"]
+    assert not (tmp_path / "out/results.json").exists()
+    bench["stopped"] = FakeEncoder("stopped")
+    calls = bench["fake"].calls
+    results = stage.evaluate(config, tmp_path / "out")
+    assert [cell.model for cell in results.cells] == ["teacher", "other"]
+    assert bench["fake"].calls == calls
+
+
+def test_a_model_that_changed_is_measured_again(corpus, bench, tmp_path):
+    config = config_of(corpus, tmp_path, models={"teacher": "fake", "other": "hiding"})
+    first = stage.evaluate(config, tmp_path / "out")
+    bench["hiding"] = FakeEncoder("trained further")
+    second = stage.evaluate(config, tmp_path / "out")
+    assert first.cells[0] == second.cells[0]
+    assert first.cells[1].facts.digest != second.cells[1].facts.digest == bench["hiding"].digest
+
+
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(corpus, bench, tmp_path):
+    before = sorted(corpus.iterdir())
+    with pytest.raises(stage.NotResultsError, match=r"holds corpus.json and no protocol.json"):
+        stage.evaluate(config_of(corpus, tmp_path), corpus)
+    assert sorted(corpus.iterdir()) == before
+
+
+def test_the_results_of_another_config_are_refused(corpus, bench, tmp_path):
+    stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+    with pytest.raises(OtherRecipeError, match="another evaluation config"):
+        stage.evaluate(config_of(corpus, tmp_path, seed=1), tmp_path / "out")
+
+
+def test_a_limit_takes_the_same_utterances_whatever_else_there_is(corpus, bench, tmp_path):
+    results = stage.evaluate(config_of(corpus, tmp_path, limit=16), tmp_path / "out")
+    assert {score.count for score in results.cells[0].scores if score.measure == "accuracy"} == {16}
+
+
+def test_without_dev_each_probe_chooses_on_what_it_holds_back(bench, tmp_path):
+    splits = {"train": tiny_split("train", count=40), "test": tiny_split("test", count=12)}
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    results = stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+    assert "dev" not in results.protocol.settings["splits"]
+    assert min(values(results, "teacher", "accuracy", condition="clean")) > 0.9
+    assert "the tenth of train" in (tmp_path / "out/report.md").read_text()
+
+
+def test_the_domain_probe_learns_on_dev_where_train_has_no_copies(bench, tmp_path):
+    splits = {
+        "train": tiny_split("train", count=16, members=()),
+        "dev": tiny_split("dev", count=16, members=("noise-0",)),
+        "test": tiny_split("test", count=12),
+    }
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    results = stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+    [cell] = results.cells
+    assert any("phone left out, split dev" in note for note in cell.notes)
+    [count] = {score.count for score in cell.scores if score.measure == "leakage"}
+    assert 0 < count < 12 * 3  # speakers of both splits are dealt to one side
+    del splits["dev"]
+    bare = write_corpus(tmp_path / "bare", splits)
+    with pytest.raises(EmptyConditionError, match="measure leakage"):
+        stage.evaluate(config_of(bare, tmp_path), tmp_path / "none")
+
+
+def test_a_model_that_has_heard_the_test_is_refused_and_named(corpus, bench, tmp_path):
+    heard = [utterance.waves["clean"] for utterance in tiny_split("test", count=24)[3:5]]
+    prefixes = frozenset(hashlib.sha256(wave.tobytes()).hexdigest()[:16] for wave in heard)
+    bench["fake"] = FakeEncoder(heard=prefixes)
+    with pytest.raises(HeardTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
+        stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    bench["fake"] = FakeEncoder(heard=frozenset({"0" * 16}))
+    stage.evaluate(config_of(corpus, tmp_path, measures=["cosine"], tasks=[]), tmp_path / "out")
+
+
+def test_a_model_of_another_rate_is_refused(corpus, bench, tmp_path):
+    bench["fake"].sample_rate = 8000
+    with pytest.raises(OtherRateError, match="8000 Hz, the corpus has 16000 Hz"):
+        stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"tasks": [{**WORD, "label": "mood"}]}, MissingLabelError, "it has speaker, language, name, take, word"),
+        ({"tasks": [{**WORD, "label": "name"}]}, UnseenLabelError, "do not stand in split 'train'"),
+        ({"tasks": [{**WORD, "within": "word", "label": "language", "where": {"language": "en"}}]}, OneClassError, "within"),
+        ({"tasks": [{**WORD, "where": {"word": ["ale"]}}]}, OneClassError, "all training utterances have one label, such as 'ale'"),
+        ({"tasks": [{**WORD, "where": {"word": ["mead"]}}]}, NobodyLeftError, "no utterance of split 'train'"),
+        ({"tasks": [{**WORD, "where": {"mood": ["gay"]}}]}, MissingLabelError, "'mood'"),
+        ({"splits": {"test": "exam"}}, UnknownSplitError, "splits.test: corpus tiny has no split 'exam', only train"),
+        ({"splits": {"dev": "exam"}}, UnknownSplitError, "splits.dev"),
+        ({"corpus": "/nowhere"}, NotSealedError, "corpus.json"),
+        ({"models": {"gone": {"run": "gone"}}}, MissingFileError, "training run"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_in_one_line_before_anything_runs(corpus, bench, tmp_path, changes, error, told):
+    with pytest.raises(error) as caught:
+        stage.evaluate(config_of(corpus, tmp_path, **changes), tmp_path / "out")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert bench["fake"].calls == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_condition_and_an_empty_split_are_told(bench, tmp_path):
+    test = [dataclasses.replace(one, waves={"clean": one.waves["clean"]}) for one in tiny_split("test", count=8)]
+    splits = {"train": tiny_split("train", count=16), "test": test}
+    corpus = write_corpus(tmp_path / "bare", splits)
+    with pytest.raises(EmptyConditionError, match="there is no distorted copy in split 'test'"):
+        stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+    results = stage.evaluate(config_of(corpus, tmp_path, measures=[]), tmp_path / "out")
+    assert [score.condition for score in results.cells[0].scores if score.measure == "accuracy"] == ["clean", "clean"]
+    manifest = json.loads((corpus / "corpus.json").read_text())
+    manifest["copies"]["test"] = {"fog": 1}
+    (corpus / "corpus.json").write_text(json.dumps(manifest))
+    with pytest.raises(EmptyConditionError, match="condition 'fog' has no utterance in split 'test'"):
+        stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+    empty = write_corpus(tmp_path / "empty", {**splits, "test": []})
+    with pytest.raises(NoSuchSplitError):
+        stage.evaluate(config_of(empty, tmp_path), tmp_path / "out")
+
+
+def test_a_condition_without_a_labelled_utterance_is_told(bench, tmp_path):
+    test = tiny_split("test", count=8)
+    extra = tiny_split("more", count=4, members=("music-0",))
+    for utterance in extra:
+        utterance.custom["word"] = ""
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=16), "test": test + extra})
+    manifest = json.loads((corpus / "corpus.json").read_text())
+    manifest["copies"]["test"]["music"] = 1
+    (corpus / "corpus.json").write_text(json.dumps(manifest))
+    with pytest.raises(EmptyConditionError, match="task 'word': condition 'music' has no utterance"):
+        stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
+
+
+def test_nothing_is_heard_that_is_not_needed(corpus, bench, tmp_path):
+    def heard(**changes):
+        bench["fake"].calls = 0
+        config = config_of(corpus, tmp_path, efficiency=False, **changes)
+        stage.evaluate(config, tmp_path / str(len(list(tmp_path.iterdir()))))
+        return bench["fake"].calls
+
+    train, dev, test, whole = 32, 16, 24, 4
+    assert heard(measures=["cosine"], tasks=[]) == train + test * whole
+    assert heard(measures=["leakage"], tasks=[]) == (train + test) * whole
+    assert heard(measures=[]) == train + dev + test * whole
+    assert heard(measures=[], tasks=[{**WORD, "where": {"word": ["gin", "rum"]}}]) == (train + dev + test * whole) / 2
+
+
+def test_utterances_without_a_label_or_too_short_are_left_out_and_said(bench, tmp_path):
+    test = tiny_split("test", count=12)
+    test[0].custom["word"] = ""
+    short = {name: wave[:300] for name, wave in test[1].waves.items()}
+    test[1] = TinyUtterance("short", short, custom={"word": "gin"})
+    corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=32), "test": test})
+    [cell] = stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out").cells
+    assert {score.count for score in cell.scores if score.measure == "accuracy"} == {10}
+    assert any("1 of 12 test utterances are left out" in note for note in cell.notes)
+    assert any("1 utterances shorter than one frame" in note for note in cell.notes)
+
+
+def test_a_group_with_one_label_is_left_out_and_said(bench, tmp_path):
+    splits = {name: tiny_split(name, count=32) for name in ("train", "test")}
+    for utterances in splits.values():
+        for utterance in utterances:
+            utterance.custom["set"] = "solo" if utterance.custom["word"] == "ale" else "duo"
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    config = config_of(corpus, tmp_path, tasks=[{**WORD, "within": "set"}], measures=["cosine"])
+    [cell] = stage.evaluate(config, tmp_path / "out").cells
+    assert any("'solo' is left out" in note for note in cell.notes)
+    assert {score.count for score in cell.scores if score.measure == "accuracy"} == {24}
+
+
+def small(data, folder, **changes):
+    return config_of(data, folder, **{"efficiency": False, "measures": ["cosine"], **changes})
+
+
+@pytest.mark.parametrize("content", ['{"schema": "stillroom/cell/2", "model"', "[]", '{"schema": "stillroom/cell/2"}'])
+def test_a_torn_cell_is_measured_again_and_said(corpus, bench, tmp_path, content):
+    first = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    (tmp_path / "out/cells/teacher.json").write_text(content)
+    lines = []
+    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", say=lines.append)
+    assert again.cells[0].scores == first.cells[0].scores
+    assert any("teacher.json" in line and "measured again" in line and "\n" not in line for line in lines)
+
+
+def test_torn_results_are_written_anew_from_the_cells(corpus, bench, tmp_path):
+    first = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    (tmp_path / "out/results.json").write_text("{")
+    calls, lines = bench["fake"].calls, []
+    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", say=lines.append)
+    assert (again.cells, bench["fake"].calls) == (first.cells, calls)
+    assert any("written anew" in line for line in lines)
+
+
+def test_a_torn_protocol_is_told_with_what_to_do(corpus, bench, tmp_path):
+    stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    (tmp_path / "out/protocol.json").write_text("{")
+    with pytest.raises(DamagedResultsError, match=r"protocol.json.*remove it and run `stillroom evaluate` again"):
+        stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+
+
+def test_logmel_is_the_floor(corpus, bench, tmp_path):
+    results = stage.evaluate(small(corpus, tmp_path, models={"floor": "logmel"}, efficiency=True), tmp_path / "out")
+    [cell] = results.cells
+    assert (cell.facts.kind, cell.facts.parameters, cell.facts.layers) == ("floor", 0, 1)
+    assert min(values(results, "floor", "accuracy", condition="clean")) > 0.9
+    assert cell.efficiency is not None
+    assert cell.efficiency.macs_per_s > 0
+    assert set(cell.seen) == {"c", "n"}  # nobody trained it, so every distortion is new
+    assert TrainedOn.read(tmp_path / "out/trained/floor.json", needed="") == TrainedOn.clean()
+
+
+def test_collapse_wins_no_measure_of_frames(corpus, bench, tmp_path):
+    config = small(corpus, tmp_path, models={"flat": "constant", "good": "fake"}, measures=["cosine", "cka"])
+    results = stage.evaluate(config, tmp_path / "out")
+    for measure in ("cosine", "mismatched", "cka", "retrieval", "rank"):
+        assert set(values(results, "flat", measure)) == {0.0}, measure
+        assert max(map(abs, values(results, "good", measure))) > 0.01
+    assert max(values(results, "flat", "variance")) < 1e-9
+    text = (tmp_path / "out/report.md").read_text()
+    assert all(title in text for title in ("Linear CKA", "Retrieval@1", "Effective rank", "energy that varies"))
+
+
+def test_agreement_is_with_the_teacher_that_a_student_names(corpus, bench, tmp_path):
+    student = FakeEncoder("student")
+    student.facts = {"teacher_sha256": bench["fake"].digest}
+    bench["student"], bench["other"] = student, FakeEncoder("nobody's")
+    models = {"other": "other", "student": "student", "teacher": "fake"}
+    results = stage.evaluate(small(corpus, tmp_path, models=models, measures=["agreement"]), tmp_path / "out")
+    assert values(results, "other", "agreement") == values(results, "teacher", "agreement") == []
+    found = values(results, "student", "agreement", condition="clean")
+    assert len(found) == 3
+    assert all(0.2 < value < 1.0 for value in found)
+    assert max(values(results, "student", "agreement", condition="noise")) < max(found)
+    bench["student"] = FakeEncoder("fake")  # the teacher's very features
+    bench["student"].facts = student.facts
+    bench["student"].digest = "f" * 64
+    again = stage.evaluate(small(corpus, tmp_path, models=models, measures=["agreement"]), tmp_path / "again")
+    assert values(again, "student", "agreement", condition="clean", layer=3) == [pytest.approx(1.0, abs=1e-6)]
+
+
+def test_a_student_of_another_frame_rate_is_told_before_anything_runs(corpus, bench, tmp_path):
+    class Slow(FakeEncoder):
+        @staticmethod
+        def num_frames(num_samples):
+            return FakeEncoder.num_frames(num_samples) // 2
+
+    bench["slow"] = Slow("slow")
+    bench["slow"].facts = {"teacher_sha256": bench["fake"].digest}
+    config = small(corpus, tmp_path, models={"teacher": "fake", "slow": "slow"}, measures=["agreement"])
+    with pytest.raises(
+        OtherFrameRateError, match=r"'slow' has frames of 720 samples each 640 .* of 400 samples each 320"
+    ):
+        stage.evaluate(config, tmp_path / "out")
+    assert bench["slow"].calls == bench["fake"].calls == 0
+
+
+def test_outcomes_add_up_to_the_scores(corpus, bench, tmp_path):
+    results = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    [cell] = results.cells
+    copies = Copies.of(results.roll)
+    [told] = told_by(cell, "word")
+    for number, condition in enumerate(copies.conditions):
+        np.testing.assert_allclose(
+            told.values(copies.condition == number), values(results, "teacher", "accuracy", condition=condition)
+        )
+    assert cell.seen == "cuuu" * 24
+    assert set(results.roll.snr_db.split()) == {"5", "-"}
+    assert results.command[0] == "stillroom"
+
+
+def test_a_report_names_who_is_unknown_to_compare_with(corpus, bench, tmp_path):
+    stage.evaluate(small(corpus, tmp_path, models={"teacher": "fake", "mute": "hiding"}), tmp_path / "out")
+    told = CliRunner().invoke(report_command, [str(tmp_path / "out"), "--against", "nobody"])
+    assert isinstance(told.exception, UnknownSystemError)
+    told = CliRunner().invoke(report_command, [str(tmp_path / "out"), "--against", "mute"])
+    assert "**Against mute: word, accuracy in points" in told.output
+
+
+def test_an_export_is_known_by_its_record_and_is_no_teacher(corpus, monkeypatch, tmp_path):
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+    facts = {"teacher": "nano", "teacher_sha256": "a" * 64, "views": "cdm1", "audio_s": 7200.0}
+    (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": facts}))
+    TrainedOn.clean().write(export / "trained.json")
+    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}), tmp_path / "out")
+    [cell] = results.cells
+    assert (cell.facts.kind, cell.facts.details["views"]) == ("export", "cdm1")
+    assert set(cell.seen) == {"c", "n"}
+    assert set(cell.seen_by_teacher) == {"c", "n"}  # nano's card says clean speech
+    assert "2.00 h" in (tmp_path / "out/report.md").read_text()
+
+
+def test_what_copies_are_to_a_student_and_to_its_teacher_are_two_things(corpus, monkeypatch, tmp_path):
+    """The student was trained on copies like those of the noise condition, its teacher on clean speech."""
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+    (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": {"teacher": "nano"}}))
+    summed_up((str(corpus),), "train", conditions=("noise",)).write(export / "trained.json")
+    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}, tasks=[]), tmp_path / "out")
+    [cell] = results.cells
+    assert cell.seen == "cssn" * 24  # clean, two of noise, one of phone
+    assert cell.seen_by_teacher == "cnnn" * 24
+    assert TrainedOn.read(tmp_path / "out/trained/out.json", needed="").kinds.keys() == {"noise coloured"}
+
+
+def test_the_domain_probe_is_tested_without_recordings_and_speakers_of_its_training(bench, tmp_path):
+    """Train has the recording `a`; so has every second test copy, by content, under another name."""
+    splits = {
+        name: tiny_split(name, count=count, members=("noise-0",)) for name, count in (("train", 16), ("test", 12))
+    }
+    for split, utterances in splits.items():
+        for number, utterance in enumerate(utterances):
+            utterance.speaker = f"{split} {number % 3}" if number % 4 else "both"
+            name = "a.wav" if split == "train" else ("b.wav", "again.wav")[number % 2]
+            recording = {"form": "recorded", "source": "hum", "root": "hum", "recording": name, "offset": 0}
+            utterance.steps["noise-0"] = {"kind": "noise", **recording, "snr_db": 5.0}
+    data = write_corpus(tmp_path / "tiny", splits)
+    (data / "plan").mkdir()
+    digests = {"a.wav": "a" * 64, "again.wav": "a" * 64, "b.wav": "b" * 64}
+    rows = [{"source": "hum", "path": path, "sha256": sha256} for path, sha256 in digests.items()]
+    (data / "plan/levels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    [cell] = stage.evaluate(small(data, tmp_path, measures=["leakage"], tasks=[]), tmp_path / "out").cells
+    counts = {score.count for score in cell.scores}
+    # the speaker of both is on one side: with him 12 clean waves and the 6 copies with b.wav, without him 9 and 3 (his are 0, 4, 8)
+    assert counts <= {12 + 6, 9 + 3}
+    assert len(counts) == 1
+
+
+def write_student(folder, step):
+    """A checkpoint of random weights, other ones at each step."""
+    config = EncoderConfig.parse(encoder_config(layers=1), where="test")
+    with torch.random.fork_rng():
+        torch.manual_seed(step)
+        student = torch.nn.ModuleDict({"trunk": config.build()})
+    mark = {"cursor": (1, 2, 3), "encoder": config, "sums": {}, "counts": {}, "best_loss": None, "facts": {}}
+    write_checkpoint(folder, module_tensors(student=student), step=step, **mark)
+
+
+def test_the_checkpoint_that_is_asked_for_is_the_one_that_is_measured(tmp_path):
+    for folder, step in (("checkpoints", 7), ("best", 3)):
+        write_student(tmp_path / "run" / folder, step)
+    (tmp_path / "run/heard.txt").write_text("")
+    found = {
+        name: load_model(RunSource(run=str(tmp_path / "run"), checkpoint=name), 16000) for name in ("last", "best")
+    }
+    assert [found[name].facts["steps"] for name in ("last", "best")] == [7, 3]
+    assert found["last"].digest != found["best"].digest
+    assert origin_of(RunSource(run=str(tmp_path / "run"), checkpoint="best")) == "run, best"

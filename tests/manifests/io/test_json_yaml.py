@@ -1,0 +1,172 @@
+import errno
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifests.errors import (
+    BadDocumentError,
+    MissingFileError,
+    NoSpaceLeftError,
+    StillroomError,
+    UnsafePathError,
+    printable,
+)
+from manifests.io import json_yaml
+from manifests.io.atomic import replacing
+from manifests.io.yaml12 import parse_yaml
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "corpus.json"
+    json_yaml.write_json(target, {"old": 1})
+    with pytest.raises(RuntimeError), replacing(target) as part:
+        part.write_bytes(b"half")
+        raise RuntimeError
+    assert json.loads(target.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_told_as_such_and_keeps_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "index.json"
+    json_yaml.write_json(target, {"old": 1})
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(NoSpaceLeftError, match="what was finished is kept"):
+        json_yaml.write_json(target, {"new": 1})
+    monkeypatch.undo()
+    assert json.loads(target.read_text()) == {"old": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
+        (b'{"a": 1e999}', "too large"),
+        (b"[" * 100_000, "nested deeper"),
+        (b'{"a":' * 100 + b"1" + b"}" * 100, "nested deeper"),
+        (b"{", "not valid JSON"),
+        (b"", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+    ],
+)
+def test_hostile_json_is_one_clear_line(text, reason):
+    with pytest.raises(BadDocumentError, match=reason) as problem:
+        json_yaml.parse_json(text, where="x.json")
+    assert "\n" not in str(problem.value)
+
+
+def test_brackets_inside_strings_do_not_count_as_nesting():
+    assert json_yaml.parse_json(json.dumps({"text": "[" * 500 + '\\"{'}).encode(), where="x")["text"].startswith("[[[")
+
+
+def test_yaml_reads_scalars_by_version_1_2():
+    text = b"a: 2e-4\nb: no\nc: 012\nd: 1.\ne: on\nf: -3\ng: ~\nh:\ni: 'yes'\nj: true\nk: 1_000\nl: 2026-11-23\nm: 0x1F\nn: 0o17\n"
+    assert parse_yaml(text, where="x") == {
+        "a": 2e-4, "b": "no", "c": 12, "d": 1.0, "e": "on", "f": -3, "g": None, "h": None, "i": "yes", "j": True,
+        "k": "1_000", "l": "2026-11-23", "m": 31, "n": 15,
+    }  # fmt: skip
+
+
+BOMB = "\n".join(
+    ["a: &a [x,x,x,x,x,x,x,x,x,x]"]
+    + [f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]" for i in range(9)]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (BOMB.encode(), "expands to more"),
+        (b"a: &a [*a]", "expands to more"),
+        (b"!!python/object/apply:os.system ['true']", "is not plain data"),
+        (b"a: 1\na: 2", "stands twice"),
+        (b"a: " + b"9" * 10_000, "more than 30 digits"),
+        (b"a: 0x" + b"F" * 10_000, "more than 30 digits"),
+        (b"a: 1e999", "too large"),
+        (b"[" * 3000, "nested|not valid"),
+        (b"a: [1", "not valid YAML"),
+        (b"\x00", "not valid YAML"),
+        (b"a: 1\n--- \nb: 2", "not valid YAML"),
+    ],
+)
+def test_hostile_yaml_is_one_clear_line(text, reason):
+    with pytest.raises(BadDocumentError, match=reason) as problem:
+        parse_yaml(text, where="recipe.yaml")
+    assert "\n" not in str(problem.value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-999, 999) | st.text(alphabet="abc no:[]{}#&*!|>'\"%@`-1.e"),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(alphabet="abc", min_size=1), x, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_what_we_write_as_yaml_reads_back(tmp_path_factory, document):
+    path = tmp_path_factory.mktemp("yaml") / "x.yaml"
+    json_yaml.write_yaml(path, document)
+    text = yaml.safe_load(path.read_text())
+    assert text == document
+    assert json_yaml.read_yaml(path, needed="test") == document
+
+
+@pytest.mark.parametrize("text", ["2e4", "0o17", "0x1F", ".5e3", "no", "012", "1:30", "true", "2026-11-23", "~"])
+def test_a_text_that_looks_like_a_number_in_either_version_is_written_as_text(tmp_path, text):
+    json_yaml.write_yaml(tmp_path / "x.yaml", {"licence": text})
+    assert json_yaml.read_yaml(tmp_path / "x.yaml", needed="test") == {"licence": text}
+    assert yaml.safe_load((tmp_path / "x.yaml").read_text()) == {"licence": text}
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../x", "a/../../x", "", "pipe:cat x", "s3://b/x", "C:\\x", "a\0b", "~/x", "c:x"]
+)
+def test_a_path_that_could_leave_its_root_is_refused(path):
+    with pytest.raises(UnsafePathError):
+        json_yaml.safe_relative(path, where="shard.tar")
+
+
+@pytest.mark.parametrize("path", ["a.flac", "a/b c/ü.wav", "..a/b", "a/..b", "-x", "日本/語.wav"])
+def test_an_ordinary_relative_path_is_kept(path):
+    assert json_yaml.safe_relative(path, where="x") == path
+
+
+def test_a_missing_file_says_what_it_was_needed_for(tmp_path):
+    with pytest.raises(MissingFileError, match="it names the shards"):
+        json_yaml.read_json(tmp_path / "corpus.json", needed="it names the shards")
+    with pytest.raises(StillroomError):
+        next(json_yaml.read_json_lines(tmp_path / "x.jsonl", needed="rows"))
+    with pytest.raises(StillroomError, match="is a folder"):
+        json_yaml.read_yaml(tmp_path, needed="a recipe")
+
+
+def test_a_document_beyond_its_bound_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "big.json").write_bytes(b" " * 2000)
+    with pytest.raises(BadDocumentError, match="larger than 1000 bytes"):
+        json_yaml.read_bytes(tmp_path / "big.json", needed="x", limit=1000)
+    monkeypatch.setattr(json_yaml, "MAX_LINE_BYTES", 100)
+    (tmp_path / "long.jsonl").write_bytes(b"{}\n" + b" " * 200)
+    with pytest.raises(BadDocumentError, match="line 2 is longer"):
+        list(json_yaml.read_json_lines(tmp_path / "long.jsonl", needed="x"))
+
+
+@given(st.text())
+def test_printable_text_stays_on_its_line_and_moves_no_cursor(text):
+    shown = printable(text)
+    assert len(shown.splitlines()) <= 1
+    assert all(c.isprintable() or unicodedata.category(c) == "Zs" for c in shown)
+    assert len(shown) <= 200
+
+
+def test_escapes_and_bidi_marks_become_visible():
+    assert printable("a\x1b[31mb\nc\u202ed") == "a\\x1b[31mb\\nc\\u202ed"
+    assert printable("Ünï <b> 語") == "Ünï <b> 語"

@@ -1,0 +1,293 @@
+"""What a user writes, and what it becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import BadDocumentError, StillroomError, UsageError
+from manifests.io.json_yaml import write_yaml
+from training.config.load import load_config, method_difference, resolved
+from training.config.presets import PRESETS
+from training.config.schema import Adversary, TrainConfig
+
+SHORT = {"corpus": "/data/tiny", "teacher": {"name": "nano"}}
+
+
+def made(**keys):
+    return resolved({**SHORT, **keys}, where="test.yaml")
+
+
+def written(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_the_papers_numbers():
+    config = made(preset="distilhubert")
+    assert (config.steps, config.batch.utterances, config.student.layers, config.student.dropout) == (
+        200_000,
+        24,
+        2,
+        0.1,
+    )
+    assert (config.optimiser.learning_rate, config.optimiser.warmup_share, config.optimiser.weight_decay) == (
+        2e-4,
+        0.07,
+        1e-6,
+    )
+    assert config.crop_s * 16000 == 250_000
+    assert config.teacher.layers == "thirds"
+    assert config.views.kind == "none"
+    assert config.adversary is None
+
+
+def test_presets_differ_in_views_and_adversary_alone():
+    kinds = {name: made(preset=name) for name in PRESETS}
+    assert {name: config.views.kind for name, config in kinds.items()} == {
+        "distilhubert": "none",
+        "cdm1": "cdm1",
+        "cdm2": "cdm2",
+        "cdm1-dat": "cdm1",
+        "cdm2-dat": "cdm2",
+        "cdm1-dat-paper": "cdm1",
+        "cdm2-dat-paper": "cdm2",
+    }
+    assert {name for name, config in kinds.items() if config.adversary} == {name for name in PRESETS if "dat" in name}
+    same = {
+        name: config.model_copy(update={"views": None, "adversary": None, "preset": None})
+        for name, config in kinds.items()
+    }
+    assert len({repr(config) for config in same.values()}) == 1
+
+
+def test_the_papers_views_are_clean_one_time_in_sixteen_each():
+    one, two = made(preset="cdm1").views, made(preset="cdm2").views
+    assert (one.clean_share, one.student.clean_share) == (1 / 16, 0)
+    assert (two.clean_share, two.student.clean_share, two.teacher.clean_share) == (0, 1 / 16, 1 / 16)
+    assert two.teacher.content == "kept"
+
+
+def test_the_papers_game_is_the_authors_alternation_on_layers_1_and_2():
+    for name in ("cdm1-dat-paper", "cdm2-dat-paper"):
+        adversary = made(preset=name).adversary
+        assert (adversary.objective, adversary.domain, adversary.layers) == ("game", "view", (1, 2))
+        assert (adversary.schedule, adversary.critic_steps) == ("constant", 1)
+        assert any("unpublished, so ours" in line for line in PRESETS[name].deviations)
+    assert made(preset="cdm2-dat-paper").views.teacher.content == "any"
+
+
+def test_every_preset_has_a_source_and_says_where_it_differs_and_the_docs_name_it():
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    for name, preset in PRESETS.items():
+        assert "arXiv" in preset.source
+        assert any("eval mode" in line for line in preset.deviations)
+        assert f"`{name}`" in text
+
+
+def test_a_users_seconds_replace_the_presets_utterances():
+    assert made(preset="cdm2", batch={"seconds": 160, "lanes": 8}).batch.utterances is None
+    assert made(preset="cdm2", batch={"lanes": 8}).batch.utterances == 24
+
+
+def test_the_critic_keeps_six_times_the_students_pace_unless_told():
+    assert made(preset="cdm2-dat", optimiser={"learning_rate": 1e-3}).adversary == Adversary(
+        learning_rate=3e-3, critic_steps=2
+    )
+    assert made(preset="cdm2-dat", adversary={"learning_rate": 0.5}).adversary.learning_rate == 0.5
+
+
+def test_an_adversary_can_be_sent_away():
+    assert made(preset="cdm2-dat", adversary=None).adversary is None
+
+
+def test_none_is_no_adversary_too(tmp_path):
+    path = written(tmp_path, "preset: cdm1-dat\ncorpus: tiny\nteacher: {name: nano}\n")
+    assert load_config(path, overrides=("adversary=none",)).adversary is None
+    with pytest.raises(BadDocumentError, match="adversary: a mapping, or none, is due here, found 'off'"):
+        load_config(path, overrides=("adversary=off",))
+
+
+def test_a_whole_number_may_be_written_with_an_exponent(tmp_path):
+    path = written(tmp_path, "preset: cdm1\ncorpus: tiny\nteacher: {name: nano}\nbatch: {utterances: 2.4e1}\n")
+    config = load_config(path, overrides=("steps=2e5", "checkpoint_every=1e3", "seed=1e2"))
+    assert (config.steps, config.checkpoint_every, config.batch.utterances, config.seed) == (200_000, 1000, 24, 100)
+    assert type(config.steps) is int
+    for wrong in ("steps=2.5e0", "steps=.inf", "steps=yes"):
+        with pytest.raises(BadDocumentError, match="steps: a whole number is due here"):
+            load_config(path, overrides=(wrong,))
+
+
+def test_the_resolved_config_reads_back_as_itself(tmp_path):
+    config = made(preset="cdm2-dat", adversary=None, batch={"seconds": 48})
+    write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json", by_alias=True))
+    assert TrainConfig.read(tmp_path / "config.yaml", needed="test") == config
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_overrides_are_yaml_by_version_1_2(tmp_path):
+    path = written(tmp_path, "preset: cdm1-dat\ncorpus: tiny\nteacher: {name: nano}\n")
+    config = load_config(
+        path,
+        overrides=(
+            "optimiser.learning_rate=2e-3",
+            "adversary.domain=distorted",
+            "batch={seconds: 64, lanes: 2}",
+            "teacher.layers=[4, 8]",
+            "split=no",
+        ),
+    )
+    assert config.optimiser.learning_rate == 2e-3
+    assert config.adversary.domain == "distorted"
+    assert (config.batch.seconds, config.batch.lanes) == (64, 2)
+    assert config.teacher.layers == (4, 8)
+    assert config.split == "no"
+    assert load_config(path, overrides=("adversary=null",)).adversary is None
+
+
+@pytest.mark.parametrize("override", ["batch={utterances: 12}", "batch.utterances=12"])
+def test_a_batch_set_in_utterances_stands_for_the_files_seconds(tmp_path, override):
+    path = written(tmp_path, "corpus: tiny\nteacher: {name: nano}\nbatch: {seconds: 64, lanes: 3}\n")
+    batch = load_config(path, overrides=(override,)).batch
+    assert (batch.seconds, batch.utterances, batch.lanes) == (None, 12, 3)
+    with pytest.raises(BadDocumentError, match="not both"):
+        load_config(path, overrides=("batch={seconds: 64, utterances: 12}",))
+
+
+def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = written(tmp_path, "corpus: data/tiny\nteacher: {name: ./small}\n")
+    config = load_config(path)
+    assert config.corpus == str(tmp_path / "data/tiny")
+    assert config.teacher.name == str(tmp_path / "small")
+    assert load_config(path, overrides=("corpus=other",)).corpus == str(tmp_path / "elsewhere/other")
+    assert load_config(path, overrides=("corpus=s3://bucket/tiny",)).corpus == "s3://bucket/tiny"
+    assert load_config(path, overrides=("teacher.name=hubert_base",)).teacher.name == "hubert_base"
+
+
+def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
+    path = written(tmp_path, "corpus: [one, two, 's3://bucket/three']\nteacher: {name: nano}\n")
+    assert load_config(path).corpus == (str(tmp_path / "one"), str(tmp_path / "two"), "s3://bucket/three")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"stepz": 3}, r"stepz: unknown key \(did you mean 'steps'\?\)"),
+        ({"views": {"kind": "cdm3"}}, r"views.kind: 'none', 'cdm1', 'cdm2' or 'same' is due here"),
+        (
+            {"views": {"teacher": {"condition": ["noise"]}}},
+            r"views.teacher.condition: unknown key \(did you mean 'conditions",
+        ),
+        (
+            {"views": {"kind": "cdm1", "teacher": {"conditions": ["noise"]}}},
+            "views: teacher.conditions: with kind: cdm1",
+        ),
+        ({"adversary": {"layers": [1, 1]}}, "adversary: layers: .* names a layer twice"),
+        ({"adversary": {"critic_every": 2}}, "critic_every: 2 needs objective: game or confusion"),
+        ({"optimiser": {"learning_rate": "fast"}}, r"optimiser.learning_rate: .*'fast'"),
+        ({"adversary": {"strenght": 1}}, r"adversary.strenght: unknown key \(did you mean 'strength'"),
+        ({"batch": {"seconds": 4, "utterances": 2}}, "either seconds or utterances"),
+        ({"corpus": []}, "corpus"),
+        ({"preset": "cdm9"}, "preset: 'cdm9' is none of distilhubert, cdm1"),
+        ({"preset": ["cdm1"]}, "is none of"),
+        ({"steps": 0}, "steps"),
+        ({"teacher": {}}, "teacher.name: this key is missing"),
+        ({"teacher": {"name": "nano", "layers": [2, 2]}}, "names a layer twice"),
+        ({"crop_s": 0.001}, "crop_s: a number of at least 0.1"),
+        ({"loss": {"l1": 0, "cosine": 0}}, "both 0"),
+        ({"optimiser": {"learning_rate": float("nan")}}, "config|JSON|nan"),
+    ],
+)
+def test_a_wrong_key_is_one_line_with_its_path(keys, message):
+    with pytest.raises(BadDocumentError, match=message) as caught:
+        made(**keys)
+    assert "\n" not in str(caught.value)
+    assert "test.yaml" in str(caught.value)
+
+
+def test_a_config_of_a_newer_version_is_refused():
+    with pytest.raises(BadDocumentError, match="install a newer one"):
+        made(schema="stillroom/train/3")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "optimiser..learning_rate=1", "steps=[", "steps.more=1"])
+def test_an_override_that_is_none_is_one_line(tmp_path, override):
+    path = written(tmp_path, "corpus: tiny\nsteps: 4\nteacher: {name: nano}\n")
+    with pytest.raises(StillroomError) as caught:
+        load_config(path, overrides=(override,))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_is_no_mapping_is_refused(tmp_path):
+    with pytest.raises(BadDocumentError, match="a mapping is due here"):
+        load_config(written(tmp_path, "- 1\n"))
+    with pytest.raises(UsageError, match="key=value"):
+        load_config(written(tmp_path, "corpus: x\n"), overrides=("x",))
+
+
+def test_a_run_may_go_on_with_other_workers_but_not_with_another_method():
+    config = made(preset="cdm2-dat")
+    assert method_difference(config, made(preset="cdm2-dat", workers=7, log_every=1, corpus="/moved")) is None
+    difference = method_difference(config, made(preset="cdm2-dat", adversary={"strength": 0.5}))
+    assert difference == "adversary.strength is 0.5, asked for 0.03"
+    assert method_difference(config, made(preset="cdm2")).startswith("adversary")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml")), ids=lambda path: path.name
+)
+def test_configs_in_the_recipes_folder_are_valid(path):
+    if "preset:" in path.read_text():
+        assert load_config(path).preset in PRESETS
+
+
+def test_all_defaults_are_pinned():
+    """A changed default is another method under an old name: each number stands here once more."""
+    found = made(adversary={}, student={"mask": {}}, crops={}).model_dump(mode="json", by_alias=True)
+    assert found == {
+        "schema": "stillroom/train/2",
+        "preset": None,
+        "corpus": "/data/tiny",
+        "split": "train",
+        "dev": "dev",
+        "teacher": {"name": "nano", "layers": "thirds", "standardise": False},
+        "student": {
+            "layers": 2, "width": None, "attention_heads": None, "feed_forward": None, "projection_norm": None,
+            "predict": "last", "predict_from": None, "init": "teacher", "dropout": 0.1, "cnn_gradient": 0.1,
+            "mask": {"start": 0.065, "span": 10},
+        },
+        "batch": {"seconds": None, "utterances": 24, "lanes": 4, "window_shards": None},
+        "crop_s": 15.625,
+        "views": {
+            "kind": "none", "clean_share": 0.0, "families": "any",
+            "teacher": {"conditions": None, "clean_share": 0.0, "content": "kept"},
+            "student": {"conditions": None, "clean_share": 0.0, "revisit": "any"},
+        },
+        "adversary": {
+            "objective": "reversal", "domain": "condition", "features": "pooled", "layers": "last", "strength": 0.03,
+            "schedule": "ganin", "weight": 1.0, "learning_rate": pytest.approx(6e-4), "standardise": False, "hidden": 256,
+            "critic_steps": 2, "critic_every": 1, "require_visible": False,
+        },
+        "loss": {"l1": 1.0, "cosine": 1.0, "cosine_form": "log_sigmoid", "layers": None},
+        "optimiser": {
+            "learning_rate": 2e-4, "warmup_share": 0.07, "betas": [0.9, 0.98], "epsilon": 1e-6, "weight_decay": 1e-6,
+            "clip": 5.0,
+        },
+        "steps": 200_000,
+        "seed": 0,
+        "log_every": 50,
+        "checkpoint_every": 2500,
+        "validate_every": 2500,
+        "validate_utterances": 64,
+        "precision": "float32",
+        "workers": 1,
+        "tensorboard": False,
+        "crops": {"sets": 1, "seed": 0, "context": "crop"},
+        "targets": None,
+        "stage": None,
+        "damaged_shards": 0,
+    }  # fmt: skip

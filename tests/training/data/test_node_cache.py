@@ -1,0 +1,327 @@
+"""Staging: shards are copied once a node, checked, let go, and what is damaged is named."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from manifests.errors import MissingFileError, UsageError
+from manifests.io.url import Url
+from tests.corpus_builder.shards.test_s3 import Server
+from tests.training.conftest import write_corpus
+from tests.training.test_loop import HOUSE, assert_same_run, config_of, journal
+from training import loop
+from training.config.schema import Staging
+from training.data.joined_corpus import open_corpus
+from training.data.node_cache import Stage
+from training.data.tar_reader import DamagedShardError
+from training.dataloader import loader
+from training.loop import TooMuchDamageError
+from training.precompute import Asked, compute_targets
+from training.stream import pairs
+
+
+@pytest.fixture(scope="module", name="made")
+def corpus_and_its_pcm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stage") / "corpus"
+    write_corpus(folder, shards=6, samples=5, lengths_s=(0.3, 1.2))
+    return folder
+
+
+@pytest.fixture(name="fetched")
+def names_of_fetched_shards(monkeypatch):
+    names = []
+    copied = Stage.copied
+
+    def counted(self, source, stream, one):
+        names.append(one.name)
+        return copied(self, source, stream, one)
+
+    monkeypatch.setattr(Stage, "copied", counted)
+    return names
+
+
+def staged_stream(corpus, stage, *, gigabytes=None, **options):
+    stream = pairs(corpus, views="cdm2", utterances=4, lanes=2, crop_s=0.5, **options)
+    stream.stage = Staging(dir=str(stage), gigabytes=gigabytes)
+    return stream
+
+
+def same(first, second):
+    return first.keys == second.keys and torch.equal(first.teacher_wave, second.teacher_wave)
+
+
+def test_what_is_read_is_the_same_and_each_shard_is_fetched_once(made, tmp_path, fetched):
+    plain = list(pairs(made, views="cdm2", utterances=4, lanes=2, crop_s=0.5, epochs=2))
+    staged = list(staged_stream(made, tmp_path / "stage", epochs=2))
+    assert len(plain) == len(staged)
+    assert all(map(same, plain, staged))
+    assert sorted(fetched) == sorted(entry.name for entry in open_corpus(made).shards("train")), (
+        "the disk holds both epochs"
+    )
+    for path in (tmp_path / "stage").glob("*.tar"):
+        assert any(path.read_bytes() == shard.read_bytes() for shard in made.glob("shards/*.tar"))
+    assert not list((tmp_path / "stage").glob("*.part"))
+
+
+def test_a_rank_fetches_its_lanes_alone(made, tmp_path, fetched):
+    stream = staged_stream(made, tmp_path / "stage")
+    stream.lanes = (1,)
+    list(stream)
+    assert len(fetched) == len(set(fetched)) == 3
+
+
+def sizes_of(stage):
+    for path in stage.glob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):  # let go meanwhile
+            yield path.stat().st_size
+
+
+def test_a_small_disk_holds_the_windows_at_hand_and_lets_the_rest_go(made, tmp_path, fetched):
+    """Windows of two shards, this and the next: with room for four, each is fetched once an epoch."""
+    sizes = sorted(path.stat().st_size for path in made.glob("shards/train*.tar"))
+    stream = staged_stream(made, tmp_path / "stage", gigabytes=sum(sizes[-4:]) / 1e9, epochs=3)
+    object.__setattr__(stream.batching, "window_shards", 1)
+    most = 0
+    for _ in stream:
+        most = max(most, sum(sizes_of(tmp_path / "stage")))
+    assert most <= sum(sizes[-4:])
+    assert len(fetched) < 3 * 6 + 1
+    assert len(set(fetched)) == 6
+
+
+def test_without_room_shards_are_read_from_afar_and_that_is_said(made, tmp_path, fetched, capsys):
+    plain = list(pairs(made, views="cdm2", utterances=4, lanes=2, crop_s=0.5))
+    staged = list(staged_stream(made, tmp_path / "stage", gigabytes=1e-6))
+    assert all(map(same, plain, staged))
+    assert fetched == []
+    assert capsys.readouterr().err.count("has no room for the shard") == 1
+
+
+def test_several_processes_of_a_node_share_the_stage(made, tmp_path):
+    """That they do is counted by a server, below; here they get what one process gets."""
+    stream = staged_stream(made, tmp_path / "stage", epochs=2)
+    together = list(loader(stream, workers=2))
+    alone = list(pairs(made, views="cdm2", utterances=4, lanes=2, crop_s=0.5, epochs=2))
+    assert len(together) == len(alone)
+    assert all(map(same, together, alone))
+    assert len(list((tmp_path / "stage").glob("*.tar"))) == 6
+
+
+def test_threads_that_want_one_shard_fetch_it_once_and_hold_it_against_eviction(made, tmp_path, fetched):
+    with open_corpus(made) as reader:
+        name = reader.shards("train")[0].name
+        stages = [Stage(tmp_path / "stage", say=str) for _ in range(4)]
+        found = []
+        threads = [
+            threading.Thread(target=lambda stage=stage: found.append(stage.handle(reader.tars, name)))
+            for stage in stages
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert fetched == [name]
+        assert len({os.fstat(handle).st_ino for handle in found}) == 1
+        assert not stages[0].evict()
+        for stage in stages:
+            stage.window([])
+        assert stages[0].evict()
+        assert not list((tmp_path / "stage").glob("*.tar"))
+        for stage in stages:
+            stage.close()
+
+
+def test_a_copy_that_was_cut_off_is_fetched_again(made, tmp_path, fetched):
+    with open_corpus(made) as reader:
+        entry = reader.shards("train")[0]
+        stage = Stage(tmp_path / "stage", say=str)
+        (tmp_path / "stage" / f"{entry.sha256}.tar").write_bytes(b"half")
+        (tmp_path / "stage" / f"{entry.sha256}.part").write_bytes(b"left by a process that was killed")
+        handle = stage.handle(reader.tars, entry.name)
+        assert os.fstat(handle).st_size == entry.bytes
+        assert fetched == [entry.name]
+        stage.close()
+
+
+@pytest.fixture(name="copy")
+def own_copy(made, tmp_path):
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_shard_that_is_not_what_the_corpus_says_is_named(copy, tmp_path):
+    path = copy / "shards" / "train-000001.tar"
+    content = bytearray(path.read_bytes())
+    content[-3000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedShardError, match=r"train-000001\.tar: has \d+ bytes of SHA-256 \w{12}, its corpus says"):
+        list(staged_stream(copy, tmp_path / "stage"))
+    path.unlink()
+    with pytest.raises(MissingFileError, match=r"train-000001\.tar does not exist"):
+        list(staged_stream(copy, tmp_path / "stage"))
+    assert not list((tmp_path / "stage").glob("*.part"))
+
+
+def test_a_stage_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"stage: .*file/stage cannot be written to \(Not a directory\)"):
+        Stage(tmp_path / "file" / "stage", say=str)
+
+
+def test_a_run_finds_that_before_it_leaves_anything(tmp_path, copy, teacher_folder):
+    (tmp_path / "file").write_text("")
+    config = config_of(copy, teacher_folder, stage=str(tmp_path / "file" / "stage"), workers=1)
+    with pytest.raises(UsageError, match=r"stage: .*file/stage cannot be written to") as caught:
+        loop.distil(config, tmp_path / "run", say=str)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def damaged_config(copy, teacher_folder, **keys):
+    return config_of(copy, teacher_folder, **{"steps": 12, "log_every": 1, "adversary": None, "preset": "cdm2", **keys})
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_damaged_shards_are_left_out_and_counted_if_the_config_says_so(tmp_path, copy, teacher_folder, staged, capfd):
+    stage = {"stage": str(tmp_path / "stage")} if staged else {}
+    (copy / "shards" / "train-000002.tar").unlink()
+    os.truncate(copy / "shards" / "train-000004.tar", 2000)
+    with pytest.raises((MissingFileError, DamagedShardError), match=r"train-00000[24]\.tar"):
+        loop.distil(damaged_config(copy, teacher_folder, **stage), tmp_path / "fatal", say=str)
+    with pytest.raises(
+        TooMuchDamageError, match=r"2 shards cannot be read, damaged_shards: 1 are allowed; the last one: "
+    ):
+        loop.distil(damaged_config(copy, teacher_folder, damaged_shards=1, **stage), tmp_path / "one", say=str)
+    config = damaged_config(copy, teacher_folder, damaged_shards=2, **stage)
+    assert loop.distil(config, tmp_path / "run", say=str) == "done"
+    said = capfd.readouterr().err
+    assert len(re.findall(r"left out \(damaged_shards: \d of at most 2\): .*train-000002\.tar", said)) == 1
+    assert len(re.findall(r"left out \(damaged_shards: \d of at most 2\): .*train-000004\.tar", said)) == 1
+    lines = journal(tmp_path / "run")
+    assert {line["damaged_shard"] for line in lines if "damaged_shard" in line} == {"train-000002", "train-000004"}
+    assert sum(line.get("lost", 0) for line in lines) >= 10
+    assert loop.distil(config.model_copy(update={"workers": 1}), tmp_path / "again", say=str) == "done"
+    assert_same_run(tmp_path / "run", tmp_path / "again")
+
+
+def test_what_is_left_out_does_not_count_in_the_mean(tmp_path, copy, teacher_folder):
+    """Two utterances of which one cannot be read train like the other one alone."""
+    found = []
+    for name, samples in (("one", 1), ("two", 2)):
+        write_corpus(
+            tmp_path / name, shards=2, samples=samples, copies=("noise-0",), splits=("train",), lengths_s=(0.5, 0.5)
+        )
+        if samples == 2:
+            for path in (tmp_path / name / "shards").glob("*.json"):
+                told = json.loads(path.read_text())
+                told["samples"][0] = json.loads((tmp_path / "one/shards" / path.name).read_text())["samples"][0]
+                shutil.copy(tmp_path / "one/shards" / f"{path.stem}.tar", path.with_suffix(".tar"))
+                told["bytes"] = max(told["bytes"], 10**7)
+                told["samples"][1]["members"]["clean"]["offset"] += 10**6
+                path.write_text(json.dumps(told))
+        keys = {
+            "preset": "cdm1",
+            "views": {"kind": "none"},
+            "student": {"layers": 2, "dropout": 0},
+            "damaged_shards": 9,
+            "workers": 0,
+        }
+        batch = {"utterances": 2 * samples, "lanes": 2}
+        config = damaged_config(tmp_path / name, teacher_folder, batch=batch, crop_s=0.5, **{**keys, "steps": 2})
+        loop.distil(config, tmp_path / f"run-{name}", say=str)
+        found.append([line["loss"] for line in journal(tmp_path / f"run-{name}") if "loss" in line])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_targets_are_staged_beside_the_audio(made, tmp_path, teacher_folder, fetched):
+    asked = Asked(str(teacher_folder), layers=(3,), conditions=("noise", "phone", "room"), crop_s=0.5)
+    compute_targets(made, tmp_path / "targets", asked, say=str)
+    stream = staged_stream(made, tmp_path / "stage")
+    stream.targets, stream.target_layers = str(tmp_path / "targets"), (3,)
+    with open_corpus(made):
+        object.__setattr__(stream.batching, "grid", loop.TargetsReader(tmp_path / "targets").plan.grid)
+    assert all(batch.target.any() for batch in stream)
+    assert len(fetched) == 12
+    assert len(list((tmp_path / "stage").glob("*.tar"))) == 12
+
+
+@pytest.fixture(scope="module", name="server")
+def running_server(tmp_path_factory):
+    running = Server(tmp_path_factory.mktemp("s3"))
+    yield running
+    running.end()
+
+
+@pytest.fixture(name="bucket")
+def corpus_at_s3(server, made, monkeypatch):
+    for name, value in server.settings.items():
+        monkeypatch.setenv(name, value)
+    for path in made.rglob("*"):
+        if path.is_file():
+            (Url("s3://bucket/staged") / str(path.relative_to(made))).put_file(path)
+    return "s3://bucket/staged"
+
+
+def tar_reads(server, since=0):
+    return re.findall(r"GET \S*/staged/shards/(train-\d+)\.tar", server.log.read_text()[since:])
+
+
+@pytest.mark.slow
+def test_from_s3_a_sample_is_one_read_with_its_record(server, bucket, made):
+    before = len(server.log.read_text())
+    for views, reads in (("cdm1", 30), ("cdm2", 30)):
+        staged = list(pairs(bucket, views=views, utterances=4, lanes=2, crop_s=0.5))
+        here = list(pairs(made, views=views, utterances=4, lanes=2, crop_s=0.5))
+        assert all(map(same, staged, here))
+        assert len(tar_reads(server, before)) == reads, "30 utterances"
+        before = len(server.log.read_text())
+
+
+STREAM = """
+import sys
+from training.config.schema import Staging
+from training.dataloader import loader
+from training.stream import pairs
+
+if __name__ == "__main__":
+    stream = pairs(sys.argv[1], views="cdm2", utterances=4, lanes=2, crop_s=0.5, epochs=2)
+    stream.stage = Staging(dir=sys.argv[2])
+    print(sum(float(batch.student_wave.abs().sum()) for batch in loader(stream, workers=2)))
+"""
+
+
+@pytest.mark.slow
+def test_from_s3_several_processes_of_a_node_fetch_each_shard_once(server, bucket, made, tmp_path):
+    """Two streams with two workers each share the stage; what arrives is what a folder gives."""
+    (tmp_path / "stream.py").write_text(STREAM)
+    before = len(server.log.read_text())
+    words = [sys.executable, tmp_path / "stream.py", bucket, tmp_path / "stage"]
+    environment = {**os.environ, **server.settings, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOUSE)}
+    running = [subprocess.Popen(words, cwd=HOUSE, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    heard = [float(process.communicate(timeout=300)[0]) for process in running]
+    due = sum(
+        float(batch.student_wave.abs().sum())
+        for batch in pairs(made, views="cdm2", utterances=4, lanes=2, crop_s=0.5, epochs=2)
+    )
+    assert heard == [due, due]
+    assert max(path.stat().st_size for path in made.glob("shards/train*.tar")) < 1 << 20, "a fetch is one read"
+    assert sorted(tar_reads(server, before)) == [f"train-{number:06d}" for number in range(6)]
+
+
+@pytest.mark.slow
+def test_a_trainer_stages_from_s3(server, bucket, made, tmp_path, teacher_folder):
+    keys = {"steps": 6, "log_every": 1}
+    staged = config_of(bucket, teacher_folder, stage=str(tmp_path / "stage"), workers=1, **keys)
+    assert loop.distil(staged, tmp_path / "there", say=str) == "done"
+    assert loop.distil(config_of(made, teacher_folder, **keys), tmp_path / "here", say=str) == "done"
+    assert_same_run(tmp_path / "there", tmp_path / "here")

@@ -1,0 +1,190 @@
+"""Which copies are heard."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from pydantic import ValidationError
+
+from manifests.errors import UsageError
+from training.data.views import Copy, Pair, Views, check_copies, condition_of, drawn_pair
+
+COPIES = [Copy("noise-0", "noise"), Copy("phone-0", "codec"), Copy("room-0", "room"), Copy("room-1", "room")]
+KEYS = [f"utt-{number}" for number in range(4000)]
+
+
+def drawn(kind, clean_share=0.0, *, seed=1, epoch=0, copies=COPIES, **choices):
+    views = Views.parse({"kind": kind, "clean_share": clean_share, **choices}, where="test")
+    return [drawn_pair(views, copies, seed=seed, epoch=epoch, key=key) for key in KEYS]
+
+
+def test_without_cross_distortion_both_hear_it_clean():
+    assert set(drawn("none")) == {Pair("clean", "clean")}
+
+
+def test_cdm1_gives_the_teacher_clean_speech_and_the_student_every_copy_alike():
+    pairs = drawn("cdm1")
+    assert {pair.teacher for pair in pairs} == {"clean"}
+    counts = Counter(pair.student for pair in pairs)
+    assert set(counts) == {copy.name for copy in COPIES}
+    assert all(abs(count - 1000) < 120 for count in counts.values())
+
+
+def test_cdm2_never_gives_both_the_same_copy_and_draws_every_other_pair_alike():
+    counts = Counter(drawn("cdm2"))
+    assert len(counts) == 12
+    assert all(pair.teacher != pair.student and "clean" not in pair for pair in counts)
+    assert all(abs(count - 4000 / 12) < 80 for count in counts.values())
+
+
+def test_two_copies_of_one_condition_may_meet_but_not_one_with_itself():
+    assert set(drawn("cdm2", copies=COPIES[2:])) == {Pair("room-0", "room-1"), Pair("room-1", "room-0")}
+
+
+def test_both_hear_the_same_copy_where_that_is_asked():
+    assert {(pair.teacher == pair.student, pair.fell_back) for pair in drawn("same")} == {(True, False)}
+    assert [pair.student for pair in drawn("same")] == [pair.student for pair in drawn("cdm1")]
+
+
+@pytest.mark.parametrize("kind", ["cdm1", "cdm2", "same"])
+def test_the_clean_share_is_as_asked(kind):
+    clean = sum(pair == Pair("clean", "clean") for pair in drawn(kind, 0.25))
+    assert abs(clean - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5
+
+
+def test_in_the_papers_cdm2_each_view_is_clean_by_a_draw_of_its_own():
+    pairs = drawn("cdm2", teacher={"clean_share": 0.25}, student={"clean_share": 0.25})
+    counts = Counter((pair.teacher == "clean", pair.student == "clean") for pair in pairs)
+    for both, share in {
+        (True, True): 1 / 16,
+        (True, False): 3 / 16,
+        (False, True): 3 / 16,
+        (False, False): 9 / 16,
+    }.items():
+        assert abs(counts[both] - 4000 * share) < 4 * (4000 * share * (1 - share)) ** 0.5
+    assert not any(pair.fell_back for pair in pairs)
+
+
+def test_methods_with_one_seed_are_paired():
+    cdm2 = drawn("cdm2", student={"clean_share": 0.1}, teacher={"clean_share": 0.1})
+    for one, two, three in zip(drawn("cdm1", 0.1), drawn("cdm2", 0.1), cdm2, strict=True):
+        assert one.student == two.student == three.student
+
+
+def test_another_epoch_hears_other_copies():
+    same = sum(first == second for first, second in zip(drawn("cdm2"), drawn("cdm2", epoch=1), strict=True))
+    assert same < len(KEYS) / 6
+
+
+def test_the_teacher_can_be_kept_to_some_conditions_and_so_can_the_student():
+    pairs = drawn("cdm2", teacher={"conditions": ["noise"]})
+    assert {pair.teacher for pair in pairs if not pair.fell_back} == {"noise-0"}
+    assert {pair.student for pair in pairs if not pair.fell_back} == {"phone-0", "room-0", "room-1"}
+    pairs = drawn("cdm2", teacher={"conditions": ["noise"]}, student={"conditions": ["room", "phone"]})
+    assert not any(pair.fell_back for pair in pairs)
+    assert {pair.student for pair in drawn("cdm1", student={"conditions": ["room"]})} == {"room-0", "room-1"}
+
+
+def test_the_same_family_twice_can_be_ruled_out():
+    family = {copy.name: copy.family for copy in COPIES}
+    pairs = drawn("cdm2", families="different")
+    assert all(family[pair.teacher] != family[pair.student] for pair in pairs)
+    assert {pair.student for pair in pairs} == set(family)
+
+
+def test_a_copy_that_does_not_keep_the_content_is_never_the_teachers_unless_asked():
+    copies = [*COPIES, Copy("pitch-0", "channel", keeps_content=False)]
+    for kind in ("cdm1", "cdm2"):
+        pairs = drawn(kind, copies=copies)
+        assert "pitch-0" in {pair.student for pair in pairs}
+        assert "pitch-0" not in {pair.teacher for pair in pairs}
+    assert "pitch-0" not in {name for pair in drawn("same", copies=copies) for name in pair[:2]}
+    assert "pitch-0" in {pair.teacher for pair in drawn("cdm2", copies=copies, teacher={"content": "any"})}
+
+
+def test_where_no_copy_fits_clean_speech_is_heard_and_that_is_told():
+    copies = [Copy("noise-0", "noise"), Copy("pitch-0", "channel", keeps_content=False)]
+    pairs = set(drawn("cdm2", copies=copies))
+    assert pairs == {Pair("clean", "noise-0", fell_back=True), Pair("noise-0", "pitch-0")}
+    assert set(drawn("cdm1", copies=[])) == {Pair("clean", "clean", fell_back=True)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"kind": "cdm1", "teacher": {"conditions": ["noise"]}}, "with kind: cdm1 the teacher hears clean speech"),
+        ({"kind": "none", "student": {"conditions": ["noise"]}}, "with kind: none the student hears clean speech"),
+        ({"kind": "cdm1", "families": "different"}, "families: different needs kind: cdm2"),
+        ({"kind": "cdm2", "clean_share": 0.7, "student": {"clean_share": 0.7}}, "is 1.4, more than 1"),
+    ],
+)
+def test_what_a_kind_cannot_give_is_refused(keys, message):
+    with pytest.raises(ValidationError, match=message):
+        Views.model_validate(keys)
+
+
+def test_records_are_read_only_where_they_decide():
+    assert Views(kind="cdm2").need_records
+    assert not Views(kind="cdm1").need_records
+    assert not Views.model_validate({"kind": "cdm2", "teacher": {"content": "any"}}).need_records
+    assert Views.model_validate({"kind": "cdm2", "teacher": {"content": "any"}, "families": "different"}).need_records
+
+
+def test_a_condition_is_the_name_of_its_copy_without_the_number():
+    assert [condition_of(name) for name in ("clean", "noise-0", "far_field-12")] == ["clean", "noise", "far_field"]
+
+
+@pytest.mark.parametrize(("kind", "copies"), [("cdm1", {}), ("same", {}), ("cdm2", {"noise": 1}), ("cdm2", {})])
+def test_too_few_copies_are_one_clear_line(kind, copies):
+    with pytest.raises(UsageError, match=f"views {kind} needs .* this split has {sum(copies.values())}"):
+        check_copies(Views(kind=kind), copies, where="corpus")
+
+
+def test_a_condition_that_is_not_there_is_named_with_those_that_are():
+    views = Views.model_validate({"kind": "cdm2", "teacher": {"conditions": ["nois"]}})
+    with pytest.raises(
+        UsageError, match=r"views.teacher.conditions: corpus has no copies of 'nois'; it has noise, room"
+    ):
+        check_copies(views, {"noise": 1, "room": 1}, where="corpus")
+    one = Views.model_validate(
+        {"kind": "cdm2", "teacher": {"conditions": ["noise"]}, "student": {"conditions": ["noise"]}}
+    )
+    with pytest.raises(UsageError, match="needs 2 distorted different copies of an utterance, this split has 1"):
+        check_copies(one, {"noise": 1, "room": 1}, where="corpus")
+
+
+def test_enough_copies_pass():
+    check_copies(Views(kind="cdm2"), {"noise": 2}, where="corpus")
+    check_copies(Views(kind="none"), {}, where="corpus")
+
+
+def test_a_copy_is_heard_again_only_after_all_others_if_so_asked():
+    copies = [Copy(f"c{number}-0") for number in range(5)]
+    views = Views.model_validate({"kind": "cdm1", "student": {"revisit": "last"}})
+    for key in ("a", "b"):
+        heard = [drawn_pair(views, copies, seed=3, epoch=epoch, key=key).student for epoch in range(15)]
+        turns = [heard[first : first + 5] for first in (0, 5, 10)]
+        assert all(sorted(turn) == [copy.name for copy in copies] for turn in turns)
+        assert turns[0] != turns[1]
+    anew = [drawn_pair(Views(kind="cdm1"), copies, seed=3, epoch=epoch, key="a").student for epoch in range(5)]
+    assert len(set(anew)) < 5  # drawing anew meets one twice
+
+
+def test_revisit_has_every_copy_at_every_place_alike():
+    copies = [Copy(f"c{number}-0") for number in range(4)]
+    views = Views.model_validate({"kind": "cdm1", "student": {"revisit": "last"}})
+    firsts = Counter(drawn_pair(views, copies, seed=0, epoch=0, key=str(key)).student for key in range(4000))
+    assert all(abs(count - 1000) < 4 * 27.4 for count in firsts.values())
+    assert len(firsts) == 4
+
+
+def test_the_students_share_of_clean_speech_comes_on_top_of_that_of_both():
+    """Of 20000 utterances a fifth is clean for both, three tenths more for the student alone, as binomials."""
+    views = Views.model_validate({"kind": "same", "clean_share": 0.2, "student": {"clean_share": 0.3}})
+    two = views.model_copy(update={"kind": "cdm2"})
+    pairs = [drawn_pair(two, COPIES, seed=1, epoch=0, key=str(number)) for number in range(20000)]
+    both = sum(pair.teacher == pair.student == "clean" for pair in pairs) / 20000
+    student = sum(pair.student == "clean" for pair in pairs) / 20000
+    assert both == pytest.approx(0.2, abs=0.015)
+    assert student == pytest.approx(0.5, abs=0.015)

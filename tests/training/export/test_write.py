@@ -1,0 +1,320 @@
+"""What an export writes, its own library loads, and hears what the run hears."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from manifests.errors import BadDocumentError, UsageError
+from manifests.io.atomic import write_text
+from manifests.io.digest import bytes_digest
+from manifests.io.json_yaml import write_yaml
+from tests.oracles import fairseq_models
+from tests.training.conftest import RATE_HZ, write_teacher
+from training.cli import export_command
+from training.config.load import resolved
+from training.config.model import StudentShape
+from training.export import write
+from training.export.format import NotExportableError
+from training.export.load import OnnxError
+from training.export.write import DiffersError, ExportExistsError, export_run
+from training.runs.checkpoint import load_run, module_tensors, write_checkpoint
+from training.setup import make_student
+from training.teacher import load_teacher
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Support for mismatched")
+LARGE = {"mode": "layer_norm", "first": True, "normalise": True}
+WAVLM = {"family": "wavlm"}
+HEARD = "0123456789abcdef\n"
+
+
+def make_run(folder, corpus, *, targets=(1, 2, 3), teacher=None, **shape):
+    """A run's folder as training leaves it, its student moved a little away from its teacher."""
+    folder.mkdir()
+    teacher = load_teacher(teacher or write_teacher(folder / "teacher"))
+    student = make_student(StudentShape(**shape), teacher, target_layers=targets, seed=1)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in student.parameters():
+        parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    for name in ("checkpoints", "best"):
+        (folder / name).mkdir()
+        write_checkpoint(
+            folder / name, module_tensors(student=student), step=5, cursor=(0, 0, 5), encoder=student.config,
+            facts={"teacher_layers": list(targets)},
+        )  # fmt: skip
+    config = resolved({"corpus": str(corpus), "teacher": {"name": "nano"}}, where="test")
+    write_yaml(folder / "config.yaml", config.model_dump(mode="json", by_alias=True))
+    write_text(folder / "heard.txt", HEARD)
+    (folder / "provenance.json").write_text(json.dumps({"heard_sha256": bytes_digest(HEARD.encode())}))
+    return folder
+
+
+def spoken(num_samples=9000, seed=1):
+    return 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(seed)) + 0.02
+
+
+def layers_of(encoder, wave):
+    return encoder.layers(wave[None], torch.tensor([len(wave)]))[0]
+
+
+@pytest.fixture(name="plain", scope="module")
+def distilhubert_run(tmp_path_factory, corpus):
+    return make_run(tmp_path_factory.mktemp("runs") / "plain", corpus)
+
+
+@pytest.fixture(name="normed", scope="module")
+def normed_run(tmp_path_factory, corpus):
+    return make_run(tmp_path_factory.mktemp("runs") / "normed", corpus, projection_norm=True)
+
+
+CASES = {
+    "distilhubert": ({}, {}, "hubert"),
+    "with the projection's norm": ({}, {"projection_norm": True}, "hubert"),
+    "wavlm": (WAVLM, {}, "wavlm"),
+    "large": (LARGE, {}, "hubert"),
+    "large wavlm": ({**WAVLM, **LARGE}, {}, "wavlm"),
+    "deep and thin": ({}, {"layers": 3, "width": 16, "feed_forward": 16, "predict": "layers"}, "hubert"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_hugging_face_export_is_the_run_for_transformers_and_for_us(case, tmp_path, corpus):
+    transformers = pytest.importorskip("transformers")
+    teacher_shape, shape, model_type = CASES[case]
+    run = make_run(tmp_path / "run", corpus, teacher=write_teacher(tmp_path / "teacher", **teacher_shape), **shape)
+    done = export_run(run, tmp_path / "out", form="huggingface")
+    assert done.difference < 2e-5
+    assert done.utterances == 6
+    model = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    assert type(model).__name__ == {"hubert": "HubertModel", "wavlm": "WavLMModel"}[model_type]
+    wave = spoken()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(tmp_path / "out")
+    assert extractor.do_normalize == bool(teacher_shape.get("normalise"))
+    with torch.no_grad():
+        given = extractor(wave.numpy(), sampling_rate=RATE_HZ, return_tensors="pt").input_values
+        first = model(given, output_hidden_states=True).hidden_states[1]
+    found = layers_of(load_run(run), wave)
+    torch.testing.assert_close(found[:, 0], first, atol=5e-3 if extractor.do_normalize else 1e-5, rtol=1e-3)
+    again = load_teacher(tmp_path / "out")
+    assert again.heard == {"0123456789abcdef"}
+    torch.testing.assert_close(layers_of(again, wave), found, atol=5e-3 if extractor.do_normalize else 1e-5, rtol=1e-3)
+
+
+def test_a_student_of_wav2vec_2_is_one(tmp_path, corpus):
+    pytest.importorskip("transformers")
+    folder = write_teacher(tmp_path / "teacher")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pretrained_as": "wav2vec2"}))
+    run = make_run(tmp_path / "run", corpus, teacher=folder)
+    assert "Wav2Vec2Model" in export_run(run, tmp_path / "out", form="huggingface").loads
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == ["Wav2Vec2Model"]
+
+
+@pytest.mark.parametrize("layers", [(1, 2, 3), (3,)])
+def test_an_s3prl_export_is_the_run_heads_and_all(layers, tmp_path, corpus):
+    pytest.importorskip("s3prl.upstream.distiller.expert")
+    from s3prl.upstream.distiller.expert import UpstreamExpert
+
+    run = make_run(tmp_path / "run", corpus, targets=layers)
+    done = export_run(run, tmp_path / "out", form="s3prl")
+    assert done.difference < 1e-5
+    upstream = UpstreamExpert(str(done.path)).eval()
+    wave = spoken()
+    with torch.no_grad():
+        hidden = upstream([wave])["hidden_states"]
+    expected = layers_of(load_run(run), wave)
+    for layer in (0, 1):  # hidden_states[0] is what enters the first layer
+        torch.testing.assert_close(hidden[1 + layer], expected[:, layer], atol=1e-5, rtol=1e-4)
+    student = make_student(StudentShape(), load_teacher(run / "teacher"), target_layers=layers, seed=1)
+    tensors = safetensors.torch.load_file(next((run / "checkpoints").glob("*.safetensors")))
+    student.load_state_dict({name.removeprefix("student."): tensor for name, tensor in tensors.items()})
+    predictions = student.eval()(wave[None], torch.tensor([len(wave)])).predictions
+    assert len(hidden) == 3 + len(layers)
+    for target in range(len(layers)):
+        torch.testing.assert_close(hidden[3 + target], predictions[:, target], atol=1e-5, rtol=1e-4)
+    assert load_teacher(done.path).heard == {"0123456789abcdef"}
+    assert load_teacher(done.path).digest == load_run(run).digest
+
+
+@pytest.mark.parametrize(
+    ("teacher_shape", "shape", "reason"),
+    [
+        ({}, {"projection_norm": True}, "student.projection_norm: false"),
+        ({}, {"predict": "layers"}, "student.predict: last"),
+        (WAVLM, {"projection_norm": False}, "WavLM"),
+        (LARGE, {}, "layer norms come first"),
+    ],
+)
+def test_a_student_that_s3prls_distiller_cannot_be_is_refused_in_one_line(
+    teacher_shape, shape, reason, tmp_path, corpus
+):
+    run = make_run(tmp_path / "run", corpus, teacher=write_teacher(tmp_path / "teacher", **teacher_shape), **shape)
+    with pytest.raises(NotExportableError, match=reason) as caught:
+        export_run(run, tmp_path / "out", form="s3prl")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wavlm_without_the_projections_norm_is_none_of_hugging_faces(tmp_path, corpus):
+    run = make_run(
+        tmp_path / "run", corpus, teacher=write_teacher(tmp_path / "teacher", **WAVLM), projection_norm=False
+    )
+    with pytest.raises(NotExportableError, match=r"student.projection_norm: true"):
+        export_run(run, tmp_path / "out", form="huggingface")
+    assert export_run(run, tmp_path / "out", form="torchaudio").difference < 2e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_torchaudio_export_needs_nothing_of_ours(case, tmp_path, corpus):
+    teacher_shape, shape, _ = CASES[case]
+    run = make_run(tmp_path / "run", corpus, teacher=write_teacher(tmp_path / "teacher", **teacher_shape), **shape)
+    assert export_run(run, tmp_path / "out", form="torchaudio").difference < 2e-5
+    if case != "deep and thin":
+        return
+    wave = spoken()
+    np.save(tmp_path / "wave.npy", wave.numpy())
+    code = (
+        "import sys, numpy, torch; sys.path.insert(0, 'out'); import load; model, config = load.load(); "
+        "wave = load.prepare(torch.from_numpy(numpy.load('wave.npy'))[None], config); "
+        "numpy.save('layers.npy', torch.stack(model.extract_features(wave)[0], 1).detach().numpy())"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=True)
+    found = torch.from_numpy(np.load(tmp_path / "layers.npy"))
+    torch.testing.assert_close(found, layers_of(load_run(run), wave), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["distilhubert", pytest.param("large wavlm", marks=pytest.mark.slow)])
+def test_an_onnx_export_hears_waves_of_any_length(case, tmp_path, corpus):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    teacher_shape, shape, _ = CASES[case]
+    run = make_run(tmp_path / "run", corpus, teacher=write_teacher(tmp_path / "teacher", **teacher_shape), **shape)
+    done = export_run(run, tmp_path / "out", form="onnx")
+    assert done.difference < 2e-5
+    session = runtime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    for num_samples in (400, 5001, 40_000):
+        wave = torch.stack([spoken(num_samples), spoken(num_samples, seed=2)])
+        found = session.run(None, {"wave": wave.numpy()})[0]
+        expected, _ = load_run(run).layers(wave, torch.tensor([num_samples] * 2))
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_what_hears_something_else_is_not_written(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "LARGEST_DIFFERENCE", -1.0)
+    with pytest.raises(DiffersError, match="nothing was written") as caught:
+        export_run(plain, tmp_path / "out", form="torchaudio")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_spoils_a_weight_is_noticed(plain, tmp_path, monkeypatch):
+    save = torch.save
+
+    def spoil(state, path):
+        state = dict(state)
+        name = "encoder.transformer.layers.1.final_layer_norm.bias"
+        state[name] = state[name] + 2e-4
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", spoil)
+    with pytest.raises(DiffersError, match=r"differs from the run by 0\.0002"):
+        export_run(plain, tmp_path / "out", form="torchaudio")
+
+
+def test_a_target_that_is_there_is_left_alone(plain, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(ExportExistsError):
+        export_run(plain, tmp_path / "out", form="torchaudio")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    assert export_run(plain, tmp_path / "empty", form="torchaudio", checkpoint="best").path == tmp_path / "empty"
+
+
+def test_without_its_corpus_a_run_is_compared_on_given_audio(tmp_path):
+    run = make_run(tmp_path / "run", tmp_path / "gone")
+    with pytest.raises(UsageError, match="--audio FILE"):
+        export_run(run, tmp_path / "out", form="torchaudio")
+    soundfile.write(tmp_path / "speech.wav", spoken(20_000).numpy(), RATE_HZ)
+    done = export_run(run, tmp_path / "out", form="torchaudio", audio=(tmp_path / "speech.wav",))
+    assert (done.utterances, done.seconds) == (1, 1.25)
+    soundfile.write(tmp_path / "wide.wav", np.zeros((800, 2)), 8000)
+    with pytest.raises(BadDocumentError, match="8000 Hz and 2 channels"):
+        export_run(run, tmp_path / "other", form="torchaudio", audio=(tmp_path / "wide.wav",))
+    soundfile.write(tmp_path / "short.wav", spoken(300).numpy(), RATE_HZ)
+    with pytest.raises(UsageError, match="long enough"):
+        export_run(run, tmp_path / "other", form="torchaudio", audio=(tmp_path / "short.wav",))
+
+
+def test_the_command_prints_the_largest_difference(plain, tmp_path):
+    done = CliRunner().invoke(export_command, [str(plain), str(tmp_path / "out"), "--to", "torchaudio"])
+    assert done.exit_code == 0, done.output
+    assert "largest difference from the run over 6 utterances" in done.output
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert record["largest_difference"] <= 1e-4
+    assert record["parameters_sha256"] == load_run(plain).digest
+
+
+def test_a_missing_library_says_how_to_get_it(normed, tmp_path, monkeypatch):
+    for module in ("transformers", "onnxruntime", "s3prl.upstream.distiller.model"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for form in ("huggingface", "onnx"):
+        with pytest.raises(UsageError, match="pip install"):
+            export_run(normed, tmp_path / form, form=form)
+
+
+def test_distilhuberts_of_s3prl_and_hugging_face_begin_a_student_and_are_taught_on(tmp_path):
+    pytest.importorskip("s3prl.upstream.distiller.model")
+    model, checkpoint = fairseq_models.distiller()
+    torch.save(checkpoint, tmp_path / "distilhubert.ckpt")
+    teacher = load_teacher(write_teacher(tmp_path / "teacher"))
+    shape = StudentShape(init=str(tmp_path / "distilhubert.ckpt"), dropout=0.0)
+    student = make_student(shape, teacher, target_layers=(1, 2, 3), seed=0).eval()
+    heard = student(spoken()[None], torch.tensor([9000]))
+    expected = fairseq_models.layers_of(model, spoken())
+    torch.testing.assert_close(torch.stack(heard.layers, dim=1), expected, atol=1e-5, rtol=1e-4)
+    assert not student.config.projection_norm
+
+
+def test_an_export_is_read_back_from_its_folder(plain, tmp_path):
+    run = load_run(plain)
+    export_run(plain, tmp_path / "out", form="torchaudio")
+    found = load_teacher(tmp_path / "out")
+    assert (found.digest, found.heard, found.config.num_frames(9000)) == (run.digest, run.heard, 27)
+    assert torch.equal(layers_of(found, spoken()), layers_of(run, spoken()))
+    torch.save([1], tmp_path / "out/weights.pt")
+    with pytest.raises(BadDocumentError, match="tensors by name"):
+        load_teacher(tmp_path / "out")
+    for content in ("[]", '{"arguments": {"encoder_num_layers": 3}}'):
+        (tmp_path / "out/torchaudio.json").write_text(content)
+        with pytest.raises(BadDocumentError, match=r"torchaudio\.json"):
+            load_teacher(tmp_path / "out")
+
+
+def test_an_export_to_s3prl_is_read_back_from_its_folder(plain, tmp_path):
+    pytest.importorskip("s3prl")
+    export_run(plain, tmp_path / "out", form="s3prl")
+    assert load_teacher(tmp_path / "out").digest == load_run(plain).digest
+
+
+def test_a_folder_of_hugging_face_is_read_as_one_whatever_else_lies_in_it(plain, tmp_path):
+    export_run(plain, tmp_path / "out", form="huggingface")
+    expected = load_teacher(tmp_path / "out").digest
+    for name in ("model.onnx", "distiller.ckpt", "torchaudio.json"):
+        (tmp_path / "out" / name).touch()
+    assert load_teacher(tmp_path / "out").digest == expected
+
+
+def test_an_export_to_onnx_says_what_to_name_instead(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model.onnx").touch()
+    with pytest.raises(OnnxError, match="name the run it was made from"):
+        load_teacher(tmp_path / "out")

@@ -1,0 +1,134 @@
+"""Layers of the wav2vec 2.0 family: the same as torchaudio's where torchaudio is right, and right where it is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.training.conftest import encoder_config
+from training.models.encoder import Encoder, EncoderConfig, normalised, scale_gradient, transformer_outputs
+
+FAMILIES = {
+    "base": {},
+    "large": {"mode": "layer_norm", "first": True, "normalise": True},
+    "wavlm-base": {"family": "wavlm"},
+    "wavlm-large": {"family": "wavlm", "mode": "layer_norm", "first": True, "normalise": True},
+}
+
+
+@pytest.fixture(params=FAMILIES, name="encoder")
+def any_encoder(request):
+    config = EncoderConfig.parse(encoder_config(**FAMILIES[request.param]), where="test")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        trunk = config.build()
+        for name, parameter in trunk.named_parameters():
+            if parameter.ndim > 1 and "pos_conv" not in name:
+                torch.nn.init.xavier_normal_(parameter)
+    return Encoder(trunk, config, name="test")
+
+
+@pytest.fixture(name="waves")
+def three_waves():
+    generator = torch.Generator().manual_seed(2)
+    return [0.1 * torch.randn(length, generator=generator) + 0.02 for length in (9000, 6500, 4000)]
+
+
+def test_layers_are_torchaudios_where_there_is_no_padding(encoder, waves):
+    wave = waves[0][None]
+    layers, num_frames = encoder.layers(wave, torch.tensor([9000]))
+    given = torch.nn.functional.layer_norm(wave, wave.shape[1:]) if encoder.config.normalize_waveform else wave
+    expected, _ = encoder.trunk.extract_features(given)
+    assert layers.shape == (1, 3, int(num_frames[0]), 24)
+    assert len(expected) == 3
+    for layer, tensor in enumerate(expected):
+        torch.testing.assert_close(layers[:, layer], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_an_utterance_has_the_same_features_whatever_it_is_batched_with(encoder, waves):
+    batch = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    together, num_frames = encoder.layers(batch, torch.tensor([len(wave) for wave in waves]))
+    for row, wave in enumerate(waves):
+        alone, (frames,) = encoder.layers(wave[None], torch.tensor([len(wave)]))
+        assert frames == num_frames[row] == encoder.config.num_frames(len(wave))
+        torch.testing.assert_close(together[row, :, :frames], alone[0], atol=2e-5, rtol=1e-4)
+
+
+def test_features_differ_between_utterances(encoder, waves):
+    layers, _ = encoder.layers(torch.stack([waves[0][:4000], waves[1][:4000]]), torch.tensor([4000, 4000]))
+    assert (layers[0] - layers[1]).abs().mean() > 0.05
+
+
+def test_an_utterance_shorter_than_a_frame_has_none_and_harms_nobody(encoder, waves):
+    alone, _ = encoder.layers(waves[2][None], torch.tensor([4000]))
+    batch = torch.nn.utils.rnn.pad_sequence([waves[2], waves[1][:100]], batch_first=True)
+    layers, num_frames = encoder.layers(batch, torch.tensor([4000, 100]))
+    assert num_frames.tolist() == [12, 0]
+    assert torch.isfinite(layers).all()
+    torch.testing.assert_close(layers[0], alone[0], atol=2e-5, rtol=1e-4)
+    layers, num_frames = encoder.layers(waves[1][None, :100], torch.tensor([100]))
+    assert num_frames.tolist() == [0]
+
+
+def test_chosen_layers_come_in_the_order_asked(encoder, waves):
+    wave, num_samples = waves[1][None], torch.tensor([6500])
+    every, _ = encoder.layers(wave, num_samples)
+    some, _ = encoder.layers(wave, num_samples, only=(3, 1))
+    assert torch.equal(some, every[:, [2, 0]])
+
+
+def test_an_encoder_stays_in_eval_mode_without_gradient(encoder, waves):
+    wave, num_samples = waves[1][None], torch.tensor([6500])
+    torch.nn.ModuleList([encoder]).train()
+    assert not any(module.training for module in encoder.modules())
+    first, second = (encoder.layers(wave, num_samples)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_a_digest_tells_parameters_apart(encoder):
+    before = encoder.digest
+    assert len(before) == 64
+    other = Encoder(encoder.config.build(), encoder.config, name="other")
+    other.trunk.load_state_dict(encoder.trunk.state_dict())
+    assert other.digest == before
+    del other.digest
+    with torch.no_grad():
+        next(other.trunk.parameters()).view(-1)[0] += 1e-3
+    assert other.digest != before
+
+
+def test_frames_are_counted_as_the_convolutions_make_them():
+    config = EncoderConfig.parse(encoder_config(), where="test")
+    assert (config.receptive_samples, config.hop_samples) == (400, 320)
+    for num_samples in (0, 399, 400, 719, 720, 16000, 16001):
+        made = config.build().feature_extractor(torch.zeros(1, max(400, num_samples)), None)[0].shape[1]
+        assert config.num_frames(num_samples) == (made if num_samples >= 400 else 0)
+
+
+def test_normalisation_takes_each_utterance_for_itself():
+    wave = torch.zeros(2, 1000)
+    wave[0] = 5 + torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    wave[1, :300] = 0.01 * torch.randn(300, generator=torch.Generator().manual_seed(1)) - 0.2
+    result = normalised(wave, torch.tensor([1000, 300]))
+    for row, length in ((0, 1000), (1, 300)):
+        expected = torch.nn.functional.layer_norm(wave[row, :length], (length,))
+        torch.testing.assert_close(result[row, :length], expected, atol=1e-4, rtol=1e-4)
+    assert not result[1, 300:].any()
+
+
+def test_dropout_is_on_in_a_trunk_that_trains(waves):
+    config = EncoderConfig.parse(encoder_config(), where="test")
+    trunk = config.build().train()
+    wave, num_samples = waves[1][None], torch.tensor([6500])
+    outputs = [transformer_outputs(trunk, config, wave, num_samples, depth=3)[0][-1] for _ in range(2)]
+    assert not torch.equal(*outputs)
+
+
+def test_a_scaled_gradient_leaves_values_alone():
+    hidden = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    scaled = scale_gradient(hidden, -0.25)
+    assert torch.equal(scaled, hidden)
+    scaled.square().sum().backward()
+    assert torch.equal(hidden.grad, -0.25 * 2 * hidden.detach())

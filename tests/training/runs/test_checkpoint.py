@@ -1,0 +1,174 @@
+"""Checkpoints: whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from manifests.errors import MissingFileError, NoSpaceLeftError
+from tests.training.conftest import encoder_config
+from training.config.schema import Optimiser
+from training.data.sampler import Cursor
+from training.distillation.optimiser import adamw
+from training.models.encoder import EncoderConfig
+from training.runs.checkpoint import (
+    NoCheckpointError,
+    load_run,
+    module_tensors,
+    optimiser_tensors,
+    read_tensors,
+    restore_module,
+    restore_optimiser,
+    whole_checkpoints,
+    write_checkpoint,
+)
+
+CONFIG = EncoderConfig.parse(encoder_config(layers=1), where="test")
+
+
+def write(folder, step, *, seed=0, kept=2):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trunk = CONFIG.build()
+    student = torch.nn.ModuleDict({"trunk": trunk})
+    write_checkpoint(
+        folder,
+        module_tensors(student=student),
+        kept=kept,
+        step=step,
+        cursor=tuple(Cursor(1, 2, 3)),
+        encoder=CONFIG,
+        sums={"loss": 0.1 + 0.2},
+        counts={},
+        best_loss=None,
+        facts={"views": "cdm2"},
+    )
+    return trunk
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    for step in (1, 2, 10, 100):
+        write(tmp_path, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-{step:09d}.{suffix}" for step in (10, 100) for suffix in ("json", "safetensors")
+    ]
+    marks = [mark for _, mark in whole_checkpoints(tmp_path, torn=[])]
+    assert [mark.step for mark in marks] == [100, 10]
+    assert marks[0].cursor == (1, 2, 3)
+    assert marks[0].sums == {"loss": 0.30000000000000004}
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed_before_the_next_one(tmp_path):
+    write(tmp_path, 1)
+    (tmp_path / ".step-000000002.safetensors.node-123.part").write_bytes(bytes(1000))
+    write(tmp_path, 2)
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"step-000000001", "step-000000002"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "mark"])
+def test_a_torn_checkpoint_is_named_and_the_one_before_serves(tmp_path, damage):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    path = tmp_path / "step-000000002.safetensors"
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "cut":
+            path.write_bytes(content[:-10])
+        case "flipped":
+            content[-5] ^= 1
+            path.write_bytes(content)
+        case "gone":
+            path.unlink()
+        case "mark":
+            path.with_suffix(".json").write_text('{"schema": "stillroom/checkpoint/1", "st')
+    torn = []
+    assert next(whole_checkpoints(tmp_path, torn=torn))[1].step == 1
+    assert torn == ["step-000000002"]
+
+
+def test_an_optimiser_comes_back_bit_for_bit(tmp_path):
+    def trained(steps, resume_at=None):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
+        optimiser = adamw(model.parameters(), Optimiser(weight_decay=0.1), learning_rate=0.05)
+        generator = torch.Generator().manual_seed(1)
+        for step in range(steps):
+            if step == resume_at:
+                saved = module_tensors(model=model) | optimiser_tensors(optimiser=optimiser)
+                model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
+                optimiser = adamw(model.parameters(), Optimiser(weight_decay=0.1), learning_rate=0.05)
+                restore_module(model, saved, prefix="model")
+                restore_optimiser(optimiser, saved, prefix="optimiser")
+            optimiser.zero_grad()
+            model(torch.randn(4, 5, generator=generator)).square().sum().backward()
+            optimiser.step()
+        return model.state_dict()
+
+    straight, resumed = trained(6), trained(6, resume_at=3)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_a_full_disk_keeps_the_checkpoints_before(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpaceLeftError):
+        write(tmp_path, 2)
+    monkeypatch.undo()
+    assert [mark.step for _, mark in whole_checkpoints(tmp_path, torn=[])] == [1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001.json", "step-000000001.safetensors"]
+
+
+def test_a_run_is_an_encoder_without_heads(tmp_path):
+    run = tmp_path / "my-run"
+    write(run / "checkpoints", 3, seed=1)
+    trunk = write(run / "checkpoints", 7, seed=2)
+    best = write(run / "best", 3, seed=1, kept=1)
+    (run / "heard.txt").write_text("00000000000000aa\n")
+    encoder = load_run(run)
+    assert (encoder.name, encoder.num_layers, encoder.heard) == ("my-run", 1, {"00000000000000aa"})
+    assert encoder.facts == {"views": "cdm2", "checkpoint": "last", "steps": 7}
+    assert all(torch.equal(tensor, trunk.state_dict()[name]) for name, tensor in encoder.trunk.state_dict().items())
+    assert torch.equal(
+        load_run(run, checkpoint="best").trunk.state_dict()["encoder.transformer.layer_norm.weight"],
+        best.state_dict()["encoder.transformer.layer_norm.weight"],
+    )
+    assert load_run(run, checkpoint="best").facts["steps"] == 3
+
+
+def test_a_run_without_checkpoints_says_what_to_do(tmp_path):
+    with pytest.raises(MissingFileError):
+        load_run(tmp_path / "nothing")
+    with pytest.raises(NoCheckpointError, match="train it first"):
+        load_run(tmp_path)
+    write(tmp_path / "checkpoints", 1)
+    (tmp_path / "heard.txt").write_text("")
+    with pytest.raises(NoCheckpointError, match="use checkpoint: last"):
+        load_run(tmp_path, checkpoint="best")
+
+
+def test_tensors_come_back_as_they_were(tmp_path):
+    trunk = write(tmp_path, 1)
+    tensors = read_tensors(tmp_path / "step-000000001.safetensors")
+    assert tensors.keys() == {f"student.trunk.{name}" for name in trunk.state_dict()}
+
+
+def test_the_mark_of_a_checkpoint_is_written_after_its_tensors(tmp_path, monkeypatch):
+    names = []
+    replace = os.replace
+
+    def noted(source, target, **options):
+        names.append(Path(target).name)
+        replace(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", noted)
+    write(tmp_path, 1)
+    assert names == ["step-000000001.safetensors", "step-000000001.json"]

@@ -1,0 +1,277 @@
+"""Ranks under torchrun: one student, the same batches however many train it, and what was killed goes on bit for bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from manifests.errors import UsageError
+from manifests.io.json_yaml import read_json, write_yaml
+from tests.training.conftest import write_corpus
+from tests.training.test_loop import assert_same_run, config_of, journal, whole_lines
+from training import loop
+from training.config.schema import Adversary, Optimiser
+from training.distillation.adversary import Opponent
+from training.runs.distributed import Ranks, TooManyRanksError, joined_ranks
+from training.stream import pairs
+
+HOUSE = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_ranks_share_lanes_whole_and_leave_none(count):
+    shares = [Ranks(number, count).lanes(4) for number in range(count)]
+    assert sorted(lane for share in shares for lane in share) == [0, 1, 2, 3]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_more_ranks_than_lanes_are_one_line():
+    with pytest.raises(TooManyRanksError, match=r"3 ranks and batch\.lanes: 2: .* start at most 2 ranks"):
+        Ranks(0, 3).lanes(2)
+
+
+def test_alone_nothing_changes():
+    ranks = Ranks()
+    parameter = torch.nn.Parameter(torch.ones(2))
+    ranks.sum_gradients([parameter])
+    assert parameter.grad is None
+    assert ranks.sums({"a": 0.1}) == {"a": 0.1}
+    assert ranks.any_of([]) == 0
+    assert ranks.told([1]) == [1]
+
+
+def test_half_of_torchruns_variables_are_one_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="WORLD_SIZE is set and RANK is not"), joined_ranks():
+        pass
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_whatever_the_number_of_ranks_the_global_batches_are_the_same_and_none_is_lost(tmp_path, count):
+    write_corpus(tmp_path / "corpus", shards=9, samples=5)
+    together = {}
+    for number in range(count):
+        stream = pairs(tmp_path / "corpus", views="cdm2", utterances=8, lanes=4, crop_s=0.6, epochs=2)
+        stream.lanes = Ranks(number, count).lanes(4)
+        for batch in stream:
+            if batch.keys:
+                together[batch.cursor, batch.lane] = (batch.keys, batch.student_copies, batch.global_lengths)
+    alone = {
+        (batch.cursor, batch.lane): (batch.keys, batch.student_copies, batch.global_lengths)
+        for batch in pairs(tmp_path / "corpus", views="cdm2", utterances=8, lanes=4, crop_s=0.6, epochs=2)
+    }
+    assert together == alone
+    for epoch in (0, 1):
+        heard = [key for (cursor, _), (keys, _, _) in together.items() if cursor.epoch == epoch for key in keys]
+        assert len(heard) == len(set(heard)) == 45
+
+
+class Half(Ranks):
+    """One of two ranks in one process: sums are told beforehand."""
+
+    def sums(self, numbers):
+        return {**numbers, "judged": 7.0}
+
+
+@pytest.mark.parametrize("objective", ["game", "confusion", "reversal"])
+def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch, objective):
+    """Three rows here and four there, each rank's share weighed by its rows, give the gradient of all seven."""
+    found = []
+    rows = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 1, 1, 0, 1, 0, 0])
+    for part in (slice(0, 3), slice(3, 7), slice(0, 7)):
+        opponent = Opponent(
+            Adversary(objective=objective, critic_steps=2 if objective == "reversal" else 1, hidden=5, learning_rate=1e-3),
+            domains=("a", "b"), layers=(1,), num_features=3, optimiser=Optimiser(), seed=1, device=torch.device("cpu"),
+        )  # fmt: skip
+        gradients = []
+        monkeypatch.setattr(
+            Half, "sum_gradients", lambda _, parameters, kept=gradients: kept.append([p.grad for p in parameters])
+        )
+        monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
+        opponent.judged = [(rows[part], labels[part], None)]
+        opponent.update(1, ranks=Half(0, 2))
+        found.append([gradient.clone() for gradient in gradients[-1]])
+    for first, second, whole in zip(*found, strict=True):
+        assert torch.allclose(first + second, whole, atol=1e-6)
+
+
+@pytest.fixture(name="torchrun")
+def by_torchrun(tmp_path):
+    """`start(run, ranks, config, *options)`: the command on so many ranks."""
+    started = []
+
+    def start(run, ranks, config, *options):
+        path = tmp_path / f"{run}.yaml"
+        write_yaml(path, config.model_dump(mode="json", by_alias=True))
+        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m",
+                 "stillroom", "train", path, tmp_path / run, *options]  # fmt: skip
+        with (tmp_path / "said.txt").open("w") as said:
+            process = subprocess.Popen(
+                words, cwd=HOUSE, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def finish(process, tmp_path, code=0):
+    assert process.wait(timeout=600) == code, (tmp_path / "said.txt").read_text()
+    return (tmp_path / "said.txt").read_text()
+
+
+def wait_for_step(run, step, process):
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        assert process.poll() is None, (run.parent / "said.txt").read_text()
+        if (run / "journal.jsonl").exists() and any(line["step"] >= step for line in whole_lines(run)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def ranks_below(process):
+    """The processes of the ranks: children of torchrun that run the command."""
+    words = ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "stillroom" in line]
+
+
+@pytest.fixture(scope="module", name="wide")
+def wide_corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wide") / "corpus"
+    write_corpus(folder, shards=5, samples=7)
+    return folder
+
+
+def wide_config(wide, teacher_folder, **keys):
+    batch = {"seconds": 4, "lanes": 4}
+    return config_of(
+        wide, teacher_folder, **{"batch": batch, "steps": 12, "log_every": 1, "checkpoint_every": 3, **keys}
+    )
+
+
+def losses(run):
+    return [line["loss"] for line in journal(run) if "loss" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "workers", "adversary"),  # every pair of values, not every triple
+    [
+        (1, 0, {}),
+        (1, 1, {"objective": "game", "critic_every": 2}),
+        (2, 1, {}),
+        (2, 0, {"objective": "game", "critic_every": 2}),
+        (2, 0, {"domain": "view"}),
+        (4, 0, {}),
+        (4, 1, {"domain": "view"}),
+        (4, 1, {"objective": "game", "critic_every": 2}),
+    ],
+)
+def test_any_number_of_ranks_and_workers_trains_the_same_student(
+    tmp_path, torchrun, wide, teacher_folder, count, workers, adversary
+):
+    config = wide_config(wide, teacher_folder, workers=workers, adversary=adversary)
+    assert loop.distil(config, tmp_path / "alone", say=str) == "done"
+    finish(torchrun("run", count, config), tmp_path)
+    ours, theirs = ([line for line in journal(tmp_path / name) if "loss" in line] for name in ("alone", "run"))
+    for one, other in zip(ours, theirs, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=2e-4)
+        assert other["domain_loss"] == pytest.approx(one["domain_loss"], rel=2e-3)
+        for exact in ("step", "utterances", "epoch", "distinct_copies", "domain_majority", "learning_rate"):
+            assert other[exact] == one[exact], exact
+        assert other["audio_s"] == pytest.approx(one["audio_s"])
+    if count == 1:
+        assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "workers"), [(2, 1), (4, 0)])
+def test_ranks_killed_twice_go_on_bit_for_bit(tmp_path, torchrun, wide, teacher_folder, count, workers):
+    config = wide_config(wide, teacher_folder, workers=workers)
+    finish(torchrun("straight", count, config), tmp_path)
+    for step in (4, 8):
+        process = torchrun("run", count, config)
+        wait_for_step(tmp_path / "run", step, process)
+        for rank in ranks_below(process):
+            os.kill(rank, signal.SIGKILL)
+        assert process.wait(timeout=600) != 0
+    finish(torchrun("run", count, config), tmp_path)
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_rank_stops_all_with_a_checkpoint_and_other_ranks_go_on(
+    tmp_path, torchrun, wide, teacher_folder, number
+):
+    config = wide_config(wide, teacher_folder, steps=40, checkpoint_every=100)
+    assert loop.distil(config, tmp_path / "alone", say=str) == "done"
+    process = torchrun("run", 2, config)
+    wait_for_step(tmp_path / "run", 3, process)
+    os.kill(ranks_below(process)[-1], number)
+    said = finish(process, tmp_path, code=1)
+    assert "exitcode  : 75" in said, "torchrun tells of its ranks in its own words"
+    status = read_json(tmp_path / "run" / "status.json", needed="test")
+    assert status["state"] == "preempted"
+    assert 3 <= status["step"] < 40
+    assert max((tmp_path / "run/checkpoints").glob("*.json")).stem == f"step-{status['step']:09d}"
+    assert not (tmp_path / "run" / ".lock").exists()
+    finish(torchrun("run", 4, config), tmp_path)
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_torchrun_told_to_stop_leaves_a_checkpoint(tmp_path, torchrun, wide, teacher_folder):
+    process = torchrun("run", 2, wide_config(wide, teacher_folder, steps=400, checkpoint_every=1000))
+    wait_for_step(tmp_path / "run", 2, process)
+    process.terminate()
+    process.wait(timeout=600)
+    assert read_json(tmp_path / "run" / "status.json", needed="test")["state"] == "preempted"
+    assert list((tmp_path / "run/checkpoints").glob("*.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--set", "batch.lanes=1"), "2 ranks and batch.lanes: 1"),
+        (("--set", "views.kind=cdm7"), "views.kind"),
+        (("--set", "teacher.name=/nowhere/teacher"), "/nowhere/teacher"),
+    ],
+)
+def test_what_all_ranks_find_wrong_is_said_once(tmp_path, torchrun, wide, teacher_folder, options, message):
+    said = finish(torchrun("run", 2, wide_config(wide, teacher_folder), *options), tmp_path, code=1)
+    lines = [line for line in said.splitlines() if line.startswith("stillroom: ")]
+    assert len(lines) == 1, said
+    assert message in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_one_rank_cannot_read_ends_all_with_its_line(tmp_path, torchrun, wide, teacher_folder, workers):
+    shutil.copytree(wide, tmp_path / "corpus")
+    config = wide_config(tmp_path / "corpus", teacher_folder, steps=200, workers=workers)
+    process = torchrun("run", 2, config)
+    wait_for_step(tmp_path / "run", 3, process)
+    for path in (tmp_path / "corpus/shards").glob("train-*.tar"):
+        os.truncate(path, 100)
+    said = finish(process, tmp_path, code=1)
+    lines = [line for line in said.splitlines() if line.startswith("stillroom: ")]
+    question, *errors = lines
+    assert question.startswith("stillroom: before the first step")
+    assert len(errors) == 1, said
+    assert ".tar" in errors[0]

@@ -1,0 +1,1 @@
+"""The config of a training run: `schema` (every key), `model` (teacher, student, loss), `presets`, `load`."""

@@ -1,0 +1,169 @@
+"""Reads a training config: file, preset and `key=value` overrides become one resolved config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from manifests.errors import BadDocumentError, UsageError, printable
+from manifests.io.json_yaml import read_yaml
+from manifests.io.yaml12 import parse_yaml
+from training.config.presets import PRESETS
+from training.config.schema import TrainConfig
+
+# What may differ between a run and the command that goes on with it: nothing of the method.
+FREE_KEYS = frozenset(
+    {
+        "schema",
+        "corpus",
+        "preset",
+        "workers",
+        "log_every",
+        "checkpoint_every",
+        "tensorboard",
+        "targets",
+        "stage",
+        "damaged_shards",
+    }
+)
+
+
+def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """A config file with its preset and `key=value` overrides worked in.
+
+    Relative paths in the file are relative to it, those in overrides to the current folder. A run's own config.yaml is resolved
+    already: a key that is new since then has its default there, whatever the preset says today.
+
+    Raises:
+        BadDocumentError: A wrong key or value, with its path.
+        UsageError: An override that is none.
+    """
+    data = read_yaml(path, needed="the config of a training run")
+    if not isinstance(data, dict):
+        raise BadDocumentError(
+            path, "a mapping is due here, such as `preset: cdm2`, `corpus: FOLDER`, `teacher: {name: nano}`"
+        )
+    is_runs_own = path.name == "config.yaml" and (path.parent / "heard.txt").is_file()
+    user = with_paths(in_todays_keys(data) if is_runs_own else data, path.parent)
+    for override in overrides:
+        change = override_of(override)
+        user = merged(without_other_size(user, change), with_paths(change, Path.cwd()))
+    return resolved(user, where=path, over_preset=not is_runs_own)
+
+
+def override_of(word: str) -> dict[str, Any]:
+    """What one `--set` word, `key.key=value`, asks over a config, as a nested mapping.
+
+    Raises:
+        BadDocumentError: If the value is not YAML.
+        UsageError: If it is no such word.
+    """
+    key, equals, text = word.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UsageError(f"--set {printable(word)}: key=value is due here, such as optimiser.learning_rate=1e-3")
+    change: Any = parse_yaml(text.encode(), where=f"--set {key}")
+    for part in reversed(parts):
+        change = {part: change}
+    asked: dict[str, Any] = change
+    return asked
+
+
+def run_config(path: Path) -> TrainConfig:
+    """The config that a run's folder keeps, whichever version of Stillroom wrote it.
+
+    Raises:
+        BadDocumentError: If it breaks its schema; `NewerSchemaError` of a later Stillroom's.
+    """
+    data = read_yaml(path, needed="the config of a run")
+    return TrainConfig.parse(in_todays_keys(data) if isinstance(data, dict) else data, where=path)
+
+
+def in_todays_keys(data: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with what was so before there was a key for it, where today's default is something else."""
+    student = data.get("student")
+    if data.get("schema") == "stillroom/train/1" and isinstance(student, dict) and "projection_norm" not in student:
+        return {**data, "student": {**student, "projection_norm": True}}  # every student had its teacher's
+    return data
+
+
+def resolved(user: dict[str, Any], *, where: object, over_preset: bool = True) -> TrainConfig:
+    """A config from what a user wrote, over its preset; or, of a run's own, from what it says alone.
+
+    Raises:
+        BadDocumentError: A wrong key or value, with its path.
+    """
+    preset = user.get("preset")
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+        raise BadDocumentError(where, f"preset: {printable(preset)!r} is none of {', '.join(PRESETS)}")
+    base = PRESETS[preset].keys if preset is not None and over_preset else {}
+    return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **merged(base, user)}, where=where)
+
+
+def without_other_size(user: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """What a user wrote, without the size of a batch that a change in the other unit stands for."""
+    old, new = user.get("batch"), change.get("batch")
+    if not (isinstance(old, dict) and isinstance(new, dict) and new.keys() & {"seconds", "utterances"}):
+        return user
+    return {**user, "batch": {key: value for key, value in old.items() if key not in {"seconds", "utterances"}}}
+
+
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`change` over `base`: mappings key by key, anything else replaced."""
+    result = dict(base)
+    for key, value in change.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same with relative corpus folders, or teacher folder, made absolute."""
+
+    def absolute(value: object) -> object:
+        if isinstance(value, list):
+            return [absolute(one) for one in value]
+        if isinstance(value, dict):
+            return {key: absolute(one) if key == "dir" else one for key, one in value.items()}
+        return str((folder / value).resolve()) if isinstance(value, str) and "://" not in value else value
+
+    result = dict(data)
+    for key in ("corpus", "targets", "stage"):
+        if key in result:
+            result[key] = absolute(result[key])
+    teacher = result.get("teacher")
+    if isinstance(teacher, dict) and is_path(teacher.get("name"), folder):
+        result["teacher"] = {**teacher, "name": absolute(teacher["name"])}
+    student = result.get("student")
+    if (
+        isinstance(student, dict)
+        and student.get("init") not in {"teacher", "random"}
+        and is_path(student.get("init"), folder)
+    ):
+        result["student"] = {**student, "init": absolute(student["init"])}
+    return result
+
+
+def is_path(name: object, folder: Path) -> bool:
+    """Whether a model is named by where it lies; a single word is a path only if a model of that name lies beside the config."""
+    if not isinstance(name, str) or name in {"", "nano"}:
+        return False
+    place = folder / name
+    return "/" in name or place.is_file() or any((place / f"config.{kind}").is_file() for kind in ("json", "yaml"))
+
+
+def method_difference(ours: TrainConfig, theirs: TrainConfig) -> str | None:
+    """The first key, with both values, in which two runs differ in method; None if they are the same."""
+    mine, other = flat(ours.model_dump(mode="json", by_alias=True)), flat(theirs.model_dump(mode="json", by_alias=True))
+    derived_last = sorted(mine.keys() | other.keys(), key=lambda key: (key.startswith("adversary"), key))
+    for key in derived_last:
+        if key.partition(".")[0] not in FREE_KEYS and mine.get(key) != other.get(key):
+            return f"{key} is {printable(other.get(key))}, asked for {printable(mine.get(key))}"
+    return None
+
+
+def flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one with dotted keys."""
+    if not isinstance(data, dict) or not data:
+        return {prefix.rstrip("."): data}
+    return {path: value for key, inner in data.items() for path, value in flat(inner, f"{prefix}{key}.").items()}

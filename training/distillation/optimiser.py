@@ -1,0 +1,41 @@
+"""The optimiser, and its learning rate over a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from training.config.schema import Optimiser
+
+
+def adamw(parameters: Iterable[torch.nn.Parameter], settings: Optimiser, *, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) in its fused form, on whatever device the parameters are."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate_scale(update: int, *, updates: int, warmup_share: float) -> float:
+    """Linear warm-up, then linear decay that would reach zero one update after the last.
+
+    Args:
+        update: Which update, from 1.
+        updates: How many the run has.
+        warmup_share: Share of them that warms up.
+
+    Returns:
+        What the largest rate is multiplied by, above 0 and at most 1.
+    """
+    warmup = round(warmup_share * updates)
+    if update <= warmup:
+        return update / warmup
+    return (updates - update + 1) / (updates - warmup)

@@ -1,0 +1,228 @@
+"""A run's student as other libraries read it, written only if it hears there what it hears here.
+
+Every format is loaded back by its own library, both models hear the same real utterances, and the largest difference over all layers
+and frames is said; above `LARGEST_DIFFERENCE` nothing is written. Beside the model lie `heard.txt` (what it was trained on) and
+`export.json` (from which run, and that difference).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, assert_never
+
+import soundfile
+import torch
+
+from manifests.corpus.provenance import software
+from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
+from manifests.io.atomic import temporary_path
+from manifests.io.digest import file_digest
+from manifests.io.json_yaml import write_json
+from training.config.schema import TrainConfig
+from training.data.joined_corpus import open_corpus
+from training.runs.checkpoint import load_student
+from training.validation.utterances import Panel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from training.export.format import Written
+    from training.models.encoder import Encoder
+    from training.runs.checkpoint import Kept
+
+Format = Literal["huggingface", "s3prl", "torchaudio", "onnx"]
+FORMATS: tuple[Format, ...] = ("huggingface", "s3prl", "torchaudio", "onnx")
+LARGEST_DIFFERENCE = 1e-4
+UTTERANCES = 6
+MOST_S = 15.0
+KEPT_BESIDE = ("heard.txt", "trained.json")
+
+
+class DiffersError(StillroomError, ArithmeticError):
+    """What was written does not hear what the run hears."""
+
+    def __init__(self, run: Path, *, form: str, difference: float) -> None:
+        super().__init__(
+            f"{printable(run)} as {form} differs from the run by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}: nothing was "
+            "written; please report it with the versions that `pip list` shows"
+        )
+
+
+class ExportExistsError(StillroomError, FileExistsError):
+    """The target is there already."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(f"{printable(out)} is there already; choose another folder, or remove it first")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The file or folder that the other library reads.
+        loads: How it is loaded, for a person.
+        difference: Largest absolute difference over all layers and frames.
+        utterances: How many were heard for it.
+        seconds: How long they are together.
+        note: What else a user must know; empty if nothing.
+    """
+
+    path: Path
+    loads: str
+    difference: float
+    utterances: int
+    seconds: float
+    note: str = ""
+
+
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    form: Format,
+    checkpoint: Literal["last", "best"] = "last",
+    audio: tuple[Path, ...] = (),
+) -> Exported:
+    """Write the student of a run for another library, and compare.
+
+    Args:
+        run: The run's folder.
+        out: A folder that is not there yet, or is empty.
+        form: For which library.
+        checkpoint: The newest, or that with the lowest validation loss.
+        audio: Files to compare on; utterances of the run's corpus by default.
+
+    Raises:
+        NotExportableError: If the format cannot say what this student is.
+        DiffersError: If it is not the same there.
+        ExportExistsError: If the target is there.
+        UsageError: If the other library is not installed, or there is nothing to listen to.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ExportExistsError(out)
+    kept = load_student(run, checkpoint=checkpoint)
+    waves = waves_to_hear(run, kept.encoder, audio=audio)
+    part = temporary_path(out)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        written = write_as(form, kept, part)
+        difference = max(largest_difference(kept.encoder, wave, written) for wave in waves)
+        if not difference <= LARGEST_DIFFERENCE:  # NaN too
+            raise DiffersError(run, form=form, difference=difference)
+        seconds = sum(map(len, waves)) / kept.encoder.sample_rate
+        write_beside(part, run, kept.encoder, form=form, difference=difference, utterances=len(waves), seconds=seconds)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    path = out / written.name if written.name else out
+    loads = written.loads.format(path=printable(path))
+    return Exported(path, loads, difference, len(waves), seconds, written.note)
+
+
+def write_as(form: Format, kept: Kept, folder: Path) -> Written:
+    """Write a student in one format; gives how the other library hears."""
+    match form:
+        case "huggingface":
+            from training.export.huggingface import write_huggingface
+
+            return write_huggingface(kept.encoder, folder)
+        case "s3prl":
+            from training.export.s3prl import write_s3prl
+
+            return write_s3prl(kept, folder)
+        case "torchaudio":
+            from training.export.torchaudio import write_torchaudio
+
+            return write_torchaudio(kept.encoder, folder)
+        case "onnx":
+            from training.export.onnx import write_onnx
+
+            return write_onnx(kept.encoder, folder)
+        case _:
+            assert_never(form)
+
+
+def largest_difference(encoder: Encoder, wave: Tensor, written: Written) -> float:
+    """Largest absolute difference of any value of any layer for one utterance; infinite where shapes differ."""
+    ours = encoder.layers(wave[None], torch.tensor([len(wave)]))[0][0]
+    theirs = written.hear(wave)
+    return float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
+
+
+def write_beside(
+    folder: Path, run: Path, encoder: Encoder, *, form: Format, difference: float, utterances: int, seconds: float
+) -> None:
+    """What a stranger wants to know of the model, and what an evaluation must know: what it has heard."""
+    for name in KEPT_BESIDE:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    write_json(
+        folder / "export.json",
+        {
+            "schema": "stillroom/export/1",
+            "run": run.resolve().name,
+            "format": form,
+            "parameters_sha256": encoder.digest,
+            "heard_sha256": file_digest(folder / "heard.txt") if (folder / "heard.txt").is_file() else None,
+            "largest_difference": difference,
+            "compared": {"utterances": utterances, "seconds": round(seconds, 2)},
+            "facts": encoder.facts,
+            "software": software(),
+        },
+    )
+
+
+def waves_to_hear(run: Path, encoder: Encoder, *, audio: tuple[Path, ...]) -> list[Tensor]:
+    """Real utterances of several lengths, each of shape (time,).
+
+    Raises:
+        UsageError: If there are none.
+        BadDocumentError: If a file is no audio, or has another rate.
+    """
+    waves = [read_wave(path, rate_hz=encoder.sample_rate) for path in audio] if audio else corpus_waves(run, encoder)
+    long_enough = [wave for wave in waves if encoder.config.num_frames(len(wave)) > 0]
+    if not long_enough:
+        raise UsageError(
+            "no utterance is long enough to be compared on; give one of a second or more with --audio FILE"
+        )
+    return long_enough
+
+
+def corpus_waves(run: Path, encoder: Encoder) -> list[Tensor]:
+    """Clean utterances of the run's corpus, of its validation split where there is one."""
+    config = TrainConfig.read(run / "config.yaml", needed="the config of a run")
+    try:
+        with open_corpus(config.corpus) as reader:
+            has_dev = any(entry.samples for entry in reader.manifest.splits.get(config.dev, ()))
+            split = config.dev if has_dev else config.split
+            panel = Panel(reader, split=split, utterances=UTTERANCES, crop_samples=int(MOST_S * encoder.sample_rate))
+            waves = []
+            for crops in panel.batches:
+                wave, num_samples = panel.waves(crops, "clean")
+                waves += [row[:length] for row, length in zip(wave, num_samples.tolist(), strict=True)]
+            return waves
+    except (StillroomError, OSError) as problem:
+        raise UsageError(
+            f"the corpus of {printable(run)} cannot be listened to ({printable(problem)}): give a file of speech with --audio FILE"
+        ) from None
+
+
+def read_wave(path: Path, *, rate_hz: int) -> Tensor:
+    """A mono file, at most `MOST_S` of it, shape (time,)."""
+    try:
+        with soundfile.SoundFile(path) as stream:
+            if stream.samplerate != rate_hz or stream.channels != 1:
+                raise BadDocumentError(
+                    path,
+                    f"has {stream.samplerate} Hz and {stream.channels} channels; the model takes {rate_hz} Hz and one channel",
+                )
+            return torch.from_numpy(stream.read(int(MOST_S * rate_hz), dtype="float32"))
+    except soundfile.LibsndfileError as problem:
+        raise BadDocumentError(path, f"cannot be read as audio: {printable(problem)}") from None

@@ -1,0 +1,334 @@
+"""Speech encoders of the wav2vec 2.0 kind: a wave in, the output of every transformer layer out.
+
+wav2vec 2.0 (arXiv 2006.11477), HuBERT (2106.07447) and WavLM (2110.13900) share one shape: seven strided convolutions, a
+projection, a convolutional position embedding and a stack of transformer layers. torchaudio's modules are used as they
+are; what is written here is how they are walked through, so that
+
+* layer k is the output of transformer layer k, counted from 1, for post-norm and pre-norm models alike;
+* an utterance gets the same features whatever it is batched with: group norm and input normalisation take their
+  statistics over real samples only, padding is zeroed before the position embedding and masked out of the attention
+  (torchaudio normalises a whole batch at once, lets padding into the group norm, and refuses padding for WavLM).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, assert_never, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
+
+from manifests.io.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MASKED_SCORE = -1e4
+NORMALISE_EPSILON = 1e-5
+NOT_TORCHAUDIOS = frozenset(
+    {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as"}
+)
+
+Count = Annotated[int, Field(ge=1, le=65536)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class EncoderConfig(Record):
+    """Shape of an encoder: the arguments of `torchaudio.models.wav2vec2_model` or `wavlm_model`, and what they leave out.
+
+    Attributes:
+        family: Which of the two builds it.
+        sample_rate: Of the waves it takes, in Hz.
+        normalize_waveform: Whether each utterance is brought to zero mean and unit variance first (the large models).
+        normalize_epsilon: What is added to that variance: 1e-5 in fairseq and torchaudio, 1e-7 in Hugging Face's extractors.
+        projection_norm: Whether a layer norm stands before the projection; s3prl's DistilHuBERT has none.
+        pretrained_as: Whose objective it was trained with, where that is known: wav2vec 2.0 and HuBERT have one shape, and
+            an export to Hugging Face names the class.
+    """
+
+    family: Literal["wav2vec2", "wavlm"] = "wav2vec2"
+    sample_rate: Annotated[int, Field(ge=1000, le=384_000)] = 16000
+    normalize_waveform: bool = False
+    normalize_epsilon: Annotated[float, Field(gt=0, lt=1)] = NORMALISE_EPSILON
+    projection_norm: bool = True
+    pretrained_as: Literal["wav2vec2", "hubert", "wavlm"] | None = None
+    extractor_mode: Literal["group_norm", "layer_norm"]
+    extractor_conv_layer_config: Annotated[
+        tuple[Annotated[tuple[Count, Count, Count], Field(strict=False)], ...],
+        Field(strict=False, min_length=1, max_length=64),
+    ]
+    extractor_conv_bias: bool
+    encoder_embed_dim: Count
+    encoder_projection_dropout: Share
+    encoder_pos_conv_kernel: Count
+    encoder_pos_conv_groups: Count
+    encoder_num_layers: Annotated[int, Field(ge=1, le=256)]
+    encoder_num_heads: Count
+    encoder_num_buckets: Count | None = None
+    encoder_max_distance: Count | None = None
+    encoder_attention_dropout: Share
+    encoder_ff_interm_features: Count
+    encoder_ff_interm_dropout: Share
+    encoder_dropout: Share
+    encoder_layer_norm_first: bool
+    encoder_layer_drop: Share
+    aux_num_out: int | None = None
+
+    def build(self) -> Wav2Vec2Model:
+        """A model of this shape with random weights and no output layer."""
+        given = self.model_dump(exclude=set(NOT_TORCHAUDIOS))
+        given["extractor_conv_layer_config"] = [tuple(shape) for shape in self.extractor_conv_layer_config]
+        given["aux_num_out"] = None
+        match self.family:
+            case "wav2vec2":
+                del given["encoder_num_buckets"], given["encoder_max_distance"]
+                trunk = wav2vec2_model(**given)
+            case "wavlm":
+                trunk = wavlm_model(**given)
+            case _:
+                assert_never(self.family)
+        if not self.projection_norm:
+            trunk.encoder.feature_projection.layer_norm = nn.Identity()
+        return trunk
+
+    def num_frames(self, num_samples: int) -> int:
+        """How many frames an utterance of so many samples gives; 0 if it is shorter than one."""
+        for _, kernel, stride in self.extractor_conv_layer_config:
+            num_samples = max(0, (num_samples - kernel) // stride + 1)
+        return num_samples
+
+    @property
+    def receptive_samples(self) -> int:
+        """Fewest samples that give a frame (400 for the published models)."""
+        needed = 1
+        for _, kernel, stride in reversed(self.extractor_conv_layer_config):
+            needed = (needed - 1) * stride + kernel
+        return needed
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next (320 for the published models)."""
+        hop = 1
+        for _, _, stride in self.extractor_conv_layer_config:
+            hop *= stride
+        return hop
+
+
+class Encoder(nn.Module):
+    """A frozen encoder: always in eval mode, never with gradient.
+
+    Args:
+        trunk: The model; its output layer, if any, is not used.
+        config: Its shape.
+        name: What to call it in a table.
+        heard: First 16 hex digits of the SHA-256 of the PCM (little-endian int16) of each clean utterance that it, or the
+            teacher it was distilled from, was trained on.
+        facts: What is known of its training, for a report.
+
+    Attributes:
+        sample_rate: Of the waves it takes, in Hz.
+        num_layers: Transformer layers.
+        num_features: Size of each layer's output.
+        num_parameters: All of the trunk's; heads of distillation are not part of an encoder.
+    """
+
+    def __init__(
+        self,
+        trunk: Wav2Vec2Model,
+        config: EncoderConfig,
+        *,
+        name: str,
+        heard: frozenset[str] = frozenset(),
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        trunk.aux = None
+        self.trunk = trunk
+        self.config = config
+        self.name = name
+        self.heard = heard
+        self.facts: dict[str, Any] = dict(facts or {})
+        self.sample_rate = config.sample_rate
+        self.num_layers = config.encoder_num_layers
+        self.num_features = config.encoder_embed_dim
+        self.num_parameters = sum(parameter.numel() for parameter in trunk.parameters())
+        self.requires_grad_(requires_grad=False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Encoder:  # noqa: ARG002, FBT001, FBT002 (torch's signature)
+        """Stays in eval mode whatever is asked: a teacher with dropout teaches noise."""
+        return super().train(False)  # noqa: FBT003
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and values of all parameters."""
+        return parameter_digest(self.trunk)
+
+    def layers(self, wave: Tensor, num_samples: Tensor, *, only: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs of the transformer layers.
+
+        Args:
+            wave: Shape (batch, time), zeros after each utterance's end.
+            num_samples: Real samples of each utterance, shape (batch,).
+            only: Which layers, counted from 1; all by default. Nothing above the highest is computed.
+
+        Returns:
+            Outputs of shape (batch, layer, frame, feature), where layer k stands at index k-1 (or in the order of `only`),
+            and the number of real frames of each utterance, shape (batch,).
+        """
+        wanted = tuple(range(1, self.num_layers + 1)) if only is None else tuple(only)
+        with torch.inference_mode():
+            outputs, num_frames = transformer_outputs(
+                self.trunk, self.config, wave, num_samples, depth=max(wanted), only=wanted
+            )
+        # Stacked outside: a loss may keep the result for its backward pass, which inference tensors forbid.
+        return torch.stack(outputs, dim=1), num_frames.clone()
+
+    def forward(self, wave: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as `layers`."""
+        return self.layers(wave, num_samples)
+
+
+class FrameMask(NamedTuple):
+    """Frames whose content an encoder does not get to see.
+
+    Attributes:
+        frame_is_masked: Shape (batch, frame), True where the vector stands instead.
+        vector: Shape (feature,).
+    """
+
+    frame_is_masked: Tensor
+    vector: Tensor
+
+
+def transformer_outputs(
+    trunk: Wav2Vec2Model,
+    config: EncoderConfig,
+    wave: Tensor,
+    num_samples: Tensor,
+    *,
+    depth: int,
+    cnn_gradient: float = 1.0,
+    mask: FrameMask | None = None,
+    only: Sequence[int] | None = None,
+) -> tuple[list[Tensor], Tensor]:
+    """Walk a batch through convolutions and the first `depth` transformer layers.
+
+    Args:
+        trunk: The model, in whatever mode it is.
+        config: Its shape.
+        wave: Shape (batch, time), zeros after each utterance's end.
+        num_samples: Shape (batch,).
+        depth: How many layers to go up.
+        cnn_gradient: What the gradient that reaches the convolutions is multiplied by (wav2vec 2.0 and s3prl: 0.1).
+        mask: Frames that are replaced by a vector before the transformer.
+        only: Layers that are kept, counted from 1; all by default.
+
+    Returns:
+        One tensor of shape (batch, frame, feature) a layer, in the order of `only`, and the number of real frames, shape
+        (batch,).
+    """
+    if config.normalize_waveform:
+        wave = normalised(wave, num_samples, epsilon=config.normalize_epsilon)
+    lengths = [int(length) for length in num_samples]
+    if wave.shape[1] < config.receptive_samples:  # too short for the kernels, and no frame of it will be real
+        wave = functional.pad(wave, (0, config.receptive_samples - wave.shape[1]))
+    features, frames = convolved(trunk, wave, lengths)
+    if cnn_gradient != 1.0:
+        features = scale_gradient(features, cnn_gradient)
+    hidden = trunk.encoder.feature_projection(features)
+    if mask is not None:
+        hidden = torch.where(mask.frame_is_masked[:, :, None], mask.vector.to(hidden.dtype), hidden)
+    num_frames = torch.tensor(frames, device=wave.device)
+    frame_is_padding: Tensor | None = None
+    attention_mask: Tensor | None = None
+    longest = hidden.shape[1]
+    if min(frames) < longest:
+        positions = torch.arange(longest, device=wave.device)
+        hidden = hidden.masked_fill((positions >= num_frames[:, None])[:, :, None], 0.0)
+        # An utterance without a frame attends to its first, so that no row of scores is masked throughout (NaN).
+        frame_is_padding = positions >= num_frames.clamp(min=1)[:, None]
+        scores = frame_is_padding[:, None, None, :].to(hidden.dtype) * MASKED_SCORE
+        attention_mask = scores.expand(-1, 1, longest, longest)
+    transformer = trunk.encoder.transformer
+    hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
+    outputs: dict[int, Tensor] = {}
+    wanted = range(1, depth + 1) if only is None else only
+    position_bias: Tensor | None = None
+    for number, layer in enumerate(list(transformer.layers)[:depth], 1):
+        if config.family == "wavlm":
+            hidden, position_bias = layer(hidden, position_bias=position_bias, key_padding_mask=frame_is_padding)
+        else:
+            hidden, position_bias = layer(hidden, attention_mask=attention_mask)
+        if number in wanted:
+            outputs[number] = hidden
+    return [outputs[number] for number in wanted], num_frames
+
+
+def convolved(trunk: Wav2Vec2Model, wave: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
+    """The convolutional features, shape (batch, frame, feature), and how many frames of each utterance are real."""
+    hidden = wave.unsqueeze(1)
+    for block in trunk.feature_extractor.conv_layers:
+        lengths = [max(0, (length - block.kernel_size) // block.stride + 1) for length in lengths]
+        if isinstance(block.layer_norm, nn.GroupNorm):
+            hidden = functional.gelu(group_normed(block.layer_norm, block.conv(hidden), lengths))
+        else:
+            hidden, _ = block(hidden, None)
+    return hidden.transpose(1, 2), lengths
+
+
+def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tensor:
+    """Group norm with statistics over each utterance's own frames; hidden has shape (batch, channel, frame)."""
+    longest = hidden.shape[-1]
+    if min(lengths) >= longest:
+        return cast("Tensor", norm(hidden))
+    rows = []
+    for row, length in enumerate(lengths):
+        kept = min(longest, max(2, length))  # statistics of fewer than two values do not exist
+        normed = norm(hidden[row : row + 1, :, :kept])
+        rows.append(functional.pad(normed, (0, longest - kept)))
+    return torch.cat(rows)
+
+
+def normalised(wave: Tensor, num_samples: Tensor, *, epsilon: float = NORMALISE_EPSILON) -> Tensor:
+    """Each utterance with zero mean and unit variance over its real samples, padding still zero; shape (batch, time)."""
+    is_real = torch.arange(wave.shape[1], device=wave.device) < num_samples[:, None].to(wave.device)
+    count = is_real.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (wave * is_real).sum(dim=1, keepdim=True) / count
+    centred = (wave - mean) * is_real
+    variance = centred.square().sum(dim=1, keepdim=True) / count
+    return centred * torch.rsqrt(variance + epsilon)
+
+
+class ScaledGradient(torch.autograd.Function):
+    """The identity forwards; the gradient times a factor backwards."""
+
+    @staticmethod
+    def forward(context: Any, hidden: Tensor, factor: float) -> Tensor:
+        """Pass on."""
+        context.factor = factor
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Scale."""
+        return gradient * context.factor, None
+
+
+def scale_gradient(hidden: Tensor, factor: float) -> Tensor:
+    """`hidden` as it is, its gradient multiplied by `factor`; a negative factor reverses it (arXiv 1505.07818)."""
+    return cast("Tensor", ScaledGradient.apply(hidden, factor))
+
+
+def parameter_digest(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and float32 values of a module's state, 64 hex digits."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().to("cpu", torch.float32).contiguous()
+        state.update(f"{name}\x1f{tuple(values.shape)}\x1f".encode())
+        state.update(memoryview(values.numpy()).cast("B") if values.numel() else b"")
+    return state.hexdigest()

@@ -1,0 +1,159 @@
+"""An encoder as a folder: `config.json`, `weights.safetensors`, and what is known of it in `heard.txt` and `card.json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import safetensors
+import safetensors.torch
+import torch
+
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
+from manifests.io.digest import bytes_digest
+from manifests.io.json_yaml import read_bytes, read_json
+from training.models.encoder import Encoder, EncoderConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+    from torchaudio.models import Wav2Vec2Model
+
+    from manifests.io.place import Place
+
+MOST_PARAMETERS = 10_000_000_000
+NEEDED = "a teacher's folder holds config.json and weights.safetensors"
+
+
+def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
+    """An encoder from `config.json`, `weights.safetensors` and, where there are any, `heard.txt` and `card.json`.
+
+    Raises:
+        MissingFileError: If one of the first two is not there.
+        BadDocumentError: If a file is damaged, or the two do not fit each other.
+    """
+    config = EncoderConfig.parse(read_json(folder / "config.json", needed=NEEDED), where=folder / "config.json")
+    path = folder / "weights.safetensors"
+    trunk = filled(config, read_safetensors(path, needed=NEEDED), where=folder / "config.json", weights=path)
+    card = folder / "card.json"
+    return Encoder(
+        trunk,
+        config,
+        name=name,
+        heard=heard_beside(folder),
+        facts=read_json(card, needed="a card") if card.exists() else None,
+    )
+
+
+def built(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
+    """A model of a user's shape with random weights.
+
+    Raises:
+        BadDocumentError: If there can be no such model: heads that do not divide the width, and the like.
+    """
+    outlined(config, where=where)
+    return config.build()
+
+
+def outlined(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
+    """A model of a stranger's shape without memory, on torch's device `meta`: a few numbers in a config could ask for terabytes.
+
+    Raises:
+        BadDocumentError: If there can be no such model.
+    """
+    try:
+        with torch.device("meta"):
+            outline = config.build()
+    except (ValueError, AssertionError, TypeError, RuntimeError, ArithmeticError) as problem:
+        raise BadDocumentError(where, f"describes no model: {printable(first_misfit(problem))}") from None
+    size = sum(parameter.numel() for parameter in outline.parameters())
+    if size > MOST_PARAMETERS:
+        raise BadDocumentError(
+            where, f"describes a model of {size:.1e} parameters; refused above {MOST_PARAMETERS:.0e}"
+        )
+    return outline
+
+
+def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object, weights: object) -> Wav2Vec2Model:
+    """A model of a stranger's shape with a stranger's weights, in float32; it takes them as they are, so they are held once.
+
+    Args:
+        config: The shape.
+        state: The weights, by torchaudio's names.
+        where: The config, for messages.
+        weights: The file of weights, for messages.
+
+    Raises:
+        BadDocumentError: If there can be no such model, or the weights are not its own.
+    """
+    trunk = outlined(config, where=where)
+    own = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
+    try:
+        trunk.load_state_dict(own, assign=True)
+    except RuntimeError as problem:
+        raise BadDocumentError(weights, f"does not fit its config: {printable(first_misfit(problem))}") from None
+    return trunk
+
+
+def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in memory of their own: its library maps the file, and one that is cut would end the process.
+
+    Raises:
+        MissingFileError: If there is none.
+        BadDocumentError: If it is damaged.
+    """
+    if not path.exists():
+        raise MissingFileError(path, needed=needed)
+    try:
+        return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
+    except safetensors.SafetensorError as problem:
+        raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
+
+
+def first_misfit(problem: Exception) -> str:
+    """What torch says of weights that do not fit, without its line breaks."""
+    return " ".join(str(problem).split())
+
+
+def heard_beside(folder: Path, *, required: bool = False) -> frozenset[str]:
+    """What the model in a folder has heard, if that is written down (in a run it must be).
+
+    Raises:
+        BadDocumentError: If it is not what `card.json` (a teacher) or `provenance.json` (a run) says of it, or `export.json`, so that a file cut at
+            the end of a line is noticed.
+    """
+    path = folder / "heard.txt"
+    told = [told_digest(folder / name) for name in ("card.json", "provenance.json", "export.json")]
+    expected = next((sha256 for sha256 in told if sha256 is not None), None)
+    if not path.exists():
+        if required or expected is not None:
+            raise MissingFileError(path, needed="it says what the model has heard, and no test may be taken on that")
+        return frozenset()
+    return read_heard(path, sha256=expected)
+
+
+def told_digest(path: Path) -> str | None:
+    """The digest of `heard.txt` that a record beside it holds, if there is one and it does."""
+    record = read_json(path, needed="a record") if path.exists() else None
+    sha256 = record.get("heard_sha256") if isinstance(record, dict) else None
+    return sha256 if isinstance(sha256, str) else None
+
+
+def read_heard(path: Place, *, sha256: str | None = None) -> frozenset[str]:
+    """Lines of 16 hex digits: what a model has heard.
+
+    Args:
+        path: The file.
+        sha256: Of its bytes, where a record says so.
+
+    Raises:
+        DigestMismatchError: If it is cut short, or was changed.
+    """
+    content = read_bytes(path, needed="what the model has heard")
+    if sha256 is not None and bytes_digest(content) != sha256:
+        raise DigestMismatchError(path, expected=sha256, found=bytes_digest(content))
+    lines = content.decode("ascii", "replace").split()
+    if any(len(line) != 16 or set(line) - set("0123456789abcdef") for line in lines):
+        raise BadDocumentError(path, "a line is not 16 hex digits of a SHA-256")
+    return frozenset(lines)

@@ -1,0 +1,1 @@
+"""A run's folder: `folder`, `checkpoint`, `journal`; `distributed` (ranks)."""

@@ -1,0 +1,234 @@
+"""A run's folder: what it was asked to be, what made it, what it has heard, how far it is, and how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from array import array
+from typing import TYPE_CHECKING, Any, Self
+
+from manifests.corpus.provenance import provenance
+from manifests.errors import BadDocumentError, StillroomError, printable
+from manifests.io.atomic import refuse_linked_folders, write_text
+from manifests.io.digest import bytes_digest, digest
+from manifests.io.json_yaml import read_json, write_json, write_yaml
+from manifests.results.reports import RunStatus, State
+from training.config.load import method_difference, run_config
+from training.config.presets import PRESETS
+from training.data.joined_corpus import clean_digests
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+    from training.config.schema import TrainConfig
+    from training.data.corpus import CorpusReader
+    from training.models.encoder import Encoder
+
+MOST_TOLD = 1000
+
+
+class OtherConfigError(StillroomError, ValueError):
+    """The folder holds a run of another method."""
+
+    def __init__(self, run: Path, difference: str) -> None:
+        super().__init__(
+            f"{printable(run)} holds a run of another config ({difference}): choose another folder, or go on with its own config.yaml"
+        )
+
+
+class NotARunError(StillroomError, FileExistsError):
+    """The folder holds something, but no run."""
+
+    def __init__(self, run: Path, *, found: str) -> None:
+        super().__init__(
+            f"{printable(run)} holds {printable(found)} and no config.yaml, so it is not a run: choose an empty or new folder"
+        )
+
+
+class SourceChangedError(StillroomError, ValueError):
+    """The corpus or the teacher is not what it was when the run began."""
+
+    def __init__(self, run: Path, *, what: str, where: object, began: str, found: str) -> None:
+        super().__init__(
+            f"the {what} {printable(where)} changed since {printable(run)} began (SHA-256 {began[:12]}, now {found[:12]}): "
+            f"give back that {what}, or start a new run"
+        )
+
+
+def prepare_run(
+    run: Path,
+    config: TrainConfig,
+    *,
+    reader: CorpusReader,
+    teacher: Encoder,
+    heard: Collection[str] = (),
+    targets_sha256: str | None = None,
+) -> str | None:
+    """Make a run's folder, or check that it is this run's; `config.yaml` is written last and is its mark.
+
+    Args:
+        run: The folder; its lock is held.
+        config: As resolved.
+        reader: Of the corpus.
+        teacher: Whose digest is kept.
+        heard: What the student's first weights have heard, beside the teacher's.
+        targets_sha256: Of the targets that take the teacher's place, if any.
+
+    Returns:
+        The digest that names the run, so that its checkpoints are known; None for a run of a Stillroom that gave none.
+
+    Raises:
+        OtherConfigError: If it is a run of another method.
+        SourceChangedError: If corpus or teacher changed since it began.
+        NotARunError: If it holds other files.
+        UsageError: If a folder of it is a link.
+    """
+    refuse_linked_folders(run, "checkpoints", "best", "tensorboard")
+    path = run / "config.yaml"
+    if not path.exists():
+        written = {"config.yaml", "provenance.json", "heard.txt", "status.json"}
+        strange = sorted(entry.name for entry in run.iterdir() if entry.name not in written and entry.name[0] != ".")
+        if strange:
+            raise NotARunError(run, found=strange[0])
+        lines = heard_lines(reader, config.split, teacher, heard)
+        record = provenance(
+            corpus=reader.manifest.name,
+            corpus_sha256=reader.digest,
+            teacher=teacher.name,
+            teacher_sha256=teacher.digest,
+            heard_sha256=bytes_digest(lines.encode()),
+            **({"targets_sha256": targets_sha256} if targets_sha256 is not None else {}),
+            **preset_facts(config),
+        )
+        record["run_sha256"] = digest(record)
+        write_text(run / "heard.txt", lines)
+        write_json(run / "provenance.json", record)
+        write_yaml(path, config.model_dump(mode="json", by_alias=True))
+        return str(record["run_sha256"])
+    difference = method_difference(config, run_config(path))
+    if difference is not None:
+        raise OtherConfigError(run, difference)
+    record = read_json(run / "provenance.json", needed="what made the run")
+    for what, where, found in (
+        ("corpus", reader.url, reader.digest),
+        ("teacher", config.teacher.name, teacher.digest),
+    ):
+        began = record.get(f"{what}_sha256") if isinstance(record, dict) else None
+        if not isinstance(began, str):
+            raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
+        if began != found:
+            raise SourceChangedError(run, what=what, where=where, began=began, found=found)
+    kept = record.get("targets_sha256")
+    if kept is not None and targets_sha256 is not None and kept != targets_sha256:
+        raise SourceChangedError(run, what="targets", where=config.targets, began=str(kept), found=targets_sha256)
+    named = record.get("run_sha256")
+    return named if isinstance(named, str) else None
+
+
+def preset_facts(config: TrainConfig) -> dict[str, Any]:
+    """Where a preset's numbers come from and where they differ, for the record."""
+    preset = PRESETS.get(config.preset or "")
+    if preset is None:
+        return {}
+    return {"preset": config.preset, "preset_source": preset.source, "preset_deviations": list(preset.deviations)}
+
+
+def heard_lines(reader: CorpusReader, split: str, teacher: Encoder, more: Collection[str] = ()) -> str:
+    """What the student will have heard, itself or through its teacher: 16 hex digits a line, sorted; 8 bytes each in memory."""
+    heard = array("Q", (int(prefix, 16) for prefix in {*teacher.heard, *more}))
+    heard.extend(int(sha256[:16], 16) for _, sha256 in clean_digests(reader.url, split))
+    return "".join(f"{number:016x}\n" for number in sorted(set(heard)))
+
+
+def run_facts(
+    config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, layers: Sequence[int], told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a report says of a student: how it was made and what it cost; no path of this machine."""
+    adversary = config.adversary
+    return {
+        "preset": config.preset,
+        "teacher": teacher.name,
+        "teacher_sha256": teacher.digest,
+        "teacher_layers": list(layers),
+        "corpus": reader.manifest.name,
+        "corpus_sha256": reader.digest,
+        "views": config.views.kind,
+        "view_choices": config.views.model_dump(mode="json"),
+        "clean_share": config.views.clean_share,
+        "adversary": adversary.model_dump(mode="json") if adversary is not None else None,
+        "seed": config.seed,
+        "planned_steps": config.steps,
+        **told,
+    }
+
+
+def write_status(run: Path, state: State, *, step: int, steps: int) -> None:
+    """Say in `status.json` how far the run is; a requeue script reads it."""
+    status = {"schema": RunStatus.SCHEMA, "state": state, "step": step, "steps": steps}
+    RunStatus.parse(status, where="status.json").write(run / "status.json")
+
+
+@contextlib.contextmanager
+def failure_told(run: Path, config: TrainConfig) -> Iterator[None]:
+    """Around a run whose lock is held: an error that ends it stands in `status.json`, where a requeue script looks.
+
+    The step that stands there stays: it is that of the last checkpoint, from which the run can go on. A run that is done, or another config's, is
+    left as it is.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as problem:
+        with contextlib.suppress(
+            StillroomError, OSError
+        ):  # no space left, most of all: the first error is the one to tell
+            if is_runs_own(run, config):
+                told = RunStatus.read(run / "status.json", needed="how far the run is")
+                if told.state != "done":
+                    line = printable(f"{type(problem).__name__}: {problem}", limit=MOST_TOLD)
+                    told.model_copy(update={"state": "failed", "problem": line}).write(run / "status.json")
+        raise
+
+
+def is_runs_own(run: Path, config: TrainConfig) -> bool:
+    """Whether a folder holds a run of this config; its crops may come from targets that were not looked at."""
+    if not (run / "config.yaml").is_file():
+        return False
+    own = run_config(run / "config.yaml")
+    if config.targets is not None and config.crops is None:
+        own = own.model_copy(update={"crops": None})
+    return method_difference(config, own) is None
+
+
+class StopSignals:
+    """Notes SIGTERM, SIGUSR1 and Ctrl-C while it is entered, so that the loop can stop between two steps.
+
+    A second Ctrl-C raises KeyboardInterrupt at once.
+
+    Attributes:
+        received: The first signal, or None.
+    """
+
+    CAUGHT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        del frame
+        if self.received is signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or signal.Signals(number)
+
+    def __enter__(self) -> Self:
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():  # Python delivers signals there alone
+            self.before = {number: signal.signal(number, self.note) for number in self.CAUGHT}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

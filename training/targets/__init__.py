@@ -1,0 +1,1 @@
+"""Precomputed teacher outputs: `schema` of their folder, `reader`."""
