@@ -241,3 +241,12 @@ def test_the_whole_memory_of_a_count_is_a_tensor_that_a_checkpoint_holds():
     two.ranks = one.ranks
     two.add("a")
     assert two.estimate() == 1
+
+
+def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
+    """Held-out rows that lie elsewhere stay there: a probe that centred them on themselves would name both classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    features = torch.randn(200, 4, generator=generator) + 6.0 * labels[:, None]
+    answers = fitted_answers(Rows(features, labels), features + 100, hidden=16, classes=2, seed=0)
+    assert (answers == 1).all()

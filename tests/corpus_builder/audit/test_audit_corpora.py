@@ -17,7 +17,7 @@ from corpus_builder.audit.audit_corpora import audit
 from stillroom.cli import stillroom
 
 if TYPE_CHECKING:
-    from .conftest import Lab
+    from tests.corpus_builder.conftest import Lab
 
 
 def audited(*arguments: object) -> tuple[int, Any]:
