@@ -6,14 +6,13 @@ members where the index says. `pcm`: besides, each wave is decoded: length, rate
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import soundfile
 
 from corpus_builder.verify.shard_check import Finding
+from corpus_builder.verify.wave_decoder import decoded_wave
 from corpus_builder.workers.pool import mapped
 from manifests.corpus.layout import CORPUS, REFUSED, SUMS, index_name, refusals
 from manifests.corpus.reader import OpenCorpus
@@ -25,14 +24,13 @@ from manifests.io.progress import Progress
 from manifests.io.tar import foreign_members
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
     from pathlib import Path
 
     from corpus_builder.verify.report import Report
     from corpus_builder.verify.shard_check import Level
     from manifests.corpus.shard_index import IndexedSample, ShardEntry, ShardIndex
-
-BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -189,16 +187,8 @@ def sample_findings(
 
 
 def decoded(content: bytes, *, most: int) -> tuple[int, int, str]:
-    """Length, rate and digest of a mono wave, decoded a block at a time; one that is longer is told as one sample longer."""
-    state = hashlib.sha256()
-    count = 0
-    with soundfile.SoundFile(io.BytesIO(content)) as wave:
-        if wave.channels != 1:
-            raise RuntimeError(f"{wave.channels} channels")
-        while count <= most:
-            block = wave.read(min(BLOCK, most + 1 - count), dtype="int16")
-            if not block.size:
-                break
-            count += block.size
-            state.update(block.astype("<i2", copy=False).tobytes())
-        return count, wave.samplerate, state.hexdigest()
+    """Length, rate and digest of a mono wave; one that is too long is reported as one sample longer than `most`."""
+    wave = decoded_wave(content, most=most + 1, keep=False)
+    if wave.channels != 1:
+        raise RuntimeError(f"{wave.channels} channels")
+    return wave.found, wave.rate_hz, wave.pcm_sha256

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import soundfile
 
-from corpus_builder.audio.decode_bytes import decoded_wave
 from corpus_builder.verify.copy_measurements import FULL_SCALE, CopyLook, Measured
 from corpus_builder.verify.draw_rates import told
 from corpus_builder.verify.rir_check import stored_response
+from corpus_builder.verify.wave_decoder import decoded_wave
 from manifests.corpus.layout import plan_rows, tar_name
 from manifests.corpus.sample import Sample, domain_of, family_of
 from manifests.corpus.shard_index import IndexedSample, ShardEntry, ShardIndex, read_index
