@@ -13,7 +13,7 @@ from manifests.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from corpus_builder.build.build_corpus import Built
-    from corpus_builder.verify.shard_check import Level
+    from corpus_builder.verify.report import Level
     from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
     from manifests.plan.plan import Plan
@@ -245,7 +245,7 @@ def verify_command(
     if not as_json:
         for finding in report.findings:
             click.echo(f"{printable(finding.where)}: {printable(finding.what, limit=400)}")
-        for line in report.told():
+        for line in report.measurement_lines():
             click.echo(line)
         click.echo(report.summary())
     if against is not None:

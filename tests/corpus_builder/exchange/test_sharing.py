@@ -20,7 +20,15 @@ from corpus_builder.exchange.lhotse_export import cut_sets
 from corpus_builder.exchange.unpack import unpack
 from corpus_builder.rebuild.plan_subset import Selection, write_selection
 from corpus_builder.rebuild.wave_verdict import Indexed, compared
-from corpus_builder.shards.fingerprint import Deviation, Sketch, deviation, is_near_coded, is_near_fine, prints_of
+from corpus_builder.shards.fingerprint import (
+    Deviation,
+    Sketch,
+    deviation,
+    fingerprint,
+    is_near_coded,
+    is_near_fine,
+    signs,
+)
 from corpus_builder.verify.copy_measurements import Measured
 from corpus_builder.verify.verify_corpus import verify
 from corpus_builder.workers.resume_cache import PartialResults
@@ -257,7 +265,7 @@ def indexed(folder: Path, name: str, pcm: Any, *, uncoded: Any, tar: bool) -> In
     offset, size = places["k.phone-0.flac"]
     member = {"offset": offset, "size": size, "pcm_sha256": pcm_sha256(content)}
     sample = IndexedSample.model_validate({"key": "k", "num_samples": pcm.size, "members": {"phone-0": member}})
-    prints = prints_of({"phone-0": (pcm, uncoded)}, "k")
+    prints = {"phone-0": fingerprint(pcm, signs("k", pcm.size), uncoded=uncoded)}
     return Indexed(sample, prints, folder / f"{name}.tar" if tar else None)
 
 

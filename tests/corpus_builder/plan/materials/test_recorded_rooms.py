@@ -341,7 +341,7 @@ def test_verify_measures_recorded_responses_as_a_stranger_and_finds_a_wrong_plac
     stored_response.cache_clear()
     ((where, what),) = response_findings(corpus)
     assert where.startswith("rooms/taken-")
-    assert "at sample 80, its direct path is said to be at 85" in what
+    assert "at sample 80, by its bank the direct path is at 85" in what
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00a.wav\n", b"a\x00b.wav\n", b"x" * (9 << 20)])
