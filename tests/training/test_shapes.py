@@ -86,9 +86,9 @@ def test_what_a_students_first_weights_had_heard_it_has_heard(corpus, teacher_fo
     (source / "heard.txt").write_text("feedfeedfeedfeed\n")
     keys = {"student": {"layers": 2, "init": str(source)}}
     loop.distil(config_of(corpus, teacher_folder, preset="cdm2", steps=1, **keys), tmp_path / "run")
-    heard = load_run(tmp_path / "run").heard
+    heard = load_run(tmp_path / "run").trained_on
     assert "feedfeedfeedfeed" in heard
-    assert load_teacher(teacher_folder).heard < heard
+    assert load_teacher(teacher_folder).trained_on < heard
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_an_s3prl_export_is_the_run_heads_and_all(layers, tmp_path, corpus):
     assert len(hidden) == 3 + len(layers)
     for target in range(len(layers)):
         torch.testing.assert_close(hidden[3 + target], predictions[:, target], atol=1e-5, rtol=1e-4)
-    assert load_teacher(done.path).heard == {"0123456789abcdef"}
+    assert load_teacher(done.path).trained_on == {"0123456789abcdef"}
     assert load_teacher(done.path).digest == load_run(run).digest
 
 

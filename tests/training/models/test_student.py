@@ -184,7 +184,7 @@ def test_a_random_student_has_the_teachers_shape_and_nothing_of_its_weights(teac
             assert name not in theirs or not torch.equal(tensor, theirs[name]), name
         assert torch.equal(tensor, again.trunk.state_dict()[name])
     assert not torch.equal(student.heads.weight, other.heads.weight)
-    assert student.heard == frozenset()
+    assert student.trained_on == frozenset()
     heard = student.eval()(wave_of(), torch.tensor([8000, 8000]))
     assert 0.5 < float(heard.hidden.detach().std()) < 2
 
@@ -204,7 +204,7 @@ def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
     assert all(
         torch.equal(tensor, student.trunk.state_dict()[name]) for name, tensor in source.trunk.state_dict().items()
     )
-    assert student.heard == {"fedcba9876543210"}
+    assert student.trained_on == {"fedcba9876543210"}
     other = asked(teacher, init=str(write_teacher(tmp_path / "other", seed=4)))
     conv = "feature_extractor.conv_layers.0.conv.weight"
     assert not torch.equal(other.trunk.state_dict()[conv], teacher.trunk.state_dict()[conv])
