@@ -15,6 +15,7 @@ from tests.training.conftest import RATE_HZ, write_teacher
 from tests.training.test_loop import config_of, journal, last_tensors
 from training import loop
 from training.config.load import load_config
+from training.runs import resume
 from training.runs.checkpoint import load_run
 from training.teacher import load_teacher
 
@@ -39,14 +40,14 @@ def test_every_shape_trains_and_goes_on_as_if_it_had_never_stopped(case, corpus,
     assert loop.distil(asked(corpus, teacher_folder, case), tmp_path / "straight") == "done"
     losses = [line["loss"] for line in journal(tmp_path / "straight") if "loss" in line]
     assert all(0 < loss < 10 for loss in losses)
-    write = loop.write_checkpoint
+    write = resume.write_checkpoint
 
     def stop(folder, *args, **options):
         write(folder, *args, **options)
         if folder.name == "checkpoints":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "write_checkpoint", stop)
+    monkeypatch.setattr(resume, "write_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         loop.distil(asked(corpus, teacher_folder, case), tmp_path / "stopped")
     monkeypatch.undo()
@@ -97,7 +98,7 @@ def test_what_a_students_first_weights_had_heard_it_has_heard(corpus, teacher_fo
         ({"teacher.layers": [1, 4]}, "teacher.layers: small has layers 1 to 3, not 4"),
         ({"loss": {"layers": [1, 2]}}, "2 weights for the 3 layers"),
         ({"student": {"layers": 3, "predict": "layers", "predict_from": [1]}}, "1 layers for the 3 layers"),
-        ({"student": {"layers": 9}}, "student.layers: 9 asked for"),
+        ({"student": {"layers": 9}}, "student.layers: 9, but the teacher small has 3"),
     ],
 )
 def test_what_does_not_fit_the_teacher_is_one_line_and_leaves_nothing(keys, message, corpus, teacher_folder, tmp_path):

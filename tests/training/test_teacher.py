@@ -33,7 +33,7 @@ def test_nano_comes_with_the_package():
     nano = load_teacher("NANO")
     assert nano.name == "nano"
     assert nano.num_layers >= 8
-    assert nano.heard
+    assert nano.trained_on
     assert nano.facts
     layers, num_frames = nano.layers(torch.zeros(1, 16000), torch.tensor([16000]))
     assert layers.shape == (1, nano.num_layers, 49, nano.num_features)

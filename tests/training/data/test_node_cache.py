@@ -25,9 +25,10 @@ from training.data.joined_corpus import open_corpus
 from training.data.node_cache import NodeCache
 from training.data.tar_reader import DamagedShardError
 from training.dataloader import loader
-from training.loop import TooMuchDamageError
 from training.precompute import TargetSettings, compute_targets
+from training.runs.journal import TooMuchDamageError
 from training.stream import pairs
+from training.targets.reader import TargetsReader
 
 
 @pytest.fixture(scope="module", name="made")
@@ -249,7 +250,7 @@ def test_targets_are_staged_beside_the_audio(made, tmp_path, teacher_folder, fet
     stream = staged_stream(made, tmp_path / "stage")
     stream.targets, stream.target_layers = str(tmp_path / "targets"), (3,)
     with open_corpus(made):
-        object.__setattr__(stream.batching, "grid", loop.TargetsReader(tmp_path / "targets").plan.grid)
+        object.__setattr__(stream.batching, "grid", TargetsReader(tmp_path / "targets").plan.grid)
     assert all(batch.target.any() for batch in stream)
     assert len(fetched) == 12
     assert len(list((tmp_path / "stage").glob("*.tar"))) == 12

@@ -113,7 +113,7 @@ def test_dropout_is_the_students_own(teacher):
 
 
 def test_more_layers_than_the_teacher_has_are_refused(teacher):
-    with pytest.raises(UsageError, match=r"student.layers: 4 asked for, the teacher small has 3"):
+    with pytest.raises(UsageError, match=r"student.layers: 4, but the teacher small has 3"):
         student_of(teacher, layers=4)
 
 
@@ -213,7 +213,7 @@ def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
 def test_a_source_that_does_not_fit_is_one_line(teacher, tmp_path):
     with pytest.raises(MissingFileError):
         asked(teacher, init=str(tmp_path / "nothing"))
-    with pytest.raises(UsageError, match=r"student.layers: 4 asked for, student.init other has 3"):
+    with pytest.raises(UsageError, match=r"student.layers: 4, but student.init other has 3"):
         asked(teacher, init=str(write_teacher(tmp_path / "other")), layers=4)
     with pytest.raises(BadDocumentError, match="describes no model"):
         asked(teacher, width=17, init="random")
