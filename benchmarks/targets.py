@@ -53,13 +53,12 @@ def random_teacher(folder: Path) -> Encoder:
 
 def made_corpus(folder: Path, *, utterances: int, seconds: float) -> Path:
     """A corpus of one shard, its utterances of one length."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.training.conftest import write_corpus
+    from made import build, made_recipe
 
-    write_corpus(
-        folder, shards=1, samples=utterances, copies=("noise-0",), splits=("train",), lengths_s=(seconds, seconds)
-    )
-    return folder
+    folder.mkdir()
+    recipe = made_recipe(folder, utterances=utterances, kinds=("noise",), seconds=(seconds, seconds), shard=utterances)
+    build(recipe, folder / "corpus", workers=1)
+    return folder / "corpus"
 
 
 def main(utterances: int, seconds: float, rounds: int) -> None:

@@ -91,6 +91,8 @@ class LongNoise:
         sample.
         """
         first, end, _ = wanted.indices(self.size)
+        if end <= first:
+            return np.zeros(0)
         common = math.gcd(self.from_hz, self.to_hz)
         frames_a_turn, samples_a_turn = self.from_hz // common, self.to_hz // common
         if self.from_hz == self.to_hz:

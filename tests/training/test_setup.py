@@ -223,3 +223,12 @@ def test_panels_of_one_split_can_be_kept_apart(corpus):
     assert [len(found) for found in keys] == [6, 6]
     assert not keys[0] & keys[1]
     assert one.copies == ["clean", "noise-0", "phone-0", "room-0"]
+
+
+def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
+    """Held-out rows that are elsewhere stay there: a probe that centred them on themselves would name both classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    features = torch.randn(200, 4, generator=generator) + 6.0 * labels[:, None]
+    predictions = fitted_predictions(LabelledFeatures(features, labels), features + 100, hidden=16, classes=2, seed=0)
+    assert (predictions == 1).all()

@@ -11,11 +11,11 @@ from evaluation.config import RunSource, resolved_model
 from evaluation.models import load_model
 from manifests.errors import BadDocumentError, UsageError
 from tests.oracles import fairseq_models
+from tests.oracles.updates import before_update
 from tests.training.conftest import RATE_HZ, write_teacher
-from tests.training.test_loop import config_of, journal, last_tensors
+from tests.training.test_loop import config_of, die, journal, last_tensors
 from training import loop
 from training.config.load import load_config
-from training.runs import resume
 from training.runs.checkpoint import load_run
 from training.teacher import load_teacher
 
@@ -36,21 +36,12 @@ def asked(corpus, teacher, case, **keys):
 
 
 @pytest.mark.parametrize("case", KEYS)
-def test_every_shape_trains_and_goes_on_as_if_it_had_never_stopped(case, corpus, teacher_folder, tmp_path, monkeypatch):
+def test_every_shape_trains_and_goes_on_as_if_it_had_never_stopped(case, corpus, teacher_folder, tmp_path):
     assert loop.distil(asked(corpus, teacher_folder, case), tmp_path / "straight") == "done"
     losses = [line["loss"] for line in journal(tmp_path / "straight") if "loss" in line]
     assert all(0 < loss < 10 for loss in losses)
-    write = resume.write_checkpoint
-
-    def stop(folder, *args, **options):
-        write(folder, *args, **options)
-        if folder.name == "checkpoints":
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(resume, "write_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with before_update(3, die), pytest.raises(InterruptedError):
         loop.distil(asked(corpus, teacher_folder, case), tmp_path / "stopped")
-    monkeypatch.undo()
     assert loop.distil(asked(corpus, teacher_folder, case), tmp_path / "stopped") == "done"
     one, two = last_tensors(tmp_path / "straight"), last_tensors(tmp_path / "stopped")
     assert one.keys() == two.keys()

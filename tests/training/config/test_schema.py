@@ -80,7 +80,7 @@ def test_the_papers_game_is_the_authors_alternation_on_layers_1_and_2():
 
 
 def test_every_preset_has_a_source_and_says_where_it_differs_and_the_docs_name_it():
-    text = (Path(__file__).parent.parents[2] / "docs" / "training.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
     for name, preset in PRESETS.items():
         assert "arXiv" in preset.source
         assert any("eval mode" in line for line in preset.deviations)
@@ -238,8 +238,56 @@ def test_a_run_may_go_on_with_other_workers_but_not_with_another_method():
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parent.parents[2] / "recipes").rglob("*.yaml")), ids=lambda path: path.name
+    "path", sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml")), ids=lambda path: path.name
 )
 def test_configs_in_the_recipes_folder_are_valid(path):
     if "preset:" in path.read_text():
         assert load_config(path).preset in PRESETS
+
+
+def test_all_defaults_are_pinned():
+    """A changed default is another method under an old name: each number stands here once more."""
+    found = made(adversary={}, student={"mask": {}}, crops={}).model_dump(mode="json", by_alias=True)
+    assert found == {
+        "schema": "stillroom/train/2",
+        "preset": None,
+        "corpus": "/data/tiny",
+        "split": "train",
+        "dev": "dev",
+        "teacher": {"name": "nano", "layers": "thirds", "standardise": False},
+        "student": {
+            "layers": 2, "width": None, "attention_heads": None, "feed_forward": None, "projection_norm": None,
+            "predict": "last", "predict_from": None, "init": "teacher", "dropout": 0.1, "cnn_gradient": 0.1,
+            "mask": {"start": 0.065, "span": 10},
+        },
+        "batch": {"seconds": None, "utterances": 24, "lanes": 4, "window_shards": None},
+        "crop_s": 15.625,
+        "views": {
+            "kind": "none", "clean_share": 0.0, "families": "any",
+            "teacher": {"conditions": None, "clean_share": 0.0, "content": "kept"},
+            "student": {"conditions": None, "clean_share": 0.0, "revisit": "any"},
+        },
+        "adversary": {
+            "objective": "reversal", "domain": "condition", "features": "pooled", "layers": "last", "strength": 0.03,
+            "schedule": "ganin", "weight": 1.0, "learning_rate": pytest.approx(6e-4), "standardise": False, "hidden": 256,
+            "critic_steps": 2, "critic_every": 1, "require_visible": False,
+        },
+        "loss": {"l1": 1.0, "cosine": 1.0, "cosine_form": "log_sigmoid", "layers": None},
+        "optimiser": {
+            "learning_rate": 2e-4, "warmup_share": 0.07, "betas": [0.9, 0.98], "epsilon": 1e-6, "weight_decay": 1e-6,
+            "clip": 5.0,
+        },
+        "steps": 200_000,
+        "seed": 0,
+        "log_every": 50,
+        "checkpoint_every": 2500,
+        "validate_every": 2500,
+        "validate_utterances": 64,
+        "precision": "float32",
+        "workers": 1,
+        "tensorboard": False,
+        "crops": {"sets": 1, "seed": 0},
+        "targets": None,
+        "stage": None,
+        "damaged_shards": 0,
+    }  # fmt: skip

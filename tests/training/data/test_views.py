@@ -181,3 +181,14 @@ def test_revisit_has_every_copy_at_every_place_alike():
     firsts = Counter(drawn_pair(views, copies, seed=0, epoch=0, key=str(key)).student for key in range(4000))
     assert all(abs(count - 1000) < 4 * 27.4 for count in firsts.values())
     assert len(firsts) == 4
+
+
+def test_the_students_share_of_clean_speech_comes_on_top_of_that_of_both():
+    """Of 20000 utterances a fifth is clean for both, three tenths more for the student alone, as binomials."""
+    views = Views.model_validate({"kind": "same", "clean_share": 0.2, "student": {"clean_share": 0.3}})
+    two = views.model_copy(update={"kind": "cdm2"})
+    pairs = [drawn_pair(two, COPIES, seed=1, epoch=0, key=str(number)) for number in range(20000)]
+    both = sum(pair.teacher == pair.student == "clean" for pair in pairs) / 20000
+    student = sum(pair.student == "clean" for pair in pairs) / 20000
+    assert both == pytest.approx(0.2, abs=0.015)
+    assert student == pytest.approx(0.5, abs=0.015)

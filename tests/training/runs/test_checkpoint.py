@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,3 +159,16 @@ def test_tensors_come_back_as_they_were(tmp_path):
     trunk = write(tmp_path, 1)
     tensors = read_tensors(tmp_path / "step-000000001.safetensors")
     assert tensors.keys() == {f"student.trunk.{name}" for name in trunk.state_dict()}
+
+
+def test_the_mark_of_a_checkpoint_is_written_after_its_tensors(tmp_path, monkeypatch):
+    names = []
+    replace = os.replace
+
+    def noted(source, target, **options):
+        names.append(Path(target).name)
+        replace(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", noted)
+    write(tmp_path, 1)
+    assert names == ["step-000000001.safetensors", "step-000000001.json"]

@@ -24,7 +24,7 @@ from training.distillation.critic import CriticInput
 from training.runs.distributed import Ranks, TooManyRanksError, joined_ranks
 from training.stream import pairs
 
-HOUSE = Path(__file__).parent.parents[2]
+HOUSE = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

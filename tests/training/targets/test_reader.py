@@ -11,6 +11,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from click.testing import CliRunner
 
@@ -18,7 +19,7 @@ from manifests.errors import BadDocumentError, UsageError
 from manifests.io.json_yaml import read_json, write_json
 from tests.training.conftest import write_corpus, write_teacher
 from tests.training.test_loop import assert_same_run, config_of, journal
-from training import loop, precompute, setup
+from training import loop
 from training.cli import targets_command
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Batching, CropGrid, cropped
@@ -51,11 +52,14 @@ def numbers(run, *names):
     return {name: [line[name] for line in journal(run) if name in line] for name in names}
 
 
-def test_losses_are_those_with_the_teacher_but_for_rounding(tmp_path, made, monkeypatch):
+def test_losses_are_those_with_the_teacher_but_for_rounding(tmp_path, made):
     """Two epochs with other crops, validations and a critic; the teacher is not read, not even its files."""
     assert loop.distil(config(made, crops={"sets": 2}), tmp_path / "taught", report=str) == "done"
-    monkeypatch.setattr(setup, "load_teacher", None)
-    assert loop.distil(config(made, targets=str(made / "targets")), tmp_path / "kept", report=str) == "done"
+    (made / "teacher").rename(made / "away")
+    try:
+        assert loop.distil(config(made, targets=str(made / "targets")), tmp_path / "kept", report=str) == "done"
+    finally:
+        (made / "away").rename(made / "teacher")
     assert max(numbers(tmp_path / "kept", "epoch")["epoch"]) > 0
     names = ("loss", "l1", "cosine", "val_loss", "val_noise")
     taught, kept = (numbers(tmp_path / name, *names) for name in ("taught", "kept"))
@@ -147,26 +151,26 @@ def test_planned_crops_stand_on_the_grid_and_come_back(made):
         assert len({cropped(name, sample, batching, seed=0, epoch=epoch).start for epoch in range(40)}) > 5
 
 
-def test_what_was_stopped_goes_on_at_its_shard_and_ends_in_the_same_bytes(tmp_path, made, monkeypatch):
+def test_what_was_stopped_goes_on_at_its_shard_and_ends_in_the_same_bytes(tmp_path, made):
     asked = TargetSettings(str(made / "teacher"), **ASKED)
-    written = []
-    write = precompute.write_shard
+    shards = tmp_path / "out" / "shards"
 
-    def counted(out, reader, split, entry, plan, **options):
-        if len(written) == 2:
+    def stop(_module, _given):
+        """While the teacher hears something of the third shard."""
+        if len(list(shards.glob("*.json"))) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        write(out, reader, split, entry, plan, **options)
-        written.append(entry.name)
 
-    monkeypatch.setattr(precompute, "write_shard", counted)
-    assert compute_targets(made / "corpus", tmp_path / "out", asked, report=str) is signal.SIGTERM
-    assert len(written) == 2
-    assert not list((tmp_path / "out" / "shards").glob(".*"))
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(stop)
+    try:
+        assert compute_targets(made / "corpus", tmp_path / "out", asked, report=str) is signal.SIGTERM
+    finally:
+        handle.remove()
+    before = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    assert len(before) == 6, "three shards of four with their indexes, and no half of the last"
     with pytest.raises(NoTargetsError, match=r"has no targets\.json"):
         loop.distil(config(made, targets=str(tmp_path / "out")), tmp_path / "run", report=str)
-    written.append("")
     assert compute_targets(made / "corpus", tmp_path / "out", asked, report=str) is None
-    assert len(written) == 5, "two shards of four were left"
+    assert {name: (shards / name).stat().st_mtime_ns for name in before} == before, "they were not computed again"
     files = {path.relative_to(made / "targets") for path in (made / "targets").rglob("*") if path.is_file()}
     assert files == {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file()}
     for path in files - {file for file in files if file.name == "provenance.json"}:
@@ -280,17 +284,13 @@ def test_damaged_targets_are_named(tmp_path, made, damage, message):
         loop.distil(config(made, targets=str(tmp_path / "targets")), tmp_path / "run", report=str)
 
 
-def test_what_float16_cannot_hold_is_named(tmp_path, made, monkeypatch):
-    layers = load_teacher(made / "teacher").layers
-
-    def large(self, wave, num_samples, *, only=None):
-        given, num_frames = layers(wave, num_samples, only=only)
-        given[:, 1] *= 1e6
-        return given, num_frames
-
-    monkeypatch.setattr("training.models.encoder.Encoder.layers", large)
+def test_what_float16_cannot_hold_is_named(tmp_path, made):
+    folder = write_teacher(tmp_path / "large", first=True)
+    weights = safetensors.torch.load_file(folder / "weights.safetensors")
+    weights["encoder.transformer.layers.2.feed_forward.output_dense.weight"] *= 1e7
+    safetensors.torch.save_file(weights, folder / "weights.safetensors")
     with pytest.raises(TooLargeError, match="layer 3 of the teacher gives numbers beyond 65504"):
-        compute_targets(made / "corpus", tmp_path / "out", TargetSettings(str(made / "teacher"), **ASKED), report=str)
+        compute_targets(made / "corpus", tmp_path / "out", TargetSettings(str(folder), **ASKED), report=str)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path, made):
