@@ -14,6 +14,7 @@ from corpus_builder.sources.relative_paths import root_folder
 from corpus_builder.sources.roots import locate, published, published_digest, read_roots, write_roots
 from corpus_builder.workers.resume_cache import PartialResults
 from corpus_builder.workers.stale_files import clear_leftovers
+from manifests.corpus.layout import PLAN, PLAN_FOLDER, RECIPE, SHARDS_FOLDER, top_names
 from manifests.errors import OtherRecipeError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.json_yaml import write_yaml
@@ -28,24 +29,6 @@ if TYPE_CHECKING:
     from corpus_builder.sources.roots import Located
 
 
-OURS = {
-    "plan",
-    "rooms",
-    "shards",
-    "proof",
-    "provenance.json",
-    "rebuilt.json",
-    "rebuilt.jsonl",
-    "recipe.yaml",
-    "roots.local.json",
-    "corpus.json",
-    "refused.jsonl",
-    "SHA256SUMS",
-    "README.md",
-    "croissant.json",
-}
-
-
 def recipe_at(path: Path) -> tuple[Recipe, Path]:
     """Read a recipe, or that of a plan folder.
 
@@ -53,13 +36,13 @@ def recipe_at(path: Path) -> tuple[Recipe, Path]:
         The recipe and the folder that its relative paths start from.
     """
     if path.is_dir():
-        path = path / "recipe.yaml"
+        path = path / RECIPE
     return Recipe.read(path, needed="a recipe (YAML) or the folder of a plan"), path.parent
 
 
 def finished_plan(folder: Path) -> Plan | None:
     """The plan of a folder if it is finished."""
-    path = folder / "plan" / "plan.json"
+    path = folder / PLAN
     if not path.exists():
         return None
     mend = "remove it and run the same command again: what was planned with the same recipe is planned the same"
@@ -77,9 +60,9 @@ def check_target(folder: Path, recipe_path: Path) -> None:
     if not folder.exists():
         return
     strange = sorted(
-        entry.name for entry in folder.iterdir() if entry.name not in OURS and not entry.name.startswith(".")
+        entry.name for entry in folder.iterdir() if entry.name not in top_names() and not entry.name.startswith(".")
     )
-    if strange or (recipe_path.parent.resolve() == folder.resolve() and not (folder / "plan").exists()):
+    if strange or (recipe_path.parent.resolve() == folder.resolve() and not (folder / PLAN_FOLDER).exists()):
         what = strange[0] if strange else recipe_path.name
         raise UsageError(
             f"{printable(folder)} holds {printable(what)!r}, which is not of a plan or corpus; choose a new folder"
@@ -93,7 +76,7 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for empty in (folder / "plan", folder / "shards", folder):
+        for empty in (folder / PLAN_FOLDER, folder / SHARDS_FOLDER, folder):
             with contextlib.suppress(OSError):  # it does not exist, or is not empty
                 empty.rmdir()
 
@@ -169,12 +152,12 @@ def make_plan(
         if not read_roots(folder):  # it was fetched from a URL, or copied without what belongs to a machine
             write_roots(folder, {source.root: root_folder(source) for source in sources.values()})
         return plan, True
-    job = new_job(recipe, sources, folder / "plan", limit=limit, workers=workers, progress=progress)
+    job = new_job(recipe, sources, folder / PLAN_FOLDER, limit=limit, workers=workers, progress=progress)
     document, found_roots = write_plan(job, recipe_sha256=recipe_sha256)
-    write_yaml(folder / "recipe.yaml", published(recipe, sources))
+    write_yaml(folder / RECIPE, published(recipe, sources))
     write_roots(folder, found_roots)
     plan = Plan.parse(document, where=folder)
-    plan.write(job.folder / "plan.json")
+    plan.write(folder / PLAN)
     job.noise_cache.remove()
     job.room_cache.remove()
     return plan, False

@@ -17,11 +17,11 @@ from corpus_builder.audio.tar_members import audio_digest
 from corpus_builder.render.source_ledger import SourceLedger, source_of
 from corpus_builder.render.wave_cache import LongNoise, WaveCache
 from corpus_builder.rooms.rir_bank import read_bank, read_response
+from manifests.corpus.layout import LEVELS, ROOMS_FOLDER, SPECTRA, bank_name, speech_spectra
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.io.json_yaml import read_json_lines
 from manifests.io.place import place_of
 from manifests.io.url import Url
-from manifests.plan.plan import SpeechSpectrum
 from manifests.plan.rooms import RESPONSE_PATTERN
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class CorpusWaves:
         """
         place = self.place(root, path)
         if (root, path) not in self.noise_levels():
-            raise BadDocumentError("plan/levels.jsonl", f"has no noise {printable(path)} of root {root!r}")
+            raise BadDocumentError(LEVELS, f"has no noise {printable(path)} of root {root!r}")
         rate_hz, channel, sha256, num_samples = self.noise_levels()[root, path]
         if num_samples * max(1.0, rate_hz / self.rate_hz) <= LONG_NOISE_SAMPLES:
             wave = self.noises.get((root, path), lambda: self.read_noise(root, path))
@@ -211,7 +211,7 @@ class CorpusWaves:
     def noise_levels(self) -> dict[tuple[str, str], tuple[int, int | None, str, int]]:
         """Rate, channel, digest and length at the corpus rate of each planned noise file."""
         if self.levels is None:
-            rows = read_json_lines(self.corpus / "plan" / "levels.jsonl", needed="the noise levels of the plan")
+            rows = read_json_lines(self.corpus / LEVELS, needed="the noise levels of the plan")
             self.levels = {
                 (row["root"], row["path"]): (row["rate_hz"], row.get("channel"), row["sha256"], row["num_samples"])
                 for row in rows
@@ -220,17 +220,16 @@ class CorpusWaves:
 
     def response(self, name: str) -> tuple[NDArray[np.float32], int]:
         """A room response, shape (taps,), and its `direct_sample`."""
-        folder = self.corpus / "rooms"
         match = RESPONSE_PATTERN.match(name)
         if match is None:
             raise BadDocumentError("plan", f"response {printable(name)} is not named <bank>-<room>-<position>")
         bank = match["bank"]
         if bank not in self.banks:
-            self.banks[bank] = read_bank(folder, bank)
+            self.banks[bank] = read_bank(self.corpus / ROOMS_FOLDER, bank)
         if name not in self.banks[bank]:
-            raise BadDocumentError(folder / f"{bank}.jsonl", f"has no response {printable(name)}")
+            raise BadDocumentError(self.corpus / bank_name(bank), f"has no response {printable(name)}")
         row = self.banks[bank][name]
-        return self.responses.get(name, lambda: read_response(folder, row)), row.direct_sample
+        return self.responses.get(name, lambda: read_response(self.corpus / ROOMS_FOLDER, row)), row.direct_sample
 
     def spectrum(self, split: str) -> NDArray[np.float64]:
         """Long-term spectrum of a split's speech in dB, at equally spaced frequencies from 0 Hz to half the rate.
@@ -238,10 +237,9 @@ class CorpusWaves:
         Raises:
             BadDocumentError: If the plan has none for the split, or one for another rate.
         """
-        path = self.corpus / "plan" / "spectra.jsonl"
+        path = self.corpus / SPECTRA
         if self.spectra is None:
-            documents = read_json_lines(path, needed="the spectra of the plan, for speech-shaped noise")
-            rows = [SpeechSpectrum.parse(document, where=path) for document in documents]
+            rows = speech_spectra(self.corpus)
             self.spectra = {row.split: np.array(row.power_db) for row in rows if row.rate_hz == self.rate_hz}
         if split not in self.spectra:
             raise BadDocumentError(path, f"has no spectrum of {printable(split)!r} at {self.rate_hz} Hz")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from manifests.corpus.fingerprints import DecodedSource, SamplePrints, proof_name, sources_name
+from manifests.corpus.fingerprints import DecodedSource, SamplePrints
+from manifests.corpus.layout import prints_name, sources_name
 from manifests.io.digest import canonical_json, chunks_digest
 from manifests.io.json_yaml import write_json_lines
 
@@ -78,5 +79,5 @@ def source_of(
 
 def write_proof(corpus: Path, shard: str, prints: Iterable[SamplePrints], sources: Iterable[DecodedSource]) -> None:
     """Write both files of a shard's proof; its index comes after them."""
-    write_json_lines(corpus / proof_name(shard), (canonical_json(one) for one in prints))
+    write_json_lines(corpus / prints_name(shard), (canonical_json(one) for one in prints))
     write_json_lines(corpus / sources_name(shard), (canonical_json(one) for one in sources))

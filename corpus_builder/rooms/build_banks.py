@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from corpus_builder.rooms.rir_bank import known_at_planning, read_bank, write_bank, write_room
 from corpus_builder.workers.resume_cache import PartialResults, resumed
+from manifests.corpus import layout
+from manifests.corpus.layout import ROOMS_FOLDER
 from manifests.errors import StillroomError, UsageError
 from manifests.io.digest import digest
-from manifests.io.json_yaml import read_json_lines
-from manifests.plan.rooms import PlannedRoom, RecordedRoom, RoomResponse, parse_room, response_name
+from manifests.plan.rooms import PlannedRoom, RecordedRoom, RoomResponse, response_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,10 +37,8 @@ def make_room(job: RoomJob) -> tuple[RoomResponse, ...]:
 
 def planned_rooms(corpus: Path) -> dict[str, list[PlannedRoom | RecordedRoom]]:
     """The rooms of the plan by bank."""
-    path = corpus / "plan" / "rooms.jsonl"
     banks: dict[str, list[PlannedRoom | RecordedRoom]] = {}
-    for number, document in enumerate(read_json_lines(path, needed="the rooms of the plan"), 1):
-        room = parse_room(document, where=f"{path}:{number}")
+    for room in layout.planned_rooms(corpus):
         banks.setdefault(room.bank, []).append(room)
     return banks
 
@@ -68,7 +67,7 @@ def check_rooms(corpus: Path, *, part: str) -> None:
         UsageError: If one is not.
     """
     for bank, rooms in planned_rooms(corpus).items():
-        if not is_finished(corpus / "rooms", bank, rooms):
+        if not is_finished(corpus / ROOMS_FOLDER, bank, rooms):
             raise UsageError(
                 f"--slice {part}: room bank {bank!r} is not built yet; run `stillroom build PLAN CORPUS --rooms` once before the slices"
             )
@@ -86,7 +85,7 @@ def build_rooms(
         workers: Number of processes.
         progress: Show how far it is.
     """
-    folder = corpus / "rooms"
+    folder = corpus / ROOMS_FOLDER
     for bank, rooms in planned_rooms(corpus).items():
         if is_finished(folder, bank, rooms):
             continue

@@ -11,7 +11,7 @@ from corpus_builder.rooms.measured_rir import copied_response
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import bytes_digest, canonical_json, file_digest
-from manifests.io.json_yaml import read_json_lines, write_json_lines
+from manifests.io.json_yaml import write_json_lines
 from manifests.plan.rooms import PlannedRoom, RecordedRoom, RoomResponse, response_name
 from manifests.recipe.rooms import LONGEST_RESPONSE_S
 
@@ -123,12 +123,8 @@ def read_bank(folder: Path, bank: str) -> dict[str, RoomResponse]:
         MissingFileError: If the bank is not finished.
         BadDocumentError: If a row breaks its schema.
     """
-    path = folder / f"{bank}.jsonl"
-    documents = read_json_lines(
-        path, needed=f"the rooms of bank {bank!r} are made by `stillroom build` before its shards"
-    )
-    rows = [RoomResponse.parse(document, where=f"{path}:{number}") for number, document in enumerate(documents, 1)]
-    return {row.name: row for row in rows}
+    needed = f"the responses of the room bank {bank!r}, which `stillroom build` makes before the shards"
+    return {row.name: row for row in RoomResponse.read_lines(folder / f"{bank}.jsonl", needed=needed)}
 
 
 def read_response(folder: Path, row: RoomResponse) -> NDArray[np.float32]:

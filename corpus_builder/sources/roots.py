@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manifests.corpus.layout import LOCAL_ROOTS
 from manifests.errors import BadDocumentError, MissingFileError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import safe_relative
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from manifests.recipe.speech import SpeechSource
-
-ROOTS_FILE = "roots.local.json"
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,14 @@ class Located:
 
 def read_roots(folder: Path) -> dict[str, str]:
     """The roots of this machine as an earlier command wrote them; none if there is no such file."""
-    path = folder / ROOTS_FILE
+    path = folder / LOCAL_ROOTS
     return dict(LocalRoots.read(path, needed="the roots").roots) if path.exists() else {}
 
 
 def write_roots(folder: Path, roots: Mapping[str, Place | str]) -> None:
     """Write the folders of the roots on this machine; never packed, never part of a digest."""
     plain = {name: str(place) for name, place in sorted(roots.items())}
-    LocalRoots.parse({"schema": LocalRoots.SCHEMA, "roots": plain}, where=ROOTS_FILE).write(folder / ROOTS_FILE)
+    LocalRoots.parse({"schema": LocalRoots.SCHEMA, "roots": plain}, where=LOCAL_ROOTS).write(folder / LOCAL_ROOTS)
 
 
 def parse_roots(options: tuple[str, ...]) -> dict[str, Place]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_SAMPLES = 1 << 18
+DECODING_ERRORS = (soundfile.LibsndfileError, RuntimeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -21,47 +22,51 @@ class DecodedWave:
     """A decoded wave.
 
     Attributes:
-        said: Samples by its header.
-        found: Samples that were decoded, at most the requested number.
-        pcm_sha256: Of what was decoded: little-endian int16, channels interleaved.
-        silent: Whether it is nothing but zeros.
-        pcm: The first channel, shape (time,); None if it was not to be kept.
+        header_samples: Number of samples by its header.
+        num_samples: Number of samples that were decoded, at most the requested number.
+        pcm_sha256: Of the decoded samples: little-endian int16, channels interleaved.
+        is_silent: Whether all of them are zero.
+        pcm: The first channel, shape (time,); None if it was not requested.
     """
 
-    said: int
-    found: int
-    channels: int
+    header_samples: int
+    num_samples: int
+    num_channels: int
     rate_hz: int
     pcm_sha256: str
-    silent: bool
+    is_silent: bool
     pcm: NDArray[np.int16] | None
 
 
-def decoded_wave(content: bytes, *, most: int, keep: bool) -> DecodedWave:
+def decoded_wave(content: bytes, *, most_samples: int, keep_pcm: bool) -> DecodedWave:
     """Decode a wave.
 
     Args:
-        content: A FLAC or WAV file.
-        most: Samples after which to stop: a header may claim, and a few bytes may unfold to, any number.
-        keep: Return the first channel.
+        content: An audio file.
+        most_samples: Samples after which to stop: a header may claim, and a few bytes may stand for, any number.
+        keep_pcm: Return the first channel.
 
     Raises:
-        soundfile.LibsndfileError: If it cannot be decoded.
-        RuntimeError: Likewise.
+        soundfile.LibsndfileError: Or another of `DECODING_ERRORS`, if it cannot be decoded.
     """
-    state, found, silent = hashlib.sha256(), 0, True
-    kept: list[NDArray[np.int16]] = []
+    state, num_samples, is_silent = hashlib.sha256(), 0, True
+    blocks = [np.zeros(0, np.int16)]
     with soundfile.SoundFile(io.BytesIO(content)) as wave:
-        while found < most:
-            block = wave.read(min(BLOCK_SAMPLES, most - found), dtype="int16", always_2d=True)
+        while num_samples < most_samples:
+            block = wave.read(min(BLOCK_SAMPLES, most_samples - num_samples), dtype="int16", always_2d=True)
             if not block.shape[0]:
                 break
-            found += block.shape[0]
-            silent = silent and not np.any(block)
+            num_samples += block.shape[0]
+            is_silent = is_silent and not np.any(block)
             state.update(block.astype("<i2", copy=False).tobytes())
-            if keep:
-                kept.append(block[:, 0])
-        pcm = (np.concatenate(kept) if kept else np.zeros(0, np.int16)) if keep else None
+            if keep_pcm:
+                blocks.append(block[:, 0])
         return DecodedWave(
-            wave.frames, found, wave.channels, wave.samplerate, state.hexdigest(), silent=silent, pcm=pcm
+            header_samples=wave.frames,
+            num_samples=num_samples,
+            num_channels=wave.channels,
+            rate_hz=wave.samplerate,
+            pcm_sha256=state.hexdigest(),
+            is_silent=is_silent,
+            pcm=np.concatenate(blocks) if keep_pcm else None,
         )

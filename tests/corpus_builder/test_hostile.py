@@ -152,7 +152,7 @@ def test_a_bad_recipe_is_one_line_and_leaves_nothing_behind(lab: Lab, change: An
 def test_a_recipe_that_is_not_there_or_a_folder_without_plan_is_one_line(lab: Lab) -> None:
     with pytest.raises(MissingFileError, match=r"gone.yaml does not exist: a recipe"):
         lab.build(source=lab.folder / "gone.yaml")
-    with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan is due here"):
+    with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan"):
         lab.build(source=lab.folder)
     assert not (lab.folder / "corpus").exists()
 

@@ -95,7 +95,7 @@ def test_a_babble_holds_one_talker_at_a_time():
 
 
 def test_coded_copies_that_are_too_many_for_memory_come_back_as_they_were(monkeypatch, tmp_path):
-    monkeypatch.setattr("corpus_builder.shards.encode.HELD_BYTES", 1000)
+    monkeypatch.setattr("corpus_builder.shards.encode.MEMORY_BYTES", 1000)
     waves = {f"c-{n}": np.random.default_rng(n).integers(-9000, 9000, 2000, dtype=np.int16) for n in range(5)}
     with EncodedWaves("key", 2000, rate_hz=RATE, scratch=tmp_path) as encoded:
         for name, pcm in waves.items():

@@ -124,6 +124,16 @@ def test_what_is_no_room_response_is_refused_by_name(wave, said):
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(("floor_db", "is_taken"), [(-60, True), (-55, True), (-45, False)])
+def test_a_response_is_taken_only_if_it_decays_by_35_db_before_its_noise(floor_db, is_taken):
+    wave, _ = measured_response(seed=4, tail=0.1, floor_db=floor_db)
+    if is_taken:
+        assert taken(wave).t30_s == pytest.approx(0.4, rel=0.15)
+    else:
+        with pytest.raises(UnfitResponseError, match=r"it falls by 2\d\.\d dB before its noise, 35 are needed"):
+            taken(wave)
+
+
 @few
 @given(wave=st.lists(st.floats(-1, 1, width=32), max_size=400), repeat=st.integers(1, 40))
 def test_any_wave_is_either_refused_by_name_or_gives_a_copy_in_step(wave, repeat):

@@ -133,6 +133,29 @@ def test_a_table_gives_labels_and_what_it_leaves_out_is_counted(tmp_path: Path) 
     assert [item.id for item in items if isinstance(item, Refused)] == ["gone.wav"]
 
 
+def test_labels_of_a_table_come_before_those_of_the_path_and_each_is_its_own(tmp_path: Path) -> None:
+    for name in ("ann/one", "bob/two"):
+        write_wave(tmp_path / f"{name}.wav", voice(0, 0.1))
+    (tmp_path / "labels.csv").write_text(
+        "path,speaker,text,language,mood\nann/one.wav,eve,yes,de,glad\nbob/two.wav,,,,\n"
+    )
+    source = folder_source(tmp_path, fields="{speaker}/{id}.wav", table="labels.csv")
+    labels = {item.id: (item.speaker, item.text, item.language, item.custom) for item in found_in(source)}
+    assert labels == {"one": ("eve", "yes", "de", {"mood": "glad"}), "two": ("bob", None, None, {})}
+
+
+def test_the_channel_of_a_folder_is_that_of_the_recipe_and_a_mono_file_has_none(tmp_path: Path) -> None:
+    write_wave(tmp_path / "mono.wav", voice(0, 0.1))
+    write_wave(tmp_path / "three.wav", np.stack([voice(seed, 0.1) for seed in range(3)], axis=1))
+    assert {item.id: item.channel for item in found_in(folder_source(tmp_path, channel=0))} == {
+        "mono": None,
+        "three": 0,
+    }
+    source = folder_source(tmp_path, channel=2)
+    assert {item.id: item.channel for item in found_in(source)} == {"three": 2}
+    assert refused_in(source)["mono"].endswith("has 1 channel(s); there is no channel 2")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -203,6 +226,30 @@ def test_lhotse_itself_reads_the_same_stretch(tmp_path: Path) -> None:
             path, name="r", start=round(item.start_s * RATE_HZ), num_frames=item.num_frames, rate_hz=RATE_HZ
         )
         assert np.abs(wave - line.load_audio()[0]).max() < 1e-6
+
+
+def test_supervisions_of_a_cut_give_their_texts_in_time_and_labels_only_where_they_agree(tmp_path: Path) -> None:
+    audio = recording(tmp_path / "r.wav")
+    common = {"recording_id": "r", "duration": 0.2, "channel": 0, "language": "en"}
+    later = {"id": "b", "start": 0.5, "text": "world", "speaker": "bob", "custom": {"mood": "glad"}, **common}
+    first = {"id": "a", "start": 0.1, "text": "hello", "speaker": "ann", "gender": "F", **common}
+    line = cut("two", audio, supervisions=[later, first])
+    same = cut("same", audio, supervisions=[later, {**first, "speaker": "bob"}])
+    two, one = found_in(manifest_source(write_manifest(tmp_path / "cuts.jsonl", [line, same])))
+    assert (two.text, two.speaker, two.language, two.custom) == ("hello world", None, "en", {"gender": "F"})
+    assert (one.text, one.speaker) == ("hello world", "bob")
+
+
+def test_a_cut_whose_start_and_duration_round_apart_loses_the_sample_too_many_and_one_beyond_is_refused(
+    tmp_path: Path,
+) -> None:
+    audio = recording(tmp_path / "r.wav")
+    half = cut("half", audio, start=100.5 / RATE_HZ, duration=(RATE_HZ - 100.5) / RATE_HZ)
+    beyond = cut("beyond", audio, start=101 / RATE_HZ, duration=(RATE_HZ - 99) / RATE_HZ)
+    source = manifest_source(write_manifest(tmp_path / "cuts.jsonl", [half, beyond]))
+    (item,) = found_in(source)
+    assert (round(item.start_s * RATE_HZ), item.num_frames) == (101, RATE_HZ - 101)
+    assert refused_in(source) == {"beyond": "ends after 1 s, where its recording ends"}
 
 
 def test_a_recordings_manifest_gives_whole_recordings(tmp_path: Path) -> None:

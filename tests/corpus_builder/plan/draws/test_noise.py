@@ -191,6 +191,24 @@ def test_speech_shaped_noise_has_the_long_term_spectrum_of_its_split(lab):
         waves.spectrum("test")
 
 
+def test_a_spectrum_counts_loud_and_soft_recordings_alike(lab):
+    """One recording of a loud low tone, one of a soft high one: the spectrum of the split has both tones equally strong."""
+    noisy_lab(lab, **{"from": ["shaped"]})
+    for path in (lab.folder / "speech" / "train").rglob("*.wav"):
+        path.unlink()
+    time_s = np.arange(RATE) / RATE
+    for name, frequency_hz, size in (("low", 500, 16_000), ("high", 3000, 160)):
+        wave = np.rint(size * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.int16)
+        soundfile.write(lab.folder / f"speech/train/s0/{name}.wav", wave, RATE)
+    lab.plan()
+    (row,) = [json.loads(line) for line in (lab.folder / "plan/plan/spectra.jsonl").read_text().splitlines()]
+    power_db = np.array(row["power_db"])
+    low, high = (round(frequency_hz / (RATE / 2) * (power_db.size - 1)) for frequency_hz in (500, 3000))
+    assert power_db[low] == pytest.approx(power_db[high], abs=0.3)
+    assert max(power_db[low], power_db[high]) == 0.0
+    assert row["utterances"] == 2
+
+
 def test_every_new_kind_of_noise_is_built_and_the_stranger_finds_nothing(lab):
     noisy_lab(
         lab, **{"from": ["few", "shaped", "talker", "babble"], "count": {"uniform_int": [1, 4]}, "over": "active"}
