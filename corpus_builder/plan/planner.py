@@ -260,15 +260,11 @@ def write_split(job: PlanJob, stored: StoredSplit, materials: Materials) -> Iter
         num_samples=stored.num_samples,
         waves=1 + sum(job.recipe.copies.get(split, {}).values()),
     )
-    with contextlib.ExitStack() as stack:
-        display = None
-        if job.progress:
-            total = min(len(store), job.limit or len(store))
-            display = stack.enter_context(Progress(f"planning {split}", total=total, unit="utterances"))
+    total = min(len(store), job.limit or len(store))
+    with Progress(f"planning {split}", total=total, unit="utterances", shown=job.progress) as display:
         for shard, indices in store.shards(samples, limit=job.limit):
             yield write_file(job, f"{split}-{shard:06d}", materials, indices)
-            if display is not None:
-                display.advance(len(indices))
+            display.advance(len(indices))
 
 
 def write_file(job: PlanJob, name: str, materials: Materials, indices: Sequence[int]) -> dict[str, Any]:
