@@ -7,15 +7,13 @@ The tars are not changed.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import soundfile
-
 from corpus_builder.audio.decode import HIGHEST_HZ, LOWEST_HZ
+from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
 from manifests.corpus.external_sample import MAX_ABOUT_BYTES, record_of
 from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -25,12 +23,14 @@ from manifests.io.tar import foreign_members, grouped
 from manifests.plan.plan import Refusal
 
 if TYPE_CHECKING:
+    import io
+
+    from corpus_builder.audio.decode_bytes import DecodedBytes
     from manifests.io.tar import ForeignMember
 
 AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
 USUAL_CLEAN = ("", "clean", "speech", "audio")
 COPY_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}-[0-9]{1,4}$")
-BLOCK = 1 << 16
 MAX_SAMPLES = 1 << 31
 MAX_MEMBER_BYTES = 1 << 30
 
@@ -65,17 +65,6 @@ class Scan:
     rates_hz: list[int] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class DecodedMember:
-    """A decoded audio member; the digest is None if its coding is lossy."""
-
-    num_samples: int
-    rate_hz: int
-    num_channels: int
-    is_silent: bool
-    pcm_sha256: str | None
 
 
 class UnfitMemberError(StillroomError, ValueError):
@@ -153,7 +142,7 @@ def copies(
     stream: io.BufferedReader,
     audio: list[ForeignMember],
     clean: ForeignMember,
-    decoded: DecodedMember,
+    decoded: DecodedBytes,
     *,
     left_out: Counter[str],
 ) -> dict[str, Member]:
@@ -244,12 +233,13 @@ def copy_name(stem: str) -> str:
     return f"{letters[:32]}-0"
 
 
-def indexed(member: ForeignMember, decoded: DecodedMember) -> Member:
-    """An audio member as the index has it."""
-    return Member(offset=member.offset, size=member.size, pcm_sha256=decoded.pcm_sha256, suffix=member.suffix)
+def indexed(member: ForeignMember, decoded: DecodedBytes) -> Member:
+    """An audio member as the index has it; that of a lossy coding has no digest."""
+    pcm_sha256 = decoded.pcm_sha256 if decoded.is_exact else None
+    return Member(offset=member.offset, size=member.size, pcm_sha256=pcm_sha256, suffix=member.suffix)
 
 
-def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedMember:
+def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedBytes:
     """Decode a member, a block at a time.
 
     Raises:
@@ -260,27 +250,17 @@ def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedMe
             f"{printable(member.suffix)} has {member.size} bytes; at most {MAX_MEMBER_BYTES} are read"
         )
     stream.seek(member.offset)
-    state = hashlib.sha256()
-    count, silent = 0, True
     try:
-        with soundfile.SoundFile(io.BytesIO(stream.read(member.size))) as wave:
-            rate_hz, channels, exact = wave.samplerate, wave.channels, wave.subtype.startswith("PCM_")
-            while True:
-                block = wave.read(BLOCK, dtype="int16", always_2d=True)
-                if not block.shape[0]:
-                    break
-                count += block.shape[0]
-                silent = silent and not block.any()
-                state.update(block.astype("<i2", copy=False).tobytes())
-                if count > MAX_SAMPLES:
-                    raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
+        wave = decode_bytes(stream.read(member.size), most_samples=MAX_SAMPLES + 1, keep_pcm=False)
+    except DECODING_ERRORS as problem:
         raise UnfitMemberError(
             f"{printable(member.suffix)} cannot be decoded: {printable(problem, limit=120)}"
         ) from None
-    if not count:
+    if wave.num_samples > MAX_SAMPLES:
+        raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
+    if not wave.num_samples:
         raise UnfitMemberError(f"{printable(member.suffix)} has no samples")
-    return DecodedMember(count, rate_hz, channels, silent, state.hexdigest() if exact else None)
+    return wave
 
 
 def shard_name(path: str, used: set[str]) -> str:

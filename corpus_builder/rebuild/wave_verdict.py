@@ -5,13 +5,12 @@ Waves with the same digest of their PCM are identical; of the others the fingerp
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import soundfile
 
+from corpus_builder.audio.decode_bytes import decode_bytes
 from corpus_builder.shards.fingerprint import best_lag, blocks_of, deviation, is_near_coded, is_near_fine
 from manifests.corpus.fingerprints import sample_prints
 from manifests.corpus.layout import prints_name, tar_name
@@ -80,8 +79,7 @@ class Indexed:
         member = self.sample.members[name]
         with self.tar.open("rb") as stream:
             stream.seek(member.offset)
-            pcm, _ = soundfile.read(io.BytesIO(stream.read(member.size)), dtype="int16")
-        return np.asarray(pcm, dtype=np.int16)
+            return decode_bytes(stream.read(member.size), most_samples=self.sample.num_samples).pcm
 
 
 def shard_samples(folder: Path, name: str) -> dict[str, Indexed]:

@@ -46,7 +46,7 @@ class EncodedWaves:
     def __init__(self, key: str, num_samples: int, *, rate_hz: int, scratch: Path | None = None) -> None:
         self.sign = signs(key, num_samples)
         self.rate_hz = rate_hz
-        self.encoded = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=scratch and str(scratch))  # noqa: SIM115 (closed by __exit__)
+        self.encoded = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=None if scratch is None else str(scratch))  # noqa: SIM115 (closed by __exit__)
         self.waves: list[EncodedWave] = []
 
     def __enter__(self) -> Self:

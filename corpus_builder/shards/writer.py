@@ -20,8 +20,7 @@ from corpus_builder.render.render_copies import Clean, CopyFailedError, LengthCh
 from corpus_builder.render.source_ledger import write_proof
 from corpus_builder.shards.destination import Target
 from corpus_builder.shards.encode import EncodedWaves
-from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES
-from corpus_builder.workers.pool import Ticks, give_back
+from corpus_builder.workers.pool import Ticks
 from manifests.corpus.fingerprints import SamplePrints
 from manifests.corpus.layout import index_name, plan_rows, tar_name
 from manifests.corpus.sample import Sample, SampleCopy, domain_of, family_of
@@ -114,7 +113,7 @@ def copy_of(copy: RenderedCopy) -> SampleCopy:
         family=family_of(copy.planned.steps),
         gain_db=copy.gain_db,
         steps=copy.planned.steps,
-        unheard=copy.unheard or None,
+        unheard=copy.skipped_talkers or None,
     )
 
 
@@ -152,13 +151,13 @@ def write_sample(
         row: From the plan.
         waves: Reads the audio.
         rate_hz: Sample rate of the corpus.
-        scratch: Folder for what is too much for memory: a long clean wave, many coded copies; the system's own by default.
+        scratch: Folder for coded copies that are too many for memory; the system's own by default.
 
     Raises:
         UnfitAudioError: Or another of `UNFIT`, before anything is appended.
     """
     with EncodedWaves(row.key, row.num_samples, rate_hz=rate_hz, scratch=scratch) as encoded:
-        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz, scratch=scratch)
+        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz)
         source_sha256 = waves.source_sha256(row.source)
         document = sample_of(row, clean_gain_db, copies, rate_hz=rate_hz, source_sha256=source_sha256)
         entry = tar.add(f"{row.key}.json", canonical_json(document))
@@ -173,17 +172,15 @@ def write_sample(
 
 
 def encode_all(
-    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int, scratch: Path | None = None
+    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int
 ) -> tuple[float, list[SampleCopy]]:
     """Render clean and copies, each encoded before the next is made; returns the clean gain in dB and a description of each copy."""
 
     def encode(copy: RenderedCopy) -> SampleCopy:
         encoded.add(copy.planned.name, copy.pcm, uncoded=copy.uncoded)
-        if row.num_samples > LONG_UTTERANCE_SAMPLES:
-            give_back()
         return copy_of(copy)
 
-    clean: Clean = render_clean(row, waves, scratch=scratch)
+    clean: Clean = render_clean(row, waves)
     encoded.add("clean", clean.pcm)
     return clean.gain_db, list(map(encode, render_copies(row, clean, waves, rate_hz=rate_hz)))
 
@@ -211,8 +208,6 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
                 prints.append(its_prints)
             except UNFIT as problem:
                 refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
-            if row.num_samples > LONG_UTTERANCE_SAMPLES:
-                give_back()
             Ticks.tick()
         tar.close()
     index = ShardIndex.model_validate(

@@ -7,7 +7,6 @@ worker watches its parent itself.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,7 +15,6 @@ import time
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from manifests.errors import StillroomError
@@ -200,6 +198,7 @@ def mapped_with_progress(
     what: str,
     unit: str,
     size: Callable[[Item], float] = lambda _: 1,
+    done: float = 0,
     progress: bool = True,
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with its result, as `mapped` gives them, while a progress display counts the finished ones.
@@ -211,30 +210,15 @@ def mapped_with_progress(
         what: Which work, for the display and for messages: `reading noises`.
         unit: What is counted, in the plural.
         size: How many units an item counts.
-        progress: Show the display.
+        done: Units that an earlier run finished.
+        progress: Show the display, if there is anything to do.
 
     Raises:
         WorkerDiedError: If a worker is killed.
     """
     results = mapped(function, items, workers=workers, what=what)
-    with Progress(what, total=sum(map(size, items)), unit=unit, shown=progress) as display:
+    total = done + sum(map(size, items))
+    with Progress(what, total=total, unit=unit, done=done, shown=progress and bool(items)) as display:
         for item, result in zip(items, results, strict=True):
             display.advance(size(item))
             yield item, result
-
-
-@cache
-def trimmer() -> Any:
-    """The C library's `malloc_trim`, which glibc has; None where there is none."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-
-def give_back() -> None:
-    """Hand back what is free; 10 ms.
-
-    Coders and resamplers leave small pieces between large ones: after ten minutes of speech 120 MB of free memory stayed with a worker, under
-    the waves of the next utterance.
-    """
-    trim = trimmer()
-    if trim is not None:
-        trim(0)

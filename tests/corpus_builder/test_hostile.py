@@ -127,7 +127,10 @@ def test_refusals_with_nasty_names_are_harmless_lines(lab: Lab) -> None:
         (lambda r: r["speech"].update(train={"cuts": "recipe.yaml"}), "a lhotse manifest of JSON lines is due"),
         (lambda r: r["speech"]["train"].update(fields="{speaker}{speaker}"), "each name once"),
         (lambda r: r["noises"]["hum"].update(group="genre"), "has no field 'genre'"),
-        (lambda r: r["noises"]["hum"].update(pattern="n0.wav"), "1 groups of noise files cannot be dealt to 2 splits"),
+        (
+            lambda r: r["noises"]["hum"].update(pattern="n0.wav"),
+            "1 groups of noise files cannot be assigned to 2 splits",
+        ),
         (
             lambda r: r["noises"].update(hum={"test": {"dir": "noise"}}),
             "has nothing for split 'train', whose copies use it",

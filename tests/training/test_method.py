@@ -19,7 +19,7 @@ from training.data.joined_corpus import open_corpus
 from training.setup import make_student
 from training.stream import pairs
 from training.teacher import load_teacher
-from training.validation.utterances import Panel
+from training.validation.utterances import FixedUtterances
 
 FAMILY_OF = {"noise": "noise", "phone": "codec", "room": "room"}
 COPIES = ("noise-0", "noise-1", "phone-0", "room-0")
@@ -112,7 +112,7 @@ def expected_steps(made, config, classes, layers):
         made / "corpus", views=config.views, seed=config.seed, utterances=8, lanes=2, crop_s=CROP_S, epochs=None
     )
     with open_corpus(made / "corpus") as reader:
-        fixed = Panel(reader, split="train", utterances=6, crop_samples=round(16000 * CROP_S))
+        fixed = FixedUtterances(reader, split="train", utterances=6, crop_samples=round(16000 * CROP_S))
         panel = [fixed.waves(crops, copy) for crops in fixed.batches for copy in fixed.copies]
     first = [one.detach().clone() for one in student.parameters() if one.requires_grad]
     found = training_steps(
@@ -139,7 +139,7 @@ def test_a_run_is_the_steps_written_out(tmp_path, made, name):
     config = config_of(made, keys)
     first, steps = expected_steps(made, config, classes, layers)
     with recorded_updates() as updates:
-        assert loop.distil(config, tmp_path / "run", say=str) == "done"
+        assert loop.distil(config, tmp_path / "run", report=str) == "done"
     lines = [json.loads(line) for line in (tmp_path / "run/journal.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "loss" in line]
     assert len(lines) == len(steps) == len(updates.weights) == config.steps

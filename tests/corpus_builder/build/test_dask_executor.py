@@ -85,7 +85,7 @@ def test_a_scheduler_that_is_gone_is_one_line_and_the_build_goes_on_elsewhere(ma
     cluster.scheduler.kill()
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2, said
-    told = [line for line in said.decode().splitlines() if not line.startswith(("rendering ", "planning ", "noises "))]
+    told = [line for line in said.decode().splitlines() if not line.startswith(("rendering ", "planning ", "reading "))]
     assert len(told) == 1, said
     assert "the scheduler ended; finished shards are saved" in told[0]
     for worker in cluster.workers:

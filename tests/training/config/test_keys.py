@@ -13,7 +13,7 @@ from tests.training.conftest import write_corpus, write_teacher
 from training import loop
 from training.config.load import resolved
 from training.config.schema import TrainConfig
-from training.precompute import Asked, compute_targets
+from training.precompute import TargetSettings, compute_targets
 from training.runs.checkpoint import read_tensors
 
 DAT = {"views.kind": "cdm1", "views.clean_share": 0.3, "adversary": {"strength": 2.0, "hidden": 16}}
@@ -87,7 +87,6 @@ MOVE = {
     "crops": (None, {"seed": 5}, {}),
     "crops.sets": (1, 2, {**EPOCHS, "crops.seed": 3}),
     "crops.seed": (0, 1, {"crops.sets": 1}),
-    "crops.context": ("crop", "whole", {}),
     "targets": (None, "{targets}", {"crops.sets": 1}),
 }
 
@@ -136,9 +135,8 @@ def corpora_teachers_targets(tmp_path_factory):
     write_teacher(
         folder / "pre-norm teacher", first=True
     )  # the others' layers end in a norm, so are standardised already
-    for name, context in (("targets", "crop"), ("whole", "whole")):
-        asked = Asked(str(folder / "teacher"), layers=(1, 3), conditions=("noise",), crop_s=0.6, crop_sets=1)
-        compute_targets(folder / "corpus", folder / name, asked._replace(context=context), say=str)
+    settings = TargetSettings(str(folder / "teacher"), layers=(1, 3), conditions=("noise",), crop_s=0.6, crop_sets=1)
+    compute_targets(folder / "corpus", folder / "targets", settings, report=str)
     return folder
 
 
@@ -153,7 +151,6 @@ def placed(value, folder):
         "edition",
         "teacher",
         "targets",
-        "whole",
         "stage",
     ):
         text = text.replace(f"{{{name}}}", str(folder / name))
@@ -192,10 +189,6 @@ def config_of(folder, key, value, more):
     }
     if not any(name.startswith("batch.") and name != "batch.lanes" for name in (key, *more)):
         base["batch.utterances"] = 4
-    if key == "crops.context":
-        more = (
-            {"crops.sets": 1, "targets": "{targets}"} if value == "crop" else {"crops.sets": None, "targets": "{whole}"}
-        )
     return resolved(nested(placed({**base, **more, key: value}, folder)), where="test")
 
 
@@ -210,7 +203,7 @@ def trained_students(places, tmp_path_factory):
         if text not in known:
             run = runs / str(len(known))
             torch.set_num_threads(1)
-            assert loop.distil(config, run, say=str) == "done"
+            assert loop.distil(config, run, report=str) == "done"
             tensors = read_tensors(max((run / "checkpoints").glob("*.safetensors")))
             known[text] = {name: one for name, one in tensors.items() if name.startswith("student.")}
         return known[text]

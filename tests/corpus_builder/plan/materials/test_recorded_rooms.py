@@ -244,9 +244,9 @@ def test_an_empty_list_and_a_bank_without_a_usable_response_are_told(hall: Lab) 
         hall.plan()
 
 
-def test_one_room_cannot_be_dealt_to_two_splits_unless_it_is_shared(hall: Lab) -> None:
+def test_one_room_cannot_be_assigned_to_two_splits_unless_it_is_shared(hall: Lab) -> None:
     hall.recipe["rooms"]["taken"]["responses"]["pattern"] = "room0/*"
-    with pytest.raises(StillroomError, match="1 recorded rooms cannot be dealt to 2 splits"):
+    with pytest.raises(StillroomError, match="1 recorded rooms cannot be assigned to 2 splits"):
         hall.plan()
     hall.recipe["rooms"]["taken"]["split"] = "shared"
     hall.plan("shared")
