@@ -25,6 +25,7 @@ from manifests.plan.plan import Refusal
 if TYPE_CHECKING:
     import io
 
+    from corpus_builder.audio.decode_bytes import DecodedBytes
     from manifests.io.tar import ForeignMember
 
 AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
@@ -64,17 +65,6 @@ class Scan:
     rates_hz: list[int] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class DecodedMember:
-    """A decoded audio member; the digest is None if its coding is lossy."""
-
-    num_samples: int
-    rate_hz: int
-    num_channels: int
-    is_silent: bool
-    pcm_sha256: str | None
 
 
 class UnfitMemberError(StillroomError, ValueError):
@@ -152,7 +142,7 @@ def copies(
     stream: io.BufferedReader,
     audio: list[ForeignMember],
     clean: ForeignMember,
-    decoded: DecodedMember,
+    decoded: DecodedBytes,
     *,
     left_out: Counter[str],
 ) -> dict[str, Member]:
@@ -243,12 +233,13 @@ def copy_name(stem: str) -> str:
     return f"{letters[:32]}-0"
 
 
-def indexed(member: ForeignMember, decoded: DecodedMember) -> Member:
-    """An audio member as the index has it."""
-    return Member(offset=member.offset, size=member.size, pcm_sha256=decoded.pcm_sha256, suffix=member.suffix)
+def indexed(member: ForeignMember, decoded: DecodedBytes) -> Member:
+    """An audio member as the index has it; that of a lossy coding has no digest."""
+    pcm_sha256 = decoded.pcm_sha256 if decoded.is_exact else None
+    return Member(offset=member.offset, size=member.size, pcm_sha256=pcm_sha256, suffix=member.suffix)
 
 
-def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedMember:
+def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedBytes:
     """Decode a member, a block at a time.
 
     Raises:
@@ -269,9 +260,7 @@ def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedMe
         raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
     if not wave.num_samples:
         raise UnfitMemberError(f"{printable(member.suffix)} has no samples")
-    return DecodedMember(
-        wave.num_samples, wave.rate_hz, wave.num_channels, wave.is_silent, wave.pcm_sha256 if wave.is_exact else None
-    )
+    return wave
 
 
 def shard_name(path: str, used: set[str]) -> str:

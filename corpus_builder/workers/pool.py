@@ -198,6 +198,7 @@ def mapped_with_progress(
     what: str,
     unit: str,
     size: Callable[[Item], float] = lambda _: 1,
+    done: float = 0,
     progress: bool = True,
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with its result, as `mapped` gives them, while a progress display counts the finished ones.
@@ -209,13 +210,15 @@ def mapped_with_progress(
         what: Which work, for the display and for messages: `reading noises`.
         unit: What is counted, in the plural.
         size: How many units an item counts.
-        progress: Show the display.
+        done: Units that an earlier run finished.
+        progress: Show the display, if there is anything to do.
 
     Raises:
         WorkerDiedError: If a worker is killed.
     """
     results = mapped(function, items, workers=workers, what=what)
-    with Progress(what, total=sum(map(size, items)), unit=unit, shown=progress) as display:
+    total = done + sum(map(size, items))
+    with Progress(what, total=total, unit=unit, done=done, shown=progress and bool(items)) as display:
         for item, result in zip(items, results, strict=True):
             display.advance(size(item))
             yield item, result

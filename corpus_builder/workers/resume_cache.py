@@ -6,10 +6,9 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from corpus_builder.workers.pool import mapped
+from corpus_builder.workers.pool import mapped_with_progress
 from manifests.errors import BadDocumentError
 from manifests.io.json_yaml import parse_json
-from manifests.io.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,13 +84,18 @@ def resumed(
         if known is not None:
             results[number] = known
     missing = [number for number in range(len(tasks)) if number not in results]
-    shown = progress and bool(missing)
-    with Progress(what, total=len(tasks), unit=unit, done=len(results), shown=shown) as display:
-        made = mapped(work, [tasks[number] for number in missing], workers=min(workers, len(missing)), what=what)
-        for number, result in zip(missing, made, strict=True):
-            results[number] = result
-            name, plain = keys[number], to_cache(result)
-            if name is not None and plain is not None:
-                cache.add(name, plain)
-            display.advance()
+    made = mapped_with_progress(
+        work,
+        [tasks[number] for number in missing],
+        workers=workers,
+        what=what,
+        unit=unit,
+        done=len(results),
+        progress=progress,
+    )
+    for number, (_, result) in zip(missing, made, strict=True):
+        results[number] = result
+        name, plain = keys[number], to_cache(result)
+        if name is not None and plain is not None:
+            cache.add(name, plain)
     return [results[number] for number in range(len(tasks))]
