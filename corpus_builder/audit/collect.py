@@ -12,7 +12,7 @@ from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import read_index
 from manifests.errors import printable
 from manifests.io.digest import digest
-from manifests.pack.view import opened_side
+from manifests.pack.view import open_view
 from manifests.plan.references import references
 from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom
 from manifests.recipe.noises import RecordedNoise
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.audit.leaks import Facts
-    from manifests.pack.view import Side
+    from manifests.pack.view import View
     from manifests.plan.references import Reference
     from manifests.recipe.recipe import Recipe
     from manifests.results.reports import Kind
@@ -120,7 +120,7 @@ def gather(facts: Facts, corpus: str, path: Path, bench: Path) -> str:
     """
     if (path / CORPUS).is_file() and not (path / PLAN).is_file():
         return gather_borrowed(facts, corpus, path)
-    side = opened_side(path, bench)
+    side = open_view(path, bench)
     heard = Heard(facts, corpus)
     for file in side.plan.files:
         index = clean_digests(side, file.name) if side.has_waves else {}
@@ -134,22 +134,22 @@ def gather(facts: Facts, corpus: str, path: Path, bench: Path) -> str:
     gather_levels(facts, corpus, side)
     gather_rooms(facts, corpus, side, heard.rooms)
     facts.declared += declared(side.recipe, corpus)
-    return side.words
+    return side.description
 
 
 def gather_borrowed(facts: Facts, corpus: str, path: Path) -> str:
     """Read a subset, or an index of foreign shards: what its records say."""
     opened = OpenCorpus(path)
     heard = Heard(facts, corpus)
-    for number, held in enumerate(opened.held(), 1):
+    for number, held in enumerate(opened.utterances(), 1):
         row = held.record.model_dump(mode="json") | {"split": held.split}
-        heard.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.foreign)
+        heard.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.is_external)
         if number % 1024 == 0:
             heard.flush()
     heard.flush()
     heard.tell_unchecked(no_waves=False)
     total = opened.sealed.totals.samples
-    if opened.foreign:
+    if opened.is_external:
         untold: tuple[tuple[Kind, str], ...] = (("recording", "sources"), ("noise", "noises"), ("room", "rooms"))
         for kind, why in untold:
             facts.unchecked.append(
@@ -161,16 +161,16 @@ def gather_borrowed(facts: Facts, corpus: str, path: Path) -> str:
                 "room", corpus, None, total, total, "utterances: a subset holds no geometry; audit the whole corpus"
             )
         )
-    return f"{printable(path)}: {'index of foreign shards' if opened.foreign else 'corpus without a plan'}, {total} utterances"
+    return f"{printable(path)}: {'index of foreign shards' if opened.is_external else 'corpus without a plan'}, {total} utterances"
 
 
-def clean_digests(side: Side, name: str) -> dict[str, str | None]:
+def clean_digests(side: View, name: str) -> dict[str, str | None]:
     """Digest of the clean PCM of each utterance of a shard, by key."""
     index = read_index(side.folder, name)
     return {one.key: one.members[CLEAN].pcm_sha256 for one in index.samples if CLEAN in one.members}
 
 
-def digests_of(side: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
+def digests_of(side: View) -> Iterator[tuple[str, str, str | None, str | None]]:
     """Root, path, and digests of the file and of the PCM of a stretch, of everything that is known of the sources."""
     for name in side.source_lists():
         if side.has_waves and (side.folder / name).exists():
@@ -178,7 +178,7 @@ def digests_of(side: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
                 yield one.root, one.path, one.sha256, one.pcm_sha256
 
 
-def gather_levels(facts: Facts, corpus: str, side: Side) -> None:
+def gather_levels(facts: Facts, corpus: str, side: View) -> None:
     """Noise files as they were dealt to the splits, each with its digest."""
     for level in noise_levels(side.folder):
         facts.add_sources([(corpus, level.root, level.path, level.sha256, None)])
@@ -188,7 +188,7 @@ def gather_levels(facts: Facts, corpus: str, side: Side) -> None:
         )
 
 
-def gather_rooms(facts: Facts, corpus: str, side: Side, heard: Rooms) -> None:
+def gather_rooms(facts: Facts, corpus: str, side: View, heard: Rooms) -> None:
     """Rooms by geometry, recorded responses by the digest of their file, and responses by their own."""
     splits: dict[tuple[str, int], set[str]] = {}
     for bank, at, split in heard:
@@ -222,7 +222,7 @@ def gather_rooms(facts: Facts, corpus: str, side: Side, heard: Rooms) -> None:
 
 
 def gather_responses(
-    facts: Facts, corpus: str, side: Side, splits: dict[tuple[str, int], set[str]], heard: Rooms
+    facts: Facts, corpus: str, side: View, splits: dict[tuple[str, int], set[str]], heard: Rooms
 ) -> None:
     """The digests of the responses, where they were simulated."""
     for bank in sorted({bank for bank, _ in splits}):

@@ -237,8 +237,8 @@ def build_shards(plan: Plan, target: Target, places: Mapping[str, Place], *, par
     missing = [file for file in mine if finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes) is None]
     seal_path = target.work / CORPUS
     if not missing and part is None and seal_path.exists():
-        mend = "remove it and run the same command again"
-        sealed = Corpus.read(seal_path, needed="the seal", mend=mend)
+        repair = "remove it and run the same command again"
+        sealed = Corpus.read(seal_path, needed="the seal", repair=repair)
         if sealed.plan_sha256 == digest(plan):
             discard(target)
             return Built(plan, sealed, was_sealed=True)

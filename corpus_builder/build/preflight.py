@@ -66,7 +66,7 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
     here = finished_plan(corpus)
     if here is not None:
         if digest(here) != digest(planned):
-            raise OtherRecipeError(corpus, what="plan", found=digest(here), asked=digest(planned))
+            raise OtherRecipeError(corpus, what="plan", found=digest(here), wanted=digest(planned))
         return
     for name in (RECIPE, *planned_digests(planned), PLAN):
         with replacing(corpus / name) as part:

@@ -21,11 +21,11 @@ from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.io.digest import file_digest
 from manifests.io.place import local_copy, place_of
-from manifests.io.tar import foreign_members, grouped
+from manifests.io.tar import external_members, grouped
 from manifests.plan.plan import Refusal
 
 if TYPE_CHECKING:
-    from manifests.io.tar import ForeignMember
+    from manifests.io.tar import ExternalMember
 
 AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
 USUAL_CLEAN = ("", "clean", "speech", "audio")
@@ -93,7 +93,7 @@ def scan_shard(task: ScanTask) -> Scan:
     with local_copy(place_of(task.tar)) as path:
         scan.size, scan.sha256 = path.stat().st_size, file_digest(path)
         with path.open("rb") as stream:
-            for key, members in grouped(foreign_members(path)):
+            for key, members in grouped(external_members(path)):
                 try:
                     sample, rate_hz = scanned(stream, key, members, seen, task=task, left_out=scan.left_out)
                 except UnfitMemberError as problem:
@@ -108,7 +108,7 @@ def scan_shard(task: ScanTask) -> Scan:
 def scanned(
     stream: io.BufferedReader,
     key: str,
-    members: list[ForeignMember],
+    members: list[ExternalMember],
     seen: set[str],
     *,
     task: ScanTask,
@@ -150,7 +150,12 @@ def scanned(
 
 
 def copies(
-    stream: io.BufferedReader, audio: list[ForeignMember], clean: ForeignMember, heard: Heard, *, left_out: Counter[str]
+    stream: io.BufferedReader,
+    audio: list[ExternalMember],
+    clean: ExternalMember,
+    heard: Heard,
+    *,
+    left_out: Counter[str],
 ) -> dict[str, Member]:
     """The other audio members that can be copies of the clean one, by name; what cannot is counted."""
     found: dict[str, Member] = {}
@@ -188,13 +193,13 @@ def check_about(stream: io.BufferedReader, sample: IndexedSample, *, split: str,
             contents[name] = stream.read(sample.members[name].size)
     try:
         record_of(
-            sample, contents, foreign=True, split=split, sample_rate=rate_hz, where=f"{printable(sample.key)}.json"
+            sample, contents, external=True, split=split, sample_rate=rate_hz, where=f"{printable(sample.key)}.json"
         )
     except BadDocumentError as problem:
         raise UnfitMemberError(f"what is said of it cannot be read: {problem}") from None
 
 
-def clean_member(audio: list[ForeignMember], clean: str | None) -> ForeignMember:
+def clean_member(audio: list[ExternalMember], clean: str | None) -> ExternalMember:
     """Which audio member is the clean speech; of one name in several codings the first, so that a lossless one goes before others.
 
     Raises:
@@ -219,12 +224,12 @@ def clean_member(audio: list[ForeignMember], clean: str | None) -> ForeignMember
     )
 
 
-def extension(member: ForeignMember) -> str:
+def extension(member: ExternalMember) -> str:
     """After the last dot, in small letters."""
     return member.suffix.lower().rpartition(".")[2]
 
 
-def stem_of(member: ForeignMember) -> str:
+def stem_of(member: ExternalMember) -> str:
     """The suffix without its extension, in small letters; empty for `<key>.flac`."""
     return member.suffix.lower().rpartition(".")[0]
 
@@ -239,12 +244,12 @@ def copy_name(stem: str) -> str:
     return f"{letters[:32]}-0"
 
 
-def indexed(member: ForeignMember, heard: Heard) -> Member:
+def indexed(member: ExternalMember, heard: Heard) -> Member:
     """The index's entry of an audio member."""
     return Member(offset=member.offset, size=member.size, pcm_sha256=heard.pcm_sha256, suffix=member.suffix)
 
 
-def listened(stream: io.BufferedReader, member: ForeignMember) -> Heard:
+def listened(stream: io.BufferedReader, member: ExternalMember) -> Heard:
     """Decode a member, a block at a time.
 
     Raises:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manifests.corpus.layout import CORPUS, index_name
-from manifests.corpus.linked import seal_borrowed
+from manifests.corpus.linked import seal_linked
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, refuse_occupied
 from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import (
-    Borrowed,
     Corpus,
     IndexedSample,
+    Linked,
     ShardEntry,
     ShardIndex,
     copies_of,
@@ -67,10 +67,10 @@ def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
                 copies[split] = copies_of(kept)
         if not splits:
             raise UsageError(
-                f"{printable(corpus)}: no utterance is left by --where {' '.join(map(printable, where.told))}"
+                f"{printable(corpus)}: no utterance is left by --where {' '.join(map(printable, where.expressions))}"
             )
         sealed = sealed_subset(opened, splits, copies, where)
-        seal_borrowed(part, sealed, refused=(), root=opened.tars)
+        seal_linked(part, sealed, refused=(), root=opened.tars)
     return sealed
 
 
@@ -80,7 +80,9 @@ def sealed_subset(
     """`corpus.json` of a subset."""
     whole = opened.sealed
     before = whole.borrowed.where if whole.borrowed is not None else ()
-    borrowed = Borrowed(root=ROOT, foreign=opened.foreign, of_sha256=opened.digest, where=(*before, *where.told))
+    borrowed = Linked(
+        root=ROOT, foreign=opened.is_external, of_sha256=opened.digest, where=(*before, *where.expressions)
+    )
     document = {
         "schema": Corpus.SCHEMA,
         "name": whole.name,

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 
 from corpus_builder.rebuild.wave_verdict import Indexed, Verdict, compared, shard_samples
 from manifests.corpus.layout import plain_rows, tar_name
-from manifests.pack.view import Side, opened_side
+from manifests.pack.view import View, open_view
 from manifests.results.reports import DiffReport, reported
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def differences(first: Path, second: Path) -> Iterator[Differences]:
     """
     with contextlib.ExitStack() as stack:
         bench = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-diff-")))
-        sides = opened_side(first, bench / "a"), opened_side(second, bench / "b")
+        sides = open_view(first, bench / "a"), open_view(second, bench / "b")
         lines = stack.enter_context((bench / "lines.jsonl").open("w+", encoding="utf-8"))
-        found = Differences(sides[0].words, sides[1].words, lines)
+        found = Differences(sides[0].description, sides[1].description, lines)
         database = stack.enter_context(contextlib.closing(sqlite3.connect(bench / "both.sqlite")))
         database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
         compare_recipes(found, *sides)
@@ -134,13 +134,13 @@ def leaves_apart(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
             yield path, one.get(path, ABSENT), other.get(path, ABSENT)
 
 
-def compare_recipes(found: Differences, first: Side, second: Side) -> None:
+def compare_recipes(found: Differences, first: View, second: View) -> None:
     """Every setting that differs, defaults written out."""
     for path, one, other in leaves_apart(first.recipe.plain(), second.recipe.plain()):
         found.add("recipe", path=path, a=one, b=other)
 
 
-def compare_sources(found: Differences, database: sqlite3.Connection, first: Side, second: Side) -> Files:
+def compare_sources(found: Differences, database: sqlite3.Connection, first: View, second: View) -> Files:
     """Source files by root and path.
 
     Returns:
@@ -173,7 +173,7 @@ def compare_sources(found: Differences, database: sqlite3.Connection, first: Sid
     return frozenset(otherwise)
 
 
-def load(database: sqlite3.Connection, name: str, side: Side) -> None:
+def load(database: sqlite3.Connection, name: str, side: View) -> None:
     """Put one side's rows, index entries and fingerprints into a table of its own."""
     database.execute(f"CREATE TABLE {name} (split, id, shard, row, sample, prints, PRIMARY KEY (split, id))")
     for file in side.plan.files:
@@ -194,7 +194,7 @@ def stored(item: Indexed | None) -> tuple[str | None, str | None]:
     return item.sample.model_dump_json(), json.dumps(item.prints)
 
 
-def restored(side: Side, shard: str, sample: str | None, prints: str | None) -> Indexed | None:
+def restored(side: View, shard: str, sample: str | None, prints: str | None) -> Indexed | None:
     """What `stored` made."""
     if sample is None or prints is None:
         return None
@@ -204,7 +204,7 @@ def restored(side: Side, shard: str, sample: str | None, prints: str | None) -> 
     return Indexed(IndexedSample.model_validate_json(sample), json.loads(prints), tar)
 
 
-def compare_rows(found: Differences, database: sqlite3.Connection, sides: tuple[Side, Side], otherwise: Files) -> None:
+def compare_rows(found: Differences, database: sqlite3.Connection, sides: tuple[View, View], otherwise: Files) -> None:
     """Utterances, their conditions and parameters, and their waves."""
     for name, other in (("a", "b"), ("b", "a")):
         alone = (

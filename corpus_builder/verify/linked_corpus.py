@@ -22,7 +22,7 @@ from manifests.io.digest import file_digest
 from manifests.io.json_yaml import read_bytes, safe_relative
 from manifests.io.place import Place, local_copy, place_of, size_of
 from manifests.io.progress import Progress
-from manifests.io.tar import foreign_members
+from manifests.io.tar import external_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +156,7 @@ def shard_findings(check: BorrowedCheck, index: ShardIndex, tar: Path) -> Iterat
         yield "its index is of another shard or split, or has another number of samples than corpus.json says"
     if len({sample.key for sample in index.samples}) != len(index.samples):
         yield "a key stands twice in the index"
-    there = {f"{item.key}.{item.suffix}": (item.offset, item.size) for item in foreign_members(tar)}
+    there = {f"{item.key}.{item.suffix}": (item.offset, item.size) for item in external_members(tar)}
     for sample in index.samples:
         for name, member in sample.members.items():
             if there.get(sample.file_name(name)) != (member.offset, member.size):

@@ -221,7 +221,7 @@ class CorpusReader:
     def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
         """What is said of an utterance, from its members that are not audio; in a subset, with the copies that it has."""
         rate_hz = self.manifest.sample_rate
-        return record_of(sample, contents, foreign=self.foreign, split=split, sample_rate=rate_hz, where=where)
+        return record_of(sample, contents, external=self.foreign, split=split, sample_rate=rate_hz, where=where)
 
     def document(self, relative: str) -> bytes:
         """A whole small file."""
