@@ -111,7 +111,7 @@ def test_splits_are_chosen_before_utterances() -> None:
 def test_values_of_a_file_are_written_down_in_full(tmp_path: Path) -> None:
     (tmp_path / "who").write_text("ann\n\n bob \n")
     where = parse_where([f"speaker=@{tmp_path}/who"])
-    assert where.told == ("speaker=ann,bob",)
+    assert where.expressions == ("speaker=ann,bob",)
     assert where.chosen(sample_of([]), record(), sample_rate=16_000) == []
 
 
