@@ -18,7 +18,6 @@ import torch
 from torchaudio.pipelines import HUBERT_BASE
 
 from training.config.model import StudentShape
-from training.config.schema import Optimiser
 from training.data.sampler import Crop, CropGrid
 from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
@@ -93,7 +92,7 @@ def measure(teacher: Encoder, corpus: Path, folder: Path, *, rounds: int) -> Non
         num_samples = torch.tensor([crop.length for crop in crops])
         student = make_student(StudentShape(dropout=0.0), teacher, target_layers=LAYERS, seed=0).train()
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        optimiser = adamw(trained, Optimiser(), learning_rate=RATE)
+        optimiser = adamw(trained, learning_rate=RATE)
 
         def step(target_of: Callable[[], torch.Tensor]) -> tuple[float, float]:
             start_s = time.process_time()

@@ -87,7 +87,7 @@ def bare(config: TrainConfig, batches: list[list[PairBatch]]) -> Spent:
     layers = chosen_layers(config.teacher.layers, teacher=teacher)
     student = make_student(config.student, teacher, target_layers=layers, seed=config.seed).train()
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
+    optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     start = now()
     for number, lanes in enumerate(batches):
         if number == SHORT:

@@ -220,7 +220,7 @@ def claim(folder: Path, asked: Protocol) -> None:
     except BadDocumentError as problem:
         raise DamagedResultsError(problem) from None
     if found != asked:
-        raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), asked=digest(asked))
+        raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), wanted=digest(asked))
 
 
 def finished_results(folder: Path, cells: Mapping[str, Cell | None], *, say: Callable[[str], None]) -> Results | None:

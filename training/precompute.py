@@ -231,7 +231,7 @@ def is_finished(out: Path, entry: ShardEntry, plan: TargetPlan) -> bool:
     index, tar = out / index_name(entry.name), out / tar_name(entry.name)
     if not index.exists() or not tar.exists():
         return False
-    found = TargetIndex.read(index, needed="finished targets", mend="remove it, its shard is computed again")
+    found = TargetIndex.read(index, needed="finished targets", repair="remove it, its shard is computed again")
     return found.plan_sha256 == digest(plan) and found.bytes == tar.stat().st_size
 
 

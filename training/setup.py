@@ -141,7 +141,7 @@ def set_up(
         teacher.to(ranks.device)
     student.to(ranks.device).train()
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
+    optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     checkpoints = Checkpoints(
         run,
         modules={"student": student, **adversary.modules},

@@ -12,7 +12,7 @@ from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import read_index
 from manifests.errors import printable
 from manifests.io.digest import digest
-from manifests.pack.view import opened_side
+from manifests.pack.view import View, open_view
 from manifests.plan.references import references
 from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom
 from manifests.recipe.noises import RecordedNoise
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.audit.leaks import Facts
-    from manifests.pack.view import Side
     from manifests.plan.references import Reference
     from manifests.recipe.recipe import Recipe
     from manifests.results.reports import Kind
@@ -120,7 +119,7 @@ def collect_facts(facts: Facts, corpus: str, path: Path, scratch: Path) -> str:
     """
     if (path / CORPUS).is_file() and not (path / PLAN).is_file():
         return collect_linked(facts, corpus, path)
-    item = opened_side(path, scratch)
+    item = open_view(path, scratch)
     utterances = UtteranceFacts(facts, corpus)
     for file in item.plan.files:
         index = clean_digests(item, file.name) if item.has_waves else {}
@@ -134,22 +133,22 @@ def collect_facts(facts: Facts, corpus: str, path: Path, scratch: Path) -> str:
     collect_levels(facts, corpus, item)
     collect_rooms(facts, corpus, item, utterances.rooms)
     facts.declared += declared(item.recipe, corpus)
-    return item.words
+    return item.description
 
 
 def collect_linked(facts: Facts, corpus: str, path: Path) -> str:
     """Collect the facts of a subset, or of an index of external shards, from its records."""
     opened = OpenCorpus(path)
     utterances = UtteranceFacts(facts, corpus)
-    for number, held in enumerate(opened.held(), 1):
+    for number, held in enumerate(opened.utterances(), 1):
         row = held.record.model_dump(mode="json") | {"split": held.split}
-        utterances.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.foreign)
+        utterances.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.is_external)
         if number % 1024 == 0:
             utterances.flush()
     utterances.flush()
     utterances.add_unchecked(no_waves=False)
     total = opened.sealed.totals.samples
-    if opened.foreign:
+    if opened.is_external:
         unknown: tuple[tuple[Kind, str], ...] = (("recording", "sources"), ("noise", "noises"), ("room", "rooms"))
         for kind, why in unknown:
             facts.unchecked.append(
@@ -161,16 +160,16 @@ def collect_linked(facts: Facts, corpus: str, path: Path) -> str:
                 "room", corpus, None, total, total, "utterances: a subset has no geometry; audit the whole corpus"
             )
         )
-    return f"{printable(path)}: {'index of external shards' if opened.foreign else 'corpus without a plan'}, {total} utterances"
+    return f"{printable(path)}: {'index of external shards' if opened.is_external else 'corpus without a plan'}, {total} utterances"
 
 
-def clean_digests(item: Side, name: str) -> dict[str, str | None]:
+def clean_digests(item: View, name: str) -> dict[str, str | None]:
     """Digest of the clean PCM of each utterance of a shard, by key."""
     index = read_index(item.folder, name)
     return {one.key: one.members[CLEAN].pcm_sha256 for one in index.samples if CLEAN in one.members}
 
 
-def digests_of(item: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
+def digests_of(item: View) -> Iterator[tuple[str, str, str | None, str | None]]:
     """Root, path, and digests of the file and of the PCM of a stretch, of all sources that are known."""
     for name in item.source_lists():
         if item.has_waves and (item.folder / name).exists():
@@ -178,7 +177,7 @@ def digests_of(item: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
                 yield one.root, one.path, one.sha256, one.pcm_sha256
 
 
-def collect_levels(facts: Facts, corpus: str, item: Side) -> None:
+def collect_levels(facts: Facts, corpus: str, item: View) -> None:
     """Collect the noise files as they were assigned to the splits, each with its digest."""
     for level in noise_levels(item.folder):
         facts.add_sources([(corpus, level.root, level.path, level.sha256, None)])
@@ -188,7 +187,7 @@ def collect_levels(facts: Facts, corpus: str, item: Side) -> None:
         )
 
 
-def collect_rooms(facts: Facts, corpus: str, item: Side, used_rooms: Rooms) -> None:
+def collect_rooms(facts: Facts, corpus: str, item: View, used_rooms: Rooms) -> None:
     """Collect rooms by geometry, recorded responses by the digest of their file, and responses by their own."""
     splits: dict[tuple[str, int], set[str]] = {}
     for bank, at, split in used_rooms:
@@ -222,7 +221,7 @@ def collect_rooms(facts: Facts, corpus: str, item: Side, used_rooms: Rooms) -> N
 
 
 def collect_responses(
-    facts: Facts, corpus: str, item: Side, splits: dict[tuple[str, int], set[str]], used_rooms: Rooms
+    facts: Facts, corpus: str, item: View, splits: dict[tuple[str, int], set[str]], used_rooms: Rooms
 ) -> None:
     """Collect the digests of simulated responses."""
     for bank in sorted({bank for bank, _ in splits}):

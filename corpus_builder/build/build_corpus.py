@@ -241,7 +241,7 @@ def build_shards(
     corpus_json = target.work / CORPUS
     if not missing and part is None and corpus_json.exists():
         mend = "remove it and run the same command again"
-        sealed = Corpus.read(corpus_json, needed="the mark of a sealed corpus", mend=mend)
+        sealed = Corpus.read(corpus_json, needed="the mark of a sealed corpus", repair=mend)
         if sealed.plan_sha256 == digest(plan):
             remove_working_folder(target)
             return Built(plan, sealed, was_sealed=True)

@@ -66,7 +66,7 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
     existing = finished_plan(corpus)
     if existing is not None:
         if digest(existing) != digest(planned):
-            raise OtherRecipeError(corpus, what="plan", found=digest(existing), asked=digest(planned))
+            raise OtherRecipeError(corpus, what="plan", found=digest(existing), wanted=digest(planned))
         return
     for name in (RECIPE, *planned_digests(planned), PLAN):
         with replacing(corpus / name) as part:

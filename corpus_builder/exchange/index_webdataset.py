@@ -14,8 +14,8 @@ from corpus_builder.exchange.scan_webdataset import Scan, ScanTask, scan_shard, 
 from corpus_builder.workers.pool import mapped_with_progress
 from manifests.corpus.external_sample import ROOT
 from manifests.corpus.layout import CORPUS, SHARDS_FOLDER, index_name
-from manifests.corpus.linked import seal_borrowed
-from manifests.corpus.shard_index import Borrowed, Corpus, ShardEntry, ShardIndex, copies_of, entry_of, totals_of
+from manifests.corpus.linked import seal_linked
+from manifests.corpus.shard_index import Corpus, Linked, ShardEntry, ShardIndex, copies_of, entry_of, totals_of
 from manifests.errors import MissingFileError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.digest import digest
@@ -158,12 +158,12 @@ def index_shards(
     rate_hz = rates.most_common(1)[0][0]
     how = digest({"index": "webdataset", "clean": clean, "sample_rate": rate_hz})
     indexes = [index_of(task, scan, rate_hz=rate_hz, how=how) for task, scan in zip(tasks, scans, strict=True)]
-    borrowed = Borrowed(root=None if out is None else ROOT, foreign=True)
+    borrowed = Linked(root=None if out is None else ROOT, foreign=True)
     sealed = sealed_index(indexes, paths, name=name or usual_name(root), how=how, borrowed=borrowed)
     for index in indexes:
         index.write(folder / index_name(index.name))
     refused = [one for index in indexes for one in index.refused]
-    seal_borrowed(folder, sealed, refused=refused, root=root)
+    seal_linked(folder, sealed, refused=refused, root=root)
     left_out: Counter[str] = sum((scan.left_out for scan in scans), Counter())
     return Indexed(folder, sealed, left_out, refused)
 
@@ -212,7 +212,7 @@ def index_of(task: ScanTask, scan: Scan, *, rate_hz: int, how: str) -> ShardInde
 
 
 def sealed_index(
-    indexes: Sequence[ShardIndex], paths: Sequence[str], *, name: str, how: str, borrowed: Borrowed
+    indexes: Sequence[ShardIndex], paths: Sequence[str], *, name: str, how: str, borrowed: Linked
 ) -> Corpus:
     """`corpus.json` of indexed shards."""
     splits: dict[str, list[ShardEntry]] = {}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.corpus.reader import Held, OpenCorpus, refuse_occupied
+from manifests.corpus.reader import OpenCorpus, StoredUtterance, refuse_occupied
 from manifests.corpus.sample import CLEAN
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import making
@@ -47,7 +47,7 @@ class CorpusCuts:
     def __iter__(self) -> Iterator[Any]:
         """One cut after another, in the order of the shards."""
         opened = OpenCorpus(place_of(self.corpus))
-        for held in opened.held(self.split):
+        for held in opened.utterances(self.split):
             if self.copy in held.sample.members:
                 yield cut_of(opened, held, self.copy)
 
@@ -96,7 +96,7 @@ def copy_names(opened: OpenCorpus, split: str) -> list[str]:
     return sorted(names)
 
 
-def cut_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
+def cut_of(opened: OpenCorpus, held: StoredUtterance, copy: str) -> Any:
     """One copy of an utterance as a `MonoCut` of a whole recording in memory."""
     from lhotse.cut import MonoCut
     from lhotse.supervision import SupervisionSegment
@@ -126,7 +126,7 @@ def cut_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
     )
 
 
-def recording_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
+def recording_of(opened: OpenCorpus, held: StoredUtterance, copy: str) -> Any:
     """A copy's wave as a recording in memory; its id is the utterance's, and for a copy its name too."""
     from lhotse.audio import AudioSource, Recording
 
@@ -142,7 +142,7 @@ def recording_of(opened: OpenCorpus, held: Held, copy: str) -> Any:
     )
 
 
-def description_of(held: Held, copy: str) -> dict[str, Any]:
+def description_of(held: StoredUtterance, copy: str) -> dict[str, Any]:
     """Split, source and parameters of a copy, as plain data; a custom field of this name is in it as `before`."""
     record = held.record
     description: dict[str, Any] = {
@@ -198,7 +198,7 @@ def export_shar(
                 Progress(f"exporting {split}", total=total, unit="cuts", shown=progress) as display,
                 SharWriter(part / split, fields=fields, shard_size=shard_size) as writer,
             ):
-                for held in opened.held(split):
+                for held in opened.utterances(split):
                     writer.write(joint_cut(opened, held))
                     count += 1
                     display.advance()
@@ -206,7 +206,7 @@ def export_shar(
     return done
 
 
-def joint_cut(opened: OpenCorpus, held: Held) -> Any:
+def joint_cut(opened: OpenCorpus, held: StoredUtterance) -> Any:
     """The clean cut with each copy as a field, and the parameters of each in `custom["stillroom"]["copies"]`."""
     cut = cut_of(opened, held, CLEAN)
     cut.custom[OWN]["copies"] = {

@@ -19,14 +19,14 @@ from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.io.digest import file_digest
 from manifests.io.place import local_copy, place_of
-from manifests.io.tar import foreign_members, grouped
+from manifests.io.tar import external_members, grouped
 from manifests.plan.plan import Refusal
 
 if TYPE_CHECKING:
     import io
 
     from corpus_builder.audio.decode_bytes import DecodedBytes
-    from manifests.io.tar import ForeignMember
+    from manifests.io.tar import ExternalMember
 
 AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
 USUAL_CLEAN = ("", "clean", "speech", "audio")
@@ -82,7 +82,7 @@ def scan_shard(task: ScanTask) -> Scan:
     with local_copy(place_of(task.tar)) as path:
         scan.size, scan.sha256 = path.stat().st_size, file_digest(path)
         with path.open("rb") as stream:
-            for key, members in grouped(foreign_members(path)):
+            for key, members in grouped(external_members(path)):
                 try:
                     sample, rate_hz = scanned(stream, key, members, seen, task=task, left_out=scan.left_out)
                 except UnfitMemberError as problem:
@@ -97,7 +97,7 @@ def scan_shard(task: ScanTask) -> Scan:
 def scanned(
     stream: io.BufferedReader,
     key: str,
-    members: list[ForeignMember],
+    members: list[ExternalMember],
     seen: set[str],
     *,
     task: ScanTask,
@@ -140,8 +140,8 @@ def scanned(
 
 def copies(
     stream: io.BufferedReader,
-    audio: list[ForeignMember],
-    clean: ForeignMember,
+    audio: list[ExternalMember],
+    clean: ExternalMember,
     decoded: DecodedBytes,
     *,
     left_out: Counter[str],
@@ -182,13 +182,13 @@ def check_about(stream: io.BufferedReader, sample: IndexedSample, *, split: str,
             contents[name] = stream.read(sample.members[name].size)
     try:
         record_of(
-            sample, contents, foreign=True, split=split, sample_rate=rate_hz, where=f"{printable(sample.key)}.json"
+            sample, contents, external=True, split=split, sample_rate=rate_hz, where=f"{printable(sample.key)}.json"
         )
     except BadDocumentError as problem:
         raise UnfitMemberError(f"its text members cannot be read: {problem}") from None
 
 
-def clean_member(audio: list[ForeignMember], clean: str | None) -> ForeignMember:
+def clean_member(audio: list[ExternalMember], clean: str | None) -> ExternalMember:
     """The audio member that is the clean speech; of one name in several codings the first of `AUDIO`, as the first are lossless.
 
     Raises:
@@ -213,12 +213,12 @@ def clean_member(audio: list[ForeignMember], clean: str | None) -> ForeignMember
     )
 
 
-def extension(member: ForeignMember) -> str:
+def extension(member: ExternalMember) -> str:
     """The suffix after its last dot, in lower case."""
     return member.suffix.lower().rpartition(".")[2]
 
 
-def stem_of(member: ForeignMember) -> str:
+def stem_of(member: ExternalMember) -> str:
     """The suffix without its extension, in lower case; empty for `<key>.flac`."""
     return member.suffix.lower().rpartition(".")[0]
 
@@ -233,13 +233,13 @@ def copy_name(stem: str) -> str:
     return f"{letters[:32]}-0"
 
 
-def indexed(member: ForeignMember, decoded: DecodedBytes) -> Member:
+def indexed(member: ExternalMember, decoded: DecodedBytes) -> Member:
     """An audio member as the index has it; that of a lossy coding has no digest."""
     pcm_sha256 = decoded.pcm_sha256 if decoded.is_exact else None
     return Member(offset=member.offset, size=member.size, pcm_sha256=pcm_sha256, suffix=member.suffix)
 
 
-def decode_member(stream: io.BufferedReader, member: ForeignMember) -> DecodedBytes:
+def decode_member(stream: io.BufferedReader, member: ExternalMember) -> DecodedBytes:
     """Decode a member, a block at a time.
 
     Raises:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.corpus.layout import CORPUS, index_name
-from manifests.corpus.linked import seal_borrowed
+from manifests.corpus.linked import seal_linked
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, refuse_occupied
 from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import (
-    Borrowed,
     Corpus,
     IndexedSample,
+    Linked,
     ShardEntry,
     ShardIndex,
     copies_of,
@@ -69,10 +69,10 @@ def subset(corpus: str | Place, out: str | Path, *, where: Where, progress: bool
                 copies[split] = copies_of(chosen)
         if not splits:
             raise UsageError(
-                f"{printable(corpus)}: no utterance is selected by --where {' '.join(map(printable, where.told))}"
+                f"{printable(corpus)}: no utterance is selected by --where {' '.join(map(printable, where.expressions))}"
             )
         sealed = sealed_subset(opened, splits, copies, where)
-        seal_borrowed(part, sealed, refused=(), root=opened.tars)
+        seal_linked(part, sealed, refused=(), root=opened.tars)
     return sealed
 
 
@@ -82,7 +82,9 @@ def sealed_subset(
     """`corpus.json` of a subset."""
     whole = opened.sealed
     before = whole.borrowed.where if whole.borrowed is not None else ()
-    borrowed = Borrowed(root=ROOT, foreign=opened.foreign, of_sha256=opened.digest, where=(*before, *where.told))
+    borrowed = Linked(
+        root=ROOT, foreign=opened.is_external, of_sha256=opened.digest, where=(*before, *where.expressions)
+    )
     document = {
         "schema": Corpus.SCHEMA,
         "name": whole.name,

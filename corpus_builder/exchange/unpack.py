@@ -210,7 +210,7 @@ def planned_files(
     every_root: set[str] = set()
     without = 0
     wanted = set(opened.splits(splits))
-    for held in opened.held():
+    for held in opened.utterances():
         every_root.add(held.record.source.root)
         if held.split not in wanted:
             continue

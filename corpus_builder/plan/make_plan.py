@@ -45,8 +45,8 @@ def finished_plan(folder: Path) -> Plan | None:
     path = folder / PLAN
     if not path.exists():
         return None
-    mend = "remove it and run the same command again: what was planned with the same recipe is planned the same"
-    return Plan.read(path, needed="the index of a plan", mend=mend)
+    repair = "remove it and run the same command again: what was planned with the same recipe is planned the same"
+    return Plan.read(path, needed="the index of a plan", repair=repair)
 
 
 def check_target(folder: Path, recipe_path: Path) -> None:
@@ -88,9 +88,9 @@ def check_same(plan: Plan, *, recipe_sha256: str, limit: int | None, folder: Pat
         OtherRecipeError: If not.
     """
     if plan.recipe_sha256 != recipe_sha256:
-        raise OtherRecipeError(folder, what="recipe", found=plan.recipe_sha256, asked=recipe_sha256)
+        raise OtherRecipeError(folder, what="recipe", found=plan.recipe_sha256, wanted=recipe_sha256)
     if plan.limit != limit:
-        raise OtherRecipeError(folder, what="--limit", found=str(plan.limit), asked=str(limit))
+        raise OtherRecipeError(folder, what="--limit", found=str(plan.limit), wanted=str(limit))
 
 
 def new_job(

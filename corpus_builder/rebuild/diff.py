@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 
 from corpus_builder.rebuild.wave_verdict import Indexed, Verdict, compared, shard_samples
 from manifests.corpus.layout import plain_rows, tar_name
-from manifests.pack.view import Side, opened_side
+from manifests.pack.view import View, open_view
 from manifests.results.reports import DiffReport, reported
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def differences(first: str | Path, second: str | Path) -> Iterator[Differences]:
     """
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-diff-")))
-        pair = opened_side(Path(first), scratch / "a"), opened_side(Path(second), scratch / "b")
+        pair = open_view(Path(first), scratch / "a"), open_view(Path(second), scratch / "b")
         lines = stack.enter_context((scratch / "lines.jsonl").open("w+", encoding="utf-8"))
-        found = Differences(pair[0].words, pair[1].words, lines)
+        found = Differences(pair[0].description, pair[1].description, lines)
         database = stack.enter_context(contextlib.closing(sqlite3.connect(scratch / "both.sqlite")))
         database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
         compare_recipes(found, *pair)
@@ -135,13 +135,13 @@ def different_leaves(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
             yield path, one.get(path, ABSENT), other.get(path, ABSENT)
 
 
-def compare_recipes(found: Differences, first: Side, second: Side) -> None:
+def compare_recipes(found: Differences, first: View, second: View) -> None:
     """Every setting that differs, defaults written out."""
     for path, one, other in different_leaves(first.recipe.plain(), second.recipe.plain()):
         found.add("recipe", path=path, a=one, b=other)
 
 
-def compare_sources(found: Differences, database: sqlite3.Connection, first: Side, second: Side) -> Files:
+def compare_sources(found: Differences, database: sqlite3.Connection, first: View, second: View) -> Files:
     """Source files by root and path.
 
     Returns:
@@ -174,7 +174,7 @@ def compare_sources(found: Differences, database: sqlite3.Connection, first: Sid
     return frozenset(otherwise)
 
 
-def load(database: sqlite3.Connection, name: str, item: Side) -> None:
+def load(database: sqlite3.Connection, name: str, item: View) -> None:
     """Read rows, index entries and fingerprints of one of the two into a table of its own."""
     database.execute(f"CREATE TABLE {name} (split, id, shard, row, sample, prints, PRIMARY KEY (split, id))")
     for file in item.plan.files:
@@ -195,7 +195,7 @@ def stored(sample: Indexed | None) -> tuple[str | None, str | None]:
     return sample.sample.model_dump_json(), json.dumps(sample.prints)
 
 
-def restored(item: Side, shard: str, sample: str | None, prints: str | None) -> Indexed | None:
+def restored(item: View, shard: str, sample: str | None, prints: str | None) -> Indexed | None:
     """A sample and its fingerprints from the text that `stored` made."""
     if sample is None or prints is None:
         return None
@@ -205,7 +205,7 @@ def restored(item: Side, shard: str, sample: str | None, prints: str | None) -> 
     return Indexed(IndexedSample.model_validate_json(sample), json.loads(prints), tar)
 
 
-def compare_rows(found: Differences, database: sqlite3.Connection, pair: tuple[Side, Side], otherwise: Files) -> None:
+def compare_rows(found: Differences, database: sqlite3.Connection, pair: tuple[View, View], otherwise: Files) -> None:
     """Utterances, their conditions and parameters, and their waves."""
     for name, other in (("a", "b"), ("b", "a")):
         alone = (

@@ -15,7 +15,7 @@ from manifests.plan.steps import (
     RecordedNoiseStep,
     SeveralNoisesStep,
 )
-from manifests.recipe.channel_steps import chance_of_nothing
+from manifests.recipe.channel_steps import probability_of_no_step
 from manifests.recipe.steps import ChooseStep, CodecStep, FreeverbStep, NoiseStep, RoomStep
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def step_paths(step: Step) -> dict[Path, float] | None:  # noqa: PLR0911 (one a 
         case FreeverbStep():
             return {("freeverb",): 1.0}
         case _:
-            nothing = chance_of_nothing(step)
+            nothing = probability_of_no_step(step)
             none: dict[Path, float] = {(): nothing} if nothing else {}
             return None if nothing is None else {(step.kind,): 1.0 - nothing} | none
 

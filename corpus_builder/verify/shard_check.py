@@ -21,7 +21,7 @@ from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import parse_json
 from manifests.io.place import local_copy, place_of
-from manifests.io.tar import entries, foreign_members
+from manifests.io.tar import entries, external_members
 
 if TYPE_CHECKING:
     import io
@@ -136,7 +136,7 @@ class ShardChecker:
     def check_members(self, index: ShardIndex, tar: Path) -> None:
         """The tar has the members of the index, at their offsets, and is whole; an own tar has no others."""
         if self.check.is_linked:
-            found = {f"{one.key}.{one.suffix}": (one.offset, one.size) for one in foreign_members(tar)}
+            found = {f"{one.key}.{one.suffix}": (one.offset, one.size) for one in external_members(tar)}
         else:
             found = {one.name: (one.offset, one.size) for one in entries(tar)}
         expected = {
@@ -161,7 +161,7 @@ class ShardChecker:
                 record_of(
                     sample,
                     contents,
-                    foreign=self.check.is_external,
+                    external=self.check.is_external,
                     split=self.check.split,
                     sample_rate=self.check.sample_rate,
                     where=sample.key,

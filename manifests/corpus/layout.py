@@ -2,8 +2,8 @@
 
 ```
 corpus.json                     what the corpus holds (`shard_index.Corpus`); written last, the mark of a sealed corpus
-recipe.yaml                     what was wanted, in ranges
-plan/plan.json                  what was decided (`manifests.plan.plan`); written last, the mark of a finished plan
+recipe.yaml                     the recipe (`manifests.recipe.recipe`)
+plan/plan.json                  the index of the plan (`manifests.plan.plan`); written last, the mark of a finished plan
 plan/<shard>.jsonl              one line an utterance; `<shard>` is `<split>-000000`
 plan/levels.jsonl  rooms.jsonl  spectra.jsonl
 rooms/<bank>.jsonl              what is known of each room response; written after them, the mark of a finished bank
@@ -13,7 +13,7 @@ shards/<shard>.json             the index of a tar (`shard_index.ShardIndex`); w
 proof/<shard>.jsonl             fingerprints of a shard's waves (`fingerprints`)
 proof/<shard>.sources.jsonl     stretches of source files that were decoded for a shard
 refused.jsonl  SHA256SUMS  README.md  croissant.json  provenance.json
-roots.local.json                where the roots are on this machine; never packed, never sent
+roots.local.json                folders of the roots on this machine; never packed, never sent
 rebuilt.json  rebuilt.jsonl     how the waves of a rebuilt corpus compare with those of its pack
 ```
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from manifests.plan.plan import Refusal
 
 
-def seal_borrowed(folder: Path, sealed: Corpus, *, refused: Sequence[Refusal], root: Place | None) -> None:
-    """Write everything that stands above the indexes.
+def seal_linked(folder: Path, sealed: Corpus, *, refused: Sequence[Refusal], root: Place | None) -> None:
+    """Write refusals, the local root and the seal of a linked corpus.
 
     Args:
         folder: Where the corpus is written; its indexes are there.
         sealed: What becomes `corpus.json`.
         refused: Utterances that are in no index, and why.
-        root: Where the tars lie; None if below the folder itself.
+        root: Folder or URL of the tars; None if they are below the folder itself.
     """
     write_json_lines(folder / REFUSED, (canonical_json(one) for one in refused))
     if root is not None and sealed.borrowed is not None and sealed.borrowed.root is not None:

@@ -101,5 +101,5 @@ def terminal_bar(stream: TextIO) -> Any:
 
 
 def stderr_line(line: str) -> None:
-    """Say one line to a person."""
+    """Print one line on standard error."""
     print(f"stillroom: {line}", file=sys.stderr, flush=True)

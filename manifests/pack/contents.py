@@ -1,4 +1,4 @@
-"""`pack.json`, and an opened pack as the other modules read it."""
+"""`pack.json`, and an unpacked pack as other modules read it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Pack(Document):
-    """`pack.json`: what a pack is of.
+    """`pack.json`: the corpus and contents of a pack.
 
     Attributes:
         corpus_sha256: Digest of the bytes of `corpus.json`.
-        waves: Clean waves and copies, each with a digest and a fingerprint.
-        responses: Simulated room responses in the pack.
-        sources: Lines of `sources.jsonl`.
-        fingerprint: How fingerprints were taken.
+        waves: Number of clean waves and copies, each with a digest and a fingerprint.
+        responses: Number of simulated room responses in the pack.
+        sources: Number of lines of `sources.jsonl`.
+        fingerprint: Kind of the fingerprints.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/pack/1"
@@ -50,7 +50,7 @@ class OpenedPack:
     """A pack that was unpacked into a folder and checked.
 
     Attributes:
-        folder: Holds it, in the layout of a corpus without tars.
+        folder: Where it is, in the layout of a corpus without tars.
     """
 
     folder: Path

@@ -1,8 +1,7 @@
-"""Reading a stranger's pack: bounded, and nothing of it is believed before it was checked.
+"""Unpacks and checks an untrusted pack, with bounds on everything.
 
-The tar is read front to back by a loop of its own, because `tarfile` reads extended headers of any size into memory. Only plain
-files with the names that a pack has are written, below one folder; the bytes that come out of gzip are bounded by those that
-went in.
+The tar is read front to back without `tarfile`'s iteration, which reads extended headers of any size into memory. Only plain files
+with the names of a pack are written, below one folder; the size of the unpacked bytes is bounded by that of the packed ones.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ MOST_RATIO: Final = 100  # real packs: 3 to 8
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a file begins as gzip does."""
+    """Whether a file starts like a gzip file."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -47,18 +46,18 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
 
     Args:
         path: The `.tar.gz`.
-        folder: Is made; the caller removes it.
+        folder: Is created; the caller removes it.
 
     Raises:
         MissingFileError: If there is no such file.
-        BadTarError: If it is no pack, damaged, or holds anything but plain files.
+        BadTarError: If it is not a pack, is damaged, or holds anything but plain files.
         UnsafePathError: If a name leads out of the folder.
         BadDocumentError: If something in it breaks its schema, its digest, or another part of it.
     """
     if path.is_dir():
-        raise BadDocumentError(path, "is a folder; the .tar.gz that `stillroom pack` writes is due here")
+        raise BadDocumentError(path, "is a folder, not the .tar.gz that `stillroom pack` writes")
     if not path.is_file():
-        raise MissingFileError(path, needed="the .tar.gz that `stillroom pack` writes is due here")
+        raise MissingFileError(path, needed="a .tar.gz that `stillroom pack` writes")
     folder.mkdir(parents=True)
     found: dict[str, str] = {}
     try:
@@ -66,9 +65,9 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
             bounded = Bounded(stream, plain, where=path)
             for _ in members(bounded, where=path, found=found, folder=folder):
                 pass
-            while rest := bounded.read(CHUNK_BYTES):  # to the end, where gzip checks its sum
+            while rest := bounded.read(CHUNK_BYTES):  # to the end, where gzip checks its checksum
                 if rest.strip(b"\0"):
-                    raise BadTarError(path, "holds something after its end-of-archive mark; refused")
+                    raise BadTarError(path, "has bytes after its end-of-archive mark; refused")
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
         raise BadTarError(path, f"is not a whole gzip file: {printable(problem)}") from None
     missing = sorted(IN_EVERY_PACK - set(found))
@@ -79,12 +78,12 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
 
 
 class Bounded:
-    """What comes out of gzip, bounded by what went in.
+    """A decompressed stream, bounded by the size of what was read of the file.
 
     Args:
-        stream: Decompressed.
-        plain: The file below it.
-        where: For messages.
+        stream: The decompressed stream.
+        plain: The file that it reads.
+        where: What to call the file in messages.
     """
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, plain: IO[bytes], *, where: object) -> None:
@@ -95,14 +94,12 @@ class Bounded:
         content = self.stream.read(size)
         self.count += len(content)
         if self.count > FREE_BYTES + MOST_RATIO * self.plain.tell():
-            raise BadTarError(
-                self.where, f"unpacks to more than {MOST_RATIO} times its size: a decompression bomb; refused"
-            )
+            raise BadTarError(self.where, f"unpacks to more than {MOST_RATIO} times its size; refused")
         return content
 
 
 def members(stream: Bounded, *, where: object, found: dict[str, str], folder: Path) -> Iterator[tuple[str, int]]:
-    """Write every member of a tar below a folder; `found` receives the digest of each."""
+    """Write every member of a tar below a folder, and put the digest of each into `found`."""
     top: str | None = None
     longer: str | None = None
     for _ in range(MOST_MEMBERS):
@@ -118,7 +115,7 @@ def members(stream: Bounded, *, where: object, found: dict[str, str], folder: Pa
                 safe_relative(name, where=where)
             continue
         if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
-            raise BadTarError(where, f"member {printable(name)!r} is a link, a device or worse; refused")
+            raise BadTarError(where, f"member {printable(name)!r} is not a plain file; refused")
         safe_relative(name, where=where)
         before, _, inside = name.partition("/")
         if top is None:
@@ -127,7 +124,7 @@ def members(stream: Bounded, *, where: object, found: dict[str, str], folder: Pa
         if kind is None or kind.most_packed_bytes is None:
             raise BadTarError(where, f"member {printable(name)!r} does not belong in a pack; refused")
         if inside in found:
-            raise BadTarError(where, f"member {printable(name)!r} stands twice")
+            raise BadTarError(where, f"member {printable(name)!r} occurs twice")
         if info.size > kind.most_packed_bytes:
             most = f"{info.size} bytes, at most {kind.most_packed_bytes} may be"
             raise BadTarError(where, f"member {printable(name)!r} has {most}; refused")
@@ -140,7 +137,7 @@ def header(stream: Bounded, *, where: object) -> tarfile.TarInfo | None:
     """The next header; None at the end mark.
 
     Raises:
-        BadTarError: If it is none, or the file ends without an end mark.
+        BadTarError: If it is not a header, or the file ends without an end mark.
     """
     block = stream.read(BLOCK)
     if len(block) < BLOCK:
@@ -157,10 +154,10 @@ def header(stream: Bounded, *, where: object) -> tarfile.TarInfo | None:
 
 
 def extended_name(stream: Bounded, info: tarfile.TarInfo, *, where: object) -> str | None:
-    """The name that an extended header (pax or GNU) gives the next member, if it gives one.
+    """The name of the next member in an extended header (pax or GNU), if it has one.
 
     Raises:
-        BadTarError: If it is large, damaged, or changes what else is said of the member.
+        BadTarError: If it is large or damaged, or changes more of the member than its name.
     """
     if info.size > MOST_EXTENDED_BYTES:
         raise BadTarError(where, f"an extended header of {info.size} bytes; refused")
@@ -185,7 +182,7 @@ def extended_name(stream: Bounded, info: tarfile.TarInfo, *, where: object) -> s
 
 
 def written(stream: Bounded, path: Path, size: int, *, name: str, where: object) -> str:
-    """Copy a member to a file that is not there yet; returns its digest."""
+    """Write a member to a new file, and give its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = hashlib.sha256()
     left = size

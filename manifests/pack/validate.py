@@ -1,4 +1,4 @@
-"""Whether the parts of an unpacked pack fit together: every digest, every name, every offset; nothing is believed before."""
+"""Checks that the parts of an unpacked pack fit together: every digest, every name, every offset."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ FINGERPRINT: Final = "stillroom/fingerprint/1"
 
 
 def check_sums(folder: Path, found: dict[str, str], *, where: object) -> None:
-    """SHA256SUMS names every member and no other, and each is what it says.
+    """Check that SHA256SUMS lists every member and no other, and that each has its digest.
 
     Raises:
         BadDocumentError: If not.
     """
     sums = listed_sums(read_bytes(folder / SUMS, needed="the digests of a pack"), where=f"{where}: {SUMS}")
     for name in sorted(set(sums) ^ (set(found) - {SUMS})):
-        raise BadDocumentError(f"{where}: {printable(name)}", f"stands in only one of {SUMS} and the pack")
+        raise BadDocumentError(f"{where}: {printable(name)}", f"is in only one of {SUMS} and the pack")
     for name, expected in sorted(sums.items()):
         if found[name] != expected:
             raise DigestMismatchError(f"{where}: {name}", expected=expected, found=found[name])
 
 
 def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack:
-    """The documents of an unpacked pack, checked against each other.
+    """Read the documents of an unpacked pack and check them against each other.
 
     Raises:
-        BadDocumentError: With the first that does not fit.
+        BadDocumentError: For the first that does not fit.
     """
 
     def off(name: str, what: str) -> BadDocumentError:
@@ -114,30 +114,30 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
 
 
 def check_pack(opened: OpenedPack, waves: int, found: dict[str, str], *, where: object) -> None:
-    """What `pack.json` says of the pack is so.
+    """Check the counts of `pack.json`.
 
     Raises:
-        BadDocumentError: If not, if its fingerprints are of another kind, or a source breaks its schema.
+        BadDocumentError: If one is wrong, if fingerprints are of another kind, or a source breaks its schema.
     """
     pack = opened.pack
     if pack.fingerprint != FINGERPRINT:
-        told = printable(pack.fingerprint, limit=60)
+        kind = printable(pack.fingerprint, limit=60)
         raise BadDocumentError(
-            where, f"its fingerprints are {told!r}, this Stillroom reads {FINGERPRINT}; install a newer one"
+            where, f"its fingerprints are {kind!r}, this Stillroom reads {FINGERPRINT}; install a newer one"
         )
-    held = {
+    counts = {
         "samples": sum(entry.samples for entries in opened.corpus.splits.values() for entry in entries),
         "waves": waves,
         "responses": sum(name.endswith(".npy") for name in found),
         "sources": sum(1 for _ in opened.sources()),
     }
-    for name, count in held.items():
+    for name, count in counts.items():
         if getattr(pack, name) != count:
-            raise BadDocumentError(where, f"says {getattr(pack, name)} {name}, the pack holds {count}")
+            raise BadDocumentError(where, f"says {getattr(pack, name)} {name}, the pack has {count}")
 
 
 def check_levels(folder: Path, recipe: Recipe, *, where: object) -> None:
-    """Each noise file lies below a root of the recipe.
+    """Check that each noise file is below a root of the recipe.
 
     Raises:
         BadDocumentError: If not, or if a row breaks its schema.
@@ -149,7 +149,7 @@ def check_levels(folder: Path, recipe: Recipe, *, where: object) -> None:
 
 
 def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: object) -> None:
-    """Each row of a bank has a name made of its own parts, and each response a row.
+    """Check that each row of a bank is named by its own parts, and that each response has a row.
 
     Raises:
         BadDocumentError: If not.
@@ -157,8 +157,8 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
     known: set[str] = set()
     for number, room in enumerate(planned_rooms(folder, where=where), 1):
         if room.bank not in recipe.rooms or bank_name(room.bank) not in found:
-            what = f"is a room of bank {room.bank!r}, which is not in the recipe or the pack"
-            raise BadDocumentError(f"{where}: {ROOMS}:{number}", what)
+            place = f"{where}: {ROOMS}:{number}"
+            raise BadDocumentError(place, f"is a room of bank {room.bank!r}, which is not in the recipe or the pack")
     for bank in recipe.rooms:
         if bank_name(bank) not in found:
             continue
@@ -169,7 +169,7 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
             name = document.get("name") if isinstance(document, dict) else None
             match = RESPONSE_PATTERN.match(name) if isinstance(name, str) else None
             if match is None or match["bank"] != bank or response_path(match[0]) in known:
-                raise BadDocumentError(place, "a response of this bank with a name of its own is due here")
+                raise BadDocumentError(place, "is not a response of this bank with a name of its own")
             row = RoomResponse.parse(document, where=place)
             if row.file is None and response_path(str(name)) not in found:
                 raise BadDocumentError(place, "is a simulated response that is not in the pack")
@@ -182,7 +182,7 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
 def check_shard(
     folder: Path, file: PlanFile, recipe: Recipe, entry: ShardEntry, found: dict[str, str], *, where: object
 ) -> int:
-    """One shard's plan, index and fingerprints are of the same samples; returns how many waves it has.
+    """Check that plan, index and fingerprints of a shard are of the same samples; gives the number of its waves.
 
     Raises:
         BadDocumentError: If not.
@@ -206,14 +206,14 @@ def check_shard(
 def check_index(
     index: ShardIndex, file: PlanFile, rate_hz: int, rows: dict[str, tuple[int, set[str]]], *, where: object
 ) -> None:
-    """An index is of a planned shard: each sample once and as it was planned, no member on another or outside the tar.
+    """Check that an index is of a planned shard: each sample once and as planned, its members apart and inside the tar.
 
     Args:
-        index: What is looked at.
-        file: The shard's in the plan.
-        rate_hz: The plan's.
-        rows: Of the plan file, by `check_rows`.
-        where: What to call it.
+        index: The index.
+        file: The shard in the plan.
+        rate_hz: Sample rate of the plan.
+        rows: Rows of the plan file, by `check_rows`.
+        where: What to call the index in messages.
 
     Raises:
         BadDocumentError: If not.
@@ -226,7 +226,7 @@ def check_index(
     spans = sorted((member.offset, member.size) for sample in index.samples for member in sample.members.values())
     for offset, size in spans:
         if offset < end or offset + size > index.bytes:
-            raise BadDocumentError(where, f"members overlap, or lie outside the tar, at byte {offset}")
+            raise BadDocumentError(where, f"members overlap, or are outside the tar, at byte {offset}")
         end = offset + size
     keys = [sample.key for sample in index.samples]
     if len(set(keys)) != len(keys):
@@ -236,11 +236,11 @@ def check_index(
 
 
 def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -> dict[str, tuple[int, set[str]]]:
-    """The rows of a plan file by key: length, and names of the copies.
+    """Check the rows of a plan file; gives length and names of the copies by key.
 
     Raises:
-        BadDocumentError: If a row is not of this split, of a root or condition that the recipe has not, a key not of its id, or
-            a name stands twice.
+        BadDocumentError: If a row is of another split, has a root or condition that is not in the recipe, a key that is not of
+            its id, or occurs twice.
     """
     rows: dict[str, tuple[int, set[str]]] = {}
     roots = recipe.source_roots()
@@ -250,7 +250,7 @@ def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -
         row = PlanRow.parse(document, where=place)
         copies = [copy.name for copy in row.copies]
         if row.split != file.split or row.key != sample_key(row.id) or row.key in rows:
-            raise BadDocumentError(place, "is of another split, its key is not that of its id, or it stands twice")
+            raise BadDocumentError(place, "is of another split, its key is not that of its id, or it occurs twice")
         for root in {root for root, _ in files_of(document)} - roots.keys():
             raise BadDocumentError(place, f"names root {printable(root)!r}, which is not in the recipe")
         if len(set(copies)) != len(copies):
@@ -270,7 +270,7 @@ def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -
 
 
 def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, where: object) -> None:
-    """An indexed sample is one of the plan, with the planned copies and their digests.
+    """Check that an indexed sample is one of the plan, with the planned copies and their digests.
 
     Raises:
         BadDocumentError: If not.
@@ -278,6 +278,6 @@ def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, whe
     if row is None or sample.num_samples != row[0] or set(sample.members) != row[1] | {"json", "clean"}:
         raise BadDocumentError(where, f"sample {printable(sample.key)} is not as it was planned")
     if any(member.suffix is not None for member in sample.members.values()):
-        raise BadDocumentError(where, f"a member of {printable(sample.key)} has a name that Stillroom gives none")
+        raise BadDocumentError(where, f"a member of {printable(sample.key)} has another name than Stillroom gives it")
     if any(member.pcm_sha256 is None for name, member in sample.members.items() if name != "json"):
         raise BadDocumentError(where, f"a wave of {printable(sample.key)} has no digest")

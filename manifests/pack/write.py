@@ -1,8 +1,8 @@
-"""The shareable bundle of a corpus: everything but the audio of speech and noise, as one `.tar.gz`.
+"""Writes a pack: everything of a corpus except the audio of speech and noise, as one `.tar.gz`.
 
 ```
 <name>/pack.json  recipe.yaml  corpus.json  provenance.json  README.md  croissant.json  refused.jsonl
-<name>/plan/…                     every number that was drawn
+<name>/plan/…                     every drawn number
 <name>/rooms/<bank>.jsonl  *.npy  geometry, and the simulated responses as float32
 <name>/shards/<shard>.json        the index of each shard, with the digest of each wave
 <name>/proof/<shard>.jsonl        a fingerprint of each wave
@@ -10,8 +10,8 @@
 <name>/SHA256SUMS
 ```
 
-The same corpus gives the same bytes: the tar has fixed headers and order, gzip no time and no name, and what tells of time and
-command was written when the corpus was sealed. Reading is `pack_reader.py`.
+The same corpus gives the same bytes: the tar has fixed headers and order, gzip no time and no name, and time and command in it are
+those of the sealing. `read` unpacks it.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ GZIP_LEVEL: Final = 8
 ENDINGS: Final = (".tar.gz", ".tgz")
 
 
-class TellsOfThisMachineError(StillroomError, ValueError):
-    """Something in the corpus names a folder of this machine, and a pack goes to strangers."""
+class NamesThisMachineError(StillroomError, ValueError):
+    """A file of the corpus names a folder of this machine, and a pack is for others."""
 
     def __init__(self, name: str, folder: str) -> None:
         super().__init__(
             f"{printable(name)} holds {printable(folder)!r}, a folder of this machine (in a text or custom field of the sources?); "
-            "nothing was packed: take it out of the manifest or table, and build again"
+            "nothing was packed: remove it from the manifest or table, and build again"
         )
 
 
@@ -86,13 +86,13 @@ def pack_path(target: Path, name: str) -> Path:
     """The file to write: the target itself, or `<name>.tar.gz` in it if it is a folder.
 
     Raises:
-        UsageError: If its name is not that of a gzip tar.
+        UsageError: If its name does not end in .tar.gz or .tgz.
     """
     if target.is_dir():
         return target / f"{name}.tar.gz"
     if not target.name.lower().endswith(ENDINGS):
         raise UsageError(
-            f"{printable(target)}: a pack is a gzip tar; name a file that ends in .tar.gz, or a folder that is there already"
+            f"{printable(target)}: a pack is a gzip tar; name a file that ends in .tar.gz, or an existing folder"
         )
     return target
 
@@ -102,24 +102,24 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
 
     Args:
         corpus: Its folder.
-        target: The file to write, or a folder to write `<name>.tar.gz` in; a file that is there is replaced.
+        target: The file to write, or a folder to write `<name>.tar.gz` in; an existing file is replaced.
         progress: Show how far it is.
 
     Returns:
-        The file, and what it holds.
+        The file, and its `pack.json`.
 
     Raises:
-        MissingFileError: If the corpus is not sealed, or was built before there were fingerprints.
+        MissingFileError: If the corpus is not sealed, or has no fingerprints.
         UsageError: If it is a subset or an index, or the name is not that of a pack.
-        DigestMismatchError: If a file of the corpus is not what its SHA256SUMS says.
-        TellsOfThisMachineError: If something in it names a folder of this machine.
+        DigestMismatchError: If a file of the corpus does not have its digest in SHA256SUMS.
+        NamesThisMachineError: If a file names a folder of this machine.
     """
     sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         what = (
-            "an index of foreign shards, which have no plan"
+            "an index of external shards, which have no plan"
             if sealed.borrowed.foreign
-            else "a part that borrows its shards"
+            else "a subset, which has no shards of its own"
         )
         raise UsageError(
             f"{printable(corpus)} is {what}: pack a whole corpus that `stillroom build` made; `stillroom rebuild` takes a part of its pack by "
@@ -127,7 +127,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
         )
     path = pack_path(target, sealed.name)
     if corpus.resolve() in path.resolve().parents:
-        raise UsageError(f"{printable(path)} lies in the corpus itself; name a place outside it for the pack")
+        raise UsageError(f"{printable(path)} is in the corpus itself; name a path outside it for the pack")
     packer = Packer(corpus, sealed)
     with replacing(path) as part, part.open("wb") as plain:
         stream = GzipWriter(plain)
@@ -139,7 +139,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
 class GzipWriter:
     """Writes gzip without a time or name in its header.
 
-    `Z_FILTERED` leaves short matches alone: digests are random, and a match of four of their digits costs more than the digits. It
+    `Z_FILTERED` ignores short matches: digests are random, and a match of four of their digits costs more than the digits. It
     makes packs 5 % smaller than `gzip.GzipFile`, which has no such setting.
 
     Args:
@@ -157,20 +157,20 @@ class GzipWriter:
         return len(content)
 
     def tell(self) -> int:
-        """How many bytes were written, before compression."""
+        """Number of bytes written, before compression."""
         return self.count
 
     def close(self) -> None:
-        """Write the rest."""
+        """Flush the compressor."""
         self.stream.write(self.state.flush())
 
 
 class Packer:
-    """Puts one corpus into a tar.
+    """Writes one corpus into a tar.
 
     Args:
         corpus: Its folder.
-        sealed: What it holds.
+        sealed: Its `corpus.json`.
     """
 
     def __init__(self, corpus: Path, sealed: Corpus) -> None:
@@ -233,7 +233,7 @@ class Packer:
         )
 
     def copy(self, tar: TarBuilder, name: str) -> None:
-        """Add a file of the corpus, which must be what SHA256SUMS says."""
+        """Add a file of the corpus, which must have its digest in SHA256SUMS."""
         needed = "a part of the corpus; if it was built by an earlier Stillroom, build it again"
         content = read_bytes(self.corpus / name, needed=needed)
         found = bytes_digest(content)
@@ -242,16 +242,16 @@ class Packer:
         self.add(tar, name, content)
 
     def add(self, tar: TarBuilder, name: str, content: bytes) -> None:
-        """Add a member, if nothing in it tells of this machine."""
+        """Add a member, unless it names a folder of this machine."""
         if not name.endswith(".npy"):
             for folder in self.private:
                 if folder in content:
-                    raise TellsOfThisMachineError(name, folder.decode(errors="replace"))
+                    raise NamesThisMachineError(name, folder.decode(errors="replace"))
         self.sums[name] = bytes_digest(content)
         tar.add(f"{self.sealed.name}/{name}", content)
 
     def sources(self) -> Iterator[bytes]:
-        """Every stretch of a source that was decoded, once, shard by shard.
+        """Every stretch of a source file that was decoded, once, in the order of the shards.
 
         Raises:
             BadDocumentError: If a file changed while the corpus was built.
@@ -269,7 +269,7 @@ class Packer:
 
 
 def private_folders(corpus: Path) -> list[bytes]:
-    """Folders of this machine that no pack may name: those of the roots, of the corpus, and the user's own; where links lead, too."""
+    """Folders of this machine that no pack may name: those of the roots, of the corpus and of the user, and targets of links."""
     home = home_folder()
     folders = {str(corpus.absolute())} | ({str(home)} if home is not None else set())
     local = corpus / LOCAL_ROOTS

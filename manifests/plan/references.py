@@ -1,4 +1,4 @@
-"""What planned steps refer to: source files, room responses and codecs, found by one walk."""
+"""The source files, room responses and codecs that a plan row or planned room refers to."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Measured numbers, each with its condition, model and data digest.
 
-A results folder holds `protocol.json` (what was asked, written first), `cells/<model>.json` (one a finished model), and
-`results.json` (all of them, written last) with `report.md` beside it. What a number was summed up from stands beside it, copy
-by copy in the order of the `Roll`, so that any grouping and any bootstrap can be taken from the file alone.
+A results folder has `protocol.json` (what is measured, written first), `cells/<model>.json` (one a finished model), and
+`results.json` (all of them, written last) with `report.md` beside it. Each score has its outcomes copy by copy, in the order of
+`roll`, so that any grouping and any bootstrap can be computed from the file alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_COLUMN_CHARACTERS = 1 << 28
 
 
 class Score(Record):
-    """A number that was measured.
+    """One measured number.
 
     Attributes:
         measure: `accuracy` of a task's probe; `cer`, `wer`, `per` and `eer`, its error rates (smaller is better); `majority`,
@@ -43,12 +43,12 @@ class Score(Record):
             teacher's clean ones; `retrieval` of the clean frame among many of the same speaker; `rank`, how many dimensions
             the features really use; `variance`, the share of the features' energy that varies; `leakage` and `leakage_mlp`,
             the accuracy of a linear domain probe and of a small network.
-        value: Shares and cosines as they are: 1 is all; `rank` in dimensions.
-        condition: `clean`, or a condition of the corpus; None where it does not apply.
-        task: `label` or `label within field`; None where it does not apply.
+        value: Shares and cosines from 0 to 1; `rank` in dimensions.
+        condition: `clean`, or a condition of the corpus; None if it does not apply.
+        task: `label` or `label within field`; None if it does not apply.
         layer: Transformer layer, from 1; None for the features of a task.
-        count: How many utterances (frames for measures of frames, copies for `leakage`, trials for `eer`) it was measured on.
-        probe: Number of the probe, from 0; None where there is none.
+        count: Number of utterances (frames for measures of frames, copies for `leakage`, trials for `eer`) that it was measured on.
+        probe: Number of the probe, from 0; None if there is none.
     """
 
     measure: Measure
@@ -61,12 +61,12 @@ class Score(Record):
 
 
 class Outcomes(Record):
-    """What one probe got right or wrong, copy by copy; sums over any group of copies give its score there.
+    """Outcomes of one probe, copy by copy; sums over any group of copies give its score there.
 
     Attributes:
-        counts: One number a copy of the roll, separated by spaces: what is counted by `measure` (right answers for
-            `accuracy`, edits for error rates); `-` where the copy takes no part.
-        totals: Out of how many (frames, characters, words, phones), alike; None where each is out of 1.
+        counts: One number a copy of `roll`, separated by spaces: what `measure` counts (correct answers for `accuracy`, edits
+            for error rates); `-` for a copy that takes no part.
+        totals: Number of frames, characters, words or phones of each copy, likewise; None if each is 1.
     """
 
     task: str
@@ -77,11 +77,11 @@ class Outcomes(Record):
 
 
 class Trials(Record):
-    """Verification trials of one task: an enrolled clean utterance against a copy.
+    """Verification trials of one task: an enrolled clean utterance and a tested copy each.
 
     Attributes:
-        copies: Place in the roll of the tested copy of each trial.
-        enrolled: Place in the roll of the clean utterance it is compared with.
+        copies: Number in `roll` of the tested copy of each trial.
+        enrolled: Number in `roll` of the clean utterance that it is compared with.
         same: One letter a trial, `1` if both are of one speaker.
         scores: Similarity of each trial, a column a probe.
     """
@@ -94,12 +94,12 @@ class Trials(Record):
 
 
 class Efficiency(Record):
-    """What a model costs to run, on one thread of the machine that is named in the results.
+    """Cost of running a model on one thread of the machine that is named in the results.
 
     Attributes:
-        macs_per_s: Multiplications with addition for a second of audio.
+        macs_per_s: Multiply-accumulate operations for a second of audio.
         real_time_factor: Seconds of work for a second of audio (smaller is faster).
-        peak_mb: Parameters and the most that lived beside them while the measured stretch was heard, in 10**6 bytes.
+        peak_mb: Parameters and peak of other tensors while the stretch is processed, in 10**6 bytes.
         size_mb: Of the parameters as float32, in 10**6 bytes.
         measured_s: Length of the stretch of audio.
     """
@@ -112,14 +112,14 @@ class Efficiency(Record):
 
 
 class ModelFacts(Record):
-    """What was measured: where a model came from, and how it was made.
+    """The evaluated model: its origin, and how it was trained.
 
     Attributes:
-        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the floor (log-mel).
-        origin: The teacher's name, or the run folder's name and which of its checkpoints.
+        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the log-mel baseline (`floor`).
+        origin: The teacher's name, or the name of the run folder and its checkpoint.
         digest: SHA-256 over its parameters.
-        heard_known: Whether it says which utterances it was trained on; the published teachers do not.
-        details: Steps, seconds heard, views, adversary, as its own record has them.
+        heard_known: Whether its training utterances are known; those of published teachers are not.
+        details: Steps, seconds of training audio, views, adversary, from its own record.
         system: Models of one system are its seeds: their spread is the system's. A model is its own system by default.
     """
 
@@ -139,16 +139,16 @@ class Cell(Document):
     Attributes:
         protocol_sha256: Digest of the protocol it was measured by, models left out.
         data_sha256: Digest of the data it was measured on.
-        notes: What a reader of the numbers must know: utterances left out, probes that did not converge.
-        chosen: What each probe of a task chose on clean dev: its inverse regularisation strength or its learning rate.
+        notes: Remarks on the numbers: utterances left out, probes that did not converge.
+        chosen: Inverse regularisation strength or learning rate of each probe of a task, chosen on clean dev.
         chosen_is: Which of the two, by task.
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
         seen: One letter a copy of the roll (`SEEN_LETTERS`): what the copy is to this model.
-        seen_by_teacher: What it is to the teacher this model was distilled from; to itself, if it is a teacher.
-        trained: What the model met, recordings left out; None if that is not known.
-        efficiency: What it costs to run.
+        seen_by_teacher: The same for the teacher that this model was distilled from; for itself, if it is a teacher.
+        trained: Summary of its training distortions without recordings; None if it is not known.
+        efficiency: Cost of running it.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/cell/2"
@@ -175,12 +175,12 @@ class Roll(Record):
     """Every copy that is tested, in one order; columns are numbers separated by spaces.
 
     Attributes:
-        speakers: Who speaks (an utterance without a speaker stands for itself).
+        speakers: Speakers (the utterance itself for one without a speaker).
         conditions: `clean` first.
         utterance: Number of the utterance of each copy.
-        speaker: Place in `speakers` of each copy.
-        condition: Place in `conditions`.
-        snr_db: Of the loudest noise that was added, `-` where there is none.
+        speaker: Number in `speakers` of each copy.
+        condition: Number in `conditions` of each copy.
+        snr_db: SNR of the loudest noise that was added, `-` if there is none.
     """
 
     speakers: Annotated[tuple[str, ...], Field(strict=False)]
@@ -192,12 +192,12 @@ class Roll(Record):
 
 
 class Protocol(Document):
-    """`protocol.json`: what was asked, paths left out; another protocol may not use the same folder.
+    """`protocol.json`: the settings of an evaluation without paths; another protocol may not use the same folder.
 
     Attributes:
-        corpus: The corpus by its name.
+        corpus: Name of the corpus.
         data_sha256: Digest over the shards of the splits that are read.
-        conditions: Of the test split, in the order of the tables.
+        conditions: Conditions of the test split, in the order of the tables.
         settings: Splits by their role, tasks, measures, seed, limit, number of probes.
         models: Each model's kind and origin, by its name in the tables.
     """
@@ -214,61 +214,59 @@ class Protocol(Document):
     @field_validator("settings")
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """What a report looks into has its shape."""
+        """Settings that a report reads have their types."""
         splits = settings.get("splits", {})
         if not isinstance(splits, dict) or not all(isinstance(name, str | None) for name in splits.values()):
-            raise ValueError("splits: names by role are due here")
+            raise ValueError("splits: expected names by role")
         for key in ("seed", "limit", "probes"):
             if not isinstance(settings.get(key), int | None):
-                raise ValueError(f"{key}: a whole number is due here")  # noqa: TRY004 (pydantic's way)
+                raise ValueError(f"{key}: expected a whole number")  # noqa: TRY004 (pydantic's way)
         for key in ("tasks", "measures"):
             if not isinstance(settings.get(key, []), list | tuple):
-                raise ValueError(f"{key}: a list is due here")  # noqa: TRY004 (pydantic's way)
+                raise ValueError(f"{key}: expected a list")  # noqa: TRY004 (pydantic's way)
         return settings
 
 
 def whole_numbers(column: str, *, below: int, what: str) -> list[int]:
-    """The numbers of a column that counts places.
+    """The whole numbers of a column.
 
     Raises:
-        ValueError: If one is no place.
+        ValueError: If one is not a whole number, or is too large.
     """
     if len(column) > MOST_COLUMN_CHARACTERS:
         raise ValueError(f"{what}: a column of {len(column)} characters")
     words = column.split()
     if any(not (word.isascii() and word.isdigit() and len(word) < 16 and int(word) < below) for word in words):
-        raise ValueError(f"{what}: whole numbers below {below} are due here, separated by spaces")
+        raise ValueError(f"{what}: expected whole numbers below {below}, separated by spaces")
     return [int(word) for word in words]
 
 
 def check_numbers(column: str, *, length: int, what: str) -> None:
-    """A column has so many numbers, or `-`.
+    """Check that a column has as many numbers, or `-`.
 
     Raises:
         ValueError: If not.
     """
     words = column.split()
     if len(words) != length:
-        raise ValueError(f"{what}: {length} numbers are due here, found {len(words)}")
+        raise ValueError(f"{what}: expected {length} numbers, got {len(words)}")
     if any(word != ABSENT and not NUMBER.fullmatch(word) for word in words):
-        raise ValueError(f"{what}: numbers or {ABSENT} are due here, separated by spaces")
+        raise ValueError(f"{what}: expected numbers or {ABSENT}, separated by spaces")
 
 
 def check_cell_columns(cell: Cell, *, copies: int) -> None:
-    """What a cell tells of copies fits the roll.
+    """Check that columns of a model have one entry for each copy of `roll`.
 
     Raises:
         ValueError: If not.
     """
-    for told in cell.outcomes:
-        check_numbers(told.counts, length=copies, what=f"{cell.model}: counts")
-        if told.totals is not None:
-            check_numbers(told.totals, length=copies, what=f"{cell.model}: totals")
+    for one in cell.outcomes:
+        check_numbers(one.counts, length=copies, what=f"{cell.model}: counts")
+        if one.totals is not None:
+            check_numbers(one.totals, length=copies, what=f"{cell.model}: totals")
     for letters in (cell.seen, cell.seen_by_teacher):
         if letters is not None and (len(letters) != copies or set(letters) - set(SEEN_LETTERS)):
-            raise ValueError(
-                f"{cell.model}: seen: one of the letters {''.join(SEEN_LETTERS)} for each copy is due here"
-            )
+            raise ValueError(f"{cell.model}: seen: expected one of the letters {''.join(SEEN_LETTERS)} for each copy")
     for trials in cell.trials:
         tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
         enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{cell.model}: enrolled")
@@ -279,11 +277,11 @@ def check_cell_columns(cell: Cell, *, copies: int) -> None:
 
 
 class Results(Document):
-    """`results.json`: everything one `evaluate` measured.
+    """`results.json`: everything that one `evaluate` measured.
 
     Attributes:
-        roll: The copies that outcomes are told of.
-        command: What was typed, absolute paths cut to their last name.
+        roll: The copies, in the order of the columns of outcomes.
+        command: The command line, absolute paths cut to their last name.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/results/2"
@@ -298,7 +296,7 @@ class Results(Document):
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:
-        """Every column has a number for each copy of the roll, every place is one of it."""
+        """Every column has an entry for each copy of `roll`."""
         if self.roll is None:
             return self
         roll = self.roll
@@ -314,7 +312,7 @@ class Results(Document):
 
 
 def joined(values: Iterable[float | None], *, decimals: int = 4) -> str:
-    """Numbers as one column; None is `-`, whole numbers have no point, others so many decimals at most."""
+    """Numbers as one column; None is `-`, whole numbers have no point, others at most `decimals`."""
     return " ".join(
         ABSENT if value is None else f"{round(value, decimals):.{decimals + 2}g}" if value % 1 else str(int(value))
         for value in values
@@ -325,6 +323,6 @@ def separated(column: str) -> list[float | None]:
     """The numbers of a column.
 
     Raises:
-        ValueError: If one is no number.
+        ValueError: If one is not a number.
     """
     return [None if word == ABSENT else float(word) for word in column.split()]

@@ -130,7 +130,7 @@ def test_nanos_card_holds_the_digest_of_its_training_audio():
 
 
 def make_probe(corpus, teacher_folder, **adversary):
-    settings = Adversary.model_validate({"hidden": 16, **adversary})
+    settings = Adversary.model_validate(adversary)
     reader = open_corpus(corpus)
     panels = [FixedUtterances(reader, split=split, utterances=8, crop_samples=16000) for split in ("train", "dev")]
     teacher = load_teacher(teacher_folder)
@@ -179,9 +179,7 @@ def test_the_probe_finds_what_is_there_and_nothing_where_nothing_is():
     plain[:, 0] += 4e-3 * labels
     for features, low, high in ((plain, 0.9, 1.0), (blind, 0.35, 0.65)):
         fit, held_out = LabelledFeatures(features[:200], labels[:200]), LabelledFeatures(features[200:], labels[200:])
-        right = (
-            (fitted_predictions(fit, held_out.features, hidden=16, classes=2, seed=0) == held_out.labels).float().mean()
-        )
+        right = (fitted_predictions(fit, held_out.features, classes=2, seed=0) == held_out.labels).float().mean()
         assert low <= float(right) <= high
 
 
@@ -192,12 +190,12 @@ def test_a_domain_that_is_there_is_found_however_rare_it_is():
     features = torch.randn(1100, 6, generator=generator)
     features[:, 0] += 2.0 * labels
     fit, held_out = LabelledFeatures(features[:550], labels[:550]), LabelledFeatures(features[550:], labels[550:])
-    found = probe_accuracy(fit, held_out, hidden=16, classes=2, seed=0)
+    found = probe_accuracy(fit, held_out, classes=2, seed=0)
     assert found.majority == 0.5
     assert 0.7 < found.accuracy < 0.95
     assert visibility_warning(found, Adversary(), layers=(1,)) is None
     blind = LabelledFeatures(torch.ones(550, 6), held_out.labels)
-    assert probe_accuracy(blind, blind, hidden=16, classes=2, seed=0) == Accuracy(0.5, 0.5)
+    assert probe_accuracy(blind, blind, classes=2, seed=0) == Accuracy(0.5, 0.5)
 
 
 def test_frames_for_the_probe_are_real_and_spread():
@@ -230,5 +228,5 @@ def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 2
     features = torch.randn(200, 4, generator=generator) + 6.0 * labels[:, None]
-    predictions = fitted_predictions(LabelledFeatures(features, labels), features + 100, hidden=16, classes=2, seed=0)
+    predictions = fitted_predictions(LabelledFeatures(features, labels), features + 100, classes=2, seed=0)
     assert (predictions == 1).all()

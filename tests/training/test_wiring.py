@@ -123,8 +123,8 @@ def test_a_probe_is_tested_on_rows_that_it_was_not_fitted_to():
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(240, 60, generator=generator), torch.randint(2, (240,), generator=generator)
     fit, others = LabelledFeatures(features[:40], labels[:40]), LabelledFeatures(features[40:], labels[40:])
-    assert probe_accuracy(fit, fit, hidden=32, classes=2, seed=0).accuracy == 1
-    assert probe_accuracy(fit, others, hidden=32, classes=2, seed=0).accuracy < 0.65
+    assert probe_accuracy(fit, fit, classes=2, seed=0).accuracy == 1
+    assert probe_accuracy(fit, others, classes=2, seed=0).accuracy < 0.65
 
 
 def test_the_domain_probe_is_tested_on_held_out_utterances(made):
@@ -136,11 +136,9 @@ def test_the_domain_probe_is_tested_on_held_out_utterances(made):
         sets = [FixedUtterances(reader, split=split, utterances=5, crop_samples=8000) for split in ("train", "dev")]
         accuracies = []
         for fit, held_out in (sets, sets[::-1]):
-            probe = DomainProbe(
-                Adversary(hidden=8), layers=(1,), views=Views(kind="cdm2"), fit=fit, held_out=held_out, seed=3
-            )
+            probe = DomainProbe(Adversary(), layers=(1,), views=Views(kind="cdm2"), fit=fit, held_out=held_out, seed=3)
             learnt, tested = (probe.features(these, student, teacher, device=CPU) for these in (fit, held_out))
-            predictions = fitted_predictions(learnt, tested.features, hidden=8, classes=4, seed=3)
+            predictions = fitted_predictions(learnt, tested.features, classes=4, seed=3)
             shares = [float((predictions == tested.labels)[tested.labels == one].float().mean()) for one in range(4)]
             found = probe.accuracy(student, teacher, device=CPU)
             assert found.accuracy == pytest.approx(np.mean(shares))
@@ -284,7 +282,7 @@ def test_two_ranks_train_the_student_that_one_trains(tmp_path, made):
     """Processes of the command over gloo; the run of one rank is held against written-out steps in `test_method`."""
     config = config_of(
         made, batch={"utterances": 8, "lanes": 4}, views={"kind": "cdm2", "student": {"clean_share": 0.3}},
-        adversary={"strength": 1.0, "hidden": 16}, dev="none", optimiser={"learning_rate": 1e-3, "clip": 1.0, "epsilon": 1e-4},
+        adversary={"strength": 1.0}, dev="none", optimiser={"learning_rate": 1e-3, "clip": 1.0},
     )  # fmt: skip
     assert loop.distil(config, tmp_path / "alone", report=str) == "done"
     write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json", by_alias=True))

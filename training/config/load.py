@@ -29,6 +29,11 @@ FREE_KEYS = frozenset(
 
 # Keys that were dropped before 0.1.0: the constant that took their place, and its source.
 DROPPED_KEYS: dict[str, tuple[Any, str]] = {
+    "optimiser.betas": ([0.9, 0.98], "DistilHuBERT's"),
+    "optimiser.epsilon": (1e-6, "DistilHuBERT's"),
+    "optimiser.weight_decay": (1e-6, "DistilHuBERT's"),
+    "adversary.weight": (1.0, "the strength decides what reaches the student"),
+    "adversary.hidden": (256, "ours: the authors published no critic"),
     "crops.context": ("crop", "the teacher is given the crop that the student gets"),
 }
 

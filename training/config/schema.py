@@ -86,11 +86,9 @@ class Adversary(Record):
         layers: Which hidden layers, counted from 1, side by side; `last` by default.
         strength: Largest factor of the gradient that reaches the student.
         schedule: `ganin` rises from 0 as 2 / (1 + exp(-10 p)) - 1 over the run; `constant` does not.
-        weight: Of the critic's loss in the sum.
         learning_rate: The critic's own, constant; three times the student's if not given.
         standardise: Whether each feature is scaled to zero mean and unit variance over fixed utterances of the untrained student
             before the critic, so that the scale of a layer does not matter. Off in what was run before.
-        hidden: Width of the critic.
         critic_steps: Updates of the critic, each time it is updated.
         critic_every: It is updated at every so many steps of the student.
         require_visible: Whether a domain that cannot be named from the untrained student's layers ends the run before its
@@ -103,10 +101,8 @@ class Adversary(Record):
     layers: Literal["last"] | Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)] = "last"
     strength: Annotated[float, Field(ge=0)] = 0.03
     schedule: Literal["ganin", "constant"] = "ganin"
-    weight: Positive = 1.0
     learning_rate: Positive | None = None
     standardise: bool = False
-    hidden: Whole = 256
     critic_steps: Whole = 2
     critic_every: Whole = 1
     require_visible: bool = False
@@ -122,13 +118,10 @@ class Adversary(Record):
 
 
 class Optimiser(Record):
-    """AdamW with linear warm-up and linear decay to zero."""
+    """AdamW with linear warm-up and linear decay to zero; its other numbers are constants of `training.distillation.optimiser`."""
 
     learning_rate: Positive = 2e-4
     warmup_share: Fraction = 0.07
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.98)
-    epsilon: Positive = 1e-6
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
     clip: Positive = 5.0
 
 

@@ -227,7 +227,7 @@ class CorpusReader:
     def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
         """The record of an utterance from its members that are not audio; in a subset, with the copies that it has."""
         rate_hz = self.manifest.sample_rate
-        return record_of(sample, contents, foreign=self.is_external, split=split, sample_rate=rate_hz, where=where)
+        return record_of(sample, contents, external=self.is_external, split=split, sample_rate=rate_hz, where=where)
 
     def document(self, relative: str) -> bytes:
         """A whole small file."""

@@ -46,7 +46,7 @@ class AdversarialLoss(NamedTuple):
     """What the adversary adds to a micro-batch.
 
     Attributes:
-        term: Added to the student's loss: weighted, and divided by the utterances of the global batch.
+        term: Added to the student's loss: divided by the utterances of the global batch.
         cross_entropy: The critic's, divided likewise, without gradient; for the journal.
         correct: How many utterances the critic named correctly (a frame counts for its share of an utterance).
         domains: Utterances of each domain, in the order of the classes.
@@ -127,11 +127,9 @@ class DomainAdversary:
         self.teacher_layers = layers if adversary.domain == "view" else ()
         self.clip = optimiser.clip
         size = num_inputs(adversary.features, num_features=num_features, num_layers=len(layers))
-        self.critic = Critic(
-            size, hidden=adversary.hidden, num_domains=len(domains), seed=seed, standardise=adversary.standardise
-        ).to(device)
+        self.critic = Critic(size, num_domains=len(domains), seed=seed, standardise=adversary.standardise).to(device)
         rate = adversary.learning_rate or optimiser.learning_rate
-        self.optimiser = adamw(self.critic.parameters(), optimiser, learning_rate=rate)
+        self.optimiser = adamw(self.critic.parameters(), learning_rate=rate)
         self.modules: dict[str, torch.nn.Module] = {"critic": self.critic}
         self.optimisers: dict[str, torch.optim.Optimizer] = {"critic_optimiser": self.optimiser}
         self.inputs: list[tuple[CriticInput, Tensor]] = []
@@ -158,7 +156,7 @@ class DomainAdversary:
         )
         count = num_utterances * (2 if self.teacher_layers else 1)
         return found._replace(
-            term=self.adversary.weight * (found.term / count),
+            term=found.term / count,
             cross_entropy=found.cross_entropy / count,
             correct=found.correct.float(),
         )
@@ -172,7 +170,7 @@ class DomainAdversary:
         strength: float,
         teacher: Sequence[Tensor] | None = None,
     ) -> AdversarialLoss:
-        """The adversarial loss summed over the utterances of a micro-batch that have a frame and a known domain, not yet weighted.
+        """The adversarial loss summed over the utterances of a micro-batch that have a frame and a known domain.
 
         Args:
             output: The student's.

@@ -18,6 +18,7 @@ LEAST_VARIANCE = 1e-5
 LEAST_DEVIATION = 1e-6
 
 Features = Literal["pooled", "frames"]
+WIDTH = 256  # ours: the authors published no critic
 
 
 class CriticInput(NamedTuple):
@@ -84,7 +85,6 @@ class Critic(nn.Module):
 
     Args:
         num_inputs: Features of a row.
-        hidden: Width.
         num_domains: Classes.
         seed: Of its first weights.
         name: Of the random stream that they come from.
@@ -98,7 +98,6 @@ class Critic(nn.Module):
         self,
         num_inputs: int,
         *,
-        hidden: int,
         num_domains: int,
         seed: int,
         name: str = "critic",
@@ -111,8 +110,8 @@ class Critic(nn.Module):
             self.register_buffer("scale", torch.ones(num_inputs))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(named_number(seed, name) % SEED_RANGE)
-            self.first = nn.Linear(num_inputs, hidden)
-            self.second = nn.Linear(hidden, num_domains)
+            self.first = nn.Linear(num_inputs, WIDTH)
+            self.second = nn.Linear(WIDTH, num_domains)
 
     def forward(self, features: Tensor) -> Tensor:
         """Shape (row, feature) to (row, domain)."""

@@ -65,7 +65,7 @@ class DomainProbe:
     """Fits a new classifier each time.
 
     Args:
-        adversary: Whose features, domain and width it takes.
+        adversary: Whose features and domain it takes.
         layers: The student's layers that it reads, counted from 1.
         views: Of the run; they say what the teacher gets, where the domain is `view`.
         fit: Utterances to learn from.
@@ -108,7 +108,7 @@ class DomainProbe:
         if not self.classes:
             return None
         fit, held_out = (self.features(these, student, teacher, device=device) for these in (self.fit, self.held_out))
-        return probe_accuracy(fit, held_out, hidden=self.adversary.hidden, classes=len(self.classes), seed=self.seed)
+        return probe_accuracy(fit, held_out, classes=len(self.classes), seed=self.seed)
 
     def announcement(self) -> str:
         """What is measured before the first step, in one line for a person who waits for it."""
@@ -168,30 +168,26 @@ def evenly_spaced(layers: Sequence[Tensor], num_frames: Tensor) -> tuple[list[Te
     return picked, torch.where(num_frames > 0, FRAMES_OF_AN_UTTERANCE, 0)
 
 
-def probe_accuracy(
-    fit: LabelledFeatures, held_out: LabelledFeatures, *, hidden: int, classes: int, seed: int
-) -> Accuracy:
+def probe_accuracy(fit: LabelledFeatures, held_out: LabelledFeatures, *, classes: int, seed: int) -> Accuracy:
     """Accuracy on held-out rows of a new classifier that was fitted to others.
 
     Each domain counts as much as any other, in both: there are one clean row and one of each copy an utterance, so with ten conditions
     and the domain `distorted` nine of ten rows have one label, and no classifier could be ten points above always naming it.
     """
-    predictions = fitted_predictions(fit, held_out.features, hidden=hidden, classes=classes, seed=seed)
+    predictions = fitted_predictions(fit, held_out.features, classes=classes, seed=seed)
     every = torch.bincount(held_out.labels, minlength=classes)
     correct = torch.bincount(held_out.labels[predictions == held_out.labels], minlength=classes)
     is_there = every > 0
     return Accuracy(float((correct[is_there] / every[is_there]).mean()), 1 / int(is_there.sum()))
 
 
-def fitted_predictions(fit: LabelledFeatures, features: Tensor, *, hidden: int, classes: int, seed: int) -> Tensor:
+def fitted_predictions(fit: LabelledFeatures, features: Tensor, *, classes: int, seed: int) -> Tensor:
     """Classes that a new classifier predicts for rows, shape (row,), after it was fitted to others on the CPU.
 
     Features are brought to zero mean and unit variance over the rows it is fitted to, so that the scale of a layer does not
     matter; each class weighs the same; 150 updates on all rows at once, AdamW.
     """
-    classifier = Critic(
-        fit.features.shape[1], hidden=hidden, num_domains=classes, seed=seed, name="fresh critic", standardise=True
-    )
+    classifier = Critic(fit.features.shape[1], num_domains=classes, seed=seed, name="fresh critic", standardise=True)
     classifier.fit_scaling(fit.features)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=PROBE_RATE, weight_decay=PROBE_DECAY)
     weight = 1.0 / torch.bincount(fit.labels, minlength=classes).clamp(min=1)

@@ -396,7 +396,7 @@ def test_the_commonest_rate_is_the_corpus_s_and_only_lossless_waves_have_digests
     assert made.corpus.sample_rate == 8000
     assert [(one.id, one.reason) for one in made.refused] == [("c", "has a sample rate of 16000 Hz; most have 8000")]
     assert made.corpus.totals.seconds == 1.5
-    held = {one.sample.key: one for one in OpenCorpus(tmp_path).held()}
+    held = {one.sample.key: one for one in OpenCorpus(tmp_path).utterances()}
     assert held["a"].sample.members["clean"].pcm_sha256 == sha256(wave(1).tobytes())
     assert held["d"].sample.members["clean"].pcm_sha256 is None
     record = held["d"].record
@@ -415,7 +415,7 @@ def test_the_first_copy_of_a_condition_is_unpacked(built_lab: Lab, tmp_path: Pat
     unpack(corpus, tmp_path / "new", condition="noise", roots={}, splits=("train",))
     unpack(corpus, tmp_path / "second", condition="noise-1", roots={}, splits=("train",))
     opened = OpenCorpus(corpus)
-    for held in opened.held("train"):
+    for held in opened.utterances("train"):
         for folder, name in (("new", "noise-0"), ("second", "noise-1")):
             content = opened.contents(held.entry, held.sample, [name])[name]
             (path,) = [one for one in (tmp_path / folder).rglob("*.wav") if one.match(held.record.source.path)]

@@ -27,7 +27,7 @@ from manifests.corpus.provenance import public_argument
 from manifests.errors import MissingFileError, OtherRecipeError, UsageError
 from manifests.io.digest import bytes_digest, file_digest
 from manifests.pack.read import open_pack
-from manifests.pack.write import TellsOfThisMachineError, write_pack
+from manifests.pack.write import NamesThisMachineError, write_pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -283,7 +283,7 @@ def test_a_text_that_names_a_folder_of_this_machine_is_not_packed(lab, tmp_path,
         for line in sums
     ]
     (corpus / "SHA256SUMS").write_text("\n".join(new) + "\n")
-    with pytest.raises(TellsOfThisMachineError, match="folder of this machine"):
+    with pytest.raises(NamesThisMachineError, match="folder of this machine"):
         write_pack(corpus, tmp_path / "p.tar.gz", progress=False)
     assert not (tmp_path / "p.tar.gz").exists()
 

@@ -16,7 +16,7 @@ from training.config.schema import TrainConfig
 from training.precompute import TargetSettings, compute_targets
 from training.runs.checkpoint import read_tensors
 
-DAT = {"views.kind": "cdm1", "views.clean_share": 0.3, "adversary": {"strength": 2.0, "hidden": 16}}
+DAT = {"views.kind": "cdm1", "views.clean_share": 0.3, "adversary": {"strength": 2.0}}
 CDM2 = {"views.kind": "cdm2"}
 MASK = {"student.mask": {}}
 LAYERS = {"student.predict": "layers", "teacher.layers": [1, 3]}
@@ -40,7 +40,7 @@ MOVE = {
     "student.predict_from": ([1, 2], [2, 1], LAYERS),
     "student.init": ("teacher", "random", {}),
     "student.dropout": (0.1, 0.3, {}),
-    "student.cnn_gradient": (0.1, 0.7, {"optimiser.epsilon": 1e-3}),
+    "student.cnn_gradient": (0.1, 0.7, {"optimiser.clip": 0.05}),
     "student.mask": (None, {}, {}),
     "student.mask.start": (0.065, 0.2, MASK),
     "student.mask.span": (10, 3, MASK),
@@ -65,10 +65,8 @@ MOVE = {
     "adversary.layers": ("last", [1], DAT),
     "adversary.strength": (2.0, 1.0, DAT),
     "adversary.schedule": ("ganin", "constant", DAT),
-    "adversary.weight": (1.0, 3.0, DAT),
     "adversary.learning_rate": (1e-3, 3e-2, DAT),
     "adversary.standardise": (False, True, DAT),
-    "adversary.hidden": (16, 8, DAT),
     "adversary.critic_steps": (1, 4, DAT),
     "adversary.critic_every": (1, 2, {**DAT, "adversary.objective": "game"}),
     "loss.l1": (1.0, 0.2, {}),
@@ -77,10 +75,7 @@ MOVE = {
     "loss.layers": (None, [3, 1], {"teacher.layers": [1, 3]}),
     "optimiser.learning_rate": (1e-3, 2e-3, {}),
     "optimiser.warmup_share": (0.0, 0.7, {}),
-    "optimiser.betas": ([0.9, 0.98], [0.5, 0.98], {}),
-    "optimiser.epsilon": (1e-6, 1e-3, {}),
-    "optimiser.weight_decay": (0.0, 0.5, {}),
-    "optimiser.clip": (5.0, 0.05, {"optimiser.epsilon": 1e-2}),
+    "optimiser.clip": (5.0, 0.05, {}),
     "steps": (3, 2, {}),
     "seed": (0, 1, {}),
     "precision": ("float32", "bfloat16", {}),

@@ -33,11 +33,7 @@ def test_defaults_are_the_papers_numbers():
         2,
         0.1,
     )
-    assert (config.optimiser.learning_rate, config.optimiser.warmup_share, config.optimiser.weight_decay) == (
-        2e-4,
-        0.07,
-        1e-6,
-    )
+    assert (config.optimiser.learning_rate, config.optimiser.warmup_share, config.optimiser.clip) == (2e-4, 0.07, 5.0)
     assert config.crop_s * 16000 == 250_000
     assert config.teacher.layers == "thirds"
     assert config.views.kind == "none"
@@ -269,14 +265,11 @@ def test_all_defaults_are_pinned():
         },
         "adversary": {
             "objective": "reversal", "domain": "condition", "features": "pooled", "layers": "last", "strength": 0.03,
-            "schedule": "ganin", "weight": 1.0, "learning_rate": pytest.approx(6e-4), "standardise": False, "hidden": 256,
+            "schedule": "ganin", "learning_rate": pytest.approx(6e-4), "standardise": False,
             "critic_steps": 2, "critic_every": 1, "require_visible": False,
         },
         "loss": {"l1": 1.0, "cosine": 1.0, "cosine_form": "log_sigmoid", "layers": None},
-        "optimiser": {
-            "learning_rate": 2e-4, "warmup_share": 0.07, "betas": [0.9, 0.98], "epsilon": 1e-6, "weight_decay": 1e-6,
-            "clip": 5.0,
-        },
+        "optimiser": {"learning_rate": 2e-4, "warmup_share": 0.07, "clip": 5.0},
         "steps": 200_000,
         "seed": 0,
         "log_every": 50,
@@ -291,3 +284,29 @@ def test_all_defaults_are_pinned():
         "stage": None,
         "damaged_shards": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"optimiser": {"betas": [0.9, 0.999]}}, r"optimiser\.betas: not a key any more; it is always \[0\.9, 0\.98\] \(DistilHuBERT's\), got"),
+        ({"optimiser": {"epsilon": 1e-8}}, "optimiser.epsilon: not a key any more; it is always 1e-06"),
+        ({"optimiser": {"weight_decay": 0.0}}, "optimiser.weight_decay: not a key any more"),
+        ({"adversary": {"weight": 2.0}}, "adversary.weight: not a key any more; it is always 1.0"),
+        ({"adversary": {"hidden": 16}}, "adversary.hidden: not a key any more; it is always 256"),
+        ({"crops": {"context": "whole"}}, "crops.context: not a key any more; it is always crop"),
+    ],
+)  # fmt: skip
+def test_a_dropped_key_with_another_value_than_its_constant_is_refused_by_name(keys, message):
+    with pytest.raises(BadDocumentError, match=message) as caught:
+        made(**keys)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(": leave it out")
+
+
+def test_a_dropped_key_with_the_value_of_its_constant_changes_nothing():
+    keys = {
+        "optimiser": {"betas": [0.9, 0.98], "epsilon": 1e-6, "weight_decay": 1e-6},
+        "adversary": {"weight": 1.0, "hidden": 256},
+    }
+    assert made(**keys, crops={"context": "crop"}) == made(adversary={}, crops={})

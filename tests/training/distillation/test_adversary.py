@@ -28,7 +28,7 @@ def domain_gradients(teacher_folder, strength):
     """Gradients of the critic's loss alone, with the reversal at `strength` or, for None, without it."""
     teacher = load_teacher(teacher_folder)
     student = Student(teacher, layers=2, num_targets=3, dropout=0.0, cnn_gradient=1.0, seed=1)
-    critic = Critic(48, hidden=16, num_domains=2, seed=1)
+    critic = Critic(48, num_domains=2, seed=1)
     wave = 0.1 * torch.randn(4, 6000, generator=torch.Generator().manual_seed(3))
     wave[2:] *= 3
     output = student(wave, torch.tensor([6000, 6000, 5000, 4000]))
@@ -122,7 +122,7 @@ def test_classes_follow_what_views_leave_the_student():
 
 def adversary_of(*, domains=("clean", "noise"), layers=(1,), **options):
     return DomainAdversary(
-        Adversary.model_validate({"hidden": 32, "learning_rate": 1e-2, **options}),
+        Adversary.model_validate({"learning_rate": 1e-2, **options}),
         domains=domains,
         layers=layers,
         num_features=8,
@@ -272,8 +272,8 @@ def test_an_utterance_without_a_frame_is_no_row(kind, index):
     rows = critic_input(
         kind, [torch.randn(3, 4, 2)], torch.tensor([0, 3, 1]), is_labelled=torch.ones(3, dtype=torch.bool)
     )
-    assert rows.voices.tolist() == index
-    assert len(rows.features) == len(voices)
+    assert rows.utterance_index.tolist() == index
+    assert len(rows.features) == len(index)
 
 
 def test_rows_of_frames_are_the_real_frames_of_all_layers_and_weigh_one_an_utterance():

@@ -11,7 +11,6 @@ import torch
 
 from manifests.errors import MissingFileError, NoSpaceLeftError
 from tests.training.conftest import encoder_config
-from training.config.schema import Optimiser
 from training.data.sampler import Cursor
 from training.distillation.optimiser import adamw
 from training.models.encoder import EncoderConfig
@@ -95,13 +94,13 @@ def test_an_optimiser_comes_back_bit_for_bit(tmp_path):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
-        optimiser = adamw(model.parameters(), Optimiser(weight_decay=0.1), learning_rate=0.05)
+        optimiser = adamw(model.parameters(), learning_rate=0.05)
         generator = torch.Generator().manual_seed(1)
         for step in range(steps):
             if step == resume_at:
                 saved = module_tensors(model=model) | optimiser_tensors(optimiser=optimiser)
                 model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
-                optimiser = adamw(model.parameters(), Optimiser(weight_decay=0.1), learning_rate=0.05)
+                optimiser = adamw(model.parameters(), learning_rate=0.05)
                 restore_module(model, saved, prefix="model")
                 restore_optimiser(optimiser, saved, prefix="optimiser")
             optimiser.zero_grad()

@@ -91,7 +91,7 @@ def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch
     labels = torch.tensor([0, 1, 1, 0, 1, 0, 0])
     for part in (slice(0, 3), slice(3, 7), slice(0, 7)):
         adversary = DomainAdversary(
-            Adversary(objective=objective, critic_steps=2 if objective == "reversal" else 1, hidden=5, learning_rate=1e-3),
+            Adversary(objective=objective, critic_steps=2 if objective == "reversal" else 1, learning_rate=1e-3),
             domains=("a", "b"), layers=(1,), num_features=3, optimiser=Optimiser(), seed=1, device=torch.device("cpu"),
         )  # fmt: skip
         gradients = []
