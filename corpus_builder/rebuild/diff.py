@@ -12,9 +12,9 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, get_args
 
-from corpus_builder.rebuild.wave_verdict import Indexed, compared, shard_samples
+from corpus_builder.rebuild.wave_verdict import Indexed, Verdict, compared, shard_samples
 from manifests.pack.view import Side, opened_side
 from manifests.plan.references import rows_of
 from manifests.results.reports import DiffReport, reported
@@ -84,7 +84,7 @@ class Differences:
         }
         report = {
             "schema": DiffReport.SCHEMA, "a": self.first, "b": self.second, **parts,
-            "pcm": None if self.pcm is None else dict(self.pcm),
+            "pcm": None if self.pcm is None else {verdict: self.pcm[verdict] for verdict in get_args(Verdict)},
         }  # fmt: skip
         return reported(DiffReport, report)
 

@@ -12,8 +12,7 @@ from corpus_builder.pages.summary import description
 from corpus_builder.verify.verify_corpus import verify
 from manifests.errors import MissingFileError, StillroomError
 from manifests.io.json_yaml import read_json_lines
-
-from .conftest import Lab, voice, write_wave
+from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path

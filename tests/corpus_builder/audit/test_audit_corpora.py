@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from stillroom.cli import stillroom
 
 if TYPE_CHECKING:
-    from .conftest import Lab
+    from tests.corpus_builder.conftest import Lab
 
 
 def audited(*arguments: object) -> tuple[int, Any]:

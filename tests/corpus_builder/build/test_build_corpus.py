@@ -32,16 +32,16 @@ from manifests.errors import (
     OtherRecipeError,
     UsageError,
 )
+from manifests.io.atomic import temporary_path
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import read_json_lines
 from manifests.io.lock import writing
-
-from .conftest import Inline, Lab, furnish, write_wave
+from tests.corpus_builder.conftest import Inline, Lab, furnish, write_wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOUSE = Path(__file__).resolve().parent.parents[3]
+HOUSE = Path(__file__).resolve().parents[3]
 
 
 def tars(corpus: Path) -> dict[str, str]:
@@ -270,7 +270,7 @@ def test_a_real_full_disk_is_one_line(lab: Lab, monkeypatch: pytest.MonkeyPatch)
     from manifests.io import json_yaml
 
     lab.without_rooms()
-    real = json_yaml.temporary_path
+    real = temporary_path
 
     def to_full(path: Path) -> Path:
         if path.name != "train-000000.tar":

@@ -11,14 +11,13 @@ import pytest
 
 from corpus_builder.build.dask_executor import SchedulerGoneError, dask_executor
 from manifests.errors import MissingFileError, UsageError
-
-from .test_build import command, environment, many, tars, wait_until
+from tests.corpus_builder.build.test_build_corpus import command, environment, many, tars, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .conftest import Lab
+    from tests.corpus_builder.conftest import Lab
 
 __all__ = ["many"]
 pytestmark = pytest.mark.slow

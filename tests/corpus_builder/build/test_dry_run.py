@@ -20,8 +20,7 @@ from manifests.io.json_yaml import refuse_heavy_json
 from manifests.io.place import sizes_below
 from manifests.io.url import Url
 from manifests.recipe.recipe import ShardSize
-
-from .conftest import Lab, write_wave
+from tests.corpus_builder.conftest import Lab, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,10 +14,9 @@ from click.testing import CliRunner, Result
 
 from corpus_builder.cli.build import build_command, plan_command, refusals, show_command, verify_command
 from manifests.errors import UsageError
+from tests.corpus_builder.conftest import Lab, write_wave
 
-from .conftest import Lab, write_wave
-
-HOUSE = Path(__file__).resolve().parent.parents[3]
+HOUSE = Path(__file__).resolve().parents[3]
 
 
 def run(command: object, *words: object) -> Result:

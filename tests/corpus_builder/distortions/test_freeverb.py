@@ -12,11 +12,10 @@ from corpus_builder.audio.levels import mean_power
 from corpus_builder.distortions.freeverb import freeverb
 from manifests.errors import BadDocumentError
 from manifests.recipe.recipe import Recipe
+from tests.corpus_builder.conftest import Lab
 from tests.oracles import freeverb as slow
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.speechlike import speechlike
-
-from .conftest import Lab
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 percent = st.floats(0, 100)

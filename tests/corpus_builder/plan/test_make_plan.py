@@ -30,8 +30,7 @@ from manifests.plan.steps import BabbleStep, PlannedRoomStep, RecordedNoiseStep
 from manifests.recipe.recipe import Recipe
 from manifests.recipe.speech import SpeechSource
 from manifests.recipe.steps import Condition
-
-from .conftest import Lab, furnish, voice, write_wave
+from tests.corpus_builder.conftest import Lab, furnish, voice, write_wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -259,7 +259,7 @@ def test_a_lone_echo_shows_at_half_its_strength_once_whitened():
 SIMULATE = """
 import hashlib, json, sys
 from corpus_builder.rooms.calibration import simulate
-from manifests.plan.plan import PlannedRoom
+from manifests.plan.rooms import PlannedRoom
 room = PlannedRoom.parse(json.loads(sys.argv[1]), where="test")
 print(*(hashlib.sha256(response.wave.tobytes()).hexdigest() for response in simulate(room, rate_hz=16000)))
 """
@@ -270,7 +270,7 @@ def test_responses_have_the_same_bits_whatever_the_environment_says_of_threads(r
     plain = json.dumps(rooms[0].model_dump(mode="json"))
     for threads in ("1", "2"):
         environment = os.environ | {"PRA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        root = Path(__file__).parent.parents[3]
+        root = Path(__file__).parents[3]
         run = subprocess.run(
             [sys.executable, "-c", SIMULATE, plain],
             cwd=root,
@@ -414,7 +414,7 @@ def test_hybrid_responses_have_the_same_bits_in_another_process(hybrids):
     plain = json.dumps(hybrids[0].model_dump(mode="json"))
     environment = os.environ | {"PRA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-c", SIMULATE, plain]
-    root = Path(__file__).parent.parents[3]
+    root = Path(__file__).parents[3]
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.split() == expected
 

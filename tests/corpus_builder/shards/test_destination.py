@@ -22,8 +22,7 @@ from manifests.io import url
 from manifests.io.place import sizes_below
 from manifests.io.url import UnreachableError, Url
 from manifests.plan.plan import Plan
-
-from .conftest import Inline, Lab
+from tests.corpus_builder.conftest import Inline, Lab
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -135,18 +134,11 @@ def roots(lab: Lab) -> dict[str, Any]:
     }
 
 
-def test_the_index_of_a_shard_and_the_seal_are_sent_last(
-    built_lab: Lab, bucket: Url, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[str] = []
-    real = Url.put_file
-
-    def noted(self: Url, local: Path) -> None:
-        sent.append(self.text.removeprefix(bucket.text + "/"))
-        real(self, local)
-
-    monkeypatch.setattr(Url, "put_file", noted)
+def test_the_index_of_a_shard_and_the_seal_are_sent_last(built_lab: Lab, bucket: Url) -> None:
+    """The store in memory keeps its files in the order in which they came."""
     build_at(built_lab, bucket, source=built_lab.write_recipe())
+    sent = [name.removeprefix(f"{bucket.path}/") for name in bucket.system.store if name.startswith(bucket.path)]
+    assert set(sent) == set(sizes_below(bucket))
     assert sent[-1] == "corpus.json"
     for name in [name for name in sent if name.endswith(".tar")]:
         assert sent.index(name) < sent.index(name.replace(".tar", ".json"))

@@ -16,8 +16,7 @@ from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utt
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError
 from manifests.recipe.recipe import Recipe
 from manifests.recipe.speech import SpeechSource
-
-from .conftest import Lab, voice, write_wave
+from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 RATE_HZ = 16_000
 

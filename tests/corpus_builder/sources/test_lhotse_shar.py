@@ -23,8 +23,7 @@ from corpus_builder.verify.verify_corpus import verify
 from manifests.errors import BadDocumentError, StillroomError
 from manifests.io.digest import bytes_digest
 from manifests.recipe.speech import SpeechSource
-
-from .conftest import Lab, voice, write_wave
+from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path

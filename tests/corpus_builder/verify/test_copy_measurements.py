@@ -129,6 +129,9 @@ def test_levels_are_held_to_what_was_asked():
     assert looked(clean, clean * asked, {"kind": "gain", "gain_db": 3.0}, level=-26.0)[0] == []
     assert looked(clean, clean * asked * 1.02, {"kind": "gain", "gain_db": 3.0}, level=-26.0)[0]
     assert looked(clean, clean * 1.02, {"kind": "gain", "gain_db": 3.0}, level="match_clean")[0]
+    down = 10 ** (-6 / 20)
+    assert looked(clean, clean * asked * down, {"kind": "gain", "gain_db": 3.0}, level=-26.0, gain_db=-6.0)[0] == []
+    assert looked(clean, clean * asked, {"kind": "gain", "gain_db": 3.0}, level=-26.0, gain_db=-6.0)[0]
 
 
 def test_clipping_is_found_where_none_was_asked_for_and_missed_where_it_was():
@@ -138,6 +141,10 @@ def test_clipping_is_found_where_none_was_asked_for_and_missed_where_it_was():
     limit = np.quantile(np.abs(clean), 0.9)
     assert looked(clean, np.clip(clean, -limit, limit), {"kind": "clip", "percent": 10.0})[0] == []
     assert any("clips" in what for what in looked(clean, clean, {"kind": "clip", "percent": 10.0})[0])
+    half = np.quantile(np.abs(clean), 0.95)
+    assert any(
+        "clips 5." in what for what in looked(clean, np.clip(clean, -half, half), {"kind": "clip", "percent": 10.0})[0]
+    )
 
 
 def test_a_band_that_should_be_gone_is_gone():

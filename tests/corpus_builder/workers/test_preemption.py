@@ -14,9 +14,16 @@ from corpus_builder.shards.writer import ShardOutcome
 from corpus_builder.workers.pool import worker_pool
 from corpus_builder.workers.preemption import Stop, StoppedError, parse_time
 from manifests.errors import BadDocumentError, DamagedDocumentError, NotAFolderError, UsageError
-
-from .conftest import Inline, Lab
-from .test_build import command, environment, lives, many, shard_tasks, tars, wait_until
+from tests.corpus_builder.build.test_build_corpus import (
+    command,
+    environment,
+    lives,
+    many,
+    shard_tasks,
+    tars,
+    wait_until,
+)
+from tests.corpus_builder.conftest import Inline, Lab
 
 if TYPE_CHECKING:
     from pathlib import Path

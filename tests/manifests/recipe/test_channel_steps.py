@@ -130,7 +130,7 @@ def test_whether_a_lower_rate_is_lower_the_corpus_decides():
 
 @pytest.mark.parametrize("page", ["noise.md", "channel.md", "codecs.md", "rooms.md"])
 def test_the_examples_of_the_pages_are_read_and_so_is_what_is_written_of_them(page):
-    text = (Path(__file__).resolve().parent.parents[3] / "docs" / page).read_text()
+    text = (Path(__file__).resolve().parents[3] / "docs" / page).read_text()
     for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         speech = {split: {"dir": split} for split in ("train", "dev", "test")}
         found = {**RECIPE, "speech": speech, "copies": {}, **parse_yaml(example.encode(), where=page)}

@@ -80,7 +80,7 @@ def test_the_papers_game_is_the_authors_alternation_on_layers_1_and_2():
 
 
 def test_every_preset_has_a_source_and_says_where_it_differs_and_the_docs_name_it():
-    text = (Path(__file__).parent.parents[3] / "docs" / "training.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
     for name, preset in PRESETS.items():
         assert "arXiv" in preset.source
         assert any("eval mode" in line for line in preset.deviations)
@@ -238,7 +238,7 @@ def test_a_run_may_go_on_with_other_workers_but_not_with_another_method():
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parent.parents[3] / "recipes").rglob("*.yaml")), ids=lambda path: path.name
+    "path", sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml")), ids=lambda path: path.name
 )
 def test_configs_in_the_recipes_folder_are_valid(path):
     if "preset:" in path.read_text():

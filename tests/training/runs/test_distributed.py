@@ -23,7 +23,7 @@ from training.distillation.adversary import Opponent
 from training.runs.distributed import Ranks, TooManyRanksError, joined_ranks
 from training.stream import pairs
 
-HOUSE = Path(__file__).parent.parents[3]
+HOUSE = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

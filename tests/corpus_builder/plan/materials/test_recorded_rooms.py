@@ -17,11 +17,10 @@ from corpus_builder.verify.verify_corpus import verify
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, UsageError
 from manifests.plan.rooms import RecordedRoom, parse_room
 from manifests.recipe.recipe import Recipe
+from tests.corpus_builder.conftest import RATE_HZ, Lab, write_wave
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.measured_response import measured_response
-
-from .conftest import RATE_HZ, Lab, write_wave
 
 
 def response(seed: int, **numbers: Any) -> Any:
