@@ -55,7 +55,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def bench(monkeypatch):
-    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
 
 
 def part_of(lab, out, *expressions):

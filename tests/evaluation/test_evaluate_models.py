@@ -40,7 +40,7 @@ def corpus(tmp_path_factory):
 def bench(monkeypatch):
     """Models by name, in place of downloads."""
     models = {"fake": FakeEncoder(), "constant": ConstantEncoder("constant"), "hiding": HidingEncoder("hiding")}
-    monkeypatch.setattr(stage, "load_teacher", lambda name: models[name])
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda name: models[name])
     return models
 
 
@@ -417,7 +417,7 @@ def test_an_export_is_known_by_its_record_and_is_no_teacher(corpus, monkeypatch,
     facts = {"teacher": "nano", "teacher_sha256": "a" * 64, "views": "cdm1", "audio_s": 7200.0}
     (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": facts}))
     TrainedOn.clean().write(export / "trained.json")
-    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
     results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}), tmp_path / "out")
     [cell] = results.cells
     assert (cell.facts.kind, cell.facts.details["views"]) == ("export", "cdm1")

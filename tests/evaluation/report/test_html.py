@@ -324,4 +324,4 @@ def test_the_page_opens_from_a_file_in_a_real_browser(tmp_path):
 
 def test_the_template_is_packed():
     project = (Path(__file__).parents[3] / "pyproject.toml").read_text()
-    assert re.search(r'^evaluation = \[.*"pages/\*\.html"', project, re.MULTILINE)
+    assert re.search(r'^"evaluation\.report" = \[.*"\*\.html"', project, re.MULTILINE)
