@@ -17,7 +17,7 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 Features = Literal["last", "sum", "sum+heads"]
-Measured = Literal["cosine", "cka", "agreement", "leakage"]
+MeasureName = Literal["cosine", "cka", "agreement", "leakage"]
 
 
 class RunSource(Record):
@@ -237,14 +237,14 @@ class EvaluationConfig(Record):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     splits: Splits = Splits()
     tasks: Annotated[tuple[Task, ...], Field(strict=False)] = ()
-    measures: Annotated[tuple[Measured, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
+    measures: Annotated[tuple[MeasureName, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     probes: Annotated[int, Field(ge=1, le=MAX_PROBES)] = 2
     efficiency: bool = True
 
     @model_validator(mode="after")
-    def check_something_is_asked(self) -> Self:
+    def check_something_is_requested(self) -> Self:
         """At least one number is asked for, none twice."""
         if not self.tasks and not self.measures:
             raise ValueError("neither tasks nor measures: name at least one, such as measures: [cosine, leakage]")

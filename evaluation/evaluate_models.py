@@ -13,21 +13,21 @@ from evaluation.data.alignments import align_task
 from evaluation.data.labels import label_task
 from evaluation.data.transcripts import label_texts
 from evaluation.data.trials import label_speakers
-from evaluation.data.utterances import call_roll
+from evaluation.data.utterances import list_utterances
 from evaluation.exposure.categories import Library, copy_facts
-from evaluation.exposure.test_copies import call_test_roll
-from evaluation.exposure.training_set import TrainingUnknownError, trained_by, trained_by_teacher
-from evaluation.extraction import plan_hearing
+from evaluation.exposure.test_copies import index_test_copies
+from evaluation.exposure.training_set import TrainingUnknownError, exposure_of, teacher_exposure
+from evaluation.extraction import plan_extraction
 from evaluation.measures.teacher_agreement import check_frames, teacher_frames, teacher_of
-from evaluation.model_scores import SCRATCH, Bench, Subject, measure
-from evaluation.models import FLOOR, distillation_heads, exported_facts, load_model, look_at, origin_of
+from evaluation.model_scores import SCRATCH, EvaluatedModel, EvaluationSetup, measure
+from evaluation.models import LOGMEL, distillation_heads, exported_facts, inspect_model, load_model, origin_of
 from evaluation.report.markdown import DamagedResultsError, report_text
 from manifests.corpus.provenance import machine, provenance, software
 from manifests.errors import BadDocumentError, NewerSchemaError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders, write_text
 from manifests.io.digest import digest
 from manifests.io.lock import writing
-from manifests.results.scores import Cell, ModelFacts, Protocol, Results
+from manifests.results.scores import ModelFacts, ModelScores, Protocol, Results
 from manifests.results.training_exposure import TrainedOn
 from training.data.joined_corpus import open_corpus
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evaluation.config import AnyTask, EvaluationConfig
-    from evaluation.data.utterances import Roster
-    from evaluation.extraction import AnyPrepared
+    from evaluation.data.utterances import EvaluationSet
+    from evaluation.extraction import PreparedTask
 
 
 class NotResultsError(StillroomError, FileExistsError):
@@ -64,30 +64,30 @@ def evaluate(
         config: With its paths resolved.
         folder: The results folder; made if it is not there.
         device: Where models run.
-        say: Told what happens, line by line.
+        say: Called with what happens, line by line.
 
     Raises:
         OtherRecipeError: If the folder holds the results of another config.
         NotResultsError: If it holds other files.
         LockedError: If another process writes there.
-        StillroomError: For everything that does not fit: see `roster` and `labels`.
+        StillroomError: For everything that does not fit: see `dataset` and `labels`.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no such device here; leave it out to run on the CPU")
     asked, bench = set_up(config)
-    looks = {name: look_at(name, source, roster=bench.roster) for name, source in config.models.items()}
+    looks = {name: inspect_model(name, source, dataset=bench.dataset) for name, source in config.models.items()}
     facts = {name: look.facts for name, look in looks.items()}
     teachers = {name: teacher_of(name, facts) for name in facts} if "agreement" in config.measures else {}
     for name, teacher in teachers.items():
         if teacher is not None:
             check_frames(name, looks[name].clock, teacher, looks[teacher].clock)
     with writing(folder):
-        claim(folder, asked)
+        claim_folder(folder, asked)
         for left in folder.glob(f"{SCRATCH}*"):  # of an evaluation that was killed
             shutil.rmtree(left, ignore_errors=True)
         protocol_sha256 = digest(asked.model_copy(update={"models": {}}))
         bench = dataclasses.replace(bench, protocol_sha256=protocol_sha256, scratch=folder)
-        cells = {name: finished_cell(folder, name, facts[name], bench=bench, say=say) for name in facts}
+        cells = {name: finished_scores(folder, name, facts[name], bench=bench, say=say) for name in facts}
         missing = [name for name, cell in cells.items() if cell is None]
         if not missing and (found := finished_results(folder, cells, say=say)) is not None:
             if not (folder / "report.md").is_file():
@@ -98,14 +98,14 @@ def evaluate(
         for name in missing:
             teacher = teachers.get(name)
             if teacher is not None and teacher not in heard_by_teacher:
-                encoder = load_model(config.models[teacher], bench.roster.sample_rate).to(device)
-                heard_by_teacher = {teacher: teacher_frames(encoder, roster=bench.roster, config=config)}
-            subject = look_closely(name, config, facts[name], bench=bench, device=device)
+                encoder = load_model(config.models[teacher], bench.dataset.sample_rate).to(device)
+                heard_by_teacher = {teacher: teacher_frames(encoder, dataset=bench.dataset, config=config)}
+            subject = open_model(name, config, facts[name], bench=bench, device=device)
             subject = dataclasses.replace(subject, teacher=heard_by_teacher.get(teacher) if teacher else None)
             if subject.trained is not None:
                 subject.trained.write(folder / "trained" / f"{name}.json")
             cell = measure(subject, bench)
-            cell.write(cell_path(folder, name))
+            cell.write(scores_path(folder, name))
             cells[name] = cell
         results = Results.model_validate(
             {
@@ -123,49 +123,51 @@ def evaluate(
     return results
 
 
-def set_up(config: EvaluationConfig) -> tuple[Protocol, Bench]:
+def set_up(config: EvaluationConfig) -> tuple[Protocol, EvaluationSetup]:
     """Everything that is decided before a model is looked at; every fault of config and corpus is told here."""
     with open_corpus(config.corpus) as reader:
-        roster = call_roll(reader, config)
-        tasks = tuple(prepared(task, roster, seed=config.seed) for task in config.tasks)
-        hearing = plan_hearing(roster, tasks, config)
-        roll = call_test_roll(reader, roster)
+        dataset = list_utterances(reader, config)
+        tasks = tuple(prepared(task, dataset, seed=config.seed) for task in config.tasks)
+        hearing = plan_extraction(dataset, tasks, config)
+        roll = index_test_copies(reader, dataset)
         library = Library(reader)
         recordings = {
             (key, copy.name): tuple(digest for facts in copy_facts(copy, library) for digest in facts.recordings)
             for role, keys in hearing.leakage.items()
             for key in keys
-            for copy in roster.of(role)[key].sample.copies
+            for copy in dataset.of(role)[key].sample.copies
         }
-    return protocol_of(config, roster), Bench(roster, roll, hearing, tasks, config, recordings)
+    return protocol_of(config, dataset), EvaluationSetup(dataset, roll, hearing, tasks, config, recordings)
 
 
-def prepared(task: AnyTask, roster: Roster, *, seed: int) -> AnyPrepared:
+def prepared(task: AnyTask, dataset: EvaluationSet, *, seed: int) -> PreparedTask:
     """A task with its labels."""
     match task:
         case ClassifyTask():
-            return label_task(task, roster)
+            return label_task(task, dataset)
         case CtcTask():
-            return label_texts(task, roster)
+            return label_texts(task, dataset)
         case VerifyTask():
-            return label_speakers(task, roster, seed=seed)
+            return label_speakers(task, dataset, seed=seed)
         case FramesTask():
-            return align_task(task, roster)
+            return align_task(task, dataset)
         case _:
             assert_never(task)
 
 
-def look_closely(name: str, config: EvaluationConfig, facts: ModelFacts, *, bench: Bench, device: str) -> Subject:
+def open_model(
+    name: str, config: EvaluationConfig, facts: ModelFacts, *, bench: EvaluationSetup, device: str
+) -> EvaluatedModel:
     """A model with all that is known of it, ready to be measured."""
     source = config.models[name]
-    encoder = load_model(source, bench.roster.sample_rate).to(device)
+    encoder = load_model(source, bench.dataset.sample_rate).to(device)
     notes = []
     trained: dict[str, TrainedOn | None] = {}
-    for whose, find in (("own", trained_by), ("teacher", trained_by_teacher)):
+    for whose, find in (("own", exposure_of), ("teacher", teacher_exposure)):
         try:
             trained[whose] = (
                 TrainedOn.clean()
-                if source == FLOOR
+                if source == LOGMEL
                 else find(name, source, {**(exported_facts(source) or {}), **encoder.facts})
             )
         except TrainingUnknownError as problem:
@@ -178,26 +180,26 @@ def look_closely(name: str, config: EvaluationConfig, facts: ModelFacts, *, benc
             notes.append("sum+heads: it has no distillation heads, so its sum is over its layers")
         else:
             heads = heads.to(device)
-    return Subject(
+    return EvaluatedModel(
         name, encoder, facts, heads, trained=trained["own"], teacher_trained=trained["teacher"], notes=tuple(notes)
     )
 
 
-def protocol_of(config: EvaluationConfig, roster: Roster) -> Protocol:
+def protocol_of(config: EvaluationConfig, dataset: EvaluationSet) -> Protocol:
     """What is asked, without a path."""
     return Protocol.model_validate(
         {
             "schema": Protocol.SCHEMA,
-            "corpus": roster.corpus,
-            "data_sha256": roster.data_sha256,
-            "conditions": roster.conditions,
-            "settings": config.model_copy(update={"splits": roster.splits}).settings(),
+            "corpus": dataset.corpus,
+            "data_sha256": dataset.data_sha256,
+            "conditions": dataset.conditions,
+            "settings": config.model_copy(update={"splits": dataset.splits}).settings(),
             "models": {name: origin_of(source) for name, source in config.models.items()},
         }
     )
 
 
-def claim(folder: Path, asked: Protocol) -> None:
+def claim_folder(folder: Path, asked: Protocol) -> None:
     """Write down what the folder is for, or see that it is for the same.
 
     Raises:
@@ -223,7 +225,9 @@ def claim(folder: Path, asked: Protocol) -> None:
         raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), asked=digest(asked))
 
 
-def finished_results(folder: Path, cells: Mapping[str, Cell | None], *, say: Callable[[str], None]) -> Results | None:
+def finished_results(
+    folder: Path, cells: Mapping[str, ModelScores | None], *, say: Callable[[str], None]
+) -> Results | None:
     """The results, if they are written and are those of these cells."""
     path = folder / "results.json"
     if not path.exists():
@@ -236,20 +240,20 @@ def finished_results(folder: Path, cells: Mapping[str, Cell | None], *, say: Cal
     return results if list(results.cells) == list(cells.values()) else None
 
 
-def cell_path(folder: Path, name: str) -> Path:
+def scores_path(folder: Path, name: str) -> Path:
     """Where the numbers of one model lie."""
     return folder / "cells" / f"{name}.json"
 
 
-def finished_cell(
-    folder: Path, name: str, facts: ModelFacts, *, bench: Bench, say: Callable[[str], None]
-) -> Cell | None:
+def finished_scores(
+    folder: Path, name: str, facts: ModelFacts, *, bench: EvaluationSetup, say: Callable[[str], None]
+) -> ModelScores | None:
     """The cell of a model, if it was measured by this protocol and with these parameters; a damaged one is measured again."""
-    path = cell_path(folder, name)
+    path = scores_path(folder, name)
     if not path.exists():
         return None
     try:
-        cell = Cell.read(path, needed="a cell")
+        cell = ModelScores.read(path, needed="a cell")
     except NewerSchemaError:
         raise
     except BadDocumentError as problem:

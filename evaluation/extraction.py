@@ -11,7 +11,7 @@ from evaluation.data.labels import LabelledTask
 from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import REFERENCE_UTTERANCES, EmptyConditionError, TooShortError, keyed_order
-from evaluation.features import PooledRows, Scaling, condition_of, embedded
+from evaluation.features import PooledRows, Scaling, condition_of, features_of
 from evaluation.measures.cka import MOST_FRAMES, Similarity
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
 from evaluation.measures.retrieval import Retrieval, plan_retrieval
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from evaluation.config import EvaluationConfig, Features
-    from evaluation.data.utterances import Listed, Roster
-    from evaluation.features import Embedded
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
+    from evaluation.features import UtteranceFeatures
     from training.models.encoder import Encoder
 
-AnyPrepared = LabelledTask | TextTask | VerificationTask | AlignedTask
+PreparedTask = LabelledTask | TextTask | VerificationTask | AlignedTask
 ROLES = ("train", "dev", "test")
 LEAKAGE_TEST_UTTERANCES = 2 * REFERENCE_UTTERANCES
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """Which members of which utterances one model has to hear; all mappings are by role (`train`, `dev`, `test`).
+class ExtractionPlan:
+    """Which members of which utterances one model has to extract; all mappings are by role (`train`, `dev`, `test`).
 
     Attributes:
         members: Names of the members that are heard, by sample key.
@@ -65,7 +65,7 @@ class Hearing:
         return [(members, frozenset(keys)) for members, keys in sorted(groups.items())]
 
 
-def plan_hearing(roster: Roster, tasks: Iterable[AnyPrepared], config: EvaluationConfig) -> Hearing:
+def plan_extraction(dataset: EvaluationSet, tasks: Iterable[PreparedTask], config: EvaluationConfig) -> ExtractionPlan:
     """Decide what must be heard for the tasks and measures that are asked for, and nothing else.
 
     Raises:
@@ -79,32 +79,32 @@ def plan_hearing(roster: Roster, tasks: Iterable[AnyPrepared], config: Evaluatio
             members[role].setdefault(key, {CLEAN}).update(copies(key))
 
     for task in tasks:
-        hear_of("test", task.keys("test"), lambda key: copies_of(roster.test[key]))
+        hear_of("test", task.keys("test"), lambda key: copies_of(dataset.test[key]))
         hear_of("dev", task.keys("dev"))
         hear_of("train", task.keys("train"))
         if task.probe == "distorted":
-            chosen.update(chosen_copies(roster, task.keys("train"), seed=config.seed, task=task.name))
+            chosen.update(chosen_copies(dataset, task.keys("train"), seed=config.seed, task=task.name))
             hear_of("train", task.keys("train"), lambda key: (chosen[key],))
     compared = {"cosine", "cka", "agreement"} & set(config.measures)
     if compared or any(isinstance(task, TextTask | AlignedTask) for task in tasks):
-        hear_of("train", roster.reference)
+        hear_of("train", dataset.reference)
     if compared:
-        hear_of("test", roster.test, lambda key: copies_of(roster.test[key]))
+        hear_of("test", dataset.test, lambda key: copies_of(dataset.test[key]))
     leakage: dict[str, frozenset[str]] = dict.fromkeys(ROLES, frozenset())
-    source, shared = "train", conditions_of(roster.train) & set(roster.conditions)
+    source, shared = "train", conditions_of(dataset.train) & set(dataset.conditions)
     notes: list[str] = []
     if "leakage" in config.measures:
         if not shared:
-            source, shared = "dev", conditions_of(roster.dev) & set(roster.conditions)
+            source, shared = "dev", conditions_of(dataset.dev) & set(dataset.conditions)
         if not shared:
-            raise EmptyConditionError(split=roster.splits.train, condition=None, purpose="measure leakage")
-        leakage[source] = chosen_keys(roster.of(source), REFERENCE_UTTERANCES, seed=config.seed)
-        leakage["test"] = chosen_keys(roster.test, LEAKAGE_TEST_UTTERANCES, seed=config.seed)
-        hear_of(source, leakage[source], lambda key: copies_of(roster.of(source)[key], conditions=shared))
-        hear_of("test", leakage["test"], lambda key: copies_of(roster.test[key]))
-        if missing := sorted(set(roster.conditions) - shared):
-            notes.append(f"leakage: {', '.join(missing)} left out, split {roster.split_of(source)} does not have it")
-    return Hearing(
+            raise EmptyConditionError(split=dataset.splits.train, condition=None, purpose="measure leakage")
+        leakage[source] = chosen_keys(dataset.of(source), REFERENCE_UTTERANCES, seed=config.seed)
+        leakage["test"] = chosen_keys(dataset.test, LEAKAGE_TEST_UTTERANCES, seed=config.seed)
+        hear_of(source, leakage[source], lambda key: copies_of(dataset.of(source)[key], conditions=shared))
+        hear_of("test", leakage["test"], lambda key: copies_of(dataset.test[key]))
+        if missing := sorted(set(dataset.conditions) - shared):
+            notes.append(f"leakage: {', '.join(missing)} left out, split {dataset.split_of(source)} does not have it")
+    return ExtractionPlan(
         members={role: {key: frozenset(names) for key, names in found.items()} for role, found in members.items()},
         chosen=chosen,
         leakage=leakage,
@@ -114,7 +114,7 @@ def plan_hearing(roster: Roster, tasks: Iterable[AnyPrepared], config: Evaluatio
     )
 
 
-def chosen_copies(roster: Roster, keys: Iterable[str], *, seed: int, task: str) -> dict[str, str]:
+def chosen_copies(dataset: EvaluationSet, keys: Iterable[str], *, seed: int, task: str) -> dict[str, str]:
     """One distorted copy of each training utterance, by keyed hash.
 
     Raises:
@@ -122,10 +122,10 @@ def chosen_copies(roster: Roster, keys: Iterable[str], *, seed: int, task: str) 
     """
     chosen = {}
     for key in keys:
-        names = copies_of(roster.train[key])
+        names = copies_of(dataset.train[key])
         if not names:
             purpose = f"task {printable(task, limit=80)!r}"
-            raise EmptyConditionError(split=roster.splits.train, condition=None, purpose=purpose)
+            raise EmptyConditionError(split=dataset.splits.train, condition=None, purpose=purpose)
         chosen[key] = keyed_order(names, seed=seed, purpose=f"distorted {key}")[0]
     return chosen
 
@@ -135,18 +135,18 @@ def chosen_keys(entries: Iterable[str], most: int, *, seed: int) -> frozenset[st
     return frozenset(keyed_order(entries, seed=seed, purpose="reference")[:most])
 
 
-def copies_of(entry: Listed, *, conditions: Container[str] | None = None) -> list[str]:
+def copies_of(entry: ListedUtterance, *, conditions: Container[str] | None = None) -> list[str]:
     """Names of an utterance's copies of some conditions (all by default)."""
     return [copy.name for copy in entry.sample.copies if conditions is None or copy.condition in conditions]
 
 
-def conditions_of(entries: Mapping[str, Listed]) -> set[str]:
+def conditions_of(entries: Mapping[str, ListedUtterance]) -> set[str]:
     """Conditions that some utterance has a copy of."""
     return {copy.condition for entry in entries.values() for copy in entry.sample.copies}
 
 
 @dataclass
-class Tables:
+class ModelFeatures:
     """What is kept of one model's features.
 
     Attributes:
@@ -168,7 +168,7 @@ class Tables:
     retrieval: Retrieval | None = None
     too_short: int = 0
 
-    def add(self, role: str, utterance: Embedded, *, roster: Roster, hearing: Hearing) -> None:
+    def add(self, role: str, utterance: UtteranceFeatures, *, dataset: EvaluationSet, hearing: ExtractionPlan) -> None:
         """Take in one utterance."""
         key = utterance.key
         if any(frames.shape[1] == 0 for frames in utterance.frames.values()):
@@ -184,7 +184,7 @@ class Tables:
                     self.frames[role].add(utterance, member)
             if key in hearing.leakage[role] and condition_of(member) in hearing.leakage_conditions:
                 self.deep[role].add(key, member, frames)
-        if role == "train" and key in roster.reference and CLEAN in utterance.frames:
+        if role == "train" and key in dataset.reference and CLEAN in utterance.frames:
             self.moments.add(utterance.states(CLEAN, "sum+heads"))
         if role == "test":
             for listener in (self.cosine, self.similarity, self.retrieval):
@@ -211,17 +211,22 @@ class Listener:
     scratch: Path
 
 
-def hear(
-    listener: Listener, *, roster: Roster, hearing: Hearing, tasks: Sequence[AnyPrepared], config: EvaluationConfig
-) -> tuple[Tables, float]:
-    """Run a model over everything it has to hear; returns what is kept, and the seconds of audio it heard.
+def extract(
+    listener: Listener,
+    *,
+    dataset: EvaluationSet,
+    hearing: ExtractionPlan,
+    tasks: Sequence[PreparedTask],
+    config: EvaluationConfig,
+) -> tuple[ModelFeatures, float]:
+    """Run a model over everything it has to extract; returns what is kept, and the seconds of audio it heard.
 
     Raises:
         TooShortError: If a split has no utterance that is long enough.
     """
-    tables = empty_tables(tasks, scratch=listener.scratch)
+    tables = empty_features(tasks, scratch=listener.scratch)
     total_s = sum(
-        len(members) * roster.of(role)[key].seconds
+        len(members) * dataset.of(role)[key].seconds
         for role in ROLES
         for members, keys in hearing.passes(role)
         for key in keys
@@ -229,23 +234,25 @@ def hear(
     with ExitStack() as stack:
         for store in tables.frames.values():
             stack.callback(store.close)
-        progress = stack.enter_context(Progress(f"hear with {listener.name}", total=round(total_s), unit="s of audio"))
+        progress = stack.enter_context(
+            Progress(f"extract with {listener.name}", total=round(total_s), unit="s of audio")
+        )
         for role in ROLES:
             if role == "test":
-                prepare_test(tables, listener, roster=roster, hearing=hearing, tasks=tasks, config=config)
+                prepare_test(tables, listener, dataset=dataset, hearing=hearing, tasks=tasks, config=config)
             heard_any = False
             for members, keys in hearing.passes(role):
-                heard = utterances(config.corpus, roster.split_of(role), members=members, keys=keys)
-                for utterance in embedded(listener.encoder, heard, advance=progress.advance, heads=listener.heads):
-                    tables.add(role, utterance, roster=roster, hearing=hearing)
+                heard = utterances(config.corpus, dataset.split_of(role), members=members, keys=keys)
+                for utterance in features_of(listener.encoder, heard, advance=progress.advance, heads=listener.heads):
+                    tables.add(role, utterance, dataset=dataset, hearing=hearing)
                     heard_any = heard_any or utterance.frames[CLEAN].shape[1] > 0
             if hearing.passes(role) and not heard_any:
-                raise TooShortError(listener.name, split=roster.split_of(role))
+                raise TooShortError(listener.name, split=dataset.split_of(role))
     return tables, total_s
 
 
-def empty_tables(tasks: Sequence[AnyPrepared], *, scratch: Path) -> Tables:
-    """Tables for what the tasks read."""
+def empty_features(tasks: Sequence[PreparedTask], *, scratch: Path) -> ModelFeatures:
+    """Empty tables for what the tasks read."""
     pooled = {
         (task.features, role): PooledRows()
         for task in tasks
@@ -256,16 +263,16 @@ def empty_tables(tasks: Sequence[AnyPrepared], *, scratch: Path) -> Tables:
     framewise = [task for task in tasks if isinstance(task, TextTask | AlignedTask)]
     kept = max((task.features for task in framewise), key=lambda features: widest[features], default=None)
     frames = {role: FrameStore(scratch / f"{role}.f32", kept) for role in ("train", "dev")} if kept else {}
-    return Tables(pooled, {role: PooledRows() for role in ROLES}, frames, FrameMoments())
+    return ModelFeatures(pooled, {role: PooledRows() for role in ROLES}, frames, FrameMoments())
 
 
 def prepare_test(
-    tables: Tables,
+    tables: ModelFeatures,
     listener: Listener,
     *,
-    roster: Roster,
-    hearing: Hearing,
-    tasks: Sequence[AnyPrepared],
+    dataset: EvaluationSet,
+    hearing: ExtractionPlan,
+    tasks: Sequence[PreparedTask],
     config: EvaluationConfig,
 ) -> None:
     """What must be known before test is heard: the scaling, and the probes that judge frames as they come."""
@@ -276,14 +283,14 @@ def prepare_test(
     layers = scaling.first(encoder.num_layers)
     if asked & {"cosine", "cka", "agreement"}:
         tables.cosine = FrameCosine(layers) if "cosine" in asked else None
-        each = max(1, MOST_FRAMES // max(1, len(roster.test)))
+        each = max(1, MOST_FRAMES // max(1, len(dataset.test)))
         tables.similarity = Similarity(layers, each, listener.teacher)
     if asked & {"cosine", "cka"}:
         plan = plan_retrieval(
-            roster.test,
+            dataset.test,
             num_frames=encoder.config.num_frames,
             bytes_a_frame=4 * encoder.num_layers * encoder.num_features,
-            num_conditions=len(roster.conditions),
+            num_conditions=len(dataset.conditions),
             seed=config.seed,
         )
         tables.retrieval = Retrieval(plan, layers)

@@ -36,7 +36,7 @@ def condition_of(member: str) -> str:
 
 
 @dataclass(frozen=True)
-class Embedded:
+class UtteranceFeatures:
     """Frame features of one utterance.
 
     Attributes:
@@ -66,14 +66,14 @@ class Embedded:
                 )
 
 
-def embedded(
+def features_of(
     encoder: Encoder,
     utterances: Iterable[Utterance],
     *,
     advance: Callable[[float], None] = lambda _: None,
     workers: int | None = None,
     heads: nn.Module | None = None,
-) -> Iterator[Embedded]:
+) -> Iterator[UtteranceFeatures]:
     """Features of every member of each utterance, in the order of the utterances.
 
     Several utterances are heard side by side, each on one thread: short ones leave a second thread of the same operation
@@ -82,21 +82,21 @@ def embedded(
 
     Args:
         encoder: The model.
-        utterances: What to hear.
-        advance: Told the seconds of audio that were just embedded.
+        utterances: What to extract.
+        advance: Called with the seconds of audio that were just processed.
         workers: How many utterances at once; as many as there are cores by default, one where the model is on a GPU.
         heads: Distillation heads whose predictions are wanted too.
 
     Yields:
-        One `Embedded` an utterance; one that is too short for a single frame has frame count 0.
+        One `UtteranceFeatures` an utterance; one that is too short for a single frame has frame count 0.
     """
     if workers is None:
         workers = available_cores() if device_of(encoder).type == "cpu" else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))  # a setting of each thread
-    under_way: deque[Future[Embedded]] = deque()
+    under_way: deque[Future[UtteranceFeatures]] = deque()
     try:
         for utterance in utterances:
-            under_way.append(pool.submit(embedded_utterance, encoder, utterance, heads))
+            under_way.append(pool.submit(utterance_features, encoder, utterance, heads))
             if len(under_way) > workers:
                 yield told(under_way.popleft().result(), advance)
         while under_way:
@@ -110,7 +110,7 @@ def available_cores() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def told(utterance: Embedded, advance: Callable[[float], None]) -> Embedded:
+def told(utterance: UtteranceFeatures, advance: Callable[[float], None]) -> UtteranceFeatures:
     """The same, after telling how long it is."""
     advance(utterance.seconds)
     return utterance
@@ -123,14 +123,14 @@ def device_of(encoder: Encoder) -> torch.device:
 
 
 @torch.no_grad()
-def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> Embedded:
+def utterance_features(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> UtteranceFeatures:
     """Features of one utterance; its members have one length and go through the model together."""
     names = list(utterance.waves)
     num_samples = utterance.sample.num_samples
     seconds = len(names) * num_samples / encoder.sample_rate
     if encoder.config.num_frames(num_samples) == 0:
         nothing = torch.empty(encoder.num_layers, 0, encoder.num_features)
-        return Embedded(utterance.key, seconds, dict.fromkeys(names, nothing))
+        return UtteranceFeatures(utterance.key, seconds, dict.fromkeys(names, nothing))
     device = device_of(encoder)
     at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
     frames: dict[str, Tensor] = {}
@@ -143,7 +143,7 @@ def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module 
         if heads is not None:
             told = heads(list(layers.unbind(dim=1)))
             predicted.update({name: told[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
-    return Embedded(utterance.key, seconds, frames, predicted)
+    return UtteranceFeatures(utterance.key, seconds, frames, predicted)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
-from evaluation.extraction import Listener, hear
+from evaluation.extraction import Listener, extract
 from evaluation.measures.cka import effective_rank
 from evaluation.measures.efficiency import measured_efficiency
 from evaluation.measures.retrieval import POOL
@@ -23,7 +23,7 @@ from evaluation.tasks.classification import probe_task
 from evaluation.tasks.leakage import held_out, leakage_scores
 from evaluation.tasks.verification import verify_task
 from manifests.corpus.sample import CLEAN
-from manifests.results.scores import Cell, Score, Trials, joined
+from manifests.results.scores import ModelScores, Score, Trials, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from evaluation.config import EvaluationConfig
-    from evaluation.data.utterances import Roster
-    from evaluation.exposure.test_copies import Place, TestRoll
-    from evaluation.extraction import AnyPrepared, Hearing, Tables
+    from evaluation.data.utterances import EvaluationSet
+    from evaluation.exposure.test_copies import CopyIndex, Place
+    from evaluation.extraction import ExtractionPlan, ModelFeatures, PreparedTask
     from evaluation.measures.cka import Similarity
     from evaluation.measures.frame_cosine import FrameCosine, Mean
     from evaluation.measures.retrieval import Retrieval
     from evaluation.tasks.frame_probes import FrameProbes
-    from evaluation.tasks.verification import Verified
+    from evaluation.tasks.verification import VerificationScores
     from manifests.results.scores import ModelFacts, Outcomes
     from manifests.results.training_exposure import TrainedOn
     from training.models.encoder import Encoder
@@ -49,7 +49,7 @@ SIMILARITY_DECIMALS = 8  # single-precision similarities near 1 lie 6e-8 apart
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """One model, and what is known of it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Bench:
+class EvaluationSetup:
     """What every model is measured on, and how.
 
     Attributes:
@@ -79,10 +79,10 @@ class Bench:
         scratch: The results folder, where files of frames lie while a model is measured.
     """
 
-    roster: Roster
-    roll: TestRoll
-    hearing: Hearing
-    tasks: tuple[AnyPrepared, ...]
+    dataset: EvaluationSet
+    roll: CopyIndex
+    hearing: ExtractionPlan
+    tasks: tuple[PreparedTask, ...]
     config: EvaluationConfig
     recordings: Mapping[Place, tuple[str, ...]]
     protocol_sha256: str = ""
@@ -101,17 +101,17 @@ class Findings:
     trials: list[Trials] = field(default_factory=list)
 
 
-def measure(subject: Subject, bench: Bench) -> Cell:
+def measure(subject: EvaluatedModel, bench: EvaluationSetup) -> ModelScores:
     """Measure one model.
 
     Raises:
         TooShortError: If no utterance of a split is long enough for it.
     """
-    roster, config, hearing = bench.roster, bench.config, bench.hearing
+    dataset, config, hearing = bench.dataset, bench.config, bench.hearing
     start_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=bench.scratch) as scratch:
         listener = Listener(subject.name, subject.encoder, subject.heads, subject.teacher, Path(scratch))
-        tables, audio_s = hear(listener, roster=roster, hearing=hearing, tasks=bench.tasks, config=config)
+        tables, audio_s = extract(listener, dataset=dataset, hearing=hearing, tasks=bench.tasks, config=config)
     heard_s = time.monotonic()
     found = Findings(notes=[*subject.notes, *hearing.notes])
     if tables.too_short:
@@ -133,7 +133,7 @@ def measure(subject: Subject, bench: Bench) -> Cell:
     if tables.similarity is not None:
         found.scores += similarity_scores(tables.similarity, measures=config.measures)
     if tables.retrieval is not None:
-        found.scores += retrieval_scores(tables.retrieval, roster.conditions)
+        found.scores += retrieval_scores(tables.retrieval, dataset.conditions)
         if min(tables.retrieval.plan.sizes) < POOL:
             found.notes.append(f"retrieval is among {min(tables.retrieval.plan.sizes)} frames: no speaker has more")
     if "leakage" in config.measures:
@@ -141,7 +141,7 @@ def measure(subject: Subject, bench: Bench) -> Cell:
         speakers = {
             key: entry.sample.speaker
             for role in (hearing.leakage_role, "test")
-            for key, entry in roster.of(role).items()
+            for key, entry in dataset.of(role).items()
         }
         train, test, notes = held_out(
             known, tables.deep["test"], speakers=speakers, recordings=bench.recordings, seed=config.seed
@@ -149,12 +149,12 @@ def measure(subject: Subject, bench: Bench) -> Cell:
         found.scores += leakage_scores(train, test)
         found.notes += notes
     probed_s = time.monotonic()
-    return Cell.model_validate(
+    return ModelScores.model_validate(
         {
-            "schema": Cell.SCHEMA,
+            "schema": ModelScores.SCHEMA,
             "model": subject.name,
             "protocol_sha256": bench.protocol_sha256,
-            "data_sha256": roster.data_sha256,
+            "data_sha256": dataset.data_sha256,
             "facts": subject.facts,
             "scores": tuple(found.scores),
             "notes": tuple(dict.fromkeys(found.notes)),
@@ -190,18 +190,18 @@ def trained_summary(trained: TrainedOn | None) -> dict[str, object] | None:
     }
 
 
-def training_members(task: AnyPrepared, bench: Bench) -> dict[str, str] | None:
+def training_members(task: PreparedTask, bench: EvaluationSetup) -> dict[str, str] | None:
     """Which copy of each training utterance a task's probes are trained on; None for clean."""
     return {key: bench.hearing.chosen[key] for key in task.keys("train")} if task.probe == "distorted" else None
 
 
-def add_classification(found: Findings, task: LabelledTask, tables: Tables, bench: Bench) -> None:
+def add_classification(found: Findings, task: LabelledTask, tables: ModelFeatures, bench: EvaluationSetup) -> None:
     """Accuracy of a classification task."""
     config = bench.config
     told = probe_task(
         task,
         train=tables.pooled[task.features, "train"],
-        dev=tables.pooled[task.features, "dev"] if bench.roster.dev else None,
+        dev=tables.pooled[task.features, "dev"] if bench.dataset.dev else None,
         test=tables.pooled[task.features, "test"],
         seed=config.seed,
         probes=config.probes,
@@ -217,7 +217,7 @@ def add_classification(found: Findings, task: LabelledTask, tables: Tables, benc
     ]
 
 
-def add_verification(found: Findings, task: VerificationTask, tables: Tables, bench: Bench) -> None:
+def add_verification(found: Findings, task: VerificationTask, tables: ModelFeatures, bench: EvaluationSetup) -> None:
     """EER of a verification task."""
     config, places = bench.config, bench.roll.places
     told = verify_task(
@@ -232,10 +232,10 @@ def add_verification(found: Findings, task: VerificationTask, tables: Tables, be
     found.scores += told.scores
     found.chosen[task.name] = told.chosen
     found.chosen_is[task.name] = "learning rate"
-    found.trials.append(kept_trials(told, places, task=task.name))
+    found.trials.append(trials_record(told, places, task=task.name))
 
 
-def kept_trials(told: Verified, places: Mapping[Place, int], *, task: str) -> Trials:
+def trials_record(told: VerificationScores, places: Mapping[Place, int], *, task: str) -> Trials:
     """Trials as they are kept: places in the roll, and similarities as fine as they were measured: EER is decided by their order."""
     trials = told.trials[0]
     return Trials(
@@ -249,7 +249,7 @@ def kept_trials(told: Verified, places: Mapping[Place, int], *, task: str) -> Tr
     )
 
 
-def add_framewise(found: Findings, probes: FrameProbes, bench: Bench) -> None:
+def add_framewise(found: Findings, probes: FrameProbes, bench: EvaluationSetup) -> None:
     """Error rates of CTC, or accuracy of frames.
 
     Raises:

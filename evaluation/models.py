@@ -25,12 +25,12 @@ from training.teacher import load_teacher
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evaluation.data.utterances import Roster
+    from evaluation.data.utterances import EvaluationSet
     from manifests.results.scores import ModelKind
     from training.models.encoder import Encoder
 
 
-FLOOR = "logmel"
+LOGMEL = "logmel"
 NUM_BANDS = 80
 WINDOW_S = 0.025
 HOP_S = 0.02
@@ -67,14 +67,14 @@ class LogMel(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.config = LogMelShape(sample_rate)
-        self.name = FLOOR
+        self.name = LOGMEL
         self.sample_rate = sample_rate
         self.num_layers = 1
         self.num_features = NUM_BANDS
         self.num_parameters = 0
         self.heard: frozenset[str] = frozenset()
         self.facts: dict[str, Any] = {}
-        self.digest = hashlib.sha256(f"{FLOOR} {NUM_BANDS} {WINDOW_S} {HOP_S} {sample_rate}".encode()).hexdigest()
+        self.digest = hashlib.sha256(f"{LOGMEL} {NUM_BANDS} {WINDOW_S} {HOP_S} {sample_rate}".encode()).hexdigest()
         self.num_bins = 1 << (self.config.receptive_samples - 1).bit_length()
         self.register_buffer("window", torch.hann_window(self.config.receptive_samples), persistent=False)
         banks = melscale_fbanks(self.num_bins // 2 + 1, 0.0, sample_rate / 2, NUM_BANDS, sample_rate, mel_scale="htk")
@@ -127,7 +127,7 @@ def load_model(source: str | RunSource, rate_hz: int) -> Encoder:
     """A teacher, the student of a run, or the floor (for a corpus of this sample rate)."""
     if isinstance(source, RunSource):
         return load_run(Path(source.run), checkpoint=source.checkpoint)
-    return cast("Encoder", LogMel(rate_hz)) if source == FLOOR else load_teacher(source)
+    return cast("Encoder", LogMel(rate_hz)) if source == LOGMEL else load_teacher(source)
 
 
 def origin_of(source: str | RunSource) -> str:
@@ -138,17 +138,17 @@ def origin_of(source: str | RunSource) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class InspectedModel:
     """What a first look at a model tells; the model itself is not kept."""
 
     facts: ModelFacts
     clock: FrameClock
 
 
-def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
+def inspect_model(name: str, source: str | RunSource, *, dataset: EvaluationSet) -> InspectedModel:
     """Load a model to see that it is there and fits, and what it is; it is not kept."""
-    encoder = load_model(source, roster.sample_rate)
-    check_model(name, encoder, roster)
+    encoder = load_model(source, dataset.sample_rate)
+    check_model(name, encoder, dataset)
     exported = exported_facts(source)
     typed = training_command(Path(source.run)) if isinstance(source, RunSource) else {}
     facts = ModelFacts(
@@ -157,13 +157,13 @@ def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
         digest=encoder.digest,
         parameters=encoder.num_parameters,
         layers=encoder.num_layers,
-        heard_known=bool(encoder.heard) or source == FLOOR,
+        heard_known=bool(encoder.heard) or source == LOGMEL,
         details={
             key: value for key, value in {**(exported or {}), **typed, **encoder.facts}.items() if key != "trained"
         },
         system=source.system if isinstance(source, RunSource) else None,
     )
-    return Look(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))
+    return InspectedModel(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))
 
 
 def exported_facts(source: str | RunSource) -> dict[str, Any] | None:
@@ -182,7 +182,7 @@ def kind_of(source: str | RunSource, encoder: Encoder, *, is_export: bool) -> Mo
     """What a model is: only a teacher is what others are compared with in the table."""
     if isinstance(source, RunSource):
         return "run"
-    if source == FLOOR:
+    if source == LOGMEL:
         return "floor"
     if is_export:
         return "export"

@@ -13,7 +13,7 @@ from corpus_builder.exchange.index_webdataset import index_shards
 from corpus_builder.exchange.subset import subset
 from evaluation import evaluate_models as stage
 from evaluation.config import EvaluationConfig
-from evaluation.exposure.training_set import summed_up
+from evaluation.exposure.training_set import corpus_exposure
 from evaluation.report.markdown import OtherDataError, merged_cells
 from manifests.corpus.filter import parse_where
 from manifests.errors import OtherRecipeError
@@ -110,7 +110,7 @@ def test_a_subset_is_other_data_than_what_it_is_a_part_of(lab, tmp_path):
 
 def test_what_was_trained_on_a_subset_met_nothing_else(lab, tmp_path):
     part = part_of(lab, tmp_path / "pink", "condition=pink", "snr_db>=10")
-    [kind] = summed_up((str(part),), "train").kinds.values()
+    [kind] = corpus_exposure((str(part),), "train").kinds.values()
     assert kind.sources == ("pink",)
     assert kind.ranges["snr_db"][0] >= 10
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.config import FramesTask
-    from evaluation.data.utterances import Listed, Roster
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
 
 COLUMNS = ("id", "start", "end", "label")
 Segments = tuple[tuple[float, float, str], ...]
@@ -56,7 +56,7 @@ class AlignedTask(KeyedTask["FramesTask", "Segments"]):
     names: tuple[str, ...]
 
 
-def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
+def align_task(task: FramesTask, dataset: EvaluationSet) -> AlignedTask:
     """Alignments of a task; utterances without one are left out.
 
     Raises:
@@ -68,27 +68,27 @@ def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
     """
     table = None if task.table is None else read_table(Path(task.table))
     found = {
-        "train": aligned(task, roster.train, table, split=roster.splits.train),
-        "dev": aligned(task, roster.dev, table, split=None),
-        "test": aligned(task, roster.test, table, split=roster.splits.test),
+        "train": aligned(task, dataset.train, table, split=dataset.splits.train),
+        "dev": aligned(task, dataset.dev, table, split=None),
+        "test": aligned(task, dataset.test, table, split=dataset.splits.test),
     }
     names = {role: {phone for segments in split.values() for *_, phone in segments} for role, split in found.items()}
     if unseen := names["test"] - names["train"]:
         raise UnseenLabelError(
-            task.name, sorted(unseen), train=roster.splits.train, test=roster.splits.test, limit=roster.limit
+            task.name, sorted(unseen), train=dataset.splits.train, test=dataset.splits.test, limit=dataset.limit
         )
     if len(names["train"]) < 2:
-        raise OneClassError(task.name, label=min(names["train"]), is_within=False, limit=roster.limit)
-    check_conditions(task.name, found["test"], roster)
-    left_out = len(roster.test) - len(found["test"])
-    notes = (f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out",) if left_out else ()
+        raise OneClassError(task.name, label=min(names["train"]), is_within=False, limit=dataset.limit)
+    check_conditions(task.name, found["test"], dataset)
+    left_out = len(dataset.test) - len(found["test"])
+    notes = (f"{task.name}: {left_out} of {len(dataset.test)} test utterances are left out",) if left_out else ()
     return AlignedTask(
         task.name, task, found["train"], found["dev"], found["test"], notes, tuple(sorted(names["train"]))
     )
 
 
 def aligned(
-    task: FramesTask, entries: Mapping[str, Listed], table: Mapping[str, Segments] | None, *, split: str | None
+    task: FramesTask, entries: Mapping[str, ListedUtterance], table: Mapping[str, Segments] | None, *, split: str | None
 ) -> dict[str, Segments]:
     """Alignments by sample key; `split` is None where there may be none."""
     found: dict[str, Segments] = {}

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from evaluation.config import ClassifyTask, Features, ProbedTask
-    from evaluation.data.utterances import Listed, Roster
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
     from manifests.corpus.sample import Sample
 
 
 FOLDS = 10
 FIELDS = ("speaker", "language", "text")
-Asked = TypeVar("Asked", bound="ProbedTask")
-Due = TypeVar("Due")
+ConfigT = TypeVar("ConfigT", bound="ProbedTask")
+LabelT = TypeVar("LabelT")
 
 
 class MissingLabelError(StillroomError, ValueError):
@@ -71,7 +71,7 @@ def field_of(sample: Sample, field: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelGroup:
     """One group of a task (all of it, if the task has no `within`): labels by sample key."""
 
     train: dict[str, str]
@@ -91,7 +91,7 @@ class LabelledTask:
     """
 
     name: str
-    groups: tuple[Labelled, ...]
+    groups: tuple[LabelGroup, ...]
     notes: tuple[str, ...]
     features: Features = "last"
     probe: Literal["clean", "distorted"] = "clean"
@@ -101,7 +101,7 @@ class LabelledTask:
         return {key for group in self.groups for key in getattr(group, role)}
 
 
-def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
+def label_task(task: ClassifyTask, dataset: EvaluationSet) -> LabelledTask:
     """Labels of a task; utterances without its label (or its `within` field) are left out.
 
     Raises:
@@ -111,12 +111,12 @@ def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
         OneClassError: If there is nothing to tell apart.
         EmptyConditionError: If no labelled test utterance has a copy of some condition.
     """
-    splits = roster.splits
-    train = grouped(task, roster.train, split=splits.train)
-    dev = grouped(task, roster.dev, split=None)
-    test = grouped(task, roster.test, split=splits.test)
+    splits = dataset.splits
+    train = grouped_labels(task, dataset.train, split=splits.train)
+    dev = grouped_labels(task, dataset.dev, split=None)
+    test = grouped_labels(task, dataset.test, split=splits.test)
     notes: list[str] = []
-    groups: list[Labelled] = []
+    groups: list[LabelGroup] = []
     unseen: set[str] = set()
     for value in sorted(test):
         known = set(train.get(value, {}).values())
@@ -125,20 +125,22 @@ def label_task(task: ClassifyTask, roster: Roster) -> LabelledTask:
             notes.append(f"{task.name}: {printable(value, limit=40)!r} is left out, it has one {task.label} only")
             continue
         kept = {key: label for key, label in dev.get(value, {}).items() if label in known}
-        groups.append(Labelled(train.get(value, {}), kept, test[value]))
+        groups.append(LabelGroup(train.get(value, {}), kept, test[value]))
     if unseen:
-        raise UnseenLabelError(task.name, sorted(unseen), train=splits.train, test=splits.test, limit=roster.limit)
+        raise UnseenLabelError(task.name, sorted(unseen), train=splits.train, test=splits.test, limit=dataset.limit)
     if all(len(set(group.train.values())) < 2 for group in groups):
         label = next(iter(next(iter(train.values())).values()))
-        raise OneClassError(task.name, label=label, is_within=task.within is not None, limit=roster.limit)
-    check_conditions(task.name, [key for group in groups for key in group.test], roster)
-    left_out = len(roster.test) - sum(len(group.test) for group in groups)
+        raise OneClassError(task.name, label=label, is_within=task.within is not None, limit=dataset.limit)
+    check_conditions(task.name, [key for group in groups for key in group.test], dataset)
+    left_out = len(dataset.test) - sum(len(group.test) for group in groups)
     if left_out:
-        notes.append(f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out")
+        notes.append(f"{task.name}: {left_out} of {len(dataset.test)} test utterances are left out")
     return LabelledTask(task.name, tuple(groups), tuple(notes), task.features, task.probe)
 
 
-def grouped(task: ClassifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, dict[str, str]]:
+def grouped_labels(
+    task: ClassifyTask, entries: Mapping[str, ListedUtterance], *, split: str | None
+) -> dict[str, dict[str, str]]:
     """Labels by value of `within` and sample key, of the utterances that take part.
 
     Args:
@@ -165,7 +167,7 @@ def takes_part(where: Mapping[str, Container[str | None]], sample: Sample) -> bo
     return all(field_of(sample, field) in values for field, values in where.items())
 
 
-def known_fields(entries: Mapping[str, Listed]) -> list[str]:
+def known_fields(entries: Mapping[str, ListedUtterance]) -> list[str]:
     """Fields that some utterance has, the contract's first."""
     custom = sorted({name for entry in entries.values() for name in entry.sample.custom})
     own = [name for name in FIELDS if any(getattr(entry.sample, name) is not None for entry in entries.values())]
@@ -189,7 +191,7 @@ def held_back(labels: Mapping[str, str], *, seed: int, probe: int) -> set[str]:
 
 
 @dataclass(frozen=True)
-class KeyedTask(Generic[Asked, Due]):
+class KeyedTask(Generic[ConfigT, LabelT]):
     """A task and what is due, by sample key.
 
     Attributes:
@@ -199,10 +201,10 @@ class KeyedTask(Generic[Asked, Due]):
     """
 
     name: str
-    task: Asked
-    train: dict[str, Due]
-    dev: dict[str, Due]
-    test: dict[str, Due]
+    task: ConfigT
+    train: dict[str, LabelT]
+    dev: dict[str, LabelT]
+    test: dict[str, LabelT]
     notes: tuple[str, ...]
 
     @property

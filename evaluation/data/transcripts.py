@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from evaluation.config import CtcTask
-    from evaluation.data.utterances import Listed, Roster
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
 
 KEPT_CATEGORIES = ("L", "M", "N")
 
@@ -56,7 +56,7 @@ def units_of(text: str, kind: Literal["characters", "phones"]) -> tuple[str, ...
     return tuple(normalised_text(text)) if kind == "characters" else tuple(text.split())
 
 
-def label_texts(task: CtcTask, roster: Roster) -> TextTask:
+def label_texts(task: CtcTask, dataset: EvaluationSet) -> TextTask:
     """Texts of a task; utterances without one are left out.
 
     Raises:
@@ -65,15 +65,15 @@ def label_texts(task: CtcTask, roster: Roster) -> TextTask:
         UnseenUnitError: If a unit stands only in test, and that is not to be counted as errors.
         EmptyConditionError: If no test utterance with a text has a copy of some condition.
     """
-    splits = roster.splits
-    train = texts(task, roster.train, split=splits.train)
-    dev = texts(task, roster.dev, split=None)
-    test = texts(task, roster.test, split=splits.test)
+    splits = dataset.splits
+    train = texts(task, dataset.train, split=splits.train)
+    dev = texts(task, dataset.dev, split=None)
+    test = texts(task, dataset.test, split=splits.test)
     units = sorted({unit for text in train.values() for unit in text})
     unseen = sorted({unit for text in test.values() for unit in text} - set(units))
     if unseen and task.unseen == "refuse":
-        raise UnseenUnitError(task.name, unseen, train=splits.train, test=splits.test, limit=roster.limit)
-    check_conditions(task.name, test, roster)
+        raise UnseenUnitError(task.name, unseen, train=splits.train, test=splits.test, limit=dataset.limit)
+    check_conditions(task.name, test, dataset)
     notes = []
     if unseen:
         notes.append(
@@ -81,12 +81,14 @@ def label_texts(task: CtcTask, roster: Roster) -> TextTask:
         )
     known = set(units)
     kept = {key: text for key, text in dev.items() if known.issuperset(text)}
-    if len(test) < len(roster.test):
-        notes.append(f"{task.name}: {len(roster.test) - len(test)} of {len(roster.test)} test utterances are left out")
+    if len(test) < len(dataset.test):
+        notes.append(
+            f"{task.name}: {len(dataset.test) - len(test)} of {len(dataset.test)} test utterances are left out"
+        )
     return TextTask(task.name, task, train, kept, test, tuple(notes), tuple(units))
 
 
-def texts(task: CtcTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, tuple[str, ...]]:
+def texts(task: CtcTask, entries: Mapping[str, ListedUtterance], *, split: str | None) -> dict[str, tuple[str, ...]]:
     """Units by sample key of the utterances that take part; `split` is None where it may lack the field."""
     found = {
         key: units

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evaluation.config import VerifyTask
-    from evaluation.data.utterances import Listed, Roster
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
 
 
 class OneSpeakerError(StillroomError, ValueError):
@@ -48,7 +48,7 @@ class VerificationTask(KeyedTask["VerifyTask", str]):
     dev_pairs: tuple[tuple[str, str], ...]
 
 
-def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> VerificationTask:
+def label_speakers(task: VerifyTask, dataset: EvaluationSet, *, seed: int) -> VerificationTask:
     """Speakers and trials of a task.
 
     Raises:
@@ -57,10 +57,10 @@ def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> Verificati
         OneSpeakerError: If there is one speaker in train or test, or none with two utterances.
         EmptyConditionError: If no tested utterance has a copy of some condition.
     """
-    splits = roster.splits
-    train = speakers(task, roster.train, split=splits.train)
-    dev = speakers(task, roster.dev, split=None)
-    test = speakers(task, roster.test, split=splits.test)
+    splits = dataset.splits
+    train = speakers(task, dataset.train, split=splits.train)
+    dev = speakers(task, dataset.dev, split=None)
+    test = speakers(task, dataset.test, split=splits.test)
     for split, found in ((splits.train, train), (splits.test, test)):
         if len(set(found.values())) < 2:
             raise OneSpeakerError(
@@ -69,15 +69,17 @@ def label_speakers(task: VerifyTask, roster: Roster, *, seed: int) -> Verificati
     pairs = chosen_pairs(test, most=task.trials, seed=seed)
     if not any(test[one] == test[other] for one, other in pairs):
         raise OneSpeakerError(task.name, split=splits.test, what="no speaker with two utterances")
-    check_conditions(task.name, [tested for tested, _ in pairs], roster)
+    check_conditions(task.name, [tested for tested, _ in pairs], dataset)
     dev_pairs = chosen_pairs(dev, most=task.trials, seed=seed) if len(set(dev.values())) > 1 else ()
     if len({dev[one] == dev[other] for one, other in dev_pairs}) < 2:
         dev, dev_pairs = {}, training_pairs(train, most=task.trials, seed=seed)
     notes = []
     if not dev:
         notes.append(f"{task.name}: the learning rate is chosen on training speakers, dev has no trials")
-    if len(test) < len(roster.test):
-        notes.append(f"{task.name}: {len(roster.test) - len(test)} of {len(roster.test)} test utterances are left out")
+    if len(test) < len(dataset.test):
+        notes.append(
+            f"{task.name}: {len(dataset.test) - len(test)} of {len(dataset.test)} test utterances are left out"
+        )
     return VerificationTask(task.name, task, train, dev, test, tuple(notes), pairs, dev_pairs)
 
 
@@ -93,7 +95,7 @@ def training_pairs(train: Mapping[str, str], *, most: int, seed: int) -> tuple[t
     return chosen_pairs({key: name for key, name in train.items() if name in back}, most=most, seed=seed)
 
 
-def speakers(task: VerifyTask, entries: Mapping[str, Listed], *, split: str | None) -> dict[str, str]:
+def speakers(task: VerifyTask, entries: Mapping[str, ListedUtterance], *, split: str | None) -> dict[str, str]:
     """Labels by sample key of the utterances that take part; `split` is None where it may lack the field."""
     found = {
         key: label

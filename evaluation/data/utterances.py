@@ -30,7 +30,7 @@ class UnknownSplitError(StillroomError, ValueError):
 
 
 class EmptyConditionError(StillroomError, ValueError):
-    """A condition that was asked for in the recipe, and of which there is nothing to hear."""
+    """A condition that was asked for in the recipe, and of which there is nothing to extract."""
 
     def __init__(self, *, split: str, condition: str | None, purpose: str) -> None:
         what = f"condition {condition!r} has no utterance" if condition else "there is no distorted copy"
@@ -53,7 +53,7 @@ class TooFewFramesError(StillroomError, ValueError):
         )
 
 
-class HeardTestError(StillroomError, ValueError):
+class TrainedOnTestError(StillroomError, ValueError):
     """A model was trained on what it is to be tested on."""
 
     def __init__(self, model: str, *, heard: int, total: int, split: str, first: str) -> None:
@@ -79,7 +79,7 @@ class OtherRateError(StillroomError, ValueError):
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedUtterance:
     """One utterance of a split.
 
     Attributes:
@@ -97,7 +97,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Roster:
+class EvaluationSet:
     """The utterances of an evaluation by role, under the limit, by sample key.
 
     Attributes:
@@ -113,12 +113,12 @@ class Roster:
     splits: Splits
     limit: int | None
     conditions: tuple[str, ...]
-    train: dict[str, Listed]
-    dev: dict[str, Listed]
-    test: dict[str, Listed]
+    train: dict[str, ListedUtterance]
+    dev: dict[str, ListedUtterance]
+    test: dict[str, ListedUtterance]
     reference: frozenset[str]
 
-    def of(self, role: str) -> dict[str, Listed]:
+    def of(self, role: str) -> dict[str, ListedUtterance]:
         """The utterances of a role."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[role]
 
@@ -149,7 +149,7 @@ def resolved_splits(splits: Splits, reader: CorpusReader) -> Splits:
     return splits
 
 
-def call_roll(reader: CorpusReader, config: EvaluationConfig) -> Roster:
+def list_utterances(reader: CorpusReader, config: EvaluationConfig) -> EvaluationSet:
     """List the utterances of every role from indexes and JSON members alone; no audio is read.
 
     Raises:
@@ -167,7 +167,7 @@ def call_roll(reader: CorpusReader, config: EvaluationConfig) -> Roster:
     if config.measures and not conditions:
         raise EmptyConditionError(split=splits.test, condition=None, purpose=f"measures {', '.join(config.measures)}")
     order = keyed_order(roles[splits.train], seed=config.seed, purpose="reference")
-    return Roster(
+    return EvaluationSet(
         corpus=reader.manifest.name,
         data_sha256=digest({split: data_of(reader, split) for split in roles}),
         sample_rate=reader.manifest.sample_rate,
@@ -192,20 +192,20 @@ def data_of(reader: CorpusReader, split: str) -> list[object]:
     return [*shards, held]
 
 
-def check_conditions(task: str, keys: Iterable[str], roster: Roster) -> None:
+def check_conditions(task: str, keys: Iterable[str], dataset: EvaluationSet) -> None:
     """Some utterance of a task has a copy of each condition of the test.
 
     Raises:
         EmptyConditionError: If none has.
     """
-    there = {copy.condition for key in keys for copy in roster.test[key].sample.copies}
-    for condition in roster.conditions:
+    there = {copy.condition for key in keys for copy in dataset.test[key].sample.copies}
+    for condition in dataset.conditions:
         if condition not in there:
             purpose = f"task {printable(task, limit=80)!r}"
-            raise EmptyConditionError(split=roster.splits.test, condition=condition, purpose=purpose)
+            raise EmptyConditionError(split=dataset.splits.test, condition=condition, purpose=purpose)
 
 
-def listed(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dict[str, Listed]:
+def listed(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dict[str, ListedUtterance]:
     """The utterances of one split under the limit, in the corpus's order."""
     found = {
         sample.key: (shard.name, sample) for shard in reader.shards(split) for sample in reader.samples(shard.name)
@@ -215,19 +215,21 @@ def listed(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dic
     for key, (shard, indexed) in found.items():
         if key in kept:
             sample = reader.whole_record(shard, indexed, split=split)
-            entries[key] = Listed(sample, indexed.members["clean"].pcm_sha256 or "")
+            entries[key] = ListedUtterance(sample, indexed.members["clean"].pcm_sha256 or "")
     return entries
 
 
-def check_model(name: str, encoder: Encoder, roster: Roster) -> None:
+def check_model(name: str, encoder: Encoder, dataset: EvaluationSet) -> None:
     """A model fits the corpus, and has not heard the test.
 
     Raises:
         OtherRateError: If its sample rate is another.
-        HeardTestError: If it, or the teacher it was distilled from, was trained on test utterances.
+        TrainedOnTestError: If it, or the teacher it was distilled from, was trained on test utterances.
     """
-    if encoder.sample_rate != roster.sample_rate:
-        raise OtherRateError(name, rate_hz=encoder.sample_rate, corpus_rate_hz=roster.sample_rate)
-    heard = [entry.sample.id for entry in roster.test.values() if entry.pcm_sha256[:16] in encoder.heard]
+    if encoder.sample_rate != dataset.sample_rate:
+        raise OtherRateError(name, rate_hz=encoder.sample_rate, corpus_rate_hz=dataset.sample_rate)
+    heard = [entry.sample.id for entry in dataset.test.values() if entry.pcm_sha256[:16] in encoder.heard]
     if heard:
-        raise HeardTestError(name, heard=len(heard), total=len(roster.test), split=roster.splits.test, first=heard[0])
+        raise TrainedOnTestError(
+            name, heard=len(heard), total=len(dataset.test), split=dataset.splits.test, first=heard[0]
+        )

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 NARROW_BAND = ("g711", "g726", "g723", "g721", "g729", "gsm", "amr-nb", "amr_nb")
 OPUS_WIDE_KBPS = 9.0  # below, Opus codes speech narrow-band (RFC 6716, section 2.1.1)
-PLACES = frozenset({"offset", "seed", "room", "position", "lost_packets"})  # say which, or how long, not how strong
+NOT_STRENGTHS = frozenset(
+    {"offset", "seed", "room", "position", "lost_packets"}
+)  # say which, or how long, not how strong
 REACH_DRAWS = 3.0
 MOST_REACH = 0.1
-STRANGER: tuple[Seen, ...] = ("seen", "heard", "shifted", "new")
+CATEGORY_ORDER: tuple[Seen, ...] = ("seen", "heard", "shifted", "new")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def numbers_of(data: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in data.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and name not in PLACES
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in NOT_STRENGTHS
     }
 
 
@@ -179,7 +181,7 @@ def copy_facts(copy: SampleCopy, library: Library) -> list[StepFacts]:
     return [facts for step in copy.steps for facts in step_facts(step, library)]
 
 
-def seen_as(steps: Iterable[StepFacts], trained: TrainedOn | None) -> Seen:
+def category_of(steps: Iterable[StepFacts], trained: TrainedOn | None) -> Seen:
     """What a copy with these steps is to a model.
 
     Args:
@@ -192,8 +194,8 @@ def seen_as(steps: Iterable[StepFacts], trained: TrainedOn | None) -> Seen:
     strangest: Seen = "seen"
     for step in steps:
         chain.append(step.kind)
-        found = step_seen_as(step, trained.kinds.get(step.kind))
-        strangest = max(strangest, found, key=STRANGER.index)
+        found = step_category(step, trained.kinds.get(step.kind))
+        strangest = max(strangest, found, key=CATEGORY_ORDER.index)
     was_met = not trained.chains or any(
         is_within(chain, known) for known in trained.chains
     )  # a card may leave chains out
@@ -202,19 +204,21 @@ def seen_as(steps: Iterable[StepFacts], trained: TrainedOn | None) -> Seen:
     return strangest
 
 
-def step_seen_as(step: StepFacts, kind: TrainedKind | None) -> Seen:
+def step_category(step: StepFacts, kind: TrainedKind | None) -> Seen:
     """What one step is to a model that met `kind`."""
     if kind is None:
         return "new"
     is_known_source = step.source is None or step.source in kind.sources
-    if not all(in_reach(value, kind.ranges.get(name), count=kind.count) for name, value in step.numbers.items()):
+    if not all(
+        in_trained_range(value, kind.ranges.get(name), count=kind.count) for name, value in step.numbers.items()
+    ):
         return "shifted"
     if any(recording in kind.recordings for recording in step.recordings):
         return "heard"  # by content, whatever the source is called
     return "seen" if is_known_source else "shifted"
 
 
-def in_reach(value: float, span: tuple[float, float] | None, *, count: int) -> bool:
+def in_trained_range(value: float, span: tuple[float, float] | None, *, count: int) -> bool:
     """Whether a number lies in a trained range.
 
     The ends of a range are drawn too: of n uniform draws the outermost fall short of the true ends by about width / n each, so

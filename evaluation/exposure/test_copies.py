@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation.exposure.categories import Library, copy_facts, seen_as, snr_of
+from evaluation.exposure.categories import Library, category_of, copy_facts, snr_of
 from evaluation.features import condition_of
 from manifests.corpus.sample import CLEAN
-from manifests.results.scores import SEEN_LETTERS, Outcomes, Roll, Score, joined
+from manifests.results.scores import CATEGORY_LETTERS, CopyTable, Outcomes, Score, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evaluation.data.utterances import Roster
+    from evaluation.data.utterances import EvaluationSet
     from evaluation.exposure.categories import StepFacts
     from manifests.results.scores import TaskMeasure
     from manifests.results.training_exposure import TrainedOn
     from training.data.corpus import CorpusReader
 
-LETTERS = {seen: letter for letter, seen in SEEN_LETTERS.items()}
+LETTERS = {seen: letter for letter, seen in CATEGORY_LETTERS.items()}
 Place = tuple[str, str]
-Answered = dict[Place, tuple[float, float]]
+CopyOutcomes = dict[Place, tuple[float, float]]
 """What was counted and out of how many, by sample key and member."""
 
 
 @dataclass(frozen=True)
-class TestRoll:
+class CopyIndex:
     """The roll and what it was made from.
 
     Attributes:
@@ -35,24 +35,24 @@ class TestRoll:
         steps: Facts of each copy's steps; None for clean.
     """
 
-    record: Roll
+    record: CopyTable
     places: dict[Place, int]
     steps: tuple[list[StepFacts] | None, ...]
 
     def letters(self, trained: TrainedOn | None) -> str:
         """What each copy is to a model that was trained on this, one letter each."""
-        return "".join(LETTERS["clean" if steps is None else seen_as(steps, trained)] for steps in self.steps)
+        return "".join(LETTERS["clean" if steps is None else category_of(steps, trained)] for steps in self.steps)
 
 
-def call_test_roll(reader: CorpusReader, roster: Roster) -> TestRoll:
+def index_test_copies(reader: CorpusReader, dataset: EvaluationSet) -> CopyIndex:
     """Number the copies of the test utterances: each utterance's clean wave, then its copies."""
     library = Library(reader)
     speakers: dict[str, int] = {}
-    conditions = {name: number for number, name in enumerate((CLEAN, *roster.conditions))}
+    conditions = {name: number for number, name in enumerate((CLEAN, *dataset.conditions))}
     places: dict[Place, int] = {}
     steps: list[list[StepFacts] | None] = []
     columns: dict[str, list[float | None]] = {name: [] for name in ("utterance", "speaker", "condition", "snr_db")}
-    for number, (key, entry) in enumerate(roster.test.items()):
+    for number, (key, entry) in enumerate(dataset.test.items()):
         speaker = speakers.setdefault(entry.sample.speaker or entry.sample.id, len(speakers))
         for copy in (None, *entry.sample.copies):
             name = CLEAN if copy is None else copy.name
@@ -63,16 +63,16 @@ def call_test_roll(reader: CorpusReader, roster: Roster) -> TestRoll:
             columns["speaker"].append(speaker)
             columns["condition"].append(conditions.setdefault(condition, len(conditions)))
             columns["snr_db"].append(None if copy is None else snr_of(copy))
-    record = Roll(
+    record = CopyTable(
         speakers=tuple(speakers),
         conditions=tuple(conditions),
         **{name: joined(column) for name, column in columns.items()},
     )
-    return TestRoll(record, places, tuple(steps))
+    return CopyIndex(record, places, tuple(steps))
 
 
 def outcomes_of(
-    answered: Answered, places: Mapping[Place, int], *, task: str, measure: TaskMeasure, probe: int
+    answered: CopyOutcomes, places: Mapping[Place, int], *, task: str, measure: TaskMeasure, probe: int
 ) -> Outcomes:
     """Outcomes of one probe in the order of the roll."""
     counts: list[float | None] = [None] * len(places)
@@ -85,7 +85,7 @@ def outcomes_of(
     )
 
 
-def condition_scores(answered: Answered, *, task: str, measure: TaskMeasure, probe: int) -> list[Score]:
+def condition_scores(answered: CopyOutcomes, *, task: str, measure: TaskMeasure, probe: int) -> list[Score]:
     """One score a condition: what was counted over out of how many, summed up; none where nothing was out of anything."""
     sums: dict[str, list[float]] = {}
     utterances: dict[str, set[str]] = {}

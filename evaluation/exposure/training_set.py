@@ -30,7 +30,7 @@ class TrainingUnknownError(StillroomError, ValueError):
         super().__init__(f"{model}: what it was trained on is not known: {why}")
 
 
-def trained_by(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
+def exposure_of(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
     """What a model met in training; None if nothing is known of it.
 
     Args:
@@ -43,15 +43,15 @@ def trained_by(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> 
     """
     try:
         if isinstance(source, RunSource):
-            return of_run(Path(source.run))
+            return run_exposure(Path(source.run))
         if "trained" in facts:
             return TrainedOn.parse(facts["trained"], where=f"the card of {name}, key trained")
-        return of_folder(folder_of(source))
+        return folder_exposure(folder_of(source))
     except (StillroomError, OSError) as problem:
         raise TrainingUnknownError(printable(name), problem) from None
 
 
-def trained_by_teacher(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
+def teacher_exposure(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
     """The same of the teacher that a student was distilled from; of the model itself, if it has none."""
     try:
         if isinstance(source, RunSource):
@@ -60,8 +60,8 @@ def trained_by_teacher(name: str, source: str | RunSource, facts: Mapping[str, A
         elif isinstance(facts.get("teacher"), str):
             teacher = facts["teacher"]
         else:
-            return trained_by(name, source, facts)
-        return of_folder(folder_of(teacher))
+            return exposure_of(name, source, facts)
+        return folder_exposure(folder_of(teacher))
     except (StillroomError, OSError, KeyError, TypeError) as problem:
         raise TrainingUnknownError(f"the teacher of {printable(name)}", problem) from None
 
@@ -74,7 +74,7 @@ def folder_of(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def of_folder(folder: Path | None) -> TrainedOn | None:
+def folder_exposure(folder: Path | None) -> TrainedOn | None:
     """From `trained.json`, `card.json` or a run's own record in a folder; None if it has none of them."""
     if folder is None:
         return None
@@ -84,7 +84,7 @@ def of_folder(folder: Path | None) -> TrainedOn | None:
         card = read_json(folder / "card.json", needed="a card")
         if isinstance(card, dict) and "trained" in card:
             return TrainedOn.parse(card["trained"], where=f"{folder / 'card.json'}, key trained")
-    return of_run(folder) if is_run(folder) else None
+    return run_exposure(folder) if is_run(folder) else None
 
 
 def training_command(run: Path) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def training_command(run: Path) -> dict[str, Any]:
     return {"command": command} if is_words else {}
 
 
-def of_run(run: Path) -> TrainedOn | None:
+def run_exposure(run: Path) -> TrainedOn | None:
     """From `trained.json`, or from the corpus that the run's config names, if it is still what it was."""
     if (run / "trained.json").exists():
         return TrainedOn.read(run / "trained.json", needed="what the model was trained on")
@@ -114,11 +114,11 @@ def of_run(run: Path) -> TrainedOn | None:
     student = views.get("student")
     conditions = student.get("conditions") if isinstance(student, dict) else None
     heard = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
-    return summed_up(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=heard)
+    return corpus_exposure(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=heard)
 
 
 @dataclass
-class Tally:
+class ExposureCounter:
     """Training copies, summed up one by one."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class Tally:
 
 
 @functools.lru_cache(maxsize=8)
-def summed_up(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ...] | None = None) -> TrainedOn:
+def corpus_exposure(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ...] | None = None) -> TrainedOn:
     """What a model met that was trained on the copies of a split; JSON members alone are read, once for all its seeds.
 
     Args:
@@ -170,7 +170,7 @@ def summed_up(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ..
     Raises:
         StillroomError: If a corpus cannot be read.
     """
-    tally = Tally()
+    tally = ExposureCounter()
     for corpus in corpora:
         with open_corpus(corpus) as reader:
             library = Library(reader)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from evaluation.features import Embedded, Scaling
+    from evaluation.features import Scaling, UtteranceFeatures
 
 MOST_FRAMES = 20_000
 WIDE = 512  # features from which sums of products are kept in float32: 12 layers of 768 take 85 MB a condition so
@@ -150,7 +150,7 @@ class Similarity:
     agreement: dict[str, Products] = field(default_factory=dict)
     energy: dict[str, Energy] = field(default_factory=dict)
 
-    def add(self, utterance: Embedded) -> None:
+    def add(self, utterance: UtteranceFeatures) -> None:
         """Take in one utterance with its clean wave and its copies."""
         chosen = torch.from_numpy(evenly_spaced(utterance.frames[CLEAN].shape[1], self.frames_each))
         clean = self.scaling.scaled(utterance.frames[CLEAN][:, chosen])

@@ -34,7 +34,7 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: att
 
 
 def measured_efficiency(encoder: Encoder) -> Efficiency:
-    """Let a model hear ten seconds of noise on one thread, several times.
+    """Let a model extract ten seconds of noise on one thread, several times.
 
     MACs are half of torch's count of floating-point operations in convolutions, matrix products and attention; element-wise work is
     not in it, as in the tables of the literature.

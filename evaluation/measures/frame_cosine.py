@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from evaluation.features import Embedded
+    from evaluation.features import UtteranceFeatures
 
 
 @dataclass
@@ -91,7 +91,7 @@ class FrameCosine:
     mismatched: dict[str, Mean] = field(default_factory=dict)
     before: Tensor | None = None
 
-    def add(self, utterance: Embedded) -> None:
+    def add(self, utterance: UtteranceFeatures) -> None:
         """Take in one utterance with its clean wave and its copies."""
         clean = self.scaling.scaled(utterance.frames[CLEAN])
         if clean.shape[1] == 0:

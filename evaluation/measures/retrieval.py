@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from evaluation.data.utterances import Listed
-    from evaluation.features import Embedded, Scaling
+    from evaluation.data.utterances import ListedUtterance
+    from evaluation.features import Scaling, UtteranceFeatures
 
 POOL = 1000
 QUERIES = 100
@@ -60,7 +60,7 @@ class RetrievalPlan:
 
 
 def plan_retrieval(
-    entries: Mapping[str, Listed],
+    entries: Mapping[str, ListedUtterance],
     *,
     num_frames: Callable[[int], int],
     bytes_a_frame: int,
@@ -127,7 +127,7 @@ class Retrieval:
     pools: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[str, dict[int, list[tuple[NDArray[np.int64], Tensor]]]] = field(default_factory=dict)
 
-    def add(self, utterance: Embedded) -> None:
+    def add(self, utterance: UtteranceFeatures) -> None:
         """Take in one utterance: its first copy of each condition asks."""
         places = self.plan.places.get(utterance.key)
         if places is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evaluation.features import embedded
+from evaluation.features import features_of
 from evaluation.measures.cka import MOST_FRAMES, evenly_spaced
 from evaluation.measures.frame_cosine import FrameMoments
 from manifests.corpus.sample import CLEAN
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evaluation.config import EvaluationConfig
     from evaluation.data.alignments import FrameClock
-    from evaluation.data.utterances import Roster
+    from evaluation.data.utterances import EvaluationSet
     from manifests.results.scores import ModelFacts
     from training.models.encoder import Encoder
 
@@ -52,23 +52,23 @@ def check_frames(student: str, clock: FrameClock, teacher: str, teacher_clock: F
         raise OtherFrameRateError(student, teacher, clocks=(clock, teacher_clock))
 
 
-def teacher_frames(encoder: Encoder, *, roster: Roster, config: EvaluationConfig) -> dict[str, Tensor]:
+def teacher_frames(encoder: Encoder, *, dataset: EvaluationSet, config: EvaluationConfig) -> dict[str, Tensor]:
     """The teacher's last layer on clean test, centred and scaled on clean train, at the frames that `Similarity` takes.
 
     Returns:
         By sample key, shape (frame, feature), float32.
     """
     moments = FrameMoments()
-    clean = utterances(config.corpus, roster.splits.train, members=(CLEAN,), keys=roster.reference)
-    for utterance in embedded(encoder, clean):
+    clean = utterances(config.corpus, dataset.splits.train, members=(CLEAN,), keys=dataset.reference)
+    for utterance in features_of(encoder, clean):
         moments.add(utterance.frames[CLEAN][-1:])
     if moments.count == 0:
         return {}
     scaling = moments.scaling()
-    each = max(1, MOST_FRAMES // max(1, len(roster.test)))
+    each = max(1, MOST_FRAMES // max(1, len(dataset.test)))
     frames: dict[str, Tensor] = {}
-    for utterance in embedded(
-        encoder, utterances(config.corpus, roster.splits.test, members=(CLEAN,), keys=set(roster.test))
+    for utterance in features_of(
+        encoder, utterances(config.corpus, dataset.splits.test, members=(CLEAN,), keys=set(dataset.test))
     ):
         last = utterance.frames[CLEAN][-1:]
         if last.shape[1]:

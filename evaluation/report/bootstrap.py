@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from manifests.results.scores import Cell, Roll, TaskMeasure, Trials
+    from manifests.results.scores import CopyTable, ModelScores, TaskMeasure, Trials
 
 RESAMPLES = 2000
 TRIAL_RESAMPLES = 200
@@ -45,7 +45,7 @@ class Copies:
     conditions: tuple[str, ...]
 
     @classmethod
-    def of(cls, roll: Roll) -> Copies:
+    def of(cls, roll: CopyTable) -> Copies:
         """From its record."""
         return cls(
             np.array(separated(roll.utterance), dtype=np.int64),
@@ -87,7 +87,7 @@ def snr_bands(copies: Copies) -> dict[str, NDArray[np.bool_]]:
 
 
 @dataclass(frozen=True)
-class Told:
+class TaskOutcomes:
     """Outcomes of one model on one task: a row a probe, a column a copy.
 
     Attributes:
@@ -148,7 +148,7 @@ def trial_rates(trials: Trials, mask: NDArray[np.bool_], weights: NDArray[np.flo
     return np.array([equal_error_rate(is_same, column(scores)[chosen], weights=drawn) for scores in trials.scores])
 
 
-def told_by(cell: Cell, task: str) -> list[Told]:
+def task_outcomes(cell: ModelScores, task: str) -> list[TaskOutcomes]:
     """Outcomes of a cell on one task, one for each measure."""
     told = []
     for measure in dict.fromkeys(one.measure for one in cell.outcomes if one.task == task):
@@ -162,8 +162,10 @@ def told_by(cell: Cell, task: str) -> list[Told]:
                 for row, one in enumerate(probes)
             ]
         )
-        told.append(Told(measure, counts, totals))
-    told += [Told("eer", np.empty((0, 0)), np.empty((0, 0)), trials) for trials in cell.trials if trials.task == task]
+        told.append(TaskOutcomes(measure, counts, totals))
+    told += [
+        TaskOutcomes("eer", np.empty((0, 0)), np.empty((0, 0)), trials) for trials in cell.trials if trials.task == task
+    ]
     return told
 
 
@@ -230,7 +232,12 @@ def ratios(table: tuple[NDArray[np.float64], NDArray[np.float64]], weights: NDAr
 
 
 def difference(
-    first: Sequence[Told], second: Sequence[Told], mask: NDArray[np.bool_], copies: Copies, *, seed: int = 0
+    first: Sequence[TaskOutcomes],
+    second: Sequence[TaskOutcomes],
+    mask: NDArray[np.bool_],
+    copies: Copies,
+    *,
+    seed: int = 0,
 ) -> Difference | None:
     """Difference of two systems on some copies, each given by its seeds; None where one of them has nothing there."""
     if any(np.isnan(one.values(mask)).any() for one in (*first, *second)):
@@ -255,8 +262,8 @@ def difference(
 
 
 def trial_difference(
-    first: Sequence[Told],
-    second: Sequence[Told],
+    first: Sequence[TaskOutcomes],
+    second: Sequence[TaskOutcomes],
     mask: NDArray[np.bool_],
     units: NDArray[np.int64],
     *,
@@ -266,7 +273,7 @@ def trial_difference(
     """The same for EER, which is no ratio of sums: a trial counts as often as the unit of its tested copy was drawn."""
     dice, dice_of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
-    def mean(system: Sequence[Told], chosen: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
+    def mean(system: Sequence[TaskOutcomes], chosen: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
         return float(np.mean([system[one].values(mask, speaker_weights=weights).mean() for one in chosen]))
 
     sizes = len(first), len(second)

@@ -14,7 +14,7 @@ from manifests.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from manifests.results.scores import Cell, Protocol
+    from manifests.results.scores import ModelScores, Protocol
 
 Place = tuple[int, str]  # layer and condition
 
@@ -47,7 +47,7 @@ KINDS = (
 )  # fmt: skip
 
 
-def heat_maps(cells: Sequence[Cell], protocol: Protocol) -> list[dict[str, Any]]:
+def heat_maps(cells: Sequence[ModelScores], protocol: Protocol) -> list[dict[str, Any]]:
     """For the template: each measure that was taken, with a map for each system that has it."""
     systems = systems_of(cells)
     found = []
@@ -94,7 +94,7 @@ def rows(
     ]
 
 
-def mean_places(seeds: Iterable[Cell], measure: str) -> dict[Place, float]:
+def mean_places(seeds: Iterable[ModelScores], measure: str) -> dict[Place, float]:
     """Mean over seeds of a measure at each layer and condition."""
     told: dict[Place, list[float]] = defaultdict(list)
     for cell in seeds:
@@ -108,7 +108,7 @@ def mean_places(seeds: Iterable[Cell], measure: str) -> dict[Place, float]:
     return {place: sum(values) / len(values) for place, values in told.items()}
 
 
-def places_of(cell: Cell, measure: str) -> dict[Place, float]:
+def places_of(cell: ModelScores, measure: str) -> dict[Place, float]:
     """A measure of one model at each layer and condition."""
     return {
         (score.layer, score.condition): score.value

@@ -28,9 +28,9 @@ from evaluation.report.plots import size_plots, snr_plots
 from evaluation.report.robustness_table import (
     ORDER,
     WORDS,
-    Paper,
+    SystemOutcomes,
     difference_tables,
-    paper_tables,
+    robustness_tables,
     seen_table,
     snr_tables,
 )
@@ -41,7 +41,7 @@ from manifests.io.digest import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from manifests.results.scores import Cell, Protocol, Results, Roll
+    from manifests.results.scores import CopyTable, ModelScores, Protocol, Results
 
 LONG = 2000
 
@@ -83,7 +83,7 @@ def page_content(
         "title": f"Robustness on {printable(protocol.corpus)}",
         "data_sha256": protocol.data_sha256,
         "preamble": [unescaped(line) for line in preamble(protocol, cells)],
-        **paper_content(cells, roll, against=against),
+        **robustness_content(cells, roll, against=against),
         "heat_maps": heat_maps(cells, protocol),
         "leakage": [shown(leakage_table(cells, one)) for one in LEAKAGES if layer_rows(cells, one)],
         "models": shown(model_table(cells)),
@@ -99,7 +99,7 @@ def page_content(
     }
 
 
-def paper_content(cells: Sequence[Cell], roll: Roll | None, *, against: str | None) -> dict[str, Any]:
+def robustness_content(cells: Sequence[ModelScores], roll: CopyTable | None, *, against: str | None) -> dict[str, Any]:
     """What can be told where outcomes are kept copy by copy: groups, SNR, size, differences."""
     nothing: dict[str, Any] = {
         "paper": [],
@@ -111,7 +111,7 @@ def paper_content(cells: Sequence[Cell], roll: Roll | None, *, against: str | No
     }
     if roll is None:
         return nothing
-    paper = Paper.of(cells, roll)
+    paper = SystemOutcomes.of(cells, roll)
     tasks = paper.tasks()
     if not tasks:
         return nothing
@@ -120,7 +120,8 @@ def paper_content(cells: Sequence[Cell], roll: Roll | None, *, against: str | No
     told = seen_table(cells, roll)
     return {
         "paper": [
-            shown(table, above=above, header=(table.header[0], *names * len(tasks))) for table in paper_tables(paper)
+            shown(table, above=above, header=(table.header[0], *names * len(tasks)))
+            for table in robustness_tables(paper)
         ],
         "snr_plots": snr_plots(paper),
         "snr_tables": [shown(table) for table in snr_tables(paper)],
@@ -149,7 +150,7 @@ def shown(
     }
 
 
-def training_table(cells: Sequence[Cell]) -> Table:
+def training_table(cells: Sequence[ModelScores]) -> Table:
     """How each student came about, as its own record has it."""
     facts = ("preset", "teacher", "corpus", "corpus_sha256", "views", "adversary", "seed")
     rows = [
@@ -197,7 +198,7 @@ def shell_line(command: Sequence[str]) -> str:
     return printable(shlex.join(command), limit=LONG) if command else ""
 
 
-def notes_of(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+def notes_of(cells: Sequence[ModelScores]) -> list[tuple[str, str]]:
     """Whom a note is about, and the note; one that every model has stands once."""
     models: dict[str, list[str]] = {}
     for cell in cells:

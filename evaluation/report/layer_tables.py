@@ -13,7 +13,7 @@ from manifests.corpus.sample import CLEAN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manifests.results.scores import Cell, Measure, Protocol, Score
+    from manifests.results.scores import Measure, ModelScores, Protocol, Score
 
 LEAKAGES: dict[Measure, str] = {"leakage": "linear probe", "leakage_mlp": "small network"}
 LAYER_MEASURES: tuple[tuple[Measure, str, int], ...] = (
@@ -26,7 +26,12 @@ LAYER_MEASURES: tuple[tuple[Measure, str, int], ...] = (
 
 
 def chosen_scores(
-    cell: Cell, measure: Measure, *, task: str | None = None, condition: str | None = None, layer: int | None = None
+    cell: ModelScores,
+    measure: Measure,
+    *,
+    task: str | None = None,
+    condition: str | None = None,
+    layer: int | None = None,
 ) -> list[Score]:
     """The scores of a cell that agree in everything that is given."""
     return [
@@ -36,7 +41,7 @@ def chosen_scores(
     ]
 
 
-def layer_rows(cells: Sequence[Cell], measure: Measure) -> list[tuple[Cell, int]]:
+def layer_rows(cells: Sequence[ModelScores], measure: Measure) -> list[tuple[ModelScores, int]]:
     """Each model's layers on which something was measured."""
     return [
         (cell, layer)
@@ -45,7 +50,7 @@ def layer_rows(cells: Sequence[Cell], measure: Measure) -> list[tuple[Cell, int]
     ]
 
 
-def cosine_table(cells: Sequence[Cell], protocol: Protocol) -> Table:
+def cosine_table(cells: Sequence[ModelScores], protocol: Protocol) -> Table:
     """Frame cosine between clean and distorted, beside that of mismatched utterances, and the mean gap."""
     rows = []
     count = 0
@@ -62,7 +67,7 @@ def cosine_table(cells: Sequence[Cell], protocol: Protocol) -> Table:
     return Table(title, ("model", "layer", *protocol.conditions, "mean gap"), tuple(rows))
 
 
-def layer_tables(cells: Sequence[Cell], protocol: Protocol) -> list[Table]:
+def layer_tables(cells: Sequence[ModelScores], protocol: Protocol) -> list[Table]:
     """CKA, retrieval, agreement, rank and variance by layer, a column a condition."""
     tables = []
     for measure, title, decimals in LAYER_MEASURES:
@@ -83,7 +88,7 @@ def layer_tables(cells: Sequence[Cell], protocol: Protocol) -> list[Table]:
     return tables
 
 
-def leakage_table(cells: Sequence[Cell], measure: Measure) -> Table:
+def leakage_table(cells: Sequence[ModelScores], measure: Measure) -> Table:
     """Accuracy of one domain probe by layer; a column a layer."""
     by_model: dict[str, dict[int, Score]] = defaultdict(dict)
     for cell, layer in layer_rows(cells, measure):

@@ -15,7 +15,13 @@ from evaluation.report.layer_tables import (
     layer_tables,
     leakage_table,
 )
-from evaluation.report.robustness_table import Paper, difference_tables, paper_tables, seen_table, snr_tables
+from evaluation.report.robustness_table import (
+    SystemOutcomes,
+    difference_tables,
+    robustness_tables,
+    seen_table,
+    snr_tables,
+)
 from evaluation.report.table import Table, escaped, percent, smaller_percent
 from manifests.corpus.sample import CLEAN
 from manifests.errors import BadDocumentError, NewerSchemaError, StillroomError, UsageError, printable
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from manifests.results.scores import Cell, Measure, Protocol
+    from manifests.results.scores import Measure, ModelScores, Protocol
 
 
 class OtherDataError(StillroomError, ValueError):
@@ -81,7 +87,7 @@ def read_results(folder: Path) -> Results:
         raise DamagedResultsError(problem) from None
 
 
-def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = None) -> list[Cell]:
+def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = None) -> list[ModelScores]:
     """The cells of several results, each model once.
 
     Raises:
@@ -93,7 +99,7 @@ def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = No
         raise UsageError("no results to report: name at least one folder")
     names = names or [f"results {number}" for number in range(1, len(results) + 1)]
     first = results[0].protocol
-    cells: dict[str, Cell] = {}
+    cells: dict[str, ModelScores] = {}
     for name, result in zip(names, results, strict=True):
         if compared(result.protocol) != compared(first):
             raise OtherDataError(first, result.protocol, names=(names[0], name))
@@ -125,9 +131,9 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
     roll = next((result.roll for result in results if result.roll is not None), None)
     tables = [model_table(cells)]
     tables += [efficiency_table(cells)] if any(cell.efficiency for cell in cells) else []
-    paper = None if roll is None else Paper.of(cells, roll)
+    paper = None if roll is None else SystemOutcomes.of(cells, roll)
     if paper is not None and roll is not None:
-        tables += paper_tables(paper) + difference_tables(paper, against=against)
+        tables += robustness_tables(paper) + difference_tables(paper, against=against)
         tables += [table] if (table := seen_table(cells, roll)) is not None else []
     tables += [task_table(cells, task, measure, protocol) for task, measure in tasks_of(cells)]
     tables += snr_tables(paper) if paper is not None else []
@@ -138,13 +144,13 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
     tables += [table] if (table := chosen_table(cells)) is not None else []
     blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(preamble(protocol, cells))]
     blocks += ["\n".join(table.lines()) for table in tables]
-    if notes := noted(cells):
+    if notes := note_lines(cells):
         blocks.append("\n".join(["**Notes**", "", *notes]))
-    blocks.append("\n".join(small_print(results)))
+    blocks.append("\n".join(provenance_lines(results)))
     return "\n\n".join(blocks) + "\n"
 
 
-def preamble(protocol: Protocol, cells: Sequence[Cell]) -> list[str]:
+def preamble(protocol: Protocol, cells: Sequence[ModelScores]) -> list[str]:
     """What the tables are about, in two or three lines."""
     settings = protocol.settings
     splits = settings.get("splits", {})
@@ -171,7 +177,7 @@ def preamble(protocol: Protocol, cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def model_table(cells: Sequence[Cell]) -> Table:
+def model_table(cells: Sequence[ModelScores]) -> Table:
     """Size and cost of each model."""
     teacher = next((cell for cell in cells if cell.facts.kind == "teacher"), None)
     rows = []
@@ -200,19 +206,19 @@ def model_table(cells: Sequence[Cell]) -> Table:
     return Table("Models", header, tuple(rows), words=4)
 
 
-def steps_of(cell: Cell) -> str:
+def steps_of(cell: ModelScores) -> str:
     """Updates of a student, where its record has them."""
     steps = cell.facts.details.get("steps")
     return str(steps) if isinstance(steps, int) else ""
 
 
-def hours_of(cell: Cell) -> str:
+def hours_of(cell: ModelScores) -> str:
     """Audio that a student heard in training, where its record has it."""
     audio_s = cell.facts.details.get("audio_s")
     return f"{audio_s / 3600:.2f} h" if isinstance(audio_s, int | float) and audio_s else ""
 
 
-def efficiency_table(cells: Sequence[Cell]) -> Table:
+def efficiency_table(cells: Sequence[ModelScores]) -> Table:
     """What each model costs to run, on one thread."""
     rows = tuple(
         (
@@ -226,7 +232,7 @@ def efficiency_table(cells: Sequence[Cell]) -> Table:
     return Table("Cost on one thread", header, rows)
 
 
-def tasks_of(cells: Sequence[Cell]) -> list[tuple[str, Measure]]:
+def tasks_of(cells: Sequence[ModelScores]) -> list[tuple[str, Measure]]:
     """Name and measure of the tasks, in their order."""
     return list(
         dict.fromkeys(
@@ -238,7 +244,7 @@ def tasks_of(cells: Sequence[Cell]) -> list[tuple[str, Measure]]:
     )
 
 
-def task_table(cells: Sequence[Cell], task: str, measure: Measure, protocol: Protocol) -> Table:
+def task_table(cells: Sequence[ModelScores], task: str, measure: Measure, protocol: Protocol) -> Table:
     """Every model on one task: clean, each condition, their mean, and what is lost against clean."""
     sign = -1.0 if measure in SMALLER_IS_BETTER else 1.0
     rows = []
@@ -272,7 +278,7 @@ def with_spread(values: Sequence[float]) -> str:
     return percent(float(np.mean(values)), spread=None if len(values) == 1 else (max(values) - min(values)) / 2)
 
 
-def chosen_table(cells: Sequence[Cell]) -> Table | None:
+def chosen_table(cells: Sequence[ModelScores]) -> Table | None:
     """What the probes of each task chose on clean dev."""
     tasks = list(dict.fromkeys(task for cell in cells for task in cell.chosen))
     if not tasks:
@@ -288,7 +294,7 @@ def chosen_table(cells: Sequence[Cell]) -> Table | None:
     return Table("What probes chose (C: inverse regularisation strength)", header, rows)
 
 
-def noted(cells: Sequence[Cell]) -> list[str]:
+def note_lines(cells: Sequence[ModelScores]) -> list[str]:
     """The notes of all cells as a list; one that every model has stands once."""
     models: dict[str, list[str]] = {}
     for cell in cells:
@@ -300,7 +306,7 @@ def noted(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def small_print(results: Sequence[Results]) -> list[str]:
+def provenance_lines(results: Sequence[Results]) -> list[str]:
     """Software and machine of each run of `evaluate`."""
     lines = []
     for result in results:

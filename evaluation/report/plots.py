@@ -14,10 +14,10 @@ from manifests.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from evaluation.report.robustness_table import Paper
+    from evaluation.report.robustness_table import SystemOutcomes
 
 
-def snr_plots(paper: Paper) -> list[tuple[str, Any]]:
+def snr_plots(paper: SystemOutcomes) -> list[tuple[str, Any]]:
     """A plot a task, with its caption: bands of 5 dB from left to right, clean at the end; the same numbers as in the tables by SNR."""
     bands = snr_bands(paper.copies)
     if not bands:
@@ -42,7 +42,7 @@ def snr_plots(paper: Paper) -> list[tuple[str, Any]]:
     return plots
 
 
-def size_plots(paper: Paper) -> list[tuple[str, Any]]:
+def size_plots(paper: SystemOutcomes) -> list[tuple[str, Any]]:
     """A plot a task, with its caption: every system at its number of parameters, from clean (hollow) to the mean of all distorted copies (full)."""
     is_distorted = paper.copies.condition > 0
     plots = []

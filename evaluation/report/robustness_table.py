@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.measures.error_rates import SMALLER_IS_BETTER
-from evaluation.report.bootstrap import GROUPS, Copies, difference, groups_of, snr_bands, told_by
+from evaluation.report.bootstrap import GROUPS, Copies, difference, groups_of, snr_bands, task_outcomes
 from evaluation.report.table import Table
 from manifests.errors import StillroomError
-from manifests.results.scores import SEEN_LETTERS
+from manifests.results.scores import CATEGORY_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from evaluation.report.bootstrap import Told
-    from manifests.results.scores import Cell, Roll
+    from evaluation.report.bootstrap import TaskOutcomes
+    from manifests.results.scores import CopyTable, ModelScores
 
 ORDER = ("clean", *GROUPS, "distorted")
 WORDS = {"cer": "CER", "wer": "WER", "per": "PER", "eer": "EER", "accuracy": "accuracy"}
@@ -43,8 +43,8 @@ class MixedSystemError(StillroomError, ValueError):
 
 
 @dataclass(frozen=True)
-class Paper:
-    """Outcomes of all systems, ready to be grouped.
+class SystemOutcomes:
+    """Outcomes of all systems, ready to be grouped_labels.
 
     Attributes:
         systems: Cells by system, in order.
@@ -53,13 +53,13 @@ class Paper:
         grouped_by: The model whose training decides that; None if nobody's is known.
     """
 
-    systems: dict[str, list[Cell]]
+    systems: dict[str, list[ModelScores]]
     copies: Copies
     groups: dict[str, NDArray[np.bool_]]
     grouped_by: str | None
 
     @classmethod
-    def of(cls, cells: Sequence[Cell], roll: Roll) -> Paper:
+    def of(cls, cells: Sequence[ModelScores], roll: CopyTable) -> SystemOutcomes:
         """From the cells of one protocol.
 
         The groups are the same for every row, else rows could not be compared: they are those of the first student that was
@@ -74,11 +74,11 @@ class Paper:
         groups = groups_of(copies, None if chosen is None else chosen.seen)
         return cls(systems, copies, groups, None if chosen is None else chosen.model)
 
-    def told(self, system: str, task: str) -> dict[str, list[Told]]:
+    def told(self, system: str, task: str) -> dict[str, list[TaskOutcomes]]:
         """Outcomes of a system's seeds on a task, by measure."""
-        found: dict[str, list[Told]] = {}
+        found: dict[str, list[TaskOutcomes]] = {}
         for cell in self.systems[system]:
-            for one in told_by(cell, task):
+            for one in task_outcomes(cell, task):
                 found.setdefault(one.measure, []).append(one)
         return found
 
@@ -90,13 +90,13 @@ class Paper:
         return list(dict.fromkeys(pairs))
 
 
-def systems_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def systems_of(cells: Sequence[ModelScores]) -> dict[str, list[ModelScores]]:
     """Cells by system, in order: the seeds of one student, or a model of its own.
 
     Raises:
         MixedSystemError: If a system's name is that of a model of another kind too.
     """
-    systems: dict[str, list[Cell]] = {}
+    systems: dict[str, list[ModelScores]] = {}
     for cell in cells:
         seeds = systems.setdefault(cell.facts.system or cell.model, [])
         if seeds and seeds[0].facts.kind != cell.facts.kind:
@@ -105,7 +105,7 @@ def systems_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return systems
 
 
-def value_of(told: Sequence[Told], mask: NDArray[np.bool_]) -> tuple[float, float]:
+def value_of(told: Sequence[TaskOutcomes], mask: NDArray[np.bool_]) -> tuple[float, float]:
     """Mean of the seeds (of their probes) and half their range; of the probes, where there is one seed."""
     by_seed = [one.values(mask) for one in told]
     values = by_seed[0] if len(by_seed) == 1 else np.array([probes.mean() for probes in by_seed])
@@ -119,7 +119,7 @@ def shown(value: float, spread: float | None = None) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}" + ("" if spread is None else f" ±{100 * spread:.1f}")  # no -0.0
 
 
-def paper_tables(paper: Paper) -> list[Table]:
+def robustness_tables(paper: SystemOutcomes) -> list[Table]:
     """Three tables of one shape for each measure of each task: absolute, loss against own clean, loss against the teacher."""
     tasks = paper.tasks()
     if not tasks:
@@ -157,7 +157,7 @@ def paper_tables(paper: Paper) -> list[Table]:
     return tables
 
 
-def snr_tables(paper: Paper) -> list[Table]:
+def snr_tables(paper: SystemOutcomes) -> list[Table]:
     """Each task by the SNR of the noise, in bands of 5 dB."""
     bands = snr_bands(paper.copies)
     if not bands:
@@ -173,14 +173,14 @@ def snr_tables(paper: Paper) -> list[Table]:
     return tables
 
 
-def baseline_of(paper: Paper) -> str | None:
+def baseline_of(paper: SystemOutcomes) -> str | None:
     """What other systems are compared with by default: the first student that heard clean speech alone, else the first student."""
     students = {name: cells[0] for name, cells in paper.systems.items() if cells[0].facts.kind in {"run", "export"}}
     plain = [name for name, cell in students.items() if cell.facts.details.get("views") in ("none", None)]
     return next(iter(plain or students), None)
 
 
-def difference_tables(paper: Paper, *, against: str | None = None) -> list[Table]:
+def difference_tables(paper: SystemOutcomes, *, against: str | None = None) -> list[Table]:
     """Each system against one, with 95 % intervals of a hierarchical bootstrap over seeds and speakers.
 
     Raises:
@@ -214,7 +214,7 @@ def difference_tables(paper: Paper, *, against: str | None = None) -> list[Table
     return tables
 
 
-def seen_table(cells: Sequence[Cell], roll: Roll) -> Table | None:
+def seen_table(cells: Sequence[ModelScores], roll: CopyTable) -> Table | None:
     """What the copies of each condition are to each model, and to its teacher."""
     copies = Copies.of(roll)
     told = [cell for cell in cells if cell.seen]
@@ -238,7 +238,7 @@ def seen_table(cells: Sequence[Cell], roll: Roll) -> Table | None:
 
 def counted(marks: NDArray[np.str_]) -> str:
     """Such as `seen` where all are, or `seen 60, shifted 12`."""
-    counts: Mapping[str, int] = Counter(SEEN_LETTERS[str(mark)] for mark in marks if str(mark) in SEEN_LETTERS)
+    counts: Mapping[str, int] = Counter(CATEGORY_LETTERS[str(mark)] for mark in marks if str(mark) in CATEGORY_LETTERS)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))

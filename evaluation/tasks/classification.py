@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.data.labels import LabelledTask
-    from evaluation.exposure.test_copies import Answered
+    from evaluation.exposure.test_copies import CopyOutcomes
     from evaluation.features import PooledRows
 
 INVERSE_STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 4))
@@ -118,7 +118,7 @@ class ProbeScores:
     scores: tuple[Score, ...]
     chosen: tuple[float, ...]
     notes: tuple[str, ...]
-    answered: tuple[Answered, ...] = ()
+    answered: tuple[CopyOutcomes, ...] = ()
 
 
 def probe_task(
@@ -147,11 +147,11 @@ def probe_task(
     """
     scores: list[Score] = []
     chosen: list[float] = []
-    answered: list[Answered] = []
+    answered: list[CopyOutcomes] = []
     unfinished = unchosen = 0
     tables = train.features, test.features, dev.features if dev is not None and dev.keys else None
     for number in range(probes):
-        right: Answered = {}
+        right: CopyOutcomes = {}
         for group in task.groups:
             back = held_back(group.train, seed=seed, probe=number)
             kept = {key: label for key, label in group.train.items() if key not in back}

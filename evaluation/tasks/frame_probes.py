@@ -18,7 +18,7 @@ from evaluation.data.alignments import AlignedTask, FrameClock, frame_classes
 from evaluation.data.labels import FOLDS
 from evaluation.data.transcripts import TextTask, unit_edits, without_outer_spaces, word_edits
 from evaluation.data.utterances import TooFewFramesError, keyed_order
-from evaluation.tasks.weighted_sum import LEARNING_RATES, WeightedSum, descend, one_thread
+from evaluation.tasks.weighted_sum import LEARNING_RATES, WeightedSum, run_adam, seeded_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.config import Features
-    from evaluation.exposure.test_copies import Answered
-    from evaluation.features import Embedded, Scaling
+    from evaluation.exposure.test_copies import CopyOutcomes
+    from evaluation.features import Scaling, UtteranceFeatures
     from manifests.results.scores import TaskMeasure
 
 UTTERANCES = 16
@@ -56,7 +56,7 @@ class FrameStore:
     stream: BufferedWriter | None = None
     size: int = 0
 
-    def add(self, utterance: Embedded, member: str) -> None:
+    def add(self, utterance: UtteranceFeatures, member: str) -> None:
         """Keep one member's states."""
         states = utterance.states(member, self.features).cpu().float().contiguous()
         if self.stream is None:
@@ -90,7 +90,7 @@ def chosen_states(states: Tensor, features: Features, *, num_layers: int) -> Ten
             return states
 
 
-class Reader(nn.Module):
+class FrameClassifier(nn.Module):
     """Weighted sum of states, then one linear layer, or two bidirectional LSTM layers and a linear one.
 
     Args:
@@ -140,9 +140,9 @@ class FrameProbes:
     scaling: Scaling
     num_layers: int
     clock: FrameClock
-    probes: list[Reader] = field(default_factory=list)
+    probes: list[FrameClassifier] = field(default_factory=list)
     learning_rate: float = 0.0
-    answered: dict[tuple[TaskMeasure, int], Answered] = field(default_factory=dict)
+    answered: dict[tuple[TaskMeasure, int], CopyOutcomes] = field(default_factory=dict)
 
     def learn(
         self,
@@ -207,7 +207,7 @@ class FrameProbes:
         seed: int,
         probe: int,
         share: int,
-    ) -> Reader:
+    ) -> FrameClassifier:
         """One probe at one learning rate, for a share of its updates."""
         shape = store.states(keys[0], members[keys[0]], self.task.features, num_layers=self.num_layers).shape
         match self.task:
@@ -216,8 +216,8 @@ class FrameProbes:
                 updates = self.task.task.updates
             case AlignedTask():
                 classes, recurrent, updates = len(self.task.names), False, FRAME_UPDATES
-        with one_thread(seed, self.task.name, probe) as dice:
-            reader = Reader(shape[0], shape[2], classes, is_recurrent=recurrent)
+        with seeded_thread(seed, self.task.name, probe) as dice:
+            reader = FrameClassifier(shape[0], shape[2], classes, is_recurrent=recurrent)
 
             def loss_of() -> Tensor:
                 batch = torch.randint(len(keys), (min(UTTERANCES, len(keys)),), generator=dice).tolist()
@@ -227,7 +227,7 @@ class FrameProbes:
                 told = reader(nn.utils.rnn.pad_sequence(states, batch_first=True), lengths)
                 return self.loss(told, lengths, chosen)
 
-            descend(reader, loss_of, learning_rate=rate, updates=max(1, updates // share))
+            run_adam(reader, loss_of, learning_rate=rate, updates=max(1, updates // share))
         return reader
 
     def loss(self, told: Tensor, lengths: Sequence[int], keys: Sequence[str]) -> Tensor:
@@ -264,7 +264,7 @@ class FrameProbes:
         return frame_classes(segments, self.task.names, self.clock.times_s(length))
 
     @torch.no_grad()
-    def error_rate(self, probe: Reader, keys: Sequence[str], store: FrameStore, *, role: str) -> float:
+    def error_rate(self, probe: FrameClassifier, keys: Sequence[str], store: FrameStore, *, role: str) -> float:
         """Of the first measure of the task, over clean utterances of one store."""
         wrong = total = 0.0
         for key in keys:
@@ -280,7 +280,7 @@ class FrameProbes:
         return wrong / max(1.0, total)
 
     @torch.no_grad()
-    def judge(self, utterance: Embedded) -> None:
+    def judge(self, utterance: UtteranceFeatures) -> None:
         """Take in one test utterance: every copy, by every probe."""
         if utterance.key not in self.task.test:
             return

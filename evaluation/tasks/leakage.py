@@ -46,13 +46,13 @@ def leakage_scores(train: PooledRows, test: PooledRows) -> list[Score]:
         probe = fitted_probe(known[:, layer], domains, inverse_strength=LEAKAGE_INVERSE_STRENGTH)
         accuracy = float(np.mean(probe.answers(asked[:, layer]) == truth))
         linear.append(Score(measure="leakage", layer=layer + 1, value=accuracy, count=len(truth)))
-        accuracy = float(np.mean(network_answers(known[:, layer], domains, asked[:, layer]) == truth))
+        accuracy = float(np.mean(network_predictions(known[:, layer], domains, asked[:, layer]) == truth))
         deep.append(Score(measure="leakage_mlp", layer=layer + 1, value=accuracy, count=len(truth)))
     majority = float(np.mean(truth == commonest(train.conditions)))
     return [*linear, *deep, Score(measure="majority", value=majority, count=len(truth))]
 
 
-def network_answers(
+def network_predictions(
     rows: NDArray[np.float32], domains: NDArray[np.str_], asked: NDArray[np.float32]
 ) -> NDArray[np.str_]:
     """What a network of one hidden layer, trained on rows of shape (row, feature), answers to other rows."""
@@ -85,7 +85,7 @@ def held_out(
         seed: Of who is dealt where.
 
     Returns:
-        Both tables, and what is to be noted.
+        Both tables, and what is to be note_lines.
     """
     notes = []
     known = [{speaker for key in table.keys if (speaker := speakers.get(key)) is not None} for table in (train, test)]

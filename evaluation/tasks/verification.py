@@ -18,7 +18,15 @@ from evaluation.data.utterances import TooFewFramesError
 from evaluation.features import Scaling, condition_of
 from evaluation.measures.error_rates import equal_error_rate, is_two_sided
 from evaluation.tasks.classification import picked
-from evaluation.tasks.weighted_sum import BATCH, LEARNING_RATES, UPDATES, WeightedSum, descend, one_thread, scaled_rows
+from evaluation.tasks.weighted_sum import (
+    BATCH,
+    LEARNING_RATES,
+    UPDATES,
+    WeightedSum,
+    run_adam,
+    scaled_rows,
+    seeded_thread,
+)
 from manifests.corpus.sample import CLEAN
 from manifests.results.scores import Score
 
@@ -63,7 +71,7 @@ def fitted_verifier(
     """Train an embedding on pooled states of shape (row, state, feature)."""
     names, classes = np.unique(labels, return_inverse=True)
     states, target = scaled_rows(rows, scaling), torch.from_numpy(classes.reshape(-1))
-    with one_thread(seed, "verification", probe) as dice:
+    with seeded_thread(seed, "verification", probe) as dice:
         module = nn.Sequential(WeightedSum(rows.shape[1]), nn.Linear(rows.shape[2], EMBEDDING, bias=False))
         voices = nn.Parameter(torch.randn(len(names), EMBEDDING))
         trained = nn.ModuleList([module])
@@ -74,12 +82,12 @@ def fitted_verifier(
             cosine = functional.normalize(module(states[batch]), dim=-1) @ functional.normalize(voices, dim=-1).T
             return functional.cross_entropy(SHARPNESS * cosine, target[batch])
 
-        descend(trained, loss_of, learning_rate=learning_rate, updates=UPDATES)
+        run_adam(trained, loss_of, learning_rate=learning_rate, updates=UPDATES)
     return Verifier(scaling, module, learning_rate)
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerificationScores:
     """What the probes of one task gave.
 
     Attributes:
@@ -100,7 +108,7 @@ def verify_task(
     seed: int,
     probes: int,
     members: Mapping[str, str] | None = None,
-) -> Verified:
+) -> VerificationScores:
     """EER of every probe under every condition that has trials of both kinds, by the learning rate best on clean trials of dev.
 
     Args:
@@ -132,15 +140,15 @@ def verify_task(
     ]
     errors = []
     for probe in tried:
-        trials = judged_trials(probe, judge, judged, task.dev_pairs, speakers_of, clean_only=True)
-        errors.append(trials_rate(trials))
+        trials = scored_trials(probe, judge, judged, task.dev_pairs, speakers_of, clean_only=True)
+        errors.append(trials_eer(trials))
     best = LEARNING_RATES[int(np.argmin(errors))]
     scores: list[Score] = []
     told = []
     asked = states_of(test)
     for number in range(probes):
         probe = fitted_verifier(rows, labels, scaling, learning_rate=best, seed=seed, probe=number)
-        trials = judged_trials(probe, test, asked, task.pairs, task.test)
+        trials = scored_trials(probe, test, asked, task.pairs, task.test)
         told.append(tuple(trials))
         if len({same for (_, member), _, same, _ in trials if member == CLEAN}) < 2:
             raise TooFewFramesError(task.name, "no trials of one speaker and of two are left to test on")
@@ -148,11 +156,11 @@ def verify_task(
             own = [trial for trial in trials if condition_of(trial[0][1]) == condition]
             if len({same for *_, same, _ in own}) < 2:
                 continue
-            value = trials_rate(own)
+            value = trials_eer(own)
             scores.append(
                 Score(measure="eer", task=task.name, condition=condition, value=value, count=len(own), probe=number)
             )
-    return Verified(tuple(scores), tuple(told), (best,) * probes)
+    return VerificationScores(tuple(scores), tuple(told), (best,) * probes)
 
 
 def states_of(table: PooledRows) -> NDArray[np.float32]:
@@ -161,7 +169,7 @@ def states_of(table: PooledRows) -> NDArray[np.float32]:
     return rows[:, None] if rows.ndim == 2 else rows
 
 
-def judged_trials(
+def scored_trials(
     probe: Verifier,
     table: PooledRows,
     states: NDArray[np.float32],
@@ -190,7 +198,7 @@ def judged_trials(
     return trials
 
 
-def trials_rate(trials: Sequence[tuple[Place, Place, bool, float]]) -> float:
+def trials_eer(trials: Sequence[tuple[Place, Place, bool, float]]) -> float:
     """EER of some trials; 0.5 where one kind of them is missing."""
     is_same = np.array([same for *_, same, _ in trials], dtype=np.bool_)
     if not is_two_sided(is_same):

@@ -46,7 +46,7 @@ class WeightedSum(nn.Module):
 
 
 @contextlib.contextmanager
-def one_thread(seed: int, *names: object) -> Iterator[torch.Generator]:
+def seeded_thread(seed: int, *names: object) -> Iterator[torch.Generator]:
     """One thread, so that a number does not depend on cores, and a stream of chance of this name; gives its generator."""
     text = "\x1f".join(map(str, (seed, *names))).encode("utf-8", "surrogatepass")
     number = int.from_bytes(hashlib.sha256(text).digest()[:7])
@@ -60,7 +60,7 @@ def one_thread(seed: int, *names: object) -> Iterator[torch.Generator]:
         torch.set_num_threads(before)
 
 
-def descend(module: nn.Module, loss_of: Callable[[], Tensor], *, learning_rate: float, updates: int) -> None:
+def run_adam(module: nn.Module, loss_of: Callable[[], Tensor], *, learning_rate: float, updates: int) -> None:
     """So many steps of Adam; a loss that is not finite ends it there (the rate is too high, and dev will say so)."""
     optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate)
     module.train()
@@ -123,12 +123,12 @@ def fitted_sum(
     """
     names, classes = np.unique(labels, return_inverse=True)
     states, target = scaled_rows(rows, scaling), torch.from_numpy(classes.reshape(-1))
-    with one_thread(seed, "sum probe", probe) as dice:
+    with seeded_thread(seed, "sum probe", probe) as dice:
         module = nn.Sequential(WeightedSum(rows.shape[1]), nn.Linear(rows.shape[2], len(names)))
 
         def loss_of() -> Tensor:
             batch = torch.randint(len(states), (min(BATCH, len(states)),), generator=dice)
             return functional.cross_entropy(module(states[batch]), target[batch])
 
-        descend(module, loss_of, learning_rate=learning_rate, updates=UPDATES)
+        run_adam(module, loss_of, learning_rate=learning_rate, updates=UPDATES)
     return SumProbe(scaling, module, names, learning_rate)

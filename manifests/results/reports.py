@@ -81,7 +81,7 @@ class DiffWhole(DiffReport):
     differences: list[dict[str, Any]]
 
 
-class Off(Record):
+class Finding(Record):
     """Something that is off, and where."""
 
     where: str
@@ -135,7 +135,7 @@ class VerifyReport(Document):
     files: Count
     samples: Count
     waves: Count
-    findings: list[Off]
+    findings: list[Finding]
     physics: dict[str, PhysicsReport] | None = None
     against: DiffWhole | None = None
 

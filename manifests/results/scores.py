@@ -1,8 +1,8 @@
-"""Measured numbers, each with its condition, model and data digest.
+"""MeasureName numbers, each with its condition, model and data digest.
 
 A results folder holds `protocol.json` (what was asked, written first), `cells/<model>.json` (one a finished model), and
 `results.json` (all of them, written last) with `report.md` beside it. What a number was summed up from stands beside it, copy
-by copy in the order of the `Roll`, so that any grouping and any bootstrap can be taken from the file alone.
+by copy in the order of the `CopyTable`, so that any grouping and any bootstrap can be taken from the file alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ Measure = Literal[
 ]  # fmt: skip
 ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
 Seen = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
-SEEN_LETTERS: dict[str, Seen] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
+CATEGORY_LETTERS: dict[str, Seen] = {
+    "c": "clean",
+    "h": "heard",
+    "s": "seen",
+    "f": "shifted",
+    "n": "new",
+    "u": "unknown",
+}
 ABSENT = "-"
 NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?")
 MOST_COPIES = 2**40
@@ -133,7 +140,7 @@ class ModelFacts(Record):
     system: Name | None = None
 
 
-class Cell(Document):
+class ModelScores(Document):
     """`cells/<model>.json`: one model measured; the mark that it need not be measured again.
 
     Attributes:
@@ -145,7 +152,7 @@ class Cell(Document):
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
-        seen: One letter a copy of the roll (`SEEN_LETTERS`): what the copy is to this model.
+        seen: One letter a copy of the roll (`CATEGORY_LETTERS`): what the copy is to this model.
         seen_by_teacher: What it is to the teacher this model was distilled from; to itself, if it is a teacher.
         trained: What the model met, recordings left out; None if that is not known.
         efficiency: What it costs to run.
@@ -171,7 +178,7 @@ class Cell(Document):
     efficiency: Efficiency | None = None
 
 
-class Roll(Record):
+class CopyTable(Record):
     """Every copy that is tested, in one order; columns are numbers separated by spaces.
 
     Attributes:
@@ -254,7 +261,7 @@ def check_numbers(column: str, *, length: int, what: str) -> None:
         raise ValueError(f"{what}: numbers or {ABSENT} are due here, separated by spaces")
 
 
-def check_cell_columns(cell: Cell, *, copies: int) -> None:
+def check_score_columns(cell: ModelScores, *, copies: int) -> None:
     """What a cell tells of copies fits the roll.
 
     Raises:
@@ -265,9 +272,9 @@ def check_cell_columns(cell: Cell, *, copies: int) -> None:
         if told.totals is not None:
             check_numbers(told.totals, length=copies, what=f"{cell.model}: totals")
     for letters in (cell.seen, cell.seen_by_teacher):
-        if letters is not None and (len(letters) != copies or set(letters) - set(SEEN_LETTERS)):
+        if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORY_LETTERS)):
             raise ValueError(
-                f"{cell.model}: seen: one of the letters {''.join(SEEN_LETTERS)} for each copy is due here"
+                f"{cell.model}: seen: one of the letters {''.join(CATEGORY_LETTERS)} for each copy is due here"
             )
     for trials in cell.trials:
         tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
@@ -290,10 +297,10 @@ class Results(Document):
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     protocol: Protocol
-    cells: Annotated[tuple[Cell, ...], Field(strict=False)]
+    cells: Annotated[tuple[ModelScores, ...], Field(strict=False)]
     software: dict[str, str]
     machine: dict[str, str]
-    roll: Roll | None = None
+    roll: CopyTable | None = None
     command: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
@@ -309,7 +316,7 @@ class Results(Document):
                 raise ValueError("roll: columns of different lengths")
         check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
         for cell in self.cells:
-            check_cell_columns(cell, copies=copies)
+            check_score_columns(cell, copies=copies)
         return self
 
 

@@ -15,9 +15,9 @@ from evaluation import evaluate_models as stage
 from evaluation.cli import report_command
 from evaluation.config import EvaluationConfig
 from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
-from evaluation.data.utterances import EmptyConditionError, HeardTestError, OtherRateError, UnknownSplitError
+from evaluation.data.utterances import EmptyConditionError, OtherRateError, TrainedOnTestError, UnknownSplitError
 from evaluation.measures.teacher_agreement import OtherFrameRateError
-from evaluation.report.bootstrap import Copies, told_by
+from evaluation.report.bootstrap import Copies, task_outcomes
 from evaluation.report.markdown import DamagedResultsError
 from evaluation.report.robustness_table import UnknownSystemError
 from manifests.errors import MissingFileError, OtherRecipeError
@@ -196,7 +196,7 @@ def test_a_model_that_has_heard_the_test_is_refused_and_named(corpus, bench, tmp
     heard = [utterance.waves["clean"] for utterance in tiny_split("test", count=24)[3:5]]
     prefixes = frozenset(hashlib.sha256(wave.tobytes()).hexdigest()[:16] for wave in heard)
     bench["fake"] = FakeEncoder(heard=prefixes)
-    with pytest.raises(HeardTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
+    with pytest.raises(TrainedOnTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
         stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     bench["fake"] = FakeEncoder(heard=frozenset({"0" * 16}))
@@ -392,7 +392,7 @@ def test_outcomes_add_up_to_the_scores(corpus, bench, tmp_path):
     results = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
     [cell] = results.cells
     copies = Copies.of(results.roll)
-    [told] = told_by(cell, "word")
+    [told] = task_outcomes(cell, "word")
     for number, condition in enumerate(copies.conditions):
         np.testing.assert_allclose(
             told.values(copies.condition == number), values(results, "teacher", "accuracy", condition=condition)

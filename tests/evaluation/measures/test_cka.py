@@ -8,8 +8,8 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import linear_kernel
 
-from evaluation.data.utterances import Listed
-from evaluation.features import Embedded, Scaling
+from evaluation.data.utterances import ListedUtterance
+from evaluation.features import Scaling, UtteranceFeatures
 from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced, linear_cka
 from evaluation.measures.retrieval import QUERIES, Places, Retrieval, RetrievalPlan, plan_retrieval
 
@@ -86,7 +86,7 @@ def test_a_constant_model_has_no_cka_no_rank_and_no_variance():
     scaling = Scaling.from_moments(np.full((LAYERS, FEATURES), 2.5), np.full((LAYERS, FEATURES), 1e-9))
     similarity = Similarity(scaling, 100)
     flat = torch.full((LAYERS, FRAMES, FEATURES), 2.5) * (1 + 1e-7 * random_frames(4))
-    similarity.add(Embedded("a", 1.0, {"clean": flat, "noise-0": flat.flip(1)}))
+    similarity.add(UtteranceFeatures("a", 1.0, {"clean": flat, "noise-0": flat.flip(1)}))
     for layer in range(LAYERS):
         assert similarity.pairs["noise"].cka(layer) == 0.0
         assert effective_rank(similarity.pairs["noise"].covariances(layer)[2]) == 0.0
@@ -106,7 +106,7 @@ def listed(key, speaker, num_samples):
 
     sample = Sample()
     sample.id, sample.speaker, sample.num_samples, sample.sample_rate = key, speaker, num_samples, 16000
-    return Listed(sample, "")
+    return ListedUtterance(sample, "")
 
 
 def plan(entries, **changes):
@@ -142,7 +142,7 @@ def retrieved(clean, copy):
     frames = clean.shape[1]
     order = np.arange(frames)
     retrieval = Retrieval(RetrievalPlan({"a": Places(0, order, order)}, (frames,)), plain_scaling())
-    retrieval.add(Embedded("a", 1.0, {"clean": clean, "noise-0": copy, "noise-1": copy}))
+    retrieval.add(UtteranceFeatures("a", 1.0, {"clean": clean, "noise-0": copy, "noise-1": copy}))
     return retrieval.shares("noise")
 
 

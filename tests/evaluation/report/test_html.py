@@ -17,7 +17,7 @@ from evaluation.report.heatmaps import mean_places
 from evaluation.report.html import brief, page_content, unescaped, write_page
 from evaluation.report.markdown import OtherDataError
 from evaluation.report.plots import curves, intervals, shade, spans
-from evaluation.report.robustness_table import Paper, value_of
+from evaluation.report.robustness_table import SystemOutcomes, value_of
 from evaluation.report.table import escaped
 from manifests.errors import printable
 from manifests.results.scores import Results
@@ -197,7 +197,7 @@ def test_shades_go_from_white_to_ink_and_letters_stay_readable():
 
 def test_plots_hold_the_numbers_that_the_tables_hold():
     results = document(TEACHER, ONE, TWO)
-    paper = Paper.of(results.cells, results.roll)
+    paper = SystemOutcomes.of(results.cells, results.roll)
     told = paper.told("teacher", "word")["accuracy"]
     assert value_of(told, paper.copies.condition > 0)[0] == pytest.approx((NOISE + PHONE) / 24)
     content = page_content([results], names=["one"], against=None, command=[])
