@@ -1,9 +1,10 @@
-"""Three passes over a corpus (train, dev, test), in which one model hears what the tasks and measures need, and no more."""
+"""Extracts the features of one model in three passes over a corpus (train, dev, test): those that tasks and measures need, no more."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.data.alignments import AlignedTask, FrameClock
@@ -23,14 +24,12 @@ from training.data.audio import utterances
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from torch import Tensor, nn
 
     from evaluation.config import EvaluationConfig, Features
     from evaluation.data.utterances import EvaluationSet, ListedUtterance
+    from evaluation.exposure.test_copies import CopyIndex, CopyKey
     from evaluation.features import UtteranceFeatures
-    from training.models.encoder import Encoder
+    from evaluation.models import EvaluatedModel
 
 PreparedTask = LabelledTask | TextTask | VerificationTask | AlignedTask
 ROLES = ("train", "dev", "test")
@@ -39,15 +38,15 @@ LEAKAGE_TEST_UTTERANCES = 2 * REFERENCE_UTTERANCES
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """Which members of which utterances one model has to extract; all mappings are by role (`train`, `dev`, `test`).
+    """Which members of which utterances a model processes; mappings are by role (`train`, `dev`, `test`).
 
     Attributes:
-        members: Names of the members that are heard, by sample key.
+        members: Names of the members that are processed, by sample key.
         chosen: By sample key, the copy of a training utterance that probes on distorted speech are trained on.
         leakage: Keys of utterances that the domain probe is trained or tested on.
         leakage_role: Where the domain probe is trained: `train`, or `dev` if train has no copies of the test's conditions.
         leakage_conditions: Conditions that both that split and the test split have, and `clean`.
-        notes: What is left out.
+        notes: What is left out, for readers of the scores.
     """
 
     members: dict[str, dict[str, frozenset[str]]]
@@ -58,7 +57,7 @@ class ExtractionPlan:
     notes: tuple[str, ...]
 
     def passes(self, role: str) -> list[tuple[tuple[str, ...], frozenset[str]]]:
-        """Members and keys of each pass over a split; members that nobody hears are not decoded."""
+        """Members and keys of each pass over a split; members that are not needed are not decoded."""
         groups: dict[tuple[str, ...], set[str]] = {}
         for key, members in self.members[role].items():
             groups.setdefault((CLEAN, *sorted(members - {CLEAN})), set()).add(key)
@@ -66,30 +65,30 @@ class ExtractionPlan:
 
 
 def plan_extraction(dataset: EvaluationSet, tasks: Iterable[PreparedTask], config: EvaluationConfig) -> ExtractionPlan:
-    """Decide what must be heard for the tasks and measures that are asked for, and nothing else.
+    """List what the requested tasks and measures need, and nothing else.
 
     Raises:
-        EmptyConditionError: If leakage, or a probe on distorted speech, is asked for and there are no copies to train on.
+        EmptyConditionError: If leakage, or a probe on distorted speech, is requested and there are no copies to train on.
     """
     members: dict[str, dict[str, set[str]]] = {role: {} for role in ROLES}
     chosen: dict[str, str] = {}
 
-    def hear_of(role: str, keys: Iterable[str], copies: Callable[[str], Iterable[str]] = lambda _: ()) -> None:
+    def need(role: str, keys: Iterable[str], copies: Callable[[str], Iterable[str]] = lambda _: ()) -> None:
         for key in keys:
             members[role].setdefault(key, {CLEAN}).update(copies(key))
 
     for task in tasks:
-        hear_of("test", task.keys("test"), lambda key: copies_of(dataset.test[key]))
-        hear_of("dev", task.keys("dev"))
-        hear_of("train", task.keys("train"))
+        need("test", task.keys("test"), lambda key: copies_of(dataset.test[key]))
+        need("dev", task.keys("dev"))
+        need("train", task.keys("train"))
         if task.probe == "distorted":
             chosen.update(chosen_copies(dataset, task.keys("train"), seed=config.seed, task=task.name))
-            hear_of("train", task.keys("train"), lambda key: (chosen[key],))
+            need("train", task.keys("train"), lambda key: (chosen[key],))
     compared = {"cosine", "cka", "agreement"} & set(config.measures)
     if compared or any(isinstance(task, TextTask | AlignedTask) for task in tasks):
-        hear_of("train", dataset.reference)
+        need("train", dataset.reference)
     if compared:
-        hear_of("test", dataset.test, lambda key: copies_of(dataset.test[key]))
+        need("test", dataset.test, lambda key: copies_of(dataset.test[key]))
     leakage: dict[str, frozenset[str]] = dict.fromkeys(ROLES, frozenset())
     source, shared = "train", conditions_of(dataset.train) & set(dataset.conditions)
     notes: list[str] = []
@@ -100,8 +99,8 @@ def plan_extraction(dataset: EvaluationSet, tasks: Iterable[PreparedTask], confi
             raise EmptyConditionError(split=dataset.splits.train, condition=None, purpose="measure leakage")
         leakage[source] = chosen_keys(dataset.of(source), REFERENCE_UTTERANCES, seed=config.seed)
         leakage["test"] = chosen_keys(dataset.test, LEAKAGE_TEST_UTTERANCES, seed=config.seed)
-        hear_of(source, leakage[source], lambda key: copies_of(dataset.of(source)[key], conditions=shared))
-        hear_of("test", leakage["test"], lambda key: copies_of(dataset.test[key]))
+        need(source, leakage[source], lambda key: copies_of(dataset.of(source)[key], conditions=shared))
+        need("test", leakage["test"], lambda key: copies_of(dataset.test[key]))
         if missing := sorted(set(dataset.conditions) - shared):
             notes.append(f"leakage: {', '.join(missing)} left out, split {dataset.split_of(source)} does not have it")
     return ExtractionPlan(
@@ -147,19 +146,19 @@ def conditions_of(entries: Mapping[str, ListedUtterance]) -> set[str]:
 
 @dataclass
 class ModelFeatures:
-    """What is kept of one model's features.
+    """Features of one model, as tasks and measures need them.
 
     Attributes:
         pooled: Pooled states by features and role, for tasks that read one vector an utterance.
-        deep: Pooled layers by role, for the domain probe.
+        pooled_layers: Pooled layers by role, for the domain probe.
         frames: States of training and dev utterances by role, in files, for tasks that read frames.
-        frame_probes: Those tasks; their probes learn between dev and test.
-        moments: Of clean reference frames: layers, and heads where they are asked for.
-        cosine: Of test frames; made when the moments are known. So are `similarity` and `retrieval`.
+        frame_probes: Of those tasks; they are trained between dev and test.
+        moments: Mean and variance of clean reference frames: layers, and heads where they are needed.
+        cosine: Of test frames; created when the moments are known, as `similarity` and `retrieval` are.
     """
 
     pooled: dict[tuple[Features, str], PooledRows]
-    deep: dict[str, PooledRows]
+    pooled_layers: dict[str, PooledRows]
     frames: dict[str, FrameStore]
     moments: FrameMoments
     frame_probes: list[FrameProbes] = field(default_factory=list)
@@ -168,86 +167,90 @@ class ModelFeatures:
     retrieval: Retrieval | None = None
     too_short: int = 0
 
-    def add(self, role: str, utterance: UtteranceFeatures, *, dataset: EvaluationSet, hearing: ExtractionPlan) -> None:
-        """Take in one utterance."""
+    def add(self, role: str, utterance: UtteranceFeatures, *, dataset: EvaluationSet, plan: ExtractionPlan) -> None:
+        """Add one utterance."""
         key = utterance.key
         if any(frames.shape[1] == 0 for frames in utterance.frames.values()):
             self.too_short += 1
             return
         for member, frames in utterance.frames.items():
-            if role == "test" or member == CLEAN or hearing.chosen.get(key) == member:
+            if role == "test" or member == CLEAN or plan.chosen.get(key) == member:
                 for (features, owner), rows in self.pooled.items():
                     if owner == role:
                         states = utterance.states(member, features)
                         rows.add(key, member, states[-1] if features == "last" else states)
                 if role != "test" and role in self.frames:
                     self.frames[role].add(utterance, member)
-            if key in hearing.leakage[role] and condition_of(member) in hearing.leakage_conditions:
-                self.deep[role].add(key, member, frames)
+            if key in plan.leakage[role] and condition_of(member) in plan.leakage_conditions:
+                self.pooled_layers[role].add(key, member, frames)
         if role == "train" and key in dataset.reference and CLEAN in utterance.frames:
             self.moments.add(utterance.states(CLEAN, "sum+heads"))
         if role == "test":
-            for listener in (self.cosine, self.similarity, self.retrieval):
-                if listener is not None:
-                    listener.add(utterance)
+            for measure in (self.cosine, self.similarity, self.retrieval):
+                if measure is not None:
+                    measure.add(utterance)
             for probes in self.frame_probes:
-                probes.judge(utterance)
+                probes.test(utterance)
 
 
 @dataclass(frozen=True)
-class Listener:
-    """One model and what is asked of it.
+class EvaluationSetup:
+    """Everything that is the same for all models of an evaluation.
 
     Attributes:
-        heads: Its distillation heads, where some task reads them.
-        teacher: Scaled features of its teacher on clean test, by sample key, for agreement; None where there are none.
-        scratch: A folder for files of frames; the caller removes it.
+        copies: The copies that are tested.
+        plan: What is extracted of each model.
+        recordings: Digests of noise recordings and responses of each copy, of the utterances of the domain probe.
+        scratch: The results folder, where files of frames are while a model is measured.
     """
 
-    name: str
-    encoder: Encoder
-    heads: nn.Module | None
-    teacher: Mapping[str, Tensor] | None
-    scratch: Path
+    dataset: EvaluationSet
+    copies: CopyIndex
+    plan: ExtractionPlan
+    tasks: tuple[PreparedTask, ...]
+    config: EvaluationConfig
+    recordings: Mapping[CopyKey, tuple[str, ...]]
+    protocol_sha256: str = ""
+    scratch: Path = Path()
 
 
-def extract(
-    listener: Listener,
-    *,
-    dataset: EvaluationSet,
-    hearing: ExtractionPlan,
-    tasks: Sequence[PreparedTask],
-    config: EvaluationConfig,
-) -> tuple[ModelFeatures, float]:
-    """Run a model over everything it has to extract; returns what is kept, and the seconds of audio it heard.
+def extract(model: EvaluatedModel, setup: EvaluationSetup, *, scratch: Path) -> tuple[ModelFeatures, float]:
+    """Run a model over everything in the plan.
+
+    Args:
+        model: The model.
+        setup: What is extracted, and from which corpus.
+        scratch: A folder for files of frames; the caller removes it.
+
+    Returns:
+        Its features, and the seconds of audio that it processed.
 
     Raises:
         TooShortError: If a split has no utterance that is long enough.
     """
-    tables = empty_features(tasks, scratch=listener.scratch)
+    dataset, plan = setup.dataset, setup.plan
+    tables = empty_features(setup.tasks, scratch=scratch)
     total_s = sum(
         len(members) * dataset.of(role)[key].seconds
         for role in ROLES
-        for members, keys in hearing.passes(role)
+        for members, keys in plan.passes(role)
         for key in keys
     )
     with ExitStack() as stack:
         for store in tables.frames.values():
             stack.callback(store.close)
-        progress = stack.enter_context(
-            Progress(f"extract with {listener.name}", total=round(total_s), unit="s of audio")
-        )
+        progress = stack.enter_context(Progress(f"features of {model.name}", total=round(total_s), unit="s of audio"))
         for role in ROLES:
             if role == "test":
-                prepare_test(tables, listener, dataset=dataset, hearing=hearing, tasks=tasks, config=config)
-            heard_any = False
-            for members, keys in hearing.passes(role):
-                heard = utterances(config.corpus, dataset.split_of(role), members=members, keys=keys)
-                for utterance in features_of(listener.encoder, heard, advance=progress.advance, heads=listener.heads):
-                    tables.add(role, utterance, dataset=dataset, hearing=hearing)
-                    heard_any = heard_any or utterance.frames[CLEAN].shape[1] > 0
-            if hearing.passes(role) and not heard_any:
-                raise TooShortError(listener.name, split=dataset.split_of(role))
+                prepare_test(tables, model, setup)
+            is_any_long = False
+            for members, keys in plan.passes(role):
+                found = utterances(setup.config.corpus, dataset.split_of(role), members=members, keys=keys)
+                for utterance in features_of(model.encoder, found, advance=progress.advance, heads=model.heads):
+                    tables.add(role, utterance, dataset=dataset, plan=plan)
+                    is_any_long = is_any_long or utterance.frames[CLEAN].shape[1] > 0
+            if plan.passes(role) and not is_any_long:
+                raise TooShortError(model.name, split=dataset.split_of(role))
     return tables, total_s
 
 
@@ -261,49 +264,42 @@ def empty_features(tasks: Sequence[PreparedTask], *, scratch: Path) -> ModelFeat
     }
     widest: dict[str, int] = {"last": 0, "sum": 1, "sum+heads": 2}
     framewise = [task for task in tasks if isinstance(task, TextTask | AlignedTask)]
-    kept = max((task.features for task in framewise), key=lambda features: widest[features], default=None)
-    frames = {role: FrameStore(scratch / f"{role}.f32", kept) for role in ("train", "dev")} if kept else {}
+    stored = max((task.features for task in framewise), key=lambda features: widest[features], default=None)
+    frames = {role: FrameStore(scratch / f"{role}.f32", stored) for role in ("train", "dev")} if stored else {}
     return ModelFeatures(pooled, {role: PooledRows() for role in ROLES}, frames, FrameMoments())
 
 
-def prepare_test(
-    tables: ModelFeatures,
-    listener: Listener,
-    *,
-    dataset: EvaluationSet,
-    hearing: ExtractionPlan,
-    tasks: Sequence[PreparedTask],
-    config: EvaluationConfig,
-) -> None:
-    """What must be known before test is heard: the scaling, and the probes that judge frames as they come."""
-    encoder, asked = listener.encoder, set(config.measures)
+def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: EvaluationSetup) -> None:
+    """Before the pass over test: measures with their scaling, and trained probes that test frames as they come."""
+    encoder, dataset, config = model.encoder, setup.dataset, setup.config
+    measures = set(config.measures)
     if tables.moments.count == 0:
         return
     scaling = tables.moments.scaling()
     layers = scaling.first(encoder.num_layers)
-    if asked & {"cosine", "cka", "agreement"}:
-        tables.cosine = FrameCosine(layers) if "cosine" in asked else None
+    if measures & {"cosine", "cka", "agreement"}:
+        tables.cosine = FrameCosine(layers) if "cosine" in measures else None
         each = max(1, MOST_FRAMES // max(1, len(dataset.test)))
-        tables.similarity = Similarity(layers, each, listener.teacher)
-    if asked & {"cosine", "cka"}:
-        plan = plan_retrieval(
+        tables.similarity = Similarity(layers, each, model.teacher)
+    if measures & {"cosine", "cka"}:
+        retrieval = plan_retrieval(
             dataset.test,
             num_frames=encoder.config.num_frames,
             bytes_a_frame=4 * encoder.num_layers * encoder.num_features,
             num_conditions=len(dataset.conditions),
             seed=config.seed,
         )
-        tables.retrieval = Retrieval(plan, layers)
+        tables.retrieval = Retrieval(retrieval, layers)
     clock = FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate)
-    for task in tasks:
+    for task in setup.tasks:
         if isinstance(task, TextTask | AlignedTask):
             own = scaling_of(scaling, task.features, num_layers=encoder.num_layers)
             probes = FrameProbes(task, own, encoder.num_layers, clock)
             members = dict.fromkeys(task.train, CLEAN)
             if task.probe == "distorted":
-                members = {key: hearing.chosen[key] for key in task.train}
+                members = {key: setup.plan.chosen[key] for key in task.train}
             dev = tables.frames["dev"] if task.keys("dev") else None
-            probes.learn(tables.frames["train"], dev, members=members, seed=config.seed, probes=config.probes)
+            probes.fit(tables.frames["train"], dev, members=members, seed=config.seed, probes=config.probes)
             tables.frame_probes.append(probes)
 
 

@@ -6,15 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation.data.labels import (
-    FOLDS,
-    KeyedTask,
-    MissingLabelError,
-    NobodyLeftError,
-    field_of,
-    known_fields,
-    takes_part,
-)
+from evaluation.data.labels import FOLDS, KeyedTask, field_of, left_out, task_labels
 from evaluation.data.utterances import check_conditions, keyed_order
 from manifests.errors import StillroomError, printable
 
@@ -26,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OneSpeakerError(StillroomError, ValueError):
-    """Nobody to be confused with, or nobody who speaks twice."""
+    """A split with one speaker, or without a speaker of two utterances."""
 
     def __init__(self, task: str, *, split: str, what: str) -> None:
         super().__init__(
@@ -40,7 +32,7 @@ class VerificationTask(KeyedTask["VerifyTask", str]):
     """A verification task with its speakers by sample key.
 
     Attributes:
-        pairs: Of test, by condition-free choice: (tested key, enrolled key), half of them of one speaker.
+        pairs: Of test: (tested key, enrolled key), half of them of one speaker, the same for every condition.
         dev_pairs: The same of dev (or of training speakers, where there is no dev), to choose the learning rate on.
     """
 
@@ -53,7 +45,7 @@ def label_speakers(task: VerifyTask, dataset: EvaluationSet, *, seed: int) -> Ve
 
     Raises:
         MissingLabelError: If no utterance of train or test has the field.
-        NobodyLeftError: If no utterance takes part.
+        NobodyLeftError: If no utterance of train or test belongs to the task.
         OneSpeakerError: If there is one speaker in train or test, or none with two utterances.
         EmptyConditionError: If no tested utterance has a copy of some condition.
     """
@@ -76,17 +68,15 @@ def label_speakers(task: VerifyTask, dataset: EvaluationSet, *, seed: int) -> Ve
     notes = []
     if not dev:
         notes.append(f"{task.name}: the learning rate is chosen on training speakers, dev has no trials")
-    if len(test) < len(dataset.test):
-        notes.append(
-            f"{task.name}: {len(dataset.test) - len(test)} of {len(dataset.test)} test utterances are left out"
-        )
+    notes += left_out(task.name, len(test), dataset)
     return VerificationTask(task.name, task, train, dev, test, tuple(notes), pairs, dev_pairs)
 
 
 def training_pairs(train: Mapping[str, str], *, most: int, seed: int) -> tuple[tuple[str, str], ...]:
-    """Trials to choose on where dev has none: of the tenth of training speakers, at least two, that trial probes will not be trained on.
+    """Trials to choose the learning rate on where dev has none: of a tenth of the training speakers, at least two.
 
-    Of all training speakers where so few make no trials of both kinds, or where fewer than two would be left.
+    Probes that are tried are not trained on those. All training speakers are taken where so few make no trials of both kinds,
+    or where fewer than two would be left.
     """
     twice = [speaker for speaker, count in Counter(train.values()).items() if count > 1]
     back = set(keyed_order(twice, seed=seed, purpose="held back")[: max(2, len(twice) // FOLDS)])
@@ -96,21 +86,13 @@ def training_pairs(train: Mapping[str, str], *, most: int, seed: int) -> tuple[t
 
 
 def speakers(task: VerifyTask, entries: Mapping[str, ListedUtterance], *, split: str | None) -> dict[str, str]:
-    """Labels by sample key of the utterances that take part; `split` is None where it may lack the field."""
-    found = {
-        key: label
-        for key, entry in entries.items()
-        if takes_part(task.where, entry.sample) and (label := field_of(entry.sample, task.label)) is not None
-    }
-    if split is not None and not found:
-        if all(field_of(entry.sample, task.label) is None for entry in entries.values()):
-            raise MissingLabelError(task.label, split=split, known=known_fields(entries))
-        raise NobodyLeftError(task.name, split=split)
-    return found
+    """Speakers by sample key of the utterances that belong to a task; `split` as in `task_labels`."""
+    found = {key: field_of(entry.sample, task.label) for key, entry in entries.items()}
+    return task_labels(task, entries, found, split=split, fields=[task.label])
 
 
 def chosen_pairs(labels: Mapping[str, str], *, most: int, seed: int) -> tuple[tuple[str, str], ...]:
-    """Trials: utterances in turn, by keyed hash, each against one of its own speaker and one of another."""
+    """Trials: utterances in the order of a keyed hash, each against one of its own speaker and one of another."""
     order = keyed_order(labels, seed=seed, purpose="trials")
     by_speaker: dict[str, list[str]] = {}
     for key in order:

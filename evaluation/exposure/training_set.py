@@ -1,4 +1,4 @@
-"""What a model was trained on, from its own record: `trained.json`, its card, or its run's config and corpus."""
+"""The distortions that a model was trained on, from its own record: `trained.json`, its card, or its run's config and corpus."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class TrainingUnknownError(StillroomError, ValueError):
-    """What a model was trained on cannot be found out; told as a note, never fatal."""
+    """A model whose training cannot be found out; it becomes a note, never fatal."""
 
     def __init__(self, model: str, why: object) -> None:
         super().__init__(f"{model}: what it was trained on is not known: {why}")
 
 
 def exposure_of(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
-    """What a model met in training; None if nothing is known of it.
+    """The distortions that a model was trained on; None if nothing is known of them.
 
     Args:
-        name: What it is called in the tables.
-        source: Where it came from.
+        name: Its name in the tables.
+        source: Its source in the config.
         facts: Its card or its checkpoint's facts.
 
     Raises:
@@ -88,7 +88,7 @@ def folder_exposure(folder: Path | None) -> TrainedOn | None:
 
 
 def training_command(run: Path) -> dict[str, Any]:
-    """What was typed to train a run, under the key `command`; nothing where its record does not say."""
+    """The command line that trained a run, under the key `command`; empty where its record has none."""
     path = run / "provenance.json"
     record = read_json(path, needed="what made the run") if path.is_file() else None
     command = record.get("command") if isinstance(record, dict) else None
@@ -97,7 +97,7 @@ def training_command(run: Path) -> dict[str, Any]:
 
 
 def run_exposure(run: Path) -> TrainedOn | None:
-    """From `trained.json`, or from the corpus that the run's config names, if it is still what it was."""
+    """From `trained.json`, or from the corpus that the run's config names, if that is unchanged."""
     if (run / "trained.json").exists():
         return TrainedOn.read(run / "trained.json", needed="what the model was trained on")
     config = read_yaml(run / "config.yaml", needed="the config of a run")
@@ -113,13 +113,13 @@ def run_exposure(run: Path) -> TrainedOn | None:
                 raise TrainingUnknownError(run.name, f"the corpus {names} changed since")
     student = views.get("student")
     conditions = student.get("conditions") if isinstance(student, dict) else None
-    heard = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
-    return corpus_exposure(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=heard)
+    used = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
+    return corpus_exposure(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=used)
 
 
 @dataclass
 class ExposureCounter:
-    """Training copies, summed up one by one."""
+    """Counts steps of training copies: kinds, sources, recordings and ranges of numbers."""
 
     counts: dict[str, int] = field(default_factory=dict)
     sources: dict[str, set[str]] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class ExposureCounter:
     chains: set[tuple[str, ...]] = field(default_factory=set)
 
     def add(self, steps: Iterable[StepFacts]) -> None:
-        """Take in the steps of one copy."""
+        """Count the steps of one copy."""
         chain = []
         for step in steps:
             chain.append(step.kind)
@@ -143,7 +143,7 @@ class ExposureCounter:
         self.chains.add(tuple(chain))
 
     def summary(self) -> TrainedOn:
-        """What it came to."""
+        """The counts as a document."""
         kinds = {
             kind: TrainedKind(
                 count=count,
@@ -160,28 +160,28 @@ class ExposureCounter:
 
 @functools.lru_cache(maxsize=8)
 def corpus_exposure(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ...] | None = None) -> TrainedOn:
-    """What a model met that was trained on the copies of a split; JSON members alone are read, once for all its seeds.
+    """The distortions of the copies of a split; JSON members alone are read, once for all seeds of a system.
 
     Args:
         corpora: One, or several that were joined.
         split: Which split.
-        conditions: Copies of which conditions could be heard at all; None for all.
+        conditions: Conditions whose copies were used; None for all.
 
     Raises:
         StillroomError: If a corpus cannot be read.
     """
-    tally = ExposureCounter()
+    counter = ExposureCounter()
     for corpus in corpora:
         with open_corpus(corpus) as reader:
             library = Library(reader)
             for copy in copies_in(reader, split):
                 if conditions is None or copy.condition in conditions:
-                    tally.add(copy_facts(copy, library))
-    return tally.summary()
+                    counter.add(copy_facts(copy, library))
+    return counter.summary()
 
 
 def copies_in(reader: CorpusReader, split: str) -> Iterator[SampleCopy]:
-    """Every copy that a split has, as its sample's JSON tells it."""
+    """Every copy of a split, from the JSON of its samples."""
     for shard in reader.shards(split):
         for indexed in reader.samples(shard.name):
             yield from reader.whole_record(shard.name, indexed, split=split).copies

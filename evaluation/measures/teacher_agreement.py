@@ -1,4 +1,4 @@
-"""What a student's frames are compared with for agreement: its teacher's last layer on clean test speech."""
+"""The teacher's last layer on clean test speech, which a student's frames are compared with for agreement."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 
 class OtherFrameRateError(StillroomError, ValueError):
-    """A student whose frames are not at the times of its teacher's."""
+    """A student whose frames have other times than its teacher's."""
 
     def __init__(self, student: str, teacher: str, *, clocks: tuple[FrameClock, FrameClock]) -> None:
-        told = [f"of {clock.receptive} samples each {clock.hop}" for clock in clocks]
+        found = [f"of {clock.receptive} samples each {clock.hop}" for clock in clocks]
         super().__init__(
-            f"measures: agreement compares frame by frame, but model {student!r} has frames {told[0]} and its teacher {teacher!r} "
-            f"{told[1]}; leave agreement out of measures, or evaluate them one by one"
+            f"measures: agreement compares frame by frame, but model {student!r} has frames {found[0]} and its teacher {teacher!r} "
+            f"{found[1]}; leave agreement out of measures, or evaluate them one by one"
         )
 
 
 def teacher_of(name: str, facts: Mapping[str, ModelFacts]) -> str | None:
-    """Which model of the evaluation a student was distilled from, by the digest that its record keeps; None if none."""
+    """Which model of the evaluation a student was distilled from, by the digest in its record; None if none."""
     digest = facts[name].details.get("teacher_sha256")
     return next((other for other, found in facts.items() if other != name and found.digest == digest), None)
 
 
 def check_frames(student: str, clock: FrameClock, teacher: str, teacher_clock: FrameClock) -> None:
-    """Frames of student and teacher are at the same times.
+    """Check that frames of student and teacher have the same times.
 
     Raises:
         OtherFrameRateError: If they are not.
@@ -53,7 +53,7 @@ def check_frames(student: str, clock: FrameClock, teacher: str, teacher_clock: F
 
 
 def teacher_frames(encoder: Encoder, *, dataset: EvaluationSet, config: EvaluationConfig) -> dict[str, Tensor]:
-    """The teacher's last layer on clean test, centred and scaled on clean train, at the frames that `Similarity` takes.
+    """The teacher's last layer on clean test, centred and scaled on clean train, at the frames that `Similarity` uses.
 
     Returns:
         By sample key, shape (frame, feature), float32.

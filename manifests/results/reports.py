@@ -13,7 +13,7 @@ State = Literal["running", "preempted", "failed", "done"]
 
 
 class Verdicts(Record):
-    """How many waves are what, held against those of a pack.
+    """How many waves are identical, near or different, compared with those of a pack.
 
     Attributes:
         near: Within the tolerances of `docs/fingerprint.md`.
@@ -25,7 +25,7 @@ class Verdicts(Record):
 
 
 class ConditionVerdicts(Verdicts):
-    """Those of one condition and codec, or chain of codecs.
+    """Verdicts of one condition and codec, or chain of codecs.
 
     Attributes:
         decoder_differs: Waves of a source file that is the same but was decoded to another PCM.
@@ -48,7 +48,7 @@ class RebuiltReport(Verdicts, Document):
 
 
 class PartCounts(Record):
-    """How many things of one part two sides have alike."""
+    """How many items of one part are the same in A and B."""
 
     same: Count
     different: Count
@@ -58,8 +58,8 @@ class DiffReport(Document):
     """The summary of `diff --json`; each difference is a line of its own after it.
 
     Attributes:
-        a: The first side in words.
-        pcm: None where a side is a plan, which has no waves.
+        a: The first of the two in words.
+        pcm: None where one is a plan, which has no waves.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/diff/1"
@@ -82,14 +82,14 @@ class DiffWhole(DiffReport):
 
 
 class Finding(Record):
-    """Something that is off, and where."""
+    """A fault that was found, and where."""
 
     where: str
     what: str
 
 
 class LagReport(Record):
-    """Lags behind the clean wave, in samples; `largest` is that of the copy that is off by most."""
+    """Lags behind the clean wave, in samples; `largest` is that of the copy with the largest."""
 
     measured: Count
     largest: int
@@ -146,12 +146,12 @@ Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
 class LeakReport(Record):
-    """What two splits share, of one kind and told in one way.
+    """What two splits share, of one kind and found in one way.
 
     Attributes:
         between: Letter of the corpus and name of the split, of both.
-        heard: How many are in utterances of both; the others were only dealt to both.
-        examples: What the thing is called on each side.
+        heard: How many are in utterances of both; the others were only assigned to both.
+        examples: Its name in each of the two.
     """
 
     kind: Kind
@@ -163,7 +163,7 @@ class LeakReport(Record):
 
 
 class NotChecked(Record):
-    """What an audit could not look at: so many of so many."""
+    """What an audit could not check: so many of so many."""
 
     kind: Kind
     corpus: str

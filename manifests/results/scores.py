@@ -1,8 +1,8 @@
 """MeasureName numbers, each with its condition, model and data digest.
 
-A results folder holds `protocol.json` (what was asked, written first), `cells/<model>.json` (one a finished model), and
-`results.json` (all of them, written last) with `report.md` beside it. What a number was summed up from stands beside it, copy
-by copy in the order of the `CopyTable`, so that any grouping and any bootstrap can be taken from the file alone.
+A results folder holds `protocol.json` (what is measured, and how; written first), `cells/<model>.json` (the scores of one model), and
+`results.json` (all of them, written last) with `report.md` beside it. The outcomes that a score was summed up from are saved with it,
+copy by copy in the order of the `CopyTable`, so that any grouping and any bootstrap can be computed from the file alone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Measure = Literal[
     "variance", "leakage", "leakage_mlp",
 ]  # fmt: skip
 ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
-Seen = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
-CATEGORY_LETTERS: dict[str, Seen] = {
+Category = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
+CATEGORY_LETTERS: dict[str, Category] = {
     "c": "clean",
     "h": "heard",
     "s": "seen",
@@ -71,7 +71,7 @@ class Outcomes(Record):
     """What one probe got right or wrong, copy by copy; sums over any group of copies give its score there.
 
     Attributes:
-        counts: One number a copy of the roll, separated by spaces: what is counted by `measure` (right answers for
+        counts: One number for each copy of the copy table, separated by spaces: what is counted by `measure` (right answers for
             `accuracy`, edits for error rates); `-` where the copy takes no part.
         totals: Out of how many (frames, characters, words, phones), alike; None where each is out of 1.
     """
@@ -87,8 +87,8 @@ class Trials(Record):
     """Verification trials of one task: an enrolled clean utterance against a copy.
 
     Attributes:
-        copies: Place in the roll of the tested copy of each trial.
-        enrolled: Place in the roll of the clean utterance it is compared with.
+        copies: Number in the copy table of the tested copy of each trial.
+        enrolled: Number in the copy table of the clean utterance it is compared with.
         same: One letter a trial, `1` if both are of one speaker.
         scores: Similarity of each trial, a column a probe.
     """
@@ -106,14 +106,14 @@ class Efficiency(Record):
     Attributes:
         macs_per_s: Multiplications with addition for a second of audio.
         real_time_factor: Seconds of work for a second of audio (smaller is faster).
-        peak_mb: Parameters and the most that lived beside them while the measured stretch was heard, in 10**6 bytes.
+        peak_mb: Peak memory in 10**6 bytes, in results of before it was left out.
         size_mb: Of the parameters as float32, in 10**6 bytes.
-        measured_s: Length of the stretch of audio.
+        measured_s: Length of the audio that it was measured on.
     """
 
     macs_per_s: float
     real_time_factor: float
-    peak_mb: float
+    peak_mb: float | None = None
     size_mb: float
     measured_s: float
 
@@ -122,11 +122,11 @@ class ModelFacts(Record):
     """What was measured: where a model came from, and how it was made.
 
     Attributes:
-        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the floor (log-mel).
+        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or `floor`, the log-mel baseline.
         origin: The teacher's name, or the run folder's name and which of its checkpoints.
         digest: SHA-256 over its parameters.
-        heard_known: Whether it says which utterances it was trained on; the published teachers do not.
-        details: Steps, seconds heard, views, adversary, as its own record has them.
+        heard_known: Whether its record lists the utterances that it was trained on; those of published teachers do not.
+        details: Steps, seconds of training audio, views, adversary, as its own record has them.
         system: Models of one system are its seeds: their spread is the system's. A model is its own system by default.
     """
 
@@ -141,7 +141,7 @@ class ModelFacts(Record):
 
 
 class ModelScores(Document):
-    """`cells/<model>.json`: one model measured; the mark that it need not be measured again.
+    """`cells/<model>.json`: the scores of one model; a model that has it is not measured again.
 
     Attributes:
         protocol_sha256: Digest of the protocol it was measured by, models left out.
@@ -152,9 +152,9 @@ class ModelScores(Document):
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
-        seen: One letter a copy of the roll (`CATEGORY_LETTERS`): what the copy is to this model.
-        seen_by_teacher: What it is to the teacher this model was distilled from; to itself, if it is a teacher.
-        trained: What the model met, recordings left out; None if that is not known.
+        seen: One letter for each copy of the copy table (`CATEGORY_LETTERS`): its category for this model.
+        seen_by_teacher: Its category for the teacher this model was distilled from; for itself, if it is a teacher.
+        trained: Distortions that the model was trained on, recordings as a number; None if they are not known.
         efficiency: What it costs to run.
     """
 
@@ -179,15 +179,15 @@ class ModelScores(Document):
 
 
 class CopyTable(Record):
-    """Every copy that is tested, in one order; columns are numbers separated by spaces.
+    """A table of every copy that is tested (key `roll` of the results); columns are numbers separated by spaces.
 
     Attributes:
-        speakers: Who speaks (an utterance without a speaker stands for itself).
+        speakers: Names; an utterance without a speaker is a speaker of its own, by its id.
         conditions: `clean` first.
         utterance: Number of the utterance of each copy.
-        speaker: Place in `speakers` of each copy.
-        condition: Place in `conditions`.
-        snr_db: Of the loudest noise that was added, `-` where there is none.
+        speaker: Index in `speakers` of each copy.
+        condition: Index in `conditions`.
+        snr_db: SNR of the loudest noise that was added, `-` where there is none.
     """
 
     speakers: Annotated[tuple[str, ...], Field(strict=False)]
@@ -199,7 +199,7 @@ class CopyTable(Record):
 
 
 class Protocol(Document):
-    """`protocol.json`: what was asked, paths left out; another protocol may not use the same folder.
+    """`protocol.json`: what is measured, and how, without paths; another protocol may not use the same folder.
 
     Attributes:
         corpus: The corpus by its name.
@@ -224,27 +224,27 @@ class Protocol(Document):
         """What a report looks into has its shape."""
         splits = settings.get("splits", {})
         if not isinstance(splits, dict) or not all(isinstance(name, str | None) for name in splits.values()):
-            raise ValueError("splits: names by role are due here")
+            raise ValueError("splits: expected names by role")
         for key in ("seed", "limit", "probes"):
             if not isinstance(settings.get(key), int | None):
-                raise ValueError(f"{key}: a whole number is due here")  # noqa: TRY004 (pydantic's way)
+                raise ValueError(f"{key}: expected a whole number")  # noqa: TRY004 (pydantic's way)
         for key in ("tasks", "measures"):
             if not isinstance(settings.get(key, []), list | tuple):
-                raise ValueError(f"{key}: a list is due here")  # noqa: TRY004 (pydantic's way)
+                raise ValueError(f"{key}: expected a list")  # noqa: TRY004 (pydantic's way)
         return settings
 
 
 def whole_numbers(column: str, *, below: int, what: str) -> list[int]:
-    """The numbers of a column that counts places.
+    """The numbers of a column of indexes.
 
     Raises:
-        ValueError: If one is no place.
+        ValueError: If one is not a whole number below the bound.
     """
     if len(column) > MOST_COLUMN_CHARACTERS:
         raise ValueError(f"{what}: a column of {len(column)} characters")
     words = column.split()
     if any(not (word.isascii() and word.isdigit() and len(word) < 16 and int(word) < below) for word in words):
-        raise ValueError(f"{what}: whole numbers below {below} are due here, separated by spaces")
+        raise ValueError(f"{what}: expected whole numbers below {below}, separated by spaces")
     return [int(word) for word in words]
 
 
@@ -256,40 +256,40 @@ def check_numbers(column: str, *, length: int, what: str) -> None:
     """
     words = column.split()
     if len(words) != length:
-        raise ValueError(f"{what}: {length} numbers are due here, found {len(words)}")
+        raise ValueError(f"{what}: expected {length} numbers, found {len(words)}")
     if any(word != ABSENT and not NUMBER.fullmatch(word) for word in words):
-        raise ValueError(f"{what}: numbers or {ABSENT} are due here, separated by spaces")
+        raise ValueError(f"{what}: expected numbers or {ABSENT}, separated by spaces")
 
 
-def check_score_columns(cell: ModelScores, *, copies: int) -> None:
-    """What a cell tells of copies fits the roll.
+def check_score_columns(scores: ModelScores, *, copies: int) -> None:
+    """The columns of a model's scores fit the copy table.
 
     Raises:
         ValueError: If not.
     """
-    for told in cell.outcomes:
-        check_numbers(told.counts, length=copies, what=f"{cell.model}: counts")
-        if told.totals is not None:
-            check_numbers(told.totals, length=copies, what=f"{cell.model}: totals")
-    for letters in (cell.seen, cell.seen_by_teacher):
+    for outcomes in scores.outcomes:
+        check_numbers(outcomes.counts, length=copies, what=f"{scores.model}: counts")
+        if outcomes.totals is not None:
+            check_numbers(outcomes.totals, length=copies, what=f"{scores.model}: totals")
+    for letters in (scores.seen, scores.seen_by_teacher):
         if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORY_LETTERS)):
             raise ValueError(
-                f"{cell.model}: seen: one of the letters {''.join(CATEGORY_LETTERS)} for each copy is due here"
+                f"{scores.model}: seen: expected one of the letters {''.join(CATEGORY_LETTERS)} for each copy"
             )
-    for trials in cell.trials:
-        tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
-        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{cell.model}: enrolled")
+    for trials in scores.trials:
+        tested = whole_numbers(trials.copies, below=copies, what=f"{scores.model}: copies")
+        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{scores.model}: enrolled")
         if not len(tested) == len(enrolled) == len(trials.same) or set(trials.same) - {"0", "1"}:
-            raise ValueError(f"{cell.model}: trials: columns of different lengths")
-        for scores in trials.scores:
-            check_numbers(scores, length=len(tested), what=f"{cell.model}: scores of trials")
+            raise ValueError(f"{scores.model}: trials: columns of different lengths")
+        for column in trials.scores:
+            check_numbers(column, length=len(tested), what=f"{scores.model}: scores of trials")
 
 
 class Results(Document):
     """`results.json`: everything one `evaluate` measured.
 
     Attributes:
-        roll: The copies that outcomes are told of.
+        roll: The copies that outcomes are of.
         command: What was typed, absolute paths cut to their last name.
     """
 
@@ -305,7 +305,7 @@ class Results(Document):
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:
-        """Every column has a number for each copy of the roll, every place is one of it."""
+        """Every column has a number for each copy of the copy table, and every index is in it."""
         if self.roll is None:
             return self
         roll = self.roll
@@ -315,8 +315,8 @@ class Results(Document):
             if len(whole_numbers(column, below=len(names), what="roll")) != copies:
                 raise ValueError("roll: columns of different lengths")
         check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
-        for cell in self.cells:
-            check_score_columns(cell, copies=copies)
+        for scores in self.cells:
+            check_score_columns(scores, copies=copies)
         return self
 
 

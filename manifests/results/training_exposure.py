@@ -1,7 +1,7 @@
 """Which distortions a model was trained on, summed up: kinds, sources, recordings and ranges of numbers.
 
-It lies as `trained.json` beside a run or an export, or under the key `trained` of a teacher's `card.json`. A model without it
-is one of which nothing is known; one with no `kinds` was trained on clean speech alone.
+The document is `trained.json` beside a run or an export, or the key `trained` of a teacher's `card.json`. Of a model without it
+nothing is known; one with no `kinds` was trained on clean speech alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Word = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class TrainedKind(Record):
-    """What was met of one kind of distortion.
+    """Training steps of one kind of distortion.
 
     Attributes:
         count: Steps of this kind in the training copies.
