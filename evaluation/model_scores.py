@@ -193,7 +193,7 @@ def add_framewise(found: Findings, probes: FrameProbes, setup: EvaluationSetup) 
     """
     task = probes.task
     if not any(total for outcomes in probes.outcomes.values() for _, total in outcomes.values()):
-        raise TooFewFramesError(task.name, "no frame with a phone or text is left to test on")
+        raise TooFewFramesError(task.name, "no frame with something to predict is left to test on")
     for (measure, probe), outcomes in sorted(probes.outcomes.items()):
         found.scores += condition_scores(outcomes, task=task.name, measure=measure, probe=probe)
         found.outcomes.append(outcomes_of(outcomes, setup.copies.numbers, task=task.name, measure=measure, probe=probe))

@@ -14,7 +14,7 @@ from corpus_builder.exchange.subset import subset
 from evaluation import evaluate_models as stage
 from evaluation.config import EvaluationConfig
 from evaluation.exposure.training_set import corpus_exposure
-from evaluation.report.markdown import OtherDataError, merged_cells
+from evaluation.report.markdown import OtherDataError, merged_models
 from manifests.corpus.filter import parse_where
 from manifests.errors import OtherRecipeError
 from manifests.io.json_yaml import write_yaml
@@ -103,7 +103,7 @@ def test_a_subset_is_other_data_than_what_it_is_a_part_of(lab, tmp_path):
     assert (counts(whole, "accuracy")["clean"], counts(less, "accuracy")["clean"]) == (12, 11)
     assert whole.protocol.data_sha256 != less.protocol.data_sha256
     with pytest.raises(OtherDataError, match="different data"):
-        merged_cells([whole, less])
+        merged_models([whole, less])
     with pytest.raises(OtherRecipeError):
         evaluated(part, tmp_path)
 

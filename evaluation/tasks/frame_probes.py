@@ -175,7 +175,7 @@ class FrameProbes:
             if (key, members[key]) in train.places
         ]
         if not any(self.has_target(key, train.places[key, members[key]][1][1]) for key in keys):
-            raise TooFewFramesError(self.task.name, "no frame with a phone or text is left to train on")
+            raise TooFewFramesError(self.task.name, "no frame with something to learn is left to train on")
         dev_keys = [] if dev is None else keyed_order(self.task.keys("dev"), seed=seed, purpose="frames")
         dev_keys = [key for key in dev_keys if dev is not None and (key, CLEAN) in dev.places][:MOST_DEV]
         back = max(1, len(keys) // FOLDS)

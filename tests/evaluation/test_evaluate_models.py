@@ -113,7 +113,7 @@ def test_a_finished_folder_is_left_alone(corpus, bench, tmp_path):
     first = stage.evaluate(config, tmp_path / "out")
     calls, before = bench["fake"].calls, (tmp_path / "out/results.json").stat().st_mtime_ns
     lines = []
-    assert stage.evaluate(config, tmp_path / "out", say=lines.append) == first
+    assert stage.evaluate(config, tmp_path / "out", log=lines.append) == first
     assert (bench["fake"].calls, (tmp_path / "out/results.json").stat().st_mtime_ns) == (calls, before)
     assert "nothing to do" in lines[0]
 
@@ -213,7 +213,7 @@ def test_a_model_of_another_rate_is_refused(corpus, bench, tmp_path):
     ("changes", "error", "told"),
     [
         ({"tasks": [{**WORD, "label": "mood"}]}, MissingLabelError, "it has speaker, language, name, take, word"),
-        ({"tasks": [{**WORD, "label": "name"}]}, UnseenLabelError, "do not stand in split 'train'"),
+        ({"tasks": [{**WORD, "label": "name"}]}, UnseenLabelError, "are not in split 'train'"),
         ({"tasks": [{**WORD, "within": "word", "label": "language", "where": {"language": "en"}}]}, OneClassError, "within"),
         ({"tasks": [{**WORD, "where": {"word": ["ale"]}}]}, OneClassError, "all training utterances have one label, such as 'ale'"),
         ({"tasks": [{**WORD, "where": {"word": ["mead"]}}]}, NobodyLeftError, "no utterance of split 'train'"),
@@ -311,7 +311,7 @@ def test_a_torn_cell_is_measured_again_and_said(corpus, bench, tmp_path, content
     first = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
     (tmp_path / "out/cells/teacher.json").write_text(content)
     lines = []
-    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", say=lines.append)
+    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", log=lines.append)
     assert again.cells[0].scores == first.cells[0].scores
     assert any("teacher.json" in line and "measured again" in line and "\n" not in line for line in lines)
 
@@ -320,9 +320,9 @@ def test_torn_results_are_written_anew_from_the_cells(corpus, bench, tmp_path):
     first = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
     (tmp_path / "out/results.json").write_text("{")
     calls, lines = bench["fake"].calls, []
-    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", say=lines.append)
+    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", log=lines.append)
     assert (again.cells, bench["fake"].calls) == (first.cells, calls)
-    assert any("written anew" in line for line in lines)
+    assert any("written again" in line for line in lines)
 
 
 def test_a_torn_protocol_is_told_with_what_to_do(corpus, bench, tmp_path):

@@ -10,8 +10,8 @@ from sklearn.metrics.pairwise import linear_kernel
 
 from evaluation.data.utterances import ListedUtterance
 from evaluation.features import Scaling, UtteranceFeatures
-from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced, linear_cka
-from evaluation.measures.retrieval import QUERIES, Places, Retrieval, RetrievalPlan, plan_retrieval
+from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced
+from evaluation.measures.retrieval import QUERIES, PoolFrames, Retrieval, RetrievalPlan, plan_retrieval
 
 LAYERS, FRAMES, FEATURES = 3, 40, 6
 
@@ -31,15 +31,21 @@ def plain_scaling():
     return Scaling(np.zeros((LAYERS, FEATURES)), np.ones((LAYERS, FEATURES)))
 
 
+def cka(first, second):
+    products = Products()
+    products.add(torch.from_numpy(first)[None], torch.from_numpy(second)[None])
+    return products.cka(0)
+
+
 def test_linear_cka_is_that_of_gram_matrices():
     rng = np.random.default_rng(0)
     first = rng.standard_normal((200, 12)) + 3
     second = first @ rng.standard_normal((12, 7)) + rng.standard_normal((200, 7))
-    assert linear_cka(first, second) == pytest.approx(gram_cka(first, second), abs=1e-9)
-    assert linear_cka(first, first * 5 - 2) == pytest.approx(1.0, abs=1e-12)
+    assert cka(first, second) == pytest.approx(gram_cka(first, second), abs=1e-9)
+    assert cka(first, first * 5 - 2) == pytest.approx(1.0, abs=1e-12)
     rotation, _ = np.linalg.qr(rng.standard_normal((12, 12)))
-    assert linear_cka(first @ rotation, second) == pytest.approx(linear_cka(first, second), abs=1e-9)
-    assert linear_cka(first, np.full((200, 7), 3.0)) == 0.0
+    assert cka(first @ rotation, second) == pytest.approx(cka(first, second), abs=1e-9)
+    assert cka(first, np.full((200, 7), 3.0)) == 0.0
 
 
 def test_sums_of_products_give_the_same_cka_piece_by_piece():
@@ -120,7 +126,7 @@ def test_a_pool_is_1000_frames_of_one_speaker():
     found = plan(entries)
     assert found.sizes == (1000, 1000)  # c has too few frames
     for pool in range(2):
-        own = {key: places for key, places in found.places.items() if places.pool == pool}
+        own = {key: places for key, places in found.frames.items() if places.pool == pool}
         assert len({key[0] for key in own}) == 1
         slots = np.concatenate([places.slots for places in own.values()])
         assert sorted(slots) == list(range(1000))
@@ -128,7 +134,7 @@ def test_a_pool_is_1000_frames_of_one_speaker():
             places.frames.max() < 150 and len(set(places.frames)) == len(places.frames) for places in own.values()
         )
     shuffled = plan(dict(sorted(entries.items(), reverse=True)))
-    assert {key: places.pool for key, places in shuffled.places.items()}.keys() == found.places.keys()
+    assert {key: places.pool for key, places in shuffled.frames.items()}.keys() == found.frames.keys()
 
 
 def test_pools_are_limited_by_memory_and_a_small_corpus_has_a_small_pool():
@@ -141,7 +147,7 @@ def test_pools_are_limited_by_memory_and_a_small_corpus_has_a_small_pool():
 def retrieved(clean, copy):
     frames = clean.shape[1]
     order = np.arange(frames)
-    retrieval = Retrieval(RetrievalPlan({"a": Places(0, order, order)}, (frames,)), plain_scaling())
+    retrieval = Retrieval(RetrievalPlan({"a": PoolFrames(0, order, order)}, (frames,)), plain_scaling())
     retrieval.add(UtteranceFeatures("a", 1.0, {"clean": clean, "noise-0": copy, "noise-1": copy}))
     return retrieval.shares("noise")
 

@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_curve
 
-from evaluation.data.transcripts import normalised_text, unit_edits, without_outer_spaces, word_edits
-from evaluation.measures.error_rates import equal_error_rate
+from evaluation.data.transcripts import normalised_text
+from evaluation.measures.error_rates import edit_counts, equal_error_rate
 from evaluation.model_scores import trials_record
 from evaluation.report.bootstrap import (
     Copies,
@@ -65,8 +65,8 @@ def test_with_one_seed_the_interval_is_that_of_scipy():
 def test_with_several_seeds_the_interval_is_that_of_a_slow_loop():
     first, second = sums(0, seeds=3), sums(1, seeds=2, right=0.5)
     speakers = np.random.default_rng(5).integers(0, SPEAKERS, (200, SPEAKERS))
-    dice = np.random.default_rng([5, 1])
-    drawn = [dice.integers(0, 3, (200, 3)), dice.integers(0, 2, (200, 2))]
+    rng = np.random.default_rng([5, 1])
+    drawn = [rng.integers(0, 3, (200, 3)), rng.integers(0, 2, (200, 2))]
     spread = []
     for resample in range(200):
         means = []
@@ -131,15 +131,16 @@ def slow_edits(first, second):
 
 @given(st.lists(st.sampled_from("ab 'ß"), min_size=1, max_size=12), st.lists(st.sampled_from("ab 'ß"), max_size=12))
 def test_edits_are_those_of_a_slow_table(reference, found):
-    assert unit_edits(tuple(reference), found) == slow_edits(reference, found)
+    found_edits, total = edit_counts(tuple(reference), found, units="phones")["per"]
+    assert (found_edits, total) == (slow_edits(reference, found), len(reference))
 
 
 @given(st.text("ab 'ß", min_size=1, max_size=12), st.text("ab 'ß", max_size=12))
 def test_what_a_probe_wrote_has_the_character_error_rate_of_jiwer(text, found):
     reference = normalised_text(text)
     assume(reference)
-    edits = unit_edits(tuple(reference), without_outer_spaces(tuple(found)))
-    assert edits / len(reference) == pytest.approx(jiwer.cer(reference, found), abs=1e-12)
+    edits, total = edit_counts(tuple(reference), tuple(found), units="characters")["cer"]
+    assert edits / total == pytest.approx(jiwer.cer(reference, found), abs=1e-12)
 
 
 @given(
@@ -147,7 +148,8 @@ def test_what_a_probe_wrote_has_the_character_error_rate_of_jiwer(text, found):
     st.lists(st.sampled_from(["one", "two"]), max_size=9),
 )
 def test_word_edits_are_those_of_a_slow_table(reference, found):
-    assert word_edits(" ".join(reference), " ".join(found)) == slow_edits(reference, found)
+    counts = edit_counts(tuple(" ".join(reference)), tuple(" ".join(found)), units="characters")
+    assert counts["wer"] == (slow_edits(reference, found), len(reference))
 
 
 @given(st.lists(st.none() | st.integers(0, 10**6) | st.floats(-50, 50).map(lambda x: round(x, 3))))
@@ -203,27 +205,27 @@ ROBUST = cell("robust", "111111111")
 
 
 def test_groups_are_those_of_the_first_model_that_was_trained_on_copies():
-    paper = SystemOutcomes.of([TEACHER, PLAIN, ROBUST], ROLL)
+    paper = SystemOutcomes.from_scores([TEACHER, PLAIN, ROBUST], ROLL)
     assert paper.grouped_by == "robust"
     assert {name: mask.nonzero()[0].tolist() for name, mask in paper.groups.items()} == {
         "clean": [0, 3, 6], "heard": [7], "seen": [1, 4], "shifted": [8], "new": [2, 5],
     }  # fmt: skip
     robust_teacher = cell("teacher", "110110111", kind="teacher", seen="cuucuucuu".replace("u", "s"))
     assert (
-        SystemOutcomes.of([robust_teacher, PLAIN, ROBUST], ROLL).grouped_by == "robust"
+        SystemOutcomes.from_scores([robust_teacher, PLAIN, ROBUST], ROLL).grouped_by == "robust"
     )  # a student's, where there is one
-    assert SystemOutcomes.of([robust_teacher, PLAIN], ROLL).grouped_by == "teacher"
+    assert SystemOutcomes.from_scores([robust_teacher, PLAIN], ROLL).grouped_by == "teacher"
     left_clean = cell(
         "plain", "100100110", seen="csncnscnn", views="none"
     )  # `choose` with an empty list: seen by anybody
-    assert SystemOutcomes.of([left_clean, ROBUST], ROLL).grouped_by == "robust"
-    unknown = SystemOutcomes.of([TEACHER], ROLL)
+    assert SystemOutcomes.from_scores([left_clean, ROBUST], ROLL).grouped_by == "robust"
+    unknown = SystemOutcomes.from_scores([TEACHER], ROLL)
     assert (unknown.grouped_by, list(unknown.groups)) == (None, ["clean", "distorted"])
     assert groups_of(Copies.of(ROLL), "cs")["distorted"].sum() == 6  # letters of another roll
 
 
 def test_the_three_tables_are_those_of_a_calculator():
-    absolute, loss, behind = robustness_tables(SystemOutcomes.of([TEACHER, PLAIN, ROBUST], ROLL))
+    absolute, loss, behind = robustness_tables(SystemOutcomes.from_scores([TEACHER, PLAIN, ROBUST], ROLL))
     assert absolute.header[1:] == tuple(
         f"word: accuracy, {name}" for name in ("clean", "heard", "seen", "shifted", "new")
     )
@@ -242,13 +244,13 @@ def test_error_rates_lose_upwards():
         one.model_copy(update={"outcomes": tuple(o.model_copy(update={"measure": "cer"}) for o in one.outcomes)})
         for one in (ROBUST, worse)
     ]
-    _, loss = robustness_tables(SystemOutcomes.of(as_cer, ROLL))
+    _, loss = robustness_tables(SystemOutcomes.from_scores(as_cer, ROLL))
     assert {row[0]: row[3] for row in loss.rows} == {"robust": "0.0", "plain": "-16.7"}  # seen 50 %, clean 66.7 %
 
 
 def test_models_of_one_system_are_its_seeds():
     seeds = [cell("robust-1", "111111111", system="robust"), cell("robust-2", "100111111", system="robust")]
-    paper = SystemOutcomes.of([PLAIN, *seeds], ROLL)
+    paper = SystemOutcomes.from_scores([PLAIN, *seeds], ROLL)
     absolute = robustness_tables(paper)[0]
     assert [row[0] for row in absolute.rows] == ["plain", "robust"]
     seen = absolute.header.index("word: accuracy, seen")
@@ -262,15 +264,15 @@ def test_models_of_one_system_are_its_seeds():
 
 
 def test_a_system_is_of_one_kind_of_model():
-    with pytest.raises(MixedSystemError, match="'robust' stands for a teacher and for a run"):
-        SystemOutcomes.of(
+    with pytest.raises(MixedSystemError, match="'robust' is that of a teacher and of a run"):
+        SystemOutcomes.from_scores(
             [cell("robust", "110110111", kind="teacher"), cell("robust-1", "111111111", system="robust")], ROLL
         )
 
 
 def test_a_strangers_views_are_no_reason_to_fall():
     one, other = (cell(name, "111111111", views=views) for name, views in (("a", {"kind": "x"}), ("b", ["y"])))
-    assert "Against a" in difference_tables(SystemOutcomes.of([one, other], ROLL))[0].title
+    assert "Against a" in difference_tables(SystemOutcomes.from_scores([one, other], ROLL))[0].title
 
 
 def test_a_difference_of_a_group_nobody_speaks_in_is_none():
@@ -301,7 +303,7 @@ def test_bands_of_snr_hold_their_lower_end():
     assert {name: mask.nonzero()[0].tolist() for name, mask in bands.items()} == {
         "-5 to 0 dB": [1], "0 to 5 dB": [4], "5 to 10 dB": [7],
     }  # fmt: skip
-    [table] = snr_tables(SystemOutcomes.of([PLAIN, ROBUST], ROLL))
+    [table] = snr_tables(SystemOutcomes.from_scores([PLAIN, ROBUST], ROLL))
     assert table.rows[0] == ("plain", "0.0 ±0.0", "0.0 ±0.0", "100.0 ±0.0")
 
 

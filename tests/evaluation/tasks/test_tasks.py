@@ -81,7 +81,7 @@ def bench(monkeypatch):
     monkeypatch.setattr(verification, "UPDATES", 60)
     monkeypatch.setattr(verification, "LEARNING_RATES", (1e-4, 1e-2))
     models = {"fake": FakeEncoder(num_features=24), "constant": ConstantEncoder("constant")}
-    monkeypatch.setattr(stage, "load_teacher", lambda name: models[name])
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda name: models[name])
     return models
 
 
@@ -188,9 +188,9 @@ def test_without_dev_verification_is_judged_on_speakers_that_the_trials_did_not_
     fitted, scored_trials = verification.fitted_verifier, verification.scored_trials
     learnt, judged = [], []
 
-    def spied(probe, rows, features, pairs, names, **named):
+    def spied(probe, rows, pairs, names, **named):
         judged.append({names[key] for pair in pairs for key in pair})
-        return scored_trials(probe, rows, features, pairs, names, **named)
+        return scored_trials(probe, rows, pairs, names, **named)
 
     monkeypatch.setattr(
         verification, "fitted_verifier", lambda rows, labels, *given, **named: learnt.append(set(labels)) or fitted(rows, labels, *given, **named)
@@ -231,7 +231,7 @@ def test_sums_choose_the_layer_that_knows(tmp_path):
     rows = rng.standard_normal((200, 3, 8)).astype(np.float32)
     rows[:, 1, 0] += np.where(labels == "x", 4.0, -4.0)
     probe = fitted_sum(rows[:100], labels[:100], Scaling.fitted(rows[:100]), learning_rate=0.1, seed=0, probe=0)
-    assert np.mean(probe.answers(rows[100:]) == labels[100:]) > 0.95
+    assert np.mean(probe.predictions(rows[100:]) == labels[100:]) > 0.95
     weights = next(module for module in probe.module if isinstance(module, WeightedSum)).weights.softmax(0)
     assert weights.argmax() == 1
     again = fitted_sum(rows[:100], labels[:100], Scaling.fitted(rows[:100]), learning_rate=0.1, seed=0, probe=0)
