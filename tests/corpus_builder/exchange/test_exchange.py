@@ -275,7 +275,7 @@ def test_an_unknown_condition_and_a_folder_in_use_are_refused(built_lab, tmp_pat
         unpack(corpus, tmp_path / "new", condition="nois", roots={})
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         unpack(corpus, tmp_path / "used", condition="noise", roots={})
     with pytest.raises(UsageError, match="is inside --root"):
         unpack(
