@@ -1,5 +1,5 @@
 """From shards to batches.
 
-Read in this order: `corpus` and `joined_corpus` (readers), `sampler` (what comes when), `views` (which copies teacher and student hear), `audio`,
-`tar_reader`, `node_cache`, `batch`.
+Read in this order: `sampler` (which utterances are in which batch), `views` (which copy teacher and student get), `tar_reader`, `corpus`
+and `joined_corpus` (readers), `audio`, `batch`; `node_cache` (copies of shards on a disk of this machine).
 """

@@ -1,1 +1,1 @@
-"""Students for other libraries: `write` (the stage), `huggingface`, `s3prl`, `torchaudio`, `onnx`, `load`, `format`."""
+"""Students for other libraries: `write` (compared and written), `huggingface`, `s3prl`, `torchaudio`, `onnx`, `load`, `format`."""

@@ -80,12 +80,7 @@ class Exported:
 
 
 def export_run(
-    run: Path,
-    out: Path,
-    *,
-    form: Format,
-    checkpoint: Literal["last", "best"] = "last",
-    audio: tuple[Path, ...] = (),
+    run: Path, out: Path, *, form: Format, checkpoint: Literal["last", "best"] = "last", audio: tuple[Path, ...] = ()
 ) -> Exported:
     """Write the student of a run for another library, and compare.
 

@@ -1,1 +1,1 @@
-"""A run's folder: `folder`, `checkpoint`, `journal`; `distributed` (ranks)."""
+"""A run: its `folder`, `checkpoint` (the format), `resume` (written and restored), `journal`; `distributed` (ranks), `signals`."""
