@@ -1,4 +1,4 @@
-"""The streaming trainer: shards in, a distilled student out.
+"""The streaming trainer: shards in, a distilled student out. Part of Stillroom.
 
 Read in this order it is the method: `config` (what is asked), `order` (what comes when), `stream` and `views` (which copies are
 heard), `teacher` (read from `folder`, `huggingface` or `fairseq`), `student`, `losses`, `adversary`, `schedules`, `checkpoint`,
