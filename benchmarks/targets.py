@@ -23,7 +23,7 @@ from training.data.sampler import Crop, CropGrid
 from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
 from training.models.encoder import Encoder
-from training.precompute import Asked, compute_targets
+from training.precompute import TargetSettings, compute_targets
 from training.setup import make_student
 from training.targets.reader import TargetsReader
 from training.teacher import bundle_config
@@ -53,13 +53,12 @@ def random_teacher(folder: Path) -> Encoder:
 
 def made_corpus(folder: Path, *, utterances: int, seconds: float) -> Path:
     """A corpus of one shard, its utterances of one length."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.training.conftest import write_corpus
+    from made import build, made_recipe
 
-    write_corpus(
-        folder, shards=1, samples=utterances, copies=("noise-0",), splits=("train",), lengths_s=(seconds, seconds)
-    )
-    return folder
+    folder.mkdir()
+    recipe = made_recipe(folder, utterances=utterances, kinds=("noise",), seconds=(seconds, seconds), shard=utterances)
+    build(recipe, folder / "corpus", workers=1)
+    return folder / "corpus"
 
 
 def main(utterances: int, seconds: float, rounds: int) -> None:
@@ -70,9 +69,11 @@ def main(utterances: int, seconds: float, rounds: int) -> None:
         folder = Path(name)
         teacher = random_teacher(folder / "teacher")
         corpus = made_corpus(folder / "corpus", utterances=utterances, seconds=seconds)
-        asked = Asked(str(folder / "teacher"), layers=LAYERS, splits=("train",), crop_s=seconds, precision="bfloat16")
+        asked = TargetSettings(
+            str(folder / "teacher"), layers=LAYERS, splits=("train",), crop_s=seconds, precision="bfloat16"
+        )
         start_s = time.perf_counter()
-        compute_targets(corpus, folder / "targets", asked, say=str)
+        compute_targets(corpus, folder / "targets", asked, report=str)
         print(f"{utterances} utterances of {seconds:g} s, {torch.get_num_threads()} threads; computing their targets took "
               f"{time.perf_counter() - start_s:.1f} s")  # fmt: skip
         measure(teacher, corpus, folder / "targets", rounds=rounds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from manifests.io.progress import Progress, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     import numpy as np
     import numpy.typing as npt
@@ -32,6 +34,7 @@ RATE_HZ = 16_000
 AUDIO_SUFFIXES = {".flac", ".wav", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
 SPLITS = ("train", "dev", "test")
 STEPS = 160
+STOPPED = 75
 
 
 class DemoFailedError(StillroomError, RuntimeError):
@@ -78,15 +81,52 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
 
 
 def run(*arguments: object) -> None:
-    """Print a command as the user would type it, and run it."""
+    """Print a command as the user would type it, and run it to its end.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C stopped it.
+        click.exceptions.Exit: With exit code 75, if SIGTERM or SIGUSR1 stopped it.
+        DemoFailedError: If it ended with an error.
+    """
     words = [str(argument) for argument in arguments]
     shown = shlex.join(["stillroom", *words])
     click.echo(f"\n$ {shown}")
-    done = subprocess.run([sys.executable, "-m", "stillroom", *words], check=False)  # noqa: S603 (our own command)
-    if done.returncode == 130:
+    code, received = waited([sys.executable, "-m", "stillroom", *words])
+    if signal.SIGINT in received or code == 130:
         raise KeyboardInterrupt
-    if done.returncode:
-        raise DemoFailedError(shown, done.returncode)
+    if received or code == STOPPED:
+        click.echo("stillroom: stopped; the same command goes on where this one left off", err=True)
+        raise click.exceptions.Exit(STOPPED)
+    if code:
+        raise DemoFailedError(shown, code)
+
+
+def waited(command: list[str]) -> tuple[int, list[int]]:
+    """Run a command and wait until it has ended by itself, signals to stop passed on to it.
+
+    Ctrl-C reaches it from the terminal already, so only a second one is passed on.
+
+    Returns:
+        Its exit code, and the signals that came meanwhile.
+    """
+    received: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        del frame
+        received.append(number)
+        if child is not None and (number != signal.SIGINT or received.count(number) > 1):
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    try:
+        child = subprocess.Popen(command)  # noqa: S603 (our own command)
+        for number in received:  # came before there was a child
+            child.send_signal(number)
+        return child.wait(), received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def can_babble(table: Path) -> bool:

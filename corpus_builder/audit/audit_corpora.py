@@ -130,11 +130,10 @@ def listen(
     tasks = [one for one in distinct(tasks_of(facts, roots, sound=sound, cache=cache)) if one.groups]
     library, kept = Library(bench / "prints.u32"), []
     missed: dict[tuple[Kind, str, str], int] = {}
-    with Progress("listening", total=len(tasks), unit="files") as shown:
+    with Progress("listening", total=len(tasks), unit="files", shown=progress) as shown:
         results = mapped(listen_to, tasks, workers=min(workers, max(1, len(tasks))), what="listening")
         for task, heard in zip(tasks, results, strict=True):
-            if progress:
-                shown.advance()
+            shown.advance()
             if heard.prints is None:
                 missed[task.kind, task.corpus, heard.why] = missed.get((task.kind, task.corpus, heard.why), 0) + 1
             else:

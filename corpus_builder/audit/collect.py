@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from corpus_builder.audit.leaks import Unchecked
 from manifests.corpus.fingerprints import DecodedSource
+from manifests.corpus.layout import CORPUS, PLAN, bank_name, noise_levels, plain_rows, planned_rooms, room_responses
 from manifests.corpus.reader import OpenCorpus
 from manifests.corpus.sample import CLEAN
-from manifests.corpus.shard_index import ShardIndex
+from manifests.corpus.shard_index import read_index
 from manifests.errors import printable
 from manifests.io.digest import digest
-from manifests.io.json_yaml import read_json_lines
 from manifests.pack.view import opened_side
-from manifests.plan.plan import NoiseLevels
-from manifests.plan.references import rows_of
-from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom, RoomResponse, parse_room
+from manifests.plan.references import references
+from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom
 from manifests.recipe.noises import RecordedNoise
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from corpus_builder.audit.leaks import Facts
     from manifests.pack.view import Side
+    from manifests.plan.references import Reference
     from manifests.recipe.recipe import Recipe
     from manifests.results.reports import Kind
 
@@ -67,34 +67,19 @@ class Heard:
             counts[2] += 1
         else:
             self.utterances.append(("utterance", "pcm", clean, group, True, name))
-        if files:
-            self.use(row["source"], "recording", group, name)
-        for copy in row["copies"]:
-            self.steps(copy["steps"], split, group, name)
+        for one in references(row):
+            if one.role in {"noise", "talker"} or (one.role == "speech" and files):
+                self.use(one, "noise" if one.role == "noise" else "recording", group, name)
+            if one.role == "talker" and one.speaker is not None:
+                self.speakers.setdefault((one.speaker, group), f"babble of {name}")
+            if one.role == "response" and (match := RESPONSE_PATTERN.match(one.name)) is not None:
+                self.rooms.setdefault((match["bank"], int(match["room"]), split), name)
 
-    def use(self, span: dict[str, Any], kind: Kind, group: int, name: str) -> None:
+    def use(self, file: Reference, kind: Kind, group: int, name: str) -> None:
         """A file that an utterance holds."""
-        path = str(span.get("recording", span.get("path")))
-        self.uses[str(span["root"]), path, kind, group] = (True, span.get("channel"), f"{path} in {name}")
-        if span.get("sha256"):
-            self.facts.add_sources([(self.corpus, str(span["root"]), path, str(span["sha256"]), None)])
-
-    def steps(self, value: Any, split: str, group: int, name: str) -> None:
-        """Noises, talkers and rooms of planned steps, at any depth."""
-        if isinstance(value, list):
-            for item in value:
-                self.steps(item, split, group, name)
-        if not isinstance(value, dict):
-            return
-        if "recording" in value and "root" in value:
-            self.use(value, "noise", group, name)
-        for talker in value.get("talkers", []):
-            self.use(talker["file"], "recording", group, name)
-            if talker.get("speaker") is not None:
-                self.speakers.setdefault((str(talker["speaker"]), group), f"babble of {name}")
-        if (told := RESPONSE_PATTERN.match(str(value.get("response", "")))) is not None:
-            self.rooms.setdefault((told["bank"], int(told["room"]), split), name)
-        self.steps(value.get("noises"), split, group, name)
+        self.uses[file.root, file.name, kind, group] = (True, file.part.get("channel"), f"{file.name} in {name}")
+        if file.part.get("sha256"):
+            self.facts.add_sources([(self.corpus, file.root, file.name, str(file.part["sha256"]), None)])
 
     def flush(self) -> None:
         """Hand over what was gathered, but for the rooms; after each shard, so that memory stays small."""
@@ -133,13 +118,13 @@ def gather(facts: Facts, corpus: str, path: Path, bench: Path) -> str:
     Raises:
         StillroomError: If it is not there, or not what it should be.
     """
-    if (path / "corpus.json").is_file() and not (path / "plan" / "plan.json").is_file():
+    if (path / CORPUS).is_file() and not (path / PLAN).is_file():
         return gather_borrowed(facts, corpus, path)
     side = opened_side(path, bench)
     heard = Heard(facts, corpus)
     for file in side.plan.files:
         index = clean_digests(side, file.name) if side.has_waves else {}
-        for row in rows_of(side.folder, file.name):
+        for row in plain_rows(side.folder, file.name):
             if side.has_waves and row["key"] not in index:
                 continue  # refused: it is in no shard
             heard.add(row, index.get(row["key"]))
@@ -181,7 +166,7 @@ def gather_borrowed(facts: Facts, corpus: str, path: Path) -> str:
 
 def clean_digests(side: Side, name: str) -> dict[str, str | None]:
     """Digest of the clean PCM of each utterance of a shard, by key."""
-    index = ShardIndex.read(side.folder / "shards" / f"{name}.json", needed="the index of a shard")
+    index = read_index(side.folder, name)
     return {one.key: one.members[CLEAN].pcm_sha256 for one in index.samples if CLEAN in one.members}
 
 
@@ -189,16 +174,13 @@ def digests_of(side: Side) -> Iterator[tuple[str, str, str | None, str | None]]:
     """Root, path, and digests of the file and of the PCM of a stretch, of everything that is known of the sources."""
     for name in side.source_lists():
         if side.has_waves and (side.folder / name).exists():
-            for number, document in enumerate(read_json_lines(side.folder / name, needed="sources"), 1):
-                one = DecodedSource.parse(document, where=f"{name}:{number}")
+            for one in DecodedSource.read_lines(side.folder / name, needed="sources", where=name):
                 yield one.root, one.path, one.sha256, one.pcm_sha256
 
 
 def gather_levels(facts: Facts, corpus: str, side: Side) -> None:
     """Noise files as they were dealt to the splits, each with its digest."""
-    path = side.folder / "plan" / "levels.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="the noise levels of a plan"), 1):
-        level = NoiseLevels.parse(document, where=f"plan/levels.jsonl:{number}")
+    for level in noise_levels(side.folder):
         facts.add_sources([(corpus, level.root, level.path, level.sha256, None)])
         facts.add_uses(
             (corpus, level.root, level.path, "noise", facts.group(corpus, split), False, level.channel, level.path)
@@ -211,9 +193,7 @@ def gather_rooms(facts: Facts, corpus: str, side: Side, heard: Rooms) -> None:
     splits: dict[tuple[str, int], set[str]] = {}
     for bank, at, split in heard:
         splits.setdefault((bank, at), set()).add(split)
-    rooms = read_json_lines(side.folder / "plan" / "rooms.jsonl", needed="the rooms of a plan")
-    for number, document in enumerate(rooms, 1):
-        room = parse_room(document, where=f"plan/rooms.jsonl:{number}")
+    for room in planned_rooms(side.folder):
         found = splits.setdefault((room.bank, room.room), set())
         found |= set(room.splits)
         for split in sorted(found):
@@ -246,10 +226,8 @@ def gather_responses(
 ) -> None:
     """The digests of the responses, where they were simulated."""
     for bank in sorted({bank for bank, _ in splits}):
-        path = side.folder / "rooms" / f"{bank}.jsonl"
-        responses = read_json_lines(path, needed="the responses of a bank") if path.exists() else ()
-        for number, document in enumerate(responses, 1):
-            one = RoomResponse.parse(document, where=f"rooms/{bank}.jsonl:{number}")
+        there = (side.folder / bank_name(bank)).exists()
+        for one in room_responses(side.folder, bank) if there else ():
             for split in sorted(splits.get((one.bank, one.room), ())):
                 is_heard = (one.bank, one.room, split) in heard
                 facts.add([("room", "response", one.sha256, facts.group(corpus, split), is_heard, one.name)])

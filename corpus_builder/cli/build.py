@@ -13,7 +13,7 @@ from manifests.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from corpus_builder.build.build_corpus import Built
-    from corpus_builder.verify.shard_check import Level
+    from corpus_builder.verify.report import Level
     from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
     from manifests.plan.plan import Plan
@@ -245,7 +245,7 @@ def verify_command(
     if not as_json:
         for finding in report.findings:
             click.echo(f"{printable(finding.where)}: {printable(finding.what, limit=400)}")
-        for line in report.told():
+        for line in report.measurement_lines():
             click.echo(line)
         click.echo(report.summary())
     if against is not None:
@@ -288,9 +288,9 @@ def show_command(corpus: Place, page: Path | None, samples: int) -> None:
     click.echo(description(corpus))
     if page is not None:
         from corpus_builder.pages.corpus_page import write_page
-        from manifests.corpus.shard_index import Corpus
+        from manifests.corpus.shard_index import read_corpus
 
-        if Corpus.read(corpus / "corpus.json", needed="a sealed corpus").borrowed is not None:
+        if read_corpus(corpus).borrowed is not None:
             raise UsageError("--html needs the plan, which a subset or an index has not: show the whole corpus")
         shown = write_page(corpus, page, samples=samples)
         click.echo(f"{printable(page)}: {shown} utterances to see and to hear")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from corpus_builder.exchange.scan_webdataset import Scan, ScanTask, scan_shard, shard_name
 from corpus_builder.workers.pool import mapped
 from manifests.corpus.external_sample import ROOT
-from manifests.corpus.linked import copies_of, entry_of, seal_borrowed, totals_of
-from manifests.corpus.shard_index import Borrowed, Corpus, ShardEntry, ShardIndex
+from manifests.corpus.layout import CORPUS, SHARDS_FOLDER, index_name
+from manifests.corpus.linked import seal_borrowed
+from manifests.corpus.shard_index import Borrowed, Corpus, ShardEntry, ShardIndex, copies_of, entry_of, totals_of
 from manifests.errors import MissingFileError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.digest import digest
@@ -140,7 +141,7 @@ def index_shards(
     folder = root if out is None else out
     assert isinstance(folder, Path)
     refuse_other_corpus(folder)
-    refuse_linked_folders(folder, "shards")
+    refuse_linked_folders(folder, SHARDS_FOLDER)
     paths = [str(place).removeprefix(str(root)).lstrip("/") for _, place in tars]
     taken: set[str] = set()
     tasks = [
@@ -162,7 +163,7 @@ def index_shards(
     borrowed = Borrowed(root=None if out is None else ROOT, foreign=True)
     sealed = sealed_index(indexes, paths, name=name or usual_name(root), how=how, borrowed=borrowed)
     for index in indexes:
-        index.write(folder / "shards" / f"{index.name}.json")
+        index.write(folder / index_name(index.name))
     refused = [one for index in indexes for one in index.refused]
     seal_borrowed(folder, sealed, refused=refused, root=root)
     left_out: Counter[str] = sum((scan.left_out for scan in scans), Counter())
@@ -175,9 +176,9 @@ def refuse_other_corpus(folder: Path) -> None:
     Raises:
         UsageError: If the folder holds a corpus that is no index.
     """
-    if not (folder / "corpus.json").exists():
+    if not (folder / CORPUS).exists():
         return
-    found = read_json(folder / "corpus.json", needed="what is there")
+    found = read_json(folder / CORPUS, needed="what is there")
     borrowed = found.get("borrowed") if isinstance(found, dict) else None
     if not (isinstance(borrowed, dict) and borrowed.get("foreign") and not borrowed.get("of_sha256")):
         raise UsageError(f"{printable(folder)} holds a corpus already; write the index elsewhere with --out")
@@ -234,4 +235,4 @@ def sealed_index(
         "refused": dict(refused),
         "borrowed": borrowed.model_dump(mode="json", exclude_none=True),
     }
-    return Corpus.parse(document, where="corpus.json")
+    return Corpus.parse(document, where=CORPUS)

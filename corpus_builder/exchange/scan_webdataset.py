@@ -7,15 +7,13 @@ The tars stay where they are and as they are.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import soundfile
-
 from corpus_builder.audio.decode import HIGHEST_HZ, LOWEST_HZ
+from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
 from manifests.corpus.external_sample import MAX_ABOUT_BYTES, record_of
 from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -25,12 +23,13 @@ from manifests.io.tar import foreign_members, grouped
 from manifests.plan.plan import Refusal
 
 if TYPE_CHECKING:
+    import io
+
     from manifests.io.tar import ForeignMember
 
 AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
 USUAL_CLEAN = ("", "clean", "speech", "audio")
 COPY_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}-[0-9]{1,4}$")
-BLOCK = 1 << 16
 MAX_SAMPLES = 1 << 31
 MAX_MEMBER_BYTES = 1 << 30
 
@@ -255,27 +254,19 @@ def listened(stream: io.BufferedReader, member: ForeignMember) -> Heard:
             f"{printable(member.suffix)} has {member.size} bytes; at most {MAX_MEMBER_BYTES} are read"
         )
     stream.seek(member.offset)
-    state = hashlib.sha256()
-    count, silent = 0, True
     try:
-        with soundfile.SoundFile(io.BytesIO(stream.read(member.size))) as wave:
-            rate_hz, channels, exact = wave.samplerate, wave.channels, wave.subtype.startswith("PCM_")
-            while True:
-                block = wave.read(BLOCK, dtype="int16", always_2d=True)
-                if not block.shape[0]:
-                    break
-                count += block.shape[0]
-                silent = silent and not block.any()
-                state.update(block.astype("<i2", copy=False).tobytes())
-                if count > MAX_SAMPLES:
-                    raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
+        wave = decode_bytes(stream.read(member.size), most_samples=MAX_SAMPLES + 1, keep_pcm=False)
+    except DECODING_ERRORS as problem:
         raise UnfitMemberError(
             f"{printable(member.suffix)} cannot be decoded: {printable(problem, limit=120)}"
         ) from None
-    if not count:
+    if wave.num_samples > MAX_SAMPLES:
+        raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
+    if not wave.num_samples:
         raise UnfitMemberError(f"{printable(member.suffix)} has no samples")
-    return Heard(count, rate_hz, channels, silent, state.hexdigest() if exact else None)
+    return Heard(
+        wave.num_samples, wave.rate_hz, wave.num_channels, wave.is_silent, wave.pcm_sha256 if wave.is_exact else None
+    )
 
 
 def shard_name(path: str, taken: set[str]) -> str:

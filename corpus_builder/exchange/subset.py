@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manifests.corpus.linked import copies_of, entry_of, seal_borrowed, totals_of
+from manifests.corpus.layout import CORPUS, index_name
+from manifests.corpus.linked import seal_borrowed
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, refuse_occupied
 from manifests.corpus.sample import CLEAN
-from manifests.corpus.shard_index import Borrowed, Corpus, IndexedSample, ShardEntry, ShardIndex
+from manifests.corpus.shard_index import (
+    Borrowed,
+    Corpus,
+    IndexedSample,
+    ShardEntry,
+    ShardIndex,
+    copies_of,
+    entry_of,
+    totals_of,
+)
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import making
 from manifests.io.progress import Progress
@@ -51,7 +61,7 @@ def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
                     index = chosen_index(opened, split, entry, where)
                     shown.advance(entry.samples)
                     if index.samples:
-                        index.write(part / "shards" / f"{entry.name}.json")
+                        index.write(part / index_name(entry.name))
                         splits.setdefault(split, []).append(entry_of(index, tar=entry.tar_path))
                         kept.append(index)
                 copies[split] = copies_of(kept)
@@ -84,7 +94,7 @@ def sealed_subset(
         "totals": totals_of(splits),
         "borrowed": borrowed.model_dump(mode="json", exclude_none=True),
     }
-    return Corpus.parse(document, where="corpus.json")
+    return Corpus.parse(document, where=CORPUS)
 
 
 def chosen_index(opened: OpenCorpus, split: str, entry: ShardEntry, where: Where) -> ShardIndex:

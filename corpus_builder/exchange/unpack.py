@@ -7,7 +7,6 @@ utterances, other channels excepted) and all other files come from the source it
 from __future__ import annotations
 
 import errno
-import io
 import itertools
 import os
 from collections import defaultdict
@@ -19,6 +18,7 @@ import numpy as np
 import soundfile
 
 from corpus_builder.audio.decode import read_header, read_stretch
+from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
 from corpus_builder.audio.resample import at_rate
 from manifests.corpus.external_sample import ROOT as FOREIGN_ROOT
 from manifests.corpus.reader import OpenCorpus, refuse_occupied
@@ -293,14 +293,14 @@ def copy_pcm(opened: OpenCorpus, cut: Cut) -> Pcm:
     content = opened.contents(cut.entry, cut.sample, [cut.member])[cut.member]
     where = f"{cut.entry.name}.tar: {printable(cut.sample.file_name(cut.member))}"
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as wave:
-            pcm: Pcm = wave.read(cut.sample.num_samples, dtype="int16", always_2d=True)[:, 0]
-            rate_hz = wave.samplerate
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
+        wave = decode_bytes(content, most_samples=cut.sample.num_samples)
+    except DECODING_ERRORS as problem:
         raise BadTarError(where, f"cannot be decoded: {printable(problem, limit=120)}") from None
-    if pcm.size != cut.sample.num_samples or rate_hz != opened.sealed.sample_rate:
-        raise BadTarError(where, f"has {pcm.size} samples at {rate_hz} Hz; the index says {cut.sample.num_samples}")
-    return pcm
+    if wave.num_samples != cut.sample.num_samples or wave.rate_hz != opened.sealed.sample_rate:
+        raise BadTarError(
+            where, f"has {wave.num_samples} samples at {wave.rate_hz} Hz; the index says {cut.sample.num_samples}"
+        )
+    return wave.pcm
 
 
 def refuse_links_into(out: Path, folders: Mapping[str, Path]) -> None:

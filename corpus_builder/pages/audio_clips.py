@@ -11,8 +11,9 @@ import numpy as np
 import soundfile
 
 from corpus_builder.pages.html import data_uri
+from manifests.corpus.layout import tar_name
 from manifests.corpus.sample import Sample, domain_of
-from manifests.corpus.shard_index import ShardIndex
+from manifests.corpus.shard_index import read_index
 from manifests.errors import BadTarError, printable
 from manifests.io.place import span
 
@@ -123,8 +124,7 @@ def waves_of(corpus: Place, shard: str, key: str) -> Iterator[tuple[str, bytes]]
     Raises:
         BadTarError: If the index speaks of a member larger than any sample's.
     """
-    index = ShardIndex.read(corpus / "shards" / f"{shard}.json", needed="the index of a shard")
-    path = corpus / "shards" / f"{shard}.tar"
+    index, path = read_index(corpus, shard), corpus / tar_name(shard)
     for sample in index.samples:
         if sample.key != key:
             continue
@@ -143,7 +143,7 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
     members = dict(waves_of(corpus, one.shard, one.key))
     if not members:
         return None
-    where = corpus / "shards" / f"{one.shard}.tar"
+    where = corpus / tar_name(one.shard)
     try:
         sample = Sample.parse_text(members.pop("json"), where=where)
         rate_hz = sample.sample_rate

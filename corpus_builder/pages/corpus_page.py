@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from corpus_builder.pages.audio_clips import candidate, chosen, shown_utterance
 from corpus_builder.pages.html import write_sheet
 from corpus_builder.pages.plots import bars, histogram, histograms
-from corpus_builder.pages.summary import Described, left_out, measured_t30, plan_rows
-from manifests.corpus.shard_index import Corpus
+from corpus_builder.pages.summary import Described, left_out, measured_t30
+from manifests.corpus.layout import plan_rows
+from manifests.corpus.shard_index import read_corpus
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from corpus_builder.pages.audio_clips import Candidate
+    from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
 
 UNITS = {"db": "dB", "dbfs": "dBFS", "s": "s", "hz": "Hz", "kbps": "kbit/s", "m": "m", "cents": "cents"}
@@ -47,7 +49,7 @@ def write_page(corpus: Place, page: Path, *, samples: int) -> int:
         NothingToShowError: If it is empty.
         BadTarError: If a shard does not hold what its index says.
     """
-    sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    sealed = read_corpus(corpus)
     t30_s = measured_t30(corpus)
     found: dict[str, Described] = {}
     candidates: list[Candidate] = []

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from manifests.corpus.layout import banks, plan_rows, refusals, room_responses
 from manifests.corpus.sample import domain_of
-from manifests.corpus.shard_index import Corpus
+from manifests.corpus.shard_index import read_corpus
 from manifests.errors import printable
-from manifests.io.json_yaml import read_json_lines
-from manifests.io.place import sizes_below
-from manifests.plan.plan import PlanRow
-from manifests.plan.rooms import RoomResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
+    from manifests.plan.plan import PlanRow
 
 
 DOMAINS_SHOWN = 24
@@ -45,7 +45,7 @@ def description(corpus: Place) -> str:
     Raises:
         MissingFileError: If the corpus is not sealed.
     """
-    sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         return "\n".join(borrowed_lines(sealed))
     t30_s = measured_t30(corpus)
@@ -131,12 +131,8 @@ def left_out(sealed: Corpus, corpus: Place) -> list[str]:
         lines.append(f"left out of {printable(split)}: {shown}")
     if sealed.refused:
         lines.append("refused: " + ", ".join(f"{printable(split)} {count}" for split, count in sealed.refused.items()))
-        refusals: list[dict[str, Any]] = []
-        for document in read_json_lines(corpus / "refused.jsonl", needed="the list of what was refused"):
-            refusals.append(document)
-            if len(refusals) >= REFUSALS_SHOWN:
-                break
-        lines += [f"  {printable(one['id'], limit=80)}: {printable(one['reason'])}" for one in refusals]
+        first = itertools.islice(refusals(corpus), REFUSALS_SHOWN)
+        lines += [f"  {printable(one.id, limit=80)}: {printable(one.reason)}" for one in first]
     return ["", *lines] if lines else []
 
 
@@ -192,18 +188,4 @@ class Described:
 
 def measured_t30(corpus: Place) -> dict[str, float]:
     """Measured T30 of each response of a corpus, by its name."""
-    times: dict[str, float] = {}
-    for name in sizes_below(corpus / "rooms"):
-        if name.endswith(".jsonl"):
-            path = corpus / "rooms" / name
-            for number, document in enumerate(read_json_lines(path, needed="a room bank"), 1):
-                row = RoomResponse.parse(document, where=f"{path}:{number}")
-                times[row.name] = row.t30_s
-    return times
-
-
-def plan_rows(corpus: Place, name: str) -> Iterator[PlanRow]:
-    """The plan's rows of one shard."""
-    path = corpus / "plan" / f"{name}.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="a file of the plan"), 1):
-        yield PlanRow.parse(document, where=f"{path}:{number}")
+    return {row.name: row.t30_s for bank in banks(corpus) for row in room_responses(corpus, bank)}

@@ -12,11 +12,11 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, get_args
 
-from corpus_builder.rebuild.wave_verdict import Indexed, compared, shard_samples
+from corpus_builder.rebuild.wave_verdict import Indexed, Verdict, compared, shard_samples
+from manifests.corpus.layout import plain_rows, tar_name
 from manifests.pack.view import Side, opened_side
-from manifests.plan.references import rows_of
 from manifests.results.reports import DiffReport, reported
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Differences:
         }
         report = {
             "schema": DiffReport.SCHEMA, "a": self.first, "b": self.second, **parts,
-            "pcm": None if self.pcm is None else dict(self.pcm),
+            "pcm": None if self.pcm is None else {verdict: self.pcm[verdict] for verdict in get_args(Verdict)},
         }  # fmt: skip
         return reported(DiffReport, report)
 
@@ -182,7 +182,7 @@ def load(database: sqlite3.Connection, name: str, side: Side) -> None:
             f"INSERT OR REPLACE INTO {name} VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 (a or b, of our own)
             (
                 (row["split"], row["id"], file.name, json.dumps(row), *stored(indexed.get(row["key"])))
-                for row in rows_of(side.folder, file.name)
+                for row in plain_rows(side.folder, file.name)
             ),
         )
 
@@ -200,7 +200,7 @@ def restored(side: Side, shard: str, sample: str | None, prints: str | None) -> 
         return None
     from manifests.corpus.shard_index import IndexedSample
 
-    tar = side.folder / "shards" / f"{shard}.tar"
+    tar = side.folder / tar_name(shard)
     return Indexed(IndexedSample.model_validate_json(sample), json.loads(prints), tar)
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.plan.materials.seeded_random import keyed_hash
+from manifests.corpus.layout import LEVELS, PLAN, RECIPE, ROOMS, SPECTRA, plain_rooms, plain_rows, plan_rows_name
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import canonical_json, digest, file_digest
-from manifests.io.json_yaml import read_json_lines, write_json_lines, write_yaml
+from manifests.io.json_yaml import write_json_lines, write_yaml
 from manifests.plan.plan import Plan
-from manifests.plan.references import responses_of, rows_of
+from manifests.plan.references import references
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -77,12 +78,12 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
     for file in files:
         rows = [
             selected_row(row, selection)
-            for row in rows_of(opened.folder, file.name)
+            for row in plain_rows(opened.folder, file.name)
             if chosen is None or (file.split, row["id"]) in chosen
         ]
         if not rows:
             continue
-        path = folder / "plan" / f"{file.name}.jsonl"
+        path = folder / plan_rows_name(file.name)
         write_json_lines(path, (canonical_json(row) for row in rows))
         seconds = round(sum(row["num_samples"] for row in rows) / opened.plan.sample_rate, 3)
         kept.append(
@@ -91,23 +92,29 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
     wanted = selected_recipe(opened.recipe, selection)
     if not kept or (selection.conditions and not any(sum(counts.values()) for counts in wanted.copies.values())):
         raise UsageError("nothing of the pack is left by --split, --condition and --limit; ask for more")
-    banks = {name.rsplit("-", 2)[0] for name in responses_of(folder, kept)}
-    rooms = read_json_lines(opened.folder / "plan" / "rooms.jsonl", needed="the rooms of a plan")
-    write_json_lines(folder / "plan" / "rooms.jsonl", (canonical_json(room) for room in rooms if room["bank"] in banks))
-    for name in ("levels", *(["spectra"] if opened.plan.spectra_sha256 else [])):
-        write_bytes(folder / "plan" / f"{name}.jsonl", (opened.folder / "plan" / f"{name}.jsonl").read_bytes())
-    write_yaml(folder / "recipe.yaml", wanted.plain())
+    banks = {
+        one.name.rsplit("-", 2)[0]
+        for file in kept
+        for row in plain_rows(folder, file["name"])
+        for one in references(row)
+        if one.role == "response"
+    }
+    rooms = (room for room in plain_rooms(opened.folder) if room["bank"] in banks)
+    write_json_lines(folder / ROOMS, (canonical_json(room) for room in rooms))
+    for name in (LEVELS, *([SPECTRA] if opened.plan.spectra_sha256 else [])):
+        write_bytes(folder / name, (opened.folder / name).read_bytes())
+    write_yaml(folder / RECIPE, wanted.plain())
     refused = [
         one
         for one in opened.plan.plain().get("refused", [])
         if chosen is None and one["split"] in {f.split for f in files}
     ]
     document = opened.plan.plain() | {"files": kept, "recipe_sha256": digest(wanted.plain()), "refused": refused}
-    document["rooms_sha256"] = file_digest(folder / "plan" / "rooms.jsonl")
+    document["rooms_sha256"] = file_digest(folder / ROOMS)
     if selection.limit is not None:
         document["limit"] = selection.limit
     plan = Plan.parse(document, where="the selected part of the plan")
-    plan.write(folder / "plan" / "plan.json")
+    plan.write(folder / PLAN)
     return plan
 
 
@@ -115,7 +122,7 @@ def limited(opened: OpenedPack, selection: Selection) -> set[tuple[str, str]]:
     """Split and id of the utterances that a limit leaves."""
     hashes: dict[str, list[tuple[int, str]]] = {}
     for file in opened.plan.files:
-        for row in rows_of(opened.folder, file.name):
+        for row in plain_rows(opened.folder, file.name):
             hashes.setdefault(file.split, []).append(
                 (keyed_hash(opened.recipe.seed, "order", file.split, row["id"]), row["id"])
             )

@@ -20,6 +20,15 @@ from corpus_builder.rooms.build_banks import planned_rooms
 from corpus_builder.rooms.rir_bank import read_response
 from corpus_builder.sources.roots import read_roots, write_roots
 from corpus_builder.workers.stale_files import clear_leftovers
+from manifests.corpus.layout import (
+    REBUILT,
+    REBUILT_WAVES,
+    ROOMS_FOLDER,
+    bank_name,
+    files_needed,
+    response_path,
+    roots_needed,
+)
 from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
 from manifests.io.atomic import replacing, temporary_path
 from manifests.io.digest import file_digest
@@ -27,7 +36,6 @@ from manifests.io.json_yaml import read_json_lines, write_json, write_json_lines
 from manifests.io.lock import writing
 from manifests.io.place import place_of
 from manifests.pack.read import open_pack
-from manifests.plan.references import files_needed, roots_needed
 from manifests.plan.rooms import RoomResponse
 from manifests.results.reports import RebuiltReport, reported
 
@@ -41,9 +49,6 @@ if TYPE_CHECKING:
     from manifests.io.place import Place
     from manifests.pack.contents import OpenedPack
     from manifests.plan.plan import Plan
-
-REPORT = "rebuilt.json"
-REPORT_LINES = "rebuilt.jsonl"
 
 
 class SourcesDifferError(StillroomError, ValueError):
@@ -136,9 +141,9 @@ def rebuild(
             return Rebuilt(built, None, file_digest(pack))
         proof = Proof()
         verdicts = prove(opened, plan, corpus, workers=workers, progress=progress)
-        write_json_lines(corpus / REPORT_LINES, told_lines(verdicts, proof))
+        write_json_lines(corpus / REBUILT_WAVES, told_lines(verdicts, proof))
         rebuilt = Rebuilt(built, proof, file_digest(pack))
-        write_json(corpus / REPORT, rebuilt.plain())
+        write_json(corpus / REBUILT, rebuilt.plain())
         return rebuilt
 
 
@@ -204,11 +209,11 @@ def place_rooms(opened: OpenedPack, source: Path, corpus: Path) -> None:
         BadDocumentError: If a response is not of the corpus's rate.
         DigestMismatchError: If one is not what its row says.
     """
-    folder = opened.folder / "rooms"
+    folder = opened.folder
     for bank in planned_rooms(source):
-        path = folder / f"{bank}.jsonl"
+        path = folder / bank_name(bank)
         rows = list(read_json_lines(path, needed="the rooms of a bank")) if path.exists() else []
-        names = [row["name"] for row in rows if (folder / f"{row['name']}.npy").exists()]
+        names = [name for row in rows if (folder / (name := response_path(row["name"]))).exists()]
         if not names or len(names) != len(rows):
             continue  # recorded responses lie in the sources, and are read from there
         for row in rows:
@@ -217,9 +222,9 @@ def place_rooms(opened: OpenedPack, source: Path, corpus: Path) -> None:
                 raise BadDocumentError(
                     path.name, f"response {response.name} has {response.rate_hz} Hz, not the corpus's rate"
                 )
-            read_response(folder, response)
-        for name in [*(f"{name}.npy" for name in names), f"{bank}.jsonl"]:
-            target = corpus / "rooms" / name
+            read_response(folder / ROOMS_FOLDER, response)
+        for name in [*names, bank_name(bank)]:
+            target = corpus / name
             if not target.exists() or file_digest(target) != file_digest(folder / name):
                 with replacing(target) as part:
                     shutil.copyfile(folder / name, part)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from corpus_builder.rebuild.wave_verdict import Files, compared, shard_samples
 from corpus_builder.rooms.build_banks import planned_rooms
 from corpus_builder.workers.pool import mapped
-from manifests.corpus.fingerprints import DecodedSource, sources_name
+from manifests.corpus.fingerprints import decoded_sources
+from manifests.corpus.layout import bank_name, plain_rows
 from manifests.io.json_yaml import read_json_lines
 from manifests.io.progress import Progress
-from manifests.plan.references import RESPONSES, rows_of
+from manifests.plan.references import RESPONSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,19 +87,17 @@ def prove(opened: OpenedPack, plan: Plan, corpus: Path, *, workers: int, progres
     """Hold every wave against the pack, shard by shard."""
     otherwise = decoded_otherwise(opened, plan, corpus)
     pairs = [ShardPair(str(opened.folder), str(corpus), file.name, otherwise) for file in plan.files]
-    with Progress("proving", total=len(pairs), unit="shards") as shown:
+    with Progress("proving", total=len(pairs), unit="shards", shown=progress) as shown:
         for verdicts in mapped(prove_shard, pairs, workers=min(workers, len(pairs)), what="proving"):
             yield from verdicts
-            if progress:
-                shown.advance()
+            shown.advance()
 
 
 def decoded_otherwise(opened: OpenedPack, plan: Plan, corpus: Path) -> Files:
     """Source files that have the same bytes, but were decoded to another PCM here."""
     here: dict[tuple[str, str, int, int, int], str] = {}
     for file in plan.files:
-        for document in read_json_lines(corpus / sources_name(file.name), needed="the sources of a shard"):
-            source = DecodedSource.parse(document, where=sources_name(file.name))
+        for source in decoded_sources(corpus, file.name):
             here[source.stretch] = source.pcm_sha256
     otherwise = {
         (source.root, source.path)
@@ -106,7 +105,7 @@ def decoded_otherwise(opened: OpenedPack, plan: Plan, corpus: Path) -> Files:
         if here.get(source.stretch, source.pcm_sha256) != source.pcm_sha256
     }
     for bank in planned_rooms(corpus):
-        first, second = (bank_digests(folder / "rooms" / f"{bank}.jsonl") for folder in (opened.folder, corpus))
+        first, second = (bank_digests(folder / bank_name(bank)) for folder in (opened.folder, corpus))
         otherwise |= {(RESPONSES, name) for name in first.keys() & second.keys() if first[name] != second[name]}
     return frozenset(otherwise)
 
@@ -122,7 +121,7 @@ def prove_shard(pair: ShardPair) -> list[WaveVerdict]:
     second = shard_samples(Path(pair.rebuilt), pair.name)
     return [
         verdict
-        for row in rows_of(Path(pair.rebuilt), pair.name)
+        for row in plain_rows(Path(pair.rebuilt), pair.name)
         for verdict in compared(
             row, first.get(row["key"]), second.get(row["key"]), decoded_otherwise=pair.decoded_otherwise
         )

@@ -62,12 +62,11 @@ def source_problems(
     """
     tasks = list(batches(expected, roots))
     found: list[SourceProblem] = []
-    with Progress("checking sources", total=len(expected), unit="files") as shown:
+    with Progress("checking sources", total=len(expected), unit="files", shown=progress) as shown:
         results = mapped(check_files, tasks, workers=min(workers, max(len(tasks), 1)), what="checking sources")
         for task, problems in zip(tasks, results, strict=True):
             found += problems
-            if progress:
-                shown.advance(len(task.files))
+            shown.advance(len(task.files))
     return found
 
 

@@ -5,18 +5,17 @@ The digests of the PCM tell what is identical. Of the rest the fingerprints tell
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import soundfile
 
+from corpus_builder.audio.decode_bytes import decode_bytes
 from corpus_builder.shards.fingerprint import best_lag, blocks_of, deviation, is_near_coded, is_near_fine
-from manifests.corpus.fingerprints import SamplePrints, proof_name
-from manifests.corpus.shard_index import IndexedSample, ShardIndex
-from manifests.io.json_yaml import read_json_lines
-from manifests.plan.references import codecs_of, files_of, touched, waves_of_row
+from manifests.corpus.fingerprints import sample_prints
+from manifests.corpus.layout import prints_name, tar_name
+from manifests.corpus.shard_index import IndexedSample, read_index
+from manifests.plan.references import codecs_of, files_of, references, waves_of_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,22 +79,15 @@ class Indexed:
         member = self.sample.members[name]
         with self.tar.open("rb") as stream:
             stream.seek(member.offset)
-            pcm, _ = soundfile.read(io.BytesIO(stream.read(member.size)), dtype="int16")
-        return np.asarray(pcm, dtype=np.int16)
+            return decode_bytes(stream.read(member.size), most_samples=self.sample.num_samples).pcm
 
 
 def shard_samples(folder: Path, name: str) -> dict[str, Indexed]:
     """The samples of one shard by key; fingerprints are empty where a corpus has none."""
-    path = folder / "shards" / f"{name}.json"
-    index = ShardIndex.read(path, needed="the index of a shard")
-    proof = folder / proof_name(name)
-    prints: dict[str, dict[str, str]] = {}
-    if proof.exists():
-        for number, document in enumerate(read_json_lines(proof, needed="fingerprints"), 1):
-            one = SamplePrints.parse(document, where=f"{proof}:{number}")
-            prints[one.key] = one.prints
-    tar = path.with_suffix(".tar")
-    return {sample.key: Indexed(sample, prints.get(sample.key, {}), tar) for sample in index.samples}
+    has_prints = (folder / prints_name(name)).exists()
+    prints = {one.key: one.prints for one in sample_prints(folder, name)} if has_prints else {}
+    tar = folder / tar_name(name)
+    return {one.key: Indexed(one, prints.get(one.key, {}), tar) for one in read_index(folder, name).samples}
 
 
 def compared(
@@ -113,7 +105,7 @@ def compared(
         return
     speech = set(files_of(row["source"]))
     for name, condition, steps in waves_of_row(row):
-        files = speech | touched(steps)
+        files = speech | {one.file for one in references(steps) if one.role != "codec"}
         told = (str(row["split"]), str(row["id"]), name, condition, codecs_of(steps))
         decoder = bool(files & decoded_otherwise)
         if first is None or name not in first.sample.members:

@@ -1,7 +1,7 @@
-"""Lhotse manifests or folders in, utterances out, one at a time: who says what, in which stretch of which file.
+"""Reads utterances from lhotse manifests or folders, one at a time: text, speaker, file and stretch of the file.
 
-Nothing is decoded here (`decode.py`). The only importer of lhotse, and only when a recipe names a manifest. A manifest is a
-stranger's: lhotse can name shell commands, URLs and raw bytes as audio, so each line is looked at before lhotse sees it.
+Nothing is decoded here (`decode.py`). The only importer of lhotse, and only when a recipe names a manifest. A manifest is untrusted
+input: lhotse can name shell commands, URLs and raw bytes as audio, so each line is checked before lhotse sees it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SYNTHETIC_CUTS = {"MixedCut", "PaddingCut"}
 
 
 class UnsafeAudioSourceError(BadDocumentError):
-    """A manifest names something else than a plain file as audio."""
+    """A manifest names something other than a plain file as audio."""
 
     def __init__(self, where: object, *, kind: object) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ def utterances(source: Located) -> Iterator[Found]:
         yield from folder_utterances(source)
         return
     for cut in manifest_items(source.manifest):
-        yield cut_utterance(cut, asked_channel=source.source.channel)
+        yield cut_utterance(cut, wanted_channel=source.source.channel)
 
 
 def noise_files(source: Located) -> Iterator[Found]:
@@ -69,7 +69,7 @@ def noise_files(source: Located) -> Iterator[Found]:
     recordings: dict[tuple[str, int | None], Utterance] = {}
     covered_s: dict[tuple[str, int | None], float] = {}
     for cut in manifest_items(source.manifest):
-        found = cut_utterance(cut, asked_channel=source.source.channel, whole=True)
+        found = cut_utterance(cut, wanted_channel=source.source.channel, whole=True)
         if isinstance(found, Utterance):
             place = (found.path, found.channel)
             recordings.setdefault(place, found)
@@ -132,7 +132,7 @@ def manifest_items(path: Path) -> Iterator[Any]:
 
 
 def plain_items(path: Path, *, shar: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each line of a manifest stands, and what it holds, looked at for unsafe audio.
+    """The place and content of each line of a manifest, checked for unsafe audio.
 
     Args:
         path: The manifest.
@@ -144,13 +144,13 @@ def plain_items(path: Path, *, shar: bool = False) -> Iterator[tuple[str, dict[s
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise BadDocumentError(
-            path, "a lhotse manifest of JSON lines is due here: a name that ends in .jsonl or .jsonl.gz"
+            path, "expected a lhotse manifest of JSON lines, with a name that ends in .jsonl or .jsonl.gz"
         )
     for number, line in manifest_lines(path):
         where = f"{path}:{number}"
         data = parse_json(line, where=where)
         if not isinstance(data, dict):
-            raise BadDocumentError(where, "a cut or a recording is due here")
+            raise BadDocumentError(where, "expected a cut or a recording")
         refuse_unsafe_audio(data, where=where, shar=shar)
         yield where, data
 
@@ -165,7 +165,7 @@ def shar_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     def check(recording: Any, where: str) -> None:
         if not isinstance(recording, dict):
-            raise BadDocumentError(where, "a recording is due here")
+            raise BadDocumentError(where, "expected a recording")
         refuse_unsafe_audio(recording, where=where, shar=True)
 
     for cuts in cut_files(folder):
@@ -177,8 +177,8 @@ def refuse_unsafe_audio(data: Any, *, where: str, shar: bool = False) -> None:
 
     Args:
         data: A line, or a part of it.
-        where: Where it stands.
-        shar: An empty source of type `shar` is let through: it stands in a Shar directory, and its audio in the tar beside it.
+        where: Its place, for a message.
+        shar: An empty source of type `shar` is accepted: it belongs to a Shar directory, its audio to the tar beside it.
 
     Raises:
         UnsafeAudioSourceError: With the type that was found.
@@ -204,7 +204,7 @@ def refuse_unsafe_audio(data: Any, *, where: str, shar: bool = False) -> None:
 
 
 def deserialised(data: dict[str, Any], *, where: str) -> Any:
-    """The cut that a line tells of; a recording becomes a cut of its whole first channel.
+    """The cut of a line; a recording becomes a cut of its whole first channel.
 
     Raises:
         BadDocumentError: If lhotse does not know it.
@@ -223,36 +223,36 @@ def deserialised(data: dict[str, Any], *, where: str) -> Any:
             where, f"lhotse cannot read it: {type(problem).__name__}: {printable(problem)}"
         ) from None
     if not type(item).__name__.endswith("Cut"):
-        raise BadDocumentError(where, f"a cut or a recording is due here, found lhotse's {type(item).__name__}")
+        raise BadDocumentError(where, f"expected a cut or a recording, found lhotse's {type(item).__name__}")
     return item
 
 
-def cut_utterance(cut: Any, *, asked_channel: int | None, whole: bool = False) -> Found:
+def cut_utterance(cut: Any, *, wanted_channel: int | None, whole: bool = False) -> Found:
     """One cut, or a reason why it cannot be used.
 
     Args:
-        cut: Lhotse's, or what was refused already.
-        asked_channel: The recipe's channel.
+        cut: Lhotse's, or already refused.
+        wanted_channel: The recipe's channel.
         whole: Take the whole recording instead of the cut's stretch.
     """
     if isinstance(cut, Refused):
         return cut
     try:
-        return checked_utterance(cut, asked_channel=asked_channel, whole=whole)
+        return checked_utterance(cut, wanted_channel=wanted_channel, whole=whole)
     except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
         if isinstance(problem, StillroomError):
             raise
-        # lhotse takes any type for any field, and fails where it is used
+        # lhotse takes any type for any field, and fails where the field is used
         return Refused(printable(cut.id), f"a field of it has a wrong type or value: {printable(problem, limit=100)}")
 
 
-def checked_utterance(cut: Any, *, asked_channel: int | None, whole: bool) -> Found:
+def checked_utterance(cut: Any, *, wanted_channel: int | None, whole: bool) -> Found:
     """One cut whose fields are of the right types, or a reason why it cannot be used."""
-    reason = unfit_reason(cut, asked_channel)
+    reason = unfit_reason(cut, wanted_channel)
     if reason is not None:
         return Refused(printable(cut.id), reason)
     recording = cut.recording
-    channel = chosen_channel(cut, asked_channel)
+    channel = chosen_channel(cut, wanted_channel)
     audio = next(source for source in recording.sources if channel in source.channels)
     start = sample_number(cut.start, recording.sampling_rate)
     num_frames = sample_number(cut.duration, recording.sampling_rate)
@@ -291,7 +291,7 @@ def sample_number(seconds: float, rate_hz: int) -> int:
     return int(compute_num_samples(seconds, rate_hz))
 
 
-def unfit_reason(cut: Any, asked_channel: int | None) -> str | None:
+def unfit_reason(cut: Any, wanted_channel: int | None) -> str | None:
     """Why a cut cannot be used, or None."""
     if not isinstance(cut.id, str):
         return "its id is not text"
@@ -299,7 +299,7 @@ def unfit_reason(cut: Any, asked_channel: int | None) -> str | None:
         return "has no recording"
     if cut.start < 0:
         return f"starts at {cut.start:g} s"
-    return transform_reason(cut.recording) or channel_reason(cut, asked_channel)
+    return transform_reason(cut.recording) or channel_reason(cut, wanted_channel)
 
 
 def transform_reason(recording: Any) -> str | None:
@@ -312,16 +312,16 @@ def transform_reason(recording: Any) -> str | None:
     return None
 
 
-def channel_reason(cut: Any, asked_channel: int | None) -> str | None:
+def channel_reason(cut: Any, wanted_channel: int | None) -> str | None:
     """Why no channel can be taken, or None."""
     channels = cut_channels(cut)
-    if asked_channel is None and len(channels) != 1:
+    if wanted_channel is None and len(channels) != 1:
         return (
             f"has {len(channels)} channels ({', '.join(map(str, channels[:8]))}); say which with channel: in the recipe"
         )
-    if asked_channel is not None and asked_channel not in channels:
-        return f"has no channel {asked_channel}, which the recipe asks for; it has {', '.join(map(str, channels[:8]))}"
-    channel = chosen_channel(cut, asked_channel)
+    if wanted_channel is not None and wanted_channel not in channels:
+        return f"has no channel {wanted_channel}, which the recipe names; it has {', '.join(map(str, channels[:8]))}"
+    channel = chosen_channel(cut, wanted_channel)
     if not any(channel in source.channels for source in cut.recording.sources):
         return f"no source of its recording has channel {channel}"
     return None
@@ -333,15 +333,15 @@ def transform_name(transform: Any) -> str:
 
 
 def cut_channels(cut: Any) -> list[int]:
-    """Channels that a cut takes from its recording; a plain recording with several offers all of them."""
+    """Channels that a cut takes from its recording; a plain recording with several has all of them."""
     if isinstance(cut.channel, int):
         return list(cut.recording.channel_ids) if cut.channel < 0 else [cut.channel]
     return list(cut.channel)
 
 
-def chosen_channel(cut: Any, asked_channel: int | None) -> int:
+def chosen_channel(cut: Any, wanted_channel: int | None) -> int:
     """The one channel to take."""
-    return cut_channels(cut)[0] if asked_channel is None else asked_channel
+    return cut_channels(cut)[0] if wanted_channel is None else wanted_channel
 
 
 def supervised(supervisions: Iterable[Any]) -> dict[str, str | None]:

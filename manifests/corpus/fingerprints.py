@@ -13,15 +13,18 @@ Both are written before the shard's index, which is the mark of a finished shard
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
+from manifests.corpus.layout import prints_name, sources_name
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Name, Record, Samples, Sha256
 
-PACKED_SOURCES: Final = "sources.jsonl"
-"""The sources of all shards, in a pack; a corpus has a list for each (`sources_name`)."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifests.io.place import Place
 
 Print = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$|^[A-Za-z0-9+/]{86}==$")]
 MOST_PRINT_BYTES = 64
@@ -80,11 +83,12 @@ class DecodedSource(Record):
         return self.root, self.path, self.start, self.num_frames, -1 if self.channel is None else self.channel
 
 
-def proof_name(shard: str) -> str:
-    """Path of a shard's fingerprints below the corpus."""
-    return f"proof/{shard}.jsonl"
+def sample_prints(corpus: Place, shard: str) -> Iterator[SamplePrints]:
+    """The fingerprints of a shard."""
+    return SamplePrints.read_lines(corpus / prints_name(shard), needed="the fingerprints of a shard")
 
 
-def sources_name(shard: str) -> str:
-    """Path of the list of sources decoded for a shard, below the corpus."""
-    return f"proof/{shard}.sources.jsonl"
+def decoded_sources(corpus: Place, shard: str) -> Iterator[DecodedSource]:
+    """The stretches of source files that were decoded for a shard."""
+    needed = "the sources of a shard; if the corpus was built by an earlier Stillroom, build it again"
+    return DecodedSource.read_lines(corpus / sources_name(shard), needed=needed)

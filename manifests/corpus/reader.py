@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifests.corpus.external_sample import record_of
-from manifests.corpus.shard_index import ABOUT, Corpus, IndexedSample, ShardEntry, ShardIndex
+from manifests.corpus.layout import LOCAL_ROOTS, index_name
+from manifests.corpus.shard_index import ABOUT, IndexedSample, ShardEntry, ShardIndex, read_corpus, read_index
 from manifests.errors import BadDocumentError, BadTarError, MissingFileError, StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import parse_json, read_bytes
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from manifests.corpus.sample import Sample
-
-
-ROOTS_FILE = "roots.local.json"
+    from manifests.corpus.shard_index import Corpus
 
 
 class NoSuchSplitError(StillroomError, KeyError):
@@ -57,9 +56,7 @@ class OpenCorpus:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.sealed = Corpus.read(
-            place / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last"
-        )
+        self.sealed = read_corpus(place)
         self.tars = tar_folder(
             place, self.sealed, read=lambda name: read_bytes(place / name, needed="where the shards lie")
         )
@@ -88,8 +85,8 @@ class OpenCorpus:
             BadDocumentError: If it is of another shard.
             BadTarError: If it points outside the tar.
         """
-        path = self.place / "shards" / f"{entry.name}.json"
-        index = ShardIndex.read(path, needed="corpus.json lists this shard")
+        path = self.place / index_name(entry.name)
+        index = read_index(self.place, entry.name)
         if index.name != entry.name:
             raise BadDocumentError(path, f"is the index of the shard {printable(index.name)!r}")
         for sample in index.samples:
@@ -160,7 +157,7 @@ class UnknownRootError(StillroomError, KeyError):
 
     def __init__(self, corpus: object, root: str) -> None:
         self.line = (
-            f"{printable(corpus)} reads shards that lie in another folder, the root {printable(root)!r}, and its {ROOTS_FILE} does "
+            f"{printable(corpus)} reads shards that lie in another folder, the root {printable(root)!r}, and its {LOCAL_ROOTS} does "
             f'not say where that is here: write {{"schema": "{LocalRoots.SCHEMA}", "roots": {{"{printable(root)}": "/the/folder"}}}}'
         )
         super().__init__(self.line)
@@ -185,10 +182,10 @@ def tar_folder(corpus: Place, sealed: Corpus, *, read: Callable[[str], bytes]) -
         return corpus
     root = sealed.borrowed.root
     try:
-        content = read(ROOTS_FILE)
+        content = read(LOCAL_ROOTS)
     except (FileNotFoundError, MissingFileError):
         raise UnknownRootError(corpus, root) from None
-    where = f"{corpus}/{ROOTS_FILE}"
+    where = f"{corpus}/{LOCAL_ROOTS}"
     roots = LocalRoots.parse(parse_json(content, where=where), where=where).roots
     if root not in roots:
         raise UnknownRootError(corpus, root)

@@ -6,13 +6,19 @@ the mark of a sealed corpus.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from manifests.corpus.layout import CORPUS, index_name, tar_name
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Sha256
 from manifests.plan.plan import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from manifests.io.place import Place
 
 Size = Annotated[int, Field(ge=0, lt=2**48)]
 ABOUT = frozenset({"json", "txt", "cls"})
@@ -101,7 +107,7 @@ class ShardEntry(Record):
     @property
     def tar_path(self) -> str:
         """Where its tar lies, relative to where the corpus keeps its tars."""
-        return self.tar or f"shards/{self.name}.tar"
+        return self.tar or tar_name(self.name)
 
 
 class Borrowed(Record):
@@ -153,3 +159,55 @@ class Corpus(Document):
     filtered: dict[str, dict[str, int]] = {}
     refused: dict[str, int] = {}
     borrowed: Borrowed | None = None
+
+
+def read_corpus(corpus: Place) -> Corpus:
+    """What a sealed corpus holds.
+
+    Raises:
+        MissingFileError: If it is not sealed.
+    """
+    return Corpus.read(corpus / CORPUS, needed="a sealed corpus is needed; `stillroom build` writes this file last")
+
+
+def read_index(corpus: Place, shard: str) -> ShardIndex:
+    """The index of a shard."""
+    return ShardIndex.read(corpus / index_name(shard), needed="the index of a shard")
+
+
+def entry_of(index: ShardIndex, *, tar: str | None) -> ShardEntry:
+    """A shard's entry in `corpus.json`."""
+    num_samples = sum(sample.num_samples for sample in index.samples)
+    seconds = round(num_samples / index.sample_rate, 3)
+    return ShardEntry(
+        name=index.name, samples=len(index.samples), seconds=seconds, bytes=index.bytes, sha256=index.sha256, tar=tar
+    )
+
+
+def copies_of(indexes: Iterable[ShardIndex]) -> dict[str, int]:
+    """How many copies of each condition every utterance has at least; conditions that one lacks are left out."""
+    least: dict[str, int] | None = None
+    for index in indexes:
+        for sample in index.samples:
+            counts: dict[str, int] = {}
+            for name in sample.copies:
+                condition = name.rpartition("-")[0]
+                counts[condition] = counts.get(condition, 0) + 1
+            least = counts if least is None else fewer(least, counts)
+    return dict(sorted((least or {}).items()))
+
+
+def fewer(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """Of each condition that both have, the smaller number."""
+    return {name: min(count, second[name]) for name, count in first.items() if name in second}
+
+
+def totals_of(splits: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Any]:
+    """Sums over all shards."""
+    entries = [entry for shards in splits.values() for entry in shards]
+    return {
+        "samples": sum(entry.samples for entry in entries),
+        "seconds": round(sum(entry.seconds for entry in entries), 3),
+        "bytes": sum(entry.bytes for entry in entries),
+        "shards": len(entries),
+    }

@@ -40,10 +40,14 @@ TOKEN = re.compile(
 )  # a string without end goes to the end: linear time
 
 
+def json_bytes(document: Any) -> bytes:
+    """A document as indented JSON; keys keep their order, NaN is refused."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
 def write_json(path: Place, document: Any) -> None:
-    """Write a document as indented JSON, atomically; keys keep their order, NaN is refused."""
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
+    """Write a document as `json_bytes` spells it, atomically."""
+    write_bytes(path, json_bytes(document))
 
 
 def write_json_lines(path: Path, lines: Iterable[bytes]) -> None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import BadDocumentError, DamagedDocumentError, NewerSchemaError, printable
-from manifests.io.json_yaml import parse_json, read_json, read_yaml, refuse_heavy_json, write_json
+from manifests.io.json_yaml import parse_json, read_json, read_json_lines, read_yaml, refuse_heavy_json, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic_core import ErrorDetails
 
     from manifests.io.place import Place
@@ -63,6 +65,23 @@ class Record(BaseModel):
         except ValueError:  # left before it is looked for: the error holds a copy of all that was read
             pass
         return cls.parse(parse_json(text, where=where), where=where)
+
+    @classmethod
+    def read_lines(cls, path: Place, *, needed: str, where: object = None) -> Iterator[Self]:
+        """Read the records of a JSON lines file, one line in memory at a time.
+
+        Args:
+            path: Where it is.
+            needed: What it is needed for, said if it is missing.
+            where: What to call it in a message, if not by its path.
+
+        Raises:
+            MissingFileError: If it is not there.
+            BadDocumentError: If a line breaks the schema, with its number.
+        """
+        named = path if where is None else where
+        for number, document in enumerate(read_json_lines(path, needed=needed, where=where), 1):
+            yield cls.parse(document, where=f"{named}:{number}")
 
 
 class Document(Record):

@@ -14,10 +14,9 @@ import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Final
 
-from manifests.corpus.fingerprints import PACKED_SOURCES
+from manifests.corpus.layout import IN_EVERY_PACK, packed_kind
 from manifests.errors import BadDocumentError, BadTarError, MissingFileError, printable
-from manifests.io.json_yaml import MAX_YAML_BYTES, safe_relative
-from manifests.pack.contents import MOST_SOURCES_BYTES, SUMS
+from manifests.io.json_yaml import safe_relative
 from manifests.pack.validate import check_sums, checked
 
 if TYPE_CHECKING:
@@ -33,28 +32,6 @@ MOST_MEMBERS: Final = 4_000_000
 MOST_EXTENDED_BYTES: Final = 1 << 16
 FREE_BYTES: Final = 64 << 20
 MOST_RATIO: Final = 100  # real packs: 3 to 8
-SHARD: Final = r"[A-Za-z][A-Za-z0-9_-]{0,120}-[0-9]{6}"
-BANK: Final = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
-DOCUMENT_BYTES: Final = 64 << 20
-LINES_BYTES: Final = 512 << 20
-RESPONSE_BYTES: Final = 4 * 48_000 * 30 + 4096
-KNOWN: Final = tuple(
-    (re.compile(pattern), most_bytes)
-    for pattern, most_bytes in (
-        (r"pack\.json|corpus\.json|provenance\.json|README\.md|croissant\.json|plan/plan\.json", DOCUMENT_BYTES),
-        (r"recipe\.yaml", MAX_YAML_BYTES),
-        (SUMS, LINES_BYTES),
-        (r"sources\.jsonl", MOST_SOURCES_BYTES),
-        (rf"refused\.jsonl|plan/(levels|rooms|spectra|{SHARD})\.jsonl|proof/{SHARD}\.jsonl", LINES_BYTES),
-        (rf"rooms/{BANK}\.jsonl", LINES_BYTES),
-        (rf"rooms/{BANK}-[0-9]{{1,6}}-[0-9]{{1,6}}\.npy", RESPONSE_BYTES),
-        (rf"shards/{SHARD}\.json", LINES_BYTES),
-    )
-)
-REQUIRED: Final = {
-    "pack.json", "corpus.json", "recipe.yaml", "provenance.json", "plan/plan.json", "plan/levels.jsonl", "plan/rooms.jsonl",
-    PACKED_SOURCES, SUMS,
-}  # fmt: skip
 
 
 def is_pack(path: Path) -> bool:
@@ -94,7 +71,7 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
                     raise BadTarError(path, "holds something after its end-of-archive mark; refused")
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
         raise BadTarError(path, f"is not a whole gzip file: {printable(problem)}") from None
-    missing = sorted(REQUIRED - set(found))
+    missing = sorted(IN_EVERY_PACK - set(found))
     if missing:
         raise BadTarError(path, f"has no {missing[0]}: it is not a pack, or was cut")
     check_sums(folder, found, where=path)
@@ -146,15 +123,14 @@ def members(stream: Bounded, *, where: object, found: dict[str, str], folder: Pa
         before, _, inside = name.partition("/")
         if top is None:
             top = before
-        known = next((most for pattern, most in KNOWN if before == top and pattern.fullmatch(inside)), None)
-        if known is None:
+        kind = packed_kind(inside) if before == top else None
+        if kind is None or kind.most_packed_bytes is None:
             raise BadTarError(where, f"member {printable(name)!r} does not belong in a pack; refused")
         if inside in found:
             raise BadTarError(where, f"member {printable(name)!r} stands twice")
-        if info.size > known:
-            raise BadTarError(
-                where, f"member {printable(name)!r} has {info.size} bytes, at most {known} may be; refused"
-            )
+        if info.size > kind.most_packed_bytes:
+            most = f"{info.size} bytes, at most {kind.most_packed_bytes} may be"
+            raise BadTarError(where, f"member {printable(name)!r} has {most}; refused")
         found[inside] = written(stream, folder / inside, info.size, name=name, where=where)
         yield inside, info.size
     raise BadTarError(where, f"has more than {MOST_MEMBERS} members; refused")

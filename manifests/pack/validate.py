@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from manifests.corpus.fingerprints import SamplePrints, proof_name
+from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.layout import (
+    CORPUS,
+    LEVELS,
+    PACK,
+    PLAN,
+    PROVENANCE,
+    RECIPE,
+    ROOMS,
+    SUMS,
+    bank_name,
+    index_name,
+    listed_sums,
+    noise_levels,
+    plain_rows,
+    plan_rows_name,
+    planned_digests,
+    planned_rooms,
+    prints_name,
+    response_path,
+)
 from manifests.corpus.sample import MEMBER_PATTERN, sample_key
 from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
 from manifests.errors import BadDocumentError, DigestMismatchError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import parse_json, read_bytes, read_json_lines
 from manifests.io.records import Document
-from manifests.pack.contents import SUMS, OpenedPack, Pack, listed_sums
-from manifests.plan.plan import NoiseLevels, Plan, PlanRow
-from manifests.plan.rooms import RESPONSE_PATTERN, RoomResponse, parse_room
+from manifests.pack.contents import OpenedPack, Pack
+from manifests.plan.plan import Plan, PlanRow
+from manifests.plan.references import files_of
+from manifests.plan.rooms import RESPONSE_PATTERN, RoomResponse
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from manifests.corpus.shard_index import ShardEntry
@@ -54,34 +74,33 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     def read(model: type[Of], name: str) -> Of:
         return model.read(folder / name, needed="a part of a pack", where=f"{where}: {name}")
 
-    pack, plan = read(Pack, "pack.json"), read(Plan, "plan/plan.json")
-    corpus, recipe = read(Corpus, "corpus.json"), read(Recipe, "recipe.yaml")
-    provenance = read_bytes(folder / "provenance.json", needed="the provenance of a pack")
-    parse_json(provenance, where=f"{where}: provenance.json")
-    if pack.corpus_sha256 != found["corpus.json"]:
-        raise off("corpus.json", "is not the one that pack.json names")
+    pack, plan = read(Pack, PACK), read(Plan, PLAN)
+    corpus, recipe = read(Corpus, CORPUS), read(Recipe, RECIPE)
+    provenance = read_bytes(folder / PROVENANCE, needed="the provenance of a pack")
+    parse_json(provenance, where=f"{where}: {PROVENANCE}")
+    if pack.corpus_sha256 != found[CORPUS]:
+        raise off(CORPUS, "is not the one that pack.json names")
     if digest(plan) != corpus.plan_sha256 or corpus.plan_sha256 != pack.plan_sha256:
-        raise off("plan/plan.json", "is not the plan that the corpus was sealed with")
+        raise off(PLAN, "is not the plan that the corpus was sealed with")
     if not digest(recipe.plain()) == plan.recipe_sha256 == corpus.recipe_sha256 == pack.recipe_sha256:
-        raise off("recipe.yaml", "is not the recipe that the plan was made from")
+        raise off(RECIPE, "is not the recipe that the plan was made from")
     if plan.sample_rate != recipe.sample_rate or corpus.sample_rate != recipe.sample_rate:
-        raise off("plan/plan.json", "has another sample rate than its recipe")
+        raise off(PLAN, "has another sample rate than its recipe")
     names = [file.name for file in plan.files]
     if len(set(names)) != len(names):
-        raise off("plan/plan.json", "names a shard twice")
+        raise off(PLAN, "names a shard twice")
     sealed = {entry.name for entries in corpus.splits.values() for entry in entries}
     if set(names) != sealed:
-        raise off("corpus.json", "names other shards than the plan")
-    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256}
-    digests |= {"spectra": plan.spectra_sha256} if plan.spectra_sha256 is not None else {}
-    for name, expected in (digests | {file.name: file.sha256 for file in plan.files}).items():
-        if found.get(f"plan/{name}.jsonl") != expected:
-            raise off(f"plan/{name}.jsonl", "is missing, or not what plan.json says")
-    allowed = {f"plan/{name}.jsonl" for name in (*digests, *names)} | {f"rooms/{name}.jsonl" for name in recipe.rooms}
-    allowed |= {f"shards/{name}.json" for name in names} | {proof_name(name) for name in names}
+        raise off(CORPUS, "names other shards than the plan")
+    digests = planned_digests(plan)
+    for name, expected in digests.items():
+        if found.get(name) != expected:
+            raise off(name, "is missing, or not what plan.json says")
+    allowed = {PLAN, *digests, *map(bank_name, recipe.rooms)}
+    allowed |= {name_of(name) for name in names for name_of in (index_name, prints_name)}
     extra = sorted(
         name for name in found
-        if "/" in name and name != "plan/plan.json" and not name.endswith(".npy") and name not in allowed
+        if "/" in name and not name.endswith(".npy") and name not in allowed
     )  # fmt: skip
     if extra:
         raise off(printable(extra[0]), "belongs to no shard of the plan and no bank of the recipe")
@@ -90,7 +109,7 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     entries = {entry.name: entry for entries in corpus.splits.values() for entry in entries}
     waves = sum(check_shard(folder, file, recipe, entries[file.name], found, where=where) for file in plan.files)
     opened = OpenedPack(folder, pack, plan, recipe, corpus)
-    check_pack(opened, waves, found, where=f"{where}: pack.json")
+    check_pack(opened, waves, found, where=f"{where}: {PACK}")
     return opened
 
 
@@ -124,10 +143,9 @@ def check_levels(folder: Path, recipe: Recipe, *, where: object) -> None:
         BadDocumentError: If not, or if a row breaks its schema.
     """
     roots = recipe.source_roots()
-    path, place = folder / "plan" / "levels.jsonl", f"{where}: plan/levels.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="the noises of a plan", where=place), 1):
-        if NoiseLevels.parse(document, where=f"{place}:{number}").root not in roots:
-            raise BadDocumentError(f"{place}:{number}", "names a root that is not in the recipe")
+    for number, level in enumerate(noise_levels(folder, where=where), 1):
+        if level.root not in roots:
+            raise BadDocumentError(f"{where}: {LEVELS}:{number}", "names a root that is not in the recipe")
 
 
 def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: object) -> None:
@@ -137,29 +155,27 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
         BadDocumentError: If not.
     """
     known: set[str] = set()
-    path, listed = folder / "plan" / "rooms.jsonl", f"{where}: plan/rooms.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="the planned rooms", where=listed), 1):
-        place = f"{listed}:{number}"
-        bank = parse_room(document, where=place).bank
-        if bank not in recipe.rooms or f"rooms/{bank}.jsonl" not in found:
-            raise BadDocumentError(place, f"is a room of bank {bank!r}, which is not in the recipe or the pack")
+    for number, room in enumerate(planned_rooms(folder, where=where), 1):
+        if room.bank not in recipe.rooms or bank_name(room.bank) not in found:
+            what = f"is a room of bank {room.bank!r}, which is not in the recipe or the pack"
+            raise BadDocumentError(f"{where}: {ROOMS}:{number}", what)
     for bank in recipe.rooms:
-        if f"rooms/{bank}.jsonl" not in found:
+        if bank_name(bank) not in found:
             continue
-        listed = f"{where}: rooms/{bank}.jsonl"
-        lines = read_json_lines(folder / "rooms" / f"{bank}.jsonl", needed="the rooms of a bank", where=listed)
+        listed = f"{where}: {bank_name(bank)}"
+        lines = read_json_lines(folder / bank_name(bank), needed="the rooms of a bank", where=listed)
         for number, document in enumerate(lines, 1):
             place = f"{listed}:{number}"
             name = document.get("name") if isinstance(document, dict) else None
             match = RESPONSE_PATTERN.match(name) if isinstance(name, str) else None
-            if match is None or match["bank"] != bank or name in known:
+            if match is None or match["bank"] != bank or response_path(match[0]) in known:
                 raise BadDocumentError(place, "a response of this bank with a name of its own is due here")
             row = RoomResponse.parse(document, where=place)
-            if row.file is None and f"rooms/{name}.npy" not in found:
+            if row.file is None and response_path(str(name)) not in found:
                 raise BadDocumentError(place, "is a simulated response that is not in the pack")
-            known.add(str(name))
+            known.add(response_path(str(name)))
     for name in sorted(found):
-        if name.endswith(".npy") and name.removeprefix("rooms/").removesuffix(".npy") not in known:
+        if name.endswith(".npy") and name not in known:
             raise BadDocumentError(f"{where}: {name}", "is a response that no bank lists")
 
 
@@ -171,19 +187,19 @@ def check_shard(
     Raises:
         BadDocumentError: If not.
     """
-    name, proof = f"shards/{file.name}.json", f"{where}: {proof_name(file.name)}"
-    if name not in found or proof_name(file.name) not in found:
+    name, prints = index_name(file.name), prints_name(file.name)
+    if name not in found or prints not in found:
         raise BadDocumentError(f"{where}: {name}", "is missing, or its fingerprints are")
     index = ShardIndex.read(folder / name, needed="the index of a shard", where=f"{where}: {name}")
     if (len(index.samples), index.bytes, index.sha256) != (entry.samples, entry.bytes, entry.sha256):
         raise BadDocumentError(f"{where}: {name}", "has other samples, size or digest than corpus.json says")
     rows = check_rows(folder, file, recipe, where=where)
     check_index(index, file, recipe.sample_rate, rows, where=f"{where}: {name}")
-    proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard", where=proof)
-    printed = [SamplePrints.parse(one, where=proof) for one in proofs]
+    listed = f"{where}: {prints}"
+    printed = list(SamplePrints.read_lines(folder / prints, needed="the fingerprints of a shard", where=listed))
     expected = {sample.key: set(sample.members) - {"json"} for sample in index.samples}
     if {one.key: set(one.prints) for one in printed} != expected or len(printed) != len(expected):
-        raise BadDocumentError(proof, "has fingerprints of other waves than the index")
+        raise BadDocumentError(listed, "has fingerprints of other waves than the index")
     return sum(len(names) for names in expected.values())
 
 
@@ -228,14 +244,14 @@ def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -
     """
     rows: dict[str, tuple[int, set[str]]] = {}
     roots = recipe.source_roots()
-    path, listed = folder / "plan" / f"{file.name}.jsonl", f"{where}: plan/{file.name}.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="a file of the plan", where=listed), 1):
+    listed = f"{where}: {plan_rows_name(file.name)}"
+    for number, document in enumerate(plain_rows(folder, file.name, where=where), 1):
         place = f"{listed}:{number}"
         row = PlanRow.parse(document, where=place)
         copies = [copy.name for copy in row.copies]
         if row.split != file.split or row.key != sample_key(row.id) or row.key in rows:
             raise BadDocumentError(place, "is of another split, its key is not that of its id, or it stands twice")
-        for root in {row.source.root, *named_roots(document["copies"])} - roots.keys():
+        for root in {root for root, _ in files_of(document)} - roots.keys():
             raise BadDocumentError(place, f"names root {printable(root)!r}, which is not in the recipe")
         if len(set(copies)) != len(copies):
             raise BadDocumentError(place, "has two copies of one name")
@@ -249,20 +265,8 @@ def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -
                 raise BadDocumentError(place, f"condition {copy.condition!r} is not in the recipe")
         rows[row.key] = (row.num_samples, set(copies))
     if len(rows) != file.rows:
-        raise BadDocumentError(f"{where}: plan/{file.name}.jsonl", f"has {len(rows)} rows, plan.json says {file.rows}")
+        raise BadDocumentError(listed, f"has {len(rows)} rows, plan.json says {file.rows}")
     return rows
-
-
-def named_roots(steps: Any) -> Iterator[str]:
-    """The root of every source file that planned steps name, at any depth."""
-    if isinstance(steps, dict):
-        if isinstance(steps.get("root"), str):
-            yield steps["root"]
-        for value in steps.values():
-            yield from named_roots(value)
-    elif isinstance(steps, list):
-        for value in steps:
-            yield from named_roots(value)
 
 
 def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, where: object) -> None:

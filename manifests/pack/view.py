@@ -6,21 +6,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from manifests.corpus.fingerprints import PACKED_SOURCES, DecodedSource, sources_name
-from manifests.corpus.shard_index import Corpus, ShardIndex
+from manifests.corpus.fingerprints import DecodedSource
+from manifests.corpus.layout import (
+    CORPUS,
+    PACKED_SOURCES,
+    PLAN,
+    index_name,
+    noise_levels,
+    plain_rows,
+    plan_rows_name,
+    read_plan,
+    read_recipe,
+    sources_name,
+)
+from manifests.corpus.shard_index import read_corpus, read_index
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError, printable
 from manifests.io.digest import digest, file_digest
-from manifests.io.json_yaml import read_json_lines
 from manifests.pack.read import is_pack, open_pack
 from manifests.pack.validate import check_index, check_rows
-from manifests.plan.plan import NoiseLevels, Plan
-from manifests.plan.references import files_of, rows_of
-from manifests.recipe.recipe import Recipe
+from manifests.plan.references import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
+    from manifests.plan.plan import Plan
+    from manifests.recipe.recipe import Recipe
 
 Kind = Literal["corpus", "pack", "plan"]
 SourceRow = tuple[str, str, str, str | None, str | None]
@@ -58,15 +70,11 @@ class Side:
         names = self.source_lists()
         if self.has_waves and all((self.folder / name).exists() for name in names):
             for name in names:
-                for number, document in enumerate(read_json_lines(self.folder / name, needed="sources"), 1):
-                    one = DecodedSource.parse(document, where=f"{name}:{number}")
+                for one in DecodedSource.read_lines(self.folder / name, needed="sources", where=name):
                     yield one.root, one.path, str(one.stretch[2:]), one.sha256, one.pcm_sha256
             return
-        levels: dict[tuple[str, str], str] = {}
-        for document in read_json_lines(self.folder / "plan" / "levels.jsonl", needed="the noise levels of a plan"):
-            level = NoiseLevels.parse(document, where="plan/levels.jsonl")
-            levels[level.root, level.path] = level.sha256
-        seen = {file for one in self.plan.files for row in rows_of(self.folder, one.name) for file in files_of(row)}
+        levels = {(level.root, level.path): level.sha256 for level in noise_levels(self.folder)}
+        seen = {file for one in self.plan.files for row in plain_rows(self.folder, one.name) for file in files_of(row)}
         for root, path in sorted(seen):
             yield root, path, "", levels.get((root, path)), None
 
@@ -91,26 +99,25 @@ def opened_side(path: Path, bench: Path) -> Side:
         raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
     if not path.exists():
         raise MissingFileError(path, needed=NEEDED)
-    sealed = Corpus.read(path / "corpus.json", needed=NEEDED) if (path / "corpus.json").exists() else None
+    sealed = read_corpus(path) if (path / CORPUS).exists() else None
     if sealed is not None and sealed.borrowed is not None:
         raise UsageError(
             f"{shown} is a subset or an index, which has no plan: compare the corpora that it is made from"
         )
-    if not (path / "plan" / "plan.json").is_file():
-        raise MissingFileError(path / "plan" / "plan.json", needed=NEEDED)
-    plan = Plan.read(path / "plan" / "plan.json", needed=NEEDED)
-    recipe = Recipe.read(path / "recipe.yaml", needed="the recipe of a corpus or plan")
+    if not (path / PLAN).is_file():
+        raise MissingFileError(path / PLAN, needed=NEEDED)
+    plan, recipe = read_plan(path), read_recipe(path)
     for file in plan.files:
-        found = file_digest(path / "plan" / f"{file.name}.jsonl")
+        found = file_digest(path / plan_rows_name(file.name))
         if found != file.sha256:
-            raise DigestMismatchError(path / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
+            raise DigestMismatchError(path / plan_rows_name(file.name), expected=file.sha256, found=found)
         if sealed is None:
             check_rows(path, file, recipe, where=path)
     rows = sum(file.rows for file in plan.files)
     if sealed is None:
         return Side("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
     if digest(plan) != sealed.plan_sha256:
-        raise BadDocumentError(path / "plan/plan.json", "is not the plan that the corpus was sealed with")
+        raise BadDocumentError(path / PLAN, "is not the plan that the corpus was sealed with")
     check_indexes(path, sealed, plan, recipe)
     words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
     return Side("corpus", path, words, plan, recipe)
@@ -138,10 +145,9 @@ def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> N
     files = {file.name: file for file in plan.files}
     entries = [entry for entries in sealed.splits.values() for entry in entries]
     if files.keys() != {entry.name for entry in entries}:
-        raise BadDocumentError(folder / "corpus.json", "names other shards than the plan")
+        raise BadDocumentError(folder / CORPUS, "names other shards than the plan")
     for entry in entries:
-        path = folder / "shards" / f"{entry.name}.json"
-        index = ShardIndex.read(path, needed="the index of a shard")
+        path, index = folder / index_name(entry.name), read_index(folder, entry.name)
         if (index.bytes, index.sha256, len(index.samples)) != (entry.bytes, entry.sha256, entry.samples):
             raise BadDocumentError(path, "is the index of another tar than corpus.json names")
         rows = check_rows(folder, files[entry.name], recipe, where=folder)

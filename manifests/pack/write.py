@@ -20,24 +20,50 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Final, cast
 
-from manifests.corpus.fingerprints import PACKED_SOURCES, DecodedSource, proof_name, sources_name
+from manifests.corpus.fingerprints import decoded_sources
+from manifests.corpus.layout import (
+    CARD,
+    CORPUS,
+    CROISSANT,
+    LEVELS,
+    LOCAL_ROOTS,
+    PACK,
+    PACKED_SOURCES,
+    PLAN,
+    PROVENANCE,
+    RECIPE,
+    REFUSED,
+    ROOMS,
+    ROOMS_FOLDER,
+    SPECTRA,
+    SUMS,
+    bank_name,
+    index_name,
+    listed_sums,
+    plan_rows_name,
+    prints_name,
+    read_plan,
+    read_recipe,
+    sums_text,
+)
 from manifests.corpus.provenance import home_folder
-from manifests.corpus.shard_index import Corpus
+from manifests.corpus.shard_index import read_corpus
 from manifests.errors import BadDocumentError, DigestMismatchError, StillroomError, UsageError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import bytes_digest, canonical_json, digest
-from manifests.io.json_yaml import read_bytes, read_json_lines
+from manifests.io.json_yaml import read_bytes
 from manifests.io.progress import Progress
 from manifests.io.tar import TarBuilder
-from manifests.pack.contents import SUMS, Pack, listed_sums
-from manifests.plan.plan import LocalRoots, Plan
-from manifests.recipe.recipe import Recipe
+from manifests.pack.contents import Pack
+from manifests.plan.plan import LocalRoots
 from manifests.recipe.rooms import RoomBank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import IO
+
+    from manifests.corpus.shard_index import Corpus
 
 
 GZIP_LEVEL: Final = 8
@@ -88,7 +114,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
         DigestMismatchError: If a file of the corpus is not what its SHA256SUMS says.
         TellsOfThisMachineError: If something in it names a folder of this machine.
     """
-    sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         what = (
             "an index of foreign shards, which have no plan"
@@ -149,10 +175,9 @@ class Packer:
 
     def __init__(self, corpus: Path, sealed: Corpus) -> None:
         self.corpus, self.sealed = corpus, sealed
-        self.plan = Plan.read(corpus / "plan" / "plan.json", needed="the plan of the corpus")
-        self.recipe = Recipe.read(corpus / "recipe.yaml", needed="the recipe of the corpus")
+        self.plan, self.recipe = read_plan(corpus), read_recipe(corpus)
         if digest(self.plan) != sealed.plan_sha256:
-            raise BadDocumentError(corpus / "plan/plan.json", "is not the plan that the corpus was sealed with")
+            raise BadDocumentError(corpus / PLAN, "is not the plan that the corpus was sealed with")
         self.expected = listed_sums(read_bytes(corpus / SUMS, needed="the digests of the corpus"), where=corpus / SUMS)
         self.sums: dict[str, str] = {}
         self.private = private_folders(corpus)
@@ -164,27 +189,24 @@ class Packer:
         simulated = [name for name, bank in self.recipe.rooms.items() if isinstance(bank, RoomBank)]
         sources = list(self.sources())
         responses = sorted(
-            path.name for name in simulated for path in (self.corpus / "rooms").glob(f"{name}-*.npy")
+            path.name for name in simulated for path in (self.corpus / ROOMS_FOLDER).glob(f"{name}-*.npy")
             if path.name.rsplit("-", 2)[0] == name
         )  # fmt: skip
         pack = self.described(responses=len(responses), sources=len(sources))
         tar = TarBuilder(stream)
-        self.add(tar, "pack.json", canonical_json(pack) + b"\n")
-        top = ["recipe.yaml", "corpus.json", "provenance.json", "README.md", "croissant.json", "refused.jsonl"]
-        plans = ["plan.json", "levels.jsonl", "rooms.jsonl", *(["spectra.jsonl"] if self.plan.spectra_sha256 else [])]
-        rooms = [f"{name}.jsonl" for name in self.recipe.rooms if (self.corpus / "rooms" / f"{name}.jsonl").exists()]
-        for name in [*top, *(f"plan/{name}" for name in plans), *(f"rooms/{name}" for name in [*rooms, *responses])]:
+        self.add(tar, PACK, canonical_json(pack) + b"\n")
+        top = [RECIPE, CORPUS, PROVENANCE, CARD, CROISSANT, REFUSED]
+        plans = [PLAN, LEVELS, ROOMS, *([SPECTRA] if self.plan.spectra_sha256 else [])]
+        banks = [name for name in map(bank_name, self.recipe.rooms) if (self.corpus / name).exists()]
+        for name in [*top, *plans, *banks, *(f"{ROOMS_FOLDER}/{name}" for name in responses)]:
             self.copy(tar, name)
-        with Progress("packing", total=len(shards), unit="shards") as shown:
-            if not progress:
-                shown.stream = Silent()
+        with Progress("packing", total=len(shards), unit="shards", shown=progress) as shown:
             for name in shards:
-                for file in (f"plan/{name}.jsonl", f"shards/{name}.json", proof_name(name)):
+                for file in (plan_rows_name(name), index_name(name), prints_name(name)):
                     self.copy(tar, file)
                 shown.advance()
         self.add(tar, PACKED_SOURCES, b"".join(line + b"\n" for line in sources))
-        sums = "".join(f"{value}  {name}\n" for name, value in sorted(self.sums.items()))
-        tar.add(f"{self.sealed.name}/{SUMS}", sums.encode())
+        tar.add(f"{self.sealed.name}/{SUMS}", sums_text(self.sums).encode())
         tar.close()
         return pack
 
@@ -201,7 +223,7 @@ class Packer:
                 "name": self.sealed.name,
                 "recipe_sha256": self.sealed.recipe_sha256,
                 "plan_sha256": self.sealed.plan_sha256,
-                "corpus_sha256": self.expected.get("corpus.json", ""),
+                "corpus_sha256": self.expected.get(CORPUS, ""),
                 "samples": self.sealed.totals.samples,
                 "waves": waves,
                 "responses": responses,
@@ -215,7 +237,7 @@ class Packer:
         needed = "a part of the corpus; if it was built by an earlier Stillroom, build it again"
         content = read_bytes(self.corpus / name, needed=needed)
         found = bytes_digest(content)
-        if name != "provenance.json" and found != (expected := self.expected.get(name, "not listed")):
+        if name != PROVENANCE and found != (expected := self.expected.get(name, "not listed")):
             raise DigestMismatchError(self.corpus / name, expected=expected, found=found)
         self.add(tar, name, content)
 
@@ -236,12 +258,7 @@ class Packer:
         """
         seen: dict[bytes, bytes] = {}
         for file in self.plan.files:
-            path = self.corpus / sources_name(file.name)
-            needed = (
-                "the sources that a shard was made of; if the corpus was built by an earlier Stillroom, build it again"
-            )
-            for number, document in enumerate(read_json_lines(path, needed=needed), 1):
-                source = DecodedSource.parse(document, where=f"{path}:{number}")
+            for source in decoded_sources(self.corpus, file.name):
                 line = canonical_json(source)
                 key, value = (bytes.fromhex(digest(list(source.stretch)))[:12], bytes.fromhex(bytes_digest(line))[:12])
                 if seen.setdefault(key, value) != value:
@@ -251,26 +268,11 @@ class Packer:
                     yield line
 
 
-class Silent:
-    """A stream that shows nothing."""
-
-    def isatty(self) -> bool:
-        """It is no terminal."""
-        return False
-
-    def write(self, text: str) -> int:
-        """Drop the text."""
-        return len(text)
-
-    def flush(self) -> None:
-        """There is nothing to flush."""
-
-
 def private_folders(corpus: Path) -> list[bytes]:
     """Folders of this machine that no pack may name: those of the roots, of the corpus, and the user's own; where links lead, too."""
     home = home_folder()
     folders = {str(corpus.absolute())} | ({str(home)} if home is not None else set())
-    local = corpus / "roots.local.json"
+    local = corpus / LOCAL_ROOTS
     if local.exists():
         folders |= set(LocalRoots.read(local, needed="the roots").roots.values())
     folders |= {os.path.realpath(folder) for folder in folders if "://" not in folder}

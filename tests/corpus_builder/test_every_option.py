@@ -9,9 +9,8 @@ import yaml
 
 from corpus_builder.verify.verify_corpus import verify
 from manifests.recipe.codecs import BITRATES_KBPS
+from tests.corpus_builder.conftest import Lab, write_wave
 from tests.oracles.speechlike import speechlike
-
-from .conftest import Lab, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path

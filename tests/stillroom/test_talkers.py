@@ -1,4 +1,3 @@
-import builtins
 import hashlib
 import importlib
 import itertools
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manifests.errors import StillroomError
 from stillroom import talkers
 from stillroom.talkers import (
     KEYWORDS,
@@ -163,8 +161,6 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, fresh_inst
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(TalkerMissingError, match=r"pip install 'stillroom\[demo\]'") as caught:
         synthesise("yes", LOW)
-    assert isinstance(caught.value, StillroomError)
-    assert isinstance(caught.value, builtins.ImportError)
     assert "\n" not in str(caught.value)
 
 

@@ -18,8 +18,7 @@ from corpus_builder.audio.errors import (
     UnreadableAudioError,
 )
 from corpus_builder.plan.materials.noise_power import measure_levels
-
-from .conftest import Inline, Lab
+from tests.corpus_builder.conftest import Inline, Lab
 
 if TYPE_CHECKING:
     from pathlib import Path

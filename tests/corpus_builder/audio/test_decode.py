@@ -9,9 +9,17 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.audio import decode
 from corpus_builder.audio.decode import read_header, read_stretch
-from corpus_builder.audio.errors import UnreadableAudioError
+from corpus_builder.audio.errors import (
+    ChannelError,
+    EmptyAudioError,
+    MissingAudioError,
+    NotFiniteAudioError,
+    OddRateError,
+    SilentAudioError,
+    TruncatedAudioError,
+    UnreadableAudioError,
+)
 from corpus_builder.audio.resample import at_rate, num_samples_at
 from corpus_builder.plan.materials.noise_power import measure_levels
 
@@ -42,7 +50,7 @@ def test_a_stretch_is_a_slice_of_the_whole(start: int, length: int) -> None:
     soundfile.write(path, pcm, RATE_HZ)
     try:
         if start + length > 8000:
-            with pytest.raises(decode.TruncatedAudioError):
+            with pytest.raises(TruncatedAudioError):
                 read(path, start=start, num_frames=length)
         else:
             assert np.array_equal(read(path, start=start, num_frames=length) * 32768, pcm[start : start + length])
@@ -55,9 +63,9 @@ def test_one_channel_of_several_is_read_and_must_be_named(tmp_path: Path) -> Non
     path = tmp_path / "three.wav"
     soundfile.write(path, pcm, RATE_HZ)
     assert np.array_equal(read(path, channel=2) * 32768, pcm[:, 2])
-    with pytest.raises(decode.ChannelError, match="has 3 channels; say which with channel: 0 to 2"):
+    with pytest.raises(ChannelError, match="has 3 channels; say which with channel: 0 to 2"):
         read(path)
-    with pytest.raises(decode.ChannelError, match="there is no channel 3"):
+    with pytest.raises(ChannelError, match="there is no channel 3"):
         read(path, channel=3)
 
 
@@ -90,26 +98,26 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, noise: tuple[Path, n
     soundfile.write(tmp_path / "a.wav", pcm, RATE_HZ)
     whole = (tmp_path / "a.wav").read_bytes()
     for target, kind in (
-        (tmp_path / "gone.wav", decode.MissingAudioError),
-        (made(b""), decode.EmptyAudioError),
-        (made(b"no audio at all, only words" * 9), decode.UnreadableAudioError),
-        (made(whole[: len(whole) // 2]), decode.TruncatedAudioError),
-        (made(path.read_bytes()[:9000], ".flac"), decode.UnreadableAudioError),
+        (tmp_path / "gone.wav", MissingAudioError),
+        (made(b""), EmptyAudioError),
+        (made(b"no audio at all, only words" * 9), UnreadableAudioError),
+        (made(whole[: len(whole) // 2]), TruncatedAudioError),
+        (made(path.read_bytes()[:9000], ".flac"), UnreadableAudioError),
     ):
         with pytest.raises(kind):
             read(target)
     soundfile.write(broken.with_suffix(".wav"), np.zeros(0), RATE_HZ)
-    with pytest.raises(decode.EmptyAudioError):
+    with pytest.raises(EmptyAudioError):
         read_header(broken.with_suffix(".wav"), name="x")
     bad = pcm / 32768
     bad[77] = np.nan
     soundfile.write(broken.with_suffix(".wav"), bad, RATE_HZ, subtype="FLOAT")
-    with pytest.raises(decode.NotFiniteAudioError):
+    with pytest.raises(NotFiniteAudioError):
         read(broken.with_suffix(".wav"))
-    with pytest.raises(decode.OddRateError, match="16000 Hz where 8000 Hz were planned"):
+    with pytest.raises(OddRateError, match="16000 Hz where 8000 Hz were planned"):
         read_stretch(path, name="a", rate_hz=8000)
     soundfile.write(broken.with_suffix(".wav"), pcm, 500)
-    with pytest.raises(decode.OddRateError, match="500 Hz"):
+    with pytest.raises(OddRateError, match="500 Hz"):
         read_header(broken.with_suffix(".wav"), name="x")
 
 
@@ -156,5 +164,5 @@ def test_levels_of_a_long_file_do_not_depend_on_how_it_is_read(tmp_path: Path) -
 def test_a_noise_of_zeros_is_silent(tmp_path: Path) -> None:
     path = tmp_path / "zero.wav"
     soundfile.write(path, np.zeros(8000), RATE_HZ)
-    with pytest.raises(decode.SilentAudioError, match="digital silence"):
+    with pytest.raises(SilentAudioError, match="digital silence"):
         measure_levels(path, name="zero.wav", channel=None)

@@ -13,10 +13,11 @@ import soundfile
 import soxr
 from click.testing import CliRunner
 
+from corpus_builder.audit.audit_corpora import audit
 from stillroom.cli import stillroom
 
 if TYPE_CHECKING:
-    from .conftest import Lab
+    from tests.corpus_builder.conftest import Lab
 
 
 def audited(*arguments: object) -> tuple[int, Any]:
@@ -37,11 +38,14 @@ def planned(lab: Lab, name: str) -> Path:
     return lab.folder / name
 
 
-def test_a_corpus_with_its_splits_apart_has_no_match(built_lab: Lab) -> None:
+def test_a_corpus_with_its_splits_apart_has_no_match(built_lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     code, document = audited(built_lab.folder / "corpus")
     assert (code, document["answer"]) == (0, "no match found")
     assert document["leaks"] == []
     assert all(document["checked"][kind] for kind in ("utterance", "speaker", "recording", "noise", "room"))
+    capfd.readouterr()
+    audit((built_lab.folder / "corpus",), roots={}, progress=False)
+    assert capfd.readouterr() == ("", "")
     assert "disjoint" not in CliRunner().invoke(stillroom, ["audit", str(built_lab.folder / "corpus")]).output
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.audit.leaks import NO_MATCH, Audit, Facts, Leaks, Unchecked
+from corpus_builder.audit.leaks import NO_MATCH, SAID, Audit, Facts, Leaks, Unchecked
+from manifests.results.reports import How, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,3 +111,54 @@ def test_pairs_of_splits_share_what_their_sets_share(facts_of_splits: list[tuple
         if held[one] & held[other]
     }
     assert found == expected
+
+
+@pytest.mark.parametrize("how", get_args(How))
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_is_found_in_every_way_and_said_in_words(tmp_path: Path, kind: Any, how: Any) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        first, second = facts.group("A", "train"), facts.group("A", "test")
+        facts.add([(kind, how, "same", first, True, "x"), (kind, how, "same", second, False, "y")])
+        facts.add([(kind, how, "own", first, True, "x"), (kind, how, "other", second, True, "y")])
+        found = audited(facts)
+    assert told(found.leaks, kind) == [(how, "A:train", "A:test", 1)]
+    (leak,) = found.plain()["leaks"]
+    assert (leak["kind"], leak["how"], leak["heard"], leak["examples"]) == (kind, how, 0, [["x", "y"]])
+    lines = list(found.lines())
+    assert f"{kind:<10} LEAK ({found.checked[kind]} compared)" in lines
+    assert any(f"A:train and A:test: 1 the same by {SAID[how]}, 0 of them heard in both" in line for line in lines)
+    assert lines[-1] == "leaks were found"
+
+
+@pytest.mark.parametrize("digest", ["file", "pcm"])
+@pytest.mark.parametrize("kind", ["recording", "noise", "room"])
+def test_two_files_of_one_digest_are_the_same_whatever_they_are_called(tmp_path: Path, kind: Any, digest: str) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        for number, (split, path) in enumerate((("train", "a.wav"), ("test", "b.wav"))):
+            own, same = str(number) * 64, "f" * 64
+            facts.add_sources([("A", "r", path, same if digest == "file" else own, same if digest == "pcm" else own)])
+            facts.add_uses([("A", "r", path, kind, facts.group("A", split), True, None, path)])
+        assert told(audited(facts).leaks, kind) == [(digest, "A:train", "A:test", 1)]
+
+
+def test_at_most_five_examples_are_shown_and_all_are_counted(tmp_path: Path) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        for split in ("train", "test"):
+            group = facts.group("A", split)
+            facts.add([("speaker", "label", f"s{number}", group, True, f"s{number}") for number in range(9)])
+        (leak,) = audited(facts).leaks.of("speaker")
+    assert (leak.count, leak.heard, len(leak.examples)) == (9, 9, 5)
+
+
+def test_files_are_given_once_with_their_digest_channel_and_splits(tmp_path: Path) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        train, test = facts.group("A", "train"), facts.group("A", "test")
+        facts.add_sources([("A", "r", "a.wav", "f" * 64, None)])
+        facts.add_uses(
+            [("A", "r", "a.wav", "noise", train, True, None, "x"), ("A", "r", "a.wav", "noise", test, True, None, "x")]
+        )
+        facts.add_uses([("A", "r", "b.wav", "recording", train, True, 1, "x")])
+        for group in (train, test):  # the copies of a noise do not tell its channel, its levels do
+            facts.add_uses([("A", "r", "a.wav", "noise", group, False, 2, "x")])
+        assert list(facts.files(("noise",))) == [("A", "r", "a.wav", "f" * 64, 2, "noise", [train, test])]
+        assert [one[2] for one in facts.files(("recording",))] == ["b.wav"]

@@ -14,10 +14,9 @@ from click.testing import CliRunner, Result
 
 from corpus_builder.cli.build import build_command, plan_command, refusals, show_command, verify_command
 from manifests.errors import UsageError
+from tests.corpus_builder.conftest import Lab, write_wave
 
-from .conftest import Lab, write_wave
-
-HOUSE = Path(__file__).resolve().parent.parents[3]
+HOUSE = Path(__file__).resolve().parents[3]
 
 
 def run(command: object, *words: object) -> Result:
@@ -60,12 +59,12 @@ def test_verify_exits_0_when_all_is_well_and_1_when_not(built_lab: Lab, tmp_path
     shutil.copytree(built_lab.folder / "corpus", tmp_path / "corpus")
     good = run(verify_command, tmp_path / "corpus")
     assert good.exit_code == 0
-    assert "12 samples, 52 waves decoded: all as it should be" in good.stdout
+    assert "12 samples, 52 waves decoded: nothing is wrong" in good.stdout
     (tmp_path / "corpus" / "README.md").write_text("changed")
     (tmp_path / "corpus" / "shards" / "e\x1b[31mvil\n.tar").write_bytes(b"")
     bad = run(verify_command, tmp_path / "corpus", "--level", "bytes")
     assert bad.exit_code == 1
-    assert "README.md: is not what its digest says" in bad.stdout
+    assert "README.md: has another digest" in bad.stdout
     assert "\x1b" not in bad.stdout
     assert "e\\x1b[31mvil\\n.tar" in bad.stdout
     document = json.loads(run(verify_command, tmp_path / "corpus", "--level", "bytes", "--json").stdout)

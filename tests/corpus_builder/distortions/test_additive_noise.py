@@ -141,7 +141,7 @@ def test_white_noise_of_a_seed_is_pinned():
 
 def test_white_noise_is_flat_has_unit_power_and_a_prefix_is_the_shorter_one():
     noise = white(seed=1, num_samples=1 << 16)
-    bands = np.mean(np.abs(np.fft.rfft(noise)[1:]).reshape(8, -1) ** 2, axis=1) / additive_noise.size
+    bands = np.mean(np.abs(np.fft.rfft(noise)[1:]).reshape(8, -1) ** 2, axis=1) / noise.size
     np.testing.assert_allclose(bands, 1.0, atol=0.06)
     np.testing.assert_array_equal(white(seed=1, num_samples=100), noise[:100])
 
@@ -166,7 +166,7 @@ def test_a_talker_who_says_nothing_is_named():
 def slope_db_per_octave(noise, low_hz, high_hz):
     """Of a noise's power spectrum, by a line through octave bands."""
     power = np.abs(np.fft.rfft(noise)) ** 2
-    frequency_hz = np.fft.rfftfreq(additive_noise.size, 1 / RATE)
+    frequency_hz = np.fft.rfftfreq(noise.size, 1 / RATE)
     edges = low_hz * 2.0 ** np.arange(int(np.log2(high_hz / low_hz)) + 1)
     bands = [np.mean(power[(frequency_hz >= low) & (frequency_hz < high)]) for low, high in pairwise(edges)]
     return np.polyfit(np.arange(len(bands)), 10 * np.log10(bands), 1)[0]
@@ -201,7 +201,7 @@ def test_speech_shaped_noise_has_the_spectrum_it_is_given():
 @pytest.mark.parametrize("num_samples", [1, 7, 160])
 def test_a_short_stretch_of_a_colour_has_its_length_and_energy(colour, num_samples):
     noise = coloured(colour, seed=5, num_samples=num_samples, rate_hz=RATE)
-    assert additive_noise.shape == (num_samples,)
+    assert noise.shape == (num_samples,)
     assert np.mean(noise**2) > 1e-6
 
 

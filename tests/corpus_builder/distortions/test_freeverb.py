@@ -12,11 +12,10 @@ from corpus_builder.audio.levels import mean_power
 from corpus_builder.distortions.freeverb import freeverb
 from manifests.errors import BadDocumentError
 from manifests.recipe.recipe import Recipe
+from tests.corpus_builder.conftest import Lab
 from tests.oracles import freeverb as slow
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.speechlike import speechlike
-
-from .conftest import Lab
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 percent = st.floats(0, 100)
@@ -73,6 +72,14 @@ def test_the_wet_part_begins_after_its_pre_delay_and_the_shortest_comb():
     click[0] = 1.0
     heard = freeverb(click, rate_hz=44_100, room_scale=0, pre_delay_ms=10, keep_rms=False)
     assert np.flatnonzero(np.abs(heard[1:]) > 1e-12)[0] + 1 == 441 + 112
+
+
+@pytest.mark.parametrize("wet_gain_db", [-10.0, 6.0])
+def test_the_wet_gain_is_that_of_the_reverberation_alone(wet_gain_db):
+    wave = np.random.default_rng(3).standard_normal(8000)
+    plain = freeverb(wave, rate_hz=16_000, keep_rms=False) - wave
+    heard = freeverb(wave, rate_hz=16_000, keep_rms=False, wet_gain_db=wet_gain_db) - wave
+    np.testing.assert_allclose(heard, 10 ** (wet_gain_db / 20) * plain, atol=1e-9)
 
 
 def test_silence_stays_silence_and_nothing_stays_nothing():

@@ -50,7 +50,7 @@ def chosen(corpus, out, *expressions):
     return subset(corpus, out, where=parse_where(expressions))
 
 
-def test_a_subset_has_what_was_asked_for_and_no_audio(built_lab, tmp_path):
+def test_a_subset_has_what_was_asked_for_and_no_audio(built_lab, tmp_path, capfd):
     corpus = built_lab.folder / "corpus"
     sealed = chosen(corpus, tmp_path / "part", "split=train", "speaker=s1,s2", "condition=noise", "seconds<0.7")
     every = list(OpenCorpus(corpus).held("train"))
@@ -63,9 +63,23 @@ def test_a_subset_has_what_was_asked_for_and_no_audio(built_lab, tmp_path):
     assert sealed.copies == {"train": {"noise": 2}}
     assert not list((tmp_path / "part").rglob("*.tar"))
     assert str(tmp_path) not in (tmp_path / "part" / "corpus.json").read_text()
+    capfd.readouterr()
     report = verify(tmp_path / "part", progress=False)
+    assert capfd.readouterr() == ("", "")
     assert report.findings == []
     assert report.waves == 3 * len(due)
+
+
+def test_a_file_that_a_subset_lists_twice_is_found_and_the_first_digest_counts(built_lab, tmp_path):
+    chosen(built_lab.folder / "corpus", tmp_path / "part", "split=test")
+    sums = tmp_path / "part/SHA256SUMS"
+    lines = sums.read_text().splitlines()
+    last = lines[-1].partition("  ")[2]
+    sums.write_text("\n".join([*lines, f"{'0' * 64}  {last}"]) + "\n")
+    found = verify(tmp_path / "part", level="bytes", progress=False).findings
+    assert [(one.where, one.what) for one in found] == [
+        (f"SHA256SUMS:{len(lines) + 1}", "expected a digest and the name of a file that is not listed above")
+    ]
 
 
 def test_a_subset_by_snr_keeps_the_copies_that_hold(built_lab, tmp_path):

@@ -9,8 +9,7 @@ import pytest
 import soundfile
 
 from corpus_builder.exchange.unpack import UnwritableRateError, unpack
-
-from .conftest import Lab, voice, write_wave
+from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -246,7 +246,7 @@ def test_another_process_with_other_threads_renders_the_same_bits():
         )
         run = subprocess.run(
             [sys.executable, "-c", script],
-            cwd=Path(__file__).parent.parents[3],
+            cwd=Path(__file__).parents[3],
             env=environment,
             capture_output=True,
             text=True,

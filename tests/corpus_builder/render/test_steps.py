@@ -125,7 +125,7 @@ def test_another_process_with_other_threads_renders_the_same_bits():
     expected = digest_of_everything()
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
     run = subprocess.run(
-        [sys.executable, "-c", "from tests.corpus_builder.distortions.test_additive_noise_step import digest_of_everything as d; print(d())"],
-        cwd=Path(__file__).parent.parents[3], env=environment, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", "from tests.corpus_builder.render.test_steps import digest_of_everything as d; print(d())"],
+        cwd=Path(__file__).parents[3], env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert run.stdout.strip() == expected

@@ -22,8 +22,7 @@ from manifests.io import url
 from manifests.io.place import sizes_below
 from manifests.io.url import UnreachableError, Url
 from manifests.plan.plan import Plan
-
-from .conftest import Inline, Lab
+from tests.corpus_builder.conftest import Inline, Lab
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -135,18 +134,11 @@ def roots(lab: Lab) -> dict[str, Any]:
     }
 
 
-def test_the_index_of_a_shard_and_the_seal_are_sent_last(
-    built_lab: Lab, bucket: Url, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[str] = []
-    real = Url.put_file
-
-    def noted(self: Url, local: Path) -> None:
-        sent.append(self.text.removeprefix(bucket.text + "/"))
-        real(self, local)
-
-    monkeypatch.setattr(Url, "put_file", noted)
+def test_the_index_of_a_shard_and_the_seal_are_sent_last(built_lab: Lab, bucket: Url) -> None:
+    """The store in memory keeps its files in the order in which they came."""
     build_at(built_lab, bucket, source=built_lab.write_recipe())
+    sent = [name.removeprefix(f"{bucket.path}/") for name in bucket.system.store if name.startswith(bucket.path)]
+    assert set(sent) == set(sizes_below(bucket))
     assert sent[-1] == "corpus.json"
     for name in [name for name in sent if name.endswith(".tar")]:
         assert sent.index(name) < sent.index(name.replace(".tar", ".json"))
@@ -202,9 +194,9 @@ def test_a_url_of_another_corpus_or_of_something_else_is_refused(lab: Lab, bucke
         build_at(lab, bucket)
     other = Url(f"{bucket}-other")
     (other / "thesis.tex").put(b"x")
-    with pytest.raises(UsageError, match=r"holds 'thesis.tex', which is not of a plan or corpus"):
+    with pytest.raises(UsageError, match=r"has 'thesis.tex', which is no file of a plan or corpus"):
         build_at(lab, other)
-    with pytest.raises(UsageError, match="a recipe or a plan on a disk is due here"):
+    with pytest.raises(UsageError, match="expected a recipe or a plan on a disk"):
         build_at(lab, bucket, source=other)
 
 
@@ -257,7 +249,7 @@ def test_sealing_looks_again_for_a_shard_that_a_network_disk_does_not_show_yet(
     assert seal(plan, Target(corpus)).totals.shards == len(plan.files)
     assert len(waited) == 3
     hidden.unlink()
-    with pytest.raises(MissingFileError, match="a shard vanished; run the same command again"):
+    with pytest.raises(MissingFileError, match="the index of a shard that was finished; run the same command again"):
         seal(plan, Target(corpus))
 
 

@@ -14,9 +14,8 @@ import pytest
 
 from manifests.io.place import sizes_below
 from manifests.io.url import Url
-
-from .conftest import Lab, furnish
-from .test_build import environment, wait_until
+from tests.corpus_builder.build.test_build_corpus import environment, wait_until
+from tests.corpus_builder.conftest import Lab, furnish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ from manifests.plan.plan import Plan
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Lab
+    from tests.corpus_builder.conftest import Lab
 
 
 def task_of(lab: Lab, corpus: Path, number: int = 0) -> ShardTask:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from corpus_builder.verify.copy_measurements import PLAIN_PEAK, CopyLook, envelope_lag_s, phase_transform_lag, power_db
+from corpus_builder.verify.copy_measurements import PLAIN_PEAK, CopyCheck, envelope_lag_s, phase_transform_lag, power_db
 from corpus_builder.verify.draw_rates import expected, rate_findings
 from corpus_builder.verify.rir_check import reverberation_time_s
 from corpus_builder.verify.verify_corpus import verify
@@ -30,7 +30,7 @@ def rounded(wave):
 
 def looked(clean, wave, *steps, level="keep", gain_db=0.0, response=None):
     planned = PlannedCopy.parse({"name": "x-0", "condition": "x", "steps": list(steps), "level": level}, where="test")
-    look = CopyLook(rounded(clean), rounded(wave), planned, gain_db=gain_db, rate_hz=RATE_HZ, response=response)
+    look = CopyCheck(rounded(clean), rounded(wave), planned, gain_db=gain_db, rate_hz=RATE_HZ, response=response)
     return list(look.findings()), look.measured
 
 
@@ -129,6 +129,9 @@ def test_levels_are_held_to_what_was_asked():
     assert looked(clean, clean * asked, {"kind": "gain", "gain_db": 3.0}, level=-26.0)[0] == []
     assert looked(clean, clean * asked * 1.02, {"kind": "gain", "gain_db": 3.0}, level=-26.0)[0]
     assert looked(clean, clean * 1.02, {"kind": "gain", "gain_db": 3.0}, level="match_clean")[0]
+    down = 10 ** (-6 / 20)
+    assert looked(clean, clean * asked * down, {"kind": "gain", "gain_db": 3.0}, level=-26.0, gain_db=-6.0)[0] == []
+    assert looked(clean, clean * asked, {"kind": "gain", "gain_db": 3.0}, level=-26.0, gain_db=-6.0)[0]
 
 
 def test_clipping_is_found_where_none_was_asked_for_and_missed_where_it_was():
@@ -138,6 +141,10 @@ def test_clipping_is_found_where_none_was_asked_for_and_missed_where_it_was():
     limit = np.quantile(np.abs(clean), 0.9)
     assert looked(clean, np.clip(clean, -limit, limit), {"kind": "clip", "percent": 10.0})[0] == []
     assert any("clips" in what for what in looked(clean, clean, {"kind": "clip", "percent": 10.0})[0])
+    half = np.quantile(np.abs(clean), 0.95)
+    assert any(
+        "clips 5." in what for what in looked(clean, np.clip(clean, -half, half), {"kind": "clip", "percent": 10.0})[0]
+    )
 
 
 def test_a_band_that_should_be_gone_is_gone():
@@ -209,4 +216,4 @@ def test_a_corpus_of_ours_is_as_it_should_be(built_lab):
     assert report.measured["noise"].snrs + report.measured["noise"].by_plan == report.measured["noise"].copies
     assert report.measured["far"].snrs > 0
     assert report.plain()["physics"]["phone"]["lag_samples"]["measured"] > 0
-    assert any(line.startswith("noise: ") for line in report.told())
+    assert any(line.startswith("noise: ") for line in report.measurement_lines())

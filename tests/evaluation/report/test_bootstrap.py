@@ -35,7 +35,8 @@ from evaluation.report.robustness_table import (
     snr_tables,
 )
 from evaluation.tasks.verification import Verified
-from manifests.results.scores import Cell, Roll, joined, separated
+from manifests.errors import BadDocumentError
+from manifests.results.scores import Cell, Results, Roll, joined, separated
 
 SPEAKERS, RESAMPLES = 17, 500
 
@@ -195,6 +196,28 @@ def cell(model, right, *, kind="run", seen="csncsnchf", system=None, views="cdm1
         },
         where="test",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"outcomes": [{"task": "t", "measure": "cer", "probe": 0, "counts": "1 1"}]}, "9 numbers"),
+        ({"outcomes": [{"task": "t", "measure": "cer", "probe": 0, "counts": "1" + " 1" * 8, "totals": "1"}]}, "9 numbers"),
+        ({"seen": "csn"}, "seen"),
+    ],
+)  # fmt: skip
+def test_columns_of_another_length_than_the_roll_are_refused(change, what):
+    protocol = {
+        "schema": "stillroom/protocol/1", "corpus": "tiny", "data_sha256": "d" * 64, "conditions": ["noise", "phone"],
+        "settings": {}, "models": {},
+    }  # fmt: skip
+    given = {
+        "schema": "stillroom/results/2", "protocol": protocol, "cells": [cell("plain", "1" * 9).plain()],
+        "software": {}, "machine": {}, "roll": ROLL.model_dump(mode="json"),
+    }  # fmt: skip
+    assert Results.parse(given, where="test").roll == ROLL
+    with pytest.raises(BadDocumentError, match=what):
+        Results.parse({**given, "cells": [{**given["cells"][0], **change}]}, where="test")
 
 
 TEACHER = cell("teacher", "110110111", kind="teacher", seen="cuucuucuu")

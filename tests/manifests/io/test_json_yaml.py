@@ -17,13 +17,14 @@ from manifests.errors import (
     printable,
 )
 from manifests.io import json_yaml
+from manifests.io.atomic import replacing
 from manifests.io.yaml12 import parse_yaml
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     target = tmp_path / "corpus.json"
     json_yaml.write_json(target, {"old": 1})
-    with pytest.raises(RuntimeError), json_yaml.replacing(target) as part:
+    with pytest.raises(RuntimeError), replacing(target) as part:
         part.write_bytes(b"half")
         raise RuntimeError
     assert json.loads(target.read_text()) == {"old": 1}

@@ -122,7 +122,7 @@ def test_the_conversion_that_a_refusal_prints_makes_what_can_be_read(tmp_path, w
     with pytest.raises(PickledObjectsError) as caught:
         load_teacher(path)
     command = str(caught.value).partition("with python")[2]
-    knows = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parents[3])}  # the checkpoint's classes
+    knows = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}  # the checkpoint's classes
     subprocess.run(f"{sys.executable} {command}", shell=True, cwd=tmp_path, check=True, env=knows)
     teacher = load_teacher(tmp_path / "a hubert.converted.pt")
     expected = fairseq_models.layers_of(model, spoken(), normalise=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from training.runs.checkpoint import (
 CONFIG = EncoderConfig.parse(encoder_config(layers=1), where="test")
 
 
-def write(folder, step, *, seed=0, kept=2):
+def write(folder, step, *, seed=0, most=2):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trunk = CONFIG.build()
@@ -37,7 +38,7 @@ def write(folder, step, *, seed=0, kept=2):
     write_checkpoint(
         folder,
         module_tensors(student=student),
-        kept=kept,
+        most=most,
         step=step,
         cursor=tuple(Cursor(1, 2, 3)),
         encoder=CONFIG,
@@ -130,10 +131,10 @@ def test_a_run_is_an_encoder_without_heads(tmp_path):
     run = tmp_path / "my-run"
     write(run / "checkpoints", 3, seed=1)
     trunk = write(run / "checkpoints", 7, seed=2)
-    best = write(run / "best", 3, seed=1, kept=1)
+    best = write(run / "best", 3, seed=1, most=1)
     (run / "heard.txt").write_text("00000000000000aa\n")
     encoder = load_run(run)
-    assert (encoder.name, encoder.num_layers, encoder.heard) == ("my-run", 1, {"00000000000000aa"})
+    assert (encoder.name, encoder.num_layers, encoder.trained_on) == ("my-run", 1, {"00000000000000aa"})
     assert encoder.facts == {"views": "cdm2", "checkpoint": "last", "steps": 7}
     assert all(torch.equal(tensor, trunk.state_dict()[name]) for name, tensor in encoder.trunk.state_dict().items())
     assert torch.equal(
@@ -158,3 +159,16 @@ def test_tensors_come_back_as_they_were(tmp_path):
     trunk = write(tmp_path, 1)
     tensors = read_tensors(tmp_path / "step-000000001.safetensors")
     assert tensors.keys() == {f"student.trunk.{name}" for name in trunk.state_dict()}
+
+
+def test_the_mark_of_a_checkpoint_is_written_after_its_tensors(tmp_path, monkeypatch):
+    names = []
+    replace = os.replace
+
+    def noted(source, target, **options):
+        names.append(Path(target).name)
+        replace(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", noted)
+    write(tmp_path, 1)
+    assert names == ["step-000000001.safetensors", "step-000000001.json"]

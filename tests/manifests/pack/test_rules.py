@@ -1,0 +1,393 @@
+"""Every rule that a pack's check knows has a pack that breaks that rule alone; the rules are read out of the check itself."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import gzip
+import hashlib
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifests.errors import StillroomError
+from manifests.io.digest import digest
+from manifests.pack.read import REQUIRED, open_pack
+from manifests.pack.validate import checked
+from manifests.plan.plan import Plan
+from manifests.recipe.recipe import Recipe
+from tests.manifests.pack.test_write import tar_of
+from tests.oracles.forgery import literal_texts, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NAME = "train-000000"
+KEY = "u-" + hashlib.sha256(b"u").hexdigest()[:12]
+OTHER_KEY = "w-" + hashlib.sha256(b"w").hexdigest()[:12]
+ZEROS = "0" * 64
+FINE = b"\1" + bytes(31)
+PRINT = base64.b64encode(FINE).decode()
+CODED_PRINT = base64.b64encode(FINE + b"\2" + bytes(31)).decode()
+ROOM_STEP = {"kind": "room", "bank": "cell", "room": 0, "position": 0, "response": "cell-0-0"}
+HUM_STEP = {
+    "kind": "noise", "form": "recorded", "source": "hum", "root": "hum", "recording": "n.wav", "offset": 0, "snr_db": 5.0,
+}  # fmt: skip
+
+
+class Parts:
+    """The documents of a pack of one shard of two utterances, a simulated room and a noise; plain data, to be twisted."""
+
+    def __init__(self) -> None:
+        self.recipe: dict[str, Any] = {
+            "schema": "stillroom/recipe/1", "name": "p", "speech": {"train": {"dir": "@train"}}, "noises": {"hum": {"dir": "@hum"}},
+            "rooms": {"cell": {"rooms": 1, "size_m": [[3, 3, 2], [4, 4, 3]], "rt60_s": 0.2, "distance_m": 1}},
+            "conditions": {
+                "phone": {"steps": [{"kind": "codec", "codec": "g711-mulaw"}]},
+                "far": {"steps": [{"kind": "room", "bank": "cell"}, {"kind": "noise", "from": ["hum"], "snr_db": 5}]},
+            },
+            "copies": {"train": {"phone": 1, "far": 1}},
+        }  # fmt: skip
+        copies = [
+            {"name": "phone-0", "condition": "phone", "steps": [{"kind": "codec", "codec": "g711-mulaw"}]},
+            {"name": "far-0", "condition": "far", "steps": [ROOM_STEP, HUM_STEP]},
+        ]
+        self.rows = [
+            {
+                "id": name, "key": key, "split": "train", "num_samples": 100,
+                "source": {"root": "train", "path": f"{name}.wav", "rate_hz": 16000}, "copies": copies,
+            }
+            for name, key in (("u", KEY), ("w", OTHER_KEY))
+        ]  # fmt: skip
+        self.rows = copy.deepcopy(self.rows)
+        places = iter(range(512, 1 << 20, 1024))
+        self.samples: list[dict[str, Any]] = [
+            {
+                "key": key,
+                "num_samples": 100,
+                "members": {
+                    name: {"offset": next(places), "size": 10}
+                    | ({} if name == "json" else {"pcm_sha256": sha256(key.encode() + name.encode())})
+                    for name in ("json", "clean", "phone-0", "far-0")
+                },
+            }
+            for key in (KEY, OTHER_KEY)
+        ]
+        self.prints = [
+            {"key": key, "prints": {"clean": PRINT, "phone-0": CODED_PRINT, "far-0": PRINT}} for key in (KEY, OTHER_KEY)
+        ]
+        self.sources = [
+            {
+                "root": "train", "path": path, "num_frames": 100, "rate_hz": 16000, "sha256": "3" * 64, "pcm_sha256": "4" * 64,
+            }
+            for path in ("u.wav", "w.wav")
+        ]  # fmt: skip
+        self.rooms = [
+            {
+                "bank": "cell", "room": 0, "splits": ["train"], "size_m": [3, 3, 2], "absorption": 0.5, "max_order": 3, "rt60_s": 0.2,
+                "t30_s": [0.2], "microphone_m": [1, 1, 1], "sources_m": [[2, 2, 1]],
+            }
+        ]  # fmt: skip
+        self.bank = [
+            {
+                "name": "cell-0-0", "bank": "cell", "room": 0, "position": 0, "rate_hz": 16000, "t30_s": 0.2,
+                "direct_to_reverberant_db": 0.0, "direct_sample": 40, "num_samples": 100, "sha256": "5" * 64,
+            }
+        ]  # fmt: skip
+        self.levels = [
+            {
+                "source": "hum", "root": "hum", "path": "n.wav", "splits": ["train"], "num_samples": 100, "rate_hz": 16000,
+                "sha256": "6" * 64, "power_db": [-20.0],
+            }
+        ]  # fmt: skip
+        self.index: dict[str, Any] = {}  # keys that are not as they follow from the rest; so below
+        self.plan: dict[str, Any] = {}
+        self.plan_file: dict[str, Any] = {}
+        self.corpus: dict[str, Any] = {}
+        self.entry: dict[str, Any] = {}
+        self.pack: dict[str, Any] = {}
+        self.files: dict[str, bytes | None] = {}
+
+    def members(self) -> dict[str, bytes]:
+        """Every file of the pack but SHA256SUMS, each digest and count as it follows, where it was not said otherwise."""
+        rows, levels, rooms = lines(self.rows), lines(self.levels), lines(self.rooms)
+        recipe_sha256 = digest(Recipe.parse(self.recipe, where="test").plain())
+        end = max((one["offset"] + one["size"] for item in self.samples for one in item["members"].values()), default=0)
+        shard = {"bytes": end + 2048, "sha256": "7" * 64}
+        file = {"name": NAME, "split": "train", "rows": len(self.rows), "seconds": 0.0, "sha256": sha256(rows)}
+        plan = {
+            "schema": "stillroom/plan/1", "name": "p", "recipe_sha256": recipe_sha256, "sample_rate": 16000,
+            "files": [file | self.plan_file], "levels_sha256": sha256(levels), "rooms_sha256": sha256(rooms),
+        } | self.plan  # fmt: skip
+        index = {
+            "schema": "stillroom/shard/1", "name": NAME, "split": "train", "sample_rate": 16000, **shard,
+            "plan_sha256": plan["files"][0]["sha256"], "samples": self.samples,
+        } | self.index  # fmt: skip
+        entry = {"name": NAME, "samples": len(index["samples"]), "seconds": 0.0, **shard} | self.entry
+        corpus = {
+            "schema": "stillroom/corpus/1", "name": "p", "recipe_sha256": recipe_sha256,
+            "plan_sha256": digest(Plan.parse(plan, where="test")), "sample_rate": 16000, "splits": {"train": [entry]},
+            "copies": {"train": {"phone": 1, "far": 1}},
+            "totals": {"samples": 2, "seconds": 0.0, "bytes": shard["bytes"], "shards": 1},
+        } | self.corpus  # fmt: skip
+        sealed = json.dumps(corpus).encode()
+        pack = {
+            "schema": "stillroom/pack/1", "name": "p", "recipe_sha256": recipe_sha256,
+            "plan_sha256": digest(Plan.parse(plan, where="test")), "corpus_sha256": sha256(sealed), "samples": entry["samples"],
+            "waves": sum(len(one["members"]) - 1 for one in self.samples), "responses": 1, "sources": len(self.sources),
+        } | self.pack  # fmt: skip
+        found: dict[str, bytes | None] = {
+            "pack.json": json.dumps(pack).encode(), "recipe.yaml": json.dumps(self.recipe).encode(), "corpus.json": sealed,
+            "provenance.json": b"{}", "plan/plan.json": json.dumps(plan).encode(), "plan/levels.jsonl": levels,
+            "plan/rooms.jsonl": rooms, "rooms/cell.jsonl": lines(self.bank), "rooms/cell-0-0.npy": b"response",
+            f"plan/{NAME}.jsonl": rows, f"shards/{NAME}.json": json.dumps(index).encode(),
+            f"proof/{NAME}.jsonl": lines(self.prints), "sources.jsonl": lines(self.sources),
+        }  # fmt: skip
+        return {name: content for name, content in (found | self.files).items() if content is not None}
+
+
+def lines(items: list[Any]) -> bytes:
+    return b"".join(json.dumps(item).encode() + b"\n" for item in items)
+
+
+def opened(folder: Path, members: dict[str, bytes], *, sums: dict[str, str] | None = None) -> Any:
+    digests = {name: sha256(content) for name, content in members.items()} | (sums or {})
+    members = members | {"SHA256SUMS": "".join(f"{value}  {name}\n" for name, value in digests.items()).encode()}
+    path = folder / "p.tar.gz"
+    path.write_bytes(gzip.compress(tar_of([(f"p/{name}", value) for name, value in members.items()]), mtime=0))
+    return open_pack(path, folder / "open")
+
+
+def put(place: str, **values: Any) -> Callable[[Parts], None]:
+    """Set keys of a document, or of the first item of a list of them."""
+
+    def change(parts: Parts) -> None:
+        found = getattr(parts, place)
+        (found[0] if isinstance(found, list) else found).update(values)
+
+    return change
+
+
+def in_copy(**values: Any) -> Callable[[Parts], None]:
+    return lambda parts: parts.rows[0]["copies"][0].update(values)  # type: ignore[attr-defined]
+
+
+def in_step(**values: Any) -> Callable[[Parts], None]:
+    return lambda parts: parts.rows[0]["copies"][1]["steps"][1].update(values)  # type: ignore[attr-defined]
+
+
+def in_member(name: str, **values: Any) -> Callable[[Parts], None]:
+    return lambda parts: parts.samples[0]["members"][name].update(values)
+
+
+def without_member(name: str) -> Callable[[Parts], None]:
+    def change(parts: Parts) -> None:
+        del parts.samples[0]["members"][name]
+        del parts.prints[0]["prints"][name]  # type: ignore[attr-defined]
+
+    return change
+
+
+def file(name: str, content: bytes | None) -> Callable[[Parts], None]:
+    return lambda parts: parts.files.update({name: content})
+
+
+def again(place: str) -> Callable[[Parts], None]:
+    return lambda parts: getattr(parts, place).append(copy.deepcopy(getattr(parts, place)[0]))
+
+
+def two_plan_files(parts: Parts) -> None:
+    plan = json.loads(parts.members()["plan/plan.json"])
+    parts.plan["files"] = plan["files"] * 2
+
+
+def rate(parts: Parts) -> None:
+    """The recipe has another rate than everything that was made from it."""
+    parts.recipe["sample_rate"] = 8000
+
+
+def of_the_pack(name: str, value: Any) -> Callable[[Parts], None]:
+    return lambda parts: parts.pack.update({name: value})
+
+
+def another_utterance(parts: Parts) -> None:
+    """The index and the fingerprints are of an utterance that was not planned."""
+    parts.samples[0]["key"] = parts.prints[0]["key"] = "x"
+
+
+def same_key(parts: Parts) -> None:
+    parts.samples[1]["key"] = KEY
+
+
+def recorded_twin(parts: Parts) -> None:
+    """A row of a bank whose name is that of another bank."""
+    parts.bank.append(parts.bank[0] | {"name": "hall-0-0"})
+
+
+CORPUS = "is not the one that pack.json names"
+PLAN = "is not the plan that the corpus was sealed with"
+RECIPE = "is not the recipe that the plan was made from"
+RATE = "has another sample rate than its recipe"
+TWICE = "names a shard twice"
+SHARDS = "names other shards than the plan"
+PLAN_FILE = "is missing, or not what plan.json says"
+NOBODY = "belongs to no shard of the plan and no bank of the recipe"
+PRINTS_KIND = "its fingerprints are {}, this Stillroom reads {}; install a newer one"
+COUNT = "says {} {}, the pack holds {}"
+LEVEL_ROOT = "names a root that is not in the recipe"
+BANK = "is a room of bank {}, which is not in the recipe or the pack"
+RESPONSE_NAME = "a response of this bank with a name of its own is due here"
+RESPONSE_GONE = "is a simulated response that is not in the pack"
+RESPONSE_STRAY = "is a response that no bank lists"
+SHARD_GONE = "is missing, or its fingerprints are"
+SHARD_OTHER = "has other samples, size or digest than corpus.json says"
+PRINTS = "has fingerprints of other waves than the index"
+INDEX = "is the index of another shard, split or plan"
+INDEX_RATE = "has another sample rate than the plan"
+OVERLAP = "members overlap, or lie outside the tar, at byte {}"
+SAMPLE_TWICE = "names a sample twice"
+ROW = "is of another split, its key is not that of its id, or it stands twice"
+ROW_ROOT = "names root {}, which is not in the recipe"
+COPIES = "has two copies of one name"
+COPY_NAME = "copy {} is not named <condition>-<number>"
+CONDITION = "condition {} is not in the recipe"
+ROWS = "has {} rows, plan.json says {}"
+SAMPLE = "sample {} is not as it was planned"
+SUFFIX = "a member of {} has a name that Stillroom gives none"
+NO_DIGEST = "a wave of {} has no digest"
+ONE_ONLY = "stands in only one of {} and the pack"
+
+RULES: list[tuple[str, str, Callable[[Parts], Any]]] = [
+    ("another corpus", CORPUS, put("pack", corpus_sha256=ZEROS)),
+    ("the corpus's plan", PLAN, put("corpus", plan_sha256=ZEROS)),
+    ("the pack's plan", PLAN, put("pack", plan_sha256=ZEROS)),
+    ("the plan's recipe", RECIPE, put("plan", recipe_sha256=ZEROS)),
+    ("the corpus's recipe", RECIPE, put("corpus", recipe_sha256=ZEROS)),
+    ("the pack's recipe", RECIPE, put("pack", recipe_sha256=ZEROS)),
+    ("the plan's rate", RATE, put("plan", sample_rate=8000)),
+    ("the corpus's rate", RATE, put("corpus", sample_rate=8000)),
+    ("the recipe's rate", RATE, rate),
+    ("a shard twice", TWICE, two_plan_files),
+    ("a shard of another name", SHARDS, put("entry", name="train-000007")),
+    ("the digest of a plan file", PLAN_FILE, put("plan_file", sha256=ZEROS)),
+    ("the digest of the levels", PLAN_FILE, put("plan", levels_sha256=ZEROS)),
+    ("the digest of the rooms", PLAN_FILE, put("plan", rooms_sha256=ZEROS)),
+    ("spectra that are not there", PLAN_FILE, put("plan", spectra_sha256=ZEROS)),
+    ("a plan file that is not there", PLAN_FILE, file(f"plan/{NAME}.jsonl", None)),
+    ("a plan file too many", NOBODY, file("plan/train-000009.jsonl", b"")),
+    ("spectra of nobody", NOBODY, file("plan/spectra.jsonl", b"")),
+    ("a bank too many", NOBODY, file("rooms/hall.jsonl", b"")),
+    ("a proof too many", NOBODY, file("proof/train-000009.jsonl", b"")),
+    ("an index too many", NOBODY, file("shards/train-000009.json", b"{}")),
+    ("other fingerprints", PRINTS_KIND, of_the_pack("fingerprint", "stillroom/fingerprint/2")),
+    *((f"count of {name}", COUNT, of_the_pack(name, 9)) for name in ("samples", "waves", "responses", "sources")),
+    ("a noise of no root", LEVEL_ROOT, put("levels", root="elsewhere")),
+    ("a room of no bank", BANK, put("rooms", bank="hall")),
+    ("a bank that is not in the pack", BANK, file("rooms/cell.jsonl", None)),
+    ("a response of another bank", RESPONSE_NAME, put("bank", name="hall-0-0")),
+    ("a response without a name", RESPONSE_NAME, put("bank", name="cell")),
+    ("a response twice", RESPONSE_NAME, again("bank")),
+    ("a response that is gone", RESPONSE_GONE, file("rooms/cell-0-0.npy", None)),
+    ("a response of nobody", RESPONSE_STRAY, file("rooms/cell-0-1.npy", b"x")),
+    ("no index", SHARD_GONE, file(f"shards/{NAME}.json", None)),
+    ("no fingerprints", SHARD_GONE, file(f"proof/{NAME}.jsonl", None)),
+    ("the seal's number of samples", SHARD_OTHER, put("entry", samples=3)),
+    ("the seal's size", SHARD_OTHER, put("entry", bytes=9)),
+    ("the seal's digest", SHARD_OTHER, put("entry", sha256=ZEROS)),
+    ("a fingerprint of nothing", PRINTS, lambda parts: parts.prints[0]["prints"].update(other=PRINT)),  # type: ignore[attr-defined]
+    ("a wave without a fingerprint", PRINTS, lambda parts: parts.prints[0]["prints"].pop("clean")),  # type: ignore[attr-defined]
+    ("fingerprints of nobody", PRINTS, put("prints", key="x")),
+    ("fingerprints twice", PRINTS, again("prints")),
+    ("the index's name", INDEX, put("index", name="train-000007")),
+    ("the index's split", INDEX, put("index", split="test")),
+    ("the index's plan file", INDEX, put("index", plan_sha256=ZEROS)),
+    ("the index's rate", INDEX_RATE, put("index", sample_rate=8000)),
+    ("a member in another", OVERLAP, in_member("clean", offset=515)),
+    ("a member that reaches into the next", OVERLAP, in_member("clean", size=1025)),
+    ("a member that reaches out of the tar", OVERLAP, lambda parts: parts.samples[1]["members"]["far-0"].update(size=9999) or parts.index.update(bytes=9999) or parts.entry.update(bytes=9999)),
+    ("a sample twice", SAMPLE_TWICE, same_key),
+    ("the row's split", ROW, put("rows", split="test")),
+    ("the row's key", ROW, put("rows", key="x")),
+    ("a row twice", ROW, again("rows")),
+    ("the root of a source", ROW_ROOT, lambda parts: parts.rows[0]["source"].update(root="elsewhere")),  # type: ignore[attr-defined]
+    ("the root of a noise", ROW_ROOT, in_step(root="elsewhere")),
+    ("two copies of one name", COPIES, in_copy(name="far-0", condition="far")),
+    ("a copy that is not named as its condition", COPY_NAME, in_copy(name="far-9")),
+    ("a copy without a number", COPY_NAME, in_copy(name="phone")),
+    ("a copy of no condition", CONDITION, in_copy(name="radio-0", condition="radio")),
+    ("the number of rows", ROWS, put("plan_file", rows=3)),
+    ("a sample that was not planned", SAMPLE, another_utterance),
+    ("the length of a sample", SAMPLE, put("samples", num_samples=99)),
+    ("a sample without a copy", SAMPLE, without_member("far-0")),
+    ("a sample without JSON", SAMPLE, lambda parts: parts.samples[0]["members"].pop("json")),
+    ("a member of another name", SUFFIX, in_member("clean", suffix="wav")),
+    ("a wave without a digest", NO_DIGEST, in_member("phone-0", pcm_sha256=None)),
+]  # fmt: skip
+
+
+def test_a_pack_in_which_nothing_is_wrong_is_read(tmp_path: Path) -> None:
+    found = opened(tmp_path, Parts().members())
+    assert (found.pack.samples, found.pack.waves, found.plan.files[0].rows) == (2, 6, 2)
+    assert [one.path for one in found.sources()] == ["u.wav", "w.wav"]
+
+
+@pytest.mark.parametrize(("name", "rule", "change"), RULES, ids=[name for name, _, _ in RULES])
+def test_a_pack_that_breaks_one_rule_is_refused_by_that_rule(
+    tmp_path: Path, name: str, rule: str, change: Callable[[Parts], Any]
+) -> None:
+    parts = Parts()
+    change(parts)
+    with pytest.raises(StillroomError) as caught:
+        opened(tmp_path, parts.members())
+    assert re.search(": " + ".+".join(map(re.escape, rule.split("{}"))) + "$", str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED - {"SHA256SUMS"}))
+def test_a_pack_without_a_part_that_it_must_have_is_refused_by_the_name_of_that_part(tmp_path: Path, name: str) -> None:
+    members = Parts().members()
+    del members[name]
+    with pytest.raises(StillroomError, match=f"has no {re.escape(name)}: it is not a pack, or was cut"):
+        opened(tmp_path, members)
+
+
+def test_a_pack_must_have_all_that_is_read_from_it_whatever_it_holds() -> None:
+    assert {
+        "pack.json", "corpus.json", "recipe.yaml", "provenance.json", "sources.jsonl", "SHA256SUMS", "plan/plan.json",
+        "plan/levels.jsonl", "plan/rooms.jsonl",
+    } == REQUIRED  # fmt: skip
+
+
+def test_what_the_list_of_digests_and_the_pack_do_not_both_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StillroomError, match=r"gone\.jsonl: stands in only one of SHA256SUMS and the pack"):
+        opened(tmp_path, Parts().members(), sums={"gone.jsonl": ZEROS})
+
+
+@pytest.mark.parametrize("name", sorted(Parts().members()))
+def test_a_file_that_is_not_what_its_digest_says_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StillroomError, match=f"{re.escape(name)}: .*SHA-256"):
+        opened(tmp_path, Parts().members(), sums={name: ZEROS})
+
+
+def test_a_row_that_names_a_root_deep_in_its_steps_is_refused(tmp_path: Path) -> None:
+    """As a talker of one of several noises does."""
+    parts = Parts()
+    talker = {"id": "t", "file": {"root": "elsewhere", "path": "t.wav", "rate_hz": 16000}, "offset": 0}
+    white = {"form": "coloured", "source": "white", "colour": "white", "seed": 1}
+    babble = {"form": "babble", "source": "babble", "talkers": [talker]}
+    parts.rows[0]["copies"][1]["steps"][1] = {
+        "kind": "noise",
+        "form": "several",
+        "noises": [white, babble],
+        "snr_db": 5.0,
+    }  # type: ignore[index]
+    with pytest.raises(StillroomError, match="names root 'elsewhere'"):
+        opened(tmp_path, parts.members())
+
+
+def test_every_rule_of_the_check_has_a_case() -> None:
+    rules = literal_texts(sys.modules[checked.__module__], calls=("BadDocumentError", "off"))
+    assert rules == {rule for _, rule, _ in RULES} | {ONE_ONLY}

@@ -1,0 +1,221 @@
+"""Choices of a subset, seals, locks, cards and names: each rule at its edge."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from corpus_builder.shards.croissant import croissant
+from manifests.corpus.external_sample import label
+from manifests.corpus.filter import parse_where
+from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.linked import copies_of
+from manifests.corpus.sample import Sample, domain_of, family_of
+from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
+from manifests.io.lock import writing
+from manifests.plan.steps import PlannedStep
+from manifests.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ZEROS = "0" * 64
+WHITE = {"form": "coloured", "source": "white", "colour": "white", "seed": 1}
+
+
+def noise(*snrs_db: float) -> list[dict[str, Any]]:
+    return [{"kind": "noise", "snr_db": snr_db, **WHITE} for snr_db in snrs_db]
+
+
+COPIES: dict[str, list[dict[str, Any]]] = {
+    "noise-0": noise(5.0), "noise-1": noise(20.0), "two-0": noise(5.0, 20.0), "phone-0": [{"kind": "codec", "codec": "g711-mulaw"}],
+}  # fmt: skip
+
+
+def sample_of(names: list[str]) -> IndexedSample:
+    members = {name: {"offset": 0, "size": 1} for name in ("json", "clean", *names)}
+    return IndexedSample.model_validate({"key": "u", "num_samples": 24_000, "members": members})
+
+
+def record() -> Sample:
+    copies = [
+        {
+            "name": name, "condition": name[:-2], "domain": "white" if name != "phone-0" else "g711-mulaw",
+            "family": "noise" if name != "phone-0" else "codec", "gain_db": 0.0, "steps": steps,
+        }
+        for name, steps in COPIES.items()
+    ]  # fmt: skip
+    return Sample.parse(
+        {
+            "schema": "stillroom/sample/1", "id": "u/1", "split": "train", "num_samples": 24_000, "sample_rate": 16_000,
+            "speaker": "ann", "source": {"root": "train", "path": "a.wav", "rate_hz": 16_000}, "copies": copies,
+        },
+        where="test",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("expressions", "due"),
+    [
+        ([], list(COPIES)),
+        (["seconds<1.5"], None),
+        (["seconds<=1.5"], list(COPIES)),
+        (["seconds>1.5"], None),
+        (["seconds>=1.5"], list(COPIES)),
+        (["seconds=1.5"], list(COPIES)),
+        (["seconds!=1.5"], None),
+        (["seconds=1,1.5"], list(COPIES)),
+        (["seconds!=1,1.5"], None),
+        (["seconds!=1,2"], list(COPIES)),
+        (["speaker=bob,ann"], list(COPIES)),
+        (["speaker=bob"], None),
+        (["speaker!=ann,bob"], None),
+        (["speaker!=bob"], list(COPIES)),
+        (["language=en"], None),
+        (["language!=en"], list(COPIES)),
+        (["id=u/1"], list(COPIES)),
+        (["snr_db>=20"], ["noise-1"]),
+        (["snr_db>20"], None),
+        (["snr_db<=5"], ["noise-0"]),
+        (["snr_db<5"], None),
+        (["snr_db=5,20"], ["noise-0", "noise-1", "two-0"]),
+        (["snr_db!=5"], ["noise-1"]),
+        (["condition=noise,phone"], ["noise-0", "noise-1", "phone-0"]),
+        (["condition!=noise"], ["two-0", "phone-0"]),
+        (["copy=noise-1"], ["noise-1"]),
+        (["copy!=noise-1"], ["noise-0", "two-0", "phone-0"]),
+        (["domain=g711-mulaw"], ["phone-0"]),
+        (["family=noise", "copy!=two-0"], ["noise-0", "noise-1"]),
+        (["condition=clean"], []),
+        (["condition!=noise,two,phone"], None),
+        (["condition=clean", "snr_db>3"], None),
+        (["condition!=clean,noise,two,phone"], None),
+    ],
+    ids=lambda value: " ".join(value or ["nothing"]) if isinstance(value, list) else "out",
+)  # fmt: skip
+def test_a_choice_keeps_the_copies_for_which_all_of_it_holds(expressions: list[str], due: list[str] | None) -> None:
+    where = parse_where(expressions)
+    found = where.chosen(sample_of(list(COPIES)), record(), sample_rate=16_000)
+    assert found == (None if due is None else sorted(due))
+    assert where.needs_records == any(not text.startswith(("seconds", "condition", "copy")) for text in expressions)
+
+
+def test_splits_are_chosen_before_utterances() -> None:
+    assert parse_where(["split=train,dev"]).split("dev")
+    assert not parse_where(["split=train,dev"]).split("test")
+    assert not parse_where(["split!=test", "split!=dev"]).split("dev")
+
+
+def test_values_of_a_file_are_written_down_in_full(tmp_path: Path) -> None:
+    (tmp_path / "who").write_text("ann\n\n bob \n")
+    where = parse_where([f"speaker=@{tmp_path}/who"])
+    assert where.told == ("speaker=ann,bob",)
+    assert where.chosen(sample_of([]), record(), sample_rate=16_000) == []
+
+
+def test_copies_that_an_index_promises_are_the_fewest_that_an_utterance_has() -> None:
+    def index(*samples: list[str]) -> ShardIndex:
+        return ShardIndex.model_validate(
+            {
+                "schema": "stillroom/shard/1", "name": "s", "split": "train", "sample_rate": 16_000, "bytes": 9, "sha256": ZEROS,
+                "plan_sha256": ZEROS, "samples": tuple(sample_of(names) for names in samples),
+            }
+        )  # fmt: skip
+
+    first = index(["a-0", "a-1", "b-0"], ["a-0", "a-1", "a-2", "b-7"])
+    assert copies_of([first]) == {"a": 2, "b": 1}
+    assert copies_of([first, index(["a-5"])]) == {"a": 1}
+    assert copies_of([first, index([])]) == {}
+    assert copies_of([]) == {}
+
+
+def test_a_lock_that_another_process_took_over_is_left_to_it(tmp_path: Path) -> None:
+    other = json.dumps({"host": "elsewhere", "pid": 1, "start": "1", "time": "now"})
+    with writing(tmp_path):
+        (tmp_path / ".lock").write_text(other)
+    assert (tmp_path / ".lock").read_text() == other
+
+
+@pytest.mark.parametrize(
+    ("step", "domain", "family"),
+    [
+        ({"kind": "codec", "codec": "amr-nb", "bitrate_kbps": 12.2}, "amr-nb", "codec"),
+        (
+            {
+                "kind": "codec", "codec": "amr-nb", "bitrate_kbps": 12.2,
+                "loss": {"percent": 10.0, "conceal": "codec", "seed": 1, "lost_packets": 1},
+            },
+            "amr-nb-loss", "codec",
+        ),
+        (
+            {
+                "kind": "freeverb", "reverberance": 50, "hf_damping": 50, "room_scale": 50, "pre_delay_ms": 0, "wet_gain_db": 0,
+            },
+            "freeverb", "room",
+        ),
+        ({"kind": "tilt", "db_per_octave": 3.0}, "tilt", "channel"),
+    ],
+    ids=["codec", "loss", "freeverb", "tilt"],
+)  # fmt: skip
+def test_what_was_lost_has_a_domain_of_its_own_and_freeverb_is_a_room(step: Any, domain: str, family: str) -> None:
+    steps = (TypeAdapter(PlannedStep).validate_json(json.dumps(step)),)
+    assert (domain_of(steps), family_of(steps)) == (domain, family)
+
+
+def test_croissant_names_each_tar_by_its_digest_and_says_licences_and_citations_once() -> None:
+    source = {"dir": "@x", "licence": "CC BY", "citation": "Ann 1999"}
+    recipe = Recipe.parse(
+        {
+            "schema": "stillroom/recipe/1", "name": "p",
+            "speech": {"train": source, "dev": {"dir": "@y", "licence": "CC0"}, "none": {"dir": "@z"}},
+        },
+        where="test",
+    )  # fmt: skip
+    entries = {
+        "train": [
+            {"name": f"train-00000{at}", "samples": at, "seconds": 1800.0, "bytes": 100 + at, "sha256": str(at) * 64}
+            for at in (1, 2)
+        ],
+        "dev": [{"name": "dev-000000", "samples": 0, "seconds": 0.0, "bytes": 9, "sha256": "9" * 64}],
+    }
+    corpus = Corpus.parse(
+        {
+            "schema": "stillroom/corpus/1", "name": "p", "recipe_sha256": "a" * 64, "plan_sha256": "b" * 64, "sample_rate": 16_000,
+            "splits": entries, "copies": {}, "totals": {"samples": 3, "seconds": 3600.0, "bytes": 212, "shards": 3},
+        },
+        where="test",
+    )  # fmt: skip
+    found = croissant(corpus, recipe)
+    assert (found["license"], found["citeAs"]) == (["CC BY", "CC0"], "Ann 1999")
+    assert found["description"].startswith("3 utterances, 1.00 h,")
+    tars = [item for item in found["distribution"] if item["@type"] == "cr:FileObject"]
+    assert [(one["contentUrl"], one["sha256"], one["contentSize"]) for one in tars] == [
+        ("shards/train-000001.tar", "1" * 64, "101 B"), ("shards/train-000002.tar", "2" * 64, "102 B"),
+    ]  # fmt: skip
+    (members,) = [item for item in found["distribution"] if item["@type"] == "cr:FileSet"]
+    assert members["containedIn"] == [{"@id": "train-000001.tar"}, {"@id": "train-000002.tar"}]
+    assert [one["@id"] for one in found["recordSet"]] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "fits"),
+    [((1,), True), ((1, 2), True), ((2,), False), ((3,), False), ((1, 1), False), ((2, 1), False), ((1, 3), False)],
+)
+def test_a_fingerprint_has_a_fine_block_and_a_coded_one_at_most(blocks: tuple[int, ...], fits: Any) -> None:
+    import base64
+
+    text = base64.b64encode(b"".join(bytes([mark, 3]) + bytes(30) for mark in blocks)).decode()
+    if fits:
+        assert SamplePrints(key="k", prints={"clean": text}).prints == {"clean": text}
+    else:
+        with pytest.raises(ValidationError, match="a fingerprint of a later Stillroom, or none"):
+            SamplePrints(key="k", prints={"clean": text})
+
+
+def test_a_label_is_a_number_where_it_is_one() -> None:
+    assert [label(text) for text in ("4", "007", "4.0", "-1", "x", "", "٣", "1" * 20)] == [
+        4, 7, "4.0", "-1", "x", "", "٣", "1" * 20,
+    ]  # fmt: skip
