@@ -22,12 +22,12 @@ VERBS = {
     "demo": Verb("stillroom.demo", "demo_command", "All of it in minutes, offline, on this machine."),
     "plan": Verb("corpus_builder.cli.build", "plan_command", "Only decide: a recipe's ranges become numbers."),
     "build": Verb("corpus_builder.cli.build", "build_command", "Render a recipe or plan into a sharded corpus."),
-    "verify": Verb("corpus_builder.cli.build", "verify_command", "Re-open a corpus as a stranger would."),
+    "verify": Verb("corpus_builder.cli.build", "verify_command", "Check a corpus with independent code."),
     "pack": Verb(
         "corpus_builder.cli.share", "pack_command", "Everything of a corpus but its audio, in one file to share."
     ),
     "rebuild": Verb(
-        "corpus_builder.cli.share", "rebuild_command", "A pack and your own sources become its corpus, proved."
+        "corpus_builder.cli.share", "rebuild_command", "Rebuild the corpus of a pack from your own sources."
     ),
     "diff": Verb("corpus_builder.cli.share", "diff_command", "What differs between two corpora, packs or plans."),
     "index": Verb(
@@ -40,7 +40,7 @@ VERBS = {
     "lhotse": Verb("corpus_builder.cli.exchange", "lhotse_command", "Export a corpus to Lhotse Shar."),
     "audit": Verb("corpus_builder.cli.share", "audit_command", "Leaks between splits and corpora."),
     "schema": Verb("stillroom.schema", "schema_command", "Print the JSON Schema of a document."),
-    "show": Verb("corpus_builder.cli.build", "show_command", "Say what a corpus holds."),
+    "show": Verb("corpus_builder.cli.build", "show_command", "Describe a corpus."),
     "teacher": Verb("training.cli", "teacher_command", "Fetch published weights on a node that has a network."),
     "targets": Verb("training.cli", "targets_command", "Keep what a teacher gives, so that training needs it no more."),
     "train": Verb("training.cli", "train_command", "Distil a student; resumes by itself."),

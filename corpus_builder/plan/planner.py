@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.audio.tar_members import audio_exists
-from corpus_builder.plan.draws.copy import planned_copy
+from corpus_builder.plan.draws.row import planned_row
 from corpus_builder.plan.materials.noise_levels import level_lines, measure_noises, usable_files
 from corpus_builder.plan.materials.recorded_rooms import plan_recorded_rooms
 from corpus_builder.plan.materials.simulated_rooms import plan_simulated_rooms
@@ -24,7 +24,6 @@ from corpus_builder.sources.noise_files import noise_listings
 from corpus_builder.sources.relative_paths import RootFinder, root_folders
 from corpus_builder.sources.rir_files import response_listings
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance, too_long
-from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError
 from manifests.io.atomic import replacing, temporary_path
 from manifests.io.digest import bytes_digest, canonical_json
@@ -261,15 +260,11 @@ def write_split(job: PlanJob, stored: StoredSplit, materials: Materials) -> Iter
         num_samples=stored.num_samples,
         waves=1 + sum(job.recipe.copies.get(split, {}).values()),
     )
-    with contextlib.ExitStack() as stack:
-        display = None
-        if job.progress:
-            total = min(len(store), job.limit or len(store))
-            display = stack.enter_context(Progress(f"planning {split}", total=total, unit="utterances"))
+    total = min(len(store), job.limit or len(store))
+    with Progress(f"planning {split}", total=total, unit="utterances", shown=job.progress) as display:
         for shard, indices in store.shards(samples, limit=job.limit):
             yield write_file(job, f"{split}-{shard:06d}", materials, indices)
-            if display is not None:
-                display.advance(len(indices))
+            display.advance(len(indices))
 
 
 def write_file(job: PlanJob, name: str, materials: Materials, indices: Sequence[int]) -> dict[str, Any]:
@@ -277,7 +272,7 @@ def write_file(job: PlanJob, name: str, materials: Materials, indices: Sequence[
     state, samples = hashlib.sha256(), 0
     with replacing(job.folder / f"{name}.jsonl") as part, part.open("wb") as stream:
         for index in indices:
-            row = plan_row(job.recipe, materials, index)
+            row = planned_row(job.recipe, materials, index)
             line = canonical_json(row) + b"\n"
             state.update(line)
             stream.write(line)
@@ -290,34 +285,3 @@ def write_file(job: PlanJob, name: str, materials: Materials, indices: Sequence[
         "seconds": seconds,
         "sha256": state.hexdigest(),
     }
-
-
-def plan_row(recipe: Recipe, materials: Materials, index: int) -> dict[str, Any]:
-    """One utterance with all its draws, as plain data."""
-    stored = materials.store.read(index)
-    utterance = stored.utterance
-    num_samples = num_samples_at(utterance.num_frames, from_hz=utterance.rate_hz, to_hz=recipe.sample_rate)
-    copies = [
-        planned_copy(
-            materials,
-            recipe.conditions[name],
-            name=name,
-            number=number,
-            utterance=utterance.id,
-            index=index,
-            num_samples=num_samples,
-        )
-        for name, count in recipe.copies.get(materials.split, {}).items()
-        for number in range(count)
-    ]
-    row: dict[str, Any] = {
-        "id": utterance.id,
-        "key": sample_key(utterance.id),
-        "split": materials.split,
-        "num_samples": num_samples,
-        "custom": utterance.custom,
-        "source": stored.span(materials.root),
-        "copies": copies,
-    }
-    labels = {"text": utterance.text, "speaker": utterance.speaker, "language": utterance.language}
-    return row | {name: value for name, value in labels.items() if value is not None}

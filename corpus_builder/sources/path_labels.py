@@ -16,7 +16,6 @@ from manifests.io.json_yaml import read_bytes, safe_relative
 if TYPE_CHECKING:
     from manifests.io.place import Place
 
-LABELS = ("id", "text", "speaker", "language")
 LONGEST_PATTERN = 200
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from corpus_builder.sources.lhotse_manifest import common_folder, utterances
+from corpus_builder.sources.lhotse_manifest import utterances
 from corpus_builder.sources.utterance import Utterance
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.io.json_yaml import safe_relative
@@ -128,3 +128,11 @@ class RootFinder:
     def found(self) -> FoundRoot:
         """The root with its folder, for `root_folders`."""
         return FoundRoot(self.located.name, self.located.root, self.folder)
+
+
+def common_folder(folder: str | None, path: str) -> str:
+    """The deepest folder that holds both a folder (None for none yet) and an absolute path."""
+    own = os.path.dirname(path)  # noqa: PTH120 (called for every utterance)
+    if folder is None or own == folder:
+        return own
+    return folder if own.startswith(folder.rstrip("/") + "/") else os.path.commonpath([folder, own])

@@ -9,15 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.sources.folder import files_below
-from corpus_builder.sources.lhotse_manifest import (
-    UnsafeAudioSourceError,
-    custom_fields,
-    cut_channels,
-    manifest_items,
-    manifest_lines,
-    sample_number,
-    transform_reason,
-)
+from corpus_builder.sources.lhotse_cut import custom_fields, cut_channels, sample_number, transform_reason
+from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, manifest_items, manifest_lines
 from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
 from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
 from corpus_builder.sources.utterance import NoAudioError, Refused

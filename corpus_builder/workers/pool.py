@@ -7,7 +7,6 @@ worker watches its parent itself.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,7 +15,6 @@ import time
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from manifests.errors import StillroomError
@@ -221,20 +219,3 @@ def mapped_with_progress(
         for item, result in zip(items, results, strict=True):
             display.advance(size(item))
             yield item, result
-
-
-@cache
-def trimmer() -> Any:
-    """The C library's `malloc_trim`, which glibc has; None where there is none."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-
-def give_back() -> None:
-    """Hand back what is free; 10 ms.
-
-    Coders and resamplers leave small pieces between large ones: after ten minutes of speech 120 MB of free memory stayed with a worker, under
-    the waves of the next utterance.
-    """
-    trim = trimmer()
-    if trim is not None:
-        trim(0)

@@ -85,16 +85,13 @@ def resumed(
         if known is not None:
             results[number] = known
     missing = [number for number in range(len(tasks)) if number not in results]
-    with contextlib.ExitStack() as stack:
-        display = None
-        if progress and missing:
-            display = stack.enter_context(Progress(what, total=len(tasks), unit=unit, done=len(results)))
+    shown = progress and bool(missing)
+    with Progress(what, total=len(tasks), unit=unit, done=len(results), shown=shown) as display:
         made = mapped(work, [tasks[number] for number in missing], workers=min(workers, len(missing)), what=what)
         for number, result in zip(missing, made, strict=True):
             results[number] = result
             name, plain = keys[number], to_cache(result)
             if name is not None and plain is not None:
                 cache.add(name, plain)
-            if display is not None:
-                display.advance()
+            display.advance()
     return [results[number] for number in range(len(tasks))]

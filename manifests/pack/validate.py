@@ -157,8 +157,8 @@ def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: o
     known: set[str] = set()
     for number, room in enumerate(planned_rooms(folder, where=where), 1):
         if room.bank not in recipe.rooms or bank_name(room.bank) not in found:
-            what = f"is a room of bank {room.bank!r}, which is not in the recipe or the pack"
-            raise BadDocumentError(f"{where}: {ROOMS}:{number}", what)
+            place = f"{where}: {ROOMS}:{number}"
+            raise BadDocumentError(place, f"is a room of bank {room.bank!r}, which is not in the recipe or the pack")
     for bank in recipe.rooms:
         if bank_name(bank) not in found:
             continue

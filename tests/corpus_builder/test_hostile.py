@@ -124,7 +124,7 @@ def test_refusals_with_nasty_names_are_harmless_lines(lab: Lab) -> None:
             lambda r: r["speech"].update(train={"cuts": "gone.jsonl"}),
             "gone.jsonl does not exist: the manifest of 'train'",
         ),
-        (lambda r: r["speech"].update(train={"cuts": "recipe.yaml"}), "a lhotse manifest of JSON lines is due"),
+        (lambda r: r["speech"].update(train={"cuts": "recipe.yaml"}), "expected a lhotse manifest of JSON lines"),
         (lambda r: r["speech"]["train"].update(fields="{speaker}{speaker}"), "each name once"),
         (lambda r: r["noises"]["hum"].update(group="genre"), "has no field 'genre'"),
         (

@@ -12,9 +12,8 @@ from corpus_builder.shards.croissant import croissant
 from manifests.corpus.external_sample import label
 from manifests.corpus.filter import parse_where
 from manifests.corpus.fingerprints import SamplePrints
-from manifests.corpus.linked import copies_of
 from manifests.corpus.sample import Sample, domain_of, family_of
-from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
+from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex, copies_of
 from manifests.io.lock import writing
 from manifests.plan.steps import PlannedStep
 from manifests.recipe.recipe import Recipe

@@ -33,7 +33,7 @@ def test_plan_and_build_say_what_they_made_and_do_nothing_twice(lab: Lab) -> Non
     built = run(build_command, lab.folder / "plan", lab.folder / "corpus")
     assert built.exit_code == 0, built.output
     assert "12 utterances" in built.stdout
-    assert "it was there already" in run(build_command, lab.folder / "plan", lab.folder / "corpus").stdout
+    assert "it was finished before" in run(build_command, lab.folder / "plan", lab.folder / "corpus").stdout
 
 
 def test_refused_utterances_beyond_the_allowance_give_exit_1_and_a_sealed_corpus(lab: Lab) -> None:

@@ -18,9 +18,10 @@ from corpus_builder.plan.draws.noise import NoLoudSegmentError
 from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError
 from corpus_builder.plan.materials.split_materials import Materials
 from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, UtteranceStore
+from corpus_builder.plan.planner import usable
 from corpus_builder.sources.relative_paths import RootFinder
 from corpus_builder.sources.roots import Located
-from corpus_builder.sources.utterance import NoAudioError, Utterance
+from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
@@ -328,6 +329,24 @@ def test_an_empty_split_says_why(lab: Lab) -> None:
         NoAudioError, match=r"no utterance is left for split 'train' \(0 refused, 8 left out by the recipe\)"
     ):
         lab.plan()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "advice"), [(None, "cut it into utterances"), ("cuts.jsonl", "cut_into_windows(120)")]
+)
+def test_an_utterance_that_is_too_long_is_refused_with_what_its_source_can_do(
+    tmp_path: Path, manifest: str | None, advice: str
+) -> None:
+    plain = SpeechSource.parse({"dir": "x", "min_s": 2}, where="test")
+    source = Located("train", "train", plain, tmp_path, manifest=None if manifest is None else tmp_path / manifest)
+    found = [Utterance("u", "u.wav", 0.0, round(seconds * 16_000), 16_000) for seconds in (120, 121, 601, 1)]
+    fits, too_long, beyond_max_s, short = (usable(one, source, rate_hz=8_000) for one in found)
+    assert fits == found[0]
+    assert isinstance(too_long, Refused)
+    assert advice in too_long.reason
+    assert too_long.reason.endswith("max_s: 120")
+    assert beyond_max_s == LeftOut("longer than 600 s")
+    assert short == LeftOut("shorter than 2 s")
 
 
 @pytest.fixture

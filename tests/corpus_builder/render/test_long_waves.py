@@ -94,29 +94,6 @@ def test_a_babble_holds_one_talker_at_a_time():
     assert peak < 4.5 * 8 * num_samples  # the sum, the last talker, the next one or its share; not six
 
 
-def test_what_lies_free_between_small_pieces_is_given_back():
-    code = """
-import numpy as np
-from corpus_builder.workers.pool import give_back
-
-def resident() -> int:
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-
-before, large, small = resident(), [], []
-for _ in range(2000):
-    large.append(np.ones(8000))
-    small.append(np.ones(1000))
-del large
-held = resident() - before
-give_back()
-print(held, resident() - before)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    held, left = map(int, done.stdout.split())
-    assert held > 120e6
-    assert left < 40e6
-
-
 def test_coded_copies_that_are_too_many_for_memory_come_back_as_they_were(monkeypatch, tmp_path):
     monkeypatch.setattr("corpus_builder.shards.encode.MEMORY_BYTES", 1000)
     waves = {f"c-{n}": np.random.default_rng(n).integers(-9000, 9000, 2000, dtype=np.int16) for n in range(5)}

@@ -103,6 +103,7 @@ def test_a_template_is_literal_outside_its_names() -> None:
         ("**/x?.flac", ["x1.flac", "a/b/xy.flac"], ["a/x.flac", "a/x12.flac"]),
         ("train/**/*.wav", ["train/a.wav", "train/b/c.wav"], ["dev/a.wav"]),
         ("a[0].wav", ["a[0].wav"], ["a0.wav"]),
+        ("a*b*.wav", ["ab.wav", "axbyb.wav"], ["a.wav", "xab.wav"]),
     ],
 )
 def test_patterns_match_as_globs_do(pattern: str, fits: list[str], fails: list[str]) -> None:
