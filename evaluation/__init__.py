@@ -7,3 +7,12 @@ Read in this order:
 * without labels: `measures`; with labels: `tasks` (probes);
 * one model measured and saved: `model_scores`; all of them: `evaluate_models`; the tables and the page: `report`.
 """
+
+from typing import TYPE_CHECKING
+
+from manifests.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from evaluation.evaluate_models import evaluate as evaluate
+
+__getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -32,13 +32,10 @@ def plan_command(recipe: Path, plan: Path, roots: tuple[str, ...], limit: int | 
     All random numbers are drawn here: which noise, from which sample, at which SNR, which room, which codec. A finished plan is not
     made twice.
     """
-    from corpus_builder.plan.make_plan import check_target, make_plan, no_empty_folder
+    from corpus_builder.plan import plan as write_plan
     from corpus_builder.sources.roots import parse_roots
-    from manifests.io.lock import writing
 
-    check_target(plan, recipe)
-    with no_empty_folder(plan), writing(plan):
-        made, was_there = make_plan(recipe, plan, roots=parse_roots(roots), limit=limit, workers=workers)
+    made, was_there = write_plan(recipe, plan, roots=parse_roots(roots), limit=limit, workers=workers)
     if was_there:
         click.echo(f"{printable(plan)} has this plan already; nothing to do")
     print_plan(made)

@@ -7,6 +7,7 @@ drawn. `plan.json` is written last. An interrupted plan begins again, but reads 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.plan.planner import PlanJob, write_plan
@@ -18,13 +19,13 @@ from manifests.corpus.layout import PLAN, PLAN_FOLDER, RECIPE, SHARDS_FOLDER, to
 from manifests.errors import OtherRecipeError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.json_yaml import write_yaml
-from manifests.io.place import Place, place_of
+from manifests.io.lock import writing
+from manifests.io.place import Place, place_of, places_of
 from manifests.plan.plan import Plan
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from corpus_builder.sources.roots import Located
 
@@ -111,6 +112,27 @@ def new_job(
         workers=workers,
         progress=progress,
     )
+
+
+def plan(
+    recipe: str | Path,
+    folder: str | Path,
+    *,
+    roots: Mapping[str, str | Place] | None = None,
+    limit: int | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> tuple[Plan, bool]:
+    """Plan a corpus and build nothing: see `make_plan`, which this calls while it holds the folder's lock.
+
+    Raises:
+        LockedError: If another process plans or builds here.
+        UsageError: If the folder holds something else.
+    """
+    recipe, folder = Path(recipe), Path(folder)
+    check_target(folder, recipe)
+    with no_empty_folder(folder), writing(folder):
+        return make_plan(recipe, folder, roots=places_of(roots), limit=limit, workers=workers, progress=progress)
 
 
 def make_plan(
