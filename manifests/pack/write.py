@@ -97,7 +97,7 @@ def pack_path(target: Path, name: str) -> Path:
     return target
 
 
-def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Path, Pack]:
+def write_pack(corpus: str | Path, target: str | Path, *, progress: bool = True) -> tuple[Path, Pack]:
     """Pack a sealed corpus.
 
     Args:
@@ -114,6 +114,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
         DigestMismatchError: If a file of the corpus does not have its digest in SHA256SUMS.
         NamesThisMachineError: If a file names a folder of this machine.
     """
+    corpus, target = Path(corpus), Path(target)
     sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         what = (
