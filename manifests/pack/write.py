@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from manifests.corpus.fingerprints import decoded_sources
@@ -60,7 +61,6 @@ from manifests.recipe.rooms import RoomBank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import IO
 
     from manifests.corpus.shard_index import Corpus
