@@ -1,4 +1,4 @@
-"""The streaming trainer: shards in, a distilled student out.
+"""The streaming trainer: shards in, a distilled student out. Part of Stillroom.
 
 To follow one batch from its tar to the loss, read these fourteen files:
 
@@ -20,3 +20,14 @@ To follow one batch from its tar to the loss, read these fourteen files:
 Beside that way: `config` (every key, and the presets), `setup` (what the loop begins with), `teacher` and the file formats in `models`,
 `targets` and `precompute` (a teacher's stored outputs), `validation`, `runs` (folder, journal, checkpoints, ranks), `export`, `cli`.
 """
+
+from typing import TYPE_CHECKING
+
+from manifests.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from training.stream import PairStream as PairStream
+    from training.stream import pairs as pairs
+    from training.teacher import load_teacher as load_teacher
+
+__getattr__, __dir__ = lazy_names(__name__, __file__)
