@@ -25,14 +25,7 @@ Measure = Literal[
 ]  # fmt: skip
 ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
 Category = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
-CATEGORY_LETTERS: dict[str, Category] = {
-    "c": "clean",
-    "h": "heard",
-    "s": "seen",
-    "f": "shifted",
-    "n": "new",
-    "u": "unknown",
-}
+CATEGORIES: dict[str, Category] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
 ABSENT = "-"
 NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?")
 MOST_COPIES = 2**40
@@ -152,7 +145,7 @@ class ModelScores(Document):
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
-        seen: One letter for each copy of the copy table (`CATEGORY_LETTERS`): its category for this model.
+        seen: One letter for each copy of the copy table (`CATEGORIES`): its category for this model.
         seen_by_teacher: Its category for the teacher this model was distilled from; for itself, if it is a teacher.
         trained: Distortions that the model was trained on, recordings as a number; None if they are not known.
         efficiency: What it costs to run.
@@ -272,10 +265,8 @@ def check_score_columns(scores: ModelScores, *, copies: int) -> None:
         if outcomes.totals is not None:
             check_numbers(outcomes.totals, length=copies, what=f"{scores.model}: totals")
     for letters in (scores.seen, scores.seen_by_teacher):
-        if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORY_LETTERS)):
-            raise ValueError(
-                f"{scores.model}: seen: expected one of the letters {''.join(CATEGORY_LETTERS)} for each copy"
-            )
+        if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORIES)):
+            raise ValueError(f"{scores.model}: seen: expected one of the letters {''.join(CATEGORIES)} for each copy")
     for trials in scores.trials:
         tested = whole_numbers(trials.copies, below=copies, what=f"{scores.model}: copies")
         enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{scores.model}: enrolled")
