@@ -18,11 +18,18 @@ RATE_HZ = 16_000
 MEAN_S = 9.0
 
 
-def made_recipe(folder: Path, *, utterances: int = 120, kinds: tuple[str, ...] | None = None) -> Path:
-    """Write speech-like files of 4 to 14 s, noises and a recipe with a copy of each kind; gives the recipe's path."""
+def made_recipe(
+    folder: Path,
+    *,
+    utterances: int = 120,
+    kinds: tuple[str, ...] | None = None,
+    seconds: tuple[float, float] = (4, 14),
+    shard: int = 15,
+) -> Path:
+    """Write speech-like files of some lengths, noises and a recipe with a copy of each kind; gives the recipe's path."""
     for number in range(utterances):
         chance = np.random.RandomState(number)
-        time_s = np.arange(int(chance.uniform(4, 14) * RATE_HZ)) / RATE_HZ
+        time_s = np.arange(int(chance.uniform(*seconds) * RATE_HZ)) / RATE_HZ
         wave = np.cumsum(chance.standard_normal(time_s.size)) * 0.01
         wave = (wave - np.mean(wave)) * np.clip(np.sin(2 * np.pi * 3 * time_s), 0.02, 1)
         path = folder / "speech" / f"speaker{number % 8}" / f"{number}.flac"
@@ -52,7 +59,7 @@ def made_recipe(folder: Path, *, utterances: int = 120, kinds: tuple[str, ...] |
         "rooms": {"office": office},
         "conditions": {name: {"steps": steps} for name, steps in conditions.items()},
         "copies": {"train": dict.fromkeys(conditions, 1)},
-        "shards": {"samples": 15},
+        "shards": {"samples": shard},
     }
     write_yaml(folder / "recipe.yaml", recipe)
     return folder / "recipe.yaml"

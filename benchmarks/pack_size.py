@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from manifests.corpus.layout import index_name, plan_rows_name, prints_name, sources_name
 from manifests.corpus.sample import sample_key
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import canonical_json, digest, file_digest
@@ -126,7 +127,7 @@ class Inventor:
 
 def write_shard(folder: Path, inventor: Inventor, name: str, rows: list[dict]) -> dict:
     """Plan file, index and proof of one shard; returns its entry in the plan."""
-    path = folder / "plan" / f"{name}.jsonl"
+    path = folder / plan_rows_name(name)
     write_json_lines(path, (canonical_json(row) for row in rows))
     samples, prints, sources, offset = [], [], [], 512
     for row in rows:
@@ -149,9 +150,9 @@ def write_shard(folder: Path, inventor: Inventor, name: str, rows: list[dict]) -
         "schema": "stillroom/shard/1", "name": name, "split": "train", "sample_rate": 16000, "bytes": offset, "sha256": inventor.hex(),
         "plan_sha256": sha256, "samples": samples, "refused": [],
     }  # fmt: skip
-    write_json(folder / "shards" / f"{name}.json", index)
-    write_json_lines(folder / "proof" / f"{name}.jsonl", (canonical_json(one) for one in prints))
-    write_json_lines(folder / "proof" / f"{name}.sources.jsonl", (canonical_json(one) for one in sources))
+    write_json(folder / index_name(name), index)
+    write_json_lines(folder / prints_name(name), (canonical_json(one) for one in prints))
+    write_json_lines(folder / sources_name(name), (canonical_json(one) for one in sources))
     return {"name": name, "split": "train", "rows": len(rows), "seconds": 6000.0, "sha256": sha256}
 
 
@@ -164,7 +165,7 @@ def write_corpus(folder: Path, count: int) -> None:
         files.append(write_shard(folder, inventor, f"train-{at // ROWS:06d}", rows))
     recipe = Recipe.parse(RECIPE, where="benchmark")
     for name in ("levels", "rooms"):
-        write_bytes(folder / "plan" / f"{name}.jsonl", b"")
+        write_bytes(folder / plan_rows_name(name), b"")
     plan = Plan.parse(
         {
             "schema": Plan.SCHEMA, "name": "librispeech960", "recipe_sha256": digest(recipe.plain()), "sample_rate": 16000,

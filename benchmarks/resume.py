@@ -6,14 +6,12 @@ and past batch 1,000,000, in turn; the least of three. What a trainer does besid
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from large_corpus import LargeReader, write_large_corpus
 
-from tests.oracles.large_corpus import LargeReader, write_large_corpus
 from training.data.sampler import Cursor
 from training.stream import pairs
 

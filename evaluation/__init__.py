@@ -2,7 +2,7 @@
 
 Read in this order it is the method:
 
-* what is asked: `config`, `roster` (which utterances), `labels`, `texts`, `alignments`, `verification` (what they are called);
+* what is asked: `config`, `dataset` (which utterances), `labels`, `texts`, `alignments`, `verification` (what they are called);
 * what a copy is to a model: `seenness`, `trained`, `roll`;
 * features: `embed`, `floor` (log-mel), `heads`, `hearing` (three passes over a corpus);
 * without labels: `invariance`, `similarity`, `retrieval`, `agreement`, `leakage`;

@@ -236,7 +236,7 @@ def claim_folder(folder: Path, protocol: Protocol) -> None:
     except BadDocumentError as problem:
         raise DamagedResultsError(problem) from None
     if found != protocol:
-        raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), asked=digest(protocol))
+        raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), wanted=digest(protocol))
 
 
 def finished_results(

@@ -78,7 +78,7 @@ class LogMel(nn.Module):
         self.num_layers = 1
         self.num_features = NUM_BANDS
         self.num_parameters = 0
-        self.heard: frozenset[str] = frozenset()
+        self.trained_on: frozenset[str] = frozenset()
         self.facts: dict[str, Any] = {}
         self.digest = hashlib.sha256(f"{LOGMEL} {NUM_BANDS} {WINDOW_S} {HOP_S} {sample_rate}".encode()).hexdigest()
         self.num_bins = 1 << (self.config.receptive_samples - 1).bit_length()
@@ -163,7 +163,7 @@ def inspect_model(name: str, source: str | RunSource, *, dataset: EvaluationSet)
         digest=encoder.digest,
         parameters=encoder.num_parameters,
         layers=encoder.num_layers,
-        heard_known=bool(encoder.heard) or source == LOGMEL,
+        heard_known=bool(encoder.trained_on) or source == LOGMEL,
         details={
             key: value for key, value in {**(exported or {}), **command, **encoder.facts}.items() if key != "trained"
         },

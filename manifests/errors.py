@@ -1,22 +1,22 @@
-"""The tree of errors that a person can meet, each one line: what was found, where, what to do.
+"""The errors that a user can correct, each one line: what was found, where, what to do.
 
 ```
-StillroomError                    exit code 2 at the front door, its message printed as it is
+StillroomError                    exit code 2 of the command, which prints its message as it is
 ├── BadDocumentError (ValueError)     a recipe, plan, index or config that breaks its schema
 │   ├── NewerSchemaError              written by a later Stillroom
-│   ├── DamagedDocumentError          of our own making, cut off or changed: says how to mend it
+│   ├── DamagedDocumentError          written by Stillroom, cut off or changed: says how to repair it
 │   └── DigestMismatchError           bytes that are not those the manifest names
 ├── MissingFileError (FileNotFoundError)
 ├── NotAFolderError (NotADirectoryError)
-├── UnsafePathError (ValueError)      absolute, `..`, a link or a device in a stranger's manifest
-├── BadTarError (ValueError)          a shard that plain tar could not read to its end
+├── UnsafePathError (ValueError)      absolute, `..`, a link or a device in an untrusted manifest
+├── BadTarError (ValueError)          a tar that cannot be read to its end as plain files
 ├── LockedError (RuntimeError)        another process writes this corpus or run
-├── OtherRecipeError (ValueError)     the target folder holds something else than what was asked for
+├── OtherRecipeError (ValueError)     the target folder holds something made from something else
 ├── NoSpaceLeftError (OSError)        a full disk
-└── UsageError (ValueError)           options that do not fit each other
+└── UsageError (ValueError)           options that do not fit together
 ```
 
-The rooms add their own below `StillroomError`; the front door needs to know only the root.
+The other packages derive their own from `StillroomError`; the command needs to know only that class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import unicodedata
 
 
 def printable(text: object, *, limit: int = 200) -> str:
-    r"""A stranger's text made fit for one line of a terminal, a log or Markdown.
+    r"""Untrusted text escaped and shortened for one line of a terminal, a log or Markdown.
 
     Control characters, ANSI escapes, newlines, bidirectional marks and surrogates become `\x..` or `\u....` escapes,
     so that a file name cannot move the cursor, forge a second line or turn the text around.
@@ -44,17 +44,17 @@ def printable(text: object, *, limit: int = 200) -> str:
 
 
 class StillroomError(Exception):
-    """Something a person can mend; its message is one line."""
+    """Something that a user can correct; its message is one line."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel from a worker process as the finished message: the arguments it was built from are not kept."""
+        """Pickle as the finished message: the arguments that it was built from are not stored."""
         return restored, (type(self), *self.args)
 
 
-def restored(kind: type[StillroomError], *told: object) -> StillroomError:
+def restored(kind: type[StillroomError], *arguments: object) -> StillroomError:
     """An error as it was raised in another process."""
-    problem = kind.__new__(kind, *told)
-    problem.args = told
+    problem = kind.__new__(kind, *arguments)
+    problem.args = arguments
     return problem
 
 
@@ -62,7 +62,7 @@ class BadDocumentError(StillroomError, ValueError):
     """A document breaks its schema.
 
     Args:
-        where: The file, or what stands for it.
+        where: The file, or what it is called.
         what: What was found and what is right.
     """
 
@@ -83,10 +83,10 @@ class NewerSchemaError(BadDocumentError):
 
 
 class DamagedDocumentError(BadDocumentError):
-    """A document that Stillroom wrote itself, and that can be made again, is cut off or was changed."""
+    """A document that Stillroom wrote, and can write again, was cut off or changed."""
 
-    def __init__(self, problem: BadDocumentError, *, mend: str) -> None:
-        StillroomError.__init__(self, f"{problem}; {mend}")
+    def __init__(self, problem: BadDocumentError, *, repair: str) -> None:
+        StillroomError.__init__(self, f"{problem}; {repair}")
 
 
 class DigestMismatchError(BadDocumentError):
@@ -107,14 +107,14 @@ class MissingFileError(StillroomError, FileNotFoundError):
 
 
 class NotAFolderError(StillroomError, NotADirectoryError):
-    """A file stands where a folder is due."""
+    """A file where a folder is needed."""
 
     def __init__(self, path: object, *, needed: str) -> None:
-        super().__init__(f"{printable(path)} is a file where a folder is due: {needed}")
+        super().__init__(f"{printable(path)} is a file, not a folder: {needed}")
 
 
 class UnsafePathError(StillroomError, ValueError):
-    """A path in a stranger's manifest leads, or could lead, out of its root."""
+    """A path in an untrusted manifest leads, or could lead, out of its root."""
 
     def __init__(self, path: object, *, where: object) -> None:
         super().__init__(
@@ -130,7 +130,7 @@ class BadTarError(StillroomError, ValueError):
 
 
 class LockedError(StillroomError, RuntimeError):
-    """Another process writes here."""
+    """Another process writes to the folder."""
 
     def __init__(self, folder: object, *, holder: str) -> None:
         super().__init__(
@@ -139,23 +139,23 @@ class LockedError(StillroomError, RuntimeError):
 
 
 class OtherRecipeError(StillroomError, ValueError):
-    """The target holds a corpus, plan or run made from something else."""
+    """The target folder holds a corpus, plan or run made from something else."""
 
-    def __init__(self, folder: object, *, what: str, found: str, asked: str) -> None:
+    def __init__(self, folder: object, *, what: str, found: str, wanted: str) -> None:
         super().__init__(
-            f"{printable(folder)} was made from another {what} ({found[:12]}, asked for {asked[:12]}); "
+            f"{printable(folder)} was made from another {what} ({found[:12]}, now {wanted[:12]}); "
             "choose another folder, or remove this one first"
         )
 
 
 class NoSpaceLeftError(StillroomError, OSError):
-    """The disk is full; what was finished stays."""
+    """The disk is full; finished files stay."""
 
     def __init__(self, path: object) -> None:
         super().__init__(
-            f"no space left while writing {printable(path)}; what was finished is kept: free some space and run the same command again"
+            f"no space left while writing {printable(path)}; finished files stay: free some space and run the same command again"
         )
 
 
 class UsageError(StillroomError, ValueError):
-    """Options or settings that do not fit each other."""
+    """Options or settings that do not fit together."""

@@ -1,4 +1,4 @@
-"""The command: a lazy group, so that `stillroom --help` imports neither torch nor lhotse."""
+"""The command `stillroom`: a lazy click group, so that `stillroom --help` imports neither torch nor lhotse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stillroom import __version__
 
 
 class Verb(NamedTuple):
-    """Where a verb lives, and its line in the list."""
+    """The module and function of a verb, and its line in the list."""
 
     module: str
     attribute: str
@@ -20,33 +20,43 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("stillroom.demo", "demo_command", "All of it in minutes, offline, on this machine."),
-    "plan": Verb("corpus_builder.cli.build", "plan_command", "Only decide: a recipe's ranges become numbers."),
+    "plan": Verb("corpus_builder.cli.build", "plan_command", "Draw all numbers of a recipe, and write them as a plan."),
     "build": Verb("corpus_builder.cli.build", "build_command", "Render a recipe or plan into a sharded corpus."),
-    "verify": Verb("corpus_builder.cli.build", "verify_command", "Re-open a corpus as a stranger would."),
+    "verify": Verb(
+        "corpus_builder.cli.build", "verify_command", "Check a corpus with code independent of the builder."
+    ),
     "pack": Verb(
-        "corpus_builder.cli.share", "pack_command", "Everything of a corpus but its audio, in one file to share."
+        "corpus_builder.cli.share", "pack_command", "Everything of a corpus except its audio, in one file to share."
     ),
     "rebuild": Verb(
-        "corpus_builder.cli.share", "rebuild_command", "A pack and your own sources become its corpus, proved."
+        "corpus_builder.cli.share",
+        "rebuild_command",
+        "Build the corpus of a pack from your own sources, and compare every wave.",
     ),
-    "diff": Verb("corpus_builder.cli.share", "diff_command", "What differs between two corpora, packs or plans."),
+    "diff": Verb("corpus_builder.cli.share", "diff_command", "Differences between two corpora, packs or plans."),
     "index": Verb(
         "corpus_builder.cli.exchange", "index_command", "Index any WebDataset of audio, to train on and verify."
     ),
     "subset": Verb(
         "corpus_builder.cli.exchange", "subset_command", "A part of a corpus as a manifest over the same shards."
     ),
-    "unpack": Verb("corpus_builder.cli.exchange", "unpack_command", "One copy an utterance in the source's own tree."),
+    "unpack": Verb(
+        "corpus_builder.cli.exchange",
+        "unpack_command",
+        "One copy of each utterance as files in the tree of the source.",
+    ),
     "lhotse": Verb("corpus_builder.cli.exchange", "lhotse_command", "Export a corpus to Lhotse Shar."),
-    "audit": Verb("corpus_builder.cli.share", "audit_command", "Leaks between splits and corpora."),
+    "audit": Verb("corpus_builder.cli.share", "audit_command", "Find leaks between splits and corpora."),
     "schema": Verb("stillroom.schema", "schema_command", "Print the JSON Schema of a document."),
-    "show": Verb("corpus_builder.cli.build", "show_command", "Say what a corpus holds."),
+    "show": Verb("corpus_builder.cli.build", "show_command", "Print what a corpus holds."),
     "teacher": Verb("training.cli", "teacher_command", "Fetch published weights on a node that has a network."),
-    "targets": Verb("training.cli", "targets_command", "Keep what a teacher gives, so that training needs it no more."),
-    "train": Verb("training.cli", "train_command", "Distil a student; resumes by itself."),
-    "export": Verb("training.cli", "export_command", "Write a run's student for another library, and compare."),
-    "evaluate": Verb("evaluation.cli", "evaluate_command", "Measure how robust models are."),
-    "report": Verb("evaluation.cli", "report_command", "Print and write the table."),
+    "targets": Verb(
+        "training.cli", "targets_command", "Save a teacher's targets, so that training does not need the teacher."
+    ),
+    "train": Verb("training.cli", "train_command", "Distil a student; resumes a run that was stopped."),
+    "export": Verb("training.cli", "export_command", "Write the student of a run for another library, and compare."),
+    "evaluate": Verb("evaluation.cli", "evaluate_command", "Measure the robustness of models."),
+    "report": Verb("evaluation.cli", "report_command", "Print and write the tables of an evaluation."),
 }
 
 

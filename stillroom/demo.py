@@ -1,7 +1,7 @@
-"""`stillroom demo OUT`: the whole straight way in minutes, offline, on this machine.
+"""`stillroom demo OUT`: the whole pipeline from recipe to report in minutes, offline, on this machine.
 
-Every stage is run by the very command a user would type, and the command is printed first, so that the demo is also the
-tutorial. Each stage leaves files that the next one reads; a demo that was stopped goes on where it was.
+Every stage is run by the command that a user would type, which is printed first, so that the demo is also a tutorial. Each stage
+writes files that the next one reads; a demo that was stopped is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from manifests.io.progress import Progress, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     import numpy as np
     import numpy.typing as npt
@@ -32,15 +34,14 @@ RATE_HZ = 16_000
 AUDIO_SUFFIXES = {".flac", ".wav", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
 SPLITS = ("train", "dev", "test")
 STEPS = 160
+STOPPED = 75
 
 
 class DemoFailedError(StillroomError, RuntimeError):
     """A stage of the demo ended with an error, which it has printed itself."""
 
     def __init__(self, command: str, code: int) -> None:
-        super().__init__(
-            f"the demo stopped: `{command}` ended with exit code {code}; what it says above tells what to do"
-        )
+        super().__init__(f"the demo stopped: `{command}` ended with exit code {code}; see its message above")
 
 
 @click.command("demo", help="All of it in minutes, offline, on this machine: speech, corpus, two students, the table.")
@@ -50,7 +51,7 @@ class DemoFailedError(StillroomError, RuntimeError):
 )
 @click.option("--noise", type=click.Path(path_type=Path), help="Your own noise: a folder.")
 def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
-    """Run every stage and say where its files lie."""
+    """Run every stage and print the paths of its files."""
     start_s = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     labelled = spoken_corpus(out / "speech") if speech is None else own_speech(speech, out / "speech")
@@ -60,7 +61,7 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
     for name, preset in (("plain", "distilhubert"), ("robust", "cdm2-dat")):
         write_yaml(out / f"{name}.yaml", run_config(preset))
     write_yaml(out / "evaluation.yaml", evaluation_config(labelled))
-    own = [] if speech is None else ["--max-refused", "10%"]  # a few bad files of one's own should not end a demo
+    own = [] if speech is None else ["--max-refused", "10%"]  # a few bad files should not end a demo
     run("build", out / "recipe.yaml", out / "corpus", "--workers", "2", *own)
     run("verify", out / "corpus")
     run("train", out / "plain.yaml", out / "runs/plain")
@@ -69,7 +70,7 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
     run("report", out / "results")
     click.echo(f"\nDone in {duration(time.monotonic() - start_s)}. The files:")
     for name, what in (
-        ("recipe.yaml", "what was asked for"),
+        ("recipe.yaml", "the recipe of the corpus"),
         ("corpus/", "the corpus: shards, plan, rooms (stillroom show)"),
         ("runs/", "the two students and their journals"),
         ("results/", "the numbers, and report.md"),
@@ -78,26 +79,63 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
 
 
 def run(*arguments: object) -> None:
-    """Print a command as the user would type it, and run it."""
+    """Print a command as the user would type it, and run it to its end.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C stopped it.
+        click.exceptions.Exit: With exit code 75, if SIGTERM or SIGUSR1 stopped it.
+        DemoFailedError: If it ended with an error.
+    """
     words = [str(argument) for argument in arguments]
     shown = shlex.join(["stillroom", *words])
     click.echo(f"\n$ {shown}")
-    done = subprocess.run([sys.executable, "-m", "stillroom", *words], check=False)  # noqa: S603 (our own command)
-    if done.returncode == 130:
+    code, received = waited([sys.executable, "-m", "stillroom", *words])
+    if signal.SIGINT in received or code == 130:
         raise KeyboardInterrupt
-    if done.returncode:
-        raise DemoFailedError(shown, done.returncode)
+    if received or code == STOPPED:
+        click.echo("stillroom: stopped; the same command goes on where this one left off", err=True)
+        raise click.exceptions.Exit(STOPPED)
+    if code:
+        raise DemoFailedError(shown, code)
+
+
+def waited(command: list[str]) -> tuple[int, list[int]]:
+    """Run a command and wait until it has ended by itself, signals to stop passed on to it.
+
+    Ctrl-C reaches it from the terminal already, so only a second one is passed on.
+
+    Returns:
+        Its exit code, and the signals that came meanwhile.
+    """
+    received: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        del frame
+        received.append(number)
+        if child is not None and (number != signal.SIGINT or received.count(number) > 1):
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    try:
+        child = subprocess.Popen(command)  # noqa: S603 (our own command)
+        for number in received:  # came before there was a child
+            child.send_signal(number)
+        return child.wait(), received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def can_babble(table: Path) -> bool:
-    """Whether a split has other speakers to babble: two that are named, or none (then every utterance counts as another's)."""
+    """Whether a split has speakers for babble: two that are named, or none (then every utterance counts as another speaker)."""
     with table.open(newline="", encoding="utf-8") as stream:
         speakers = {row["speaker"] for row in csv.DictReader(stream)}
     return speakers == {""} or len(speakers) > 1
 
 
 def recipe(out: Path, *, speech: Path | None, noise: Path, babble: bool) -> dict[str, Any]:
-    """The demo's recipe: noise, a simulated room with noise in it, a telephone."""
+    """The recipe of the demo: noise, a simulated room with noise in it, a telephone codec."""
     folder = "speech" if speech is None else str(speech.resolve())
     noises = ["machines", "white", *(["babble"] if babble else [])]
     return {
@@ -137,7 +175,7 @@ def recipe(out: Path, *, speech: Path | None, noise: Path, babble: bool) -> dict
 
 
 def run_config(preset: str) -> dict[str, Any]:
-    """A student of two layers, a short training."""
+    """The config of a short training of a student with two layers."""
     return {
         "preset": preset,
         "corpus": "corpus",
@@ -166,12 +204,12 @@ def evaluation_config(labelled: str | None) -> dict[str, Any]:
 
 
 def spoken_corpus(folder: Path) -> str:
-    """Keywords and sentences by synthetic voices; a test voice is never heard in training. Gives the label's name."""
-    from stillroom.talkers import KEYWORDS, SENTENCES, speech_16k, voices
+    """Synthesise keywords and sentences by 90 speakers, those of test not in training; gives the name of the label."""
+    from stillroom.talkers import KEYWORDS, SENTENCES, speakers, speech_16k
 
     wanted: list[tuple[str, dict[str, str], Callable[[], npt.NDArray[np.float32]]]] = []
     for split in ("train", "dev", "test"):
-        for number, voice in enumerate(voices(split)):
+        for number, voice in enumerate(speakers(split)):
             spoken = [("word", word) for word in KEYWORDS]
             if split == "train":
                 spoken += [("sentence", SENTENCES[(4 * number + k) % len(SENTENCES)]) for k in range(4)]
@@ -186,7 +224,7 @@ def spoken_corpus(folder: Path) -> str:
                 row["word"] = text if kind == "word" else ""
                 wanted.append((split, row, lambda text=text, voice=voice: speech_16k(text, voice)))  # type: ignore[misc]
     click.echo(
-        f"Synthesising {len(wanted)} utterances by {sum(len(voices(split)) for split in ('train', 'dev', 'test'))} voices."
+        f"Synthesising {len(wanted)} utterances by {sum(len(speakers(split)) for split in ('train', 'dev', 'test'))} speakers."
     )
     with Progress("speech", total=len(wanted), unit="utterances") as progress:
         for _, row, speak in wanted:
@@ -198,7 +236,7 @@ def spoken_corpus(folder: Path) -> str:
 
 
 def own_speech(speech: Path, folder: Path) -> str | None:
-    """Deal the user's own files to the splits by a hash of their path; gives `speaker` if the folders tell speakers."""
+    """Assign the user's own files to splits by a hash of their path; gives `speaker` if each speaker has a folder."""
     files = list(audio_files(checked_folder(speech, "--speech")))
     if len(files) < 20:
         raise UsageError(f"--speech {printable(speech)}: {len(files)} audio files found; a demo needs 20 or more")
@@ -212,13 +250,13 @@ def own_speech(speech: Path, folder: Path) -> str | None:
         raise UsageError(f"--speech {printable(speech)}: too few files for a train, a dev and a test part; give more")
     for split in SPLITS:
         write_table(folder / f"{split}.csv", rows[split])
-    heard = {row["speaker"] for row in rows["train"]} - {""}
+    trained = {row["speaker"] for row in rows["train"]} - {""}
     tested = {row["speaker"] for row in rows["test"] + rows["dev"]} - {""}
-    return "speaker" if len(heard) >= 2 and tested and tested <= heard else None
+    return "speaker" if len(trained) >= 2 and tested and tested <= trained else None
 
 
 def checked_folder(folder: Path, option: str) -> Path:
-    """A folder with audio in it."""
+    """The same folder, if it has audio files."""
     if not folder.is_dir():
         raise MissingFileError(folder, needed=f"{option} needs a folder of audio files")
     if next(audio_files(folder), None) is None:
@@ -234,14 +272,14 @@ def audio_files(folder: Path) -> Iterator[Path]:
 
 
 def made_noises(folder: Path) -> Path:
-    """Twelve synthetic noises of 15 seconds, each unlike the others: hums, winds, clatters and sweeps."""
+    """Write twelve different synthetic noises of 15 seconds: motors, winds, workshops and sirens."""
     import numpy as np
     from scipy.signal import lfilter
 
     time_s = np.arange(15 * RATE_HZ) / RATE_HZ
     for number in range(12):
-        chance = np.random.RandomState(number)
-        hiss = chance.standard_normal(time_s.size)
+        rng = np.random.RandomState(number)
+        hiss = rng.standard_normal(time_s.size)
         match number % 4:
             case 0:  # a motor: harmonics of a wavering hum
                 pitch_hz = 40 + 25 * number + 3 * np.sin(2 * np.pi * 0.3 * time_s)
@@ -251,7 +289,7 @@ def made_noises(folder: Path) -> Path:
                 swell = 1 + np.sin(2 * np.pi * (0.1 + 0.05 * number) * time_s) * 0.9
                 wave = swell * lfilter([1], [1, -1.6, 0.65], hiss)
             case 2:  # a workshop: ringing blows
-                blows = (chance.uniform(size=time_s.size) < (3 + number) / RATE_HZ) * chance.uniform(5, 30, time_s.size)
+                blows = (rng.uniform(size=time_s.size) < (3 + number) / RATE_HZ) * rng.uniform(5, 30, time_s.size)
                 angle = 2 * np.pi * (700 + 300 * number) / RATE_HZ
                 wave = lfilter([1], [1, -1.996 * np.cos(angle), 0.996], blows) + 0.05 * hiss
             case _:  # a siren over traffic
@@ -262,7 +300,7 @@ def made_noises(folder: Path) -> Path:
 
 
 def write_flac(path: Path, wave: Callable[[], Any]) -> None:
-    """Write 16-bit FLAC once; a file that stands is kept."""
+    """Write 16-bit FLAC, unless the file exists."""
     if path.exists():
         return
     import soundfile

@@ -1,7 +1,7 @@
-"""When a synthetic talker says which phone: the events of eSpeak NG, read as start, end and phone.
+"""Exact phone alignments of synthetic speech, from the events of eSpeak NG.
 
-The synthesiser tells where in its samples each phone begins; a phone ends where the next one, or a pause, begins. So the alignment
-is exact by construction, for a forced aligner to be held against or for probes of single frames.
+The synthesiser gives the sample at which each phone begins; a phone ends where the next one, or a pause, begins. So the alignment is
+exact by construction, for testing forced aligners or for probes of single frames.
 
 Source: ``src/include/espeak-ng/speak_lib.h`` of https://github.com/espeak-ng/espeak-ng (``espeak_EVENT``).
 """
@@ -26,11 +26,11 @@ _MARKS = str.maketrans("", "", "\u02c8\u02cc\u02d0\u02d1")  # primary and second
 
 
 class Phone(NamedTuple):
-    """One phone as it was said.
+    """One phone of an utterance.
 
     Attributes:
-        start_s: Where it begins, in seconds.
-        end_s: Where it ends.
+        start_s: Its start, in seconds.
+        end_s: Its end, in seconds.
         name: In the International Phonetic Alphabet, with marks of stress and length.
     """
 
@@ -44,7 +44,7 @@ class _Name(ctypes.Union):
 
 
 class Event(ctypes.Structure):
-    """``espeak_EVENT``: of what type, and at which sample."""
+    """``espeak_EVENT``: type and sample of an event."""
 
     _fields_ = [
         ("type", ctypes.c_int),
@@ -59,21 +59,21 @@ class Event(ctypes.Structure):
 
 
 def phone_marks(events: Any) -> list[tuple[int, str]]:
-    """Sample and name of each phone among the events of one call, of a C array that ends with a list end; a pause has no name."""
+    """Sample and name of each phone among the events of one call, a C array with an end mark; a pause has an empty name."""
     marks: list[tuple[int, str]] = []
     for number in itertools.count():
         event = events[number]
         if event.type == _LIST_END:
             return marks
         if event.type == _PHONE:
-            # All eight bytes may be taken, and then no zero ends them.
+            # All eight bytes may be used, without a zero after them.
             name = ctypes.string_at(ctypes.addressof(event.id), _NAME_BYTES).split(b"\0")[0].decode("utf-8", "ignore")
             marks.append((int(event.sample), name))
     raise AssertionError
 
 
 def phones_of(marks: Sequence[tuple[int, str]], *, num_samples: int, rate_hz: int) -> tuple[Phone, ...]:
-    """Phones from where they begin; each ends at the next mark, pauses and phones without length are left out."""
+    """Phones from their first samples; each ends at the next one; pauses and phones without length are left out."""
     ends = [sample for sample, _ in marks[1:]] + [num_samples]
     return tuple(
         Phone(sample / rate_hz, min(end, num_samples) / rate_hz, name)
@@ -83,10 +83,10 @@ def phones_of(marks: Sequence[tuple[int, str]], *, num_samples: int, rate_hz: in
 
 
 def phone_class(name: str) -> str:
-    """A phone without stress, length and glide: its first letter, or the affricate that it is.
+    """The class of a phone without stress, length and glide: its first letter, or its affricate.
 
-    Accents write one vowel in many ways (``oʊ``, ``əʊ``, ``ou``), and some stand in few sentences; classes are few enough to
-    be learnt from minutes of speech.
+    Accents spell one vowel in many ways (``oʊ``, ``əʊ``, ``ou``), some of them rare; classes are few enough to be learnt from
+    minutes of speech.
     """
     plain = unicodedata.normalize("NFD", name).translate(_MARKS)
     return next((affricate for affricate in _AFFRICATES if plain.startswith(affricate)), plain[:1])

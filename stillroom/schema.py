@@ -1,4 +1,4 @@
-"""`stillroom schema`: the JSON Schema of every document, as exported into `manifests/schemas`."""
+"""`stillroom schema`: prints the JSON Schema of a document, as exported into `manifests/schemas`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def versions(name: str) -> list[int]:
 def schema_command(name: str | None) -> None:
     """Print the JSON Schema of NAME (recipe, or recipe/1 for a version); without NAME, list them.
 
-    An older version of a document is read, a newer one is refused with a line that says what to install.
+    Older versions of a document are read; a newer one is refused with a line that says what to install.
     """
     if name is None:
         for known in DOCUMENTS:

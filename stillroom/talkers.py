@@ -1,9 +1,9 @@
-"""Synthetic talkers: 90 fixed voices speaking English, made in this process and without a network.
+"""Synthesises English speech of 90 fixed speakers, in this process and without a network.
 
-A keyword corpus needs many speakers saying the same few words, and a newcomer has none. eSpeak NG's formant synthesiser makes
-them in milliseconds: an accent (its English voice files) is crossed with a *variant* (its ``voices/!v`` files, which
-move formants, pitch range and phonation), and each voice gets its own pitch and rate. Every variant belongs to one split, so a
-test voice has a vocal tract that no training voice has.
+A keyword corpus needs many speakers saying the same few words. eSpeak NG's formant synthesiser makes them in milliseconds: an
+accent (its English voice files) is crossed with a *variant* (its ``!v`` files, which move formants, pitch range and phonation), and
+each speaker has a pitch and rate of its own. Every variant belongs to one split, so the vocal tract of a test speaker is not in
+training.
 
 The library and its data come in the wheel ``espeakng-loader``, an optional dependency (the extra ``demo``).
 
@@ -40,23 +40,9 @@ Wave = npt.NDArray[np.float32]
 RATE_HZ = 16_000
 
 KEYWORDS: tuple[str, ...] = (
-    "yes",
-    "no",
-    "up",
-    "down",
-    "left",
-    "right",
-    "on",
-    "off",
-    "stop",
-    "go",
-    "house",
-    "marvin",
-    "seven",
-    "bird",
-    "wow",
+    "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "house", "marvin", "seven", "bird", "wow",
     "happy",
-)
+)  # fmt: skip
 """Sixteen short words, a choice from those of Speech Commands (arXiv 1804.03209)."""
 
 SENTENCES: tuple[str, ...] = (
@@ -123,46 +109,16 @@ SENTENCES: tuple[str, ...] = (
 )
 """Plain short sentences, written for this module, for running speech."""
 
-# Variants that sound like different people. Left out: whispers, robots, near doubles of these, those that say a keyword in less
+# Variants that sound like different speakers. Left out: whispers, robots, near doubles of these, those that say a keyword in less
 # than 0.2 s, and those whose samples depend on uninitialised memory in eSpeak NG 1.52 (f2, f3, f5, Alicia, sandro, victor).
 _TRAIN_VARIANTS: tuple[str, ...] = (
-    "m3",
-    "f1",
-    "ian",
-    "Lee",
-    "boris",
-    "david",
-    "Andy",
-    "Jacky",
-    "shelby",
-    "Marco",
-    "linda",
-    "klatt2",
-    "m8",
-    "pablo",
-    "grandma",
-    "f4",
-    "norbert",
-    "Michael",
-    "miguel",
-    "paul",
-)
-_DEV_VARIANTS: tuple[str, ...] = (
-    "steph",
-    "edward",
-    "travis",
-    "m5",
-)
-_TEST_VARIANTS: tuple[str, ...] = (
-    "Annie",
-    "quincy",
-    "m7",
-    "belinda",
-    "robert",
-    "zac",
-)
+    "m3", "f1", "ian", "Lee", "boris", "david", "Andy", "Jacky", "shelby", "Marco", "linda", "klatt2", "m8", "pablo",
+    "grandma", "f4", "norbert", "Michael", "miguel", "paul",
+)  # fmt: skip
+_DEV_VARIANTS: tuple[str, ...] = ("steph", "edward", "travis", "m5")
+_TEST_VARIANTS: tuple[str, ...] = ("Annie", "quincy", "m7", "belinda", "robert", "zac")
 
-# Accents by their files: by their tags the library finds some of them and takes others for unknown.
+# Accents by their files: the library does not know all of them by their tags.
 _VOICE_FILES: dict[str, str] = {
     "en-us": "gmw/en-US",
     "en-gb": "gmw/en",
@@ -190,21 +146,21 @@ class TalkerFailedError(StillroomError, RuntimeError):
 
 
 class UnknownVoiceError(StillroomError, ValueError):
-    """eSpeak NG's data have no such accent or variant; it would silently speak with its plain voice."""
+    """eSpeak NG's data have no such accent or variant; it would silently use its default voice."""
 
     def __init__(self, voice: Voice) -> None:
-        asked = printable(f"{voice.language}+{voice.variant}")
-        super().__init__(f"the speech synthesiser has no voice {asked}; take one of stillroom.talkers.voices()")
+        name = printable(f"{voice.language}+{voice.variant}")
+        super().__init__(f"the speech synthesiser has no voice {name}; take one of stillroom.talkers.speakers()")
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One synthetic talker.
+    """One synthetic speaker.
 
     Attributes:
         name: Unique, safe as a folder name, for instance ``en-us_f1``.
         language: eSpeak NG's accent, a BCP 47 tag in lower case.
-        variant: File of ``voices/!v`` that shapes the vocal tract.
+        variant: ``!v`` file that shapes the vocal tract.
         pitch: eSpeak NG's base pitch, 0 to 100 (50 is the variant's own).
         rate: Words a minute.
     """
@@ -216,8 +172,8 @@ class Voice:
     rate: int
 
 
-def voices(split: Split) -> tuple[Voice, ...]:
-    """The talkers of one split, always the same: 60 for train, 12 for dev, 18 for test; no variant in two splits."""
+def speakers(split: Split) -> tuple[Voice, ...]:
+    """The speakers of one split, always the same: 60 for train, 12 for dev, 18 for test; no variant in two splits."""
     match split:
         case "train":
             return _crossed(_TRAIN_VARIANTS)
@@ -230,7 +186,7 @@ def voices(split: Split) -> tuple[Voice, ...]:
 
 
 def _crossed(variants: tuple[str, ...]) -> tuple[Voice, ...]:
-    """Three voices a variant: three accents (in turn through all of them), three pitches, three rates."""
+    """Three speakers a variant: three accents (cycling through all of them), three pitches, three rates."""
     made = []
     accents = tuple(_VOICE_FILES)
     for row, variant in enumerate(variants):
@@ -241,15 +197,15 @@ def _crossed(variants: tuple[str, ...]) -> tuple[Voice, ...]:
 
 
 def synthesise(text: str, voice: Voice) -> tuple[Wave, int]:
-    """Speak a text: the same samples whenever it is called with the same text and voice on the same machine.
+    """Synthesise a text: the same samples for the same text and voice on the same machine.
 
-    eSpeak NG keeps its voice, its callback and its generators of noise in global C variables, so calls take turns behind a
-    lock, and every call loads and unloads the library (1.4 ms): starting it anew is not enough, a wave would still depend on
-    what was spoken before it.
+    eSpeak NG keeps its voice, its callback and its generators of noise in global C variables, so calls are serialised
+    by a lock, and every call loads and unloads the library (1.4 ms): initialising it again is not enough, a wave would still
+    depend on the calls before it.
 
     Args:
         text: English text.
-        voice: Who speaks.
+        voice: The speaker.
 
     Returns:
         Mono samples in [-1, 1], shape (time,), and their rate in Hz (22050 in today's releases).
@@ -264,9 +220,9 @@ def synthesise(text: str, voice: Voice) -> tuple[Wave, int]:
 
 
 def aligned_speech_16k(text: str, voice: Voice) -> tuple[Wave, tuple[Phone, ...]]:
-    """Speak a text at 16 kHz and tell when each phone is said.
+    """Synthesise a text at 16 kHz, with its phone alignment.
 
-    The samples are those of :func:`speech_16k`: asking for the phones changes nothing. Errors as :func:`synthesise`.
+    The samples are those of :func:`speech_16k`. Errors as :func:`synthesise`.
 
     Returns:
         Mono samples, shape (time,), and the phones in their order, without pauses.
@@ -276,7 +232,7 @@ def aligned_speech_16k(text: str, voice: Voice) -> tuple[Wave, tuple[Phone, ...]
 
 
 def speech_16k(text: str, voice: Voice) -> Wave:
-    """Speak a text at 16 kHz, resampled by soxr; shape (time,). Errors as :func:`synthesise`."""
+    """Synthesise a text at 16 kHz, resampled by soxr; shape (time,). Errors as :func:`synthesise`."""
     return _at_16k(*synthesise(text, voice))
 
 
@@ -292,7 +248,7 @@ _DO_NOT_EXIT = 0x8000
 _UTF8 = 1
 _BY_CHARACTER = 1
 _RATE, _PITCH = 1, 3
-# The library copies the data's path into a buffer of 160 bytes and cuts what is longer.
+# The library copies the path of its data into a buffer of 160 bytes and truncates longer ones.
 _LONGEST_PATH = 120
 _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
 _ONE_AT_A_TIME = threading.Lock()
@@ -311,14 +267,14 @@ def _speak(
     chunks: list[bytes] = []
     marks: list[tuple[int, str]] = []
 
-    def keep(samples: Any, count: int, told: Any) -> int:
+    def collect(samples: Any, count: int, found: Any) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
-        if events and told:
-            marks.extend(phone_marks(told))
+        if events and found:
+            marks.extend(phone_marks(found))
         return 0
 
-    on_samples = _ON_SAMPLES(keep)
+    on_samples = _ON_SAMPLES(collect)
     with _ONE_AT_A_TIME:
         espeak: Any = ctypes.CDLL(str(library))
         try:
@@ -348,7 +304,7 @@ def _must(call: Callable[..., int], *arguments: object) -> None:
 
 @functools.cache
 def _installed() -> tuple[Path, Path]:
-    """The C library and its data; the data by a short link where its own path is too long for the library's buffer."""
+    """The C library and its data; the data by a short link if their path is too long for the library's buffer."""
     try:
         loader: Any = importlib.import_module("espeakng_loader")
     except ModuleNotFoundError:

@@ -114,7 +114,7 @@ def spoken(split: talkers.Split, sizes: Sizes) -> list[tuple[talkers.Voice, int,
     lists = {"train": talkers.SENTENCES, "dev": sentences.DEV, "test": sentences.TEST}
     each = TRAIN_SENTENCES_A_VOICE if split == "train" else SENTENCES_A_VOICE
     said = []
-    for row, voice in enumerate(talkers.voices(split)[: sizes.voices]):
+    for row, voice in enumerate(talkers.speakers(split)[: sizes.voices]):
         for column in range(each):
             # Train's are the first that prepare.py gave this voice, so that students heard no sentence more.
             number = (row * (10 if split == "train" else each) + column) % len(lists[split])

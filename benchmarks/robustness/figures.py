@@ -8,7 +8,7 @@ import cells as study_cells
 import numpy as np
 
 from corpus_builder.pages.plots import COLOURS as PALETTE
-from corpus_builder.pages.plots import PLOT_INCHES, look, new_figure, plain_label, with_legend
+from corpus_builder.pages.plots import PLOT_INCHES, line_style, new_figure, plain_label, with_legend
 from evaluation.report.plots import curves
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def intervals(
     if with_zero:
         axes.axvline(0.0, color=PALETTE[6], linewidth=0.8)
     for number, name in enumerate(series):
-        style = look(number) | ({"color": colours[name]} if colours and name in colours else {})
+        style = line_style(number) | ({"color": colours[name]} if colours and name in colours else {})
         found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
         places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
         reach = [

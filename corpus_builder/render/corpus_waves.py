@@ -1,4 +1,4 @@
-"""Where rendering gets its audio from: the sources below their roots, the room responses of the corpus."""
+"""Gives rendering its audio: sources below their roots, room responses of the corpus."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from corpus_builder.audio.remote import SourceCache
 from corpus_builder.audio.resample import at_rate
 from corpus_builder.audio.tar_members import audio_digest
 from corpus_builder.render.source_ledger import SourceLedger, source_of
-from corpus_builder.render.wave_cache import LongNoise, Shelf
+from corpus_builder.render.wave_cache import LongNoise, WaveCache
 from corpus_builder.rooms.rir_bank import read_bank, read_response
-from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES
+from manifests.corpus.layout import LEVELS, ROOMS_FOLDER, SPECTRA, bank_name, speech_spectra
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.io.json_yaml import read_json_lines
 from manifests.io.place import place_of
 from manifests.io.url import Url
-from manifests.plan.plan import SpeechSpectrum
 from manifests.plan.rooms import RESPONSE_PATTERN
 
 if TYPE_CHECKING:
@@ -42,24 +41,24 @@ NOISE_BYTES = 128 << 20
 LONG_NOISE_SAMPLES = 1 << 23  # 67 MB, 8.7 minutes at 16 kHz; longer noises are read by the segment
 TALKER_BYTES = 48 << 20
 RESPONSE_BYTES = 64 << 20
-KEPT = threading.local()  # an executor may run several shards in the threads of one process
+CACHED = threading.local()  # an executor may run several shards in the threads of one process
 
 
 class CorpusWaves:
-    """The audio that one corpus is rendered from; what `render` calls `Waves`.
+    """The audio that one corpus is rendered from; implements `Waves`.
 
     Args:
         corpus: The corpus folder, for noise levels and rooms.
-        roots: Where each root lies.
+        roots: Folder or URL of each root.
         rate_hz: Sample rate of the corpus.
     """
 
     def __init__(self, corpus: Path, *, roots: Mapping[str, Place], rate_hz: int) -> None:
         self.corpus, self.roots, self.rate_hz = corpus, dict(roots), rate_hz
         self.fetched = SourceCache()
-        self.noises: Shelf[Wave] = Shelf(NOISE_BYTES)
-        self.talkers: Shelf[Wave] = Shelf(TALKER_BYTES)
-        self.responses: Shelf[NDArray[np.float32]] = Shelf(RESPONSE_BYTES)
+        self.noises: WaveCache[Wave] = WaveCache(NOISE_BYTES)
+        self.talkers: WaveCache[Wave] = WaveCache(TALKER_BYTES)
+        self.responses: WaveCache[NDArray[np.float32]] = WaveCache(RESPONSE_BYTES)
         self.banks: dict[str, dict[str, RoomResponse]] = {}
         self.levels: dict[tuple[str, str], tuple[int, int | None, str, int]] | None = None
         self.spectra: dict[str, NDArray[np.float64]] | None = None
@@ -71,7 +70,7 @@ class CorpusWaves:
         """A file of a root.
 
         Raises:
-            BadDocumentError: If nobody knows the root.
+            BadDocumentError: If the root is unknown.
         """
         if root not in self.roots:
             raise BadDocumentError(
@@ -83,7 +82,7 @@ class CorpusWaves:
         """A file as a local path: itself, or fetched.
 
         Raises:
-            MissingAudioError: If nothing is behind its URL.
+            MissingAudioError: If its URL does not exist.
             UnreachableError: If its URL cannot be read.
         """
         if not isinstance(place, Url):
@@ -99,9 +98,6 @@ class CorpusWaves:
         Raises:
             UnfitAudioError: One of its subclasses, by what is wrong with the file.
         """
-        is_long = row.num_samples > LONG_UTTERANCE_SAMPLES
-        for shelf, num_bytes in ((self.noises, NOISE_BYTES), (self.talkers, TALKER_BYTES)):
-            shelf.hold(0 if is_long else num_bytes)
         wave = self.stretch(row.source)
         if not wave.any():
             raise SilentAudioError(row.source.path)
@@ -118,7 +114,7 @@ class CorpusWaves:
         """A stretch of a source file at the corpus rate.
 
         Raises:
-            MissingFileError: If the whole root is gone: then it is the machine that is wrong, not the file.
+            MissingFileError: If the whole root is gone: a fault of the machine, not of the file.
             UnfitAudioError: One of its subclasses, by what is wrong with the file.
         """
         place = self.place(span.root, span.path)
@@ -165,12 +161,12 @@ class CorpusWaves:
         """A whole noise file at the corpus rate, shape (time,), checked against the plan's digest; a long one is read by slices.
 
         Raises:
-            MissingFileError: If it is not there.
+            MissingFileError: If it does not exist.
             DigestMismatchError: If it is not the file that was planned with.
         """
         place = self.place(root, path)
         if (root, path) not in self.noise_levels():
-            raise BadDocumentError("plan/levels.jsonl", f"has no noise {printable(path)} of root {root!r}")
+            raise BadDocumentError(LEVELS, f"has no noise {printable(path)} of root {root!r}")
         rate_hz, channel, sha256, num_samples = self.noise_levels()[root, path]
         if num_samples * max(1.0, rate_hz / self.rate_hz) <= LONG_NOISE_SAMPLES:
             wave = self.noises.get((root, path), lambda: self.read_noise(root, path))
@@ -178,18 +174,18 @@ class CorpusWaves:
             return wave
         local = self.checked_noise(place, root=root, path=path)
 
-        def decoded(wave: Wave, start: int) -> None:
+        def note(wave: Wave, start: int) -> None:
             key = (root, path, start, wave.size)
             source = source_of(wave, root=root, path=path, start=start, rate_hz=rate_hz, channel=channel, sha256=sha256)
             self.ledger.note(key, source)
             self.ledger.use(key)
 
         return LongNoise(
-            local, decoded, name=path, num_samples=num_samples, channel=channel, from_hz=rate_hz, to_hz=self.rate_hz
+            local, note, name=path, num_samples=num_samples, channel=channel, from_hz=rate_hz, to_hz=self.rate_hz
         )
 
     def checked_noise(self, place: Place, *, root: str, path: str) -> Path:
-        """A noise file as a local path, once it has been seen that it is the one that was planned with."""
+        """A noise file as a local path, after its digest was compared with the plan's."""
         try:
             local = self.local(place, name=path)
             if place not in self.checked:
@@ -199,7 +195,7 @@ class CorpusWaves:
                 self.checked.add(place)
         except (MissingAudioError, FileNotFoundError):
             raise MissingFileError(
-                place, needed=f"a noise of root {root!r}; say --root {root}=DIR if it lies elsewhere"
+                place, needed=f"a noise of root {root!r}; say --root {root}=DIR if it is elsewhere"
             ) from None
         return local
 
@@ -215,7 +211,7 @@ class CorpusWaves:
     def noise_levels(self) -> dict[tuple[str, str], tuple[int, int | None, str, int]]:
         """Rate, channel, digest and length at the corpus rate of each planned noise file."""
         if self.levels is None:
-            rows = read_json_lines(self.corpus / "plan" / "levels.jsonl", needed="the noise levels of the plan")
+            rows = read_json_lines(self.corpus / LEVELS, needed="the noise levels of the plan")
             self.levels = {
                 (row["root"], row["path"]): (row["rate_hz"], row.get("channel"), row["sha256"], row["num_samples"])
                 for row in rows
@@ -224,17 +220,16 @@ class CorpusWaves:
 
     def response(self, name: str) -> tuple[NDArray[np.float32], int]:
         """A room response, shape (taps,), and its `direct_sample`."""
-        folder = self.corpus / "rooms"
         match = RESPONSE_PATTERN.match(name)
         if match is None:
             raise BadDocumentError("plan", f"response {printable(name)} is not named <bank>-<room>-<position>")
         bank = match["bank"]
         if bank not in self.banks:
-            self.banks[bank] = read_bank(folder, bank)
+            self.banks[bank] = read_bank(self.corpus / ROOMS_FOLDER, bank)
         if name not in self.banks[bank]:
-            raise BadDocumentError(folder / f"{bank}.jsonl", f"has no response {printable(name)}")
+            raise BadDocumentError(self.corpus / bank_name(bank), f"has no response {printable(name)}")
         row = self.banks[bank][name]
-        return self.responses.get(name, lambda: read_response(folder, row)), row.direct_sample
+        return self.responses.get(name, lambda: read_response(self.corpus / ROOMS_FOLDER, row)), row.direct_sample
 
     def spectrum(self, split: str) -> NDArray[np.float64]:
         """Long-term spectrum of a split's speech in dB, at equally spaced frequencies from 0 Hz to half the rate.
@@ -242,10 +237,9 @@ class CorpusWaves:
         Raises:
             BadDocumentError: If the plan has none for the split, or one for another rate.
         """
-        path = self.corpus / "plan" / "spectra.jsonl"
+        path = self.corpus / SPECTRA
         if self.spectra is None:
-            documents = read_json_lines(path, needed="the spectra of the plan, for speech-shaped noise")
-            rows = [SpeechSpectrum.parse(document, where=path) for document in documents]
+            rows = speech_spectra(self.corpus)
             self.spectra = {row.split: np.array(row.power_db) for row in rows if row.rate_hz == self.rate_hz}
         if split not in self.spectra:
             raise BadDocumentError(path, f"has no spectrum of {printable(split)!r} at {self.rate_hz} Hz")
@@ -253,11 +247,11 @@ class CorpusWaves:
 
 
 def waves_of(corpus: str, roots: tuple[tuple[str, str], ...], rate_hz: int) -> CorpusWaves:
-    """The waves of a corpus, kept from shard to shard within a worker."""
+    """The waves of a corpus, cached from shard to shard within a worker."""
     key = (corpus, roots, rate_hz)
-    if getattr(KEPT, "key", None) != key:
-        KEPT.key, KEPT.waves = (
+    if getattr(CACHED, "key", None) != key:
+        CACHED.key, CACHED.waves = (
             key, CorpusWaves(Path(corpus), roots={name: place_of(place) for name, place in roots}, rate_hz=rate_hz)
         )  # fmt: skip
-    waves: CorpusWaves = KEPT.waves
+    waves: CorpusWaves = CACHED.waves
     return waves

@@ -230,7 +230,7 @@ def check_model(name: str, encoder: Encoder, dataset: EvaluationSet) -> None:
     """
     if encoder.sample_rate != dataset.sample_rate:
         raise OtherRateError(name, rate_hz=encoder.sample_rate, corpus_rate_hz=dataset.sample_rate)
-    trained_on = [entry.sample.id for entry in dataset.test.values() if entry.pcm_sha256[:16] in encoder.heard]
+    trained_on = [entry.sample.id for entry in dataset.test.values() if entry.pcm_sha256[:16] in encoder.trained_on]
     if trained_on:
         raise TrainedOnTestError(
             name, count=len(trained_on), total=len(dataset.test), split=dataset.splits.test, first=trained_on[0]

@@ -14,12 +14,15 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from manifests.corpus.layout import LEVELS, bank_name
 from manifests.io.json_yaml import parse_json
+from manifests.plan.references import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from manifests.corpus.sample import SampleCopy
+    from manifests.plan.references import Reference
     from manifests.plan.steps import PlannedStep
     from manifests.results.scores import Category
     from manifests.results.training_exposure import TrainedKind, TrainedOn
@@ -65,7 +68,7 @@ class Library:
         if self.noises is None:
             self.noises = {
                 (str(row.get("source")), str(row.get("path"))): str(row["sha256"])[:16]
-                for row in self.rows("plan/levels.jsonl")
+                for row in self.rows(LEVELS)
                 if isinstance(row.get("sha256"), str)
             }
         return self.noises.get((source, path)) or text_digest(f"{root}/{path}")
@@ -74,7 +77,7 @@ class Library:
         """Digest of a response, and its row in `rooms/<bank>.jsonl` (empty if there is none)."""
         bank = name.rsplit("-", 2)[0]
         if bank not in self.banks:
-            self.banks[bank] = {str(row.get("name")): row for row in self.rows(f"rooms/{bank}.jsonl")}
+            self.banks[bank] = {str(row.get("name")): row for row in self.rows(bank_name(bank))}
         row = self.banks[bank].get(name, {})
         digest = row.get("sha256")
         return (digest[:16] if isinstance(digest, str) else text_digest(f"{bank}/{name}")), row
@@ -103,7 +106,7 @@ def step_facts(step: PlannedStep, library: Library) -> tuple[StepFacts, ...]:
         parts = data["noises"] if isinstance(data.get("noises"), list) else [data]
         return tuple(noise_facts(part, library, snr_db=float(data["snr_db"])) for part in parts)
     numbers = numbers_of(data)
-    recordings = tuple(dict.fromkeys(recordings_in(data, library, source="")))
+    recordings = recordings_in(data, library)
     if kind == "room" and isinstance(data.get("response"), str):
         _, row = library.response(data["response"])
         form = "simulated" if row.get("size_m") or not row else "recorded"
@@ -124,7 +127,7 @@ def noise_facts(data: Mapping[str, Any], library: Library, *, snr_db: float) -> 
     if isinstance(talkers, list):
         form = "talker" if len(talkers) == 1 else "babble"
     source = {"recorded": data.get("source"), "coloured": data.get("colour")}.get(form)
-    recordings = tuple(dict.fromkeys(recordings_in(data, library, source=str(data.get("source", "")))))
+    recordings = recordings_in(data, library)
     return StepFacts(f"noise {form}", None if source is None else str(source), recordings, {"snr_db": snr_db})
 
 
@@ -137,28 +140,19 @@ def numbers_of(data: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def recordings_in(data: Any, library: Library, *, source: str) -> Iterator[str]:
-    """Digests of whatever recording or response a step's data names, at any depth."""
-    if isinstance(data, list | tuple):
-        for item in data:
-            yield from recordings_in(item, library, source=source)
-    if not isinstance(data, dict):
-        return
-    own = str(data.get("source", source)) if not isinstance(data.get("source"), dict) else source
-    if isinstance(data.get("recording"), str):
-        yield library.noise(own, str(data.get("root", own)), data["recording"])
-    elif isinstance(data.get("path"), str):
-        digest = data.get("sha256")
-        yield (
-            digest[:16]
-            if isinstance(digest, str)
-            else text_digest(f"{data.get('root')}/{data['path']}@{data.get('start')}")
-        )
-    if isinstance(data.get("response"), str):
-        yield library.response(data["response"])[0]
-    for value in data.values():
-        if isinstance(value, dict | list | tuple):
-            yield from recordings_in(value, library, source=own)
+def recordings_in(data: Mapping[str, Any], library: Library) -> tuple[str, ...]:
+    """Digests of the recordings and responses that a planned step or noise refers to, each once."""
+    return tuple(dict.fromkeys(reference_digest(one, library) for one in references(data) if one.role != "codec"))
+
+
+def reference_digest(one: Reference, library: Library) -> str:
+    """Digest of one recording or response: of its content, or of its place where that is not known."""
+    if one.role == "response":
+        return library.response(one.name)[0]
+    if one.role == "noise":
+        return library.noise(str(one.part.get("source", "")), one.root, one.name)
+    digest = one.part.get("sha256")
+    return digest[:16] if isinstance(digest, str) else text_digest(f"{one.root}/{one.name}@{one.part.get('start')}")
 
 
 def room_numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -1,13 +1,13 @@
-"""Which utterances and copies a subset has: a closed little language, one comparison an expression, all of which must hold.
+"""Filters of utterances and copies for a subset: one comparison an expression, all of which must hold.
 
 ```
 split=train          speaker!=s1,s2        speaker=@speakers.txt      seconds<10      seconds>=1.5
 condition=noise,far  domain=musan          family=noise+room          copy=noise-0    snr_db>=5
 ```
-`split`, `speaker`, `language`, `id` and `seconds` are asked of utterances. `condition`, `copy`, `domain`, `family` and `snr_db`
-are asked of copies: those for which all hold are kept, and an utterance with none left is left out. A copy of several noises
-holds if each of them does; one without noise has no SNR, and holds for no comparison of it. The clean wave is always kept;
-`condition=clean` is true of it, so that utterances without other copies are kept too.
+`split`, `speaker`, `language`, `id` and `seconds` are of utterances. `condition`, `copy`, `domain`, `family` and `snr_db` are of
+copies: the subset has those for which all hold, and leaves out utterances without any. For a copy with several noises a
+comparison of the SNR must hold for each; for a copy without noise it never holds. The clean wave is always in the subset;
+`condition=clean` is true of it, so that utterances without other copies are in the subset too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_TERMS = 100
 
 
 class BadWhereError(UsageError):
-    """An expression that is none."""
+    """A `--where` expression that cannot be read."""
 
     def __init__(self, text: str, what: str) -> None:
         super().__init__(f"--where {printable(text, limit=80)!r}: {what}")
@@ -61,18 +61,18 @@ class Term:
 
     Attributes:
         texts: What a text field is compared with; or
-        numbers: a number field.
-        told: As it is written down, lists of a file spelt out.
+        numbers: what a number field is compared with.
+        expression: As it is stored, lists of a file written out.
     """
 
     field: str
     operator: Operator
     texts: frozenset[str]
     numbers: tuple[float, ...]
-    told: str
+    expression: str
 
     def of_text(self, value: str | None) -> bool:
-        """Whether it holds for a text; one that is not there equals nothing."""
+        """Whether it holds for a text; a missing one equals nothing."""
         return (value in self.texts) == (self.operator == "=")
 
     def of_number(self, value: float) -> bool:
@@ -89,13 +89,13 @@ class Where:
     terms: tuple[Term, ...]
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """As they are written down."""
-        return tuple(term.told for term in self.terms)
+    def expressions(self) -> tuple[str, ...]:
+        """As they are stored."""
+        return tuple(term.expression for term in self.terms)
 
     @property
     def needs_records(self) -> bool:
-        """Whether more is asked than an index says."""
+        """Whether the record of an utterance is needed besides its entry in the index."""
         return any(term.field not in IN_THE_INDEX for term in self.terms)
 
     def of(self, *fields: str) -> list[Term]:
@@ -103,15 +103,15 @@ class Where:
         return [term for term in self.terms if term.field in fields]
 
     def split(self, split: str) -> bool:
-        """Whether utterances of a split can be chosen."""
+        """Whether a split can have matching utterances."""
         return all(term.of_text(split) for term in self.of("split"))
 
     def chosen(self, sample: IndexedSample, record: Sample | None, *, sample_rate: int) -> list[str] | None:
-        """Names of the copies that an utterance keeps, or None if it is left out; its split was asked before.
+        """Names of the copies of an utterance that match, or None if it is left out; its split is checked elsewhere.
 
         Args:
-            sample: Of the index.
-            record: What is said of it, where `needs_records`.
+            sample: Its entry in the index.
+            record: Its record, if `needs_records`.
             sample_rate: In Hz.
         """
         seconds = sample.num_samples / sample_rate
@@ -121,11 +121,11 @@ class Where:
             if not all(term.of_text(getattr(record, name)) for term in self.of(name)):
                 return None
         terms = self.of(*COPY_TEXTS, *COPY_NUMBERS)
-        told = {copy.name: copy for copy in record.copies} if record is not None else {}
-        kept = [name for name in sample.copies if all(copy_holds(term, name, told.get(name)) for term in terms)]
-        if terms and not kept and not all(clean_holds(term) for term in terms):
+        recorded = {copy.name: copy for copy in record.copies} if record is not None else {}
+        names = [name for name in sample.copies if all(copy_holds(term, name, recorded.get(name)) for term in terms)]
+        if terms and not names and not all(clean_holds(term) for term in terms):
             return None
-        return kept
+        return names
 
 
 def clean_holds(term: Term) -> bool:
@@ -148,52 +148,52 @@ def copy_holds(term: Term, name: str, copy: SampleCopy | None) -> bool:
 
 
 def parse_where(expressions: Iterable[str]) -> Where:
-    """Expressions as a person wrote them.
+    """Parse expressions.
 
     Raises:
-        BadWhereError: If one is none.
+        BadWhereError: If one cannot be read.
         MissingFileError: If a file of values is not there.
     """
     expressions = list(expressions)
     if len(expressions) > MAX_TERMS:
-        raise UsageError(f"--where stands {len(expressions)} times; at most {MAX_TERMS} are read")
+        raise UsageError(f"--where is given {len(expressions)} times; at most {MAX_TERMS} are read")
     return Where(tuple(parse_term(text) for text in expressions))
 
 
 def parse_term(text: str) -> Term:
-    """One expression.
+    """Parse one expression.
 
     Raises:
-        BadWhereError: If it is none.
+        BadWhereError: If it cannot be read.
     """
     match = EXPRESSION.match(text)
     if match is None:
-        raise BadWhereError(text, "FIELD, one of = != < <= > >=, and VALUE are due here, such as 'seconds<10'")
+        raise BadWhereError(text, "expected FIELD, one of = != < <= > >=, and VALUE, such as 'seconds<10'")
     field, sign, value = match[1], cast("Operator", match[2]), match[3]
     if field not in FIELDS:
-        raise BadWhereError(text, f"no field {printable(field)!r}; known are {', '.join(FIELDS)}")
+        raise BadWhereError(text, f"there is no field {printable(field)!r}; known are {', '.join(FIELDS)}")
     values = listed(text, value)
     if not values or "" in values:
-        raise BadWhereError(text, "a value is due after the sign; several are parted by commas")
-    told = f"{field}{sign}{','.join(values)}"
+        raise BadWhereError(text, "expected a value after the sign; several are separated by commas")
+    expression = f"{field}{sign}{','.join(values)}"
     if field in (*UTTERANCE_TEXTS, *COPY_TEXTS):
         if sign not in {"=", "!="}:
-            raise BadWhereError(text, f"{field} is a text: = or != is due here")
-        return Term(field, sign, frozenset(values), (), told)
+            raise BadWhereError(text, f"{field} is a text: expected = or !=")
+        return Term(field, sign, frozenset(values), (), expression)
     if len(values) > 1 and sign not in {"=", "!="}:
-        raise BadWhereError(text, f"one number is due after {sign}")
+        raise BadWhereError(text, f"expected one number after {sign}")
     for one in values:
         if not NUMBER.match(one):
-            raise BadWhereError(text, f"{printable(one)!r} is no number; such as 5 or 2.5 is due here")
-    return Term(field, sign, frozenset(), tuple(map(float, values)), told)
+            raise BadWhereError(text, f"expected a number such as 5 or 2.5, got {printable(one)!r}")
+    return Term(field, sign, frozenset(), tuple(map(float, values)), expression)
 
 
 def listed(text: str, value: str) -> list[str]:
-    """The values of an expression: parted by commas, or the lines of the file after an @."""
+    """The values of an expression: separated by commas, or the lines of the file after an @."""
     if not value.startswith("@"):
         return [one.strip() for one in value.split(",")]
     if not value[1:]:
-        raise BadWhereError(text, "the name of a file with one value a line is due after the @")
+        raise BadWhereError(text, "expected the name of a file with one value a line after the @")
     path = Path(value[1:])
     if path.is_dir():
         raise MissingFileError(path, needed="a file with one value a line, after the @ of --where")

@@ -1,4 +1,4 @@
-"""What lets another lab prove that it rebuilt a shard: the sources that were decoded for it, and a fingerprint of each wave.
+"""Fingerprints of the waves of a shard, and the source stretches that were decoded for it; `rebuild` compares both.
 
 Beside `shards/` a corpus has, for each shard,
 
@@ -7,24 +7,26 @@ proof/<shard>.jsonl           one line a sample: the fingerprint of its clean wa
 proof/<shard>.sources.jsonl   one line a stretch of a source file that was decoded: digest of the file and of its decoded PCM
 ```
 
-Both are written before the shard's index, which is the mark of a finished shard. The trainer reads neither.
+Both are written before the index of the shard, the mark of a finished shard. Training reads neither.
 """
 
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
+from manifests.corpus.layout import prints_name, sources_name
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Name, Record, Samples, Sha256
 
-PACKED_SOURCES: Final = "sources.jsonl"
-"""The sources of all shards, in a pack; a corpus has a list for each (`sources_name`)."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifests.io.place import Place
 
 Print = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$|^[A-Za-z0-9+/]{86}==$")]
-MOST_PRINT_BYTES = 64
 BLOCK_BYTES = 32
 MARKS = (1, 2)  # of the fine block, and of the coded one after it
 MOST_EXPONENT = 64
@@ -39,12 +41,12 @@ class SamplePrints(Record):
     @field_validator("prints")
     @classmethod
     def check_blocks(cls, prints: dict[str, str]) -> dict[str, str]:
-        """A fine block, and after it a coded one at most: told when a pack is read, not when its waves are rendered."""
+        """A fine block and at most a coded one after it; checked when a pack is read, not only when its waves are rendered."""
         for name, text in prints.items():
             content = base64.b64decode(text)
             blocks = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
             if any(block[0] != mark or block[1] > MOST_EXPONENT for block, mark in zip(blocks, MARKS, strict=False)):
-                raise ValueError(f"{name}: a fingerprint of a later Stillroom, or none")
+                raise ValueError(f"{name}: not a fingerprint, or one of a later Stillroom")
         return prints
 
 
@@ -54,7 +56,7 @@ class DecodedSource(Record):
     Attributes:
         start: First frame of the stretch.
         num_frames: Its length, at the file's own rate.
-        channel: Which channel; None of a mono file.
+        channel: Channel; None for a mono file.
         sha256: Digest of the file's bytes.
         pcm_sha256: Digest of the decoded stretch as little-endian float32, full scale at +-1, before any change of rate.
     """
@@ -71,20 +73,21 @@ class DecodedSource(Record):
     @field_validator("path")
     @classmethod
     def check_path(cls, path: str) -> str:
-        """A stranger's path stays below its root."""
+        """An untrusted path stays below its root."""
         return safe_relative(path, where="path")
 
     @property
     def stretch(self) -> tuple[str, str, int, int, int]:
-        """Which stretch of which file this is: what two lists of sources are joined by."""
+        """The file and the stretch of it: the key by which two lists of sources are joined."""
         return self.root, self.path, self.start, self.num_frames, -1 if self.channel is None else self.channel
 
 
-def proof_name(shard: str) -> str:
-    """Path of a shard's fingerprints below the corpus."""
-    return f"proof/{shard}.jsonl"
+def sample_prints(corpus: Place, shard: str) -> Iterator[SamplePrints]:
+    """The fingerprints of a shard."""
+    return SamplePrints.read_lines(corpus / prints_name(shard), needed="the fingerprints of a shard")
 
 
-def sources_name(shard: str) -> str:
-    """Path of the list of sources decoded for a shard, below the corpus."""
-    return f"proof/{shard}.sources.jsonl"
+def decoded_sources(corpus: Place, shard: str) -> Iterator[DecodedSource]:
+    """The stretches of source files that were decoded for a shard."""
+    needed = "the sources of a shard; if the corpus was built by an earlier Stillroom, build it again"
+    return DecodedSource.read_lines(corpus / sources_name(shard), needed=needed)

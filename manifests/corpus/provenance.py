@@ -1,4 +1,4 @@
-"""What made a file: software, platform, command. No user name, no absolute path, no host name."""
+"""Provenance records: software, platform and command, without user name, absolute paths or host name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def machine() -> dict[str, str]:
 
 
 def home_folder() -> Path | None:
-    """The user's own folder; None where there is none, as in a container whose user has no name."""
+    """The user's home folder; None if there is none, as in a container whose user has no name."""
     try:
         return Path.home()
     except RuntimeError:
@@ -45,8 +45,8 @@ def public_argument(argument: str) -> str:
     if not {"/", "\\", "~"} & set(last):
         return argument
     name, home = PurePath(last.replace("\\", "/")).name, home_folder()
-    tells = name in {"", ".", "..", "~"} or name[0] == "~" or (home is not None and name == home.name)
-    return f"{before}{equals}{'...' if tells else name}"
+    is_private = name in {"", ".", "..", "~"} or name[0] == "~" or (home is not None and name == home.name)
+    return f"{before}{equals}{'...' if is_private else name}"
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The contract of one tar sample: the builder writes it, the trainer reads it.
+"""The record of a sample in a tar, which the builder writes and training reads.
 
 A sample is WebDataset's: `<key>.json`, `<key>.clean.flac` and `<key>.<condition>-<n>.flac`, 16-bit mono, all of exactly
 the same length.
@@ -50,14 +50,14 @@ def sample_key(utterance_id: str) -> str:
 
 
 class SampleCopy(Record):
-    """What was done to one copy.
+    """The record of one copy: its domain and every step.
 
     Attributes:
         domain: One token a step really applied, joined by `+`: a noise's source, a room's bank, a codec's name, a channel step's
             kind; `clean` if none.
         family: The same, coarser: `noise`, `room`, `codec`, `channel`.
         gain_db: Gain put on the whole copy at the end so that it does not clip; 0.0 where none was needed.
-        unheard: Ids of planned talkers that are not in the babble, as their files cannot be read or are silent.
+        unheard: Ids of planned talkers that are not in the babble, because their files cannot be read or are silent.
     """
 
     name: str
@@ -70,7 +70,7 @@ class SampleCopy(Record):
 
     @property
     def keeps_content(self) -> bool:
-        """Whether what was said can still be asked for of this copy; see `manifests.corpus.sample`."""
+        """Whether the words can still be understood in this copy; see `step_keeps_content`."""
         return keeps_content(self.steps)
 
 
@@ -128,12 +128,12 @@ def family_token(step: PlannedStep) -> str:
 
 
 def keeps_content(steps: Iterable[PlannedStep]) -> bool:
-    """Whether every step of a copy keeps the content; true of none."""
+    """Whether every step of a copy keeps the content; true of no steps."""
     return all(step_keeps_content(step) for step in steps)
 
 
 def step_keeps_content(step: PlannedStep) -> bool:
-    """Whether one planned step keeps the content; each kind declares it here."""
+    """Whether one planned step keeps the spoken content: not a pitch shift, lost packets or a single interfering talker."""
     match step:
         case RecordedNoiseStep() | ColouredNoiseStep() | BabbleStep():
             return noise_keeps_content(step)
@@ -152,7 +152,7 @@ def step_keeps_content(step: PlannedStep) -> bool:
 
 
 def noise_keeps_content(noise: NoisePart) -> bool:
-    """Whether a noise keeps the content: all but one interfering talker."""
+    """Whether a noise keeps the content: all do but a single interfering talker."""
     match noise:
         case RecordedPart() | ColouredPart():
             return True

@@ -1,8 +1,7 @@
-"""What a trainer asks of a sample's record for every pair it draws: each copy's family, and whether it keeps the content.
+"""The part of a sample's record that training reads for every pair: each copy's family, and whether it keeps the content.
 
-The whole record says a hundred things more. To check all of them takes 70 us of CPU, seven times as long as these alone, and a
-loader reads a record for every utterance of every epoch. What is not asked is not looked at here; `manifests.corpus.sample` and
-`stillroom verify` look at everything.
+Checking the whole record takes 70 us of CPU, seven times as long as this part alone, and a loader reads a record for every
+utterance of every epoch. Other keys are ignored here; `manifests.corpus.sample` and `stillroom verify` check all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Kind = Literal[
 
 
 class Outline(BaseModel):
-    """A part of a record, of which only some keys are asked."""
+    """A part of a record, of which only some keys are read."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -31,7 +30,7 @@ class NoiseOutline(Outline):
 
     @property
     def keeps_content(self) -> bool:
-        """All but one interfering talker do; see `manifests.corpus.sample`."""
+        """Whether the noise keeps the content; see `manifests.corpus.sample`."""
         return self.form != "babble" or len(self.talkers) > 1
 
 
@@ -46,7 +45,7 @@ class StepOutline(Outline):
 
     @property
     def keeps_content(self) -> bool:
-        """Whether the step keeps the content; the same answer as `manifests.corpus.sample` gives of the whole step."""
+        """Whether the step keeps the content, as `manifests.corpus.sample.step_keeps_content` decides of the whole step."""
         if self.form == "babble" and len(self.talkers) <= 1:
             return False
         return self.kind != "pitch" and self.loss is None and all(noise.keeps_content for noise in self.noises)
@@ -61,7 +60,7 @@ class CopyOutline(Outline):
 
     @property
     def keeps_content(self) -> bool:
-        """Whether what was said can still be asked for of this copy."""
+        """Whether every step keeps the content."""
         return all(step.keeps_content for step in self.steps)
 
 

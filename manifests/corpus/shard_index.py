@@ -1,4 +1,4 @@
-"""The index of one shard, and of a corpus.
+"""The index of a shard and of a corpus.
 
 A shard index is written after its tar and is the mark of a finished shard. `corpus.json` is written after all of them and is
 the mark of a sealed corpus.
@@ -6,20 +6,26 @@ the mark of a sealed corpus.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from manifests.corpus.layout import CORPUS, index_name, tar_name
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Sha256
 from manifests.plan.plan import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from manifests.io.place import Place
 
 Size = Annotated[int, Field(ge=0, lt=2**48)]
 ABOUT = frozenset({"json", "txt", "cls"})
 
 
 class Member(Record):
-    """Where the content of one tar member lies, and the digest of its PCM (little-endian int16), for audio.
+    """Offset and size of a tar member's content and, for audio, the digest of its PCM (little-endian int16).
 
     Attributes:
         suffix: What follows the key and its dot in the member's name, where that is not `json` or `<name>.flac`.
@@ -32,7 +38,7 @@ class Member(Record):
 
 
 class IndexedSample(Record):
-    """One sample of a shard; `members` by suffix: `json`, `clean`, `<condition>-<n>`; in a foreign shard also `txt`, `cls`."""
+    """One sample of a shard; `members` by suffix: `json`, `clean`, `<condition>-<n>`; in an external shard also `txt`, `cls`."""
 
     key: str
     num_samples: Annotated[int, Field(ge=1, lt=2**40)]
@@ -45,14 +51,14 @@ class IndexedSample(Record):
 
     @property
     def span(self) -> tuple[int, int]:
-        """First byte of the first member's content, and the byte after the last one's: one read brings the sample."""
+        """Start and end of the stretch of the tar that holds all members: one read gives the sample."""
         return (
             min(member.offset for member in self.members.values()),
             max(member.offset + member.size for member in self.members.values()),
         )
 
     def file_name(self, name: str) -> str:
-        """The name in the tar of a member."""
+        """The name of a member in the tar."""
         suffix = self.members[name].suffix or (name if name == "json" else f"{name}.flac")
         return f"{self.key}.{suffix}"
 
@@ -82,7 +88,7 @@ class ShardEntry(Record):
     """One shard in `corpus.json`.
 
     Attributes:
-        tar: Where its tar lies, relative to where the corpus keeps its tars; `shards/<name>.tar` if nothing is said.
+        tar: Path of its tar, relative to the folder of the tars; `shards/<name>.tar` by default.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
@@ -95,23 +101,23 @@ class ShardEntry(Record):
     @field_validator("tar")
     @classmethod
     def check_tar(cls, tar: str | None) -> str | None:
-        """A stranger's path stays below its root."""
+        """An untrusted path stays below its root."""
         return None if tar is None else safe_relative(tar, where="tar")
 
     @property
     def tar_path(self) -> str:
-        """Where its tar lies, relative to where the corpus keeps its tars."""
-        return self.tar or f"shards/{self.name}.tar"
+        """Path of its tar, relative to the folder of the tars."""
+        return self.tar or tar_name(self.name)
 
 
-class Borrowed(Record):
-    """Of a corpus that has no shards of its own: whose it reads.
+class Linked(Record):
+    """The shards that a linked corpus (a subset, or an index of external tars) reads, as it has none of its own.
 
     Attributes:
-        root: What `roots.local.json` calls the folder or URL that the tars lie below; None for the corpus's own folder.
-        foreign: Whether the shards are not Stillroom's: their JSON may say anything.
+        root: Name, in `roots.local.json`, of the folder or URL of the tars; None for the corpus's own folder.
+        foreign: Whether Stillroom did not write the shards: their JSON may hold anything.
         of_sha256: Digest of the `corpus.json` that this is a subset of.
-        where: What a subset was chosen by; of a subset of a subset, all of it.
+        where: Filters of a subset; of a subset of a subset, all of them.
     """
 
     root: Name | None = None
@@ -133,11 +139,11 @@ class Corpus(Document):
     """`corpus.json`: what a sealed corpus holds.
 
     Attributes:
-        copies: For each split, the copies that every utterance has, by condition.
+        copies: For each split, the number of copies of each condition that every utterance has.
         filtered: Utterances left out by the recipe's own filters, by split and reason.
-        refused: How many utterances were refused, by split; their reasons stand in `refused.jsonl`.
-        borrowed: Of `stillroom subset` and `stillroom index`, whose shards it reads. The digests of recipe and plan are then
-            those of the whole corpus; of foreign shards, of how they were indexed and of their tars.
+        refused: Number of refused utterances, by split; the reasons are in `refused.jsonl`.
+        borrowed: The shards that a corpus of `stillroom subset` or `stillroom index` reads. The digests of recipe and plan are
+            then those of the whole corpus; for external shards, of the indexing options and of the tars.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/corpus/1"
@@ -152,4 +158,56 @@ class Corpus(Document):
     totals: Totals
     filtered: dict[str, dict[str, int]] = {}
     refused: dict[str, int] = {}
-    borrowed: Borrowed | None = None
+    borrowed: Linked | None = None
+
+
+def read_corpus(corpus: Place) -> Corpus:
+    """What a sealed corpus holds.
+
+    Raises:
+        MissingFileError: If it is not sealed.
+    """
+    return Corpus.read(corpus / CORPUS, needed="a sealed corpus is needed; `stillroom build` writes this file last")
+
+
+def read_index(corpus: Place, shard: str) -> ShardIndex:
+    """The index of a shard."""
+    return ShardIndex.read(corpus / index_name(shard), needed="the index of a shard")
+
+
+def entry_of(index: ShardIndex, *, tar: str | None) -> ShardEntry:
+    """A shard's entry in `corpus.json`."""
+    num_samples = sum(sample.num_samples for sample in index.samples)
+    seconds = round(num_samples / index.sample_rate, 3)
+    return ShardEntry(
+        name=index.name, samples=len(index.samples), seconds=seconds, bytes=index.bytes, sha256=index.sha256, tar=tar
+    )
+
+
+def copies_of(indexes: Iterable[ShardIndex]) -> dict[str, int]:
+    """The smallest number of copies of each condition that an utterance has; conditions that one lacks are left out."""
+    least: dict[str, int] | None = None
+    for index in indexes:
+        for sample in index.samples:
+            counts: dict[str, int] = {}
+            for name in sample.copies:
+                condition = name.rpartition("-")[0]
+                counts[condition] = counts.get(condition, 0) + 1
+            least = counts if least is None else fewer(least, counts)
+    return dict(sorted((least or {}).items()))
+
+
+def fewer(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """The smaller number of each condition that both have."""
+    return {name: min(count, second[name]) for name, count in first.items() if name in second}
+
+
+def totals_of(splits: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Any]:
+    """Sums over all shards."""
+    entries = [entry for shards in splits.values() for entry in shards]
+    return {
+        "samples": sum(entry.samples for entry in entries),
+        "seconds": round(sum(entry.seconds for entry in entries), 3),
+        "bytes": sum(entry.bytes for entry in entries),
+        "shards": len(entries),
+    }

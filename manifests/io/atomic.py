@@ -1,4 +1,4 @@
-"""Atomic writes: a temporary file in the target's own folder, flushed, renamed, then the folder flushed (law 4)."""
+"""Atomic writes: a temporary file in the folder of the target, synced, renamed, then the folder synced (law 4)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEING_WRITTEN: set[Path] = set()
 
 
 def remove_temporary_files() -> None:
-    """Remove what this process is just writing; for a process that ends in the middle of it."""
+    """Remove the files that this process has not finished writing; for a process that ends early."""
     for path in tuple(BEING_WRITTEN):
         with contextlib.suppress(OSError):
             if path.is_dir():
@@ -33,13 +33,13 @@ def remove_temporary_files() -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden sibling of `path` that no other process, here or on another host, would choose."""
+    """A hidden path in the same folder that no other process, on this or another host, uses."""
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; on success it is synced and renamed to `path`, on failure removed.
+    """A temporary path to write to; on success it is synced and renamed to `path`, on failure removed.
 
     Raises:
         NoSpaceLeftError: If the disk is full.
@@ -64,7 +64,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Give the name of a temporary folder to make; on success it becomes `folder`, new or empty until then, on failure it is removed."""
+    """The path of a temporary folder to create; on success it is renamed to `folder` (absent or empty until then), on failure removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(folder)
     BEING_WRITTEN.add(part)
@@ -79,11 +79,11 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def refuse_linked_folders(folder: Path, *names: str) -> None:
-    """What is written below a folder stays below it: a link in it could send shards or checkpoints anywhere.
+    """Refuse links to folders in a folder that is written to: they could send shards or checkpoints anywhere.
 
     Args:
-        folder: That is written in; it may be a link itself, or not be there.
-        names: Of its own folders that are written in.
+        folder: Where files are written; it may be a link itself, or not exist.
+        names: Its subfolders that are written to.
 
     Raises:
         UsageError: If one of them is a link to a folder.
@@ -91,13 +91,13 @@ def refuse_linked_folders(folder: Path, *names: str) -> None:
     for place in (folder / name for name in names):
         if place.is_symlink() and place.is_dir():
             raise UsageError(
-                f"{printable(place)} is a link to {printable(place.resolve())}: what is written there would lie outside of "
+                f"{printable(place)} is a link to {printable(place.resolve())}: files written there would be outside "
                 f"{printable(folder)}; put a folder in its place, or make {printable(folder)} itself the link"
             )
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power cut."""
+    """Sync the entries of a folder, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Canonical JSON and SHA-256: the only meaning of "the same".
+"""Canonical JSON and SHA-256 digests, by which documents and files are compared.
 
 Canonical JSON here: keys sorted, no white space, UTF-8 unescaped, no NaN or infinity, floats as Python's shortest
 round-trip repr. It is RFC 8785 but for the spelling of floats with exponents.
@@ -24,7 +24,7 @@ ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 def canonical_json(document: Any) -> bytes:
-    """The one spelling of a document, as UTF-8 without a newline.
+    """A document as canonical JSON, UTF-8 without a newline.
 
     Args:
         document: A pydantic model or plain JSON data.

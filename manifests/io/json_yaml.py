@@ -1,7 +1,7 @@
 """Reading and writing of JSON, JSON lines and YAML, bounded and atomic.
 
 Writing: a temporary file in the target's own folder, flushed to the disk, then renamed, then the folder flushed: a
-reader sees the old file or the new one, never a half (law 4). Reading: bounded in size and depth, duplicate keys
+reader sees the old file or the new one, never a part (law 4). Reading: bounded in size and depth, duplicate keys
 refused, NaN and infinity refused, no YAML tags, few aliases (law 6).
 """
 
@@ -40,10 +40,14 @@ TOKEN = re.compile(
 )  # a string without end goes to the end: linear time
 
 
+def json_bytes(document: Any) -> bytes:
+    """A document as indented JSON; keys keep their order, NaN is refused."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
 def write_json(path: Place, document: Any) -> None:
-    """Write a document as indented JSON, atomically; keys keep their order, NaN is refused."""
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
+    """Write a document as `json_bytes` spells it, atomically."""
+    write_bytes(path, json_bytes(document))
 
 
 def write_json_lines(path: Path, lines: Iterable[bytes]) -> None:
@@ -54,7 +58,7 @@ def write_json_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def parse_json(text: bytes, *, where: object) -> Any:
-    """Parse a stranger's JSON: duplicate keys, NaN, infinity, deep nesting and what would take much memory are refused.
+    """Parse untrusted JSON: duplicate keys, NaN, infinity, deep nesting and what would take much memory are refused.
 
     Raises:
         BadDocumentError: With the place and the reason.
@@ -74,7 +78,7 @@ def parse_json(text: bytes, *, where: object) -> Any:
 
 
 def refuse_heavy_json(text: bytes, *, where: object) -> None:
-    """Refuse what would take much memory to parse; costs next to nothing.
+    """Refuse JSON that would take much memory to parse; costs almost nothing.
 
     Raises:
         BadDocumentError: If it is too long, or has too many values.
@@ -89,7 +93,7 @@ def refuse_heavy_json(text: bytes, *, where: object) -> None:
 
 
 def nesting(text: bytes) -> int:
-    """Deepest nesting of brackets in JSON text, strings left out; cheap enough for every line."""
+    """Deepest nesting of brackets in JSON text, without those in strings; cheap enough for every line."""
     if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
         return 0
     depth = deepest = 0
@@ -112,7 +116,7 @@ def read_bytes(path: Place, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> 
 
     Args:
         path: A file on a disk or behind a URL.
-        needed: What it is needed for, said if it is missing.
+        needed: What it is needed for, for the message if it is missing.
         limit: Largest size, in bytes.
     """
     try:
@@ -130,7 +134,7 @@ def read_bytes(path: Place, *, needed: str, limit: int = MAX_DOCUMENT_BYTES) -> 
 
 
 def pieces(stream: IO[bytes], most: int) -> Iterator[bytes]:
-    """The beginning of a stream in small pieces: one `read` of the most that may come would take that much memory first."""
+    """The beginning of a stream in small pieces: one large `read` would allocate all its memory first."""
     while most > 0 and (piece := stream.read(min(most, PIECE_BYTES))):
         yield piece
         most -= len(piece)
@@ -169,7 +173,7 @@ def write_yaml(path: Place, document: Any) -> None:
 
 
 def safe_relative(path: str, *, where: object) -> str:
-    """A stranger's relative POSIX path, checked: not absolute, no `..`, no NUL, no URL, no backslash drive.
+    """Check an untrusted relative POSIX path: not absolute, no `..`, no NUL, no URL, no backslash, no drive.
 
     Returns:
         The same path.

@@ -1,7 +1,7 @@
-"""One writer for a corpus or a run (law 4): a lock file with host, process and time.
+"""Lock files, so that one process at a time writes a corpus or run (law 4); each holds host, process and time.
 
-A process on this host that is gone loses its lock to the next. A lock from another host cannot be probed: its holder
-touches it while it works, and one that has not been touched for ten minutes counts as gone.
+The lock of a process that has ended on this host is taken over. Processes of other hosts cannot be looked up: the holder touches the
+file while it works, and a lock that was not touched for ten minutes is taken over too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STALE_AFTER_S = 600.0
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this host started, in its own clock; None if there is none (a recycled pid differs)."""
+    """Start time of a process of this host, in clock ticks; None if there is none. It tells a reused process id from the first."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:  # noqa: PTH123
             return stream.read().rpartition(")")[2].split()[19]
@@ -41,7 +41,7 @@ def process_start(pid: int) -> str | None:
 
 
 def holder_lives(path: Path) -> tuple[bool, str]:
-    """Whether the writer named in a lock file still works, and its name for a message."""
+    """Whether the process named in a lock file still runs, and its name for a message."""
     try:
         content = json.loads(path.read_bytes())
         host, pid, start = str(content["host"]), int(content["pid"]), content.get("start")
@@ -59,7 +59,7 @@ def holder_lives(path: Path) -> tuple[bool, str]:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder while writing to it; a folder made for it is taken away again if nothing came of it.
+    """Hold the lock of a folder while writing to it; a folder created for it is removed again if it stays empty.
 
     Raises:
         LockedError: If another living process holds it.

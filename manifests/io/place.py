@@ -1,4 +1,4 @@
-"""Places on a disk or behind a URL: one set of functions that open, measure, list and copy both."""
+"""Paths on a disk and URLs alike: functions that open, measure, list and copy files at both."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from manifests.errors import BadDocumentError, MissingFileError, NotAFolderError
 from manifests.io.url import Url, attempted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 Place: TypeAlias = Path | Url
 
 
 def no_folder(path: Place, *, needed: str) -> MissingFileError | NotAFolderError:
-    """What is wrong with a path that is not a folder."""
+    """The error for a path that is not a folder."""
     return NotAFolderError(path, needed=needed) if path.exists() else MissingFileError(path, needed=needed)
 
 
 def place_of(text: str | Path | Url) -> Place:
-    """What a user wrote as a place: a `Url` if it begins with a scheme, `file://` as the path that it means.
+    """A path or URL from text: a `Url` if it begins with a scheme, the path of a `file://`.
 
     Raises:
-        UsageError: If it asks fsspec to chain file systems, which could run what a stranger wrote.
+        UsageError: If it chains file systems of fsspec, which can run code.
     """
     if isinstance(text, Path | Url):
         return text
@@ -40,16 +40,21 @@ def place_of(text: str | Path | Url) -> Place:
     return Url(text.rstrip("/")) if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://.", text) else Path(text)
 
 
+def places_of(texts: Mapping[str, str | Place] | None) -> dict[str, Place]:
+    """Places by name, such as the roots of a recipe; none for None."""
+    return {name: place_of(text) for name, text in (texts or {}).items()}
+
+
 def refuse_pipe(path: Path) -> None:
-    """Refuse a pipe or socket that lies where a file should: opening it waits for ever. A shell's own pipes, `/dev/fd/63`, may be read.
+    """Refuse a pipe or socket in place of a file, since opening it can block for ever; a shell's own pipes (`/dev/fd/63`) may be read.
 
     Raises:
         BadDocumentError: If it is one.
-        OSError: If nothing is there, or it cannot be looked at.
+        OSError: If it does not exist or cannot be inspected.
     """
     mode = path.stat().st_mode
     if (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and not str(path).startswith("/dev/"):
-        raise BadDocumentError(path, "is a pipe or a socket; a file is due here")
+        raise BadDocumentError(path, "is a pipe or a socket, not a file")
 
 
 def opened(place: Place) -> IO[bytes]:
@@ -74,7 +79,7 @@ def size_of(place: Place) -> int | None:
 
 
 def span(place: Place, start: int, end: int) -> bytes:
-    """Bytes start to end of a file in one read; fewer only where it ends before."""
+    """Bytes start to end of a file in one read; fewer only if it ends before."""
     if isinstance(place, Url):
         return place.read(start, end)
     with opened(place) as stream:
@@ -83,7 +88,7 @@ def span(place: Place, start: int, end: int) -> bytes:
 
 
 def sizes_below(folder: Place) -> dict[str, int]:
-    """Every file below a folder by its relative path, with its size, listed anew; none if there is no such folder."""
+    """The size of every file below a folder, by relative path, without cached listings; none if there is no such folder."""
     if isinstance(folder, Path):
         return {
             path.relative_to(folder).as_posix(): path.lstat().st_size

@@ -1,4 +1,4 @@
-"""What every document shares: frozen, strict, no unknown keys, a schema with a version, errors in one line."""
+"""Base classes of all documents: frozen and strict pydantic models, a schema with a version, errors in one line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import BadDocumentError, DamagedDocumentError, NewerSchemaError, printable
-from manifests.io.json_yaml import parse_json, read_json, read_yaml, refuse_heavy_json, write_json
+from manifests.io.json_yaml import parse_json, read_json, read_json_lines, read_yaml, refuse_heavy_json, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic_core import ErrorDetails
 
     from manifests.io.place import Place
@@ -52,7 +54,7 @@ class Record(BaseModel):
 
     @classmethod
     def parse_text(cls, text: bytes, *, where: object) -> Self:
-        """Validate a stranger's JSON; several times as fast as to look for every fault, which is done where there is one.
+        """Validate untrusted JSON; several times as fast as `parse`, which is called only to describe the faults.
 
         Raises:
             BadDocumentError: As `parse`, and where it is no JSON.
@@ -60,9 +62,26 @@ class Record(BaseModel):
         refuse_heavy_json(text, where=where)
         try:
             return cls.model_validate_json(text)
-        except ValueError:  # left before it is looked for: the error holds a copy of all that was read
+        except ValueError:  # dropped before the faults are looked for: it holds a copy of all that was read
             pass
         return cls.parse(parse_json(text, where=where), where=where)
+
+    @classmethod
+    def read_lines(cls, path: Place, *, needed: str, where: object = None) -> Iterator[Self]:
+        """Read the records of a JSON lines file, one line in memory at a time.
+
+        Args:
+            path: Where it is.
+            needed: What it is needed for, for the message if it is missing.
+            where: What to call it in a message, if not by its path.
+
+        Raises:
+            MissingFileError: If it is not there.
+            BadDocumentError: If a line breaks the schema, with its number.
+        """
+        named = path if where is None else where
+        for number, document in enumerate(read_json_lines(path, needed=needed, where=where), 1):
+            yield cls.parse(document, where=f"{named}:{number}")
 
 
 class Document(Record):
@@ -73,15 +92,15 @@ class Document(Record):
     @model_validator(mode="before")
     @classmethod
     def check_schema(cls, data: Any) -> Any:
-        """Refuse a newer or foreign schema before anything else is looked at."""
+        """Refuse a newer or other schema before anything else is checked."""
         if not isinstance(data, dict):
-            raise ValueError(f"a mapping is due here, with the key schema: {cls.SCHEMA}")  # noqa: TRY004 (pydantic's way)
+            raise ValueError(f"expected a mapping with the key schema: {cls.SCHEMA}")  # noqa: TRY004 (pydantic's way)
         if "schema" not in data:
-            raise ValueError(f"schema: this key is missing; {cls.SCHEMA!r} is due here")
+            raise ValueError(f"schema: this key is missing, expected {cls.SCHEMA!r}")
         found = data["schema"]
         family, _, known = cls.SCHEMA.rpartition("/")
         if not isinstance(found, str) or found.rpartition("/")[0] != family:
-            raise ValueError(f"schema: {cls.SCHEMA!r} is due here, found {printable(found)!r}")
+            raise ValueError(f"schema: expected {cls.SCHEMA!r}, got {printable(found)!r}")
         version = found.rpartition("/")[2]
         if not re.fullmatch(r"[0-9]{1,6}", version) or int(version) < 1:
             raise ValueError(f"schema: {printable(found)!r} has no version")
@@ -90,18 +109,18 @@ class Document(Record):
         return data
 
     @classmethod
-    def read(cls, path: Place, *, needed: str, mend: str = "", where: object = None) -> Self:
+    def read(cls, path: Place, *, needed: str, repair: str = "", where: object = None) -> Self:
         """Read and check a JSON or YAML file.
 
         Args:
             path: Where it is.
             where: What to call it in a message, if not by its path.
-            needed: What it is needed for, said if it is missing.
-            mend: What to do if it is cut off or was changed; for documents that can be made again.
+            needed: What it is needed for, for the message if it is missing.
+            repair: What to do if it was cut off or changed; for documents that can be written again.
 
         Raises:
             MissingFileError: If it is not there.
-            BadDocumentError: If it breaks its schema; `DamagedDocumentError` where `mend` says what to do.
+            BadDocumentError: If it breaks its schema; `DamagedDocumentError` where `repair` says what to do.
         """
         try:
             data = (
@@ -113,9 +132,9 @@ class Document(Record):
         except NewerSchemaError:
             raise
         except BadDocumentError as problem:
-            if not mend:
+            if not repair:
                 raise
-            raise DamagedDocumentError(problem, mend=mend) from None
+            raise DamagedDocumentError(problem, repair=repair) from None
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON data, unset values left out."""
@@ -142,19 +161,19 @@ def deeper(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
 
 
 def fault(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """One fault, its path without the names that pydantic puts in for members of a union."""
+    """One fault; its path without the names that pydantic gives to members of a union."""
     path = ".".join(printable(part, limit=60) for part in error["loc"] if not str(part).startswith("-"))
-    message = due(error)
+    message = expected(error)
     if error["type"] == "extra_forbidden":
         message = "unknown key" + nearest(str(error["loc"][-1]), model)
     elif error["type"] == "missing":
         message = "this key is missing"
     elif error["type"] not in {"value_error", "assertion_error", "unknown_step"}:
-        message = f"{message} is due here, found {printable(error['input'], limit=60)!r}"
+        message = f"expected {message}, got {printable(error['input'], limit=60)!r}"
     return f"{path}: {message}" if path else message
 
 
-DUE = {
+EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -169,21 +188,21 @@ DUE = {
     "too_long": "a length of at most {max_length}",
     "string_too_short": "a text of at least {min_length} characters",
     "string_too_long": "a text of at most {max_length} characters",
-    "string_pattern_mismatch": "a text that fits {pattern}",
-    "greater_than_equal": "a number of at least {ge}",
-    "greater_than": "a number above {gt}",
-    "less_than_equal": "a number of at most {le}",
-    "less_than": "a number below {lt}",
+    "string_pattern_mismatch": "a text that matches {pattern}",
+    "greater_than_equal": "a number >= {ge}",
+    "greater_than": "a number > {gt}",
+    "less_than_equal": "a number <= {le}",
+    "less_than": "a number < {lt}",
 }
 
 
-def due(error: ErrorDetails) -> str:
-    """What stands in pydantic's message, in a recipe's words: in JSON's a list is an array."""
-    if error["type"] in DUE:
+def expected(error: ErrorDetails) -> str:
+    """What was expected, in the words of a recipe (pydantic calls a list an array, as JSON does)."""
+    if error["type"] in EXPECTED:
         bounds = {
             name: f"{bound:.15g}" if isinstance(bound, float) else bound for name, bound in error.get("ctx", {}).items()
         }
-        return DUE[error["type"]].format(**bounds)
+        return EXPECTED[error["type"]].format(**bounds)
     return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 

@@ -1,8 +1,8 @@
-"""Tars with a fixed header, their members' offsets, and bounded reading.
+"""Writes tars with fixed headers, and reads untrusted ones with bounds.
 
 Written with the standard library: time, owner, group and mode are fixed and members keep the order in which they are given,
-so the same content is the same bytes. (webdataset's `TarWriter` can be told a time too, but importing webdataset imports
-torch: 2 seconds and 250 MB in every worker.) Any tar reader, webdataset among them, can read them.
+so the same content is the same bytes. (webdataset's `TarWriter` takes a time too, but importing webdataset imports torch:
+2 seconds and 250 MB in every worker.) Any tar reader, webdataset among them, can read them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAGIC = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd
 
 
 class TarEntry(NamedTuple):
-    """A member of a tar: its name, and where its content lies."""
+    """A member of a tar: its name, and offset and size of its content."""
 
     name: str
     offset: int
@@ -51,7 +51,7 @@ def header(name: str, size: int) -> tarfile.TarInfo:
 
 
 class TarBuilder:
-    """Writes members one after another and tells where each lies.
+    """Writes members one after another, and gives the offset of each.
 
     Args:
         stream: Anything with `write` and `tell`; not closed.
@@ -62,7 +62,7 @@ class TarBuilder:
         self.tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (closed by close)
 
     def add(self, name: str, content: bytes) -> TarEntry:
-        """Append a plain file; returns where its content lies."""
+        """Append a plain file; returns offset and size of its content."""
         info = header(name, len(content))
         self.tar.addfile(info, io.BytesIO(content))
         padded = -len(content) % tarfile.BLOCKSIZE
@@ -74,7 +74,7 @@ class TarBuilder:
 
 
 class HeaderStream:
-    """A tar's file for `tarfile`, which takes as much memory for a long name or a pax record as its header asks for.
+    """The stream of a tar for `tarfile`, bounded: `tarfile` allocates what a header says for a long name or a pax record.
 
     Args:
         stream: The open file.
@@ -85,10 +85,10 @@ class HeaderStream:
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int) -> bytes:
-        """Read what a header takes.
+        """Read a part of a header.
 
         Raises:
-            tarfile.ReadError: If no honest header takes so much.
+            tarfile.ReadError: If it is larger than any plain header.
         """
         if size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes; refused")
@@ -97,13 +97,13 @@ class HeaderStream:
 
 @contextlib.contextmanager
 def opened_headers(path: Path) -> Iterator[tarfile.TarFile]:
-    """A stranger's plain tar, to go through its headers; the contents of members cannot be read through it."""
+    """An untrusted plain tar, for its headers alone; the contents of members cannot be read through it."""
     with path.open("rb") as stream, tarfile.open(fileobj=cast("IO[bytes]", HeaderStream(stream)), mode="r:") as tar:
         yield tar
 
 
 def entries(path: Path) -> Iterator[TarEntry]:
-    """The members of a stranger's tar, checked: plain files, safe names, inside the file, each name once.
+    """The members of an untrusted tar, checked: plain files, safe names, inside the file, each name once.
 
     Raises:
         BadTarError: If it is truncated, not a tar, or holds anything but plain files.
@@ -119,7 +119,7 @@ def entries(path: Path) -> Iterator[TarEntry]:
                     raise BadTarError(path, f"member {printable(info.name)!r} is a link, a device or a folder; refused")
                 safe_relative(info.name, where=path)
                 if info.name in seen:
-                    raise BadTarError(path, f"member {printable(info.name)!r} stands twice")
+                    raise BadTarError(path, f"member {printable(info.name)!r} occurs twice")
                 if info.offset_data + info.size > total:
                     raise BadTarError(path, f"ends inside member {printable(info.name)!r}: the file was cut off")
                 seen.add(info.name)
@@ -138,8 +138,8 @@ def entries(path: Path) -> Iterator[TarEntry]:
         raise BadTarError(path, "has no end-of-archive mark: the file was cut off between two members")
 
 
-class ForeignMember(NamedTuple):
-    """A plain file of a tar: its name as key and suffix, and where its content lies."""
+class ExternalMember(NamedTuple):
+    """A plain file of a tar: its name as key and suffix, and offset and size of its content."""
 
     key: str
     suffix: str
@@ -154,8 +154,8 @@ def split_name(name: str) -> tuple[str, str] | None:
     return (folder + slash + key, suffix) if key and dot and suffix else None
 
 
-def foreign_members(path: Path) -> Iterator[ForeignMember]:
-    """The plain files of a stranger's tar that have a key; folders are passed over.
+def external_members(path: Path) -> Iterator[ExternalMember]:
+    """The plain files of an untrusted tar that have a key; folders are skipped.
 
     Raises:
         BadTarError: If it is compressed, cut off, not a tar, or holds a link, a device, or a name twice.
@@ -167,7 +167,7 @@ def foreign_members(path: Path) -> Iterator[ForeignMember]:
     if magic in MAGIC:
         raise BadTarError(
             path,
-            f"is compressed ({MAGIC[magic]}), so that nothing in it can be read by its place: unpack it to a plain .tar",
+            f"is compressed ({MAGIC[magic]}), so that its members cannot be read by their offsets: decompress it to a plain .tar",
         )
     seen: set[str] = set()
     try:
@@ -183,7 +183,7 @@ def foreign_members(path: Path) -> Iterator[ForeignMember]:
                         path, f"member {printable(info.name)!r} has a name that is not plain text; refused"
                     )
                 if info.name in seen or len(info.name) > MAX_NAME:
-                    raise BadTarError(path, f"member {printable(info.name)!r} stands twice, or its name is too long")
+                    raise BadTarError(path, f"member {printable(info.name)!r} occurs twice, or its name is too long")
                 if info.offset_data + info.size > total:
                     raise BadTarError(path, f"ends inside member {printable(info.name)!r}: the file was cut off")
                 seen.add(info.name)
@@ -191,16 +191,16 @@ def foreign_members(path: Path) -> Iterator[ForeignMember]:
                     raise BadTarError(path, f"has more than {MAX_MEMBERS} members; refused")
                 parts = split_name(info.name)
                 if parts is not None:
-                    yield ForeignMember(*parts, info.offset_data, info.size)
+                    yield ExternalMember(*parts, info.offset_data, info.size)
     except (tarfile.TarError, EOFError, ValueError) as problem:
         if isinstance(problem, BadTarError | UnsafePathError):
             raise
         raise BadTarError(path, f"cannot be read as a tar: {printable(problem)}") from None
 
 
-def grouped(members: Iterator[ForeignMember]) -> Iterator[tuple[str, list[ForeignMember]]]:
-    """Neighbours of one key."""
-    key, group = "", list[ForeignMember]()
+def grouped(members: Iterator[ExternalMember]) -> Iterator[tuple[str, list[ExternalMember]]]:
+    """Consecutive members of one key."""
+    key, group = "", list[ExternalMember]()
     for member in members:
         if member.key != key and group:
             yield key, group

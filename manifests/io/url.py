@@ -1,12 +1,11 @@
-"""The one place where files are opened that may lie on a disk or behind a URL.
+"""Files behind URLs, read and written through fsspec.
 
-A place is a `pathlib.Path` or a `Url`. `place_of` makes either from what a user wrote, `opened`, `size_of`, `sizes_below` and
-`span` read both, and `manifests.io.json_yaml` reads and writes documents at both. A `Url` holds no connection: it is a text, can be
-sent to any process, and fsspec's file system is opened (and kept) where it is used.
+A `Url` is used like a `pathlib.Path`; `manifests.io.place` has functions that take either. It holds no connection: it is a text that can
+be sent to any process, and fsspec's file system is opened (and cached) where it is used.
 
-Every read of a URL is tried four times with growing waits and asks for bytes by range, so a stream goes on where a broken
-connection left it. What was written is looked at before it counts, and appears whole or not at all: object stores do so by
-themselves, elsewhere a hidden name is moved into place.
+Every read is tried four times with growing waits and requests bytes by range, so a stream goes on where a broken connection left it.
+The size of what was written is checked, and files appear whole or not at all: object stores do so by themselves, elsewhere a
+hidden file is renamed.
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ class UnreachableError(StillroomError, OSError):
     """A URL that could not be read or written after several attempts."""
 
     def __init__(self, url: object, why: object, *, doing: str = "read") -> None:
-        told = f"{type(why).__name__}: {why}" if isinstance(why, Exception) and str(why) else repr(why)
+        reason = f"{type(why).__name__}: {why}" if isinstance(why, Exception) and str(why) else repr(why)
         super().__init__(
-            f"{printable(url)} could not be {doing} after {ATTEMPTS} attempts ({printable(told)}); nothing that was finished is "
-            "lost: see to the connection and run the same command again"
+            f"{printable(url)} could not be {doing} after {ATTEMPTS} attempts ({printable(reason)}); finished files are "
+            "not lost: check the connection and run the same command again"
         )
 
 
 class NoAccessError(StillroomError, PermissionError):
-    """A URL that the store does not let us at."""
+    """A URL to which the store refuses access."""
 
     def __init__(self, url: object, why: object) -> None:
-        super().__init__(f"{printable(url)}: access was refused ({printable(why)}); look at credentials and rights")
+        super().__init__(f"{printable(url)}: access was refused ({printable(why)}); check credentials and permissions")
 
 
 class CutShortError(StillroomError, OSError):
-    """A URL gave or took fewer bytes than it should."""
+    """Fewer bytes than expected were read from or written to a URL."""
 
-    def __init__(self, url: object, *, due: int, found: object) -> None:
+    def __init__(self, url: object, *, expected: int, found: object) -> None:
         super().__init__(
-            f"{printable(url)} gave or took {found} bytes where {due} were due; run the same command again"
+            f"{printable(url)}: {found} bytes were transferred, expected {expected}; run the same command again"
         )
 
 
@@ -104,19 +103,19 @@ class Url:
 
     @property
     def path(self) -> str:
-        """What the file system calls it."""
+        """Its path within the file system."""
         return system_and_path(self.text)[1]
 
     def info(self) -> dict[str, Any] | None:
-        """What the store says of it now, not what a listing once said; None if nothing is there."""
+        """What the store knows of it now, without cached listings; None if nothing is there."""
 
-        def ask() -> dict[str, Any]:
+        def look() -> dict[str, Any]:
             self.system.invalidate_cache()
             found: dict[str, Any] = self.system.info(self.path)
             return found
 
         try:
-            return attempted(ask, self)
+            return attempted(look, self)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -125,7 +124,7 @@ class Url:
         return self.info() is not None
 
     def is_dir(self) -> bool:
-        """Whether it is a folder: with object stores, whether something lies below it."""
+        """Whether it is a folder: in an object store, whether there are files below it."""
         found = self.info()
         return found is not None and found.get("type") == "directory"
 
@@ -135,7 +134,7 @@ class Url:
         return found is not None and found.get("type") == "file"
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
-        """Its bytes, or those from start to end; fewer only where it ends before.
+        """Its bytes, or those from start to end; fewer only if it ends before.
 
         Raises:
             FileNotFoundError: If it is not there.
@@ -151,7 +150,7 @@ class Url:
         """
         content = self.read(start, end)
         if len(content) != end - start:
-            raise CutShortError(self, due=end - start, found=len(content))
+            raise CutShortError(self, expected=end - start, found=len(content))
         return content
 
     def put(self, content: bytes) -> None:
@@ -163,12 +162,12 @@ class Url:
         self.written(lambda path: self.system.put_file(str(local), path), local.stat().st_size)
 
     def written(self, write: Callable[[str], object], size: int) -> None:
-        """Write through `write`, look at what arrived, and move it into place where the store does not do so itself.
+        """Write through `write`, check the size, and rename the file into place where the store does not write atomically itself.
 
         Raises:
             MissingFileError: If there is no bucket or server to write to.
             UnreachableError: If it could not be written.
-            CutShortError: If less arrived.
+            CutShortError: If fewer bytes arrived.
         """
         system, path = system_and_path(self.text)
         whole = self.text.partition("://")[0] in WHOLE_OBJECTS
@@ -182,7 +181,7 @@ class Url:
             system.invalidate_cache()
             found = system.info(target).get("size")
             if found != size:
-                raise CutShortError(self, due=size, found=found)
+                raise CutShortError(self, expected=size, found=found)
             if not whole:
                 system.mv(target, path)
 
@@ -192,7 +191,7 @@ class Url:
             raise MissingFileError(self, needed="the bucket or folder to write to") from None
 
     def fetch(self, local: Path) -> Path:
-        """Bring the file to a local path, a range at a time.
+        """Copy the file to a local path, a range at a time.
 
         Raises:
             FileNotFoundError: If it is not there.
@@ -203,7 +202,7 @@ class Url:
         return local
 
     def remove(self) -> None:
-        """Remove the file; nothing happens if it is not there."""
+        """Remove the file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             attempted(lambda: self.system.rm_file(self.path), self, doing="removed")
 
@@ -220,12 +219,12 @@ class Url:
             raise IsADirectoryError(self.text)
         size = found.get("size")
         if size is None:
-            raise UnreachableError(self, "the server does not say how long it is")
+            raise UnreachableError(self, "the server does not give its size")
         return io.BufferedReader(RangedStream(self.whole_range, int(size)), RANGE_BYTES)
 
 
 def system_and_path(text: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and what it calls the place.
+    """The fsspec file system of a URL, and the path within it.
 
     Raises:
         UnsafePathError: If the URL chains file systems.
@@ -233,7 +232,7 @@ def system_and_path(text: str) -> tuple[Any, str]:
     """
     import fsspec
 
-    if "::" in text:  # fsspec would open another file system inside this one, as the text says
+    if "::" in text:  # fsspec would open another file system inside this one
         raise UnsafePathError(text, where="a URL")
     try:
         system, path = fsspec.core.url_to_fs(text)
@@ -248,9 +247,9 @@ def attempted(work: Callable[[], Result], url: object, *, doing: str = "read") -
     """The result of work on a URL, tried four times with growing waits.
 
     Raises:
-        FileNotFoundError: At once, like the other answers that a second attempt would not change.
+        FileNotFoundError: At once, like other errors that a second attempt would not change.
         NoAccessError: If the store refuses.
-        UnreachableError: With the last reason.
+        UnreachableError: With the reason of the last attempt.
     """
     wait_s = FIRST_WAIT_S
     for left in range(ATTEMPTS - 1, -1, -1):
@@ -269,7 +268,7 @@ def attempted(work: Callable[[], Result], url: object, *, doing: str = "read") -
 
 
 class RangedStream(io.RawIOBase):
-    """A file that is read by range, such as one behind a URL, as a seekable stream.
+    """A seekable stream over a file that is read by range, such as one behind a URL.
 
     Args:
         read: Gives the bytes from one place to another, all of them.
@@ -289,14 +288,14 @@ class RangedStream(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read."""
+        """Offset of the next byte that is read."""
         return self.place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go elsewhere; nothing is read."""
+        """Set where the next byte is read."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
-            raise ValueError("a place before the beginning of the file")
+            raise ValueError("an offset before the beginning of the file")
         self.place = base + offset
         return self.place
 

@@ -1,4 +1,4 @@
-"""YAML by the scalars of version 1.2, from a stranger: no tags, no bombs, keys once."""
+"""Untrusted YAML with the scalars of version 1.2: no tags, bounded aliases, no repeated keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Yaml12Loader(yaml.SafeLoader):
 
 
 class Yaml12Dumper(yaml.SafeDumper):
-    """YAML that says the same under 1.1 and 1.2: a text that either would read as something else is quoted."""
+    """YAML that means the same under 1.1 and 1.2: a text that either would read as something else is quoted."""
 
 
 Yaml12Loader.yaml_implicit_resolvers = {}
@@ -53,7 +53,7 @@ def construct_float(loader: Yaml12Loader, node: yaml.ScalarNode) -> float:
 
 
 def construct_mapping(loader: Yaml12Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    """A mapping whose keys are words and stand once."""
+    """A mapping with texts as keys, each once."""
     pairs = [
         (loader.construct_object(key, deep=True), loader.construct_object(value, deep=True))
         for key, value in node.value
@@ -77,7 +77,7 @@ def count_nodes(node: yaml.Node, counted: dict[int, int], *, depth: int = 0) -> 
     """Nodes of a YAML tree with aliases expanded; memory stays small because each node is counted once.
 
     Raises:
-        yaml.YAMLError: If it is nested too deep, or has a tag that is not plain data's.
+        yaml.YAMLError: If it is nested too deep, or has a tag that is not of plain data.
     """
     if depth > MAX_DEPTH:
         raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
@@ -100,7 +100,7 @@ def yaml_text(document: Any) -> str:
 
 
 def parse_yaml(text: bytes, *, where: object) -> Any:
-    """Parse a stranger's YAML by 1.2's scalars: no tags, no bombs, keys once.
+    """Parse untrusted YAML with the scalars of version 1.2: no tags, bounded aliases, no repeated keys.
 
     Raises:
         BadDocumentError: With the line and the reason.
@@ -130,12 +130,12 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {twice!r} stands twice")
+        raise ValueError(f"key {twice!r} occurs twice")
     return result
 
 
 def finite_float(text: str) -> float:
-    """A float that is not an overflow to infinity."""
+    """A finite float; one that overflows to infinity is an error."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"number {text[:20]} is too large")

@@ -1,8 +1,7 @@
-"""Reading a stranger's pack: bounded, and nothing of it is believed before it was checked.
+"""Unpacks and checks an untrusted pack, with bounds on everything.
 
-The tar is read front to back by a loop of its own, because `tarfile` reads extended headers of any size into memory. Only plain
-files with the names that a pack has are written, below one folder; the bytes that come out of gzip are bounded by those that
-went in.
+The tar is read front to back without `tarfile`'s iteration, which reads extended headers of any size into memory. Only plain files
+with the names of a pack are written, below one folder; the size of the unpacked bytes is bounded by that of the packed ones.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Final
 
-from manifests.corpus.fingerprints import PACKED_SOURCES
+from manifests.corpus.layout import IN_EVERY_PACK, packed_kind
 from manifests.errors import BadDocumentError, BadTarError, MissingFileError, printable
-from manifests.io.json_yaml import MAX_YAML_BYTES, safe_relative
-from manifests.pack.contents import MOST_SOURCES_BYTES, SUMS
+from manifests.io.json_yaml import safe_relative
 from manifests.pack.validate import check_sums, checked
 
 if TYPE_CHECKING:
@@ -33,32 +31,10 @@ MOST_MEMBERS: Final = 4_000_000
 MOST_EXTENDED_BYTES: Final = 1 << 16
 FREE_BYTES: Final = 64 << 20
 MOST_RATIO: Final = 100  # real packs: 3 to 8
-SHARD: Final = r"[A-Za-z][A-Za-z0-9_-]{0,120}-[0-9]{6}"
-BANK: Final = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
-DOCUMENT_BYTES: Final = 64 << 20
-LINES_BYTES: Final = 512 << 20
-RESPONSE_BYTES: Final = 4 * 48_000 * 30 + 4096
-KNOWN: Final = tuple(
-    (re.compile(pattern), most_bytes)
-    for pattern, most_bytes in (
-        (r"pack\.json|corpus\.json|provenance\.json|README\.md|croissant\.json|plan/plan\.json", DOCUMENT_BYTES),
-        (r"recipe\.yaml", MAX_YAML_BYTES),
-        (SUMS, LINES_BYTES),
-        (r"sources\.jsonl", MOST_SOURCES_BYTES),
-        (rf"refused\.jsonl|plan/(levels|rooms|spectra|{SHARD})\.jsonl|proof/{SHARD}\.jsonl", LINES_BYTES),
-        (rf"rooms/{BANK}\.jsonl", LINES_BYTES),
-        (rf"rooms/{BANK}-[0-9]{{1,6}}-[0-9]{{1,6}}\.npy", RESPONSE_BYTES),
-        (rf"shards/{SHARD}\.json", LINES_BYTES),
-    )
-)
-REQUIRED: Final = {
-    "pack.json", "corpus.json", "recipe.yaml", "provenance.json", "plan/plan.json", "plan/levels.jsonl", "plan/rooms.jsonl",
-    PACKED_SOURCES, SUMS,
-}  # fmt: skip
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a file begins as gzip does."""
+    """Whether a file starts like a gzip file."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -70,18 +46,18 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
 
     Args:
         path: The `.tar.gz`.
-        folder: Is made; the caller removes it.
+        folder: Is created; the caller removes it.
 
     Raises:
         MissingFileError: If there is no such file.
-        BadTarError: If it is no pack, damaged, or holds anything but plain files.
+        BadTarError: If it is not a pack, is damaged, or holds anything but plain files.
         UnsafePathError: If a name leads out of the folder.
         BadDocumentError: If something in it breaks its schema, its digest, or another part of it.
     """
     if path.is_dir():
-        raise BadDocumentError(path, "is a folder; the .tar.gz that `stillroom pack` writes is due here")
+        raise BadDocumentError(path, "is a folder, not the .tar.gz that `stillroom pack` writes")
     if not path.is_file():
-        raise MissingFileError(path, needed="the .tar.gz that `stillroom pack` writes is due here")
+        raise MissingFileError(path, needed="a .tar.gz that `stillroom pack` writes")
     folder.mkdir(parents=True)
     found: dict[str, str] = {}
     try:
@@ -89,12 +65,12 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
             bounded = Bounded(stream, plain, where=path)
             for _ in members(bounded, where=path, found=found, folder=folder):
                 pass
-            while rest := bounded.read(CHUNK_BYTES):  # to the end, where gzip checks its sum
+            while rest := bounded.read(CHUNK_BYTES):  # to the end, where gzip checks its checksum
                 if rest.strip(b"\0"):
-                    raise BadTarError(path, "holds something after its end-of-archive mark; refused")
+                    raise BadTarError(path, "has bytes after its end-of-archive mark; refused")
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
         raise BadTarError(path, f"is not a whole gzip file: {printable(problem)}") from None
-    missing = sorted(REQUIRED - set(found))
+    missing = sorted(IN_EVERY_PACK - set(found))
     if missing:
         raise BadTarError(path, f"has no {missing[0]}: it is not a pack, or was cut")
     check_sums(folder, found, where=path)
@@ -102,12 +78,12 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
 
 
 class Bounded:
-    """What comes out of gzip, bounded by what went in.
+    """A decompressed stream, bounded by the size of what was read of the file.
 
     Args:
-        stream: Decompressed.
-        plain: The file below it.
-        where: For messages.
+        stream: The decompressed stream.
+        plain: The file that it reads.
+        where: What to call the file in messages.
     """
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, plain: IO[bytes], *, where: object) -> None:
@@ -118,14 +94,12 @@ class Bounded:
         content = self.stream.read(size)
         self.count += len(content)
         if self.count > FREE_BYTES + MOST_RATIO * self.plain.tell():
-            raise BadTarError(
-                self.where, f"unpacks to more than {MOST_RATIO} times its size: a decompression bomb; refused"
-            )
+            raise BadTarError(self.where, f"unpacks to more than {MOST_RATIO} times its size; refused")
         return content
 
 
 def members(stream: Bounded, *, where: object, found: dict[str, str], folder: Path) -> Iterator[tuple[str, int]]:
-    """Write every member of a tar below a folder; `found` receives the digest of each."""
+    """Write every member of a tar below a folder, and put the digest of each into `found`."""
     top: str | None = None
     longer: str | None = None
     for _ in range(MOST_MEMBERS):
@@ -141,20 +115,19 @@ def members(stream: Bounded, *, where: object, found: dict[str, str], folder: Pa
                 safe_relative(name, where=where)
             continue
         if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
-            raise BadTarError(where, f"member {printable(name)!r} is a link, a device or worse; refused")
+            raise BadTarError(where, f"member {printable(name)!r} is not a plain file; refused")
         safe_relative(name, where=where)
         before, _, inside = name.partition("/")
         if top is None:
             top = before
-        known = next((most for pattern, most in KNOWN if before == top and pattern.fullmatch(inside)), None)
-        if known is None:
+        kind = packed_kind(inside) if before == top else None
+        if kind is None or kind.most_packed_bytes is None:
             raise BadTarError(where, f"member {printable(name)!r} does not belong in a pack; refused")
         if inside in found:
-            raise BadTarError(where, f"member {printable(name)!r} stands twice")
-        if info.size > known:
-            raise BadTarError(
-                where, f"member {printable(name)!r} has {info.size} bytes, at most {known} may be; refused"
-            )
+            raise BadTarError(where, f"member {printable(name)!r} occurs twice")
+        if info.size > kind.most_packed_bytes:
+            most = f"{info.size} bytes, at most {kind.most_packed_bytes} may be"
+            raise BadTarError(where, f"member {printable(name)!r} has {most}; refused")
         found[inside] = written(stream, folder / inside, info.size, name=name, where=where)
         yield inside, info.size
     raise BadTarError(where, f"has more than {MOST_MEMBERS} members; refused")
@@ -164,7 +137,7 @@ def header(stream: Bounded, *, where: object) -> tarfile.TarInfo | None:
     """The next header; None at the end mark.
 
     Raises:
-        BadTarError: If it is none, or the file ends without an end mark.
+        BadTarError: If it is not a header, or the file ends without an end mark.
     """
     block = stream.read(BLOCK)
     if len(block) < BLOCK:
@@ -181,10 +154,10 @@ def header(stream: Bounded, *, where: object) -> tarfile.TarInfo | None:
 
 
 def extended_name(stream: Bounded, info: tarfile.TarInfo, *, where: object) -> str | None:
-    """The name that an extended header (pax or GNU) gives the next member, if it gives one.
+    """The name of the next member in an extended header (pax or GNU), if it has one.
 
     Raises:
-        BadTarError: If it is large, damaged, or changes what else is said of the member.
+        BadTarError: If it is large or damaged, or changes more of the member than its name.
     """
     if info.size > MOST_EXTENDED_BYTES:
         raise BadTarError(where, f"an extended header of {info.size} bytes; refused")
@@ -209,7 +182,7 @@ def extended_name(stream: Bounded, info: tarfile.TarInfo, *, where: object) -> s
 
 
 def written(stream: Bounded, path: Path, size: int, *, name: str, where: object) -> str:
-    """Copy a member to a file that is not there yet; returns its digest."""
+    """Write a member to a new file, and give its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = hashlib.sha256()
     left = size

@@ -1,23 +1,43 @@
-"""Whether the parts of an unpacked pack fit together: every digest, every name, every offset; nothing is believed before."""
+"""Checks that the parts of an unpacked pack fit together: every digest, every name, every offset."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from manifests.corpus.fingerprints import SamplePrints, proof_name
+from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.layout import (
+    CORPUS,
+    LEVELS,
+    PACK,
+    PLAN,
+    PROVENANCE,
+    RECIPE,
+    ROOMS,
+    SUMS,
+    bank_name,
+    index_name,
+    listed_sums,
+    noise_levels,
+    plain_rows,
+    plan_rows_name,
+    planned_digests,
+    planned_rooms,
+    prints_name,
+    response_path,
+)
 from manifests.corpus.sample import MEMBER_PATTERN, sample_key
 from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
 from manifests.errors import BadDocumentError, DigestMismatchError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import parse_json, read_bytes, read_json_lines
 from manifests.io.records import Document
-from manifests.pack.contents import SUMS, OpenedPack, Pack, listed_sums
-from manifests.plan.plan import NoiseLevels, Plan, PlanRow
-from manifests.plan.rooms import RESPONSE_PATTERN, RoomResponse, parse_room
+from manifests.pack.contents import OpenedPack, Pack
+from manifests.plan.plan import Plan, PlanRow
+from manifests.plan.references import files_of
+from manifests.plan.rooms import RESPONSE_PATTERN, RoomResponse
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from manifests.corpus.shard_index import ShardEntry
@@ -28,24 +48,24 @@ FINGERPRINT: Final = "stillroom/fingerprint/1"
 
 
 def check_sums(folder: Path, found: dict[str, str], *, where: object) -> None:
-    """SHA256SUMS names every member and no other, and each is what it says.
+    """Check that SHA256SUMS lists every member and no other, and that each has its digest.
 
     Raises:
         BadDocumentError: If not.
     """
     sums = listed_sums(read_bytes(folder / SUMS, needed="the digests of a pack"), where=f"{where}: {SUMS}")
     for name in sorted(set(sums) ^ (set(found) - {SUMS})):
-        raise BadDocumentError(f"{where}: {printable(name)}", f"stands in only one of {SUMS} and the pack")
+        raise BadDocumentError(f"{where}: {printable(name)}", f"is in only one of {SUMS} and the pack")
     for name, expected in sorted(sums.items()):
         if found[name] != expected:
             raise DigestMismatchError(f"{where}: {name}", expected=expected, found=found[name])
 
 
 def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack:
-    """The documents of an unpacked pack, checked against each other.
+    """Read the documents of an unpacked pack and check them against each other.
 
     Raises:
-        BadDocumentError: With the first that does not fit.
+        BadDocumentError: For the first that does not fit.
     """
 
     def off(name: str, what: str) -> BadDocumentError:
@@ -54,34 +74,33 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     def read(model: type[Of], name: str) -> Of:
         return model.read(folder / name, needed="a part of a pack", where=f"{where}: {name}")
 
-    pack, plan = read(Pack, "pack.json"), read(Plan, "plan/plan.json")
-    corpus, recipe = read(Corpus, "corpus.json"), read(Recipe, "recipe.yaml")
-    provenance = read_bytes(folder / "provenance.json", needed="the provenance of a pack")
-    parse_json(provenance, where=f"{where}: provenance.json")
-    if pack.corpus_sha256 != found["corpus.json"]:
-        raise off("corpus.json", "is not the one that pack.json names")
+    pack, plan = read(Pack, PACK), read(Plan, PLAN)
+    corpus, recipe = read(Corpus, CORPUS), read(Recipe, RECIPE)
+    provenance = read_bytes(folder / PROVENANCE, needed="the provenance of a pack")
+    parse_json(provenance, where=f"{where}: {PROVENANCE}")
+    if pack.corpus_sha256 != found[CORPUS]:
+        raise off(CORPUS, "is not the one that pack.json names")
     if digest(plan) != corpus.plan_sha256 or corpus.plan_sha256 != pack.plan_sha256:
-        raise off("plan/plan.json", "is not the plan that the corpus was sealed with")
+        raise off(PLAN, "is not the plan that the corpus was sealed with")
     if not digest(recipe.plain()) == plan.recipe_sha256 == corpus.recipe_sha256 == pack.recipe_sha256:
-        raise off("recipe.yaml", "is not the recipe that the plan was made from")
+        raise off(RECIPE, "is not the recipe that the plan was made from")
     if plan.sample_rate != recipe.sample_rate or corpus.sample_rate != recipe.sample_rate:
-        raise off("plan/plan.json", "has another sample rate than its recipe")
+        raise off(PLAN, "has another sample rate than its recipe")
     names = [file.name for file in plan.files]
     if len(set(names)) != len(names):
-        raise off("plan/plan.json", "names a shard twice")
+        raise off(PLAN, "names a shard twice")
     sealed = {entry.name for entries in corpus.splits.values() for entry in entries}
     if set(names) != sealed:
-        raise off("corpus.json", "names other shards than the plan")
-    digests = {"levels": plan.levels_sha256, "rooms": plan.rooms_sha256}
-    digests |= {"spectra": plan.spectra_sha256} if plan.spectra_sha256 is not None else {}
-    for name, expected in (digests | {file.name: file.sha256 for file in plan.files}).items():
-        if found.get(f"plan/{name}.jsonl") != expected:
-            raise off(f"plan/{name}.jsonl", "is missing, or not what plan.json says")
-    allowed = {f"plan/{name}.jsonl" for name in (*digests, *names)} | {f"rooms/{name}.jsonl" for name in recipe.rooms}
-    allowed |= {f"shards/{name}.json" for name in names} | {proof_name(name) for name in names}
+        raise off(CORPUS, "names other shards than the plan")
+    digests = planned_digests(plan)
+    for name, expected in digests.items():
+        if found.get(name) != expected:
+            raise off(name, "is missing, or not what plan.json says")
+    allowed = {PLAN, *digests, *map(bank_name, recipe.rooms)}
+    allowed |= {name_of(name) for name in names for name_of in (index_name, prints_name)}
     extra = sorted(
         name for name in found
-        if "/" in name and name != "plan/plan.json" and not name.endswith(".npy") and name not in allowed
+        if "/" in name and not name.endswith(".npy") and name not in allowed
     )  # fmt: skip
     if extra:
         raise off(printable(extra[0]), "belongs to no shard of the plan and no bank of the recipe")
@@ -90,114 +109,111 @@ def checked(folder: Path, found: dict[str, str], *, where: object) -> OpenedPack
     entries = {entry.name: entry for entries in corpus.splits.values() for entry in entries}
     waves = sum(check_shard(folder, file, recipe, entries[file.name], found, where=where) for file in plan.files)
     opened = OpenedPack(folder, pack, plan, recipe, corpus)
-    check_pack(opened, waves, found, where=f"{where}: pack.json")
+    check_pack(opened, waves, found, where=f"{where}: {PACK}")
     return opened
 
 
 def check_pack(opened: OpenedPack, waves: int, found: dict[str, str], *, where: object) -> None:
-    """What `pack.json` says of the pack is so.
+    """Check the counts of `pack.json`.
 
     Raises:
-        BadDocumentError: If not, if its fingerprints are of another kind, or a source breaks its schema.
+        BadDocumentError: If one is wrong, if fingerprints are of another kind, or a source breaks its schema.
     """
     pack = opened.pack
     if pack.fingerprint != FINGERPRINT:
-        told = printable(pack.fingerprint, limit=60)
+        kind = printable(pack.fingerprint, limit=60)
         raise BadDocumentError(
-            where, f"its fingerprints are {told!r}, this Stillroom reads {FINGERPRINT}; install a newer one"
+            where, f"its fingerprints are {kind!r}, this Stillroom reads {FINGERPRINT}; install a newer one"
         )
-    held = {
+    counts = {
         "samples": sum(entry.samples for entries in opened.corpus.splits.values() for entry in entries),
         "waves": waves,
         "responses": sum(name.endswith(".npy") for name in found),
         "sources": sum(1 for _ in opened.sources()),
     }
-    for name, count in held.items():
+    for name, count in counts.items():
         if getattr(pack, name) != count:
-            raise BadDocumentError(where, f"says {getattr(pack, name)} {name}, the pack holds {count}")
+            raise BadDocumentError(where, f"says {getattr(pack, name)} {name}, the pack has {count}")
 
 
 def check_levels(folder: Path, recipe: Recipe, *, where: object) -> None:
-    """Each noise file lies below a root of the recipe.
+    """Check that each noise file is below a root of the recipe.
 
     Raises:
         BadDocumentError: If not, or if a row breaks its schema.
     """
     roots = recipe.source_roots()
-    path, place = folder / "plan" / "levels.jsonl", f"{where}: plan/levels.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="the noises of a plan", where=place), 1):
-        if NoiseLevels.parse(document, where=f"{place}:{number}").root not in roots:
-            raise BadDocumentError(f"{place}:{number}", "names a root that is not in the recipe")
+    for number, level in enumerate(noise_levels(folder, where=where), 1):
+        if level.root not in roots:
+            raise BadDocumentError(f"{where}: {LEVELS}:{number}", "names a root that is not in the recipe")
 
 
 def check_rooms(folder: Path, recipe: Recipe, found: dict[str, str], *, where: object) -> None:
-    """Each row of a bank has a name made of its own parts, and each response a row.
+    """Check that each row of a bank is named by its own parts, and that each response has a row.
 
     Raises:
         BadDocumentError: If not.
     """
     known: set[str] = set()
-    path, listed = folder / "plan" / "rooms.jsonl", f"{where}: plan/rooms.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="the planned rooms", where=listed), 1):
-        place = f"{listed}:{number}"
-        bank = parse_room(document, where=place).bank
-        if bank not in recipe.rooms or f"rooms/{bank}.jsonl" not in found:
-            raise BadDocumentError(place, f"is a room of bank {bank!r}, which is not in the recipe or the pack")
+    for number, room in enumerate(planned_rooms(folder, where=where), 1):
+        if room.bank not in recipe.rooms or bank_name(room.bank) not in found:
+            place = f"{where}: {ROOMS}:{number}"
+            raise BadDocumentError(place, f"is a room of bank {room.bank!r}, which is not in the recipe or the pack")
     for bank in recipe.rooms:
-        if f"rooms/{bank}.jsonl" not in found:
+        if bank_name(bank) not in found:
             continue
-        listed = f"{where}: rooms/{bank}.jsonl"
-        lines = read_json_lines(folder / "rooms" / f"{bank}.jsonl", needed="the rooms of a bank", where=listed)
+        listed = f"{where}: {bank_name(bank)}"
+        lines = read_json_lines(folder / bank_name(bank), needed="the rooms of a bank", where=listed)
         for number, document in enumerate(lines, 1):
             place = f"{listed}:{number}"
             name = document.get("name") if isinstance(document, dict) else None
             match = RESPONSE_PATTERN.match(name) if isinstance(name, str) else None
-            if match is None or match["bank"] != bank or name in known:
-                raise BadDocumentError(place, "a response of this bank with a name of its own is due here")
+            if match is None or match["bank"] != bank or response_path(match[0]) in known:
+                raise BadDocumentError(place, "is not a response of this bank with a name of its own")
             row = RoomResponse.parse(document, where=place)
-            if row.file is None and f"rooms/{name}.npy" not in found:
+            if row.file is None and response_path(str(name)) not in found:
                 raise BadDocumentError(place, "is a simulated response that is not in the pack")
-            known.add(str(name))
+            known.add(response_path(str(name)))
     for name in sorted(found):
-        if name.endswith(".npy") and name.removeprefix("rooms/").removesuffix(".npy") not in known:
+        if name.endswith(".npy") and name not in known:
             raise BadDocumentError(f"{where}: {name}", "is a response that no bank lists")
 
 
 def check_shard(
     folder: Path, file: PlanFile, recipe: Recipe, entry: ShardEntry, found: dict[str, str], *, where: object
 ) -> int:
-    """One shard's plan, index and fingerprints are of the same samples; returns how many waves it has.
+    """Check that plan, index and fingerprints of a shard are of the same samples; gives the number of its waves.
 
     Raises:
         BadDocumentError: If not.
     """
-    name, proof = f"shards/{file.name}.json", f"{where}: {proof_name(file.name)}"
-    if name not in found or proof_name(file.name) not in found:
+    name, prints = index_name(file.name), prints_name(file.name)
+    if name not in found or prints not in found:
         raise BadDocumentError(f"{where}: {name}", "is missing, or its fingerprints are")
     index = ShardIndex.read(folder / name, needed="the index of a shard", where=f"{where}: {name}")
     if (len(index.samples), index.bytes, index.sha256) != (entry.samples, entry.bytes, entry.sha256):
         raise BadDocumentError(f"{where}: {name}", "has other samples, size or digest than corpus.json says")
     rows = check_rows(folder, file, recipe, where=where)
     check_index(index, file, recipe.sample_rate, rows, where=f"{where}: {name}")
-    proofs = read_json_lines(folder / proof_name(file.name), needed="the fingerprints of a shard", where=proof)
-    printed = [SamplePrints.parse(one, where=proof) for one in proofs]
+    listed = f"{where}: {prints}"
+    printed = list(SamplePrints.read_lines(folder / prints, needed="the fingerprints of a shard", where=listed))
     expected = {sample.key: set(sample.members) - {"json"} for sample in index.samples}
     if {one.key: set(one.prints) for one in printed} != expected or len(printed) != len(expected):
-        raise BadDocumentError(proof, "has fingerprints of other waves than the index")
+        raise BadDocumentError(listed, "has fingerprints of other waves than the index")
     return sum(len(names) for names in expected.values())
 
 
 def check_index(
     index: ShardIndex, file: PlanFile, rate_hz: int, rows: dict[str, tuple[int, set[str]]], *, where: object
 ) -> None:
-    """An index is of a planned shard: each sample once and as it was planned, no member on another or outside the tar.
+    """Check that an index is of a planned shard: each sample once and as planned, its members apart and inside the tar.
 
     Args:
-        index: What is looked at.
-        file: The shard's in the plan.
-        rate_hz: The plan's.
-        rows: Of the plan file, by `check_rows`.
-        where: What to call it.
+        index: The index.
+        file: The shard in the plan.
+        rate_hz: Sample rate of the plan.
+        rows: Rows of the plan file, by `check_rows`.
+        where: What to call the index in messages.
 
     Raises:
         BadDocumentError: If not.
@@ -210,7 +226,7 @@ def check_index(
     spans = sorted((member.offset, member.size) for sample in index.samples for member in sample.members.values())
     for offset, size in spans:
         if offset < end or offset + size > index.bytes:
-            raise BadDocumentError(where, f"members overlap, or lie outside the tar, at byte {offset}")
+            raise BadDocumentError(where, f"members overlap, or are outside the tar, at byte {offset}")
         end = offset + size
     keys = [sample.key for sample in index.samples]
     if len(set(keys)) != len(keys):
@@ -220,22 +236,22 @@ def check_index(
 
 
 def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -> dict[str, tuple[int, set[str]]]:
-    """The rows of a plan file by key: length, and names of the copies.
+    """Check the rows of a plan file; gives length and names of the copies by key.
 
     Raises:
-        BadDocumentError: If a row is not of this split, of a root or condition that the recipe has not, a key not of its id, or
-            a name stands twice.
+        BadDocumentError: If a row is of another split, has a root or condition that is not in the recipe, a key that is not of
+            its id, or occurs twice.
     """
     rows: dict[str, tuple[int, set[str]]] = {}
     roots = recipe.source_roots()
-    path, listed = folder / "plan" / f"{file.name}.jsonl", f"{where}: plan/{file.name}.jsonl"
-    for number, document in enumerate(read_json_lines(path, needed="a file of the plan", where=listed), 1):
+    listed = f"{where}: {plan_rows_name(file.name)}"
+    for number, document in enumerate(plain_rows(folder, file.name, where=where), 1):
         place = f"{listed}:{number}"
         row = PlanRow.parse(document, where=place)
         copies = [copy.name for copy in row.copies]
         if row.split != file.split or row.key != sample_key(row.id) or row.key in rows:
-            raise BadDocumentError(place, "is of another split, its key is not that of its id, or it stands twice")
-        for root in {row.source.root, *named_roots(document["copies"])} - roots.keys():
+            raise BadDocumentError(place, "is of another split, its key is not that of its id, or it occurs twice")
+        for root in {root for root, _ in files_of(document)} - roots.keys():
             raise BadDocumentError(place, f"names root {printable(root)!r}, which is not in the recipe")
         if len(set(copies)) != len(copies):
             raise BadDocumentError(place, "has two copies of one name")
@@ -249,24 +265,12 @@ def check_rows(folder: Path, file: PlanFile, recipe: Recipe, *, where: object) -
                 raise BadDocumentError(place, f"condition {copy.condition!r} is not in the recipe")
         rows[row.key] = (row.num_samples, set(copies))
     if len(rows) != file.rows:
-        raise BadDocumentError(f"{where}: plan/{file.name}.jsonl", f"has {len(rows)} rows, plan.json says {file.rows}")
+        raise BadDocumentError(listed, f"has {len(rows)} rows, plan.json says {file.rows}")
     return rows
 
 
-def named_roots(steps: Any) -> Iterator[str]:
-    """The root of every source file that planned steps name, at any depth."""
-    if isinstance(steps, dict):
-        if isinstance(steps.get("root"), str):
-            yield steps["root"]
-        for value in steps.values():
-            yield from named_roots(value)
-    elif isinstance(steps, list):
-        for value in steps:
-            yield from named_roots(value)
-
-
 def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, where: object) -> None:
-    """An indexed sample is one of the plan, with the planned copies and their digests.
+    """Check that an indexed sample is one of the plan, with the planned copies and their digests.
 
     Raises:
         BadDocumentError: If not.
@@ -274,6 +278,6 @@ def check_sample(sample: IndexedSample, row: tuple[int, set[str]] | None, *, whe
     if row is None or sample.num_samples != row[0] or set(sample.members) != row[1] | {"json", "clean"}:
         raise BadDocumentError(where, f"sample {printable(sample.key)} is not as it was planned")
     if any(member.suffix is not None for member in sample.members.values()):
-        raise BadDocumentError(where, f"a member of {printable(sample.key)} has a name that Stillroom gives none")
+        raise BadDocumentError(where, f"a member of {printable(sample.key)} has another name than Stillroom gives it")
     if any(member.pcm_sha256 is None for name, member in sample.members.items() if name != "json"):
         raise BadDocumentError(where, f"a wave of {printable(sample.key)} has no digest")

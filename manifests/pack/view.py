@@ -1,4 +1,4 @@
-"""A corpus, a pack or a plan, opened to be held against another."""
+"""One view of a corpus, a pack or a plan, for `diff` and `audit`."""
 
 from __future__ import annotations
 
@@ -6,39 +6,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from manifests.corpus.fingerprints import PACKED_SOURCES, DecodedSource, sources_name
-from manifests.corpus.shard_index import Corpus, ShardIndex
+from manifests.corpus.fingerprints import DecodedSource
+from manifests.corpus.layout import (
+    CORPUS,
+    PACKED_SOURCES,
+    PLAN,
+    index_name,
+    noise_levels,
+    plain_rows,
+    plan_rows_name,
+    read_plan,
+    read_recipe,
+    sources_name,
+)
+from manifests.corpus.shard_index import read_corpus, read_index
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError, printable
 from manifests.io.digest import digest, file_digest
-from manifests.io.json_yaml import read_json_lines
 from manifests.pack.read import is_pack, open_pack
 from manifests.pack.validate import check_index, check_rows
-from manifests.plan.plan import NoiseLevels, Plan
-from manifests.plan.references import files_of, rows_of
-from manifests.recipe.recipe import Recipe
+from manifests.plan.references import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
+    from manifests.plan.plan import Plan
+    from manifests.recipe.recipe import Recipe
 
 Kind = Literal["corpus", "pack", "plan"]
 SourceRow = tuple[str, str, str, str | None, str | None]
-NEEDED = "the folder of a corpus or a finished plan, or a pack, is due here"
+NEEDED = "the folder of a corpus or a finished plan, or a pack, is needed"
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of two things that are compared.
+class View:
+    """A corpus, pack or plan, opened for reading.
 
     Attributes:
-        folder: In the layout of a corpus, or of a plan.
-        words: What it is, for people.
+        folder: Where it is, in the layout of a corpus or plan.
+        description: What it is, in one line.
     """
 
     kind: Kind
     folder: Path
-    words: str
+    description: str
     plan: Plan
     recipe: Recipe
 
@@ -48,80 +60,79 @@ class Side:
         return self.kind != "plan"
 
     def source_lists(self) -> list[str]:
-        """Files that tell the digests of the sources: that of a pack, if somebody else unpacked it too, or those of a corpus."""
+        """Paths of the lists of source stretches: the one of a pack (also one unpacked by other means), or those of a corpus."""
         if (self.folder / PACKED_SOURCES).exists():
             return [PACKED_SOURCES]
         return [sources_name(file.name) for file in self.plan.files]
 
     def sources(self) -> Iterator[SourceRow]:
-        """Root, path, stretch, digest of the file and of its PCM; digests are None where they are not known."""
+        """Root, path, stretch, digest of the file and of its PCM; unknown digests are None."""
         names = self.source_lists()
         if self.has_waves and all((self.folder / name).exists() for name in names):
             for name in names:
-                for number, document in enumerate(read_json_lines(self.folder / name, needed="sources"), 1):
-                    one = DecodedSource.parse(document, where=f"{name}:{number}")
+                for one in DecodedSource.read_lines(self.folder / name, needed="sources", where=name):
                     yield one.root, one.path, str(one.stretch[2:]), one.sha256, one.pcm_sha256
             return
-        levels: dict[tuple[str, str], str] = {}
-        for document in read_json_lines(self.folder / "plan" / "levels.jsonl", needed="the noise levels of a plan"):
-            level = NoiseLevels.parse(document, where="plan/levels.jsonl")
-            levels[level.root, level.path] = level.sha256
-        seen = {file for one in self.plan.files for row in rows_of(self.folder, one.name) for file in files_of(row)}
+        levels = {(level.root, level.path): level.sha256 for level in noise_levels(self.folder)}
+        seen = {file for one in self.plan.files for row in plain_rows(self.folder, one.name) for file in files_of(row)}
         for root, path in sorted(seen):
             yield root, path, "", levels.get((root, path)), None
 
 
-def opened_side(path: Path, bench: Path) -> Side:
+def open_view(path: Path, scratch: Path) -> View:
     """Open a corpus, a pack or a plan.
 
     Args:
-        path: What was named.
-        bench: A pack is unpacked here.
+        path: A folder or a pack.
+        scratch: Folder to create and unpack a pack in.
 
     Raises:
-        MissingFileError: If nothing of the kind is there.
-        StillroomError: If it is not what it should be.
+        MissingFileError: If it does not exist.
+        StillroomError: If it is damaged, or something else.
     """
     shown = printable(path)
     if is_pack(path):
-        opened = open_pack(path, bench)
-        words = f"{shown}: pack of {opened.pack.name}, {opened.pack.samples} utterances, {opened.pack.waves} waves"
-        return Side("pack", opened.folder, words, opened.plan, opened.recipe)
+        opened = open_pack(path, scratch)
+        description = (
+            f"{shown}: pack of {opened.pack.name}, {opened.pack.samples} utterances, {opened.pack.waves} waves"
+        )
+        return View("pack", opened.folder, description, opened.plan, opened.recipe)
     if path.is_file():
         raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
     if not path.exists():
         raise MissingFileError(path, needed=NEEDED)
-    sealed = Corpus.read(path / "corpus.json", needed=NEEDED) if (path / "corpus.json").exists() else None
+    sealed = read_corpus(path) if (path / CORPUS).exists() else None
     if sealed is not None and sealed.borrowed is not None:
         raise UsageError(
-            f"{shown} is a subset or an index, which has no plan: compare the corpora that it is made from"
+            f"{shown} is a subset or an index, which has no plan: compare the corpora that it was made from"
         )
-    if not (path / "plan" / "plan.json").is_file():
-        raise MissingFileError(path / "plan" / "plan.json", needed=NEEDED)
-    plan = Plan.read(path / "plan" / "plan.json", needed=NEEDED)
-    recipe = Recipe.read(path / "recipe.yaml", needed="the recipe of a corpus or plan")
+    if not (path / PLAN).is_file():
+        raise MissingFileError(path / PLAN, needed=NEEDED)
+    plan, recipe = read_plan(path), read_recipe(path)
     for file in plan.files:
-        found = file_digest(path / "plan" / f"{file.name}.jsonl")
+        found = file_digest(path / plan_rows_name(file.name))
         if found != file.sha256:
-            raise DigestMismatchError(path / "plan" / f"{file.name}.jsonl", expected=file.sha256, found=found)
+            raise DigestMismatchError(path / plan_rows_name(file.name), expected=file.sha256, found=found)
         if sealed is None:
             check_rows(path, file, recipe, where=path)
     rows = sum(file.rows for file in plan.files)
     if sealed is None:
-        return Side("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
+        return View("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
     if digest(plan) != sealed.plan_sha256:
-        raise BadDocumentError(path / "plan/plan.json", "is not the plan that the corpus was sealed with")
+        raise BadDocumentError(path / PLAN, "is not the plan that the corpus was sealed with")
     check_indexes(path, sealed, plan, recipe)
-    words = f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
-    return Side("corpus", path, words, plan, recipe)
+    description = (
+        f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
+    )
+    return View("corpus", path, description, plan, recipe)
 
 
 def check_comparable(corpus: Place, against: Path) -> None:
-    """Whether two things can be compared at all; asked before a long look at the first.
+    """Check that two things can be compared at all, before long work on the first.
 
     Raises:
-        UsageError: If the corpus lies at a URL.
-        MissingFileError: If the other is not there.
+        UsageError: If the corpus is at a URL.
+        MissingFileError: If the other does not exist.
     """
     if not isinstance(corpus, Path):
         raise UsageError("--against compares folders and packs; copy the corpus to a disk first")
@@ -130,7 +141,7 @@ def check_comparable(corpus: Place, against: Path) -> None:
 
 
 def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> None:
-    """Each index is that of its shard as it was sealed and planned: what it says of the waves is about to be believed.
+    """Check that each index is that of its shard as sealed and planned, before its digests are used.
 
     Raises:
         BadDocumentError: If not.
@@ -138,10 +149,9 @@ def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> N
     files = {file.name: file for file in plan.files}
     entries = [entry for entries in sealed.splits.values() for entry in entries]
     if files.keys() != {entry.name for entry in entries}:
-        raise BadDocumentError(folder / "corpus.json", "names other shards than the plan")
+        raise BadDocumentError(folder / CORPUS, "names other shards than the plan")
     for entry in entries:
-        path = folder / "shards" / f"{entry.name}.json"
-        index = ShardIndex.read(path, needed="the index of a shard")
+        path, index = folder / index_name(entry.name), read_index(folder, entry.name)
         if (index.bytes, index.sha256, len(index.samples)) != (entry.bytes, entry.sha256, entry.samples):
             raise BadDocumentError(path, "is the index of another tar than corpus.json names")
         rows = check_rows(folder, files[entry.name], recipe, where=folder)

@@ -1,8 +1,8 @@
-"""The shareable bundle of a corpus: everything but the audio of speech and noise, as one `.tar.gz`.
+"""Writes a pack: everything of a corpus except the audio of speech and noise, as one `.tar.gz`.
 
 ```
 <name>/pack.json  recipe.yaml  corpus.json  provenance.json  README.md  croissant.json  refused.jsonl
-<name>/plan/…                     every number that was drawn
+<name>/plan/…                     every drawn number
 <name>/rooms/<bank>.jsonl  *.npy  geometry, and the simulated responses as float32
 <name>/shards/<shard>.json        the index of each shard, with the digest of each wave
 <name>/proof/<shard>.jsonl        a fingerprint of each wave
@@ -10,8 +10,8 @@
 <name>/SHA256SUMS
 ```
 
-The same corpus gives the same bytes: the tar has fixed headers and order, gzip no time and no name, and what tells of time and
-command was written when the corpus was sealed. Reading is `pack_reader.py`.
+The same corpus gives the same bytes: the tar has fixed headers and order, gzip no time and no name, and time and command in it are
+those of the sealing. `read` unpacks it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,50 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Final, cast
 
-from manifests.corpus.fingerprints import PACKED_SOURCES, DecodedSource, proof_name, sources_name
+from manifests.corpus.fingerprints import decoded_sources
+from manifests.corpus.layout import (
+    CARD,
+    CORPUS,
+    CROISSANT,
+    LEVELS,
+    LOCAL_ROOTS,
+    PACK,
+    PACKED_SOURCES,
+    PLAN,
+    PROVENANCE,
+    RECIPE,
+    REFUSED,
+    ROOMS,
+    ROOMS_FOLDER,
+    SPECTRA,
+    SUMS,
+    bank_name,
+    index_name,
+    listed_sums,
+    plan_rows_name,
+    prints_name,
+    read_plan,
+    read_recipe,
+    sums_text,
+)
 from manifests.corpus.provenance import home_folder
-from manifests.corpus.shard_index import Corpus
+from manifests.corpus.shard_index import read_corpus
 from manifests.errors import BadDocumentError, DigestMismatchError, StillroomError, UsageError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import bytes_digest, canonical_json, digest
-from manifests.io.json_yaml import read_bytes, read_json_lines
+from manifests.io.json_yaml import read_bytes
 from manifests.io.progress import Progress
 from manifests.io.tar import TarBuilder
-from manifests.pack.contents import SUMS, Pack, listed_sums
-from manifests.plan.plan import LocalRoots, Plan
-from manifests.recipe.recipe import Recipe
+from manifests.pack.contents import Pack
+from manifests.plan.plan import LocalRoots
 from manifests.recipe.rooms import RoomBank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import IO
+
+    from manifests.corpus.shard_index import Corpus
 
 
 GZIP_LEVEL: Final = 8
@@ -46,13 +72,13 @@ GZIP_LEVEL: Final = 8
 ENDINGS: Final = (".tar.gz", ".tgz")
 
 
-class TellsOfThisMachineError(StillroomError, ValueError):
-    """Something in the corpus names a folder of this machine, and a pack goes to strangers."""
+class NamesThisMachineError(StillroomError, ValueError):
+    """A file of the corpus names a folder of this machine, and a pack is for others."""
 
     def __init__(self, name: str, folder: str) -> None:
         super().__init__(
             f"{printable(name)} holds {printable(folder)!r}, a folder of this machine (in a text or custom field of the sources?); "
-            "nothing was packed: take it out of the manifest or table, and build again"
+            "nothing was packed: remove it from the manifest or table, and build again"
         )
 
 
@@ -60,13 +86,13 @@ def pack_path(target: Path, name: str) -> Path:
     """The file to write: the target itself, or `<name>.tar.gz` in it if it is a folder.
 
     Raises:
-        UsageError: If its name is not that of a gzip tar.
+        UsageError: If its name does not end in .tar.gz or .tgz.
     """
     if target.is_dir():
         return target / f"{name}.tar.gz"
     if not target.name.lower().endswith(ENDINGS):
         raise UsageError(
-            f"{printable(target)}: a pack is a gzip tar; name a file that ends in .tar.gz, or a folder that is there already"
+            f"{printable(target)}: a pack is a gzip tar; name a file that ends in .tar.gz, or an existing folder"
         )
     return target
 
@@ -76,24 +102,24 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
 
     Args:
         corpus: Its folder.
-        target: The file to write, or a folder to write `<name>.tar.gz` in; a file that is there is replaced.
+        target: The file to write, or a folder to write `<name>.tar.gz` in; an existing file is replaced.
         progress: Show how far it is.
 
     Returns:
-        The file, and what it holds.
+        The file, and its `pack.json`.
 
     Raises:
-        MissingFileError: If the corpus is not sealed, or was built before there were fingerprints.
+        MissingFileError: If the corpus is not sealed, or has no fingerprints.
         UsageError: If it is a subset or an index, or the name is not that of a pack.
-        DigestMismatchError: If a file of the corpus is not what its SHA256SUMS says.
-        TellsOfThisMachineError: If something in it names a folder of this machine.
+        DigestMismatchError: If a file of the corpus does not have its digest in SHA256SUMS.
+        NamesThisMachineError: If a file names a folder of this machine.
     """
-    sealed = Corpus.read(corpus / "corpus.json", needed="a sealed corpus is due here: `stillroom build` writes it last")
+    sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         what = (
-            "an index of foreign shards, which have no plan"
+            "an index of external shards, which have no plan"
             if sealed.borrowed.foreign
-            else "a part that borrows its shards"
+            else "a subset, which has no shards of its own"
         )
         raise UsageError(
             f"{printable(corpus)} is {what}: pack a whole corpus that `stillroom build` made; `stillroom rebuild` takes a part of its pack by "
@@ -101,7 +127,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
         )
     path = pack_path(target, sealed.name)
     if corpus.resolve() in path.resolve().parents:
-        raise UsageError(f"{printable(path)} lies in the corpus itself; name a place outside it for the pack")
+        raise UsageError(f"{printable(path)} is in the corpus itself; name a path outside it for the pack")
     packer = Packer(corpus, sealed)
     with replacing(path) as part, part.open("wb") as plain:
         stream = GzipWriter(plain)
@@ -113,7 +139,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
 class GzipWriter:
     """Writes gzip without a time or name in its header.
 
-    `Z_FILTERED` leaves short matches alone: digests are random, and a match of four of their digits costs more than the digits. It
+    `Z_FILTERED` ignores short matches: digests are random, and a match of four of their digits costs more than the digits. It
     makes packs 5 % smaller than `gzip.GzipFile`, which has no such setting.
 
     Args:
@@ -131,28 +157,27 @@ class GzipWriter:
         return len(content)
 
     def tell(self) -> int:
-        """How many bytes were written, before compression."""
+        """Number of bytes written, before compression."""
         return self.count
 
     def close(self) -> None:
-        """Write the rest."""
+        """Flush the compressor."""
         self.stream.write(self.state.flush())
 
 
 class Packer:
-    """Puts one corpus into a tar.
+    """Writes one corpus into a tar.
 
     Args:
         corpus: Its folder.
-        sealed: What it holds.
+        sealed: Its `corpus.json`.
     """
 
     def __init__(self, corpus: Path, sealed: Corpus) -> None:
         self.corpus, self.sealed = corpus, sealed
-        self.plan = Plan.read(corpus / "plan" / "plan.json", needed="the plan of the corpus")
-        self.recipe = Recipe.read(corpus / "recipe.yaml", needed="the recipe of the corpus")
+        self.plan, self.recipe = read_plan(corpus), read_recipe(corpus)
         if digest(self.plan) != sealed.plan_sha256:
-            raise BadDocumentError(corpus / "plan/plan.json", "is not the plan that the corpus was sealed with")
+            raise BadDocumentError(corpus / PLAN, "is not the plan that the corpus was sealed with")
         self.expected = listed_sums(read_bytes(corpus / SUMS, needed="the digests of the corpus"), where=corpus / SUMS)
         self.sums: dict[str, str] = {}
         self.private = private_folders(corpus)
@@ -164,27 +189,24 @@ class Packer:
         simulated = [name for name, bank in self.recipe.rooms.items() if isinstance(bank, RoomBank)]
         sources = list(self.sources())
         responses = sorted(
-            path.name for name in simulated for path in (self.corpus / "rooms").glob(f"{name}-*.npy")
+            path.name for name in simulated for path in (self.corpus / ROOMS_FOLDER).glob(f"{name}-*.npy")
             if path.name.rsplit("-", 2)[0] == name
         )  # fmt: skip
         pack = self.described(responses=len(responses), sources=len(sources))
         tar = TarBuilder(stream)
-        self.add(tar, "pack.json", canonical_json(pack) + b"\n")
-        top = ["recipe.yaml", "corpus.json", "provenance.json", "README.md", "croissant.json", "refused.jsonl"]
-        plans = ["plan.json", "levels.jsonl", "rooms.jsonl", *(["spectra.jsonl"] if self.plan.spectra_sha256 else [])]
-        rooms = [f"{name}.jsonl" for name in self.recipe.rooms if (self.corpus / "rooms" / f"{name}.jsonl").exists()]
-        for name in [*top, *(f"plan/{name}" for name in plans), *(f"rooms/{name}" for name in [*rooms, *responses])]:
+        self.add(tar, PACK, canonical_json(pack) + b"\n")
+        top = [RECIPE, CORPUS, PROVENANCE, CARD, CROISSANT, REFUSED]
+        plans = [PLAN, LEVELS, ROOMS, *([SPECTRA] if self.plan.spectra_sha256 else [])]
+        banks = [name for name in map(bank_name, self.recipe.rooms) if (self.corpus / name).exists()]
+        for name in [*top, *plans, *banks, *(f"{ROOMS_FOLDER}/{name}" for name in responses)]:
             self.copy(tar, name)
-        with Progress("packing", total=len(shards), unit="shards") as shown:
-            if not progress:
-                shown.stream = Silent()
+        with Progress("packing", total=len(shards), unit="shards", shown=progress) as shown:
             for name in shards:
-                for file in (f"plan/{name}.jsonl", f"shards/{name}.json", proof_name(name)):
+                for file in (plan_rows_name(name), index_name(name), prints_name(name)):
                     self.copy(tar, file)
                 shown.advance()
         self.add(tar, PACKED_SOURCES, b"".join(line + b"\n" for line in sources))
-        sums = "".join(f"{value}  {name}\n" for name, value in sorted(self.sums.items()))
-        tar.add(f"{self.sealed.name}/{SUMS}", sums.encode())
+        tar.add(f"{self.sealed.name}/{SUMS}", sums_text(self.sums).encode())
         tar.close()
         return pack
 
@@ -201,7 +223,7 @@ class Packer:
                 "name": self.sealed.name,
                 "recipe_sha256": self.sealed.recipe_sha256,
                 "plan_sha256": self.sealed.plan_sha256,
-                "corpus_sha256": self.expected.get("corpus.json", ""),
+                "corpus_sha256": self.expected.get(CORPUS, ""),
                 "samples": self.sealed.totals.samples,
                 "waves": waves,
                 "responses": responses,
@@ -211,37 +233,32 @@ class Packer:
         )
 
     def copy(self, tar: TarBuilder, name: str) -> None:
-        """Add a file of the corpus, which must be what SHA256SUMS says."""
+        """Add a file of the corpus, which must have its digest in SHA256SUMS."""
         needed = "a part of the corpus; if it was built by an earlier Stillroom, build it again"
         content = read_bytes(self.corpus / name, needed=needed)
         found = bytes_digest(content)
-        if name != "provenance.json" and found != (expected := self.expected.get(name, "not listed")):
+        if name != PROVENANCE and found != (expected := self.expected.get(name, "not listed")):
             raise DigestMismatchError(self.corpus / name, expected=expected, found=found)
         self.add(tar, name, content)
 
     def add(self, tar: TarBuilder, name: str, content: bytes) -> None:
-        """Add a member, if nothing in it tells of this machine."""
+        """Add a member, unless it names a folder of this machine."""
         if not name.endswith(".npy"):
             for folder in self.private:
                 if folder in content:
-                    raise TellsOfThisMachineError(name, folder.decode(errors="replace"))
+                    raise NamesThisMachineError(name, folder.decode(errors="replace"))
         self.sums[name] = bytes_digest(content)
         tar.add(f"{self.sealed.name}/{name}", content)
 
     def sources(self) -> Iterator[bytes]:
-        """Every stretch of a source that was decoded, once, shard by shard.
+        """Every stretch of a source file that was decoded, once, in the order of the shards.
 
         Raises:
             BadDocumentError: If a file changed while the corpus was built.
         """
         seen: dict[bytes, bytes] = {}
         for file in self.plan.files:
-            path = self.corpus / sources_name(file.name)
-            needed = (
-                "the sources that a shard was made of; if the corpus was built by an earlier Stillroom, build it again"
-            )
-            for number, document in enumerate(read_json_lines(path, needed=needed), 1):
-                source = DecodedSource.parse(document, where=f"{path}:{number}")
+            for source in decoded_sources(self.corpus, file.name):
                 line = canonical_json(source)
                 key, value = (bytes.fromhex(digest(list(source.stretch)))[:12], bytes.fromhex(bytes_digest(line))[:12])
                 if seen.setdefault(key, value) != value:
@@ -251,26 +268,11 @@ class Packer:
                     yield line
 
 
-class Silent:
-    """A stream that shows nothing."""
-
-    def isatty(self) -> bool:
-        """It is no terminal."""
-        return False
-
-    def write(self, text: str) -> int:
-        """Drop the text."""
-        return len(text)
-
-    def flush(self) -> None:
-        """There is nothing to flush."""
-
-
 def private_folders(corpus: Path) -> list[bytes]:
-    """Folders of this machine that no pack may name: those of the roots, of the corpus, and the user's own; where links lead, too."""
+    """Folders of this machine that no pack may name: those of the roots, of the corpus and of the user, and targets of links."""
     home = home_folder()
     folders = {str(corpus.absolute())} | ({str(home)} if home is not None else set())
-    local = corpus / "roots.local.json"
+    local = corpus / LOCAL_ROOTS
     if local.exists():
         folders |= set(LocalRoots.read(local, needed="the roots").roots.values())
     folders |= {os.path.realpath(folder) for folder in folders if "://" not in folder}

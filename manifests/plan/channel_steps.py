@@ -1,4 +1,4 @@
-"""Channel steps decided: the numbers of one filter, gain, clipping, sample rate or pitch."""
+"""Planned channel steps: the numbers of a filter, gain, clipping, sample rate or pitch shift."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class PlannedChannelStep(Record):
 
 
 class PlannedLowPassStep(PlannedChannelStep):
-    """Keep what lies below a frequency."""
+    """Remove frequencies above a cut-off."""
 
     kind: Literal["lowpass"]
     cutoff_hz: Hertz
 
 
 class PlannedHighPassStep(PlannedChannelStep):
-    """Keep what lies above a frequency."""
+    """Remove frequencies below a cut-off."""
 
     kind: Literal["highpass"]
     cutoff_hz: Hertz
@@ -38,7 +38,7 @@ class PlannedBandPassStep(PlannedChannelStep):
 
 
 class PlannedBandRejectStep(PlannedChannelStep):
-    """Take a band out."""
+    """Remove a band."""
 
     kind: Literal["bandreject"]
     low_hz: Hertz
@@ -53,21 +53,21 @@ class PlannedTiltStep(PlannedChannelStep):
 
 
 class PlannedGainStep(PlannedChannelStep):
-    """Make everything louder or softer."""
+    """Apply a gain."""
 
     kind: Literal["gain"]
     gain_db: Annotated[float, Field(ge=-60, le=60)]
 
 
 class PlannedClipStep(PlannedChannelStep):
-    """Cut the largest samples down to one magnitude."""
+    """Limit the largest samples to one magnitude."""
 
     kind: Literal["clip"]
     percent: Annotated[float, Field(gt=0, le=90)]
 
 
 class PlannedResampleStep(PlannedChannelStep):
-    """Go through a lower sample rate and back."""
+    """Resample to a lower rate and back."""
 
     kind: Literal["resample"]
     rate_hz: Annotated[int, Field(ge=1000, le=48_000)]

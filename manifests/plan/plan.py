@@ -1,9 +1,9 @@
-"""What was decided: one row an utterance, every parameter a number.
+"""The rows of a plan, one an utterance with every parameter a number, and the index of a plan.
 
 A plan folder (and a corpus, which holds one) has
 
 ```
-plan/plan.json              this plan's own index, written last: the mark of a finished plan
+plan/plan.json              the index of the plan, written last: the mark of a finished plan
 plan/<split>-000000.jsonl   one file a shard, one row an utterance
 plan/rooms.jsonl            geometry and final absorption of every room, or the files of recorded responses, never audio
 plan/levels.jsonl           each noise file: length, digest, power per 100 ms
@@ -43,11 +43,11 @@ class PlanRow(Record):
 
 
 class NoiseLevels(Record):
-    """One noise file, read once.
+    """One noise file: length, digest and levels.
 
     Attributes:
         num_samples: Length at the corpus rate.
-        splits: Which splits may use it.
+        splits: Splits that may use it.
         power_db: Mean power of each full 100 ms in dBFS, rounded to 0.1; -200 stands for silence.
     """
 
@@ -64,7 +64,7 @@ class NoiseLevels(Record):
     @field_validator("path")
     @classmethod
     def check_path(cls, path: str) -> str:
-        """A stranger's path stays below its root."""
+        """An untrusted path stays below its root."""
         return safe_relative(path, where="path")
 
 
@@ -72,8 +72,8 @@ class SpeechSpectrum(Record):
     """Long-term average spectrum of one split's speech.
 
     Attributes:
-        utterances: How many it was measured on.
-        power_db: Power at equally spaced frequencies from 0 Hz to half the rate, under the strongest, to 0.01 dB.
+        utterances: Number of utterances that it was measured on.
+        power_db: Power at equally spaced frequencies from 0 Hz to half the rate, relative to the strongest, to 0.01 dB.
     """
 
     split: Name
@@ -85,7 +85,7 @@ class SpeechSpectrum(Record):
 
 
 class PlanFile(Record):
-    """One plan file, which becomes one shard."""
+    """One plan file; one shard is rendered from it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*-[0-9]{6}$")]
     split: Name
@@ -95,7 +95,7 @@ class PlanFile(Record):
 
 
 class Refusal(Record):
-    """An utterance or file that was left out, and why; the reason follows from the input alone."""
+    """An utterance or file that was left out, and the reason, which follows from the input alone."""
 
     split: str
     id: str
@@ -131,7 +131,7 @@ class Plan(Document):
 
 
 class LocalRoots(Document):
-    """Where the roots lie on this machine; never packed, never part of a digest."""
+    """The folders of the roots on this machine; never packed, never part of a digest."""
 
     SCHEMA: ClassVar[str] = "stillroom/roots/1"
 
@@ -141,7 +141,7 @@ class LocalRoots(Document):
     @field_validator("roots")
     @classmethod
     def check_folders(cls, roots: dict[str, str]) -> dict[str, str]:
-        """No path of any system holds a NUL, and the system's calls refuse it with a trace."""
+        """No path of any system holds a NUL, and system calls fail on it."""
         if any("\0" in folder for folder in roots.values()):
             raise ValueError("holds a NUL character, which no path has")
         return roots

@@ -1,4 +1,4 @@
-"""Planned rooms: geometry of simulated ones, files of recorded responses, and the responses that a corpus stores."""
+"""Planned rooms (geometry of simulated ones, files of recorded ones), and the responses that a corpus stores."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Point = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
 class PlannedRays(Record):
-    """How a hybrid room's rays are traced.
+    """Parameters of ray tracing in a hybrid room.
 
     Attributes:
         count: Rays from each source.
-        radius_m: Of the sphere around the microphone that counts them.
+        radius_m: Radius of the sphere around the microphone that counts them.
         scattering: Share of the energy that a wall scatters.
-        seed: Of the scattering, and of the noise that the traced energy shapes.
+        seed: Seed of the scattering, and of the noise that the traced energy shapes.
     """
 
     count: Annotated[int, Field(ge=1, le=10_000_000)]
@@ -31,15 +31,15 @@ class PlannedRays(Record):
 
 
 class RoomResponse(Record):
-    """What is known of one response; its samples lie in `rooms/<name>.npy`.
+    """One room response of a corpus; its samples are in `rooms/<name>.npy`.
 
     Attributes:
         name: `<bank>-<room>-<position>`.
-        file: Of a recorded response: the file, channel and digest it was copied from; it has no geometry.
-        rays: Of a hybrid one: how its rays were traced.
+        file: File, channel and digest that a recorded response was copied from; it has no geometry.
+        rays: Ray tracing of a hybrid response.
         t30_s: Reverberation time measured on the response, from -5 to -35 dB of its energy decay (ISO 3382).
         direct_to_reverberant_db: Energy within 2.5 ms of the direct sound over the energy after it, in dB; None if nothing is.
-        direct_sample: Where the direct sound arrives; rendering drops that many samples from the convolved wave.
+        direct_sample: Sample at which the direct sound arrives; rendering drops that many samples from the convolved wave.
         num_samples: Length of the response.
         sha256: Digest of the samples as little-endian float32, without the file's header.
     """
@@ -63,7 +63,7 @@ class RoomResponse(Record):
 
 
 def response_name(bank: str, room: int, position: int) -> str:
-    """The name of a response, which is its file's name in `rooms/` without the suffix."""
+    """The name of a response: that of its file in `rooms/` without the suffix."""
     return f"{bank}-{room}-{position}"
 
 
@@ -72,15 +72,15 @@ class PlannedRoom(Record):
 
     Attributes:
         room: Number within the bank.
-        splits: Which splits may use it.
+        splits: Splits that may use it.
         absorption: Energy absorption of all walls.
         max_order: Highest image-source order.
-        rt60_s: What was asked for.
-        t30_s: Measured at each source position.
+        rt60_s: Wanted reverberation time.
+        t30_s: T30 measured at each source position.
         microphone_m: Position, in metres.
         sources_m: Positions of the sources.
-        attempts: How many rooms were drawn until one met what was asked.
-        rays: Of a hybrid room; None for image sources alone.
+        attempts: Number of rooms that were drawn until one had the wanted reverberation time.
+        rays: Ray tracing of a hybrid room; None for image sources alone.
     """
 
     bank: Name
@@ -98,16 +98,16 @@ class PlannedRoom(Record):
 
     @property
     def num_positions(self) -> int:
-        """How many responses it has."""
+        """Number of its responses."""
         return len(self.sources_m)
 
 
-class TakenResponse(Record):
+class RecordedResponse(Record):
     """One usable channel of one recorded response.
 
     Attributes:
-        place: Number of the recording within the room: channels of one recording stand at one place.
-        t30_s: Measured at planning.
+        place: Number of the recording within the room: channels of one recording are at one place.
+        t30_s: T30 measured at planning.
     """
 
     place: Annotated[int, Field(ge=0)]
@@ -120,7 +120,7 @@ class RecordedRoom(Record):
 
     Attributes:
         room: Number within the bank.
-        label: What the source calls the room.
+        label: Name of the room in the source.
         responses: By place, then channel; a response's position is its number here.
     """
 
@@ -128,11 +128,11 @@ class RecordedRoom(Record):
     room: Annotated[int, Field(ge=0)]
     splits: Annotated[tuple[Name, ...], Field(strict=False)]
     label: str
-    responses: Annotated[tuple[TakenResponse, ...], Field(min_length=1, strict=False)]
+    responses: Annotated[tuple[RecordedResponse, ...], Field(min_length=1, strict=False)]
 
     @property
     def num_positions(self) -> int:
-        """How many responses it has."""
+        """Number of its responses."""
         return len(self.responses)
 
 

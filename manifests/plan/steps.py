@@ -1,4 +1,4 @@
-"""The steps of one copy, decided: every parameter a number; and where the audio of a row lies."""
+"""The planned steps of a copy, every parameter a number, and the stretches of source files that they use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LATEST_START_S = 1e8
 
 
 def within(value: float, low: float, high: float) -> float:
-    """A planned number in the range that a recipe may ask for; the arithmetic beyond it overflows.
+    """Check that a planned number is in the range that a recipe may have; arithmetic beyond it overflows.
 
     Raises:
         ValueError: If it is not.
     """
     if not low <= value <= high:
-        raise ValueError(f"a number from {low:g} to {high:g} is due here, found {value:g}")
+        raise ValueError(f"expected a number from {low:g} to {high:g}, got {value:g}")
     return value
 
 
@@ -33,13 +33,13 @@ class FileSpan(Record):
     """A stretch of one channel of a source file.
 
     Attributes:
-        root: Name of the root that the path is below.
+        root: Name of the root of the file.
         path: Relative POSIX path.
-        start: Where the stretch begins in the file, in seconds.
+        start: Start of the stretch in the file, in seconds.
         num_frames: Its length in samples at the file's own rate; None means to the end of the file.
         rate_hz: The file's own rate.
-        channel: Which channel; None means that the file has one.
-        sha256: Digest of the file's bytes, where it was read at planning.
+        channel: Channel; None if the file has one.
+        sha256: Digest of the file's bytes, if it was read at planning.
     """
 
     root: Name
@@ -53,13 +53,13 @@ class FileSpan(Record):
     @field_validator("path")
     @classmethod
     def check_path(cls, path: str) -> str:
-        """A stranger's path stays below its root."""
+        """An untrusted path stays below its root."""
         return safe_relative(path, where="path")
 
     @field_validator("start")
     @classmethod
     def check_start(cls, start: float) -> float:
-        """No recording is three years long, and a number of samples has an end."""
+        """No recording is three years long, and numbers of samples are bounded."""
         return within(start, 0, LATEST_START_S)
 
 
@@ -74,7 +74,7 @@ class RecordedPart(Record):
         root: Root of the file, which may differ from the source's name.
         recording: Relative path.
         offset: First sample of the segment, at the corpus rate; a recording shorter than the utterance is tiled from there.
-        response: Name of the room response of the noise's own position, where it stands in the room.
+        response: Name of the room response of the noise's own position, for a noise in the room.
     """
 
     form: Literal["recorded"]
@@ -87,7 +87,7 @@ class RecordedPart(Record):
     @field_validator("recording")
     @classmethod
     def check_path(cls, path: str) -> str:
-        """A stranger's path stays below its root."""
+        """An untrusted path stays below its root."""
         return safe_relative(path, where="recording")
 
 
@@ -96,7 +96,7 @@ class RecordedNoiseStep(RecordedPart):
 
     Attributes:
         snr_db: Signal over noise; see law 3.
-        over: Whether the signal's power is that of the whole utterance or of its active speech (ITU-T P.56).
+        over: Whether the power of the signal is that of the whole utterance or of its active speech (ITU-T P.56).
     """
 
     kind: Literal["noise"]
@@ -135,7 +135,7 @@ class ColouredNoiseStep(ColouredPart):
 
 
 class Talker(Record):
-    """One voice of a babble: which utterance, its file, and where in it (at the corpus rate) the segment begins."""
+    """One talker of a babble: the utterance, its file, and the start of the segment in it (at the corpus rate)."""
 
     id: str
     speaker: str | None = None
@@ -147,9 +147,9 @@ class BabblePart(Record):
     """Several other speakers at equal power, each utterance repeated from its offset if it is short.
 
     Attributes:
-        talkers: Who is heard. One who pauses through the whole segment is heard from the next sound after `offset` on; one
-            whose file cannot be read or is silent adds nothing, and the sample's JSON says so (`unheard`).
-        spare: Who is heard, the first that can be, where none of the talkers can; drawn for one interfering talker.
+        talkers: The talkers that are mixed. One who pauses through the whole segment starts at the next sound after `offset`;
+            one whose file cannot be read or is silent is left out, and listed in the sample's JSON (`unheard`).
+        spare: Talkers of which the first usable one is taken if none of `talkers` is usable; drawn for one interfering talker.
     """
 
     form: Literal["babble"]
@@ -190,7 +190,7 @@ class PlannedRoomStep(Record):
 
     Attributes:
         response: `<bank>-<room>-<position>`, the file's name in `rooms/` without its suffix.
-        keep_rms: False: as loud as the response makes it, not brought to the RMS that the signal had.
+        keep_rms: False: the level that the convolution gives, not scaled to the RMS that the signal had.
     """
 
     kind: Literal["room"]
@@ -202,10 +202,10 @@ class PlannedRoomStep(Record):
 
 
 class PlannedFreeverbStep(Record):
-    """Freeverb with its numbers; see `corpus_builder.distortions.freeverb`.
+    """Freeverb with its parameters; see `corpus_builder.distortions.freeverb`.
 
     Attributes:
-        keep_rms: False: not brought to the RMS that the signal had.
+        keep_rms: False: not scaled to the RMS that the signal had.
     """
 
     kind: Literal["freeverb"]
@@ -218,15 +218,15 @@ class PlannedFreeverbStep(Record):
 
 
 class PlannedPacketLoss(Record):
-    """Which packets of 20 ms are lost, as the seed of a chain of two states that numpy's frozen `RandomState` renders.
+    """The packets of 20 ms that are lost, as parameters and seed of a chain of two states, rendered by numpy's frozen `RandomState`.
 
     Attributes:
         percent: Mean loss of the chain.
         burst_packets: Mean stay in the bad state; None for independent loss.
         bad_percent: Share lost in the bad state.
         good_percent: Share lost in the good state.
-        conceal: What stands in for a lost packet.
-        lost_packets: How many packets of the utterance the seed loses; at least one, else nothing was lost and nothing is planned.
+        conceal: What replaces a lost packet.
+        lost_packets: Number of packets of the utterance that are lost; at least one, as a loss of none is not planned.
     """
 
     percent: Annotated[float, Field(gt=0, le=100)]
@@ -241,7 +241,7 @@ class PlannedPacketLoss(Record):
     def check_chain(self) -> Self:
         """The chain can have this loss."""
         if self.burst_packets is not None and not self.good_percent <= self.percent < self.bad_percent:
-            raise ValueError("percent is due from good_percent to below bad_percent")
+            raise ValueError("percent is not from good_percent to below bad_percent")
         return self
 
 
@@ -249,8 +249,8 @@ class PlannedCodecStep(Record):
     """Code and decode; the delay is measured per setting and removed.
 
     Attributes:
-        application: Of Opus; None stands for `audio`.
-        loss: Packets really lost on the way; None where none was.
+        application: Of Opus; None means `audio`.
+        loss: Lost packets; None if none is lost.
     """
 
     kind: Literal["codec"]
@@ -261,7 +261,7 @@ class PlannedCodecStep(Record):
 
     @model_validator(mode="after")
     def check_loss(self) -> Self:
-        """Only packets are lost."""
+        """Only codecs that are sent in packets lose some."""
         if self.loss is not None:
             check_packets(self.codec, self.loss.conceal)
         return self

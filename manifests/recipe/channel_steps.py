@@ -26,21 +26,21 @@ class ChannelStep(Record):
 
 
 class LowPassStep(ChannelStep):
-    """Take away what lies above a frequency, which is halved (-6 dB) itself."""
+    """Remove frequencies above a cut-off, at which amplitudes are halved (-6 dB)."""
 
     kind: Literal["lowpass"]
     cutoff_hz: Edge
 
 
 class HighPassStep(ChannelStep):
-    """Take away what lies below a frequency, which is halved (-6 dB) itself."""
+    """Remove frequencies below a cut-off, at which amplitudes are halved (-6 dB)."""
 
     kind: Literal["highpass"]
     cutoff_hz: Edge
 
 
 class BandPassStep(ChannelStep):
-    """Keep a band, such as the 300 to 3400 Hz of a telephone line; its edges are halved (-6 dB)."""
+    """Keep a band, such as the 300 to 3400 Hz of a telephone line; amplitudes at its edges are halved (-6 dB)."""
 
     kind: Literal["bandpass"]
     low_hz: Edge
@@ -48,7 +48,7 @@ class BandPassStep(ChannelStep):
 
     @model_validator(mode="after")
     def check_order(self) -> Self:
-        """Whatever is drawn, the lower edge lies below the upper one."""
+        """Whatever is drawn, the lower edge is below the upper one."""
         if self.low_hz.high >= self.high_hz.low:
             raise ValueError(
                 f"low_hz may reach {self.low_hz.high:g} and high_hz {self.high_hz.low:g}: the lower edge must stay below the upper one"
@@ -57,13 +57,13 @@ class BandPassStep(ChannelStep):
 
 
 class BandRejectStep(ChannelStep):
-    """Take a band out.
+    """Remove a band.
 
     Attributes:
-        width_hz: How wide the band is; or
+        width_hz: Width of the band; or
         width_mel: the same on the mel scale, ``2595 log10(1 + f / 700)``, as SpecAugment has it.
-        low_hz: Where it begins. By default anywhere from 0 Hz on where the band fits below half the sample rate, with equal
-            chance on the scale of the width.
+        low_hz: Lower edge. By default uniform on the scale of the width, from 0 Hz to where the band still fits below half the
+            sample rate.
     """
 
     kind: Literal["bandreject"]
@@ -75,29 +75,29 @@ class BandRejectStep(ChannelStep):
     def check_one_width(self) -> Self:
         """Either in hertz or in mel."""
         if (self.width_hz is None) == (self.width_mel is None):
-            raise ValueError("exactly one of width_hz and width_mel is due here")
+            raise ValueError("expected exactly one of width_hz and width_mel")
         return self
 
 
 class TiltStep(ChannelStep):
-    """Tilt the spectrum about 1 kHz: so many decibels more with each octave upward."""
+    """Tilt the spectrum about 1 kHz by some decibels per octave, upward if positive."""
 
     kind: Literal["tilt"]
     db_per_octave: Annotated[Draw, number_between(-12, 12)]
 
 
 class GainStep(ChannelStep):
-    """Make everything louder or softer; what would clip at the end of the chain is scaled back, so clipping needs `clip`."""
+    """Apply a gain; a copy that would clip at the end of the chain is scaled back, so clipping needs `clip`."""
 
     kind: Literal["gain"]
     gain_db: Annotated[Draw, number_between(-60, 60)]
 
 
 class ClipStep(ChannelStep):
-    """Clip hard: so many percent of the samples, the largest, are cut down to one magnitude.
+    """Clip hard: the largest samples, some percent of all, are limited to one magnitude.
 
     Attributes:
-        percent: Share of the samples, whatever the level of the recording.
+        percent: Share of the samples, independent of the level of the recording.
     """
 
     kind: Literal["clip"]
@@ -105,7 +105,7 @@ class ClipStep(ChannelStep):
 
 
 class ResampleStep(ChannelStep):
-    """Go through a lower sample rate and back, which limits the band as that rate does."""
+    """Resample to a lower rate and back, which limits the band as that rate does."""
 
     kind: Literal["resample"]
     rate_hz: Annotated[Draw, number_between(LOWEST_RATE_HZ, 48_000, whole=True)]
@@ -146,7 +146,7 @@ def hertz_of(mel: float) -> float:
 
 
 def channel_fault(step: AnyChannelStep, *, sample_rate: int) -> str | None:
-    """What of a step does not fit the sample rate of the corpus, as `key: reason`; None if all does."""
+    """Why a step does not fit the sample rate of the corpus, as `key: reason`; None if it does."""
     half_hz = sample_rate / 2.0
 
     def beyond(key: str, draw: Draw | None) -> str | None:
@@ -181,15 +181,15 @@ def channel_fault(step: AnyChannelStep, *, sample_rate: int) -> str | None:
             assert_never(step)
 
 
-def chance_of_nothing(step: AnyChannelStep) -> float | None:
-    """The chance that a drawn step would leave the signal as it is, so that none is planned; None where the sample rate decides."""
+def probability_of_no_step(step: AnyChannelStep) -> float | None:
+    """The probability that a drawn step would not change the signal, so that none is planned; None if that depends on the sample rate."""
     match step:
         case PitchStep():
-            return chance_of_zero(step.cents)
+            return probability_of_zero(step.cents)
         case GainStep():
-            return chance_of_zero(step.gain_db)
+            return probability_of_zero(step.gain_db)
         case TiltStep():
-            return chance_of_zero(step.db_per_octave)
+            return probability_of_zero(step.db_per_octave)
         case ResampleStep():
             return 0.0 if step.rate_hz.high < LOWEST_CORPUS_HZ else None
         case LowPassStep() | HighPassStep() | BandPassStep() | BandRejectStep() | ClipStep():
@@ -198,8 +198,8 @@ def chance_of_nothing(step: AnyChannelStep) -> float | None:
             assert_never(step)
 
 
-def chance_of_zero(draw: Draw) -> float:
-    """The chance that 0 is drawn; numbers of a continuous range are drawn to hundredths."""
+def probability_of_zero(draw: Draw) -> float:
+    """The probability that 0 is drawn; numbers of a continuous range are drawn to hundredths."""
     match draw.spread:
         case "constant" | "choice":
             return draw.numbers().count(0.0) / len(draw.values)

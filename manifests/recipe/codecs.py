@@ -1,6 +1,6 @@
-"""What codecs there are, at which bit rates, and which of them are sent in packets that can be lost.
+"""The codecs with their bit rates, and which of them are sent in packets that can be lost.
 
-Recipe and plan, planner and renderer share this page; the coders themselves live in `corpus_builder.distortions`.
+Recipe and plan, planner and renderer share this module; the coders themselves are in `corpus_builder.distortions.codecs`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Codec = Literal["g711-alaw", "g711-mulaw", "g722", "g726", "gsm-fr", "amr-nb", "
 CODECS: tuple[Codec, ...] = get_args(Codec)
 
 Application = Literal["voip", "audio"]
-"""What Opus is tuned for (RFC 6716, section 2.1): `voip` favours the speech coder SILK, `audio` faithful waveforms."""
+"""Opus's application (RFC 6716, section 2.1): `voip` favours the speech coder SILK, `audio` faithful waveforms."""
 APPLICATIONS: tuple[Application, ...] = get_args(Application)
 DEFAULT_APPLICATION: Final[Application] = "audio"
 
 Concealment = Literal["zeros", "repeat", "codec"]
-"""What stands in for a lost packet: silence, the last packet heard once more, or what the decoder makes up itself."""
+"""What replaces a lost packet: silence, the last packet again, or the concealment of the decoder itself."""
 
 BITRATES_KBPS: Final[Mapping[Codec, tuple[float, ...]]] = {
     "g711-alaw": (64.0,),
@@ -38,7 +38,7 @@ BITRATES_KBPS: Final[Mapping[Codec, tuple[float, ...]]] = {
     "aac": (16.0, 24.0, 32.0, 40.0, 48.0, 56.0, 64.0, 80.0),
     "vorbis": (24.0, 32.0, 40.0, 48.0, 56.0, 64.0, 80.0),
 }
-"""What each codec can be asked for, lowest first. Opus, MP3, AAC and Vorbis go higher, where nothing is left to hear."""
+"""The bit rates of each codec, lowest first. Opus, MP3, AAC and Vorbis have higher ones, at which no distortion is audible."""
 
 DEFAULT_BITRATE_KBPS: Final[Mapping[Codec, float]] = {
     "g711-alaw": 64.0,
@@ -60,9 +60,9 @@ CONCEALING_CODECS: Final[tuple[Codec, ...]] = ("amr-nb", "opus")
 """Those whose decoder conceals lost packets itself (3GPP TS 26.091; RFC 6716, section 4.4)."""
 
 
-def nearest_bitrate_kbps(codec: Codec, asked_kbps: float) -> float:
-    """The codec's bit rate that lies nearest to the asked one; of two as near, the lower."""
-    return min(BITRATES_KBPS[codec], key=lambda rate: (abs(rate - asked_kbps), rate))
+def nearest_bitrate_kbps(codec: Codec, wanted_kbps: float) -> float:
+    """The codec's bit rate nearest to the wanted one; the lower of two that are as near."""
+    return min(BITRATES_KBPS[codec], key=lambda rate: (abs(rate - wanted_kbps), rate))
 
 
 def known_bitrates(codec: Codec) -> str:
@@ -74,10 +74,10 @@ def known_bitrates(codec: Codec) -> str:
 
 
 def check_bitrates(codecs: tuple[Codec, ...], bitrate_kbps: Draw) -> None:
-    """Every bit rate that can be drawn lies between the lowest and the highest of every codec that can be drawn.
+    """Check that every bit rate that can be drawn is in the range of every codec that can be drawn.
 
     Raises:
-        ValueError: If one does not; the message names the rates there are.
+        ValueError: If one is not; the message names the rates of the codec.
     """
     for codec in codecs:
         for rate in bitrate_kbps.numbers():
@@ -94,15 +94,15 @@ ALWAYS_LOST, NEVER_LOST = 100.0, 0.0  # percent
 class PacketLoss(Record):
     """Packets of 20 ms lost on the way from coder to decoder, in ranges.
 
-    Without `burst_packets` each packet is lost by itself. With it, loss follows the chain of Gilbert (1960) and Elliott (1963): a
-    good and a bad state, each with its own share of lost packets, the bad one left after `burst_packets` on average.
+    Without `burst_packets` packets are lost independently. With it, loss follows the chain of Gilbert (1960) and Elliott (1963): a
+    good and a bad state, each with its own share of lost packets; the bad one lasts `burst_packets` on average.
 
     Attributes:
-        percent: Of packets lost, over good and bad states.
+        percent: Packets lost, over good and bad states.
         burst_packets: Mean stay in the bad state, in packets; None for independent loss.
         bad_percent: Share lost in the bad state.
         good_percent: Share lost in the good state.
-        conceal: `zeros`, `repeat` (the last packet heard) or `codec` (the decoder's own), or a choice.
+        conceal: `zeros`, `repeat` (the last packet received) or `codec` (the decoder's own), or a choice.
     """
 
     percent: Annotated[Draw, number_between(0.01, 100)]
@@ -113,17 +113,17 @@ class PacketLoss(Record):
 
     @model_validator(mode="after")
     def check_chain(self) -> Self:
-        """The chain can have the loss that is asked for, and the words are known."""
+        """The chain can have the wanted loss, and the words are known."""
         for word in self.conceal.values:
             if word not in get_args(Concealment):
                 raise ValueError(f"conceal: unknown {word!r}; known are {', '.join(get_args(Concealment))}")
         if self.burst_packets is None:
             if (self.bad_percent, self.good_percent) != (ALWAYS_LOST, NEVER_LOST):  # defaults are written out in a plan
-                raise ValueError("burst_packets is missing: bad_percent and good_percent tell of bursty loss")
+                raise ValueError("burst_packets is missing: bad_percent and good_percent are of bursty loss")
             return self
         if not (self.good_percent <= self.percent.low and self.percent.high < self.bad_percent):
             raise ValueError(
-                f"percent: {self.percent.low:g} to {self.percent.high:g} is due from good_percent {self.good_percent:g} "
+                f"percent: {self.percent.low:g} to {self.percent.high:g} is not from good_percent {self.good_percent:g} "
                 f"to below bad_percent {self.bad_percent:g}"
             )
         odds = odds_of_bad(self.percent.high, bad_percent=self.bad_percent, good_percent=self.good_percent)
@@ -141,10 +141,10 @@ def odds_of_bad(percent: float, *, bad_percent: float, good_percent: float) -> f
 
 
 def check_loss(codecs: tuple[Codec, ...], loss: PacketLoss) -> None:
-    """Every codec that can be drawn is sent in packets, and conceals itself if that is asked for.
+    """Check that every codec that can be drawn is sent in packets, and can conceal losses itself where that is wanted.
 
     Raises:
-        ValueError: If one does not; the message names those that do.
+        ValueError: If one is not; the message names those that are.
     """
     for codec in codecs:
         for conceal in loss.conceal.values:
@@ -152,16 +152,16 @@ def check_loss(codecs: tuple[Codec, ...], loss: PacketLoss) -> None:
 
 
 def check_packets(codec: Codec, conceal: object) -> None:
-    """The codec is sent in packets, and conceals itself if that is asked for.
+    """Check that a codec is sent in packets, and can conceal losses itself where that is wanted.
 
     Raises:
-        ValueError: If not; the message names the codecs that do.
+        ValueError: If not; the message names the codecs that are.
     """
     if codec not in PACKET_CODECS:
         raise ValueError(f"loss: {codec} is a stream, not packets; packets are lost in {', '.join(PACKET_CODECS)}")
     if conceal == "codec" and codec not in CONCEALING_CODECS:
         raise ValueError(
-            f"loss.conceal: the decoder of {codec} conceals nothing itself ({' and '.join(CONCEALING_CODECS)} do); "
+            f"loss.conceal: the decoder of {codec} has no concealment ({' and '.join(CONCEALING_CODECS)} do); "
             "write zeros or repeat"
         )
 

@@ -1,7 +1,7 @@
-"""A value as a recipe asks for it: a constant, or how it is drawn.
+"""Values in a recipe: a constant, or a distribution that it is drawn from.
 
-`{uniform: [a, b]}`, `{uniform_int: [a, b]}`, `{log_uniform: [a, b]}` and `{choice: [...]}` may stand wherever a recipe
-has a number or a word. Drawing itself is the planner's business (`corpus_builder.plan.materials.seeded_random`).
+`{uniform: [a, b]}`, `{uniform_int: [a, b]}`, `{log_uniform: [a, b]}` and `{choice: [...]}` may be used wherever a recipe
+has a number or a word. Drawing itself is done by the planner (`corpus_builder.plan.materials.seeded_random`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Spread = Literal["constant", "uniform", "uniform_int", "log_uniform", "choice"]
 
 
 class Draw(Record):
-    """A constant, or how a value is drawn.
+    """A constant, or a distribution that a value is drawn from.
 
     Attributes:
         spread: Which distribution.
-        values: `(value,)` for a constant, `(low, high)` for a range (both ends may come out), the choices else.
+        values: `(value,)` for a constant, `(low, high)` for a range (both ends can be drawn), else the choices.
     """
 
     spread: Spread
@@ -33,12 +33,12 @@ class Draw(Record):
         if isinstance(data, Draw):
             return {"spread": data.spread, "values": data.values}
         if isinstance(data, bool):
-            raise ValueError("a number, a word or a draw is due here, found a boolean")  # noqa: TRY004 (pydantic's way)
+            raise ValueError("expected a number, a word or a draw, got a boolean")  # noqa: TRY004 (pydantic's way)
         if isinstance(data, int | float | str):
             return {"spread": "constant", "values": (data,)}
         if not isinstance(data, dict) or len(data) != 1:
             raise ValueError(
-                "a number, a word, or one of uniform, uniform_int, log_uniform, choice with a list is due here"
+                "expected a number, a word, or one of uniform, uniform_int, log_uniform, choice with a list"
             )
         ((spread, values),) = data.items()
         if spread not in {"uniform", "uniform_int", "log_uniform", "choice"}:
@@ -69,31 +69,31 @@ class Draw(Record):
 
     @property
     def low(self) -> float:
-        """Smallest number that can come out."""
+        """Smallest number that can be drawn."""
         return min(self.numbers())
 
     @property
     def high(self) -> float:
-        """Largest number that can come out."""
+        """Largest number that can be drawn."""
         return max(self.numbers())
 
     def numbers(self) -> list[float]:
         """The values as numbers; words are an error."""
         words = [value for value in self.values if isinstance(value, str)]
         if words:
-            raise ValueError(f"numbers are due here, found {words[0]!r}")
+            raise ValueError(f"expected numbers, got {words[0]!r}")
         return [float(value) for value in self.values]
 
 
 def number_between(low: float, high: float, *, whole: bool = False) -> AfterValidator:
-    """A validator of draws: every number that can come out lies in [low, high]."""
+    """A validator of draws: every number that can be drawn is in [low, high]."""
 
     def check(draw: Draw) -> Draw:
         for value in draw.numbers():
             if not low <= value <= high:
-                raise ValueError(f"{value:g} lies outside [{low:g}, {high:g}]")
+                raise ValueError(f"{value:g} is outside [{low:g}, {high:g}]")
             if whole and (value != int(value) or draw.spread in {"uniform", "log_uniform"}):
-                raise ValueError("whole numbers are due here: use uniform_int")
+                raise ValueError("expected whole numbers: use uniform_int")
         return draw
 
     return AfterValidator(check)

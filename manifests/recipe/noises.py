@@ -1,4 +1,4 @@
-"""What noises a recipe may draw from: recorded, divided, coloured, babble."""
+"""Noise sources of a recipe: recorded, divided by split, coloured, babble."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Colour: TypeAlias = Literal["white", "pink", "brown", "speech"]
 
 
 class RecordedNoise(SpeechSource):
-    """Recorded noises, undivided: dealt to the splits by keyed hash of their group.
+    """Recorded noises that are not divided by split: assigned to the splits by keyed hash of their group.
 
     Attributes:
         group: A name in `fields` (or a custom field of the cuts); files of one group go to one split. Default: the file.
-        split: `own` deals the files to the splits, `shared` gives all files to all splits, as some papers do.
+        split: `own` assigns each file to one split; `shared` gives all files to all splits, as some papers do.
     """
 
     group: str | None = None
@@ -64,7 +64,7 @@ class Babble(Record):
 
 
 def noise_kind(data: Any) -> str:
-    """Which kind of noise source the keys tell."""
+    """The kind of a noise source, from its keys."""
     if isinstance(data, Record):
         return {RecordedNoise: "-recorded", DividedNoise: "-divided", ColouredNoise: "-coloured", Babble: "-babble"}[
             type(data)

@@ -1,6 +1,6 @@
-"""What is wanted: sources, conditions as ranges, copies, seed, shard size.
+"""The recipe of a corpus: sources, conditions as ranges, copies, seed, shard size.
 
-A recipe holds ranges (`ranges.py`), a plan holds numbers (`plan.py`).
+A recipe holds ranges (`distributions`), a plan holds numbers (`manifests.plan.plan`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 FLAC_BYTES_A_SAMPLE = 1.22  # of 2; measured on read speech with noisy, reverberant and coded copies
 MEMBER_BYTES = 1200  # a tar header, its padding, and a share of the JSON
-MOST_MEMBERS = 80_000  # of a shard: its index is one JSON document, and `files.MAX_JSON_MEMORY` bounds what is read
+MOST_MEMBERS = 80_000  # of a shard: its index is one JSON document, and `json_yaml.MAX_JSON_MEMORY` bounds what is read
 
 
 class ShardSize(Record):
-    """How large a shard is, about: a number of utterances, or gigabytes with all copies.
+    """The approximate size of a shard: a number of utterances, or gigabytes with all copies.
 
     Attributes:
-        samples: Utterances; 512 if nothing is said.
+        samples: Utterances; 512 by default.
         gigabytes: Instead: of 10^9 bytes, as FLAC usually packs speech and noise.
     """
 
@@ -42,17 +42,17 @@ class ShardSize(Record):
         """One of the two."""
         if isinstance(data, dict) and data.get("gigabytes") is not None:
             if data.get("samples") is not None:
-                raise ValueError("one of samples and gigabytes is due here, not both")
+                raise ValueError("expected one of samples and gigabytes, got both")
             return {**data, "samples": None}
         return data
 
     def samples_of(self, *, utterances: int, num_samples: int, waves: int) -> int:
-        """About how many utterances a shard holds; no more than make `MOST_MEMBERS` members.
+        """About how many utterances a shard holds; never more than `MOST_MEMBERS` members.
 
         Args:
-            utterances: Of a whole split.
-            num_samples: Their length, added up.
-            waves: How many each has: the clean one and its copies.
+            utterances: Number of utterances of a split.
+            num_samples: Their total length.
+            waves: Waves of each utterance: the clean one and its copies.
         """
         most = max(1, MOST_MEMBERS // (waves + 1))
         if self.gigabytes is None:
@@ -62,7 +62,7 @@ class ShardSize(Record):
 
 
 class Recipe(Document):
-    """A whole recipe; see DESIGN, "The formats"."""
+    """A whole recipe; see docs/manifests.md."""
 
     SCHEMA: ClassVar[str] = "stillroom/recipe/1"
 
@@ -79,7 +79,7 @@ class Recipe(Document):
 
     @model_validator(mode="after")
     def check_names(self) -> Self:
-        """Every name that is used is known, and no name means two things."""
+        """Every name that is used is known, and none has two meanings."""
         for first, second in (("speech", "noises"), ("speech", "rooms"), ("noises", "rooms")):
             twice = set(getattr(self, first)) & set(getattr(self, second))
             if twice:
@@ -107,14 +107,14 @@ class Recipe(Document):
         return self
 
     def source_roots(self) -> dict[str, SpeechSource]:
-        """Every source of files by the name its root goes by."""
+        """Every source of files by the name of its root."""
         roots: dict[str, SpeechSource] = {}
         for name, source in self.file_sources():
             roots[source.root or name] = source
         return roots
 
     def file_sources(self) -> Iterator[tuple[str, SpeechSource]]:
-        """Name and source of everything that is read from files: speech, recorded and divided noises, recorded rooms."""
+        """Name and source of all speech, recorded and divided noises and recorded rooms."""
         yield from self.speech.items()
         for name, noise in self.noises.items():
             if isinstance(noise, RecordedNoise):
@@ -128,7 +128,7 @@ class Recipe(Document):
 
 
 def check_chain(steps: tuple[Step, ...], recipe: Recipe, *, where: str, room: str | None) -> str | None:
-    """Names in a chain are known and `in_room` follows a room; returns the bank in force at the end of the chain."""
+    """Check that names in a chain are known and that `in_room` follows a room; returns the last bank of the chain."""
     for number, step in enumerate(steps):
         place = f"{where}.{number}"
         match step:
@@ -155,7 +155,7 @@ def check_chain(steps: tuple[Step, ...], recipe: Recipe, *, where: str, room: st
 
 
 def check_noise_step(step: NoiseStep, recipe: Recipe, *, place: str, room: str | None) -> None:
-    """Sources are known and can be drawn as asked, and a noise stands in a room only where there is one."""
+    """Check that sources are known and can be drawn as wanted, and that `in_room` has a room."""
     for name in step.from_:
         if name not in recipe.noises:
             known = ", ".join(recipe.noises) or "none"

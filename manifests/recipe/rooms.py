@@ -1,4 +1,4 @@
-"""Which rooms a recipe asks for: simulated shoeboxes in ranges, or responses that were recorded in real rooms."""
+"""Room banks of a recipe: simulated shoeboxes in ranges, or responses that were recorded in real rooms."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class RoomBank(Record):
     """Simulated shoebox rooms, each with a microphone and several source positions.
 
     Attributes:
-        rooms: How many rooms, over all splits.
+        rooms: Number of rooms, over all splits.
         method: `image` sources alone (the default), or `hybrid`: image sources of low order and ray tracing for the rest.
         size_m: Smallest and largest length, width and height.
-        rt60_s: Reverberation time asked for.
+        rt60_s: Reverberation time.
         distance_m: From the microphone to a source.
         microphone_height_m: Of the microphone above the floor; anywhere in the room by default.
         source_height_m: Of each source above the floor; anywhere in the room by default.
-        positions: Sources in a room; speech takes one, noise in the same room another.
-        split: `own` deals the rooms to the splits, `shared` gives all rooms to all splits, as some papers do.
+        positions: Source positions in a room; speech takes one, noise in the same room another.
+        split: `own` assigns each room to one split; `shared` gives all rooms to all splits, as some papers do.
     """
 
     rooms: Annotated[int, Field(ge=1, le=100_000)]
@@ -44,7 +44,7 @@ class RoomBank(Record):
 
     @model_validator(mode="after")
     def check_sizes(self) -> Self:
-        """The smallest room comes first, and the largest can hold every asked distance and height."""
+        """The smallest room comes first, and the largest has room for every distance and height."""
         if any(low > high for low, high in zip(*self.size_m, strict=True)):
             raise ValueError(
                 f"size_m: {list(self.size_m[0])} is larger than {list(self.size_m[1])}; write the smallest size first"
@@ -53,25 +53,25 @@ class RoomBank(Record):
         if self.distance_m.high >= diagonal_m:
             raise ValueError(
                 f"distance_m: {self.distance_m.high:g} m does not fit into the largest room, {list(self.size_m[1])} m "
-                f"(diagonal {diagonal_m:.1f} m); ask for less, or for larger rooms"
+                f"(diagonal {diagonal_m:.1f} m); take a smaller distance, or larger rooms"
             )
         for name in ("microphone_height_m", "source_height_m"):
             height = getattr(self, name)
             if height is not None and height.high > self.size_m[1][2] - 0.3:
                 raise ValueError(
                     f"{name}: {height.high:g} m does not fit under the highest ceiling, {self.size_m[1][2]:g} m, with 0.3 m kept "
-                    "from it; ask for less, or for higher rooms"
+                    "from it; take a smaller height, or higher rooms"
                 )
         return self
 
 
 class ResponseSource(SpeechSource):
-    """Where recorded responses lie: a folder, a lhotse manifest, or a list of files; keys as for speech.
+    """Recorded responses: a folder, a lhotse manifest, or a list of files; keys as for speech.
 
     Attributes:
         list: A text file with a path a line, alone or after options as in the `rir_list` of RIRS_NOISES
             (`--rir-id 1 --room-id 7 RIRS_NOISES/a.wav`); relative paths are below the list's folder or one of those above it.
-        channel: Which channel of a file with several; by default one is drawn for each copy.
+        channel: Channel of a file with several; by default one is drawn for each copy.
         max_s: Longer files are left out, and counted: a response is not a recording of noise.
     """
 
@@ -82,7 +82,7 @@ class ResponseSource(SpeechSource):
     def check_one_origin(self) -> Self:
         """One of dir, cuts and list, with the options that fit."""
         if sum(origin is not None for origin in (self.dir, self.cuts, self.list)) != 1:
-            raise ValueError("exactly one of list, cuts (a lhotse manifest) and dir (a folder) is due here")
+            raise ValueError("expected exactly one of list, cuts (a lhotse manifest) and dir (a folder)")
         if self.dir is None and (self.fields or self.table or self.pattern != "**/*"):
             raise ValueError("fields, table and pattern go with dir, not with cuts or list")
         plain = self.model_dump(exclude={"list"})
@@ -94,11 +94,11 @@ class RecordedBank(Record):
     """Responses recorded in real rooms.
 
     Attributes:
-        responses: Where they lie.
-        room: The name in `fields`, the column of the table, the custom field of the cuts or the option in the list that tells which
-            room a response is of; `room`, else `room_id`, by default. Where nothing tells, each folder is a room; if all files lie
-            in one, each file is a room.
-        split: `own` deals the rooms, each with all its responses, to the splits; `shared` gives all to all.
+        responses: Their source.
+        room: The name in `fields`, the column of the table, the custom field of the cuts or the option in the list that names the
+            room of a response; `room`, else `room_id`, by default. Without any, each folder is a room; if all files are in one
+            folder, each file is a room.
+        split: `own` assigns each room, with all its responses, to one split; `shared` gives all to all.
     """
 
     responses: ResponseSource
@@ -107,7 +107,7 @@ class RecordedBank(Record):
 
 
 def bank_kind(data: Any) -> str:
-    """Whether a bank is simulated or recorded, told by its keys."""
+    """Whether a bank is simulated or recorded, from its keys."""
     recorded = isinstance(data, RecordedBank) or (isinstance(data, dict) and "responses" in data)
     return "-recorded" if recorded else "-simulated"
 

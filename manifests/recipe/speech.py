@@ -1,4 +1,4 @@
-"""Where utterances lie: a lhotse manifest or a folder, and which of them are wanted."""
+"""Utterances of a recipe: a lhotse manifest or a folder, and which of them are used."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class SpeechSource(Record):
     Attributes:
         cuts: A lhotse manifest (cuts or recordings, JSON lines, plain or gzip); or
         dir: a folder of audio files.
-        strip: A prefix taken off the paths in `cuts`.
-        channel: Which channel of a file with several, from 0; None means that a file must have one.
-        pattern: Which files of a folder.
+        strip: A prefix removed from the paths in `cuts`.
+        channel: Channel of a file with several, from 0; None if files have one.
+        pattern: Glob pattern of the files of a folder.
         fields: A template of the path below the folder, such as `{speaker}/{id}.flac`; each name matches `[^/]+`.
         table: A CSV beside or in the folder with the column `path` and any of id, text, speaker, language; others are custom.
-        min_s: Shorter utterances are left out, and counted.
-        max_s: Longer utterances are left out, and counted.
-        root: The name its files go by wherever a root is asked for; the source's own name by default.
-        licence: Under which its audio may be used, as its owner says: `CC BY 4.0`, or a URL. Told on the dataset card and in packs.
-        citation: What its owner asks to be cited.
+        min_s: Shorter utterances are left out and counted.
+        max_s: Longer utterances are left out and counted.
+        root: Name of the root of its files, for `--root`; the name of the source by default.
+        licence: Licence of its audio, as its owner states it: `CC BY 4.0`, or a URL. Shown on the dataset card and in packs.
+        citation: What its owner wants to be cited.
     """
 
     cuts: str | None = None
@@ -50,13 +50,13 @@ class SpeechSource(Record):
         try:
             return safe_relative(pattern, where="pattern")
         except UnsafePathError:
-            raise ValueError(f"a pattern below dir is due here, such as '**/*.flac', found {pattern!r}") from None
+            raise ValueError(f"expected a pattern below dir, such as '**/*.flac', got {pattern!r}") from None
 
     @model_validator(mode="after")
     def check_one_origin(self) -> Self:
         """Either cuts or dir, with the options that fit."""
         if (self.cuts is None) == (self.dir is None):
-            raise ValueError("exactly one of cuts (a lhotse manifest) and dir (a folder) is due here")
+            raise ValueError("expected exactly one of cuts (a lhotse manifest) and dir (a folder)")
         if self.cuts is not None and (self.fields or self.table or self.pattern != "**/*"):
             raise ValueError("fields, table and pattern go with dir, not with cuts")
         if self.dir is not None and self.strip is not None:
@@ -69,9 +69,7 @@ class SpeechSource(Record):
 
 
 def check_template(template: str) -> None:
-    """A template has each name once and no regular expression of its own."""
+    """Check that a template has each name once, and no regular expression."""
     names = re.findall(r"\{([^{}]*)\}", template)
     if not names or any(not re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names) or len(set(names)) != len(names):
-        raise ValueError(
-            f"a template such as '{{speaker}}/{{id}}.flac' is due here, each name once, found {template!r}"
-        )
+        raise ValueError(f"expected a template such as '{{speaker}}/{{id}}.flac', each name once, got {template!r}")

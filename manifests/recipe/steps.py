@@ -1,4 +1,4 @@
-"""The steps of a condition, in ranges: what happens to a copy, one thing after another."""
+"""The steps of a condition, in ranges: the distortions of a copy in their order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Weights = Annotated[tuple[Annotated[float, Field(ge=0, le=1e9)], ...], Field(min
 
 
 def from_form(data: Any) -> str:
-    """Whether sources are listed, or weighted."""
+    """Whether sources are listed or weighted."""
     return "-weights" if isinstance(data, dict) else "-list"
 
 
@@ -47,14 +47,14 @@ class NoiseStep(Record):
 
     Attributes:
         from_: Names of noise sources: a list, or a mapping of each to its weight, `{musan: 3, white: 1}`.
-        draw: What is drawn with equal chance: a `source` and then one of its files (the default); a `file` of all those
-            sources together; or, by `duration`, a second of them, so that a file's chance is its length. Weights are chances
-            of sources in each case; then `file` is what `source` is, and `duration` holds within the source.
-        count: How many noises at once; each is drawn anew, all are made equally strong, and their sum has the SNR. 1 by default.
+        draw: What is drawn uniformly: a `source` and then one of its files (the default); a `file` of all those sources
+            together; or, by `duration`, a second of them, so that the probability of a file is proportional to its length.
+            Weights are those of sources in each case; then `file` equals `source`, and `duration` applies within the source.
+        count: Number of noises at once; each is drawn independently, all get equal power, and their sum has the SNR. 1 by default.
         snr_db: Power of the signal as it enters this step over the power of the noise put in.
         over: `whole` utterance, or `active` speech: the signal's power is that of its active speech level by ITU-T P.56, which
             pauses do not lower.
-        in_room: The noise stands at its own position in the room of the room step before.
+        in_room: The noise has its own position in the room of the preceding room step.
     """
 
     kind: Literal["noise"]
@@ -67,12 +67,12 @@ class NoiseStep(Record):
 
     @property
     def weights(self) -> tuple[float, ...] | None:
-        """The weight of each source; None where they are listed without."""
+        """The weight of each source; None if they have none."""
         return tuple(self.from_.values()) if isinstance(self.from_, dict) else None
 
 
 class RoomStep(Record):
-    """Put the signal into a room of a bank.
+    """Convolve with a response of a room bank.
 
     Attributes:
         keep_rms: Give the result the RMS that the signal had (the default); false: as loud as the response makes it.
@@ -84,14 +84,14 @@ class RoomStep(Record):
 
 
 class FreeverbStep(Record):
-    """Reverberation by Freeverb, as `sox reverb` has it; its numbers are sox's.
+    """Reverberation by Freeverb, with the parameters of `sox reverb`.
 
     Attributes:
-        reverberance: In percent: how long it rings.
-        hf_damping: In percent: how much the high frequencies are damped.
+        reverberance: Length of the reverberation, in percent.
+        hf_damping: Damping of high frequencies, in percent.
         room_scale: In percent.
         pre_delay_ms: Before the reverberation begins.
-        wet_gain_db: Of the reverberation; the signal itself passes as it is.
+        wet_gain_db: Gain of the reverberation; the direct signal is unchanged.
         keep_rms: As for a room.
     """
 
@@ -108,9 +108,9 @@ class CodecStep(Record):
     """Code and decode the signal, perhaps with packets lost on the way.
 
     Attributes:
-        codec: Which coder, or a choice of several.
-        bitrate_kbps: Bit rate, brought to the nearest that the coder has; a rate that suits it by default.
-        application: What Opus is tuned for, `voip` or `audio` (the default).
+        codec: The coder, or a choice of several.
+        bitrate_kbps: Bit rate, rounded to the nearest of the coder; a usual one by default.
+        application: Of Opus: `voip` or `audio` (the default).
         loss: Packets lost, for the codecs that are sent in packets.
     """
 
@@ -122,7 +122,7 @@ class CodecStep(Record):
 
     @model_validator(mode="after")
     def check_codecs(self) -> Self:
-        """Only coders we have, at bit rates they have, with losses they can have."""
+        """Known coders, at bit rates that they have, with losses that they can have."""
         for name in self.codec.values:
             if name not in CODECS:
                 raise ValueError(f"unknown codec {name!r}; known are {', '.join(CODECS)}")
@@ -141,11 +141,11 @@ class CodecStep(Record):
 
 
 class ChooseStep(Record):
-    """One of several lists of steps; an empty list leaves the signal as it is.
+    """One of several lists of steps; an empty list leaves the signal unchanged.
 
     Attributes:
         choose: The lists.
-        weights: The weight of each; equal chances by default.
+        weights: The weight of each; equal by default.
     """
 
     choose: Annotated[tuple[Annotated[tuple[Step, ...], Field(strict=False)], ...], Field(min_length=1, strict=False)]
@@ -156,13 +156,13 @@ class ChooseStep(Record):
         """A weight a list, and not all of them zero."""
         if self.weights is not None and (len(self.weights) != len(self.choose) or not any(self.weights)):
             raise ValueError(
-                f"weights: {len(self.choose)} weights are due here, one a list of choose and not all 0, found {list(self.weights)}"
+                f"weights: expected {len(self.choose)} weights, one a list of choose and not all 0, got {list(self.weights)}"
             )
         return self
 
     @property
     def chances(self) -> tuple[float, ...]:
-        """The chance of each list; they add up to 1."""
+        """The probability of each list."""
         weights = self.weights or (1.0,) * len(self.choose)
         return tuple(weight / sum(weights) for weight in weights)
 
@@ -171,7 +171,7 @@ STEP_KINDS = ("noise", "room", "codec", "freeverb", *CHANNEL_KINDS)
 
 
 def step_kind(data: Any) -> str | None:
-    """Which kind of step the keys tell; None if they do not."""
+    """The kind of a step, from its keys; None if it is not known."""
     if isinstance(data, ChooseStep) or (isinstance(data, dict) and "choose" in data):
         return "-choose"
     kind = data.get("kind") if isinstance(data, dict) else getattr(data, "kind", None)
@@ -196,7 +196,7 @@ Step = Annotated[
     Discriminator(
         step_kind,
         custom_error_type="unknown_step",
-        custom_error_message=f"kind: one of {', '.join(STEP_KINDS)} (or choose: [...]) is due here",
+        custom_error_message=f"kind: expected one of {', '.join(STEP_KINDS)} (or choose: [...])",
     ),
 ]
 
@@ -213,10 +213,10 @@ def noise_names(steps: Iterable[Step]) -> set[str]:
 
 
 class Condition(Record):
-    """A chain of steps, and the level of what comes out.
+    """A chain of steps, and the level of the result.
 
     Attributes:
-        steps: In the order in which the signal meets them.
+        steps: In the order in which they are applied.
         level: `keep`, `match_clean` (the RMS of the clean utterance) or a draw in dBFS.
     """
 
@@ -225,12 +225,10 @@ class Condition(Record):
 
     @model_validator(mode="after")
     def check_level(self) -> Self:
-        """A word we know, or dBFS."""
+        """A known word, or dBFS."""
         if self.level.spread == "constant" and isinstance(self.level.values[0], str):
             if self.level.values[0] not in {"keep", "match_clean"}:
-                raise ValueError(
-                    f"level: keep, match_clean or a number in dBFS is due here, found {self.level.values[0]!r}"
-                )
+                raise ValueError(f"level: expected keep, match_clean or a number in dBFS, got {self.level.values[0]!r}")
         elif not -100 <= self.level.low <= self.level.high <= 0:
-            raise ValueError("level: dBFS from -100 to 0 are due here")
+            raise ValueError("level: expected dBFS from -100 to 0")
         return self

@@ -1,1 +1,1 @@
-"""What commands report: `scores` of an evaluation, `reports` of the other commands, `training_exposure` (what a model was trained on)."""
+"""Results of commands: `scores` of an evaluation, `reports` of the other commands, `training_exposure` (what a model was trained on)."""

@@ -1,4 +1,4 @@
-"""What commands report as JSON: `rebuilt.json`, `stillroom.json` of unpack, `status.json` of a run, and what `--json` prints of verify, diff and audit."""
+"""Reports of commands as JSON: `rebuilt.json`, `stillroom.json` of unpack, `status.json` of a run, and what `--json` prints of verify, diff and audit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ State = Literal["running", "preempted", "failed", "done"]
 
 
 class Verdicts(Record):
-    """How many waves are identical, near or different, compared with those of a pack.
+    """Verdicts on waves, compared with those of a pack.
 
     Attributes:
         near: Within the tolerances of `docs/fingerprint.md`.
@@ -25,10 +25,10 @@ class Verdicts(Record):
 
 
 class ConditionVerdicts(Verdicts):
-    """Verdicts of one condition and codec, or chain of codecs.
+    """Verdicts on the waves of one condition and codec, or chain of codecs.
 
     Attributes:
-        decoder_differs: Waves of a source file that is the same but was decoded to another PCM.
+        decoder_differs: Waves of a source file with the same bytes that was decoded to another PCM.
     """
 
     condition: str
@@ -48,7 +48,7 @@ class RebuiltReport(Verdicts, Document):
 
 
 class PartCounts(Record):
-    """How many items of one part are the same in A and B."""
+    """Number of equal and of different items of one part."""
 
     same: Count
     different: Count
@@ -58,8 +58,8 @@ class DiffReport(Document):
     """The summary of `diff --json`; each difference is a line of its own after it.
 
     Attributes:
-        a: The first of the two in words.
-        pcm: None where one is a plan, which has no waves.
+        a: Description of the first.
+        pcm: None if one is a plan, which has no waves.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/diff/1"
@@ -76,7 +76,7 @@ class DiffReport(Document):
 
 
 class DiffWhole(DiffReport):
-    """The same with its differences, as `verify --against --json` has it."""
+    """The summary with its differences, as in `verify --against --json`."""
 
     differences: list[dict[str, Any]]
 
@@ -89,14 +89,14 @@ class Finding(Record):
 
 
 class LagReport(Record):
-    """Lags behind the clean wave, in samples; `largest` is that of the copy with the largest."""
+    """Lags behind the clean wave, in samples; `largest` is that with the largest magnitude."""
 
     measured: Count
     largest: int
 
 
 class SnrReport(Record):
-    """SNR as measured by subtraction less the planned one, in dB; of `by_plan` copies it could not be measured."""
+    """MeasureName minus planned SNR in dB, by subtraction; it cannot be measured for `by_plan` copies."""
 
     measured: Count
     by_plan: Count
@@ -112,7 +112,7 @@ class LevelReport(Record):
 
 
 class PhysicsReport(Record):
-    """What was measured of the copies of a condition."""
+    """Measurements of the copies of a condition."""
 
     copies: Count
     lag_samples: LagReport
@@ -146,12 +146,12 @@ Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
 class LeakReport(Record):
-    """What two splits share, of one kind and found in one way.
+    """Items of one kind that two splits share, found in one way.
 
     Attributes:
         between: Letter of the corpus and name of the split, of both.
-        heard: How many are in utterances of both; the others were only assigned to both.
-        examples: Its name in each of the two.
+        heard: Number of those that are in utterances of both; the others were only assigned to both.
+        examples: Name of an item in each of the two.
     """
 
     kind: Kind
@@ -163,7 +163,7 @@ class LeakReport(Record):
 
 
 class NotChecked(Record):
-    """What an audit could not check: so many of so many."""
+    """Items that an audit could not check: number, and number of all."""
 
     kind: Kind
     corpus: str
@@ -177,9 +177,9 @@ class AuditReport(Document):
     """`audit --json`.
 
     Attributes:
-        corpora: Each in words, by its letter.
-        checked: How many different things of each kind were compared.
-        declared: What recipes themselves share between splits.
+        corpora: Description of each, by its letter.
+        checked: Number of different items of each kind that were compared.
+        declared: What recipes share between splits on purpose.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/audit/1"
@@ -194,7 +194,7 @@ class AuditReport(Document):
 
 
 class UnpackedCard(Document):
-    """`stillroom.json` in a folder that was unpacked: what it was made from."""
+    """`stillroom.json` in an unpacked folder: the corpus it was made from."""
 
     SCHEMA: ClassVar[str] = "stillroom/unpacked/1"
 
@@ -207,10 +207,10 @@ class UnpackedCard(Document):
 
 
 class RunStatus(Document):
-    """`status.json` of a run; `preempted` ones go on with the same command.
+    """`status.json` of a run; the same command resumes a `preempted` one.
 
     Attributes:
-        problem: The error that ended it, in a line, where the state is `failed`.
+        problem: The error that ended it, in a line, if the state is `failed`.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/status/1"
@@ -223,10 +223,10 @@ class RunStatus(Document):
 
 
 def reported(kind: type[Document], report: dict[str, Any]) -> dict[str, Any]:
-    """The same report, after its schema was held to it.
+    """Check a report against its schema, and give it back.
 
     Raises:
-        BadDocumentError: If it is not what the schema says; a fault of Stillroom.
+        BadDocumentError: If it breaks its schema, which is an error in Stillroom.
     """
     kind.parse(report, where=kind.SCHEMA)
     return report

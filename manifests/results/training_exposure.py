@@ -1,7 +1,7 @@
-"""Which distortions a model was trained on, summed up: kinds, sources, recordings and ranges of numbers.
+"""Summary of the distortions that a model was trained on: kinds, sources, recordings and ranges of numbers.
 
-The document is `trained.json` beside a run or an export, or the key `trained` of a teacher's `card.json`. Of a model without it
-nothing is known; one with no `kinds` was trained on clean speech alone.
+It is `trained.json` beside a run or an export, or the key `trained` of a teacher's `card.json`. For a model without it nothing is
+known; a model with no `kinds` was trained on clean speech alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Word = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class TrainedKind(Record):
-    """Training steps of one kind of distortion.
+    """The training steps of one kind of distortion.
 
     Attributes:
-        count: Steps of this kind in the training copies.
-        sources: Where they came from: noise sources, codecs; none where a kind has no sources (simulated rooms).
+        count: Number of steps of this kind in the training copies.
+        sources: Their noise sources or codecs; none for a kind without sources (simulated rooms).
         recordings: First 16 hex digits of the SHA-256 of every noise recording or room response that was used.
         ranges: Smallest and largest value of each number, such as `snr_db`.
     """
@@ -48,5 +48,5 @@ class TrainedOn(Document):
 
     @classmethod
     def clean(cls) -> Self:
-        """Clean speech alone."""
+        """The summary of a model that was trained on clean speech alone."""
         return cls.model_validate({"schema": cls.SCHEMA})

@@ -180,7 +180,7 @@ def keywords() -> Iterator[Item]:
     """Each keyword by each synthetic voice; a voice is in one split."""
     splits: tuple[talkers.Split, ...] = ("train", "dev", "test")
     for split in splits:
-        for voice in talkers.voices(split):
+        for voice in talkers.speakers(split):
             for word in talkers.KEYWORDS:
                 yield Item("speech", "espeak-keywords", f"{voice.name}_{word}", voice, split,
                            speaker=voice.name, language=voice.language, text=word, word=word)  # fmt: skip
@@ -189,7 +189,7 @@ def keywords() -> Iterator[Item]:
 def sentences() -> Iterator[Item]:
     """Running speech of the training voices, in train only."""
     count = len(talkers.SENTENCES)
-    for row, voice in enumerate(talkers.voices("train")):
+    for row, voice in enumerate(talkers.speakers("train")):
         for column in range(SENTENCES_A_VOICE):
             number = (row * SENTENCES_A_VOICE + column) % count
             yield Item("speech", "espeak-sentences", f"{voice.name}_{number:02d}", voice, "train",
@@ -257,7 +257,7 @@ def write_labels(out: Path, made: list[tuple[Item, float]]) -> None:
 
 def prepare(out: Path) -> int:
     """Fetch, decode, synthesise and list everything; give the number of files skipped."""
-    talkers.speech_16k("yes", talkers.voices("train")[0])  # without the extra this fails here, before any download
+    talkers.speech_16k("yes", talkers.speakers("train")[0])  # without the extra this fails here, before any download
     root = fetch(out / "cache")
     made: list[tuple[Item, float]] = []
     skipped = 0

@@ -353,17 +353,17 @@ def test_dev_and_test_say_sentences_that_training_never_heard(study):
 @pytest.fixture
 def prepared(tmp_path):
     """A folder as prepare.py leaves it: two voices a split, four words, two dialogue sets of two speakers, noises, music."""
-    from stillroom.talkers import KEYWORDS, SENTENCES, speech_16k, voices
+    from stillroom.talkers import KEYWORDS, SENTENCES, speakers, speech_16k
 
     data = tmp_path / "data"
     for split in ("train", "dev", "test"):
         rows = []
-        for voice in voices(split)[:4]:
+        for voice in speakers(split)[:4]:
             rows += [
                 (f"espeak-keywords/{voice.name}_{word}", "espeak-keywords", voice.name, "en", word, word, voice)
                 for word in KEYWORDS[:4]
             ]
-        for number, voice in enumerate(voices(split)[:2] * 4):
+        for number, voice in enumerate(speakers(split)[:2] * 4):
             for name in ("fillets-cs", "fillets-nl"):
                 text = SENTENCES[number] if split == "train" else f"{SENTENCES[number]} {split}"
                 rows.append((f"{name}/{number}", name, f"{name}-{'mv'[number % 2]}", name[-2:], text, "", voice))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
+import signal
+import threading
+import time
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +22,7 @@ from corpus_builder.plan.make_plan import make_plan
 from manifests.plan.plan import Plan, PlanRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RATE_HZ = 16_000
@@ -81,6 +86,38 @@ def write_wave(path: Path, wave: Any, *, rate_hz: int = RATE_HZ, **options: Any)
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, wave, rate_hz, **options)
     return path
+
+
+@contextlib.contextmanager
+def interrupted_when(holds: Callable[[], bool]) -> Iterator[None]:
+    """Stop the block by SIGINT, as Ctrl-C does, as soon as a condition holds; it must not come to its end."""
+    over = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def watch() -> None:
+        while not over.is_set():
+            if holds():
+                signal.pthread_kill(main, signal.SIGINT)
+                return
+            time.sleep(0.001)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watcher = threading.Thread(target=watch, daemon=True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            watcher.start()
+            yield
+    finally:
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGINT, before)
+
+
+def partial_results(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that remembers what an interrupted run has found out."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 @dataclass

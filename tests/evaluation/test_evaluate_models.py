@@ -8,15 +8,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
 from evaluation import evaluate_models as stage
 from evaluation.cli import report_command
-from evaluation.config import EvaluationConfig
+from evaluation.config import EvaluationConfig, RunSource
 from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
 from evaluation.data.utterances import EmptyConditionError, OtherRateError, TrainedOnTestError, UnknownSplitError
+from evaluation.exposure.training_set import corpus_exposure
 from evaluation.measures.teacher_agreement import OtherFrameRateError
+from evaluation.models import load_model, origin_of
 from evaluation.report.bootstrap import Copies, task_outcomes
 from evaluation.report.markdown import DamagedResultsError
 from evaluation.report.robustness_table import UnknownSystemError
@@ -25,7 +28,10 @@ from manifests.results.scores import Results
 from manifests.results.training_exposure import TrainedOn
 from tests.oracles.fake_encoder import ConstantEncoder, FakeEncoder, HidingEncoder
 from tests.oracles.tiny_corpus import TinyUtterance, tiny_split, write_corpus
+from tests.training.conftest import encoder_config
 from training.data.corpus import NoSuchSplitError, NotSealedError
+from training.models.encoder import EncoderConfig
+from training.runs.checkpoint import module_tensors, write_checkpoint
 
 WORD = {"kind": "classify", "label": "word"}
 
@@ -195,11 +201,11 @@ def test_the_domain_probe_learns_on_dev_where_train_has_no_copies(bench, tmp_pat
 def test_a_model_that_has_heard_the_test_is_refused_and_named(corpus, bench, tmp_path):
     heard = [utterance.waves["clean"] for utterance in tiny_split("test", count=24)[3:5]]
     prefixes = frozenset(hashlib.sha256(wave.tobytes()).hexdigest()[:16] for wave in heard)
-    bench["fake"] = FakeEncoder(heard=prefixes)
+    bench["fake"] = FakeEncoder(trained_on=prefixes)
     with pytest.raises(TrainedOnTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
         stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    bench["fake"] = FakeEncoder(heard=frozenset({"0" * 16}))
+    bench["fake"] = FakeEncoder(trained_on=frozenset({"0" * 16}))
     stage.evaluate(config_of(corpus, tmp_path, measures=["cosine"], tasks=[]), tmp_path / "out")
 
 
@@ -424,3 +430,63 @@ def test_an_export_is_known_by_its_record_and_is_no_teacher(corpus, monkeypatch,
     assert set(cell.seen) == {"c", "n"}
     assert set(cell.seen_by_teacher) == {"c", "n"}  # nano's card says clean speech
     assert "2.00 h" in (tmp_path / "out/report.md").read_text()
+
+
+def test_what_copies_are_to_a_student_and_to_its_teacher_are_two_things(corpus, monkeypatch, tmp_path):
+    """The student was trained on copies like those of the noise condition, its teacher on clean speech."""
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+    (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": {"teacher": "nano"}}))
+    corpus_exposure((str(corpus),), "train", conditions=("noise",)).write(export / "trained.json")
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
+    results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}, tasks=[]), tmp_path / "out")
+    [cell] = results.cells
+    assert cell.seen == "cssn" * 24  # clean, two of noise, one of phone
+    assert cell.seen_by_teacher == "cnnn" * 24
+    assert TrainedOn.read(tmp_path / "out/trained/out.json", needed="").kinds.keys() == {"noise coloured"}
+
+
+def test_the_domain_probe_is_tested_without_recordings_and_speakers_of_its_training(bench, tmp_path):
+    """Train has the recording `a`; so has every second test copy, by content, under another name."""
+    splits = {
+        name: tiny_split(name, count=count, members=("noise-0",)) for name, count in (("train", 16), ("test", 12))
+    }
+    for split, utterances in splits.items():
+        for number, utterance in enumerate(utterances):
+            utterance.speaker = f"{split} {number % 3}" if number % 4 else "both"
+            name = "a.wav" if split == "train" else ("b.wav", "again.wav")[number % 2]
+            recording = {"form": "recorded", "source": "hum", "root": "hum", "recording": name, "offset": 0}
+            utterance.steps["noise-0"] = {"kind": "noise", **recording, "snr_db": 5.0}
+    data = write_corpus(tmp_path / "tiny", splits)
+    (data / "plan").mkdir()
+    digests = {"a.wav": "a" * 64, "again.wav": "a" * 64, "b.wav": "b" * 64}
+    rows = [{"source": "hum", "path": path, "sha256": sha256} for path, sha256 in digests.items()]
+    (data / "plan/levels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    [cell] = stage.evaluate(small(data, tmp_path, measures=["leakage"], tasks=[]), tmp_path / "out").cells
+    counts = {score.count for score in cell.scores}
+    # the speaker of both is on one side: with him 12 clean waves and the 6 copies with b.wav, without him 9 and 3 (his are 0, 4, 8)
+    assert counts <= {12 + 6, 9 + 3}
+    assert len(counts) == 1
+
+
+def write_student(folder, step):
+    """A checkpoint of random weights, other ones at each step."""
+    config = EncoderConfig.parse(encoder_config(layers=1), where="test")
+    with torch.random.fork_rng():
+        torch.manual_seed(step)
+        student = torch.nn.ModuleDict({"trunk": config.build()})
+    mark = {"cursor": (1, 2, 3), "encoder": config, "sums": {}, "counts": {}, "best_loss": None, "facts": {}}
+    write_checkpoint(folder, module_tensors(student=student), step=step, **mark)
+
+
+def test_the_checkpoint_that_is_asked_for_is_the_one_that_is_measured(tmp_path):
+    for folder, step in (("checkpoints", 7), ("best", 3)):
+        write_student(tmp_path / "run" / folder, step)
+    (tmp_path / "run/heard.txt").write_text("")
+    found = {
+        name: load_model(RunSource(run=str(tmp_path / "run"), checkpoint=name), 16000) for name in ("last", "best")
+    }
+    assert [found[name].facts["steps"] for name in ("last", "best")] == [7, 3]
+    assert found["last"].digest != found["best"].digest
+    assert origin_of(RunSource(run=str(tmp_path / "run"), checkpoint="best")) == "run, best"

@@ -12,9 +12,8 @@ from corpus_builder.shards.croissant import croissant
 from manifests.corpus.external_sample import label
 from manifests.corpus.filter import parse_where
 from manifests.corpus.fingerprints import SamplePrints
-from manifests.corpus.linked import copies_of
 from manifests.corpus.sample import Sample, domain_of, family_of
-from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex
+from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex, copies_of
 from manifests.io.lock import writing
 from manifests.plan.steps import PlannedStep
 from manifests.recipe.recipe import Recipe
@@ -112,7 +111,7 @@ def test_splits_are_chosen_before_utterances() -> None:
 def test_values_of_a_file_are_written_down_in_full(tmp_path: Path) -> None:
     (tmp_path / "who").write_text("ann\n\n bob \n")
     where = parse_where([f"speaker=@{tmp_path}/who"])
-    assert where.told == ("speaker=ann,bob",)
+    assert where.expressions == ("speaker=ann,bob",)
     assert where.chosen(sample_of([]), record(), sample_rate=16_000) == []
 
 

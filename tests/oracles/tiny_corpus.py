@@ -22,7 +22,7 @@ RATE_HZ = 16000
 
 @dataclass
 class TinyUtterance:
-    """One utterance: int16 waves by member, and the fields of its JSON."""
+    """One utterance: int16 waves by member, and the fields of its JSON; `steps` in place of a member's own."""
 
     id: str
     waves: dict[str, np.ndarray]
@@ -30,6 +30,7 @@ class TinyUtterance:
     language: str | None = None
     text: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def tone(rng: np.random.Generator, *, pitch_hz: float, num_samples: int, noise: float = 0.02) -> np.ndarray:
@@ -60,7 +61,7 @@ def sample_json(utterance: TinyUtterance, split: str) -> dict[str, Any]:
     copies = [
         {
             "name": member, "condition": member.rsplit("-", 1)[0], "domain": "white", "family": step_of(member)["kind"],
-            "gain_db": 0.0, "steps": [step_of(member)],
+            "gain_db": 0.0, "steps": [utterance.steps.get(member) or step_of(member)],
         }
         for member in utterance.waves
         if member != "clean"

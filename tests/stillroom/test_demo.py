@@ -1,4 +1,9 @@
 import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,3 +60,49 @@ def test_made_noises_are_different_and_do_not_clip(tmp_path):
     assert all(np.std(wave) > 0.001 for wave in waves)
     for number, wave in enumerate(waves):
         assert not any(np.array_equal(wave, other) for other in waves[:number])
+
+
+STAGE = """#!{python}
+import pathlib, signal, sys, time
+here = pathlib.Path({here!r})
+if "train" in sys.argv:
+    def stop(number, frame):
+        time.sleep(0.3)  # as training does before its checkpoint is written
+        (here / "checkpoint").write_text(signal.Signals(number).name)
+        sys.exit(75)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, stop)
+    (here / "training").write_text("")
+    time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_to_the_demo_reaches_its_training_which_is_waited_for(tmp_path, name):
+    speech_folder(tmp_path / "mine", ["ann", "bob"], 40)
+    stage = tmp_path / "stage"  # stands for the interpreter that runs the stages
+    stage.write_text(STAGE.format(python=sys.executable, here=str(tmp_path)))
+    stage.chmod(0o755)
+    arguments = [
+        "stillroom",
+        "demo",
+        str(tmp_path / "out"),
+        "--speech",
+        str(tmp_path / "mine"),
+        "--noise",
+        str(tmp_path / "mine"),
+    ]
+    code = (
+        f"import sys; sys.executable = {str(stage)!r}; sys.argv = {arguments!r}\n"
+        "from stillroom.__main__ import main\nmain()"
+    )
+    house = Path(__file__).resolve().parents[2]
+    demo_process = subprocess.Popen([sys.executable, "-c", code], cwd=house, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "training").exists():
+        assert demo_process.poll() is None
+        time.sleep(0.05)
+    demo_process.send_signal(signal.Signals[name])
+    _, said = demo_process.communicate()
+    assert (tmp_path / "checkpoint").read_text() == name
+    assert demo_process.returncode == 75
+    assert said == "stillroom: stopped; the same command goes on where this one left off\n"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from stillroom.phones import Event, Phone, phone_class, phone_marks, phones_of
-from stillroom.talkers import SENTENCES, aligned_speech_16k, speech_16k, voices
+from stillroom.talkers import SENTENCES, aligned_speech_16k, speakers, speech_16k
 
-EVERYBODY = [*voices("train")[::12], *voices("dev")[::4], *voices("test")[::5]]
+EVERYBODY = [*speakers("train")[::12], *speakers("dev")[::4], *speakers("test")[::5]]
 
 
 def test_the_phones_of_a_word_are_told_in_their_order():
-    _, phones = aligned_speech_16k("seven", voices("train")[0])
+    _, phones = aligned_speech_16k("seven", speakers("train")[0])
     assert [phone.name for phone in phones] == ["s", "ˈɛ", "v", "ə", "n"]
 
 

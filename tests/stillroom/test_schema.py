@@ -1,4 +1,4 @@
-"""Schemas are versioned: a changed schema needs a new version, and one that was exported is never rewritten."""
+"""Schemas are versioned: a changed schema needs a new version; of one that was exported only descriptions are rewritten."""
 
 import importlib
 import json
@@ -17,14 +17,36 @@ from stillroom import schema
 from stillroom.schema import DOCUMENTS, document_of, exported, schema_command, schema_name
 
 
+def structure(schema):
+    """A schema without what is for people alone: descriptions, titles and the names of its definitions."""
+    numbers = {}  # of definitions, in the order in which they are referred to
+
+    def plain(value):
+        if isinstance(value, dict):
+            texts = {key for key in ("description", "title") if isinstance(value.get(key), str)}
+            return {key: plain(item) for key, item in sorted(value.items()) if key not in texts | {"$defs"}}
+        if isinstance(value, str) and value.startswith("#/$defs/"):
+            return numbers.setdefault(value.removeprefix("#/$defs/"), len(numbers))
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    parts = [plain(schema)]
+    while len(parts) <= len(numbers):
+        parts.append(plain(schema["$defs"][list(numbers)[len(parts) - 1]]))
+    return parts
+
+
 def check_exported(document, folder, *, write):
-    """The schema of this version is the exported one; a new version is exported where that is asked for, an old one never."""
+    """The schema of this version is the exported one; `write` exports a new version, or new descriptions of a known one."""
     path = folder / f"{schema_name(document)}.json"
-    if write and not path.exists():
-        path.write_text(exported(document), encoding="utf-8")
+    found = exported(document)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if write and (known is None or structure(known) == structure(json.loads(found))):
+        path.write_text(found, encoding="utf-8")
     if not path.exists():
         pytest.fail(f"{path} is missing: a new version's schema is exported by pytest --write-golden")
-    if path.read_text(encoding="utf-8") != exported(document):
+    if path.read_text(encoding="utf-8") != found and structure(known) == structure(json.loads(found)):
+        pytest.fail(f"descriptions of {document.SCHEMA} changed: export them by pytest --write-golden")
+    if path.read_text(encoding="utf-8") != found:
         pytest.fail(
             f"the schema of {document.SCHEMA} changed: give {document.__name__}.SCHEMA the next version, read the old one, tell it in "
             "CHANGELOG.md, and export it by pytest --write-golden"
@@ -45,6 +67,13 @@ def test_a_changed_schema_is_refused_and_never_rewritten(tmp_path):
         with pytest.raises(pytest.fail.Exception, match="next version"):
             check_exported(document, tmp_path, write=write)
     assert path.read_bytes() == before
+    path.write_text(
+        exported(document).replace("Totals of", "Sums of").replace("Sums over", "Totals over"), encoding="utf-8"
+    )
+    with pytest.raises(pytest.fail.Exception, match="descriptions of"):
+        check_exported(document, tmp_path, write=False)
+    check_exported(document, tmp_path, write=True)
+    assert path.read_text(encoding="utf-8") == exported(document)
     with pytest.raises(pytest.fail.Exception, match="is missing"):
         check_exported(document_of("plan"), tmp_path, write=False)
     check_exported(document_of("plan"), tmp_path, write=True)

@@ -11,8 +11,9 @@ from evaluation.config import RunSource, resolved_model
 from evaluation.models import load_model
 from manifests.errors import BadDocumentError, UsageError
 from tests.oracles import fairseq_models
+from tests.oracles.updates import before_update
 from tests.training.conftest import RATE_HZ, write_teacher
-from tests.training.test_loop import config_of, journal, last_tensors
+from tests.training.test_loop import config_of, die, journal, last_tensors
 from training import loop
 from training.config.load import load_config
 from training.runs.checkpoint import load_run
@@ -35,21 +36,12 @@ def asked(corpus, teacher, case, **keys):
 
 
 @pytest.mark.parametrize("case", KEYS)
-def test_every_shape_trains_and_goes_on_as_if_it_had_never_stopped(case, corpus, teacher_folder, tmp_path, monkeypatch):
+def test_every_shape_trains_and_goes_on_as_if_it_had_never_stopped(case, corpus, teacher_folder, tmp_path):
     assert loop.distil(asked(corpus, teacher_folder, case), tmp_path / "straight") == "done"
     losses = [line["loss"] for line in journal(tmp_path / "straight") if "loss" in line]
     assert all(0 < loss < 10 for loss in losses)
-    write = loop.write_checkpoint
-
-    def stop(folder, *args, **options):
-        write(folder, *args, **options)
-        if folder.name == "checkpoints":
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "write_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with before_update(3, die), pytest.raises(InterruptedError):
         loop.distil(asked(corpus, teacher_folder, case), tmp_path / "stopped")
-    monkeypatch.undo()
     assert loop.distil(asked(corpus, teacher_folder, case), tmp_path / "stopped") == "done"
     one, two = last_tensors(tmp_path / "straight"), last_tensors(tmp_path / "stopped")
     assert one.keys() == two.keys()
@@ -86,9 +78,9 @@ def test_what_a_students_first_weights_had_heard_it_has_heard(corpus, teacher_fo
     (source / "heard.txt").write_text("feedfeedfeedfeed\n")
     keys = {"student": {"layers": 2, "init": str(source)}}
     loop.distil(config_of(corpus, teacher_folder, preset="cdm2", steps=1, **keys), tmp_path / "run")
-    heard = load_run(tmp_path / "run").heard
+    heard = load_run(tmp_path / "run").trained_on
     assert "feedfeedfeedfeed" in heard
-    assert load_teacher(teacher_folder).heard < heard
+    assert load_teacher(teacher_folder).trained_on < heard
 
 
 @pytest.mark.parametrize(
@@ -97,7 +89,7 @@ def test_what_a_students_first_weights_had_heard_it_has_heard(corpus, teacher_fo
         ({"teacher.layers": [1, 4]}, "teacher.layers: small has layers 1 to 3, not 4"),
         ({"loss": {"layers": [1, 2]}}, "2 weights for the 3 layers"),
         ({"student": {"layers": 3, "predict": "layers", "predict_from": [1]}}, "1 layers for the 3 layers"),
-        ({"student": {"layers": 9}}, "student.layers: 9 asked for"),
+        ({"student": {"layers": 9}}, "student.layers: 9, but the teacher small has 3"),
     ],
 )
 def test_what_does_not_fit_the_teacher_is_one_line_and_leaves_nothing(keys, message, corpus, teacher_folder, tmp_path):

@@ -13,6 +13,7 @@ import soundfile
 import soxr
 from click.testing import CliRunner
 
+from corpus_builder.audit.audit_corpora import audit
 from stillroom.cli import stillroom
 
 if TYPE_CHECKING:
@@ -37,11 +38,14 @@ def planned(lab: Lab, name: str) -> Path:
     return lab.folder / name
 
 
-def test_a_corpus_with_its_splits_apart_has_no_match(built_lab: Lab) -> None:
+def test_a_corpus_with_its_splits_apart_has_no_match(built_lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     code, document = audited(built_lab.folder / "corpus")
     assert (code, document["answer"]) == (0, "no match found")
     assert document["leaks"] == []
     assert all(document["checked"][kind] for kind in ("utterance", "speaker", "recording", "noise", "room"))
+    capfd.readouterr()
+    audit((built_lab.folder / "corpus",), roots={}, progress=False)
+    assert capfd.readouterr() == ("", "")
     assert "disjoint" not in CliRunner().invoke(stillroom, ["audit", str(built_lab.folder / "corpus")]).output
 
 
@@ -128,7 +132,7 @@ def test_a_renamed_noise_of_another_corpus_is_found_and_a_changed_one_by_its_sou
     assert again["leaks"] == document["leaks"]
     without = audited(first, second)[1]
     assert {leak["how"] for leak in without["leaks"]} == {"file"}
-    assert any("not listened to" in one["why"] for one in without["not_checked"])
+    assert any("not compared by sound" in one["why"] for one in without["not_checked"])
 
 
 def test_a_pack_and_its_corpus_share_everything_unless_they_are_editions(built_lab: Lab, tmp_path: Path) -> None:

@@ -9,10 +9,21 @@ import pytest
 import soundfile
 
 from corpus_builder.audio.resample import at_rate
-from corpus_builder.build.dry_run import SAMPLE_S, estimate, sampled_rows, timed_rows
+from corpus_builder.build.dry_run import (
+    SAMPLE_S,
+    Estimate,
+    Timed,
+    estimate,
+    estimated,
+    sampled_rows,
+    timed_rooms,
+    timed_rows,
+)
+from corpus_builder.distortions.additive_noise import segment
 from corpus_builder.plan.materials.noise_power import measure_levels
 from corpus_builder.render.corpus_waves import LONG_NOISE_SAMPLES
 from corpus_builder.render.wave_cache import LongNoise
+from corpus_builder.rooms.rir_bank import write_room
 from manifests.corpus.shard_index import IndexedSample, Member
 from manifests.errors import BadDocumentError, UsageError
 from manifests.io.digest import canonical_json
@@ -20,12 +31,13 @@ from manifests.io.json_yaml import refuse_heavy_json
 from manifests.io.place import sizes_below
 from manifests.io.url import Url
 from manifests.recipe.recipe import ShardSize
-from tests.corpus_builder.conftest import Lab, write_wave
+from tests.corpus_builder.conftest import RATE_HZ, Lab, write_wave
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from manifests.plan.plan import PlanRow
+    from manifests.plan.rooms import PlannedRoom
 
 
 def test_a_dry_run_counts_what_a_build_makes_and_leaves_nothing(built_lab: Lab) -> None:
@@ -36,15 +48,88 @@ def test_a_dry_run_counts_what_a_build_makes_and_leaves_nothing(built_lab: Lab) 
     corpus = built_lab.folder / "corpus"
     made = {name: size for name, size in sizes_below(corpus).items() if name != "roots.local.json"}
     assert (told.utterances, told.shards) == (12, len([name for name in made if name.endswith(".tar")]))
-    assert told.files == pytest.approx(len(made), abs=2)
-    tars = sum(size for name, size in made.items() if name.endswith(".tar"))
-    assert told.corpus_bytes == pytest.approx(sum(made.values()), rel=0.4)
-    assert tars / told.shards < 4 * told.temporary_bytes < 8 * tars
+    assert told.files == len(made)
+    assert told.audio_s == pytest.approx(8 * 0.575 + 4 * 0.5)
+    tars = [size for name, size in made.items() if name.endswith(".tar")]
+    assert told.corpus_bytes == pytest.approx(sum(made.values()), rel=0.15)
+    assert told.temporary_bytes == pytest.approx(2 * max(tars), rel=0.05)  # two workers, each with a largest shard
     assert told.core_s > told.room_s > 0
     assert told.sampled == 12
-    text = told.lines(workers=2)
-    for word in ("12 utterances", "h of clean speech", "shards", "GB in", "files", "temporary space", "core-hours"):
-        assert word in text
+
+
+def test_the_figures_of_a_dry_run_are_those_of_the_sample_times_the_whole(
+    built_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With made-up measurements every figure can be had by hand: each split by its own seconds, workers side by side."""
+    measured = {"train": Timed(2.0, 3.0, 1_000_000, 5), "test": Timed(1.0, 0.5, 200_000, 2)}
+    monkeypatch.setattr("corpus_builder.build.dry_run.timed_rooms", lambda *_: (30.0, 7))
+    monkeypatch.setattr("corpus_builder.build.dry_run.timed_rows", lambda *_: measured)
+    plan, _ = built_lab.plan("figures")
+    folder = built_lab.folder / "figures"
+    seconds = {"train": 8 * 0.575, "test": 4 * 0.5}
+    plan_bytes = sum(path.stat().st_size for path in (folder / "plan").iterdir())
+    responses = 7 * 4 * RATE_HZ * 0.7
+    largest = max(file.seconds * (500_000 if file.split == "train" else 200_000) for file in plan.files)
+    for workers, remote in ((1, False), (2, False), (100, False), (2, True)):
+        told = estimated(plan, folder, {}, workers=workers, remote=remote)
+        assert told.core_s == pytest.approx(1.5 * seconds["train"] + 0.5 * seconds["test"] + 30.0)
+        assert told.room_s == 30.0
+        tars = 500_000 * seconds["train"] + 200_000 * seconds["test"]
+        assert told.corpus_bytes == pytest.approx(tars + plan_bytes + responses)
+        above = plan_bytes + responses if remote else 0.0
+        assert told.temporary_bytes == pytest.approx(largest * min(workers, len(plan.files)) + above)
+        assert (told.utterances, told.shards, told.sampled) == (12, len(plan.files), 7)
+
+
+def test_a_dry_run_prints_its_figures_in_their_units() -> None:
+    told = Estimate(
+        utterances=5000, audio_s=7200.0, shards=10, corpus_bytes=12.34e9, files=70, temporary_bytes=2.5e9,
+        core_s=14_400.0, room_s=3600.0, sampled=64,
+    )  # fmt: skip
+    assert told.lines(workers=4).splitlines() == [
+        "5000 utterances, 2.00 h of clean speech, 10 shards",
+        "about 12.3 GB in 70 files",
+        "about 2.5 GB of temporary space while it is built with 4 worker(s)",
+        "about 4 core-hours (1 of them for rooms): 1h00m with 4 worker(s) if each has a core",
+        "from 64 utterances that were rendered, in rooms that were simulated, and thrown away; nothing was built",
+    ]
+
+
+def test_the_time_of_the_rooms_that_were_made_is_carried_over_to_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.recipe["rooms"]["cell"] |= {"rooms": 5, "split": "shared"}
+    plan, _ = lab.plan()
+    folder = lab.folder / "plan"
+    clock = SimpleNamespace(cpu=0.0, process_time=lambda: clock.cpu)
+    made: list[int] = []
+
+    def write_slowly(place: Path, room: PlannedRoom, **options: Any) -> Any:
+        clock.cpu += 2.0
+        made.append(room.room)
+        return write_room(place, room, **options)
+
+    monkeypatch.setattr("corpus_builder.build.dry_run.time", clock)
+    monkeypatch.setattr("corpus_builder.build.dry_run.write_room", write_slowly)
+    rows = lab.rows()[:2]
+    room_s, num_responses = timed_rooms(plan, folder, {}, rows)
+    used = {step.room for row in rows for copy in row.copies for step in copy.steps if step.kind == "room"}
+    assert sorted(made) == sorted(used)
+    assert len(used) < 5
+    assert room_s == pytest.approx(5 * 2.0)
+    assert num_responses == 5 * 2
+
+
+def test_the_sample_of_a_dry_run_is_spread_over_the_shards_of_every_split(lab: Lab) -> None:
+    lab.without_rooms()
+    for number in range(60):
+        lab.speech("train", f"s{number % 5}", f"w{number}", seed=number, seconds=0.05)
+    lab.recipe["shards"]["samples"] = 4
+    plan, _ = lab.plan()
+    chosen = sampled_rows(plan, lab.folder / "plan")
+    names = [file.name for file in plan.files if file.split == "train"]
+    step = len(names) // 4
+    assert [name for name in chosen if name.startswith("train")] == names[::step][:4]
+    assert all(0 < len(rows) <= 8 for rows in chosen.values())
+    assert {name.split("-")[0] for name in chosen} == {"train", "test"}
 
 
 def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turns(
@@ -53,7 +138,7 @@ def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turn
     met: set[str] = set()
     clock = SimpleNamespace(cpu=0.0, wall=0.0, process_time=lambda: clock.cpu, monotonic=lambda: clock.wall)
 
-    def weigh(row: PlanRow, waves: object, rate_hz: int) -> int:
+    def rendered_bytes(row: PlanRow, waves: object, rate_hz: int) -> int:
         del waves, rate_hz
         clock.cpu += 1.0 if row.id in met else 100.0  # a codec's delay is measured when its setting is first met
         clock.wall += 2.0
@@ -61,7 +146,7 @@ def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turn
         return 10
 
     monkeypatch.setattr("corpus_builder.build.dry_run.time", clock)
-    monkeypatch.setattr("corpus_builder.build.dry_run.weigh", weigh)
+    monkeypatch.setattr("corpus_builder.build.dry_run.rendered_bytes", rendered_bytes)
     folder = built_lab.folder / "turns"
     plan, _ = built_lab.plan("turns")
     chosen = sampled_rows(plan, folder)
@@ -77,7 +162,7 @@ def test_a_dry_run_takes_a_finished_plan_and_no_url(built_lab: Lab) -> None:
     assert told.utterances == 12
     with pytest.raises(UsageError, match="--limit belongs to planning"):
         estimate(built_lab.folder / "dry_plan", roots={}, limit=3, workers=1, remote=True)
-    with pytest.raises(UsageError, match="on a disk is due here"):
+    with pytest.raises(UsageError, match="expected a recipe or a plan on a disk"):
         estimate(Url("s3://bucket/plan"), roots={}, limit=None, workers=1, remote=True)
 
 
@@ -149,6 +234,21 @@ def test_a_noise_that_is_too_long_to_be_held_gives_the_segments_of_the_whole(
         assert np.abs(found - whole[first:end]).max() < (1e-6 if rate_hz != 16_000 else 1e-12)
         assert np.array_equal(found, noise[first:end])
     assert all(size < 5 * rate_hz + 2 * rate_hz + 10 for _, size in heard)
+
+
+@pytest.mark.parametrize("before_end", [1, 10, 500, 799, 800, 801, 900])
+def test_a_segment_that_begins_in_the_last_moments_of_a_long_noise_is_that_of_the_whole(
+    lab: Lab, before_end: int
+) -> None:
+    """There the recording is repeated with a cross-fade of 50 ms, which a segment may begin within."""
+    wave = np.random.RandomState(2).standard_normal(20_000) * 0.1
+    path = write_wave(lab.folder / "long.wav", wave, rate_hz=16_000)
+    whole, _ = soundfile.read(path)
+    noise = LongNoise(
+        path, lambda *_: None, name="long", num_samples=whole.size, channel=None, from_hz=16_000, to_hz=16_000
+    )
+    wanted = {"offset": whole.size - before_end, "num_samples": 3000, "rate_hz": 16_000}
+    np.testing.assert_array_equal(segment(noise, **wanted), segment(whole, **wanted))
 
 
 def test_a_recipe_with_a_long_noise_builds_the_same_as_with_the_whole_in_memory(

@@ -60,7 +60,7 @@ def test_however_short_a_copy_has_the_length_of_the_clean_wave(step, num_samples
     wave = 0.3 * np.cos(np.arange(num_samples))
     copy = through_channel(step, wave, rate_hz=RATE)
     assert copy.shape == wave.shape
-    assert np.isfinite(copy).all()
+    assert np.abs(copy).max() < 11 * 0.3  # a tilt of -5 dB an octave lifts what lies four octaves below 1 kHz by 20 dB
 
 
 @pytest.mark.parametrize("step", [*STEPS, PITCH], ids=lambda step: step.kind)

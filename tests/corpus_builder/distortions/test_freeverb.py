@@ -74,6 +74,14 @@ def test_the_wet_part_begins_after_its_pre_delay_and_the_shortest_comb():
     assert np.flatnonzero(np.abs(heard[1:]) > 1e-12)[0] + 1 == 441 + 112
 
 
+@pytest.mark.parametrize("wet_gain_db", [-10.0, 6.0])
+def test_the_wet_gain_is_that_of_the_reverberation_alone(wet_gain_db):
+    wave = np.random.default_rng(3).standard_normal(8000)
+    plain = freeverb(wave, rate_hz=16_000, keep_rms=False) - wave
+    heard = freeverb(wave, rate_hz=16_000, keep_rms=False, wet_gain_db=wet_gain_db) - wave
+    np.testing.assert_allclose(heard, 10 ** (wet_gain_db / 20) * plain, atol=1e-9)
+
+
 def test_silence_stays_silence_and_nothing_stays_nothing():
     np.testing.assert_array_equal(freeverb(np.zeros(70), rate_hz=16_000), np.zeros(70))
     assert freeverb(np.zeros(0), rate_hz=16_000).shape == (0,)

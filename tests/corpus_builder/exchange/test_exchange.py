@@ -50,12 +50,12 @@ def chosen(corpus, out, *expressions):
     return subset(corpus, out, where=parse_where(expressions))
 
 
-def test_a_subset_has_what_was_asked_for_and_no_audio(built_lab, tmp_path):
+def test_a_subset_has_what_was_asked_for_and_no_audio(built_lab, tmp_path, capfd):
     corpus = built_lab.folder / "corpus"
     sealed = chosen(corpus, tmp_path / "part", "split=train", "speaker=s1,s2", "condition=noise", "seconds<0.7")
-    every = list(OpenCorpus(corpus).held("train"))
+    every = list(OpenCorpus(corpus).utterances("train"))
     due = {h.record.id for h in every if h.record.speaker in {"s1", "s2"} and h.sample.num_samples < 0.7 * RATE}
-    held = list(OpenCorpus(tmp_path / "part").held())
+    held = list(OpenCorpus(tmp_path / "part").utterances())
     assert due
     assert len(due) < len(every)
     assert {one.record.id for one in held} == due
@@ -63,14 +63,28 @@ def test_a_subset_has_what_was_asked_for_and_no_audio(built_lab, tmp_path):
     assert sealed.copies == {"train": {"noise": 2}}
     assert not list((tmp_path / "part").rglob("*.tar"))
     assert str(tmp_path) not in (tmp_path / "part" / "corpus.json").read_text()
+    capfd.readouterr()
     report = verify(tmp_path / "part", progress=False)
+    assert capfd.readouterr() == ("", "")
     assert report.findings == []
     assert report.waves == 3 * len(due)
 
 
+def test_a_file_that_a_subset_lists_twice_is_found_and_the_first_digest_counts(built_lab, tmp_path):
+    chosen(built_lab.folder / "corpus", tmp_path / "part", "split=test")
+    sums = tmp_path / "part/SHA256SUMS"
+    lines = sums.read_text().splitlines()
+    last = lines[-1].partition("  ")[2]
+    sums.write_text("\n".join([*lines, f"{'0' * 64}  {last}"]) + "\n")
+    found = verify(tmp_path / "part", level="bytes", progress=False).findings
+    assert [(one.where, one.what) for one in found] == [
+        (f"SHA256SUMS:{len(lines) + 1}", "expected a digest and the name of a file that is not listed above")
+    ]
+
+
 def test_a_subset_by_snr_keeps_the_copies_that_hold(built_lab, tmp_path):
     chosen(built_lab.folder / "corpus", tmp_path / "loud", "snr_db>=10")
-    for held in OpenCorpus(tmp_path / "loud").held():
+    for held in OpenCorpus(tmp_path / "loud").utterances():
         assert held.record.copies
         for copy in held.record.copies:
             assert all(step.snr_db >= 10 for step in copy.steps if step.kind == "noise")
@@ -144,7 +158,7 @@ def test_a_strangers_tars_become_a_corpus_that_verify_checks(tmp_path):
     made = index_shards([str(tmp_path / "set" / "x-0.tar"), f"dev={tmp_path}/set/x-1*"])
     assert (made.corpus.totals.samples, made.refused) == (5, [])
     assert str(tmp_path) not in (tmp_path / "set" / "corpus.json").read_text()
-    held = {one.sample.key: one.record for one in OpenCorpus(tmp_path / "set").held("dev")}
+    held = {one.sample.key: one.record for one in OpenCorpus(tmp_path / "set").utterances("dev")}
     assert (held["u9"].text, held["u9"].speaker, held["u9"].custom) == ("HE SAID", "7", {"snr": 3.5, "cls": 4})
     report = verify(tmp_path / "set", progress=False)
     assert (report.findings, report.waves) == ([], 5)
@@ -162,7 +176,7 @@ def test_several_audio_members_become_copies_of_the_clean_one(tmp_path):
     ]
     tar = write_tar(tmp_path / "t" / "s.tar", members)
     made = index_shards([str(tar)], out=tmp_path / "index")
-    (held,) = OpenCorpus(tmp_path / "index").held()
+    (held,) = OpenCorpus(tmp_path / "index").utterances()
     assert held.sample.copies == ["mix-0"]
     assert made.corpus.copies == {"train": {"mix": 1}}
     assert sum(made.left_out.values()) == 1
@@ -218,9 +232,9 @@ def test_a_compressed_tar_a_wrong_tar_and_another_corpus_are_refused(tmp_path, b
 def test_shards_of_stillroom_are_indexed_as_they_were(built_lab, tmp_path):
     made = index_shards([f"{built_lab.folder}/corpus/shards/train-*.tar"], out=tmp_path / "again")
     whole = OpenCorpus(built_lab.folder / "corpus")
-    again = {one.sample.key: one for one in OpenCorpus(tmp_path / "again").held()}
+    again = {one.sample.key: one for one in OpenCorpus(tmp_path / "again").utterances()}
     assert made.corpus.copies["train"] == whole.sealed.copies["train"]
-    for held in whole.held("train"):
+    for held in whole.utterances("train"):
         assert again[held.sample.key].record == held.record
         for name, member in held.sample.members.items():
             assert again[held.sample.key].sample.members[name].pcm_sha256 == member.pcm_sha256
@@ -235,7 +249,7 @@ def test_an_unpacked_root_has_the_sources_tree(built_lab, tmp_path):
     )
     assert (done.utterances, done.files, done.linked, done.linked_audio, done.without) == (8, 8, 2, 1, 0)
     opened = OpenCorpus(built_lab.folder / "corpus")
-    for held in opened.held("train"):
+    for held in opened.utterances("train"):
         path = tmp_path / "new" / "train" / held.record.source.path
         pcm, rate_hz = soundfile.read(path, dtype="int16")
         member = opened.contents(held.entry, held.sample, ["phone-0"])["phone-0"]
@@ -327,7 +341,7 @@ def test_lhotse_reads_every_copy_in_parallel_order(built_lab):
     sets = cut_sets(built_lab.folder / "corpus", split="train")
     assert sorted(sets) == ["clean", "far-0", "noise-0", "noise-1", "phone-0"]
     opened = OpenCorpus(built_lab.folder / "corpus")
-    for held, *cuts in zip(opened.held("train"), *sets.values(), strict=True):
+    for held, *cuts in zip(opened.utterances("train"), *sets.values(), strict=True):
         for name, cut in zip(sets, cuts, strict=True):
             content = opened.contents(held.entry, held.sample, [name])[name]
             assert cut.id == held.record.id

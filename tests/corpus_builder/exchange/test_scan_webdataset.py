@@ -33,7 +33,7 @@ def indexed(folder: Path, members: list[tuple[str, bytes]], **options: Any) -> t
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     made = index_shards([str(folder / "a b.tar")], out=folder / "index", **options)
-    return made, {held.sample.key: held for held in OpenCorpus(folder / "index").held()}
+    return made, {held.sample.key: held for held in OpenCorpus(folder / "index").utterances()}
 
 
 @pytest.mark.parametrize("order", [("flac", "mp3"), ("mp3", "flac")])

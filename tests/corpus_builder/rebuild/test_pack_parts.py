@@ -12,7 +12,7 @@ import pytest
 
 from manifests.errors import DigestMismatchError, MissingFileError, UsageError
 from manifests.io.place import sizes_below
-from manifests.pack.write import TellsOfThisMachineError, write_pack
+from manifests.pack.write import NamesThisMachineError, write_pack
 from tests.oracles.forgery import sha256
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_a_part_that_names_a_folder_of_this_machine_is_not_packed(
     folder = {"root": roots["hum"], "corpus": str(corpus), "home": str(Path.home())}[whose]
     (corpus / name).write_text((corpus / name).read_text() + f"{folder}/x.wav\n")
     listed_again(corpus, name)
-    with pytest.raises(TellsOfThisMachineError, match=name):
+    with pytest.raises(NamesThisMachineError, match=name):
         write_pack(corpus, tmp_path / "p.tar.gz", progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 

@@ -27,7 +27,7 @@ from manifests.corpus.provenance import public_argument
 from manifests.errors import MissingFileError, OtherRecipeError, UsageError
 from manifests.io.digest import bytes_digest, file_digest
 from manifests.pack.read import open_pack
-from manifests.pack.write import TellsOfThisMachineError, write_pack
+from manifests.pack.write import NamesThisMachineError, write_pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +129,7 @@ def test_a_source_that_was_coded_otherwise_is_told_from_one_that_sounds_otherwis
     with pytest.raises(SourcesDifferError) as caught:
         rebuilt(pack, tmp_path / "theirs", other_lab)
     told = {problem.path: problem.what for problem in caught.value.problems}
-    assert told.pop(first.relative_to(other_lab["train"]).as_posix()).endswith("coded otherwise: its PCM is the same")
+    assert told.pop(first.relative_to(other_lab["train"]).as_posix()).endswith("in another coding: its PCM is the same")
     assert told.pop(second.relative_to(other_lab["train"]).as_posix()).endswith("its PCM is different too")
     assert "cannot be decoded" in told["n1.wav"]
 
@@ -154,10 +154,11 @@ def test_a_root_that_is_not_given_or_not_known_is_named(packed_lab, other_lab, t
     assert not (tmp_path / "theirs").exists()
 
 
-def test_a_part_is_rebuilt_with_the_sources_of_that_part_alone(packed_lab, other_lab, tmp_path):
+def test_a_part_is_rebuilt_with_the_sources_of_that_part_alone(packed_lab, other_lab, tmp_path, capfd):
     lab, pack = packed_lab
     only = Selection(splits=("train",), conditions=("phone",), limit=3)
     told = rebuilt(pack, tmp_path / "theirs", {"train": other_lab["train"]}, selection=only)
+    assert capfd.readouterr() == ("", "")  # without progress nothing is shown, at no stage
     assert counts(told.proof) == (6, 0, 0)
     assert {row["condition"] for row in told.proof.rows()} == {"clean", "phone"}
     assert not verify(tmp_path / "theirs", progress=False).findings
@@ -167,7 +168,7 @@ def test_a_part_is_rebuilt_with_the_sources_of_that_part_alone(packed_lab, other
         rebuilt(pack, tmp_path / "theirs", other_lab)
     with pytest.raises(UsageError, match="it has train, test"):
         rebuilt(pack, tmp_path / "new", other_lab, selection=Selection(splits=("dev",)))
-    with pytest.raises(UsageError, match="nothing of the pack is left"):
+    with pytest.raises(UsageError, match="select nothing of the pack"):
         rebuilt(pack, tmp_path / "new", other_lab, selection=Selection(splits=("test",), conditions=("phone",)))
 
 
@@ -282,7 +283,7 @@ def test_a_text_that_names_a_folder_of_this_machine_is_not_packed(lab, tmp_path,
         for line in sums
     ]
     (corpus / "SHA256SUMS").write_text("\n".join(new) + "\n")
-    with pytest.raises(TellsOfThisMachineError, match="folder of this machine"):
+    with pytest.raises(NamesThisMachineError, match="folder of this machine"):
         write_pack(corpus, tmp_path / "p.tar.gz", progress=False)
     assert not (tmp_path / "p.tar.gz").exists()
 
@@ -294,7 +295,7 @@ def test_a_corpus_without_fingerprints_or_seal_is_not_packed(packed_lab, tmp_pat
     with pytest.raises(MissingFileError, match="build it again"):
         write_pack(tmp_path / "old", tmp_path / "p.tar.gz", progress=False)
     (tmp_path / "old/corpus.json").unlink()
-    with pytest.raises(MissingFileError, match="a sealed corpus is due"):
+    with pytest.raises(MissingFileError, match="a sealed corpus is needed"):
         write_pack(tmp_path / "old", tmp_path / "p.tar.gz", progress=False)
     with pytest.raises(UsageError, match="in the corpus itself"):
         write_pack(lab.folder / "corpus", lab.folder / "corpus/p.tar.gz", progress=False)
@@ -334,25 +335,23 @@ def test_croissant_is_valid_and_its_records_are_the_samples(packed_lab):
 def test_waves_held_against_themselves_moved_by_a_sample_are_different(packed_lab, tmp_path):
     """A corpus whose copies all come one sample late, with indexes and fingerprints that say so."""
     from corpus_builder.rebuild.wave_verdict import Indexed, compared
-    from corpus_builder.shards.fingerprint import prints_of
+    from corpus_builder.shards.fingerprint import fingerprint, signs
 
     lab, _ = packed_lab
     from corpus_builder.rebuild.wave_verdict import shard_samples
-    from manifests.plan.references import rows_of
+    from manifests.corpus.layout import plain_rows
 
     corpus = lab.folder / "corpus"
     told = []
-    for row in rows_of(corpus, "train-000000"):
+    for row in plain_rows(corpus, "train-000000"):
         first = shard_samples(corpus, "train-000000")[row["key"]]
         names = [name for name in first.sample.members if name != "json"]
         moved = {name: np.roll(first.pcm(name), 1) for name in names}
         prints = {}
         for name in names:
             # a coded copy keeps its fingerprint from before the codec: only what came after was late
-            own = prints_of({name: (moved[name], moved[name] / 32768.0)}, row["key"])[name]
-            prints[name] = (
-                own if len(first.prints[name]) > 44 else prints_of({name: (moved[name], None)}, row["key"])[name]
-            )
+            uncoded = moved[name] / 32768.0 if len(first.prints[name]) > 44 else None
+            prints[name] = fingerprint(moved[name], signs(row["key"], moved[name].size), uncoded=uncoded)
         members = {
             name: member if name == "json" else member.model_copy(update={"pcm_sha256": "0" * 64})
             for name, member in first.sample.members.items()

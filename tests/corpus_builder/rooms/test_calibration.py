@@ -20,7 +20,8 @@ from corpus_builder.rooms.calibration import (
     MAX_CALIBRATED,
     DrawnRoom,
     RoomMissedError,
-    Wanted,
+    WantedRoom,
+    calibrate,
     draw_room,
     image_order,
     plan_room,
@@ -43,11 +44,11 @@ few = settings(max_examples=60, derandomize=True, deadline=None)
 
 def drawn_room(seed, attempt=0, *, sources=2):
     """A room by chance, of the sizes and times that a recipe would ask for."""
-    dice = np.random.default_rng([seed, attempt])
-    size_m = tuple(round(float(side), 3) for side in dice.uniform([3, 3, 2.4], [8, 6, 3.5]))
-    distances_m = [float(distance) for distance in dice.uniform(0.5, 3, sources)]
-    wanted = Wanted(size_m, round(float(dice.uniform(0.2, 0.7)), 3), distances_m)
-    return draw_room(dice, wanted, rate_hz=RATE)
+    rng = np.random.default_rng([seed, attempt])
+    size_m = tuple(round(float(side), 3) for side in rng.uniform([3, 3, 2.4], [8, 6, 3.5]))
+    distances_m = [float(distance) for distance in rng.uniform(0.5, 3, sources)]
+    wanted = WantedRoom(size_m, round(float(rng.uniform(0.2, 0.7)), 3), distances_m)
+    return draw_room(rng, wanted, rate_hz=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +79,12 @@ def test_every_position_keeps_off_the_walls_and_at_its_distance(size_m, shares, 
 
 
 def test_directions_are_even_over_the_sphere():
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     ways = np.array(
         [
             np.subtract(*reversed(placed))
             for _ in range(600)
-            for placed in [flat(place(dice, size_m=(6, 6, 6), distances_m=[1]))]
+            for placed in [flat(place(rng, size_m=(6, 6, 6), distances_m=[1]))]
         ]
     )
     assert np.abs(ways.mean(axis=0)).max() < 0.1
@@ -101,7 +102,7 @@ def test_a_room_too_small_for_the_asked_distance_is_told_in_one_line():
     message = str(told.value)
     assert "3 x 3 x 2.4 m" in message
     assert "3.84 m" in message
-    assert "5 m is asked" in message
+    assert "5 m is requested" in message
     assert "\n" not in message
     with pytest.raises(RoomTooSmallError):
         place(np.random.default_rng(0), size_m=(3.0, 0.5, 2.4), distances_m=[0.1])
@@ -184,6 +185,15 @@ def test_image_order_covers_half_of_the_reverberation_time():
     assert image_order(size_m, 3.0) == 70
 
 
+@pytest.mark.parametrize(("size_m", "rt60_s"), [((8.0, 6.0, 2.5), 0.6), ((4.0, 3.0, 2.4), 0.3)])
+def test_two_rounds_of_calibration_bring_a_room_to_its_reverberation_time(size_m, rt60_s):
+    """Without them these rooms ring 28 % too long and 7 % too short: what is found by drawing anew is not calibration."""
+    drawn = DrawnRoom(size_m, rt60_s, (1.2, 1.1, 1.2), ((2.5, 2.0, 1.5),))
+    absorption, (response,) = calibrate(drawn, order=image_order(size_m, rt60_s), rate_hz=RATE)
+    assert response.t30_s == pytest.approx(rt60_s, rel=0.01)
+    assert absorption == round(absorption, 6)
+
+
 def dead_hall():
     """So large and so short of ringing that no absorption will do, and cheap to find out."""
     return DrawnRoom((60.0, 50.0, 20.0), 0.1, (10.0, 10.0, 2.0), ((11.0, 10.0, 2.0), (12.0, 10.0, 2.0)))
@@ -224,8 +234,8 @@ def test_a_room_whose_reflections_drown_its_direct_sound_is_not_used():
 
 
 def test_a_drowned_source_is_placed_anew_at_its_distance():
-    dice = np.random.default_rng(2)
-    settled = [draw_room(dice, Wanted((5.0, 4.0, 2.6), 0.4, [2.5] * 3), rate_hz=RATE) for _ in range(4)]
+    rng = np.random.default_rng(2)
+    settled = [draw_room(rng, WantedRoom((5.0, 4.0, 2.6), 0.4, [2.5] * 3), rate_hz=RATE) for _ in range(4)]
     assert all(room.rival <= 0.85 for room in settled)
     for room in settled:
         assert all(math.dist(room.microphone_m, source) == pytest.approx(2.5, abs=0.002) for source in room.sources_m)

@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from corpus_builder.distortions.reverb import reverberate
-from corpus_builder.rooms.measured_rir import UnfitResponseError, taken_response
+from corpus_builder.rooms.measured_rir import UnfitResponseError, usable_response
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.measured_response import measured_response
@@ -16,7 +16,7 @@ SPEECH = speechlike(2.0, seed=4)
 
 
 def taken(wave, rate_hz=RATE):
-    return taken_response(np.asarray(wave, dtype=np.float64), rate_hz=rate_hz, name="hall/a.wav")
+    return usable_response(np.asarray(wave, dtype=np.float64), rate_hz=rate_hz, name="hall/a.wav")
 
 
 @few
@@ -122,6 +122,16 @@ def test_what_is_no_room_response_is_refused_by_name(wave, said):
         taken(wave)
     assert str(told.value).startswith("hall/a.wav ")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("floor_db", "is_taken"), [(-60, True), (-55, True), (-45, False)])
+def test_a_response_is_taken_only_if_it_decays_by_35_db_before_its_noise(floor_db, is_taken):
+    wave, _ = measured_response(seed=4, tail=0.1, floor_db=floor_db)
+    if is_taken:
+        assert taken(wave).t30_s == pytest.approx(0.4, rel=0.15)
+    else:
+        with pytest.raises(UnfitResponseError, match=r"it falls by 2\d\.\d dB before its noise, 35 are needed"):
+            taken(wave)
 
 
 @few

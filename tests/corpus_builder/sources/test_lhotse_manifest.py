@@ -10,7 +10,7 @@ import pytest
 
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, noise_files, utterances
 from corpus_builder.sources.path_labels import pattern_of, template_of
-from corpus_builder.sources.relative_paths import Rooting, remember_place
+from corpus_builder.sources.relative_paths import RootFinder, root_folders
 from corpus_builder.sources.roots import Located, locate, parse_roots, published
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError
@@ -103,6 +103,7 @@ def test_a_template_is_literal_outside_its_names() -> None:
         ("**/x?.flac", ["x1.flac", "a/b/xy.flac"], ["a/x.flac", "a/x12.flac"]),
         ("train/**/*.wav", ["train/a.wav", "train/b/c.wav"], ["dev/a.wav"]),
         ("a[0].wav", ["a[0].wav"], ["a0.wav"]),
+        ("a*b*.wav", ["ab.wav", "axbyb.wav"], ["a.wav", "xab.wav"]),
     ],
 )
 def test_patterns_match_as_globs_do(pattern: str, fits: list[str], fails: list[str]) -> None:
@@ -133,13 +134,36 @@ def test_a_table_gives_labels_and_what_it_leaves_out_is_counted(tmp_path: Path) 
     assert [item.id for item in items if isinstance(item, Refused)] == ["gone.wav"]
 
 
+def test_labels_of_a_table_come_before_those_of_the_path_and_each_is_its_own(tmp_path: Path) -> None:
+    for name in ("ann/one", "bob/two"):
+        write_wave(tmp_path / f"{name}.wav", voice(0, 0.1))
+    (tmp_path / "labels.csv").write_text(
+        "path,speaker,text,language,mood\nann/one.wav,eve,yes,de,glad\nbob/two.wav,,,,\n"
+    )
+    source = folder_source(tmp_path, fields="{speaker}/{id}.wav", table="labels.csv")
+    labels = {item.id: (item.speaker, item.text, item.language, item.custom) for item in found_in(source)}
+    assert labels == {"one": ("eve", "yes", "de", {"mood": "glad"}), "two": ("bob", None, None, {})}
+
+
+def test_the_channel_of_a_folder_is_that_of_the_recipe_and_a_mono_file_has_none(tmp_path: Path) -> None:
+    write_wave(tmp_path / "mono.wav", voice(0, 0.1))
+    write_wave(tmp_path / "three.wav", np.stack([voice(seed, 0.1) for seed in range(3)], axis=1))
+    assert {item.id: item.channel for item in found_in(folder_source(tmp_path, channel=0))} == {
+        "mono": None,
+        "three": 0,
+    }
+    source = folder_source(tmp_path, channel=2)
+    assert {item.id: item.channel for item in found_in(source)} == {"three": 2}
+    assert refused_in(source)["mono"].endswith("has 1 channel(s); there is no channel 2")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("name,id\na,b\n", "has no column 'path'"),
         ("path,id\na.wav,b,c\n", "more or fewer cells"),
         ("path\n../a.wav\n", "leaves its root"),
-        ("path\na.wav\na.wav\n", "stands twice"),
+        ("path\na.wav\na.wav\n", "occurs twice"),
         ("path,text,text\na.wav,b,c\n", "more than one column 'text'"),
         ('path,id\n"a.wav,b\n', "not a CSV table"),
     ],
@@ -203,6 +227,30 @@ def test_lhotse_itself_reads_the_same_stretch(tmp_path: Path) -> None:
             path, name="r", start=round(item.start_s * RATE_HZ), num_frames=item.num_frames, rate_hz=RATE_HZ
         )
         assert np.abs(wave - line.load_audio()[0]).max() < 1e-6
+
+
+def test_supervisions_of_a_cut_give_their_texts_in_time_and_labels_only_where_they_agree(tmp_path: Path) -> None:
+    audio = recording(tmp_path / "r.wav")
+    common = {"recording_id": "r", "duration": 0.2, "channel": 0, "language": "en"}
+    later = {"id": "b", "start": 0.5, "text": "world", "speaker": "bob", "custom": {"mood": "glad"}, **common}
+    first = {"id": "a", "start": 0.1, "text": "hello", "speaker": "ann", "gender": "F", **common}
+    line = cut("two", audio, supervisions=[later, first])
+    same = cut("same", audio, supervisions=[later, {**first, "speaker": "bob"}])
+    two, one = found_in(manifest_source(write_manifest(tmp_path / "cuts.jsonl", [line, same])))
+    assert (two.text, two.speaker, two.language, two.custom) == ("hello world", None, "en", {"gender": "F"})
+    assert (one.text, one.speaker) == ("hello world", "bob")
+
+
+def test_a_cut_whose_start_and_duration_round_apart_loses_the_sample_too_many_and_one_beyond_is_refused(
+    tmp_path: Path,
+) -> None:
+    audio = recording(tmp_path / "r.wav")
+    half = cut("half", audio, start=100.5 / RATE_HZ, duration=(RATE_HZ - 100.5) / RATE_HZ)
+    beyond = cut("beyond", audio, start=101 / RATE_HZ, duration=(RATE_HZ - 99) / RATE_HZ)
+    source = manifest_source(write_manifest(tmp_path / "cuts.jsonl", [half, beyond]))
+    (item,) = found_in(source)
+    assert (round(item.start_s * RATE_HZ), item.num_frames) == (101, RATE_HZ - 101)
+    assert refused_in(source) == {"beyond": "ends after 1 s, where its recording ends"}
 
 
 def test_a_recordings_manifest_gives_whole_recordings(tmp_path: Path) -> None:
@@ -327,8 +375,8 @@ def test_a_cut_with_a_field_of_a_wrong_type_is_refused_and_the_others_stay(
     [
         (b"", "has no line"),
         (b"{not json}\n", "not valid JSON"),
-        (b'"text"\n', "a cut or a recording is due"),
-        (b'{"id": "x"}\n', "lhotse cannot read it|is due here"),
+        (b'"text"\n', "expected a cut or a recording"),
+        (b'{"id": "x"}\n', "lhotse cannot read it|expected a"),
         (b'{"id": "x", "type": "MonoCut"}\n', "lhotse cannot read it"),
         (b'{"a":' * 100 + b"1" + b"}" * 100 + b"\n", "nested deeper"),
     ],
@@ -349,9 +397,9 @@ def test_a_cut_off_gzip_is_one_line(tmp_path: Path) -> None:
 
 
 def rooted(source: Located) -> tuple[Path, list[str]]:
-    rooting = Rooting(source)
-    paths = [rooting.see(item.path) for item in found_in(source)]
-    return rooting.place, [rooting.below(path) for path in paths]
+    finder = RootFinder(source)
+    paths = [finder.add(item.path) for item in found_in(source)]
+    return finder.folder, [finder.relative(path) for path in paths]
 
 
 def test_roots_of_a_manifest_are_its_strip_its_common_folder_or_where_its_relative_paths_lie(tmp_path: Path) -> None:
@@ -400,7 +448,7 @@ def test_a_published_recipe_names_roots_and_no_path_of_this_machine(lab: Lab) ->
         "dev": lab.folder,
     }
     assert published(again, locate(again, beside=lab.folder, roots=roots)) == plain
-    with pytest.raises(UsageError, match="does not say where root 'train' lies; say --root train=DIR"):
+    with pytest.raises(UsageError, match="does not name the folder of root 'train'; say --root train=DIR"):
         locate(again, beside=lab.folder, roots={})
 
 
@@ -417,7 +465,7 @@ def test_roots_are_given_by_name(lab: Lab) -> None:
     recipe = Recipe.read(lab.write_recipe(), needed="a recipe")
     with pytest.raises(UsageError, match="the recipe has no such root; it has hum, test, train"):
         locate(recipe, beside=lab.folder, roots={"trian": lab.folder})
-    with pytest.raises(UsageError, match="NAME=DIR is due here"):
+    with pytest.raises(UsageError, match="expected NAME=DIR"):
         parse_roots(("train",))
     with pytest.raises(MissingFileError, match="should name a folder"):
         parse_roots((f"train={lab.folder}/nowhere",))
@@ -425,14 +473,14 @@ def test_roots_are_given_by_name(lab: Lab) -> None:
         locate(recipe, beside=lab.folder / "elsewhere", roots={})
 
 
-def test_one_root_cannot_lie_in_two_places(tmp_path: Path) -> None:
-    places: dict[str, Path] = {}
-    for folder in ("/old/x", "/old/y"):
+def test_one_root_cannot_be_in_two_folders(tmp_path: Path) -> None:
+    found = []
+    for folder in ("/old/x", "/old/x", "/old/y"):
         source = manifest_source(write_manifest(tmp_path / "a.jsonl", [cut("a", recording(f"{folder}/1.wav"))]))
-        rooting = Rooting(source)
+        finder = RootFinder(source)
         for item in found_in(source):
-            rooting.see(item.path)
-        if folder == "/old/x":
-            remember_place(places, rooting)
+            finder.add(item.path)
+        found.append(finder.found())
+    assert root_folders(found[:2]) == {"train": Path("/old/x")}
     with pytest.raises(UsageError, match="its root 'train' is /old/y here and /old/x for another source"):
-        remember_place(places, rooting)
+        root_folders(found)

@@ -107,6 +107,13 @@ def test_a_recording_is_heard_by_its_content_whatever_it_is_called(library):
     assert category_of(facts(library, coloured()), known) == "new"
 
 
+@pytest.mark.parametrize("order", [(20.0, 0.0, 10.0), (0.0, 10.0, 20.0), (10.0, 20.0, 0.0)])
+def test_the_trained_range_is_from_the_least_to_the_largest_in_whatever_order_they_were_met(library, order):
+    known = trained(library, *([recorded("a.wav", snr_db=snr_db)] for snr_db in order))
+    kind = known.kinds["noise recorded"]
+    assert (kind.ranges, kind.count, kind.sources) == ({"snr_db": (0.0, 20.0)}, 3, ("musan",))
+
+
 def test_rooms_are_told_apart_by_what_was_measured_and_not_by_their_bank(library):
     known = trained(library, [room("office-0-0")], [room("office-1-0")])
     assert category_of(facts(library, room("office-0-0")), known) == "heard"
@@ -137,6 +144,11 @@ def test_a_copy_is_its_strangest_step_and_a_chain_must_have_been_met(library):
     )  # turned around
     assert category_of(facts(library, recorded("b.wav", snr_db=15.0), codec("amr-nb")), known) == "shifted"
     assert category_of(facts(library, recorded("b.wav", snr_db=15.0), codec("mp3")), known) == "new"
+    # the strangest step counts wherever it stands, and a later one that is less strange takes nothing back
+    heard, shifted, new = room("office-0-0"), recorded("a.wav", snr_db=-5.0), codec("mp3")
+    assert category_of(facts(library, heard, shifted), known) == "shifted"
+    assert category_of(facts(library, shifted, new), known) == category_of(facts(library, new, shifted), known) == "new"
+    assert category_of(facts(library, heard, recorded("b.wav", snr_db=15.0)), known) == "heard"
 
 
 def test_what_is_not_known_is_unknown_and_clean_training_makes_everything_new(library):

@@ -11,7 +11,9 @@ from sklearn.metrics.pairwise import linear_kernel
 from evaluation.data.utterances import ListedUtterance
 from evaluation.features import Scaling, UtteranceFeatures
 from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced
+from evaluation.measures.frame_cosine import FrameCosine
 from evaluation.measures.retrieval import QUERIES, PoolFrames, Retrieval, RetrievalPlan, plan_retrieval
+from evaluation.model_scores import cosine_scores, similarity_scores
 
 LAYERS, FRAMES, FEATURES = 3, 40, 6
 
@@ -171,3 +173,65 @@ def test_what_is_not_moved_is_found_and_what_has_collapsed_is_not():
     same = clean[:, :1].expand(-1, FRAMES, -1)
     np.testing.assert_array_equal(retrieved(same, same)[0], 0.0)  # a tie is no find
     assert retrieved(clean, clean)[1] == FRAMES
+
+
+def shifted_scaling():
+    return Scaling(np.full((LAYERS, FEATURES), 2.0), np.tile(np.geomspace(0.1, 10, FEATURES), (LAYERS, 1)))
+
+
+def test_retrieval_compares_features_that_are_scaled():
+    scaling = shifted_scaling()
+    clean = random_frames(5, frames=150, mean=2.0)
+    copy = clean + 0.8 * random_frames(6, frames=150)
+    order = np.arange(150)
+    retrieval = Retrieval(RetrievalPlan({"a": PoolFrames(0, order, order)}, (150,)), scaling)
+    retrieval.add(UtteranceFeatures("a", 1.0, {"clean": clean, "noise-0": copy}))
+    for layer in range(LAYERS):
+        scaled = [((one[layer].double().numpy() - 2.0) * scaling.inverse[layer]) for one in (copy[:, :QUERIES], clean)]
+        nearest = cdist(*scaled, metric="cosine").argmin(axis=1)
+        assert retrieval.shares("noise")[0][layer] == pytest.approx(np.mean(nearest == np.arange(QUERIES)))
+        raw = cdist(copy[layer, :QUERIES].double(), clean[layer].double(), metric="cosine").argmin(axis=1)
+        assert np.mean(raw == np.arange(QUERIES)) != retrieval.shares("noise")[0][layer]
+
+
+def test_each_conditions_scores_are_of_its_own_frames():
+    """CKA, agreement, rank and variance of three utterances against a slow calculation over all their frames."""
+    scaling = shifted_scaling()
+    teacher = {key: random_frames(20 + number, layers=1)[0] for number, key in enumerate("abc")}
+    similarity = Similarity(scaling, 1000, teacher)
+    frames = {"clean": [], "noise": []}
+    for number, key in enumerate("abc"):
+        clean = random_frames(number, mean=2.0) * torch.linspace(0.5, 2, FEATURES)
+        copy = clean + 1.5 * random_frames(10 + number) * torch.tensor([3.0, 1, 0, 0, 0, 0])
+        similarity.add(UtteranceFeatures(key, 1.0, {"clean": clean, "noise-0": copy}))
+        frames["clean"].append(clean)
+        frames["noise"].append(copy)
+    scores = similarity_scores(similarity, measures=("cka", "agreement"))
+    values = {(score.measure, score.condition, score.layer): score.value for score in scores}
+    assert {score.count for score in scores} == {3 * FRAMES}
+    assert not [one for one in values if one[:2] == ("cka", "clean")]
+    target = torch.cat([teacher[key] for key in "abc"]).double().numpy()
+    for layer in range(LAYERS):
+        raw = {name: torch.cat([one[layer] for one in found]).double().numpy() for name, found in frames.items()}
+        scaled = {name: (one - scaling.mean[layer]) * scaling.inverse[layer] for name, one in raw.items()}
+        assert values["cka", "noise", layer + 1] == pytest.approx(gram_cka(scaled["clean"], scaled["noise"]), abs=1e-5)
+        for name in ("clean", "noise"):
+            singular = np.linalg.svd(scaled[name] - scaled[name].mean(axis=0), compute_uv=False)
+            shares = singular / singular.sum()
+            assert values["rank", name, layer + 1] == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-4)
+            share = raw[name].var(axis=0).sum() / (raw[name] ** 2).mean(axis=0).sum()
+            assert values["variance", name, layer + 1] == pytest.approx(share, rel=1e-5)
+            assert values["agreement", name, layer + 1] == pytest.approx(gram_cka(target, scaled[name]), abs=1e-5)
+
+
+def test_a_copy_is_near_its_own_clean_wave_and_not_that_of_another_utterance():
+    cosine = FrameCosine(plain_scaling())
+    for number in range(3):
+        clean = random_frames(number)
+        cosine.add(
+            UtteranceFeatures(str(number), 1.0, {"clean": clean, "noise-0": clean + 0.1 * random_frames(9 + number)})
+        )
+    values = {(one.measure, one.condition, one.layer): (one.value, one.count) for one in cosine_scores(cosine)}
+    for layer in range(1, LAYERS + 1):
+        assert values["cosine", "noise", layer] == (pytest.approx(0.99, abs=0.02), 3 * FRAMES)
+        assert values["mismatched", "noise", layer] == (pytest.approx(0.0, abs=0.2), 2 * FRAMES)

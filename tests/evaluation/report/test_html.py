@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.cli import report_command
+from evaluation.report import plots
 from evaluation.report.heatmaps import mean_places
 from evaluation.report.html import brief, page_content, unescaped, write_page
 from evaluation.report.markdown import OtherDataError
@@ -205,6 +206,30 @@ def test_plots_hold_the_numbers_that_the_tables_hold():
     assert content["snr_tables"][0]["header"] == ["system", "0 to 5 dB", "10 to 15 dB"]
     assert content["snr_tables"][0]["rows"][0] == ["teacher", "100.0 ±0.0", "33.3 ±0.0"]
     assert [caption for caption, _ in content["snr_plots"]] == ["word: accuracy"]
+
+
+def test_plots_are_drawn_from_the_numbers_of_the_tables(monkeypatch):
+    """By SNR from left to right with clean at the end; by size from clean to the mean of all distorted copies."""
+    by_snr, by_size = [], []
+    monkeypatch.setattr(plots, "curves", lambda series, **_: by_snr.append(series))
+    monkeypatch.setattr(plots, "spans", lambda ends, **_: by_size.append(ends))
+    results = document(TEACHER, ONE, TWO)
+    paper = SystemOutcomes.from_scores(results.cells, results.roll)
+    plots.snr_plots(paper)
+    plots.size_plots(paper)
+    # cdm: clean 11 and 9 of 12, noise (at 2.5 dB 6 of 6, at 12 dB 4 of 6) and phone 9 of 12 in both seeds
+    assert by_snr == [
+        {
+            "teacher": [(0.0, 100.0, 0.0), (1.0, pytest.approx(100 / 3), 0.0), (2.0, 100.0, 0.0)],
+            "cdm": [(0.0, 100.0, 0.0), (1.0, pytest.approx(200 / 3), 0.0), (2.0, pytest.approx(250 / 3), pytest.approx(25 / 3))],
+        }
+    ]  # fmt: skip
+    assert by_size == [
+        {
+            "teacher": (2_200_000.0, 100.0, pytest.approx(100 * (NOISE + PHONE) / 24)),
+            "cdm": (700_000.0, pytest.approx(250 / 3), pytest.approx(100 * 19 / 24)),
+        }
+    ]
 
 
 def test_results_of_other_data_are_refused_by_name(tmp_path):

@@ -102,6 +102,20 @@ def test_mean_and_loss_are_those_of_a_calculator():
     assert table_row(text, "Frame cosine", "teacher")[1:] == ["1", "0.81 / 0.10", "0.81 / 0.10", "0.71"]
 
 
+def test_an_error_rate_loses_upwards_and_says_of_what_it_is():
+    rates = {"clean": (0.10, 0.12), "noise": (0.30, 0.34), "phone": (0.20, 0.20)}
+    scores = [
+        {"measure": "cer", "task": "text", "condition": condition, "value": value, "count": 40, "probe": probe}
+        for condition, values in rates.items()
+        for probe, value in enumerate(values)
+    ]
+    text = report_text([results({**TEACHER, "scores": scores})])
+    assert "**Task: text, CER (40 test utterances)**" in text
+    # means over conditions 25 and 27, losses 15 and 15: more errors are a loss
+    expected = ["teacher", "11.0 ±1.0", "32.0 ±2.0", "20.0 ±0.0", "26.0 ±1.0", "15.0 ±0.0"]
+    assert table_row(text, "Task: text", "teacher") == expected
+
+
 def test_smaller_is_in_percent_of_the_other():
     assert smaller_percent(350, than=1000) == pytest.approx(65.0)
     assert smaller_percent(1500, than=1000) == pytest.approx(-50.0)

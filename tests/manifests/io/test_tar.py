@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import StillroomError
-from manifests.io import tar
+from manifests.io.tar import TarBuilder, entries
 
 names = st.lists(st.text(alphabet="abcXYZ019_-", min_size=1, max_size=20), unique=True, max_size=5)
 
 
 def build(members):
     stream = io.BytesIO()
-    builder = tar.TarBuilder(stream)
+    builder = TarBuilder(stream)
     placed = [builder.add(name, content) for name, content in members]
     builder.close()
     return stream.getvalue(), placed
@@ -30,7 +30,7 @@ def test_plain_tar_finds_every_member_where_we_say_it_lies(tmp_path_factory, mem
             assert (info.mtime, info.uid, info.gid, info.mode) == (0, 0, 0, 0o444)
     path = tmp_path_factory.mktemp("tar") / "x.tar"
     path.write_bytes(content)
-    assert list(tar.entries(path)) == placed if placed else True
+    assert list(entries(path)) == placed if placed else True
     assert build(contents.items())[0] == content
 
 
@@ -41,9 +41,9 @@ def test_a_tar_cut_anywhere_is_refused(tmp_path):
     for length in [*range(0, end, 256), end - 1]:
         path.write_bytes(content[:length])
         with pytest.raises(StillroomError):
-            list(tar.entries(path))
+            list(entries(path))
     path.write_bytes(content[:end])
-    assert list(tar.entries(path)) == placed
+    assert list(entries(path)) == placed
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
@@ -54,7 +54,7 @@ def test_links_devices_and_folders_are_refused(tmp_path, kind):
         info.type, info.linkname = kind, "/etc/passwd"
         tar.addfile(info)
     with pytest.raises(StillroomError, match="link, a device or a folder"):
-        list(tar.entries(path))
+        list(entries(path))
 
 
 @pytest.mark.parametrize("name", ["/a.json", "../a.json", "a/../../b.json"])
@@ -63,7 +63,7 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
     with tarfile.open(path, "w") as tar:
         tar.addfile(tarfile.TarInfo(name))
     with pytest.raises(StillroomError, match="refused"):
-        list(tar.entries(path))
+        list(entries(path))
 
 
 def test_a_name_that_stands_twice_is_refused(tmp_path):
@@ -72,7 +72,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path):
         tar.addfile(tarfile.TarInfo("a.json"))
         tar.addfile(tarfile.TarInfo("a.json"))
     with pytest.raises(StillroomError, match="stands twice"):
-        list(tar.entries(path))
+        list(entries(path))
 
 
 @given(st.binary(max_size=3000))
@@ -80,7 +80,7 @@ def test_arbitrary_bytes_are_refused_or_read_never_worse(tmp_path_factory, conte
     path = tmp_path_factory.mktemp("tar") / "x.tar"
     path.write_bytes(content)
     try:
-        found = list(tar.entries(path))
+        found = list(entries(path))
     except StillroomError as problem:
         assert len(str(problem).splitlines()) == 1
     else:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from manifests.corpus.layout import IN_EVERY_PACK
 from manifests.errors import StillroomError
 from manifests.io.digest import digest
-from manifests.pack.read import REQUIRED, open_pack
+from manifests.pack.read import open_pack
 from manifests.pack.validate import checked
 from manifests.plan.plan import Plan
 from manifests.recipe.recipe import Recipe
@@ -346,7 +347,7 @@ def test_a_pack_that_breaks_one_rule_is_refused_by_that_rule(
     assert re.search(": " + ".+".join(map(re.escape, rule.split("{}"))) + "$", str(caught.value)), str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(REQUIRED - {"SHA256SUMS"}))
+@pytest.mark.parametrize("name", sorted(IN_EVERY_PACK - {"SHA256SUMS"}))
 def test_a_pack_without_a_part_that_it_must_have_is_refused_by_the_name_of_that_part(tmp_path: Path, name: str) -> None:
     members = Parts().members()
     del members[name]
@@ -358,7 +359,7 @@ def test_a_pack_must_have_all_that_is_read_from_it_whatever_it_holds() -> None:
     assert {
         "pack.json", "corpus.json", "recipe.yaml", "provenance.json", "sources.jsonl", "SHA256SUMS", "plan/plan.json",
         "plan/levels.jsonl", "plan/rooms.jsonl",
-    } == REQUIRED  # fmt: skip
+    } == IN_EVERY_PACK  # fmt: skip
 
 
 def test_what_the_list_of_digests_and_the_pack_do_not_both_have_is_refused(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.plan.materials.seeded_random import dice_for, drawn
+from corpus_builder.plan.materials.seeded_random import drawn, rng_for
 from manifests.errors import BadDocumentError
 from manifests.io.yaml12 import parse_yaml
-from manifests.recipe.channel_steps import CHANNEL_KINDS, chance_of_nothing, chance_of_zero, hertz_of, mel_of
+from manifests.recipe.channel_steps import CHANNEL_KINDS, hertz_of, mel_of, probability_of_no_step, probability_of_zero
 from manifests.recipe.recipe import Recipe
 
 RECIPE = {
@@ -112,20 +112,20 @@ def test_the_chances_of_choose_add_up_to_one_and_follow_its_weights():
 )
 def test_the_chance_that_nothing_is_planned_is_known(draw, chance):
     step = recipe_with({"kind": "pitch", "cents": draw}).conditions["c"].steps[0]
-    assert chance_of_nothing(step) == pytest.approx(chance)
+    assert probability_of_no_step(step) == pytest.approx(chance)
 
 
 def test_by_counting_nothing_is_planned_as_often_as_is_said():
     draw = (
         recipe_with({"kind": "tilt", "db_per_octave": {"uniform": [-0.1, 0.1]}}).conditions["c"].steps[0].db_per_octave
     )
-    zeros = sum(drawn(draw, dice_for(1, "train", f"u{number}", "c-0", "0")) == 0.0 for number in range(4000))
-    assert abs(zeros / 4000 - chance_of_zero(draw)) < 4 * (0.05 * 0.95 / 4000) ** 0.5
+    zeros = sum(drawn(draw, rng_for(1, "train", f"u{number}", "c-0", "0")) == 0.0 for number in range(4000))
+    assert abs(zeros / 4000 - probability_of_zero(draw)) < 4 * (0.05 * 0.95 / 4000) ** 0.5
 
 
 def test_whether_a_lower_rate_is_lower_the_corpus_decides():
-    assert chance_of_nothing(recipe_with({"kind": "resample", "rate_hz": 16000}).conditions["c"].steps[0]) is None
-    assert chance_of_nothing(recipe_with({"kind": "resample", "rate_hz": 4000}).conditions["c"].steps[0]) == 0.0
+    assert probability_of_no_step(recipe_with({"kind": "resample", "rate_hz": 16000}).conditions["c"].steps[0]) is None
+    assert probability_of_no_step(recipe_with({"kind": "resample", "rate_hz": 4000}).conditions["c"].steps[0]) == 0.0
 
 
 @pytest.mark.parametrize("page", ["noise.md", "channel.md", "codecs.md", "rooms.md"])

@@ -176,3 +176,43 @@ def test_draws_are_even():
 def test_an_endless_order_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no utterance"):
         next(order(shards_of([[]]), Batching(lanes=1, crop_samples=1, lane_utterances=1), epochs=None))
+
+
+def test_micro_batches_are_filled_to_the_brim():
+    sizes = [
+        len(lane)
+        for batch in order(shards_of([[10] * 8]), Batching(lanes=1, crop_samples=10, lane_utterances=3))
+        for lane in batch.lanes
+    ]
+    assert sorted(sizes) == [2, 3, 3]
+    by_samples = Batching(lanes=1, crop_samples=10, lane_samples=40)
+    sizes = [len(lane) for batch in order(shards_of([[10] * 9]), by_samples) for lane in batch.lanes]
+    assert sorted(sizes) == [1, 4, 4]
+
+
+def test_each_epoch_takes_shards_and_batches_in_an_order_of_its_own():
+    """Lengths so far apart that no jitter moves them: the order of the batches is neither by length nor that of another epoch."""
+    shards = shards_of([[10 * 2**number for number in range(10)]])
+    batching = Batching(lanes=1, crop_samples=10**6, lane_utterances=1)
+    orders = [
+        [batch.lanes[0][0].length for batch in order(shards, batching, cursor=Cursor(epoch))] for epoch in range(3)
+    ]
+    assert len({tuple(found) for found in orders}) == 3
+    assert all(found != sorted(found) for found in orders)
+    names = [f"train-{number:06d}" for number in range(12)]
+    turns = [[name for window in windows(names, batching, seed=3, epoch=epoch) for name in window] for epoch in (0, 1)]
+    assert turns[0] != turns[1]
+    assert sorted(turns[0]) == sorted(turns[1]) == names
+
+
+def test_utterances_of_near_lengths_change_neighbours_from_epoch_to_epoch():
+    shards = shards_of([[1000 + number for number in range(16)]])
+    batching = Batching(lanes=1, crop_samples=10**6, lane_utterances=2)
+    together = [
+        {
+            frozenset(crop.sample.key for crop in batch.lanes[0])
+            for batch in order(shards, batching, cursor=Cursor(epoch))
+        }
+        for epoch in (0, 1)
+    ]
+    assert len(together[0] & together[1]) < 4

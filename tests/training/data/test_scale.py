@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from tests.oracles.large_corpus import SAMPLES, LargeReader, write_large_corpus
+from benchmarks.large_corpus import SAMPLES, LargeReader, write_large_corpus
 from training.data.sampler import Cursor
 from training.stream import pairs
 

@@ -13,7 +13,7 @@ from tests.oracles import distiller
 from tests.training.conftest import write_teacher
 from training.config.model import InputMask, StudentShape
 from training.models.masking import masked_frames
-from training.models.student import Heads, LayerHeads, Student
+from training.models.student import Heads, LayerHeads, Student, student_config
 from training.runs.checkpoint import module_tensors, write_checkpoint
 from training.setup import make_student
 from training.teacher import load_teacher
@@ -112,8 +112,15 @@ def test_dropout_is_the_students_own(teacher):
     assert torch.equal(student(wave, num_samples).hidden, student(wave, num_samples).hidden)
 
 
+def test_dropout_is_in_attention_feed_forward_and_residual_paths_and_not_on_the_projection(teacher):
+    config = student_config(teacher.config, layers=2, dropout=0.25)
+    assert (config.encoder_attention_dropout, config.encoder_ff_interm_dropout, config.encoder_dropout) == (0.25,) * 3
+    assert (config.encoder_projection_dropout, config.encoder_layer_drop) == (0.0, 0.0)
+    assert teacher.config.encoder_projection_dropout == 0.1
+
+
 def test_more_layers_than_the_teacher_has_are_refused(teacher):
-    with pytest.raises(UsageError, match=r"student.layers: 4 asked for, the teacher small has 3"):
+    with pytest.raises(UsageError, match=r"student.layers: 4, but the teacher small has 3"):
         student_of(teacher, layers=4)
 
 
@@ -170,6 +177,8 @@ def test_layers_predict_targets_evenly_or_as_asked(teacher):
     assert asked(teacher, layers=3, predict="layers").heads.predict_from == (1, 2, 3)
     assert asked(teacher, layers=2, predict="layers").heads.predict_from == (1, 1, 2)
     assert asked(teacher, layers=3, predict="layers", targets=(3,)).heads.predict_from == (3,)
+    five = asked(teacher, layers=5, predict="layers", init="random")
+    assert five.heads.predict_from == (2, 3, 5), "1.67 and 3.33 are rounded"
     assert asked(teacher, layers=3, predict="layers", predict_from=(3, 1, 1)).heads.predict_from == (3, 1, 1)
     with pytest.raises(UsageError, match="2 layers for the 3 layers of the teacher"):
         asked(teacher, layers=3, predict="layers", predict_from=(1, 2))
@@ -184,9 +193,21 @@ def test_a_random_student_has_the_teachers_shape_and_nothing_of_its_weights(teac
             assert name not in theirs or not torch.equal(tensor, theirs[name]), name
         assert torch.equal(tensor, again.trunk.state_dict()[name])
     assert not torch.equal(student.heads.weight, other.heads.weight)
-    assert student.heard == frozenset()
+    assert student.trained_on == frozenset()
     heard = student.eval()(wave_of(), torch.tensor([8000, 8000]))
     assert 0.5 < float(heard.hidden.detach().std()) < 2
+
+
+def test_a_random_student_is_drawn_as_hubert_was(teacher):
+    """Deviations of 0.02 for linear layers, nought for their biases, the root of 2 / fan-in for convolutions."""
+    trunk = asked(teacher, init="random", layers=4).trunk
+    for layer in trunk.encoder.transformer.layers:
+        for linear in (layer.attention.q_proj, layer.feed_forward.intermediate_dense):
+            assert float(linear.weight.std()) == pytest.approx(0.02, rel=0.15)
+            assert not linear.bias.any()
+    for block in trunk.feature_extractor.conv_layers[1:]:
+        fan_in = block.conv.weight[0].numel()
+        assert float(block.conv.weight.std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.15)
 
 
 def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
@@ -204,7 +225,7 @@ def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
     assert all(
         torch.equal(tensor, student.trunk.state_dict()[name]) for name, tensor in source.trunk.state_dict().items()
     )
-    assert student.heard == {"fedcba9876543210"}
+    assert student.trained_on == {"fedcba9876543210"}
     other = asked(teacher, init=str(write_teacher(tmp_path / "other", seed=4)))
     conv = "feature_extractor.conv_layers.0.conv.weight"
     assert not torch.equal(other.trunk.state_dict()[conv], teacher.trunk.state_dict()[conv])
@@ -213,7 +234,7 @@ def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
 def test_a_source_that_does_not_fit_is_one_line(teacher, tmp_path):
     with pytest.raises(MissingFileError):
         asked(teacher, init=str(tmp_path / "nothing"))
-    with pytest.raises(UsageError, match=r"student.layers: 4 asked for, student.init other has 3"):
+    with pytest.raises(UsageError, match=r"student.layers: 4, but student.init other has 3"):
         asked(teacher, init=str(write_teacher(tmp_path / "other")), layers=4)
     with pytest.raises(BadDocumentError, match="describes no model"):
         asked(teacher, width=17, init="random")

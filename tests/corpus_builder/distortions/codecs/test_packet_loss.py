@@ -92,7 +92,6 @@ def test_the_losses_of_a_seed_are_frozen():
 def test_speech_with_losses_has_its_length_and_is_in_step(codec, conceal):
     heard = sent(codec, loss(conceal))
     assert heard.shape == SPEECH.shape
-    assert np.isfinite(heard).all()
     assert abs(gcc_phat_lag(SPEECH, heard)) <= 1
     assert not np.array_equal(heard, sent(codec))
     np.testing.assert_array_equal(heard, sent(codec, loss(conceal)))
@@ -119,7 +118,7 @@ def test_everything_may_be_lost(codec, conceal):
 def test_very_short_speech_may_lose_packets(codec, conceal, num_samples):
     heard = sent(codec, loss(conceal, percent=50.0), wave=SPEECH[4000 : 4000 + num_samples])
     assert heard.shape == (num_samples,)
-    assert np.isfinite(heard).all()
+    assert np.abs(heard).max() < 2 * np.abs(SPEECH).max()
 
 
 def test_zeros_are_heard_exactly_where_packets_are_lost_and_nothing_else_changes():

@@ -72,16 +72,13 @@ def test_length_is_kept_and_nothing_breaks_however_short_silent_or_loud(codec, s
     coded = transcode(wave, codec=codec, bitrate_kbps=DEFAULT_BITRATE_KBPS[codec], rate_hz=RATE)
     assert coded.shape == wave.shape
     assert coded.dtype == np.float64
-    assert np.isfinite(coded).all()
-    if gain == 0.0:
-        assert np.abs(coded).max() < 1e-3
+    assert np.abs(coded).max() < 3 * np.abs(wave).max() + 1e-3
 
 
 @pytest.mark.parametrize("level", [1.0, -1.0, 0.5])
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_constant_neither_breaks_a_codec_nor_grows(codec, level):
     coded = transcode(np.full(8000, level), codec=codec, bitrate_kbps=DEFAULT_BITRATE_KBPS[codec], rate_hz=RATE)
-    assert np.isfinite(coded).all()
     assert np.abs(coded).max() < 3
 
 
@@ -89,7 +86,6 @@ def test_a_constant_neither_breaks_a_codec_nor_grows(codec, level):
 def test_a_full_scale_square_wave_is_not_clipped_or_broken(codec):
     wave = np.sign(np.sin(2 * np.pi * 440 * np.arange(16_000) / RATE + 0.1))
     coded = transcode(wave, codec=codec, bitrate_kbps=max(BITRATES_KBPS[codec]), rate_hz=RATE)
-    assert np.isfinite(coded).all()
     assert np.corrcoef(wave, coded)[0, 1] > 0.8
 
 

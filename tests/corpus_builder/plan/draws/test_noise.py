@@ -7,7 +7,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus_builder.plan.materials.seeded_random import dice_for, weighted_index
+from corpus_builder.plan.materials.seeded_random import rng_for, weighted_index
 from corpus_builder.plan.materials.split_materials import FilePool
 from corpus_builder.render.corpus_waves import CorpusWaves
 from corpus_builder.verify.verify_corpus import verify
@@ -23,7 +23,7 @@ class File:
 
 
 def counted(draw, times=6000):
-    return Counter(draw(dice_for(1, "train", f"u{number}", "c-0", "x")) for number in range(times))
+    return Counter(draw(rng_for(1, "train", f"u{number}", "c-0", "x")) for number in range(times))
 
 
 def within_four_errors(counts, chances, times=6000):
@@ -189,6 +189,24 @@ def test_speech_shaped_noise_has_the_long_term_spectrum_of_its_split(lab):
     np.testing.assert_array_equal(waves.spectrum("train"), found_db)
     with pytest.raises(BadDocumentError, match="has no spectrum of 'test'"):
         waves.spectrum("test")
+
+
+def test_a_spectrum_counts_loud_and_soft_recordings_alike(lab):
+    """One recording of a loud low tone, one of a soft high one: the spectrum of the split has both tones equally strong."""
+    noisy_lab(lab, **{"from": ["shaped"]})
+    for path in (lab.folder / "speech" / "train").rglob("*.wav"):
+        path.unlink()
+    time_s = np.arange(RATE) / RATE
+    for name, frequency_hz, size in (("low", 500, 16_000), ("high", 3000, 160)):
+        wave = np.rint(size * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.int16)
+        soundfile.write(lab.folder / f"speech/train/s0/{name}.wav", wave, RATE)
+    lab.plan()
+    (row,) = [json.loads(line) for line in (lab.folder / "plan/plan/spectra.jsonl").read_text().splitlines()]
+    power_db = np.array(row["power_db"])
+    low, high = (round(frequency_hz / (RATE / 2) * (power_db.size - 1)) for frequency_hz in (500, 3000))
+    assert power_db[low] == pytest.approx(power_db[high], abs=0.3)
+    assert max(power_db[low], power_db[high]) == 0.0
+    assert row["utterances"] == 2
 
 
 def test_every_new_kind_of_noise_is_built_and_the_stranger_finds_nothing(lab):

@@ -1,0 +1,138 @@
+"""What is kept of a model's features: which layer, which copies, what they are scaled by; who is taken, in which order."""
+
+from __future__ import annotations
+
+import hashlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torchaudio.transforms import MelSpectrogram
+
+from evaluation.data.labels import field_of, meets
+from evaluation.data.utterances import keyed_order
+from evaluation.exposure.test_copies import condition_scores, outcomes_of
+from evaluation.extraction import ExtractionPlan, ModelFeatures, scaling_of
+from evaluation.features import PooledRows, Scaling, UtteranceFeatures
+from evaluation.measures.frame_cosine import FrameMoments
+from evaluation.models import LogMel
+from manifests.corpus.sample import Sample
+from manifests.results.scores import separated
+
+LAYERS, FRAMES, FEATURES = 3, 7, 4
+MEMBERS = ("clean", "noise-0", "noise-1", "phone-0")
+
+
+def utterance(key, seed):
+    frames = {
+        member: torch.randn(LAYERS, FRAMES, FEATURES, generator=torch.Generator().manual_seed(seed + number))
+        for number, member in enumerate(MEMBERS)
+    }
+    heads = {member: 2 * one[:2] + 1 for member, one in frames.items()}
+    return UtteranceFeatures(key, 1.0, frames, heads)
+
+
+def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for():
+    roles = ("train", "dev", "test")
+    pooled = {(features, role): PooledRows() for features in ("last", "sum", "sum+heads") for role in roles}
+    tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, {}, FrameMoments())
+    leakage = {"train": frozenset({"a"}), "dev": frozenset(), "test": frozenset({"d"})}
+    hearing = ExtractionPlan({}, {"a": "noise-1"}, leakage, "train", frozenset({"clean", "noise"}), ())
+    dataset = SimpleNamespace(reference=frozenset({"a"}))
+    heard = {("train", "a"): 10, ("train", "b"): 20, ("dev", "c"): 30, ("test", "d"): 40}
+    for (role, key), seed in heard.items():
+        tables.add(role, utterance(key, seed), dataset=dataset, plan=hearing)
+    expected = {
+        "train": [("a", "clean"), ("a", "noise-1"), ("b", "clean")],
+        "dev": [("c", "clean")],
+        "test": [("d", member) for member in MEMBERS],
+    }
+    for (features, role), rows in pooled.items():
+        assert list(zip(rows.keys, rows.members, strict=True)) == expected[role]
+        for row, (key, member) in zip(rows.rows, expected[role], strict=True):
+            one = utterance(key, heard[role, key])
+            states = one.frames[member].mean(dim=1)
+            wanted = {"last": states[2], "sum": states, "sum+heads": torch.cat([states, one.heads[member].mean(dim=1)])}
+            np.testing.assert_allclose(row, wanted[features].numpy(), rtol=1e-5, atol=1e-6)
+    for role, (key, members) in {"train": ("a", MEMBERS[:3]), "test": ("d", MEMBERS[:3])}.items():
+        deep = tables.pooled_layers[role]
+        assert list(zip(deep.keys, deep.members, strict=True)) == [(key, member) for member in members]
+        np.testing.assert_allclose(
+            deep.features[1],
+            utterance(key, heard[role, key]).frames["noise-0"].mean(dim=1).numpy(),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    assert not tables.pooled_layers["dev"].keys
+    # frames are centred and scaled by the clean reference utterances of train alone
+    one = utterance("a", 10)
+    clean = torch.cat([one.frames["clean"], one.heads["clean"]]).double()
+    scaling = tables.moments.scaling()
+    np.testing.assert_allclose(scaling.mean, clean.mean(dim=1).numpy(), atol=1e-7)
+    np.testing.assert_allclose(1 / scaling.inverse, clean.std(dim=1, correction=0).numpy(), rtol=1e-6)
+
+
+def test_states_are_scaled_by_their_own_moments():
+    scaling = Scaling(np.arange(20.0).reshape(5, 4), np.arange(20.0, 40.0).reshape(5, 4))  # three layers, two heads
+    for features, rows in (("last", slice(2, 3)), ("sum", slice(0, 3)), ("sum+heads", slice(0, 5))):
+        found = scaling_of(scaling, features, num_layers=3)
+        np.testing.assert_array_equal(found.mean, scaling.mean[rows])
+        np.testing.assert_array_equal(found.inverse, scaling.inverse[rows])
+
+
+def test_the_order_by_hash_is_of_seed_purpose_and_key():
+    keys = [f"u{number}" for number in range(20)]
+    for seed, purpose in ((0, "limit"), (1, "limit"), (0, "trials")):
+        slow = sorted(keys, key=lambda key: hashlib.sha256("\x1f".join((str(seed), purpose, key)).encode()).hexdigest())
+        assert keyed_order(reversed(keys), seed=seed, purpose=purpose) == slow
+    orders = [keyed_order(keys, seed=seed, purpose=purpose) for seed, purpose in ((0, "a"), (1, "a"), (0, "b"))]
+    assert len(set(map(tuple, orders))) == 3
+
+
+def sample(**custom):
+    source = {"root": "train", "path": "a.wav", "rate_hz": 16000}
+    given = {"id": "u", "split": "train", "num_samples": 5, "sample_rate": 16000, "speaker": "ann", "source": source}
+    return Sample.parse({"schema": "stillroom/sample/1", **given, "custom": custom, "copies": []}, where="test")
+
+
+def test_a_label_is_a_field_as_text_and_a_filter_is_met_in_all_its_fields():
+    one = sample(take=3, mood="", sung=True, phones=[[0, 1, "a"]], speaker="a field of the same name")
+    assert [field_of(one, name) for name in ("take", "sung", "speaker", "language", "mood", "phones", "gone")] == [
+        "3", "True", "ann", None, None, None, None,
+    ]  # fmt: skip
+    assert meets({}, one)
+    assert meets({"take": ("2", "3"), "sung": ("True",)}, one)
+    assert not meets({"take": ("2", "3"), "sung": ("False",)}, one)
+    assert not meets({"take": ("2",), "sung": ("True",)}, one)
+
+
+def test_a_conditions_score_is_the_sum_of_counts_over_the_sum_of_totals():
+    answered = {
+        ("a", "clean"): (1.0, 10.0), ("b", "clean"): (4.0, 5.0), ("a", "noise-0"): (3.0, 10.0), ("a", "noise-1"): (7.0, 10.0),
+        ("b", "noise-0"): (0.0, 0.0), ("b", "phone-0"): (0.0, 0.0),
+    }  # fmt: skip
+    scores = condition_scores(answered, task="t", measure="cer", probe=1)
+    assert {score.condition: (score.value, score.count, score.probe) for score in scores} == {
+        "clean": (pytest.approx(5 / 15), 2, 1), "noise": (pytest.approx(10 / 20), 2, 1),
+    }  # fmt: skip
+    places = {place: number for number, place in enumerate([*answered, ("c", "clean")])}
+    found = outcomes_of(answered, places, task="t", measure="cer", probe=1)
+    assert separated(found.counts) == [1, 4, 3, 7, 0, 0, None]
+    assert separated(found.totals) == [10, 5, 10, 10, 0, 0, None]
+    ones = outcomes_of({("a", "clean"): (1.0, 1.0)}, places, task="t", measure="accuracy", probe=0)
+    assert (ones.totals, separated(ones.counts)) == (None, [1, *[None] * 6])
+
+
+def test_log_mel_is_that_of_torchaudio():
+    floor = LogMel(16000)
+    wave = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+    mel = MelSpectrogram(
+        sample_rate=16000, n_fft=512, win_length=400, hop_length=320, n_mels=80, center=False, power=2.0, mel_scale="htk",
+        pad=0,
+    )  # fmt: skip
+    padded = torch.nn.functional.pad(wave, (56, 56))  # torchaudio centres the window of 400 in its 512
+    expected = mel(padded).clamp(min=1e-10).log().transpose(1, 2)
+    found, frames = floor.layers(wave, torch.tensor([16000, 16000]))
+    assert frames.tolist() == [49, 49]
+    torch.testing.assert_close(found[:, 0], expected[:, :49], rtol=1e-4, atol=1e-3)
