@@ -134,7 +134,7 @@ class ModelFacts(Record):
 
 
 class ModelScores(Document):
-    """`cells/<model>.json`: one model measured; the mark that it need not be measured again.
+    """`cells/<model>.json`: the scores of one model; a model that has it is not measured again.
 
     Attributes:
         protocol_sha256: Digest of the protocol it was measured by, models left out.
@@ -145,7 +145,7 @@ class ModelScores(Document):
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
-        seen: One letter a copy of the roll (`CATEGORIES`): what the copy is to this model.
+        seen: One letter for each copy of `roll` (`CATEGORIES`): its category for this model.
         seen_by_teacher: The same for the teacher that this model was distilled from; for itself, if it is a teacher.
         trained: Summary of its training distortions without recordings; None if it is not known.
         efficiency: Cost of running it.
