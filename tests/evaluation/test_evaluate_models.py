@@ -439,7 +439,7 @@ def test_what_copies_are_to_a_student_and_to_its_teacher_are_two_things(corpus, 
     (export / "config.json").write_text("{}")
     (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": {"teacher": "nano"}}))
     corpus_exposure((str(corpus),), "train", conditions=("noise",)).write(export / "trained.json")
-    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
     results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}, tasks=[]), tmp_path / "out")
     [cell] = results.cells
     assert cell.seen == "cssn" * 24  # clean, two of noise, one of phone
