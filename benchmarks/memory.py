@@ -1,6 +1,6 @@
-"""Peak memory of a worker where it is harshest: `python benchmarks/memory.py [SECONDS]` (599, just under the longest that is taken).
+"""Peak memory of a worker in its harshest case: `python benchmarks/memory.py [SECONDS] [CORPUS_HZ]` (120, the longest, at 48000).
 
-Utterances as long as they are taken, in each way that a file may hold them (16 bits at the corpus rate; two channels of floats at
+Utterances of the longest length, in each way that a file may hold them (16 bits at the corpus rate; two channels of floats at
 48 kHz), a copy of each kind that holds many waves at once, noises of a quarter of an hour in two channels at 48 kHz. Printed is the
 most that any process of the build held, which is its one worker (VmHWM: what `getrusage` says of a child counts this process, too).
 """
@@ -63,7 +63,7 @@ def write_sources(folder: Path, *, seconds: int) -> None:
         soundfile.write(folder / "noise" / f"{number}.flac", hiss, WIDE_HZ, subtype="PCM_16")
 
 
-def write_recipe(folder: Path) -> Path:
+def write_recipe(folder: Path, *, corpus_hz: int) -> Path:
     """The recipe, with one copy of each kind."""
     path = folder / "recipe.yaml"
     bank = {"rooms": 2, "size_m": [[3, 3, 2.4], [6, 5, 3]], "rt60_s": 0.4, "distance_m": {"uniform": [0.5, 2]}}
@@ -74,7 +74,7 @@ def write_recipe(folder: Path) -> Path:
             "schema": "stillroom/recipe/1",
             "name": "memory",
             "seed": 1,
-            "sample_rate": RATE_HZ,
+            "sample_rate": corpus_hz,
             "speech": {
                 "narrow": {"dir": "narrow", "fields": "{speaker}/{id}.flac"},
                 "wide": {"dir": "wide", "fields": "{speaker}/{id}.wav", "channel": 1},
@@ -106,11 +106,19 @@ def peak_kb(process: int) -> int:
 
 def main() -> None:
     """Write, build, print."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 599
+    given = [int(word) for word in sys.argv[1:]]
+    seconds, corpus_hz = given + [120, WIDE_HZ][len(given) :]
     with tempfile.TemporaryDirectory(prefix="stillroom-memory-") as name:
         folder = Path(name)
         write_sources(folder, seconds=seconds)
-        command = [sys.executable, "-m", "stillroom", "build", str(write_recipe(folder)), str(folder / "corpus")]
+        command = [
+            sys.executable,
+            "-m",
+            "stillroom",
+            "build",
+            str(write_recipe(folder, corpus_hz=corpus_hz)),
+            str(folder / "corpus"),
+        ]
         build = subprocess.Popen([*command, "--workers", "1"])
         most_kb = 0
         while build.poll() is None:
@@ -119,7 +127,7 @@ def main() -> None:
     if build.returncode:
         sys.exit(build.returncode)
     print(
-        f"4 utterances of {seconds} s with {len(CONDITIONS)} copies each: {most_kb / 1024:.0f} MB at most in one process"
+        f"4 utterances of {seconds} s at {corpus_hz} Hz with {len(CONDITIONS)} copies each: {most_kb / 1024:.0f} MB at most in one process"
     )
 
 

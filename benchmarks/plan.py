@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RATE_HZ = 16_000
 SPEAKERS = 2338
 WORDS = ("the", "of", "and", "house", "would", "without", "MISTER", "evening", "said", "travellers", "a", "it", "was")
-APART = ("read_noises", "plan_rooms")
+APART = ("measure_noises", "plan_simulated_rooms")
 
 
 def made_cut(number: int, folder: Path, chance: np.random.RandomState) -> dict[str, Any]:

@@ -20,7 +20,6 @@ import torch
 from torch.nn import functional
 
 from training.config.model import StudentShape
-from training.config.schema import Optimiser
 from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
 from training.setup import make_student
@@ -124,7 +123,7 @@ def main(utterances: int, seconds: float, rounds: int) -> None:
     }
     optimisers = {
         "s3prl": torch.optim.AdamW(their_student.parameters(), lr=RATE, betas=(0.9, 0.98)),
-        "ours": adamw(student.parameters(), Optimiser(), learning_rate=RATE),
+        "ours": adamw(student.parameters(), learning_rate=RATE),
     }
     spent: dict[str, list[float]] = {name: [] for name in steps}
     losses: dict[str, float] = {}

@@ -27,7 +27,7 @@ def main(corpus: Path) -> None:
     bare_s, loader_s, real, padded = [], [], 0, 0
     with open_corpus(corpus) as reader:
         chosen = [
-            (crop, {*stream.heard(reader, crop, 0).pair[:2]})
+            (crop, {*stream.pair(reader, crop, 0)[:2]})
             for batch in stream.batches_from(reader, Cursor())
             for lane in batch.lanes
             for crop in lane

@@ -18,12 +18,11 @@ import torch
 from torchaudio.pipelines import HUBERT_BASE
 
 from training.config.model import StudentShape
-from training.config.schema import Optimiser
 from training.data.sampler import Crop, CropGrid
 from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
 from training.models.encoder import Encoder
-from training.precompute import Asked, compute_targets
+from training.precompute import TargetSettings, compute_targets
 from training.setup import make_student
 from training.targets.reader import TargetsReader
 from training.teacher import bundle_config
@@ -69,9 +68,11 @@ def main(utterances: int, seconds: float, rounds: int) -> None:
         folder = Path(name)
         teacher = random_teacher(folder / "teacher")
         corpus = made_corpus(folder / "corpus", utterances=utterances, seconds=seconds)
-        asked = Asked(str(folder / "teacher"), layers=LAYERS, splits=("train",), crop_s=seconds, precision="bfloat16")
+        asked = TargetSettings(
+            str(folder / "teacher"), layers=LAYERS, splits=("train",), crop_s=seconds, precision="bfloat16"
+        )
         start_s = time.perf_counter()
-        compute_targets(corpus, folder / "targets", asked, say=str)
+        compute_targets(corpus, folder / "targets", asked, report=str)
         print(f"{utterances} utterances of {seconds:g} s, {torch.get_num_threads()} threads; computing their targets took "
               f"{time.perf_counter() - start_s:.1f} s")  # fmt: skip
         measure(teacher, corpus, folder / "targets", rounds=rounds)
@@ -91,7 +92,7 @@ def measure(teacher: Encoder, corpus: Path, folder: Path, *, rounds: int) -> Non
         num_samples = torch.tensor([crop.length for crop in crops])
         student = make_student(StudentShape(dropout=0.0), teacher, target_layers=LAYERS, seed=0).train()
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        optimiser = adamw(trained, Optimiser(), learning_rate=RATE)
+        optimiser = adamw(trained, learning_rate=RATE)
 
         def step(target_of: Callable[[], torch.Tensor]) -> tuple[float, float]:
             start_s = time.process_time()

@@ -63,7 +63,7 @@ def by_trainer(corpus: Path, teacher: str, steps: int) -> Spent:
     for count in (SHORT, SHORT + steps):
         with tempfile.TemporaryDirectory() as folder:
             start = now()
-            distil(config_of(corpus, teacher, count), Path(folder) / "run", say=str)
+            distil(config_of(corpus, teacher, count), Path(folder) / "run", report=str)
             end = now()
         spent.append(Spent(end.wall - start.wall, end.cpu - start.cpu))
     return Spent(*((last - first) / steps for first, last in zip(*spent, strict=True)))
@@ -73,7 +73,7 @@ def batches_of(config: TrainConfig, steps: int) -> list[list[PairBatch]]:
     """The micro-batches of the first steps, decoded."""
     teacher = load_teacher(config.teacher.name)
     with open_corpus(config.corpus) as reader:
-        batching = batching_of(config, reader, rate_hz=16_000, hop_samples=teacher.config.hop_samples, say=str)
+        batching = batching_of(config, reader, rate_hz=16_000, hop_samples=teacher.config.hop_samples, report=str)
     stream = PairStream(
         config.corpus, split="train", views=config.views, batching=batching, seed=config.seed, epochs=None
     )
@@ -87,7 +87,7 @@ def bare(config: TrainConfig, batches: list[list[PairBatch]]) -> Spent:
     layers = chosen_layers(config.teacher.layers, teacher=teacher)
     student = make_student(config.student, teacher, target_layers=layers, seed=config.seed).train()
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimiser = adamw(trained, config.optimiser, learning_rate=config.optimiser.learning_rate)
+    optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     start = now()
     for number, lanes in enumerate(batches):
         if number == SHORT:

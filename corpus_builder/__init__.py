@@ -1,1 +1,1 @@
-"""Builds distorted corpora: plans every number, renders without chance, shards byte for byte, verifies as a stranger."""
+"""Builds distorted corpora: plans every number, renders without randomness, writes shards byte for byte, verifies with independent code."""

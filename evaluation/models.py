@@ -72,7 +72,7 @@ class LogMel(nn.Module):
         self.num_layers = 1
         self.num_features = NUM_BANDS
         self.num_parameters = 0
-        self.heard: frozenset[str] = frozenset()
+        self.trained_on: frozenset[str] = frozenset()
         self.facts: dict[str, Any] = {}
         self.digest = hashlib.sha256(f"{FLOOR} {NUM_BANDS} {WINDOW_S} {HOP_S} {sample_rate}".encode()).hexdigest()
         self.num_bins = 1 << (self.config.receptive_samples - 1).bit_length()
@@ -157,7 +157,7 @@ def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
         digest=encoder.digest,
         parameters=encoder.num_parameters,
         layers=encoder.num_layers,
-        heard_known=bool(encoder.heard) or source == FLOOR,
+        heard_known=bool(encoder.trained_on) or source == FLOOR,
         details={
             key: value for key, value in {**(exported or {}), **typed, **encoder.facts}.items() if key != "trained"
         },

@@ -18,11 +18,11 @@ EXIT_CODES = {"done": 0, "preempted": 75, "interrupted": 130}
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Override a key of the config, such as optimiser.learning_rate=1e-3; may stand several times.",
+    help="Override a key of the config, such as optimiser.learning_rate=1e-3; may be given several times.",
 )
 @click.pass_context
 def train_command(context: click.Context, config: Path, run: Path, overrides: tuple[str, ...]) -> None:
-    """Distil a student as the YAML file CONFIG says, into the folder RUN.
+    """Distil a student as the YAML file CONFIG describes, into the folder RUN.
 
     The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 write a checkpoint and leave with exit
     code 75, Ctrl-C with 130. On several GPUs or nodes: torchrun --nproc-per-node=N -m stillroom train CONFIG RUN; torchrun leaves with
@@ -79,11 +79,9 @@ def parsed_part(context: click.Context, option: click.Parameter, value: str) -> 
 @click.option(
     "--layers", default="thirds", show_default=True, callback=parsed_layers, help="4,8,12, or thirds, or all."
 )
-@click.option("--split", "splits", multiple=True, help="Which; train and dev by default. May stand several times.")
+@click.option("--split", "splits", multiple=True, help="Which; train and dev by default. May be given several times.")
 @click.option("--condition", "--conditions", "conditions", multiple=True, metavar="NAME,...",
-              help="Copies that the teacher hears too, beside the clean utterances (for cdm2).")  # fmt: skip
-@click.option("--context", type=click.Choice(["crop", "whole"]), default="crop", show_default=True,
-              help="It hears the crop alone, as in training, or the whole utterance: another method.")  # fmt: skip
+              help="Copies that the teacher is run on too, beside the clean utterances (for cdm2).")  # fmt: skip
 @click.option("--crop-s", default=15.625, show_default=True, help="Longest crop in seconds; of the config.")
 @click.option("--crops", "crop_sets", default=1, show_default=True, type=click.IntRange(1, 65536),
               help="Crops of each long utterance; epochs take them in turn.")  # fmt: skip
@@ -93,18 +91,20 @@ def parsed_part(context: click.Context, option: click.Parameter, value: str) -> 
 @click.option("--slice", "part", default="1/1", metavar="I/N", callback=parsed_part, help="Only each Nth shard.")
 @click.pass_context
 def targets_command(context: click.Context, /, corpus: str, out: Path, **options: Any) -> None:
-    """Let a teacher hear CORPUS once, and keep what its layers give in the folder OUT; `targets: OUT` trains on it.
+    """Run a teacher over CORPUS once, and store the outputs of its layers in the folder OUT; `targets: OUT` trains on them.
 
     The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 leave with exit code 75. Slices may run at the same
     time, on several GPUs or nodes; the last one, or the command without --slice, finishes.
     """
     import signal
 
-    from training.precompute import Asked, compute_targets
+    from training.precompute import TargetSettings, compute_targets
 
     part = options.pop("part")
     conditions = tuple(name for words in options.pop("conditions") for name in words.split(",") if name)
-    stopped = compute_targets(corpus, out, Asked(**options, conditions=conditions), part=part, say=click.echo)
+    stopped = compute_targets(
+        corpus, out, TargetSettings(**options, conditions=conditions), part=part, report=click.echo
+    )
     if stopped:
         context.exit(130 if stopped == signal.SIGINT else 75)
 
@@ -117,7 +117,7 @@ def targets_command(context: click.Context, /, corpus: str, out: Path, **options
     "form",
     required=True,
     type=click.Choice(["huggingface", "s3prl", "torchaudio", "onnx"]),
-    help="Which library is to read it.",
+    help="The library that reads it.",
 )
 @click.option(
     "--checkpoint",
@@ -131,12 +131,12 @@ def targets_command(context: click.Context, /, corpus: str, out: Path, **options
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
     metavar="FILE",
-    help="Speech to compare on, mono; may stand several times. By default utterances of the run's corpus.",
+    help="Speech to compare on, mono; may be given several times. By default utterances of the run's corpus.",
 )
 def export_command(run: Path, out: Path, form: str, checkpoint: str, audio: tuple[Path, ...]) -> None:
     """Write the student of RUN into the folder OUT for another library.
 
-    It is loaded back by that library, both hear the same speech, and the largest difference is printed; above 1e-4 nothing
+    It is loaded back by that library, both are given the same speech, and the largest difference is printed; above 1e-4 nothing
     is written.
     """
     from training.export.write import LARGEST_DIFFERENCE, export_run

@@ -1,4 +1,4 @@
-"""The stream by several processes: its batches in their order, or what one of them met, as if there were no process but this."""
+"""The stream in worker processes: its batches in their order, and the errors of workers as if they were raised here."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ PREFETCHED = 4
 
 
 @dataclass(frozen=True)
-class Unread:
-    """What a worker sends instead of a batch, before it ends: torch would make a trace of many lines of an error that it meets."""
+class WorkerError:
+    """An error that a worker sends instead of a batch, before it ends: torch would make a traceback of many lines from it."""
 
     problem: StillroomError | OSError
 
 
-class Workers(IterableDataset[PairBatch | Unread]):
-    """A stream as a loader's worker reads it: its last item may be what went wrong."""
+class Workers(IterableDataset[PairBatch | WorkerError]):
+    """A stream as a loader's worker reads it: its last item may be an error."""
 
     def __init__(self, stream: PairStream) -> None:
         super().__init__()
         self.stream = stream
 
-    def __iter__(self) -> Iterator[PairBatch | Unread]:
+    def __iter__(self) -> Iterator[PairBatch | WorkerError]:
         """The batches of this worker's share."""
         try:
             yield from self.stream
         except (StillroomError, OSError) as problem:
-            yield Unread(problem)
+            yield WorkerError(problem)
 
 
 def loader(stream: PairStream, *, workers: int) -> Generator[PairBatch]:
     """Batches by a DataLoader whose workers start by spawn, leave signals to their parent, and end with it.
 
-    Not by forkserver: a scheduler's SIGTERM would end its server process, and the workers with it. Close it: workers are deaf to
-    SIGTERM, so one that nobody told to end would keep its parent from ending.
+    Not by forkserver: a scheduler's SIGTERM would end its server process, and the workers with it. Close it: workers ignore
+    SIGTERM, so one that is not ended would keep its parent from ending.
 
     Raises:
-        StillroomError: What a worker met, as it was there.
+        StillroomError: As a worker raised it.
         OSError: The same.
     """
     options: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def loader(stream: PairStream, *, workers: int) -> Generator[PairBatch]:
             "worker_init_fn": leave_signals_to_parent,
         }
     for item in DataLoader(Workers(stream), batch_size=None, num_workers=workers, **options):
-        if isinstance(item, Unread):
+        if isinstance(item, WorkerError):
             raise item.problem
         yield item
 

@@ -1,6 +1,6 @@
-"""`stillroom targets`: a teacher hears a corpus once, and what it gives is kept; see `training.targets.reader`.
+"""`stillroom targets`: runs a teacher over a corpus once and stores its outputs; see `training.targets.reader`.
 
-A shard of targets is written for each shard of audio, its index last, so what was stopped goes on at the shard where it was.
+A shard of targets is written for each shard of audio, its index last, so a stopped command goes on at the shard where it was.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from manifests.io.progress import Progress
 from manifests.io.tar import TarBuilder
 from training.data.audio import batch_waves
 from training.data.joined_corpus import open_corpus
-from training.data.sampler import Batching, CropGrid, cropped
+from training.data.sampler import Batching, cropped
 from training.data.views import Pair, condition_of
 from training.runs.distributed import alone
-from training.runs.folder import StopSignals
-from training.setup import checked_rate, has_split
+from training.runs.signals import StopSignals
+from training.setup import checked_rate
 from training.targets.reader import npy_header
 from training.targets.schema import Target, TargetIndex, TargetPlan, Targets, TargetSample
 from training.teacher import chosen_layers, load_teacher, weights_digest
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from training.data.sampler import Crop
     from training.models.encoder import Encoder
 
-LONGEST_WHOLE_S = 60.0
 BATCH_S = 64.0
 SPARE = 1.02
 
@@ -63,30 +62,29 @@ class TooLargeError(StillroomError, ArithmeticError):
     def __init__(self, *, layer: int, key: str, copy: str) -> None:
         super().__init__(
             f"layer {layer} of the teacher gives numbers beyond 65504, or none, for {printable(key)}.{copy}: "
-            "such targets cannot be kept as float16; train with the teacher in the loop"
+            "such targets cannot be stored as float16; train with the teacher in the loop"
         )
 
 
 class StoppedError(Exception):
-    """A signal came; for this module alone."""
+    """A signal was received; caught in this module."""
 
 
-class Heard(NamedTuple):
-    """One stretch that the teacher hears."""
+class Stretch(NamedTuple):
+    """One stretch of one copy that the teacher is given."""
 
     crop: Crop
     copy: str
 
 
-class Asked(NamedTuple):
-    """What a person asks for.
+class TargetSettings(NamedTuple):
+    """What is computed.
 
     Attributes:
         teacher: Name, folder or checkpoint.
         layers: Numbers, `thirds` or `all`.
         splits: Which; by default train and dev, as far as there are.
-        conditions: Whose copies it hears, beside the clean utterances.
-        context: Of `training.targets.reader`.
+        conditions: Whose copies it is given, beside the clean utterances.
         crop_s: Longest crop, in seconds.
         crop_sets: Crops of each utterance.
         crop_seed: Of the crops.
@@ -97,7 +95,6 @@ class Asked(NamedTuple):
     layers: str | tuple[int, ...] = "thirds"
     splits: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
-    context: Literal["crop", "whole"] = "crop"
     crop_s: float = 15.625
     crop_sets: int = 1
     crop_seed: int = 0
@@ -105,16 +102,21 @@ class Asked(NamedTuple):
 
 
 def compute_targets(
-    corpus: str | Path, out: Path, asked: Asked, *, part: tuple[int, int] = (1, 1), say: Callable[[str], None]
+    corpus: str | Path,
+    out: Path,
+    settings: TargetSettings,
+    *,
+    part: tuple[int, int] = (1, 1),
+    report: Callable[[str], None],
 ) -> signal.Signals | None:
-    """Compute what is not there yet; gives the signal that stopped it, if one did.
+    """Compute the targets that are missing; returns the signal that stopped it, if one did.
 
     Args:
         corpus: Folder or URL.
         out: The folder of the targets.
-        asked: What is wanted.
+        settings: What is computed.
         part: Which slice of the shards, from 1, of how many.
-        say: Gets lines for a person.
+        report: Gets lines for a person.
 
     Raises:
         UsageError: If corpus and teacher do not fit each other, or the disk is too small.
@@ -123,16 +125,16 @@ def compute_targets(
     """
     device = alone().device
     with open_corpus(corpus) as reader, StopSignals() as stop:
-        splits = asked.splits or tuple(name for name in ("train", "dev") if has_split(reader, name)) or ("train",)
+        splits = settings.splits or tuple(name for name in ("train", "dev") if reader.has_split(name)) or ("train",)
         shards = [(split, entry) for split in splits for entry in reader.shards(split)]
-        check_conditions(reader, splits, asked.conditions)
-        teacher = load_teacher(asked.teacher)
-        plan = target_plan(reader, teacher, asked)
+        check_conditions(reader, splits, settings.conditions)
+        teacher = load_teacher(settings.teacher)
+        plan = target_plan(reader, teacher, settings)
         number, count = part
         with writing(out if part == (1, 1) else out / f".slice-{number}-of-{count}"):
             begin(out, plan, teacher)
-            mine = [(split, entry) for split, entry in shards[number - 1 :: count] if not finished(out, entry, plan)]
-            check_space(out, plan, [entry for _, entry in mine], say=say)
+            mine = [(split, entry) for split, entry in shards[number - 1 :: count] if not is_finished(out, entry, plan)]
+            check_space(out, plan, [entry for _, entry in mine], report=report)
             teacher.to(device)
             total = sum(entry.seconds for _, entry in mine)
             with Progress("targets", total=round(total), unit="s of speech") as progress:
@@ -142,12 +144,12 @@ def compute_targets(
                         progress.advance(entry.seconds)
                 except StoppedError:
                     return stop.received
-            seal(out, reader, plan, asked=splits, say=say)
+            finish(out, reader, plan, splits=splits, report=report)
     return None
 
 
 def check_conditions(reader: CorpusReader, splits: Sequence[str], conditions: Sequence[str]) -> None:
-    """See that there are copies of what is asked for.
+    """Check that there are copies of all conditions.
 
     Raises:
         UsageError: If not.
@@ -162,44 +164,42 @@ def check_conditions(reader: CorpusReader, splits: Sequence[str], conditions: Se
             )
 
 
-def target_plan(reader: CorpusReader, teacher: Encoder, asked: Asked) -> TargetPlan:
+def target_plan(reader: CorpusReader, teacher: Encoder, settings: TargetSettings) -> TargetPlan:
     """What the targets will be, checked.
 
     Raises:
         UsageError: If rate or layers do not fit.
     """
     rate_hz = checked_rate(reader, teacher)
-    layers = chosen_layers(asked.layers, teacher=teacher)
+    layers = chosen_layers(settings.layers, teacher=teacher)
     if len(set(layers)) < len(layers):
         raise UsageError(f"--layers: {', '.join(map(str, layers))} names a layer twice")
-    is_crop = asked.context == "crop"
-    if is_crop and teacher.config.num_frames(round(asked.crop_s * rate_hz)) < 1:
-        raise UsageError(f"--crop-s: {asked.crop_s:g} s hold no frame of {teacher.name}")
+    if teacher.config.num_frames(round(settings.crop_s * rate_hz)) < 1:
+        raise UsageError(f"--crop-s: {settings.crop_s:g} s hold no frame of {teacher.name}")
     return TargetPlan(
         corpus=reader.manifest.name,
         corpus_sha256=reader.digest,
         teacher=teacher.name,
         teacher_sha256=teacher.digest,
-        weights_sha256=weights_digest(asked.teacher),
-        heard_sha256=bytes_digest(heard_text(teacher).encode()),
+        weights_sha256=weights_digest(settings.teacher),
+        heard_sha256=bytes_digest(trained_on_text(teacher).encode()),
         encoder=teacher.config,
         layers=layers,
-        context=asked.context,
-        crop_samples=round(asked.crop_s * rate_hz) if is_crop else None,
-        crop_sets=asked.crop_sets if is_crop else None,
-        crop_seed=asked.crop_seed if is_crop else 0,
-        conditions=tuple(sorted(set(asked.conditions))),
-        precision=asked.precision,
+        crop_samples=round(settings.crop_s * rate_hz),
+        crop_sets=settings.crop_sets,
+        crop_seed=settings.crop_seed,
+        conditions=tuple(sorted(set(settings.conditions))),
+        precision=settings.precision,
     )
 
 
-def heard_text(teacher: Encoder) -> str:
-    """What the teacher has heard, a line each."""
-    return "".join(f"{prefix}\n" for prefix in sorted(teacher.heard))
+def trained_on_text(teacher: Encoder) -> str:
+    """The digests of the teacher's training audio, a line each."""
+    return "".join(f"{prefix}\n" for prefix in sorted(teacher.trained_on))
 
 
 def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
-    """Write down what is begun, and the teacher, so that a student can begin with its first layers; or see that it is this.
+    """Write the plan, and the teacher, so that a student can begin with its first layers; or check that the folder holds this plan.
 
     Raises:
         OtherTargetsError: If the folder holds something else.
@@ -212,7 +212,7 @@ def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
         if found != plan:
             mine, theirs = plan.model_dump(mode="json"), found.model_dump(mode="json")
             key = next(key for key in mine if mine[key] != theirs[key])
-            raise OtherTargetsError(out, f"holds targets whose {key} is {theirs[key]}, asked for {mine[key]}")
+            raise OtherTargetsError(out, f"holds targets whose {key} is {theirs[key]}, not {mine[key]}")
         return
     strange = sorted(entry.name for entry in out.iterdir() if entry.name[0] != "." and entry.name != "teacher")
     if strange:
@@ -221,12 +221,12 @@ def begin(out: Path, plan: TargetPlan, teacher: Encoder) -> None:
     write_json(folder / "config.json", teacher.config.model_dump(mode="json"))
     weights = {name: tensor.contiguous() for name, tensor in teacher.trunk.state_dict().items()}
     write_bytes(folder / "weights.safetensors", safetensors.torch.save(weights))
-    write_text(folder / "heard.txt", heard_text(teacher))
+    write_text(folder / "heard.txt", trained_on_text(teacher))
     write_json(folder / "card.json", {"name": teacher.name, "heard_sha256": plan.heard_sha256})
     write_json(path, plan.model_dump(mode="json"))
 
 
-def finished(out: Path, entry: ShardEntry, plan: TargetPlan) -> bool:
+def is_finished(out: Path, entry: ShardEntry, plan: TargetPlan) -> bool:
     """Whether the targets of a shard are there."""
     index, tar = out / index_name(entry.name), out / tar_name(entry.name)
     if not index.exists() or not tar.exists():
@@ -235,8 +235,8 @@ def finished(out: Path, entry: ShardEntry, plan: TargetPlan) -> bool:
     return found.plan_sha256 == digest(plan) and found.bytes == tar.stat().st_size
 
 
-def check_space(out: Path, plan: TargetPlan, entries: Sequence[ShardEntry], *, say: Callable[[str], None]) -> None:
-    """Say how large the targets will be at most, and see that they fit.
+def check_space(out: Path, plan: TargetPlan, entries: Sequence[ShardEntry], *, report: Callable[[str], None]) -> None:
+    """Report how large the targets will be at most, and check that they fit.
 
     Raises:
         UsageError: If they do not.
@@ -253,41 +253,31 @@ def check_space(out: Path, plan: TargetPlan, entries: Sequence[ShardEntry], *, s
             "choose another disk, or fewer layers or conditions"
         )
     more = f", {plan.crop_sets} times for long utterances" if (plan.crop_sets or 1) > 1 else ""
-    say(f"{len(entries)} shards, {seconds / 3600:.2f} h of speech: about {size / 1e9:.2f} GB of targets at most{more}")
+    report(
+        f"{len(entries)} shards, {seconds / 3600:.2f} h of speech: about {size / 1e9:.2f} GB of targets at most{more}"
+    )
 
 
-def stretches(shard: str, samples: Sequence[IndexedSample], plan: TargetPlan) -> Iterator[Heard]:
-    """Every stretch of a shard that is heard, each once.
-
-    Raises:
-        UsageError: If an utterance is too long to be heard whole.
-    """
-    whole = plan.crop_sets is None
-    most = 1 << 40 if whole else plan.crop_samples or 1
-    grid = CropGrid(plan.encoder.hop_samples, sets=plan.crop_sets or 1, seed=plan.crop_seed)
-    batching = Batching(lanes=1, crop_samples=most, lane_utterances=1, grid=grid)
+def stretches(shard: str, samples: Sequence[IndexedSample], plan: TargetPlan) -> Iterator[Stretch]:
+    """Every stretch of a shard that the teacher is given, each once."""
+    batching = Batching(lanes=1, crop_samples=plan.crop_samples or 1, lane_utterances=1, grid=plan.grid)
     for sample in samples:
-        if whole and sample.num_samples > LONGEST_WHOLE_S * plan.encoder.sample_rate:
-            raise UsageError(
-                f"--context whole: {printable(sample.key)} lasts {sample.num_samples / plan.encoder.sample_rate:.0f} s, a teacher can "
-                f"hear {LONGEST_WHOLE_S:g} s at once: use --context crop, or a subset without long utterances"
-            )
-        every = (cropped(shard, sample, batching, seed=0, epoch=epoch) for epoch in range(grid.sets or 1))
+        every = (cropped(shard, sample, batching, seed=0, epoch=epoch) for epoch in range(plan.crop_sets or 1))
         found = {crop.start: crop for crop in every}
         for copy in (CLEAN, *(name for name in sample.copies if condition_of(name) in plan.conditions)):
             for _, crop in sorted(found.items()):
-                yield Heard(crop, copy)
+                yield Stretch(crop, copy)
 
 
-def like_lengths(every: Sequence[Heard], rate_hz: int) -> Iterator[list[Heard]]:
+def like_lengths(every: Sequence[Stretch], rate_hz: int) -> Iterator[list[Stretch]]:
     """Batches of like lengths, the longest first, so that what does not fit into memory is known at once."""
-    batch: list[Heard] = []
-    ordered = sorted(every, key=lambda heard: (-heard.crop.length, heard.crop.sample.key, heard.copy, heard.crop.start))
-    for heard in ordered:
+    batch: list[Stretch] = []
+    ordered = sorted(every, key=lambda one: (-one.crop.length, one.crop.sample.key, one.copy, one.crop.start))
+    for one in ordered:
         if batch and batch[0].crop.length * (len(batch) + 1) > BATCH_S * rate_hz:
             yield batch
             batch = []
-        batch.append(heard)
+        batch.append(one)
     if batch:
         yield batch
 
@@ -309,7 +299,7 @@ def write_shard(
         StoppedError: If a signal came; then nothing is written.
     """
     samples = reader.samples(entry.name)
-    told: dict[str, list[Target]] = {sample.key: [] for sample in samples}
+    written: dict[str, list[Target]] = {sample.key: [] for sample in samples}
     tar_path, index_path = out / tar_name(entry.name), out / index_name(entry.name)
     index_path.unlink(missing_ok=True)
     with replacing(tar_path) as half:
@@ -321,7 +311,7 @@ def write_shard(
                 targets = outputs(reader, batch, plan, teacher=teacher, device=device)
                 for (crop, copy), target in zip(batch, targets, strict=True):
                     at = tar.add(f"{crop.sample.key}.{copy}.{crop.start}.npy", npy(target))
-                    told[crop.sample.key].append(
+                    written[crop.sample.key].append(
                         Target(name=copy, start=crop.start, length=crop.length, offset=at.offset, size=at.size)
                     )
             tar.close()
@@ -335,31 +325,31 @@ def write_shard(
             "sha256": sha256,
             "plan_sha256": digest(plan),
             "seconds": entry.seconds,
-            "samples": tuple(TargetSample(key=key, targets=tuple(targets)) for key, targets in told.items()),
+            "samples": tuple(TargetSample(key=key, targets=tuple(targets)) for key, targets in written.items()),
         }
     ).write(index_path)
 
 
 def outputs(
-    reader: CorpusReader, batch: Sequence[Heard], plan: TargetPlan, *, teacher: Encoder, device: torch.device
+    reader: CorpusReader, batch: Sequence[Stretch], plan: TargetPlan, *, teacher: Encoder, device: torch.device
 ) -> Iterator[Tensor]:
     """What the teacher gives for each stretch, float16 of shape (layer, frame, feature), without padding.
 
     Raises:
         TooLargeError: If float16 does not hold it.
     """
-    crops = [heard.crop for heard in batch]
-    wave, _ = batch_waves(reader, crops, [Pair(heard.copy, heard.copy) for heard in batch])
+    crops = [one.crop for one in batch]
+    wave, _ = batch_waves(reader, crops, [Pair(one.copy, one.copy) for one in batch])
     lengths = torch.tensor([crop.length for crop in crops])
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16"):
         given, num_frames = teacher.layers(wave.to(device), lengths, only=plan.layers)
     halves = given.to(torch.float16).cpu()
-    for heard, half, frames in zip(batch, halves, num_frames.tolist(), strict=True):
+    for one, half, frames in zip(batch, halves, num_frames.tolist(), strict=True):
         real = half[:, :frames]
         is_finite = torch.isfinite(real).flatten(1).all(dim=1)
         if not bool(is_finite.all()):
             layer = plan.layers[int(is_finite.int().argmin())]
-            raise TooLargeError(layer=layer, key=heard.crop.sample.key, copy=heard.copy)
+            raise TooLargeError(layer=layer, key=one.crop.sample.key, copy=one.copy)
         yield real
 
 
@@ -368,28 +358,28 @@ def npy(target: Tensor) -> bytes:
     return npy_header(tuple(target.shape)) + target.contiguous().numpy().astype("<f2").tobytes()
 
 
-def seal(
-    out: Path, reader: CorpusReader, plan: TargetPlan, *, asked: Sequence[str], say: Callable[[str], None]
+def finish(
+    out: Path, reader: CorpusReader, plan: TargetPlan, *, splits: Sequence[str], report: Callable[[str], None]
 ) -> None:
-    """Write `targets.json` over every split whose shards are all there; if none of the asked-for ones lacks any."""
-    splits = {}
+    """Write `targets.json` over every split whose shards are all there, unless one of `splits` lacks any."""
+    finished: dict[str, tuple[ShardEntry, ...]] = {}
     for split in reader.manifest.splits:
         entries = [entry for entry in reader.manifest.splits[split] if entry.samples]
-        left = [entry for entry in entries if not finished(out, entry, plan)]
-        if left and split in asked:
-            say(f"{printable(out)}: {len(left)} of {len(entries)} shards of split {split} are left to other slices")
+        left = [entry for entry in entries if not is_finished(out, entry, plan)]
+        if left and split in splits:
+            report(f"{printable(out)}: {len(left)} of {len(entries)} shards of split {split} are left to other slices")
             return
         if entries and not left:
-            splits[split] = tuple(sealed_entry(out, entry) for entry in entries)
+            finished[split] = tuple(finished_entry(out, entry) for entry in entries)
     write_json(out / PROVENANCE, provenance(corpus=plan.corpus, teacher=plan.teacher, plan_sha256=digest(plan)))
-    Targets.model_validate({"schema": Targets.SCHEMA, "plan": plan, "splits": splits}).write(out / "targets.json")
-    size = sum(entry.bytes for entries in splits.values() for entry in entries)
-    say(
-        f"{printable(out)}: targets of {', '.join(splits)}, {size / 1e9:.2f} GB; train with `targets: {printable(out)}`"
+    Targets.model_validate({"schema": Targets.SCHEMA, "plan": plan, "splits": finished}).write(out / "targets.json")
+    size = sum(entry.bytes for entries in finished.values() for entry in entries)
+    report(
+        f"{printable(out)}: targets of {', '.join(finished)}, {size / 1e9:.2f} GB; train with `targets: {printable(out)}`"
     )
 
 
-def sealed_entry(out: Path, entry: ShardEntry) -> ShardEntry:
+def finished_entry(out: Path, entry: ShardEntry) -> ShardEntry:
     """One shard of targets."""
     index = TargetIndex.read(out / index_name(entry.name), needed="finished targets")
     return ShardEntry(

@@ -1,28 +1,32 @@
-"""What a run sets out with: everything that can be checked is checked here, before the first step."""
+"""Sets up a run: everything that can be checked is checked here, before the first step."""
 
 from __future__ import annotations
 
-import functools
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from manifests.errors import StillroomError, UsageError, printable
-from training.config.schema import Adversary, Crops
+from manifests.errors import UsageError, printable
+from training.config.schema import Crops
 from training.data.audio import recorded_copies
-from training.data.sampler import CropGrid
-from training.data.views import student_may_hear
-from training.distillation.adversary import Opponent, critic_layers
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import CropGrid, Cursor, filled_batching
+from training.data.views import student_may_get
+from training.distillation.adversary import DomainAdversary, NoAdversary, critic_layers
 from training.distillation.domains import domain_classes
+from training.distillation.losses import check_layer_weights
+from training.distillation.optimiser import adamw
 from training.models.student import Student, frame_grid
-from training.runs.checkpoint import Mark, read_tensors, restore_module, restore_optimiser, whole_checkpoints
-from training.stream import filled_batching
-from training.targets.reader import StoredTeacher, check_split, check_targets
-from training.teacher import known_as, load_teacher, weights_digest
-from training.validation.domain_probe import FreshCritic
-from training.validation.loss import Validation
-from training.validation.utterances import Panel
+from training.runs.folder import prepare_run, run_facts, write_status
+from training.runs.resume import Checkpoints
+from training.sanity_check import check_first_batch
+from training.step import Models
+from training.stream import PairStream
+from training.targets.reader import StoredTeacher, TargetsReader, check_layers, check_split, check_targets
+from training.teacher import chosen_layers, known_as, load_teacher, weights_digest
+from training.validation.validator import Validator
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -33,24 +37,126 @@ if TYPE_CHECKING:
     from training.data.corpus import CorpusReader
     from training.data.sampler import Batching
     from training.models.encoder import Encoder
+    from training.runs.checkpoint import Mark
     from training.runs.distributed import Ranks
-    from training.runs.journal import DistinctCount
-    from training.stream import PairStream
-    from training.targets.reader import TargetsReader
 
 
 WINDOW_SHARDS = 2
 FAMILY_UTTERANCES = 512
 
 
-class ForeignCheckpointError(StillroomError, ValueError):
-    """A checkpoint in a run's folder is not this run's."""
+@dataclass(frozen=True)
+class Setup:
+    """A run that is ready for its next step.
 
-    def __init__(self, run: Path, *, stem: str, why: str) -> None:
-        super().__init__(
-            f"{printable(run)}: the checkpoint {stem} is of another run ({printable(why)}): take it out, or go on with the folder "
-            "that it came from; nothing was overwritten"
+    Attributes:
+        config: As resolved, with the crops of its targets.
+        reader: Of the corpus.
+        stream: Micro-batches from the next step on.
+        models: Student, teacher and adversary, on the device.
+        trained: The student's parameters that are trained.
+        optimiser: Of those.
+        validator: Measures the student.
+        checkpoints: Writes the run's checkpoints.
+        mark: The checkpoint that it goes on from; None for a run that begins.
+    """
+
+    config: TrainConfig
+    reader: CorpusReader
+    stream: PairStream
+    models: Models
+    trained: list[torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    validator: Validator
+    checkpoints: Checkpoints
+    mark: Mark | None
+
+    @property
+    def done(self) -> int:
+        """Steps that are done."""
+        return self.mark.step if self.mark is not None else 0
+
+    def log_facts(self) -> dict[str, Any]:
+        """What a `TrainingLog` must know."""
+        return {
+            "domains": self.models.adversary.domains,
+            "rate_hz": self.reader.manifest.sample_rate,
+            "runs_teacher": self.config.targets is None,
+            "split_utterances": sum(entry.samples for entry in self.reader.shards(self.config.split)),
+        }
+
+
+def set_up(
+    config: TrainConfig, run: Path, *, ranks: Ranks, report: Callable[[str], None], stack: contextlib.ExitStack
+) -> Setup:
+    """Open corpus and teacher, make the student, check that all fit each other, and restore the run's last checkpoint.
+
+    Args:
+        config: As resolved.
+        run: The run's folder; its lock is held.
+        ranks: This process among those that train together.
+        report: Gets lines for a person.
+        stack: Closes at its end what is opened.
+    """
+    lanes = ranks.lanes(config.batch.lanes)
+    reader = stack.enter_context(open_corpus(config.corpus))
+    targets = stack.enter_context(TargetsReader(config.targets)) if config.targets is not None else None
+    teacher = targets.teacher() if targets is not None else load_teacher(config.teacher.name)
+    rate_hz = checked_rate(reader, teacher)
+    layers = chosen_layers(config.teacher.layers, teacher=teacher)
+    if targets is not None:
+        config = with_targets(config, targets, reader, rate_hz=rate_hz, layers=layers)
+    check_layer_weights(config.loss, layers)
+    batching = batching_of(config, reader, rate_hz=rate_hz, hop_samples=teacher.config.hop_samples, report=report)
+    stream = stream_of(config, batching)
+    student = make_student(config.student, teacher, target_layers=layers, seed=config.seed)
+    validator = Validator(
+        config,
+        reader,
+        batching=batching,
+        targets=targets,
+        student=student,
+        teacher=teacher,
+        layers=layers,
+        device=ranks.device,
+        report=report,
+    )
+    adversary = adversary_of(config, stream, reader, student=student, teacher=teacher, device=ranks.device)
+    models = Models(student, teacher, layers, adversary, ranks.device)
+    if targets is not None:
+        check_layers(targets, models.teacher_layers)
+    run_sha256 = None
+    if ranks.is_first:
+        if not (run / "config.yaml").exists():
+            check_first_batch(stream, reader, report=report)
+        run_sha256 = prepare_run(
+            run,
+            config,
+            reader=reader,
+            teacher=teacher,
+            trained_on=student.trained_on,
+            targets_sha256=targets.digest if targets is not None else None,
         )
+    if targets is None:
+        teacher.to(ranks.device)
+    student.to(ranks.device).train()
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
+    checkpoints = Checkpoints(
+        run,
+        modules={"student": student, **adversary.modules},
+        optimisers={"optimiser": optimiser, **adversary.optimisers},
+        encoder=student.config,
+        run_sha256=run_sha256,
+        facts=run_facts(config, reader=reader, teacher=teacher, layers=layers),
+    )
+    mark = checkpoints.restore(ranks, report=report)
+    stream.cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
+    stream.lanes, stream.target_layers = lanes, models.teacher_layers
+    setup = Setup(config, reader, stream, models, trained, optimiser, validator, checkpoints, mark)
+    if ranks.is_first:
+        write_status(run, "done" if setup.done >= config.steps else "running", step=setup.done, steps=config.steps)
+    return setup
 
 
 def checked_rate(reader: CorpusReader, teacher: Encoder) -> int:
@@ -69,20 +175,20 @@ def checked_rate(reader: CorpusReader, teacher: Encoder) -> int:
 
 
 def batching_of(
-    config: TrainConfig, reader: CorpusReader, *, rate_hz: int, hop_samples: int, say: Callable[[str], None]
+    config: TrainConfig, reader: CorpusReader, *, rate_hz: int, hop_samples: int, report: Callable[[str], None]
 ) -> Batching:
-    """How batches are filled; a window that was asked for and is larger than the split is cut to it, and said.
+    """How batches are filled; a configured window that is larger than the split is cut to it, and reported.
 
     Raises:
-        UsageError: If a lane cannot hold the longest crop, or utterances cannot be dealt evenly.
+        UsageError: If a lane cannot hold the longest crop, or utterances cannot be divided evenly among lanes.
     """
-    asked = config.batch.window_shards
+    configured = config.batch.window_shards
     shards, lanes = len(reader.shards(config.split)), config.batch.lanes
-    window_shards = asked or WINDOW_SHARDS
-    if asked is not None and asked * lanes > shards:
+    window_shards = configured or WINDOW_SHARDS
+    if configured is not None and configured * lanes > shards:
         window_shards = max(1, -(-shards // lanes))
-        say(
-            f"batch.window_shards: {asked} of {lanes} lanes are {asked * lanes} shards, the split {config.split} has {shards}: "
+        report(
+            f"batch.window_shards: {configured} of {lanes} lanes are {configured * lanes} shards, the split {config.split} has {shards}: "
             f"cut to {window_shards}, the whole split is mixed"
         )
     batching = filled_batching(
@@ -97,14 +203,30 @@ def batching_of(
     return batching if crops is None else replace(batching, grid=CropGrid(hop_samples, crops.sets, crops.seed))
 
 
+def stream_of(config: TrainConfig, batching: Batching) -> PairStream:
+    """The endless stream of micro-batches that a config asks for."""
+    return PairStream(
+        config.corpus,
+        split=config.split,
+        views=config.views,
+        batching=batching,
+        seed=config.seed,
+        epochs=None,
+        families=config.adversary is not None and config.adversary.domain == "family",
+        targets=config.targets,
+        stage=config.stage,
+        damaged_shards=config.damaged_shards,
+    )
+
+
 def with_targets(
     config: TrainConfig, targets: TargetsReader, reader: CorpusReader, *, rate_hz: int, layers: Sequence[int]
 ) -> TrainConfig:
-    """A config whose crops are those of its targets, which are seen to be its own.
+    """A config with the crops of its targets, after a check that the targets are those of this run.
 
     Raises:
         TargetsMisfitError: If they are of another corpus, teacher, crop or layer.
-        UsageError: If a split or condition that it needs was not heard.
+        UsageError: If a split or condition that it needs was not computed.
     """
     plan = targets.plan
     check_targets(
@@ -115,79 +237,49 @@ def with_targets(
         crop_samples=round(config.crop_s * rate_hz),
         layers=layers,
     )
-    for split in (config.split, config.dev) if has_split(reader, config.dev) else (config.split,):
+    for split in (config.split, config.dev) if reader.has_split(config.dev) else (config.split,):
         check_split(targets, split=split, shards=[entry.name for entry in reader.shards(split)])
-    hears_copies = config.views.kind in {"cdm2", "same"} and config.views.clean_share < 1
+    needs_copies = config.views.kind in {"cdm2", "same"} and config.views.clean_share < 1
     conditions = config.views.teacher.conditions or tuple(reader.conditions(config.split))
-    missing = [name for name in conditions if hears_copies and name not in plan.conditions]
+    missing = [name for name in conditions if needs_copies and name not in plan.conditions]
     if missing:
         raise UsageError(
-            f"targets: {printable(targets.url)} have none of condition {missing[0]}, which the teacher hears in views "
+            f"targets: {printable(targets.url)} have none of condition {missing[0]}, which the teacher gets in views "
             f"{config.views.kind}: compute them with --conditions {','.join(conditions)}, or set views.teacher.conditions"
         )
-    crops = Crops(sets=plan.crop_sets, seed=plan.crop_seed, context=plan.context)
+    crops = Crops(sets=plan.crop_sets, seed=plan.crop_seed)
     if config.crops not in {None, crops}:
         raise UsageError(
-            f"crops: {config.crops} asked for, those of the targets {printable(targets.url)} are {crops}; leave the key out"
+            f"crops: {config.crops} configured, those of the targets {printable(targets.url)} are {crops}; leave the key out"
         )
     return config.model_copy(update={"crops": crops})
 
 
-def dev_validation(
+def adversary_of(
     config: TrainConfig,
-    reader: CorpusReader,
-    *,
-    batching: Batching,
-    targets: TargetsReader | None,
-    say: Callable[[str], None],
-) -> Validation | None:
-    """The validation, or None, said in one line, where the corpus has no dev split."""
-    if not has_split(reader, config.dev):
-        say(
-            f"{printable(reader.url)} has no split {config.dev!r}: trained without validation, and no best checkpoint is kept"
-        )
-        return None
-    return Validation(
-        Panel(
-            reader,
-            split=config.dev,
-            utterances=config.validate_utterances,
-            crop_samples=batching.crop_samples,
-            grid=batching.grid,
-            targets=targets,
-            only_readable=config.damaged_shards > 0,
-        )
-    )
-
-
-def has_split(reader: CorpusReader, split: str) -> bool:
-    """Whether a corpus has utterances in a split."""
-    return any(entry.samples for entry in reader.manifest.splits.get(split, ()))
-
-
-def opponent_of(
-    config: TrainConfig,
-    adversary: Adversary,
-    *,
     stream: PairStream,
     reader: CorpusReader,
+    *,
     student: Student,
     teacher: Encoder,
     device: torch.device,
-) -> Opponent:
-    """The critic of a run.
+) -> DomainAdversary | NoAdversary:
+    """The adversary that a config asks for; without one, an object that adds nothing.
 
     Raises:
-        OneDomainError: If the student would hear a single domain.
-        UsageError: If a layer is asked for that is not there.
+        OneDomainError: If the student would get a single domain.
+        UsageError: If a layer is configured that is not there.
     """
-    return Opponent(
+    adversary = config.adversary
+    if adversary is None:
+        return NoAdversary()
+    return DomainAdversary(
         adversary,
         domains=domain_classes(
             adversary.domain,
             config.views,
             sorted(reader.copies(config.split)),
-            families=heard_families(stream, reader) if adversary.domain == "family" else (),
+            families=families_in_training(stream, reader) if adversary.domain == "family" else (),
         ),
         layers=critic_layers(adversary, student=student, teacher=teacher),
         num_features=student.config.encoder_embed_dim,
@@ -197,110 +289,18 @@ def opponent_of(
     )
 
 
-def heard_families(stream: PairStream, reader: CorpusReader) -> set[str]:
-    """Families among the copies that the student may hear, from the first 512 utterances of the order."""
+def families_in_training(stream: PairStream, reader: CorpusReader) -> set[str]:
+    """Families among the copies that the student may get, from the first 512 utterances of the order."""
     return {
         copy.family
-        for crop, _ in stream.first_heard(reader, FAMILY_UTTERANCES)
+        for crop, _ in stream.first_pairs(reader, FAMILY_UTTERANCES)
         for copy in recorded_copies(reader, crop.shard, crop.sample)
-        if student_may_hear(stream.views, copy)
+        if student_may_get(stream.views, copy)
     }
 
 
-def fresh_critic(
-    config: TrainConfig,
-    reader: CorpusReader,
-    *,
-    student: Student,
-    teacher: Encoder,
-    batching: Batching,
-    targets: TargetsReader | None,
-) -> FreshCritic:
-    """The probe that is asked at each validation; without a dev split its held-out utterances are others of the training split."""
-    adversary = config.adversary or Adversary()
-    count = config.validate_utterances
-    panel = functools.partial(
-        Panel,
-        reader,
-        crop_samples=batching.crop_samples,
-        grid=batching.grid,
-        targets=targets,
-        only_readable=config.damaged_shards > 0,
-    )
-    if has_split(reader, config.dev):
-        fit = panel(split=config.split, utterances=count)
-        held_out = panel(split=config.dev, utterances=count)
-    else:
-        count = min(count, sum(entry.samples for entry in reader.shards(config.split)) // 2)
-        fit = panel(split=config.split, utterances=count)
-        held_out = panel(split=config.split, utterances=count, skip=count)
-    return FreshCritic(
-        adversary,
-        layers=critic_layers(adversary, student=student, teacher=teacher),
-        views=config.views,
-        fit=fit,
-        held_out=held_out,
-        seed=config.seed,
-    )
-
-
-def resume(
-    run: Path,
-    student: Student,
-    optimiser: torch.optim.Optimizer,
-    opponent: Opponent | None,
-    tally: DistinctCount,
-    *,
-    ranks: Ranks,
-    run_sha256: str | None,
-    say: Callable[[str], None],
-) -> Mark | None:
-    """Fill everything from the newest whole checkpoint; None if there is none. Rank 0 reads it, and gives it to the others.
-
-    Raises:
-        ForeignCheckpointError: If it is another run's.
-    """
-    found = newest_checkpoint(run, run_sha256=run_sha256, say=say) if ranks.is_first else None
-    told = ranks.told(found[1].plain() if found is not None else None)
-    if told is None:
-        return None
-    mark = Mark.parse(told, where=run)
-    stem = f"step-{mark.step:09d}"
-    tensors = ranks.shared(read_tensors(found[0]) if found is not None else None)
-    try:
-        restore_module(student, tensors, prefix="student")
-        restore_optimiser(optimiser, tensors, prefix="optimiser")
-        if opponent is not None:
-            restore_module(opponent.critic, tensors, prefix="critic")
-            restore_optimiser(opponent.optimiser, tensors, prefix="critic_optimiser")
-    except (RuntimeError, ValueError, KeyError) as problem:
-        raise ForeignCheckpointError(run, stem=stem, why=" ".join(str(problem).split())) from None
-    tally.ranks = tensors.get("tally.copies", tally.ranks)
-    return mark
-
-
-def newest_checkpoint(run: Path, *, run_sha256: str | None, say: Callable[[str], None]) -> tuple[Path, Mark] | None:
-    """The newest whole checkpoint; None if there is none. Torn ones are named in one line.
-
-    Raises:
-        ForeignCheckpointError: If it is another run's.
-    """
-    torn: list[str] = []
-    found = next(whole_checkpoints(run / "checkpoints", torn=torn), None)
-    if torn:
-        instead = f"goes on from step {found[1].step}" if found is not None else "starts from the beginning"
-        say(f"{printable(run)}: torn checkpoint {', '.join(torn)} left aside; {instead}")
-    if found is None:
-        return None
-    path, mark = found
-    if run_sha256 is not None and mark.run_sha256 is not None and mark.run_sha256 != run_sha256:
-        why = f"it says {mark.run_sha256[:12]}, provenance.json {run_sha256[:12]}"
-        raise ForeignCheckpointError(run, stem=path.stem, why=why)
-    return found
-
-
 def make_student(shape: StudentShape, teacher: Encoder, *, target_layers: Sequence[int], seed: int) -> Student:
-    """The student that a config asks for, its first weights read from wherever they lie.
+    """The student that a config asks for, its first weights read from their source.
 
     Raises:
         UsageError: If it does not fit the teacher, or the source of its weights.
@@ -320,7 +320,7 @@ def make_student(shape: StudentShape, teacher: Encoder, *, target_layers: Sequen
         )
     if source is not None and frame_grid(source.config) != frame_grid(teacher.config):
         raise UsageError(
-            f"student.init: the frames of {source.name} do not lie where those of the teacher {teacher.name} lie "
+            f"student.init: the frames of {source.name} are not where those of the teacher {teacher.name} are "
             f"(a frame every {source.config.hop_samples} samples and every {teacher.config.hop_samples}); choose another source"
         )
     return Student(

@@ -1,4 +1,4 @@
-"""Teachers, by whatever a lab has: `nano`, any bundle of `torchaudio.pipelines`, a folder, a checkpoint, a run.
+"""Loads teachers: `nano`, any bundle of `torchaudio.pipelines`, a folder, a checkpoint, a run.
 
 Layer k is the output of transformer layer k, counted from 1, whatever the source. Nothing here downloads but `fetch_teacher`.
 """
@@ -38,14 +38,14 @@ BUNDLES: dict[str, Wav2Vec2Bundle] = {
 
 
 class UnknownTeacherError(StillroomError, ValueError):
-    """No teacher goes by this name."""
+    """There is no teacher of this name."""
 
     def __init__(self, name: str) -> None:
         known = [NANO, *(bundle.lower() for bundle in BUNDLES)]
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "hubert_base, wavlm_base_plus and wav2vec2_base are."
         super().__init__(
-            f"teacher {printable(name)!r} is neither nano, nor a torchaudio bundle, nor a folder or checkpoint that is there; {hint}"
+            f"teacher {printable(name)!r} is neither nano, nor a torchaudio bundle, nor a folder or checkpoint that exists; {hint}"
         )
 
 
@@ -113,7 +113,7 @@ def load_folder(folder: Path) -> Encoder:
 
 
 def bundle_path(bundle: Wav2Vec2Bundle) -> Path:
-    """Where torch.hub keeps, or would keep, the weights of a bundle."""
+    """Where torch.hub stores, or would store, the weights of a bundle."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(bundle._path).name  # noqa: SLF001
 
 
@@ -160,12 +160,12 @@ def bundle_config(bundle: Wav2Vec2Bundle) -> EncoderConfig:
 
 
 def pretrained_as(path: str) -> str:
-    """Whose objective the weights in a file of this name were trained with."""
+    """The family of models whose objective the weights in a file of this name were trained with."""
     return next((family for family in ("hubert", "wavlm") if Path(path).name.startswith(family)), "wav2vec2")
 
 
 def fetch_teacher(name: str) -> Path:
-    """Download a bundle's weights into the cache of torch.hub; returns where they lie.
+    """Download a bundle's weights into the cache of torch.hub; returns their path.
 
     Raises:
         UnknownTeacherError: If there is no such bundle.
@@ -209,7 +209,7 @@ def chosen_layers(layers: str | tuple[int, ...], *, teacher: Encoder) -> tuple[i
 
 
 def known_as(name_or_path: str) -> str:
-    """What the encoder of a name, folder or checkpoint is called, without reading it."""
+    """The name of the encoder of a name, folder or checkpoint, without reading it."""
     if name_or_path.lower() == NANO or name_or_path.upper() in BUNDLES:
         return name_or_path.lower()
     path = Path(name_or_path)

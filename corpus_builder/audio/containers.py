@@ -1,6 +1,6 @@
-"""AAC and ALAC in MP4 (`.m4a`, `.m4b`, `.mp4`) and AAC in ADTS (`.aac`) by PyAV, since libsndfile reads neither.
+"""Decodes AAC and ALAC in MP4 (`.m4a`, `.m4b`, `.mp4`) and AAC in ADTS (`.aac`) by PyAV, since libsndfile reads neither.
 
-The container's kind is told by the name and never guessed: ffmpeg would follow a playlist that calls itself `.m4a`. It gets a
+The kind of container follows from the name and is never guessed: ffmpeg would follow a playlist named `.m4a`. ffmpeg is given a
 stream, so that nothing in the file can name another one.
 """
 
@@ -12,20 +12,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus_builder.audio.chunks import joined
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
 KINDS = {".m4a": "mov", ".m4b": "mov", ".mp4": "mov", ".aac": "aac"}
-PREROLL_S = 1.0  # a decoder needs a few frames until what it gives after a seek is what it gives without one
+PREROLL_S = 1.0  # a decoder needs a few frames until its output after a seek is its output without one
 SEEK_FROM_S = 5.0
 
 
 class ContainerError(ValueError):
-    """ffmpeg cannot decode a file; `decode` says which."""
+    """ffmpeg cannot decode a file; `decode` names it."""
 
 
 def container_kind(name: object) -> str | None:
@@ -54,7 +52,7 @@ def audio_stream(source: IO[bytes], kind: str) -> Iterator[tuple[Any, Any]]:
 def container_shape(source: IO[bytes], kind: str) -> tuple[int, int, int]:
     """Frames, rate and channels of the first audio stream.
 
-    MP4 says how many frames are to be heard; ADTS does not, and is decoded to count them.
+    MP4 has the number of frames; ADTS does not, and is decoded to count them.
 
     Raises:
         ContainerError: If it cannot be decoded.
@@ -68,7 +66,7 @@ def container_shape(source: IO[bytes], kind: str) -> tuple[int, int, int]:
 
 
 def container_blocks(source: IO[bytes], kind: str, *, start: int = 0) -> Iterator[NDArray[np.float64]]:
-    """What is decoded from a frame on, found by seeking where the container has an index.
+    """Decodes from a frame on, which is found by seeking where the container has an index.
 
     Yields:
         Blocks, shape (channel, time), full scale at +-1.
@@ -83,20 +81,20 @@ def container_blocks(source: IO[bytes], kind: str, *, start: int = 0) -> Iterato
         if sought:
             target_s = start / rate_hz - PREROLL_S
             container.seek(int(target_s / stream.time_base) + (stream.start_time or 0), stream=stream)
-        place: int | None = None
+        reached: int | None = None
         for frame in container.decode(stream):
             if frame.sample_rate != rate_hz or len(frame.layout.channels) != channels:
                 raise ContainerError("it changes its rate or channels on the way")
-            if place is None:
-                place = 0
+            if reached is None:
+                reached = 0
                 if sought:
-                    place = round(((frame.pts or 0) - (stream.start_time or 0)) * stream.time_base * rate_hz)
-                if place > start:
+                    reached = round(((frame.pts or 0) - (stream.start_time or 0)) * stream.time_base * rate_hz)
+                if reached > start:
                     raise ContainerError("its index leads to the wrong place")
             block = frame_wave(frame)
-            place += block.shape[1]
-            if place > start:
-                yield block[:, max(0, block.shape[1] - (place - start)) :]
+            reached += block.shape[1]
+            if reached > start:
+                yield block[:, max(0, block.shape[1] - (reached - start)) :]
 
 
 def frame_wave(frame: Any) -> NDArray[np.float64]:
@@ -119,14 +117,12 @@ def container_stretch(
     Raises:
         ContainerError: If it cannot be decoded.
     """
-
-    def pieces() -> Iterator[NDArray[np.float64]]:
-        found = 0
-        with contextlib.closing(container_blocks(source, kind, start=start)) as blocks:  # type: ignore[type-var]
-            for block in blocks:
-                yield block[channel]
-                found += block.shape[1]
-                if found >= num_frames:
-                    break
-
-    return joined(pieces(), empty=np.float64)[:num_frames]
+    pieces: list[NDArray[np.float64]] = []
+    found = 0
+    with contextlib.closing(container_blocks(source, kind, start=start)) as blocks:  # type: ignore[type-var]
+        for block in blocks:
+            pieces.append(block[channel])
+            found += block.shape[1]
+            if found >= num_frames:
+                break
+    return np.concatenate(pieces)[:num_frames] if pieces else np.zeros(0)

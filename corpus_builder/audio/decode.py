@@ -1,7 +1,6 @@
-"""Files in, waves out: a stretch of one channel of a file as float64, at the corpus rate, or a reason why not.
+"""Decodes a stretch of one channel of an audio file as float64 at the file's own rate, or gives the reason why it cannot.
 
-Samples of a 16-bit file at the corpus rate come out as they are, over 32768. Anything else goes through soxr's HQ filter,
-pinned so that two builds agree.
+Samples of a 16-bit file are their integers over 32768.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from corpus_builder.audio.chunks import joined
 from corpus_builder.audio.containers import KINDS, ContainerError, container_kind, container_shape, container_stretch
 from corpus_builder.audio.errors import (
     ChannelError,
@@ -33,8 +31,6 @@ from manifests.io.place import Place, local_copy, opened
 from manifests.io.url import Url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from corpus_builder.audio.levels import Wave
 
 
@@ -48,13 +44,13 @@ MOST_CHANNELS = 1024
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
 MOST_INTERLEAVED = 1 << 20
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-UNKNOWN_FRAMES = 1 << 40  # libsndfile's way of saying so lies far above
+UNKNOWN_FRAMES = 1 << 40  # libsndfile uses a number far above for unknown
 STREAMED_BYTES = 0x7FFF0000  # writers to a pipe leave a size like this in the header
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself."""
+    """Length, rate and channels by a file's header."""
 
     num_frames: int
     rate_hz: int
@@ -85,10 +81,10 @@ def read_header(path: Place | str, *, name: object) -> Header:
 
 
 def refuse_device(path: Place | str, *, name: object) -> None:
-    """Refuse a named pipe, a socket or a device: opening one could wait for ever.
+    """Refuse a named pipe, a socket or a device, whose opening may never return.
 
     Raises:
-        UnreadableAudioError: If it is one. What is not there at all is left to the opening.
+        UnreadableAudioError: If it is one. A missing file is left to the opening.
     """
     if isinstance(path, Url):
         return
@@ -101,7 +97,7 @@ def refuse_device(path: Place | str, *, name: object) -> None:
 
 
 def opening_problem(path: Place | str, problem: Exception, *, name: object) -> Exception:
-    """Why libsndfile could not open a file: it is not there, empty, or not audio; anything of the machine is passed on."""
+    """Why libsndfile could not open a file: it is missing, empty, or not audio; an error of the machine is passed on."""
     try:
         with byte_stream(path) as stream:
             empty = not stream.read(1)
@@ -111,8 +107,8 @@ def opening_problem(path: Place | str, problem: Exception, *, name: object) -> E
         return UnreadableAudioError(name, "it is a folder")
     except OSError as machine:
         return UnreadableAudioError(name, "its link leads to itself") if machine.errno == errno.ELOOP else machine
-    said = getattr(problem, "error_string", None) or str(problem)
-    return EmptyAudioError(name) if empty else UnreadableAudioError(name, said)
+    reason = getattr(problem, "error_string", None) or str(problem)
+    return EmptyAudioError(name) if empty else UnreadableAudioError(name, reason)
 
 
 def byte_stream(path: Place | str) -> IO[bytes]:
@@ -128,7 +124,7 @@ def byte_stream(path: Place | str) -> IO[bytes]:
 
 
 def container_header(path: Place | str, kind: str, *, name: object) -> Header:
-    """What a file says of itself that libsndfile cannot read; errors as in `read_header`."""
+    """Header of a file that libsndfile cannot read; errors as in `read_header`."""
     with byte_stream(path) as stream:
         if not stream.read(1):
             raise EmptyAudioError(name)
@@ -141,7 +137,7 @@ def container_header(path: Place | str, kind: str, *, name: object) -> Header:
 
 
 def check_shape(num_channels: int, rate_hz: int, *, name: object) -> None:
-    """Channels and rate are such as speech files have.
+    """Check that a file has a plausible number of channels and rate.
 
     Raises:
         ChannelError: If there are too many channels.
@@ -154,7 +150,7 @@ def check_shape(num_channels: int, rate_hz: int, *, name: object) -> None:
 
 
 def checked_header(info: Any, *, name: object) -> Header:
-    """The header of an opened file, if it is one we can work with."""
+    """The header of an opened file; errors as in `read_header`."""
     check_shape(info.channels, info.samplerate, name=name)
     cut_off = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
     if cut_off and int(cut_off[2]) < int(cut_off[1]) < STREAMED_BYTES:
@@ -168,10 +164,10 @@ def checked_header(info: Any, *, name: object) -> Header:
 
 
 def channel_of(num_channels: int, channel: int | None, *, name: object) -> int | None:
-    """Which channel to read: None of a mono file, else the asked one.
+    """Which channel to read: None of a mono file, else the requested one.
 
     Raises:
-        ChannelError: If a file with several channels comes without one, or has not the asked one.
+        ChannelError: If a file has several channels and none is requested, or lacks the requested one.
     """
     if channel is None and num_channels > 1:
         raise ChannelError(
@@ -216,10 +212,10 @@ def read_stretch(
         except FileNotFoundError:
             raise MissingAudioError(name) from None
     refuse_device(path, name=name)
-    asked = Asked(name, start, num_frames, channel, rate_hz)
+    stretch = Stretch(name, start, num_frames, channel, rate_hz)
     try:
         kind = container_kind(path)
-        wave, wanted = sound_wave(path, asked) if kind is None else container_wave(path, kind, asked)
+        wave, wanted = sound_wave(path, stretch) if kind is None else container_wave(path, kind, stretch)
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ContainerError, *NO_FILE) as problem:
         raise opening_problem(path, problem, name=name) from None
     if wave.size < wanted:
@@ -230,8 +226,8 @@ def read_stretch(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A stretch of a file as it is asked for; see `read_stretch`."""
+class Stretch:
+    """The requested stretch of a file; see `read_stretch`."""
 
     name: object
     start: int
@@ -239,11 +235,11 @@ class Asked:
     channel: int | None
     rate_hz: int
 
-    def agreed(self, header: Header) -> tuple[int, int | None]:
-        """How many frames and which channel, if the file's header has them.
+    def within(self, header: Header) -> tuple[int, int | None]:
+        """Number of frames and channel of the stretch, checked against the file's header.
 
         Raises:
-            UnfitAudioError: One of its subclasses, by what the header has not.
+            UnfitAudioError: One of its subclasses, by what the header lacks.
         """
         if header.rate_hz != self.rate_hz:
             raise OddRateError(self.name, f"has {header.rate_hz} Hz where {self.rate_hz} Hz were planned")
@@ -256,30 +252,28 @@ class Asked:
         return wanted, channel
 
 
-def sound_wave(path: Place, asked: Asked) -> tuple[Wave, int]:
+def sound_wave(path: Place, stretch: Stretch) -> tuple[Wave, int]:
     """A stretch decoded by libsndfile, and how long it should be."""
     with soundfile.SoundFile(audio_file(path)) as stream:
-        wanted, channel = asked.agreed(checked_header(stream, name=asked.name))
-        if asked.start:
-            stream.seek(asked.start)
+        wanted, channel = stretch.within(checked_header(stream, name=stretch.name))
+        if stretch.start:
+            stream.seek(stretch.start)
         return stream.read(wanted, dtype="float64") if channel is None else one_channel(stream, wanted, channel), wanted
 
 
-def container_wave(path: Place, kind: str, asked: Asked) -> tuple[Wave, int]:
+def container_wave(path: Place, kind: str, stretch: Stretch) -> tuple[Wave, int]:
     """A stretch decoded by PyAV, and how long it should be."""
-    wanted, channel = asked.agreed(container_header(path, kind, name=asked.name))
+    wanted, channel = stretch.within(container_header(path, kind, name=stretch.name))
     with byte_stream(path) as stream:
-        return container_stretch(stream, kind, start=asked.start, num_frames=wanted, channel=channel or 0), wanted
+        return container_stretch(stream, kind, start=stretch.start, num_frames=wanted, channel=channel or 0), wanted
 
 
 def one_channel(stream: Any, num_frames: int, channel: int) -> Wave:
     """Frames of one channel, the others in memory only a million samples at a time; fewer if the file ends before."""
     step = max(1, MOST_INTERLEAVED // stream.channels)
-
-    def pieces() -> Iterator[Wave]:
-        left = num_frames
-        while left > 0 and (block := stream.read(min(step, left), dtype="float64", always_2d=True)).shape[0]:
-            left -= block.shape[0]
-            yield np.ascontiguousarray(block[:, channel])
-
-    return joined(pieces(), empty=np.float64)
+    pieces: list[Wave] = []
+    left = num_frames
+    while left > 0 and (block := stream.read(min(step, left), dtype="float64", always_2d=True)).shape[0]:
+        left -= block.shape[0]
+        pieces.append(np.ascontiguousarray(block[:, channel]))
+    return np.concatenate(pieces) if pieces else np.zeros(0)

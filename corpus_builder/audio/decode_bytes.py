@@ -1,4 +1,7 @@
-"""A stranger's wave, decoded a block at a time and no further than it should go."""
+"""Decodes audio in memory, a block at a time and never beyond a given number of samples.
+
+Verification has a decoder of its own, as it shares no code with what it checks.
+"""
 
 from __future__ import annotations
 
@@ -11,57 +14,63 @@ import numpy as np
 import soundfile
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from corpus_builder.audio.levels import Pcm
 
 BLOCK_SAMPLES = 1 << 18
+DECODING_ERRORS = (soundfile.LibsndfileError, RuntimeError, TypeError)
+"""What `decode_bytes` raises for bytes that are no audio, or damaged."""
 
 
 @dataclass(frozen=True)
-class DecodedWave:
-    """What a wave holds.
+class DecodedBytes:
+    """Audio that was decoded from memory.
 
     Attributes:
-        said: Samples by its header.
-        found: Samples that were decoded, at most those that were asked for.
-        pcm_sha256: Of what was decoded: little-endian int16, channels interleaved.
-        silent: Whether it is nothing but zeros.
-        pcm: The first channel, shape (time,), if it was to be kept.
+        num_samples: How many samples a channel were decoded, at most the requested number.
+        is_silent: Whether all of them are zero.
+        is_exact: Whether the format stores integer samples, so that every decoder gives these.
+        pcm_sha256: Of the decoded samples: little-endian int16, channels interleaved.
+        pcm: The first channel, shape (time,), int16; empty if it was not to be kept.
     """
 
-    said: int
-    found: int
-    channels: int
+    num_samples: int
+    num_channels: int
     rate_hz: int
+    is_silent: bool
+    is_exact: bool
     pcm_sha256: str
-    silent: bool
-    pcm: NDArray[np.int16] | None
+    pcm: Pcm
 
 
-def decoded_wave(content: bytes, *, most: int, keep: bool) -> DecodedWave:
-    """Decode a wave.
+def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) -> DecodedBytes:
+    """Decode a file's content.
 
     Args:
-        content: A FLAC or WAV file.
-        most: Samples after which to stop: a header may claim, and a few bytes may unfold to, any number.
-        keep: Hold the first channel.
+        content: A file of any format that libsndfile reads.
+        most_samples: Samples a channel after which to stop: a few bytes of FLAC can stand for hours.
+        keep_pcm: Return the samples of the first channel.
 
     Raises:
-        soundfile.LibsndfileError: If it cannot be decoded.
-        RuntimeError: Likewise.
+        soundfile.LibsndfileError: Or another of `DECODING_ERRORS`, if it cannot be decoded.
     """
-    state, found, silent = hashlib.sha256(), 0, True
-    kept: list[NDArray[np.int16]] = []
-    with soundfile.SoundFile(io.BytesIO(content)) as wave:
-        while found < most:
-            block = wave.read(min(BLOCK_SAMPLES, most - found), dtype="int16", always_2d=True)
+    state, num_samples, is_silent = hashlib.sha256(), 0, True
+    kept = [np.zeros(0, np.int16)]
+    with soundfile.SoundFile(io.BytesIO(content)) as stream:
+        while num_samples < most_samples:
+            block = stream.read(min(BLOCK_SAMPLES, most_samples - num_samples), dtype="int16", always_2d=True)
             if not block.shape[0]:
                 break
-            found += block.shape[0]
-            silent = silent and not np.any(block)
+            num_samples += block.shape[0]
+            is_silent = is_silent and not block.any()
             state.update(block.astype("<i2", copy=False).tobytes())
-            if keep:
+            if keep_pcm:
                 kept.append(block[:, 0])
-        pcm = (np.concatenate(kept) if kept else np.zeros(0, np.int16)) if keep else None
-        return DecodedWave(
-            wave.frames, found, wave.channels, wave.samplerate, state.hexdigest(), silent=silent, pcm=pcm
+        return DecodedBytes(
+            num_samples=num_samples,
+            num_channels=stream.channels,
+            rate_hz=stream.samplerate,
+            is_silent=is_silent,
+            is_exact=stream.subtype.startswith("PCM_"),
+            pcm_sha256=state.hexdigest(),
+            pcm=np.concatenate(kept),
         )

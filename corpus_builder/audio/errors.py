@@ -17,14 +17,14 @@ class MissingAudioError(UnfitAudioError):
 
 
 class UnreadableAudioError(UnfitAudioError):
-    """No decoder makes sense of the file."""
+    """No decoder can read the file."""
 
     def __init__(self, name: object, problem: object) -> None:
         super().__init__(f"{printable(name)} cannot be decoded: {printable(problem, limit=120)}")
 
 
 class EmptyAudioError(UnfitAudioError):
-    """The file, or the stretch of it that is asked for, has no samples."""
+    """The file, or the requested stretch of it, has no samples."""
 
     def __init__(self, name: object) -> None:
         super().__init__(f"{printable(name)} has no samples")
@@ -52,7 +52,7 @@ class SilentAudioError(UnfitAudioError):
 
 
 class ChannelError(UnfitAudioError):
-    """It is not clear which channel is meant, or it does not exist."""
+    """The channel is ambiguous, or does not exist."""
 
     def __init__(self, name: object, what: str) -> None:
         super().__init__(f"{printable(name)} {what}")

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import soundfile
 
-from manifests.io.digest import chunks_digest
+from manifests.io.digest import bytes_digest
 
 if TYPE_CHECKING:
     from corpus_builder.audio.levels import Pcm
-
-
-AT_ONCE = 1 << 19
 
 
 def flac(pcm: Pcm, *, rate_hz: int) -> bytes:
@@ -25,6 +22,4 @@ def flac(pcm: Pcm, *, rate_hz: int) -> bytes:
 
 def pcm_digest(pcm: Pcm) -> str:
     """SHA-256 of little-endian 16-bit samples."""
-    return chunks_digest(
-        pcm[start : start + AT_ONCE].astype("<i2", copy=False).tobytes() for start in range(0, pcm.size, AT_ONCE)
-    )
+    return bytes_digest(pcm.astype("<i2", copy=False).tobytes())

@@ -1,4 +1,4 @@
-"""Power, peak and level of a wave, and the one rounding to 16 bits at the end.
+"""Measures and sets power, peak and level of a wave, and rounds it once to 16 bits.
 
 A wave is float64 with full scale at +-1 from the first sample read to the last step. Sixteen-bit samples are the wave
 times 32768, so what was read from a 16-bit file and left alone comes out bit for bit.
@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus_builder.audio.chunks import stretches, sum_of_squares
 from manifests.errors import StillroomError
 
 Wave: TypeAlias = NDArray[np.float64]
@@ -21,11 +20,11 @@ Level: TypeAlias = Literal["keep", "match_clean"] | float
 
 FULL_SCALE = 32768.0
 HIGHEST = 32767.0 / FULL_SCALE  # two's complement has one step less above zero than below
-SILENT_DBFS = -120.0  # a wave below this holds nothing that 16 bits could tell
+SILENT_DBFS = -120.0  # below what 16 bits can represent
 
 
 class SilentSignalError(StillroomError, ValueError):
-    """A signal without energy stands where a ratio of powers or a level is asked for."""
+    """A signal without energy, of which no level or ratio of powers can be set."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is silent, so that no level or SNR can be set; leave it out")
@@ -40,7 +39,7 @@ class NotFiniteError(StillroomError, ValueError):
 
 def mean_power(wave: Wave) -> float:
     """Mean of the squared samples; 0.0 for an empty wave."""
-    return sum_of_squares(wave) / wave.size if wave.size else 0.0
+    return float(np.square(wave).sum()) / wave.size if wave.size else 0.0
 
 
 def peak(wave: Wave) -> float:
@@ -59,7 +58,7 @@ def power_dbfs(power: float) -> float:
 
 
 def is_silent(wave: Wave) -> bool:
-    """Whether there is no energy to speak of (RMS below -120 dBFS)."""
+    """Whether there is next to no energy (RMS below -120 dBFS)."""
     return rms_dbfs(wave) < SILENT_DBFS
 
 
@@ -80,7 +79,7 @@ def set_level(wave: Wave, *, level: Level, clean_power: float) -> Wave:
         clean_power: Mean power of the clean wave.
 
     Raises:
-        SilentSignalError: If a level is asked for and the wave, or the clean wave to match, is silent.
+        SilentSignalError: If a level is requested and the wave, or the clean wave to match, is silent.
     """
     if level == "keep":
         return wave
@@ -96,8 +95,8 @@ def set_level(wave: Wave, *, level: Level, clean_power: float) -> Wave:
 def fit_peak(wave: Wave) -> tuple[Wave, float]:
     """Scale a wave that would clip in 16 bits, and only such a wave.
 
-    The gain is rounded downward to hundredths of a decibel before it is applied, so that the number written down is the
-    gain that was done.
+    The gain is rounded downward to hundredths of a decibel before it is applied, so that the recorded number is the applied
+    gain.
 
     Args:
         wave: Mono samples, shape (time,).
@@ -128,11 +127,7 @@ def quantise(wave: Wave) -> Pcm:
     Returns:
         Samples, shape (time,), int16; those of a 16-bit file exactly as they were.
     """
-    pcm = np.empty(wave.size, np.int16)
-    for stretch in stretches(wave.size):
-        scaled = wave[stretch] * FULL_SCALE
-        np.rint(scaled, out=scaled)
-        assert scaled.max() <= FULL_SCALE - 1, "fit_peak comes first"
-        assert scaled.min() >= -FULL_SCALE, "fit_peak comes first"
-        pcm[stretch] = scaled
-    return pcm
+    scaled = np.rint(wave * FULL_SCALE)
+    assert scaled.max(initial=0.0) <= FULL_SCALE - 1, "fit_peak comes first"
+    assert scaled.min(initial=0.0) >= -FULL_SCALE, "fit_peak comes first"
+    return scaled.astype(np.int16)

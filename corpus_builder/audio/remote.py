@@ -29,8 +29,8 @@ CACHE_BYTES = 4 << 30
 class DecoderStream:
     """What libsndfile reads a URL through.
 
-    It passes over what a stream raises and takes it for the end of the file, so a connection that breaks would look like a file
-    that was cut off; what went wrong is kept here instead.
+    It ignores what a stream raises and takes it for the end of the file, so a broken connection would look like a truncated file;
+    the error is saved here instead.
 
     Args:
         stream: Binary and seekable.
@@ -41,7 +41,7 @@ class DecoderStream:
         self.problem: Exception | None = None
 
     def read(self, size: int = -1) -> bytes:
-        """Bytes; none once something went wrong."""
+        """Bytes; none after an error."""
         if self.problem is None:
             try:
                 return self.stream.read(size)
@@ -50,11 +50,11 @@ class DecoderStream:
         return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go elsewhere."""
+        """Move to an offset."""
         return self.stream.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where the next byte is read."""
+        """Offset of the next byte."""
         return self.stream.tell()
 
 
@@ -63,7 +63,7 @@ def decodable(place: Place | str) -> Iterator[str | DecoderStream]:
     """What soundfile opens for a file: a local path as it is, a URL as a stream.
 
     Raises:
-        FileNotFoundError: If nothing is behind the URL.
+        FileNotFoundError: If the URL does not exist.
         UnreachableError: If the connection breaks while it is decoded.
     """
     if not isinstance(place, Url):
@@ -75,7 +75,7 @@ def decodable(place: Place | str) -> Iterator[str | DecoderStream]:
             yield stream
         finally:
             if stream.problem is not None:
-                raise stream.problem from None  # whatever the decoder made of it
+                raise stream.problem from None  # whatever the decoder reported
 
 
 class SourceCache:
@@ -83,27 +83,27 @@ class SourceCache:
 
     Args:
         above: The folder that it is made in; this user's folder for temporary files by default.
-        most_bytes: How much is kept; the file in use stays.
+        most_bytes: Size of the cache; the file in use stays.
     """
 
     def __init__(self, above: Path | None = None, *, most_bytes: int = CACHE_BYTES) -> None:
         above = private_folder() if above is None else above
         self.folder = temporary_path(above / f"sources-{threading.get_ident()}")
         self.most_bytes = most_bytes
-        self.kept: OrderedDict[Url, tuple[Path, int]] = OrderedDict()
+        self.cached: OrderedDict[Url, tuple[Path, int]] = OrderedDict()
         self.num_bytes = 0
 
     def path(self, url: Url) -> Path:
-        """A file as a local path, valid until the next one is asked for.
+        """A file as a local path, valid until the next call.
 
         Raises:
-            FileNotFoundError: If nothing is behind the URL.
+            FileNotFoundError: If the URL does not exist.
             UnreachableError: If it cannot be read.
             NoSpaceLeftError: If the disk is full.
         """
-        if url in self.kept:
-            self.kept.move_to_end(url)
-            return self.kept[url][0]
+        if url in self.cached:
+            self.cached.move_to_end(url)
+            return self.cached[url][0]
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
             BEING_WRITTEN.add(self.folder)
@@ -116,10 +116,10 @@ class SourceCache:
                 raise NoSpaceLeftError(path) from problem
             raise
         size = path.stat().st_size
-        self.kept[url] = (path, size)
+        self.cached[url] = (path, size)
         self.num_bytes += size
-        while self.num_bytes > self.most_bytes and len(self.kept) > 1:
-            _, (old, dropped) = self.kept.popitem(last=False)
+        while self.num_bytes > self.most_bytes and len(self.cached) > 1:
+            _, (old, dropped) = self.cached.popitem(last=False)
             self.num_bytes -= dropped
             old.unlink(missing_ok=True)
         return path

@@ -1,6 +1,6 @@
-"""Audio inside a tar, as lhotse's Shar keeps it: the path `recording.000000.tar/utt-1.flac` is the member `utt-1.flac` of that tar.
+"""Reads audio inside a tar, as lhotse's Shar stores it: the path `recording.000000.tar/utt-1.flac` is the member `utt-1.flac` of that tar.
 
-A tar is looked through once in a process; after that a member is one seek and one read.
+A tar is indexed once in a process; after that a member is one seek and one read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def member_of(place: Place | str) -> Member | None:
 
 
 def table_of(tar: Path) -> dict[str, tuple[int, int]]:
-    """Offset and size of each member of a tar; those of the 512 tars used last are kept, about 100 bytes a member."""
+    """Offset and size of each member of a tar; those of the 512 tars used last are cached, about 100 bytes a member."""
     status = tar.stat()
     key = (str(tar), status.st_size, status.st_mtime_ns)
     if key not in TABLES:
@@ -82,13 +82,13 @@ def audio_digest(path: Place) -> str:
     """SHA-256 of a file or of a member of a tar, 64 hex digits.
 
     Raises:
-        FileNotFoundError: If it is not there.
+        FileNotFoundError: If it does not exist.
     """
     member = member_of(path)
     return file_digest(path) if member is None else bytes_digest(member.content())
 
 
 def audio_exists(path: Place) -> bool:
-    """Whether a file, or a member of a tar, is there."""
+    """Whether a file, or a member of a tar, exists."""
     member = member_of(path)
     return path.exists() if member is None else member.name in table_of(member.tar)

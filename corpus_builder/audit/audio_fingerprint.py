@@ -1,4 +1,4 @@
-"""An acoustic fingerprint of a recording: 32 bits for every 11.6 ms, which another rate, gain, trim and codec leave mostly alone.
+"""An acoustic fingerprint of a recording: 32 bits every 11.6 ms that hardly change with sample rate, gain, trimming and codec.
 
 The method is that of J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. The power of 33 bands
 from 300 to 2000 Hz is taken in long frames that overlap by 31 of 32 parts; a bit says whether the difference of two neighbouring
@@ -6,8 +6,8 @@ bands rose or fell from one frame to the next:
 
 ``bit(n, m) = E(n, m) - E(n, m + 1) - (E(n - 1, m) - E(n - 1, m + 1)) > 0``
 
-A gain changes no sign; the bands are there at 8 kHz too; and as neighbouring frames are nearly the same, a cut at any sample
-shifts the bits little. See `docs/audit.md` for what was measured.
+A gain changes no sign; the bands exist at 8 kHz too; and as neighbouring frames are nearly the same, a cut at any sample
+changes few bits. Measurements are in `docs/audit.md`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def band_powers(wave: Wave) -> NDArray[np.float64]:
 def prints_of(powers: NDArray[np.float64]) -> NDArray[np.uint32]:
     """One fingerprint of 32 bits for each frame but the first; 0 where a frame is quiet.
 
-    A frame 60 dB under the loudest, or of no power at all, says more of a coder's rounding than of the recording.
+    A frame 60 dB under the loudest, or of no power at all, depends more on the rounding of a coder than on the recording.
 
     Args:
         powers: Shape (frame, 33).
@@ -86,8 +86,8 @@ def prints_of(powers: NDArray[np.float64]) -> NDArray[np.uint32]:
     bits = (slope[1:] - slope[:-1]) > 0
     prints: NDArray[np.uint32] = (bits * WEIGHTS).sum(axis=1, dtype=np.uint32)
     total = powers.sum(axis=1)
-    floor = max(float(total.max()) * 10.0 ** (QUIET_DB / 10.0), SILENT_POWER)
-    prints[np.minimum(total[1:], total[:-1]) < floor] = 0
+    lowest = max(float(total.max()) * 10.0 ** (QUIET_DB / 10.0), SILENT_POWER)
+    prints[np.minimum(total[1:], total[:-1]) < lowest] = 0
     return prints
 
 
@@ -109,20 +109,20 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     """
     header = read_header(path, name=name)
     channel = channel_of(header.num_channels, channel, name=name)
-    kept = np.zeros(0)
+    rest = np.zeros(0)
     powers: list[NDArray[np.float64]] = []
     for wave in stretches(path, name=name, channel=channel or 0, rate_hz=header.rate_hz):
-        kept = np.concatenate([kept, wave])
-        found = band_powers(kept)
+        rest = np.concatenate([rest, wave])
+        found = band_powers(rest)
         powers.append(found)
-        kept = kept[found.shape[0] * HOP :]
+        rest = rest[found.shape[0] * HOP :]
     return prints_of(np.concatenate(powers) if powers else np.zeros((0, BITS + 1)))
 
 
 def stretches(path: Path, *, name: object, channel: int, rate_hz: int) -> Iterator[Wave]:
     """One channel of a file at 8 kHz, about a minute at a time.
 
-    Each stretch is resampled with a second more on both sides, so that no edge is heard between two.
+    Each stretch is resampled with a second more on both sides, so that there is no edge between two.
     """
     margin, step = rate_hz, STRETCH_S * rate_hz
     try:

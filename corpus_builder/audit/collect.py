@@ -1,4 +1,4 @@
-"""What a corpus, a pack or a plan says of its splits, as facts for `corpus_builder.audit.leaks`."""
+"""Collects facts about the splits of a corpus, a pack or a plan for `corpus_builder.audit.leaks`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import read_index
 from manifests.errors import printable
 from manifests.io.digest import digest
-from manifests.pack.view import open_view
+from manifests.pack.view import View, open_view
 from manifests.plan.references import references
 from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom
 from manifests.recipe.noises import RecordedNoise
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.audit.leaks import Facts
-    from manifests.pack.view import View
     from manifests.plan.references import Reference
     from manifests.recipe.recipe import Recipe
     from manifests.results.reports import Kind
@@ -31,11 +30,11 @@ Rooms = dict[tuple[str, int, str], str]
 Uses = dict[tuple[str, str, "Kind", int], tuple[bool, int | None, str]]
 
 
-class Heard:
-    """What the utterances of one corpus hold, gathered row by row.
+class UtteranceFacts:
+    """Collects facts about the utterances of one corpus, row by row.
 
     Args:
-        facts: Where it goes.
+        facts: The facts are added to it.
         corpus: The letter of the corpus.
     """
 
@@ -48,10 +47,10 @@ class Heard:
         self.counts: dict[str, list[int]] = {}
 
     def add(self, row: dict[str, Any], clean: str | None, *, files: bool = True) -> None:
-        """One utterance.
+        """Add one utterance.
 
         Args:
-            row: Of the plan, or its record; as plain data.
+            row: Its row of the plan, or its record, as plain data.
             clean: Digest of its clean PCM, if there is one.
             files: Whether its source is a file that two utterances may share.
         """
@@ -69,31 +68,31 @@ class Heard:
             self.utterances.append(("utterance", "pcm", clean, group, True, name))
         for one in references(row):
             if one.role in {"noise", "talker"} or (one.role == "speech" and files):
-                self.use(one, "noise" if one.role == "noise" else "recording", group, name)
+                self.add_file(one, "noise" if one.role == "noise" else "recording", group, name)
             if one.role == "talker" and one.speaker is not None:
                 self.speakers.setdefault((one.speaker, group), f"babble of {name}")
             if one.role == "response" and (match := RESPONSE_PATTERN.match(one.name)) is not None:
                 self.rooms.setdefault((match["bank"], int(match["room"]), split), name)
 
-    def use(self, file: Reference, kind: Kind, group: int, name: str) -> None:
-        """A file that an utterance holds."""
+    def add_file(self, file: Reference, kind: Kind, group: int, name: str) -> None:
+        """Add a file that an utterance uses."""
         self.uses[file.root, file.name, kind, group] = (True, file.part.get("channel"), f"{file.name} in {name}")
         if file.part.get("sha256"):
             self.facts.add_sources([(self.corpus, file.root, file.name, str(file.part["sha256"]), None)])
 
     def flush(self) -> None:
-        """Hand over what was gathered, but for the rooms; after each shard, so that memory stays small."""
+        """Write what was collected to the database, but for the rooms; after each shard, so that memory stays small."""
         self.facts.add(self.utterances)
         self.facts.add(
             ("speaker", "label", who, group, True, f"{who}: {name}") for (who, group), name in self.speakers.items()
         )
         self.facts.add_uses(
-            (self.corpus, root, path, kind, group, *told) for (root, path, kind, group), told in self.uses.items()
+            (self.corpus, root, path, kind, group, *use) for (root, path, kind, group), use in self.uses.items()
         )
         self.utterances, self.speakers, self.uses = [], {}, {}
 
-    def tell_unchecked(self, *, no_waves: bool) -> None:
-        """Say which labels and digests are missing."""
+    def add_unchecked(self, *, no_waves: bool) -> None:
+        """Report missing labels and digests as not checked."""
         for split, (total, speakerless, digestless) in self.counts.items():
             if speakerless:
                 why = "utterances have no speaker label"
@@ -103,84 +102,84 @@ class Heard:
                 self.facts.unchecked.append(Unchecked("utterance", self.corpus, split, digestless, total, why))
 
 
-def gather(facts: Facts, corpus: str, path: Path, bench: Path) -> str:
-    """Read a corpus, pack or plan.
+def collect_facts(facts: Facts, corpus: str, path: Path, scratch: Path) -> str:
+    """Collect the facts of a corpus, pack or plan.
 
     Args:
-        facts: Where it goes.
+        facts: They are added to it.
         corpus: Its letter.
-        path: What was named.
-        bench: A pack is unpacked here.
+        path: Of the corpus, pack or plan.
+        scratch: A pack is unpacked here.
 
     Returns:
-        What it is, in words.
+        Its description.
 
     Raises:
-        StillroomError: If it is not there, or not what it should be.
+        StillroomError: If it does not exist, or is damaged.
     """
     if (path / CORPUS).is_file() and not (path / PLAN).is_file():
-        return gather_borrowed(facts, corpus, path)
-    side = open_view(path, bench)
-    heard = Heard(facts, corpus)
-    for file in side.plan.files:
-        index = clean_digests(side, file.name) if side.has_waves else {}
-        for row in plain_rows(side.folder, file.name):
-            if side.has_waves and row["key"] not in index:
+        return collect_linked(facts, corpus, path)
+    item = open_view(path, scratch)
+    utterances = UtteranceFacts(facts, corpus)
+    for file in item.plan.files:
+        index = clean_digests(item, file.name) if item.has_waves else {}
+        for row in plain_rows(item.folder, file.name):
+            if item.has_waves and row["key"] not in index:
                 continue  # refused: it is in no shard
-            heard.add(row, index.get(row["key"]))
-        heard.flush()
-    heard.tell_unchecked(no_waves=not side.has_waves)
-    facts.add_sources((corpus, *source) for source in digests_of(side))
-    gather_levels(facts, corpus, side)
-    gather_rooms(facts, corpus, side, heard.rooms)
-    facts.declared += declared(side.recipe, corpus)
-    return side.description
+            utterances.add(row, index.get(row["key"]))
+        utterances.flush()
+    utterances.add_unchecked(no_waves=not item.has_waves)
+    facts.add_sources((corpus, *digests) for digests in digests_of(item))
+    collect_levels(facts, corpus, item)
+    collect_rooms(facts, corpus, item, utterances.rooms)
+    facts.declared += declared(item.recipe, corpus)
+    return item.description
 
 
-def gather_borrowed(facts: Facts, corpus: str, path: Path) -> str:
-    """Read a subset, or an index of foreign shards: what its records say."""
+def collect_linked(facts: Facts, corpus: str, path: Path) -> str:
+    """Collect the facts of a subset, or of an index of external shards, from its records."""
     opened = OpenCorpus(path)
-    heard = Heard(facts, corpus)
+    utterances = UtteranceFacts(facts, corpus)
     for number, held in enumerate(opened.utterances(), 1):
         row = held.record.model_dump(mode="json") | {"split": held.split}
-        heard.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.is_external)
+        utterances.add(row, held.sample.members[CLEAN].pcm_sha256, files=not opened.is_external)
         if number % 1024 == 0:
-            heard.flush()
-    heard.flush()
-    heard.tell_unchecked(no_waves=False)
+            utterances.flush()
+    utterances.flush()
+    utterances.add_unchecked(no_waves=False)
     total = opened.sealed.totals.samples
     if opened.is_external:
-        untold: tuple[tuple[Kind, str], ...] = (("recording", "sources"), ("noise", "noises"), ("room", "rooms"))
-        for kind, why in untold:
+        unknown: tuple[tuple[Kind, str], ...] = (("recording", "sources"), ("noise", "noises"), ("room", "rooms"))
+        for kind, why in unknown:
             facts.unchecked.append(
-                Unchecked(kind, corpus, None, total, total, f"utterances: foreign shards do not tell their {why}")
+                Unchecked(kind, corpus, None, total, total, f"utterances: the {why} of external shards are not known")
             )
-    elif heard.rooms:
+    elif utterances.rooms:
         facts.unchecked.append(
             Unchecked(
-                "room", corpus, None, total, total, "utterances: a subset holds no geometry; audit the whole corpus"
+                "room", corpus, None, total, total, "utterances: a subset has no geometry; audit the whole corpus"
             )
         )
-    return f"{printable(path)}: {'index of foreign shards' if opened.is_external else 'corpus without a plan'}, {total} utterances"
+    return f"{printable(path)}: {'index of external shards' if opened.is_external else 'corpus without a plan'}, {total} utterances"
 
 
-def clean_digests(side: View, name: str) -> dict[str, str | None]:
+def clean_digests(item: View, name: str) -> dict[str, str | None]:
     """Digest of the clean PCM of each utterance of a shard, by key."""
-    index = read_index(side.folder, name)
+    index = read_index(item.folder, name)
     return {one.key: one.members[CLEAN].pcm_sha256 for one in index.samples if CLEAN in one.members}
 
 
-def digests_of(side: View) -> Iterator[tuple[str, str, str | None, str | None]]:
-    """Root, path, and digests of the file and of the PCM of a stretch, of everything that is known of the sources."""
-    for name in side.source_lists():
-        if side.has_waves and (side.folder / name).exists():
-            for one in DecodedSource.read_lines(side.folder / name, needed="sources", where=name):
+def digests_of(item: View) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """Root, path, and digests of the file and of the PCM of a stretch, of all sources that are known."""
+    for name in item.source_lists():
+        if item.has_waves and (item.folder / name).exists():
+            for one in DecodedSource.read_lines(item.folder / name, needed="sources", where=name):
                 yield one.root, one.path, one.sha256, one.pcm_sha256
 
 
-def gather_levels(facts: Facts, corpus: str, side: View) -> None:
-    """Noise files as they were dealt to the splits, each with its digest."""
-    for level in noise_levels(side.folder):
+def collect_levels(facts: Facts, corpus: str, item: View) -> None:
+    """Collect the noise files as they were assigned to the splits, each with its digest."""
+    for level in noise_levels(item.folder):
         facts.add_sources([(corpus, level.root, level.path, level.sha256, None)])
         facts.add_uses(
             (corpus, level.root, level.path, "noise", facts.group(corpus, split), False, level.channel, level.path)
@@ -188,17 +187,17 @@ def gather_levels(facts: Facts, corpus: str, side: View) -> None:
         )
 
 
-def gather_rooms(facts: Facts, corpus: str, side: View, heard: Rooms) -> None:
-    """Rooms by geometry, recorded responses by the digest of their file, and responses by their own."""
+def collect_rooms(facts: Facts, corpus: str, item: View, used_rooms: Rooms) -> None:
+    """Collect rooms by geometry, recorded responses by the digest of their file, and responses by their own."""
     splits: dict[tuple[str, int], set[str]] = {}
-    for bank, at, split in heard:
+    for bank, at, split in used_rooms:
         splits.setdefault((bank, at), set()).add(split)
-    for room in planned_rooms(side.folder):
+    for room in planned_rooms(item.folder):
         found = splits.setdefault((room.bank, room.room), set())
         found |= set(room.splits)
         for split in sorted(found):
-            group, name = facts.group(corpus, split), heard.get((room.bank, room.room, split))
-            told = f"{room.bank}-{room.room}" + (f" in {name}" if name else "")
+            group, name = facts.group(corpus, split), used_rooms.get((room.bank, room.room, split))
+            example = f"{room.bank}-{room.room}" + (f" in {name}" if name else "")
             if isinstance(room, RecordedRoom):
                 spans = [response.file for response in room.responses]
                 facts.add_sources((corpus, span.root, span.path, span.sha256, None) for span in spans if span.sha256)
@@ -211,33 +210,33 @@ def gather_rooms(facts: Facts, corpus: str, side: View, heard: Rooms) -> None:
                         group,
                         name is not None,
                         span.channel,
-                        f"{span.path}, {told}",
+                        f"{span.path}, {example}",
                     )
                     for span in spans
                 )
             else:
                 geometry = digest({"size_m": list(room.size_m), "absorption": room.absorption})
-                facts.add([("room", "geometry", geometry, group, name is not None, told)])
-    gather_responses(facts, corpus, side, splits, heard)
+                facts.add([("room", "geometry", geometry, group, name is not None, example)])
+    collect_responses(facts, corpus, item, splits, used_rooms)
 
 
-def gather_responses(
-    facts: Facts, corpus: str, side: View, splits: dict[tuple[str, int], set[str]], heard: Rooms
+def collect_responses(
+    facts: Facts, corpus: str, item: View, splits: dict[tuple[str, int], set[str]], used_rooms: Rooms
 ) -> None:
-    """The digests of the responses, where they were simulated."""
+    """Collect the digests of simulated responses."""
     for bank in sorted({bank for bank, _ in splits}):
-        there = (side.folder / bank_name(bank)).exists()
-        for one in room_responses(side.folder, bank) if there else ():
+        is_built = (item.folder / bank_name(bank)).exists()
+        for one in room_responses(item.folder, bank) if is_built else ():
             for split in sorted(splits.get((one.bank, one.room), ())):
-                is_heard = (one.bank, one.room, split) in heard
-                facts.add([("room", "response", one.sha256, facts.group(corpus, split), is_heard, one.name)])
+                is_used = (one.bank, one.room, split) in used_rooms
+                facts.add([("room", "response", one.sha256, facts.group(corpus, split), is_used, one.name)])
 
 
 def declared(recipe: Recipe, corpus: str) -> Iterator[str]:
-    """What the recipe itself gives to all splits."""
+    """Sources that the recipe itself assigns to all splits."""
     for name, noise in recipe.noises.items():
         if isinstance(noise, RecordedNoise) and noise.split == "shared":
-            yield f"{corpus}: its recipe says split: shared for the noises {name}: every split may hear every one"
+            yield f"{corpus}: its recipe says split: shared for the noises {name}: every split may use every one"
     for name, bank in recipe.rooms.items():
         if bank.split == "shared":
-            yield f"{corpus}: its recipe says split: shared for the rooms {name}: every split may hear every one"
+            yield f"{corpus}: its recipe says split: shared for the rooms {name}: every split may use every one"

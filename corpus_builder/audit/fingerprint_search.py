@@ -1,12 +1,12 @@
-"""Recordings that hold the same sound: fingerprints looked up by equal bits, and compared bit by bit where they meet.
+"""Searches recordings that have the same sound: fingerprints are looked up by equal bits, then compared bit by bit.
 
 Haitsma and Kalker's search: two stretches of the same recording have some frames without any wrong bit; each such pair of frames
-proposes an alignment, and the share of wrong bits over 256 aligned frames (3 s) tells. Fewer frames, of a short recording, must
-agree better: see `most_wrong`.
+proposes an alignment, which the share of wrong bits over 256 aligned frames (3 s) confirms or rejects. Fewer frames, of a short
+recording, must agree better: see `most_wrong`.
 
-A coarse coder leaves hardly a frame of 32 right bits, but seldom spoils all bands alike; so alignments are also proposed by 8 bits, of
-one quarter of the bands, that are equal in three frames 0.19 s apart. Steady sounds meet so by chance: what was proposed this way must
-also stand out against the same frames in another order (`stands_out`).
+A coarse coder leaves hardly a frame of 32 right bits, but seldom changes all bands; so alignments are also proposed by 8 bits, of
+one quarter of the bands, that are equal in three frames 0.19 s apart. Steady sounds have such bits by chance: an alignment proposed this
+way must also be better than the same frames in another order (`beats_other_orders`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ AT_ONCE: Final = 512
 QUARTERS: Final = (0, 8, 16, 24)
 QUARTER_BITS: Final = 8
 APART: Final = (0, 16, 32)
-GLANCES: Final = np.arange(-32, 33, 8)
-GLANCE_WRONG: Final = 0.42
+NEARBY: Final = np.arange(-32, 33, 8)
+NEARBY_WRONG: Final = 0.42
 FRAMES_A_PASS: Final = 1 << 22
 SHORTEST_S: Final = FRAME_S + FEWEST * HOP_S
 
@@ -54,12 +54,12 @@ def most_wrong(frames: NDArray[np.int64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class SameSound:
-    """Two recordings that hold the same sound.
+    """Two recordings that have the same sound.
 
     Attributes:
         first: Number of the recording in the library.
         wrong: Share of wrong bits in the best block.
-        seconds: About how long the sound is that both hold.
+        seconds: About how long the common sound is.
         lag_s: Where the first recording begins in the second.
     """
 
@@ -89,7 +89,7 @@ class Library:
         return len(self.starts) - 2
 
     def matches(self, groups: NDArray[np.int64] | None = None) -> Iterator[SameSound]:
-        """Every pair of recordings of different groups that hold the same sound, each once.
+        """Every pair of recordings of different groups that have the same sound, each once.
 
         Args:
             groups: A number for each recording; two of one group are not compared. None compares all.
@@ -99,26 +99,26 @@ class Library:
         flat = np.memmap(self.path, dtype="<u4", mode="r")
         starts = np.array(self.starts)
         known: set[tuple[int, int]] = set()
-        for first, second, strict in meetings(flat, starts, groups):
+        for first, second, strict in proposals(flat, starts, groups):
             yield from verified(flat, starts, first, second, known, strict=strict)
 
 
-def meetings(
+def proposals(
     flat: NDArray[np.uint32], starts: NDArray[np.int64], groups: NDArray[np.int64] | None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
-    """Places of frames that two recordings have alike, some at a time, and whether it is but a quarter of the bands, in three frames."""
-    for first, second in equal_places(flat, starts, groups, None):
+    """Positions of equal frames of two recordings, some at a time, and whether only a quarter of the bands, in three frames, is equal."""
+    for first, second in equal_frames(flat, starts, groups, None):
         yield first, second, False
     for quarter in QUARTERS:
-        for first, second in equal_places(flat, starts, groups, quarter):
-            alike = at_a_glance(flat, starts, first, second)
-            yield first[alike], second[alike], True
+        for first, second in equal_frames(flat, starts, groups, quarter):
+            likely = is_likely(flat, starts, first, second)
+            yield first[likely], second[likely], True
 
 
 def values_from(
     flat: NDArray[np.uint32], starts: NDArray[np.int64], first: int, quarter: int | None
 ) -> NDArray[np.uint32]:
-    """What frames from `first` on are looked up by; 0 where there is nothing to look up.
+    """The values by which frames from `first` on are looked up; 0 for none.
 
     Args:
         flat: All frames.
@@ -132,25 +132,25 @@ def values_from(
     frames = np.zeros(last - first + APART[-1], dtype=np.uint32)
     frames[: min(frames.size, flat.size - first)] = flat[first : last + APART[-1]]
     values = np.zeros(last - first, dtype=np.uint32)
-    told = np.ones(last - first, dtype=bool)
+    is_complete = np.ones(last - first, dtype=bool)
     for number, apart in enumerate(APART):
         one = frames[apart : apart + values.size]
-        told &= one != 0
+        is_complete &= one != 0
         values |= (one >> np.uint32(quarter) & np.uint32((1 << QUARTER_BITS) - 1)) << np.uint32(number * QUARTER_BITS)
     ends = starts[1:][(starts[1:] > first) & (starts[1:] < last + APART[-1])]
     for end in ends - first:
-        told[max(0, end - APART[-1]) : end] = False
-    values[~told] = 0
+        is_complete[max(0, end - APART[-1]) : end] = False
+    values[~is_complete] = 0
     return values
 
 
-def equal_places(
+def equal_frames(
     flat: NDArray[np.uint32], starts: NDArray[np.int64], groups: NDArray[np.int64] | None, quarter: int | None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Places of frames of two recordings that are looked up by one value.
+    """Positions of frames of two recordings that are looked up by the same value.
 
     The frames are gone through once for each range of values, so that about four million are sorted at a time. Of a value that
-    one recording has often the first frame stands for all; of one that many recordings have, each meets its 32 neighbours.
+    one recording has often the first frame is taken; of one that many recordings have, each is paired with its 32 neighbours.
     """
     bits = BITS if quarter is None else QUARTER_BITS * len(APART)
     passes = 1 << max(0, int(np.ceil(np.log2(flat.size / FRAMES_A_PASS))))
@@ -178,34 +178,34 @@ def equal_places(
             yield places[equal], places[equal + distance]
 
 
-def at_a_glance(
+def is_likely(
     flat: NDArray[np.uint32], starts: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which meetings are worth a look: nine frames around them have at most 0.42 wrong bits; of chance ones one in a hundred has."""
-    alike = np.zeros(first.size, dtype=bool)
+    """Which pairs to compare: nine frames around them have at most 0.42 wrong bits, as one in a hundred unrelated pairs has."""
+    likely = np.zeros(first.size, dtype=bool)
     for begin in range(0, first.size, FRAMES_A_PASS // 16):
-        places = [side[begin : begin + FRAMES_A_PASS // 16, None] + GLANCES for side in (first, second)]
+        places = [frames[begin : begin + FRAMES_A_PASS // 16, None] + NEARBY for frames in (first, second)]
         inside = np.ones(places[0].shape, dtype=bool)
         for place in places:
-            owner = np.searchsorted(starts, place[:, GLANCES.size // 2], side="right")
+            owner = np.searchsorted(starts, place[:, NEARBY.size // 2], side="right")
             inside &= (place >= starts[owner - 1][:, None]) & (place < starts[owner][:, None])
         prints = [flat[np.clip(place, 0, flat.size - 1)] for place in places]
         inside &= (prints[0] != 0) & (prints[1] != 0)
         wrong = np.where(inside, np.bitwise_count(prints[0] ^ prints[1]), 0).sum(axis=1)
-        alike[begin : begin + wrong.size] = wrong <= GLANCE_WRONG * BITS * inside.sum(axis=1)
-    return alike
+        likely[begin : begin + wrong.size] = wrong <= NEARBY_WRONG * BITS * inside.sum(axis=1)
+    return likely
 
 
 def verified(
     flat: NDArray[np.uint32], starts: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64],
     known: set[tuple[int, int]], *, strict: bool,
 ) -> Iterator[SameSound]:  # fmt: skip
-    """Of proposed alignments, those under which a block of frames is the same; if `strict`, and stands out."""
+    """Of proposed alignments, those under which a block of frames is the same; if `strict`, more so than in other orders."""
     count = starts.size - 1
     owners = tuple(np.searchsorted(starts, places, side="right") - 1 for places in (first, second))
     lags = (second - starts[owners[1]]) - (first - starts[owners[0]])
     order = np.lexsort((first, lags, owners[1], owners[0]))
-    near = np.ones(order.size, dtype=bool)  # of the meetings of one alignment, one every 64 frames is looked at
+    near = np.ones(order.size, dtype=bool)  # of the pairs of one alignment, one every 64 frames is compared
     near[1:] = np.any(
         [np.diff(owners[0][order]) != 0, np.diff(owners[1][order]) != 0, np.diff(lags[order]) != 0,
          np.diff(first[order] // FEWEST) != 0], axis=0,
@@ -215,13 +215,13 @@ def verified(
         items = chosen[begin : begin + AT_ONCE]
         pairs = owners[0][items] * count + owners[1][items]
         items = items[~np.isin(pairs, [one * count + other for one, other in known])]
-        held = owners[0][items], owners[1][items]
-        wrong, begins = block_shares(flat, starts, (first[items], second[items]), held)
+        item_owners = owners[0][items], owners[1][items]
+        wrong, begins = block_shares(flat, starts, (first[items], second[items]), item_owners)
         for item in np.flatnonzero(wrong < 1):
-            pair = int(held[0][item]), int(held[1][item])
+            pair = int(item_owners[0][item]), int(item_owners[1][item])
             if pair in known:
                 continue
-            if strict and not stands_out(
+            if strict and not beats_other_orders(
                 *aligned_block(flat, starts, pair, int(lags[items[item]]), int(first[items[item]] + begins[item]))
             ):
                 continue
@@ -235,10 +235,10 @@ def block_shares(
     flat: NDArray[np.uint32], starts: NDArray[np.int64], places: tuple[NDArray[np.int64], NDArray[np.int64]],
     owners: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:  # fmt: skip
-    """Smallest share of wrong bits, if enough, over the 256 frames before, around and after each meeting; and where those begin.
+    """Smallest share of wrong bits, if enough, over the 256 frames before, around and after each pair; and where those begin.
 
     Returns:
-        The share, 1.0 where none is small enough; how far from the meeting its frames begin.
+        The share, 1.0 where none is small enough; how far from the pair its frames begin.
     """
     best = np.ones(places[0].size)
     begins = np.zeros(places[0].size, dtype=np.int64)
@@ -279,13 +279,13 @@ def aligned_block(
     return one[first:last], other[first + lag : last + lag]
 
 
-def stands_out(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> bool:
-    """Whether aligned frames agree by more than they do when the second's are turned round by a quarter, a half, three quarters.
+def beats_other_orders(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> bool:
+    """Whether aligned frames agree better than when the second's are rotated by a quarter, a half, three quarters.
 
-    Two hums of one pitch agree in any order; 9 of the deviations of `most_wrong` are due. Measured: `docs/audit.md`.
+    Two hums of one pitch agree in any order; 9 of the deviations of `most_wrong` are required. Measured: `docs/audit.md`.
     """
-    told = (one != 0) & (other != 0)
-    one, other = one[told], other[told]
+    both = (one != 0) & (other != 0)
+    one, other = one[both], other[both]
     wrong = [
         float(np.bitwise_count(one ^ np.roll(other, one.size * turn // 4)).sum()) / (BITS * one.size)
         for turn in range(4)
@@ -301,8 +301,8 @@ def same_seconds(flat: NDArray[np.uint32], starts: NDArray[np.int64], pair: tupl
     count = max(1, one.size // FEWEST)
     seconds = 0.0
     for first, second in zip(np.array_split(one, count), np.array_split(other, count), strict=True):
-        told = (first != 0) & (second != 0)
-        wrong = np.bitwise_count(first[told] ^ second[told]).sum()
-        if told.any() and wrong <= 0.35 * BITS * told.sum():
+        both = (first != 0) & (second != 0)
+        wrong = np.bitwise_count(first[both] ^ second[both]).sum()
+        if both.any() and wrong <= 0.35 * BITS * both.sum():
             seconds += first.size * HOP_S
     return round(seconds + FRAME_S, 2)

@@ -1,9 +1,8 @@
 """Leaks: the same utterance, speaker, recording, noise or room in two splits, or in two corpora.
 
-What is known of each split is put into a temporary database as facts: a kind of thing, and a value that is equal where the thing
-is the same (a digest, a geometry, a label). What two splits share is read off in one pass in the order of the values, so that
-memory does not grow with the corpora. Nothing here reads audio, and nothing found is never the same as nothing there: the
-answer is "no match found".
+What is known of each split is written to a temporary database as facts: a kind of thing, and a value that is equal where the thing
+is the same (a digest, a geometry, a label). What two splits share is found in one pass in the order of the values, so that memory does
+not grow with the corpora. Nothing here reads audio. An audit cannot prove that there is no leak, so its result is "no match found".
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KINDS: Final[tuple[Kind, ...]] = ("utterance", "speaker", "recording", "noise", "room")
-SAID: Final[dict[How, str]] = {
+HOW_TEXTS: Final[dict[How, str]] = {
     "file": "digest of the file",
     "pcm": "digest of the PCM",
     "path": "path below the root",
@@ -35,31 +34,31 @@ EXAMPLES: Final = 5
 NO_MATCH: Final = "no match found"
 TABLES: Final = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;
-CREATE TABLE fact (kind, how, value, grp, heard, example, PRIMARY KEY (kind, how, value, grp)) WITHOUT ROWID;
-CREATE TABLE use (corpus, root, path, kind, grp, heard, channel, example, PRIMARY KEY (corpus, root, path, kind, grp))
+CREATE TABLE fact (kind, how, value, grp, used, example, PRIMARY KEY (kind, how, value, grp)) WITHOUT ROWID;
+CREATE TABLE use (corpus, root, path, kind, grp, used, channel, example, PRIMARY KEY (corpus, root, path, kind, grp))
     WITHOUT ROWID;
 CREATE TABLE source (corpus, root, path, sha256, pcm);
 CREATE INDEX by_path ON source (corpus, root, path);
 """
 ADD_FACT: Final = (
     "INSERT INTO fact VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-    "example = CASE WHEN excluded.heard > heard THEN excluded.example ELSE example END, heard = max(heard, excluded.heard)"
+    "example = CASE WHEN excluded.used > used THEN excluded.example ELSE example END, used = max(used, excluded.used)"
 )
-ADD_USE: Final = (  # a copy's noise does not tell the channel, the levels of its file do
+ADD_USE: Final = (  # a copy's noise has no channel, the levels of its file have
     "INSERT INTO use VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET channel = coalesce(channel, excluded.channel), "
-    "example = CASE WHEN excluded.heard > heard THEN excluded.example ELSE example END, heard = max(heard, excluded.heard)"
+    "example = CASE WHEN excluded.used > used THEN excluded.example ELSE example END, used = max(used, excluded.used)"
 )
 OF_FILES: Final = (
     (
-        "SELECT DISTINCT use.kind, 'file', source.sha256, use.grp, use.heard, use.example FROM use JOIN source "
+        "SELECT DISTINCT use.kind, 'file', source.sha256, use.grp, use.used, use.example FROM use JOIN source "
         "USING (corpus, root, path) WHERE source.sha256 IS NOT NULL"
     ),
     (
-        "SELECT DISTINCT use.kind, 'pcm', source.pcm, use.grp, use.heard, use.example FROM use JOIN source "
+        "SELECT DISTINCT use.kind, 'pcm', source.pcm, use.grp, use.used, use.example FROM use JOIN source "
         "USING (corpus, root, path) WHERE source.pcm IS NOT NULL"
     ),
     (
-        "SELECT use.kind, 'path', use.corpus || ':' || use.root || '/' || use.path, use.grp, use.heard, use.example FROM use "
+        "SELECT use.kind, 'path', use.corpus || ':' || use.root || '/' || use.path, use.grp, use.used, use.example FROM use "
         "WHERE NOT EXISTS (SELECT 1 FROM source WHERE source.corpus = use.corpus AND source.root = use.root "
         "AND source.path = use.path AND source.sha256 IS NOT NULL)"
     ),
@@ -78,11 +77,11 @@ class Group(NamedTuple):
 
 @dataclass
 class Leak:
-    """What two splits share, of one kind and told in one way.
+    """The things that two splits share, of one kind and recognised in one way.
 
     Attributes:
-        heard: How many of them really are in utterances of both; the others were only dealt to both.
-        examples: What the thing is called on each side.
+        used: How many of them are in utterances of both; the others were only assigned to both.
+        examples: The name of the thing in each of the two.
     """
 
     kind: Kind
@@ -90,13 +89,13 @@ class Leak:
     first: Group
     second: Group
     count: int = 0
-    heard: int = 0
+    used: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, first: str, second: str, *, heard: bool) -> None:
+    def add(self, first: str, second: str, *, used: bool) -> None:
         """One more thing that is the same."""
         self.count += 1
-        self.heard += heard
+        self.used += used
         if len(self.examples) < EXAMPLES:
             self.examples.append((first, second))
 
@@ -104,25 +103,25 @@ class Leak:
         """As plain data."""
         return {
             "kind": self.kind, "how": self.how, "between": [list(self.first), list(self.second)], "count": self.count,
-            "heard": self.heard, "examples": [list(pair) for pair in self.examples],
+            "heard": self.used, "examples": [list(pair) for pair in self.examples],
         }  # fmt: skip
 
     def lines(self) -> Iterator[str]:
-        """For people."""
-        heard = (
-            "" if self.heard == self.count else f", {self.heard} of them heard in both, the others only dealt to both"
+        """As lines of text."""
+        note = (
+            "" if self.used == self.count else f", {self.used} of them used in both, the others only assigned to both"
         )
-        yield f"  {self.first} and {self.second}: {self.count} the same by {SAID[self.how]}{heard}"
+        yield f"  {self.first} and {self.second}: {self.count} the same by {HOW_TEXTS[self.how]}{note}"
         for first, second in self.examples:
             yield f"    {printable(first)}" + ("" if first == second else f" = {printable(second)}")
 
 
 @dataclass(frozen=True)
 class Unchecked:
-    """What could not be looked at.
+    """Things that could not be compared.
 
     Attributes:
-        count: Of how many things.
+        count: How many.
         total: Out of how many.
     """
 
@@ -142,7 +141,7 @@ class Facts:
     """The database.
 
     Args:
-        path: A file that is not there yet; the caller removes it.
+        path: A new file; the caller removes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,31 +154,31 @@ class Facts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(sqlite3.Error):
             self.database.close()
 
     def group(self, corpus: str, split: str) -> int:
-        """The number of a split, a new one if need be."""
+        """The number of a split."""
         return self.groups.setdefault(Group(corpus, split), len(self.groups))
 
     def add(self, facts: Iterable[tuple[Kind, How, str, int, bool, str]]) -> None:
-        """Kind, way, value, split, whether it is heard in an utterance, and what to call it."""
+        """Add facts: kind, way, value, split, whether it is used in an utterance, and its name."""
         self.database.executemany(ADD_FACT, facts)
 
     def add_uses(self, uses: Iterable[tuple[str, str, str, Kind, int, bool, int | None, str]]) -> None:
-        """Corpus, root, path, kind, split, whether heard, channel, and an utterance or source it is found in."""
+        """Add files: corpus, root, path, kind, split, whether used, channel, and an utterance or source that has it."""
         self.database.executemany(ADD_USE, uses)
 
     def add_sources(self, sources: Iterable[tuple[str, str, str, str | None, str | None]]) -> None:
-        """Corpus, root, path, and the digests of the file and of the PCM of a stretch of it, as far as they are known."""
+        """Add digests: corpus, root, path, and those of the file and of the PCM of a stretch of it, None where unknown."""
         self.database.executemany("INSERT INTO source VALUES (?, ?, ?, ?, ?)", sources)
 
     def join(self) -> None:
-        """Make facts of the files that are used: by digest, or within a corpus by path where there is none."""
+        """Add facts of the files that are used: by digest, or within a corpus by path where there is none."""
         for query in OF_FILES:
-            told = self.database.execute(query)
-            while some := told.fetchmany(4096):
+            rows = self.database.execute(query)
+            while some := rows.fetchmany(4096):
                 self.add(some)
         without = (
             "SELECT kind, grp, count(*), sum(NOT EXISTS (SELECT 1 FROM source s WHERE s.corpus = use.corpus AND "
@@ -210,19 +209,19 @@ class Facts:
         return {kind: int(found.get(kind, 0)) for kind in KINDS}
 
     def leaks(self, *, editions: bool) -> Leaks:
-        """What two splits share.
+        """The things that two splits share.
 
         Args:
-            editions: The corpora are editions of one: what splits of one name share is no leak.
+            editions: The corpora are editions of one: things that splits of the same name share are no leaks.
         """
         found = Leaks(list(self.groups), editions=editions)
         rows = self.database.execute(
-            "SELECT kind, how, value, grp, heard, example FROM fact ORDER BY kind, how, value, grp"
+            "SELECT kind, how, value, grp, used, example FROM fact ORDER BY kind, how, value, grp"
         )
         for (kind, how, _), same in itertools.groupby(rows, key=lambda row: row[:3]):
             for first, second in itertools.combinations(list(same), 2):
                 names = (first[5], second[5])
-                found.add(kind, how, (first[3], second[3]), names, heard=bool(first[4] and second[4]))
+                found.add(kind, how, (first[3], second[3]), names, used=bool(first[4] and second[4]))
         return found
 
 
@@ -231,24 +230,24 @@ class Leaks:
 
     Args:
         groups: Every split by its number.
-        editions: Splits of one name in two corpora may share.
+        editions: Splits of the same name in two corpora may share.
     """
 
     def __init__(self, groups: list[Group], *, editions: bool) -> None:
         self.groups, self.editions = groups, editions
         self.found: dict[tuple[str, str, int, int], Leak] = {}
 
-    def add(self, kind: Kind, how: How, groups: tuple[int, int], names: tuple[str, str], *, heard: bool) -> None:
-        """One thing that two splits share."""
+    def add(self, kind: Kind, how: How, groups: tuple[int, int], names: tuple[str, str], *, used: bool) -> None:
+        """Add one thing that two splits share."""
         (one, first), (other, second) = sorted(zip(groups, names, strict=True))
         if one == other or (self.editions and self.groups[one].split == self.groups[other].split):
             return
         leak = self.found.setdefault((kind, how, one, other), Leak(kind, how, self.groups[one], self.groups[other]))
-        leak.add(first, second, heard=heard)
+        leak.add(first, second, used=used)
 
     def of(self, kind: Kind) -> list[Leak]:
         """Those of one kind, in the order of the splits."""
-        order = list(SAID)
+        order = list(HOW_TEXTS)
         return [
             self.found[key]
             for key in sorted(self.found, key=lambda key: (key[2], key[3], order.index(self.found[key].how)))
@@ -258,12 +257,12 @@ class Leaks:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit came to.
+    """The result of an audit.
 
     Attributes:
-        corpora: Each in words, by its letter.
+        corpora: Description of each, by its letter.
         checked: How many different things of each kind were compared.
-        declared: What the recipes themselves share between splits.
+        declared: Sources that the recipes themselves share between splits.
     """
 
     corpora: dict[str, str]
@@ -294,7 +293,7 @@ class Audit:
         return reported(AuditReport, report)
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """As lines of text."""
         for letter, words in self.corpora.items():
             yield f"{letter}  {words}"
         for kind in KINDS:

@@ -1,1 +1,1 @@
-"""Building a corpus: `build_corpus` (the stage), `scheduler`, `dask_executor`, `preflight`, `dry_run`."""
+"""Builds corpora: `build_corpus` (the stage), `scheduler`, `dask_executor`, `preflight`, `dry_run`."""

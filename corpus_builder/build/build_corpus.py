@@ -1,6 +1,6 @@
-"""A plan becomes a corpus: rooms simulated once, then a task a shard, then the seal.
+"""Builds a corpus from a recipe or plan: rooms are simulated once, then each shard is a task, then the corpus is sealed.
 
-Everything is resumed by what is finished: a room by its files, a shard by its index, a corpus by `corpus.json`, which is
+An interrupted build continues from what is finished: a room by its files, a shard by its index, a corpus by `corpus.json`, which is
 written last of all.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.build.preflight import check_places, plan_for
@@ -25,14 +26,13 @@ from manifests.corpus.shard_index import Corpus
 from manifests.errors import NoSpaceLeftError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.lock import writing
-from manifests.io.place import place_of
+from manifests.io.place import place_of, places_of
 from manifests.io.progress import Progress
 from manifests.io.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from corpus_builder.shards.writer import ShardOutcome
     from corpus_builder.workers.preemption import Stop
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class ShardStoppedError(StillroomError, RuntimeError):
-    """A shard met something that a person must mend."""
+    """A shard met an error that a person must fix."""
 
     def __init__(self, outcome: ShardOutcome) -> None:
         super().__init__(f"shard {printable(outcome.name)}: {printable(outcome.message, limit=800)}")
@@ -56,7 +56,7 @@ class FullDiskError(NoSpaceLeftError):
 
 @dataclass(frozen=True)
 class Slice:
-    """One of several parts of a build that run without knowing of each other; `number` counts from 1."""
+    """One of several parts of a build that run independently of each other; `number` counts from 1."""
 
     number: int
     count: int
@@ -75,20 +75,20 @@ class Slice:
             or not count.isdecimal()
             or not 1 <= int(number) <= int(count) <= 1_000_000
         ):
-            raise UsageError(f"--slice {printable(text)!r}: I/N with I from 1 to N is due here, such as --slice 1/8")
+            raise UsageError(f"--slice: expected I/N with I from 1 to N, such as 1/8, got {printable(text)!r}")
         return cls(int(number), int(count))
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build came to.
+    """The result of a build.
 
     Attributes:
-        corpus: What was sealed; None if shards are left, or only a part was asked for.
-        undone: Name of each shard that the machine failed, and why.
-        left: How many shards are left to others, or to the next run.
-        was_sealed: Nothing was to be done.
-        stopped: Why it was stopped before its end; empty if it was not.
+        corpus: What was sealed; None if shards are left, or only a part was requested.
+        undone: Name of each shard that could not be rendered on this machine, and why.
+        left: How many shards are left to other slices, or to the next run.
+        was_sealed: The corpus was finished before.
+        stopped: The reason why it was stopped early; empty if it was not.
     """
 
     plan: Plan
@@ -100,13 +100,13 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Hands:
-    """Who renders the shards, and until when.
+class Rendering:
+    """How shards are rendered.
 
     Attributes:
         workers: Number of processes, for everything that is done on this machine.
         executor: Where shards are rendered; a pool of processes by default.
-        stop: Once it is true no shard is begun any more.
+        stop: Once it is true no other shard is begun.
         progress: Show how far it is.
     """
 
@@ -117,72 +117,71 @@ class Hands:
 
 
 def build(
-    source: Place,
-    corpus: Place,
+    source: str | Place,
+    corpus: str | Place,
     *,
-    roots: Mapping[str, Place] | None = None,
+    roots: Mapping[str, str | Place] | None = None,
     workers: int = 1,
     limit: int | None = None,
     part: Slice | None = None,
     only_rooms: bool = False,
     executor: Executor | None = None,
-    scratch: Path | None = None,
+    scratch: str | Path | None = None,
     stop: Stop | None = None,
     progress: bool = True,
 ) -> Built:
-    """Build a corpus from a recipe or a plan, or go on with one.
+    """Build a corpus from a recipe or a plan, or continue an interrupted build.
 
     Args:
         source: A recipe, or the folder of a finished plan (the corpus itself may be one).
         corpus: The folder or URL to build in.
-        roots: Where roots lie, by `--root`: folders or URLs.
+        roots: Folder or URL of each root, as `--root` gives them.
         workers: Number of processes.
         limit: Only so many utterances a split, by keyed hash of their ids; for a recipe.
-        part: Only every N-th shard; the plan and the rooms must be there.
+        part: Only every N-th shard; plan and rooms must be finished.
         only_rooms: Stop after the rooms.
         executor: Where shards are rendered; a pool of processes by default.
-        scratch: Where the place of work of a corpus at a URL is made.
-        stop: Once it is true, the shards in hand are finished and no other is begun.
+        scratch: Parent of the working folder of a corpus at a URL.
+        stop: Once it is true, the shards that were begun are finished and no other is begun.
         progress: Show how far it is.
 
     Raises:
         LockedError: If another process builds here.
-        OtherRecipeError: If the corpus is made from something else.
+        OtherRecipeError: If the corpus is made from another recipe or plan.
         NoSpaceLeftError: If the disk is full; finished shards stay.
-        StillroomError: By what is wrong with recipe, plan or sources.
+        StillroomError: If recipe, plan or sources are missing or damaged.
     """
-    target = Target.at(corpus, scratch=scratch)
-    hands = Hands(workers, executor, stop, progress)
+    source, corpus = place_of(source), place_of(corpus)
+    given_roots = places_of(roots)
+    target = Target.at(corpus, scratch=None if scratch is None else Path(scratch))
+    rendering = Rendering(workers, executor, stop, progress)
     with contextlib.ExitStack() as stack:
-        hold(target, part, stack)
+        lock(target, part, stack)
         target.fetch()
-        if source == corpus:
-            source = target.work
-        if isinstance(source, Url):
-            raise UsageError(f"{printable(source)}: a recipe or a plan on a disk is due here, or the corpus's own URL")
-        check_target(target.work, source)
-        plan = planned(source, target, roots=roots or {}, limit=limit, part=part, hands=hands)
-        places = {**{name: place_of(place) for name, place in read_roots(target.work).items()}, **(roots or {})}
-        check_places(plan, target.work, places, changed=bool(roots))
-        for folder in (
-            private_folder(),
-            target.work,
-            *(target.work / name for name in FOLDERS),
-        ):
+        plan_source = target.work if source == corpus else source
+        if isinstance(plan_source, Url):
+            raise UsageError(
+                f"{printable(source)}: expected a recipe or a plan on a disk, or the URL of the corpus itself, got another URL"
+            )
+        check_target(target.work, plan_source)
+        plan = find_plan(plan_source, target, roots=given_roots, limit=limit, part=part, rendering=rendering)
+        all_roots = places_of(read_roots(target.work)) | given_roots
+        check_places(plan, target.work, all_roots, changed=bool(roots))
+        for folder in (private_folder(), target.work, *(target.work / name for name in FOLDERS)):
             clear_leftovers(folder)
-        if part is None:
+        if part is not None:
+            check_rooms(target.work, part=f"{part.number}/{part.count}")
+        else:
             target.send_plan()
-            build_rooms(target.work, roots=places, rate_hz=plan.sample_rate, workers=workers, progress=progress)
+            build_rooms(target.work, roots=all_roots, rate_hz=plan.sample_rate, workers=workers, progress=progress)
             target.send_rooms()
             if only_rooms:
                 return Built(plan, None, left=len(plan.files))
-        else:
-            check_rooms(target.work, part=f"{part.number}/{part.count}")
-        return build_shards(plan, target, places, part=part, hands=hands)
+        return build_shards(plan, target, all_roots, part=part, rendering=rendering)
 
 
-def hold(target: Target, part: Slice | None, stack: contextlib.ExitStack) -> None:
-    """Hold the lock of the folder, or that of a slice, and leave nothing behind that came to nothing."""
+def lock(target: Target, part: Slice | None, stack: contextlib.ExitStack) -> None:
+    """Lock the folder, or that of a slice, until the stack is left; empty folders and temporary files are removed then."""
     stack.enter_context(no_empty_folder(target.work))
     if part is None:
         stack.enter_context(writing(target.work))
@@ -193,105 +192,119 @@ def hold(target: Target, part: Slice | None, stack: contextlib.ExitStack) -> Non
     stack.callback(clear_leftovers, target.work / SHARDS_FOLDER)
 
 
-def planned(
+def find_plan(
     source: Path,
     target: Target,
     *,
     roots: Mapping[str, Place],
     limit: int | None,
     part: Slice | None,
-    hands: Hands,
+    rendering: Rendering,
 ) -> Plan:
-    """The plan of the corpus. What an earlier corpus left in a URL's place of work does not stand in its way."""
+    """The plan of the corpus; the working folder of a URL is cleared if it has the plan of an earlier corpus."""
 
-    def found() -> Plan:
+    def attempt() -> Plan:
         return plan_for(
             source,
             target.work,
             roots=roots,
-            workers=hands.workers,
+            workers=rendering.workers,
             limit=limit,
             sliced=part is not None,
-            progress=hands.progress,
+            progress=rendering.progress,
         )
 
     try:
-        return found()
+        return attempt()
     except OtherRecipeError:
         if target.url is None or (target.url / PLAN).exists():
             raise
-        target.forget()
-        return found()
+        target.clear()
+        return attempt()
 
 
-def build_shards(plan: Plan, target: Target, places: Mapping[str, Place], *, part: Slice | None, hands: Hands) -> Built:
-    """Render what is not finished, and seal the corpus when nothing is left.
+def build_shards(
+    plan: Plan, target: Target, roots: Mapping[str, Place], *, part: Slice | None, rendering: Rendering
+) -> Built:
+    """Render the shards that are not finished, and seal the corpus when none is left.
 
     Raises:
         NoSpaceLeftError: If the disk is full.
-        ShardStoppedError: If a shard met something that a person must mend.
+        ShardStoppedError: If a shard met an error that a person must fix.
     """
     (target.work / SHARDS_FOLDER).mkdir(exist_ok=True)
-    mine = [file for at, file in enumerate(plan.files) if part is None or at % part.count == part.number - 1]
+    files = [file for at, file in enumerate(plan.files) if part is None or at % part.count == part.number - 1]
     sizes = target.shard_sizes()
-    missing = [file for file in mine if finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes) is None]
-    seal_path = target.work / CORPUS
-    if not missing and part is None and seal_path.exists():
-        repair = "remove it and run the same command again"
-        sealed = Corpus.read(seal_path, needed="the seal", repair=repair)
+    missing = [
+        file for file in files if finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes) is None
+    ]
+    corpus_json = target.work / CORPUS
+    if not missing and part is None and corpus_json.exists():
+        mend = "remove it and run the same command again"
+        sealed = Corpus.read(corpus_json, needed="the mark of a sealed corpus", repair=mend)
         if sealed.plan_sha256 == digest(plan):
-            discard(target)
+            remove_working_folder(target)
             return Built(plan, sealed, was_sealed=True)
     if missing:
         target.unseal()
-    undone, rendered = render_missing(plan, target, places, mine=mine, missing=missing, hands=hands)
-    elsewhere = len(plan.files) - len(mine)
-    if hands.stop and rendered < len(missing):
-        left = len(missing) - rendered + elsewhere
-        return Built(plan, None, undone=tuple(undone), left=left, stopped=hands.stop.reason)
+    undone, num_finished = render_missing(plan, target, roots, files=files, missing=missing, rendering=rendering)
+    in_other_slices = len(plan.files) - len(files)
+    if rendering.stop and num_finished < len(missing):
+        left = len(missing) - num_finished + in_other_slices
+        return Built(plan, None, undone=tuple(undone), left=left, stopped=rendering.stop.reason)
     if undone or part is not None:
-        return Built(plan, None, undone=tuple(undone), left=elsewhere)
+        return Built(plan, None, undone=tuple(undone), left=in_other_slices)
     sealed = seal(plan, target)
-    discard(target)
+    remove_working_folder(target)
     return Built(plan, sealed)
 
 
 def render_missing(
     plan: Plan,
     target: Target,
-    places: Mapping[str, Place],
+    roots: Mapping[str, Place],
     *,
-    mine: list[PlanFile],
+    files: list[PlanFile],
     missing: list[PlanFile],
-    hands: Hands,
+    rendering: Rendering,
 ) -> tuple[list[tuple[str, str]], int]:
     """Render shards.
 
+    Args:
+        plan: Of the corpus.
+        target: Where the corpus is written.
+        roots: Folder or URL of each root.
+        files: Of all shards of this build.
+        missing: Those of the shards that are not finished.
+        rendering: How they are rendered.
+
     Returns:
-        Name of each shard that was left undone, and why; and how many were done.
+        Name of each shard that was left undone, and why; and how many were finished.
     """
-    roots = tuple(sorted((name, str(place)) for name, place in places.items()))
+    plain_roots = tuple(sorted((name, str(place)) for name, place in roots.items()))
     url = str(target.url or "")
     # so that no worker is left with a long one at the end
     longest_first = sorted(missing, key=lambda file: -file.seconds)
     tasks = [
-        ShardTask(str(target.work), file.name, file.split, file.sha256, plan.sample_rate, file.rows, roots, url)
+        ShardTask(str(target.work), file.name, file.split, file.sha256, plan.sample_rate, file.rows, plain_roots, url)
         for file in longest_first
     ]
-    rows = sum(file.rows for file in mine)
-    done = rows - sum(file.rows for file in missing)
+    total = sum(file.rows for file in files)
+    done = total - sum(file.rows for file in missing)
     undone: list[tuple[str, str]] = []
-    finished = 0
+    num_finished = 0
     with contextlib.ExitStack() as stack:
-        shown = None
-        if hands.progress:
-            shown = stack.enter_context(Progress("rendering", total=rows, unit="utterances", done=done))
-            shown.show()  # the first utterances take a while
-        if hands.stop is not None:
-            stack.enter_context(hands.stop.waiting_for_shards())
-        listen = (lambda in_hand: shown.reach(done + in_hand)) if shown is not None else None
+        display = stack.enter_context(
+            Progress("rendering", total=total, unit="utterances", done=done, shown=rendering.progress)
+        )
+        display.show()  # the first utterances take a while
+        if rendering.stop is not None:
+            stack.enter_context(rendering.stop.waiting_for_shards())
         dispatcher = Dispatcher(
-            workers=min(hands.workers, max(len(tasks), 1)), executor=hands.executor, stop=hands.stop, listen=listen
+            workers=min(rendering.workers, max(len(tasks), 1)),
+            executor=rendering.executor,
+            stop=rendering.stop,
+            on_progress=lambda in_progress: display.reach(done + in_progress),
         )
         for outcome in stack.enter_context(contextlib.closing(dispatcher.outcomes(tasks))):
             match outcome.state:
@@ -302,14 +315,13 @@ def render_missing(
                 case "undone":
                     undone.append((outcome.name, outcome.message))
                 case "done":
-                    finished += 1
+                    num_finished += 1
                     done += outcome.rows
-        if listen is not None:
-            listen(0)
-    return undone, finished
+        display.reach(done)
+    return undone, num_finished
 
 
-def discard(target: Target) -> None:
-    """A sealed corpus at a URL needs its place of work no more."""
+def remove_working_folder(target: Target) -> None:
+    """Remove the working folder of a sealed corpus at a URL."""
     if target.url is not None:
         shutil.rmtree(target.work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Shards on many machines, through Dask's own `concurrent.futures` executor."""
+"""Renders shards on many machines, through Dask's own `concurrent.futures` executor."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CONNECT_WITHIN_S = 20
 
 
 class SchedulerGoneError(StillroomError, ConnectionError):
-    """No Dask scheduler answers, or it ended while shards were rendered."""
+    """No Dask scheduler responds, or it ended while shards were rendered."""
 
     def __init__(self, address: str, what: str) -> None:
         super().__init__(
-            f"--dask {printable(address)}: {what}; what was finished is kept: start a scheduler and run the same command again"
+            f"--dask {printable(address)}: {what}; finished shards are saved: start a scheduler and run the same command again"
         )
 
 
@@ -36,9 +36,9 @@ def dask_executor(address: str) -> Iterator[Executor]:
         address: Of the scheduler, such as `tcp://node7:8786`, or a scheduler file (`scheduler.json`).
 
     Raises:
-        UsageError: If `distributed` is not installed, or the address is not one.
-        MissingFileError: If the scheduler file is not there.
-        SchedulerGoneError: If nothing answers there, or the scheduler ends.
+        UsageError: If `distributed` is not installed, or the address is malformed.
+        MissingFileError: If the scheduler file does not exist.
+        SchedulerGoneError: If no scheduler responds, or it ends.
     """
     try:
         from distributed import Client
@@ -46,23 +46,23 @@ def dask_executor(address: str) -> Iterator[Executor]:
         raise UsageError("--dask needs Dask: pip install 'stillroom[dask]'") from None
     for name in ["distributed", *logging.root.manager.loggerDict]:
         if name.partition(".")[0] in {"distributed", "tornado"}:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what they have to tell is told in one line below
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # one line below replaces their messages
     if address.endswith(".json") and not Path(address).is_file():  # Dask would wait for it for ever
         raise MissingFileError(address, needed="the file that the scheduler writes, by --dask")
-    told = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+    where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     try:
-        client: Any = Client(**told, timeout=CONNECT_WITHIN_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        client: Any = Client(**where, timeout=CONNECT_WITHIN_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError) as problem:
-        raise SchedulerGoneError(address, f"no scheduler answers ({printable(problem)})") from None
+        raise SchedulerGoneError(address, f"no scheduler responds ({printable(problem)})") from None
     except ValueError as problem:
         raise UsageError(
-            f"--dask {printable(address)}: not an address ({printable(problem)}), such as tcp://node7:8786"
+            f"--dask: expected an address such as tcp://node7:8786, got {printable(address)} ({printable(problem)})"
         ) from None
     executor = client.get_executor()
     try:
         yield executor
     except ExecutorLostError:
-        raise SchedulerGoneError(address, "the scheduler is gone") from None
+        raise SchedulerGoneError(address, "the scheduler ended") from None
     finally:
         with contextlib.suppress(Exception):  # the connection may be gone already
             executor.shutdown(wait=False)

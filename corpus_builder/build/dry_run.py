@@ -1,8 +1,8 @@
-"""How large a corpus will be and how long it takes, before it is built: everything counted, a sample of the real work timed.
+"""Estimates the size of a corpus and the time to build it: files are counted, a sample of the real work is timed.
 
-The plan is made for real (in a temporary folder, unless a finished one is given). Then a few rows of shards that lie evenly over
-the plan are rendered as a build would render them, in rooms simulated for them, and what they cost and weigh is carried over
-to all rows by their seconds of audio, each split by itself.
+The plan is made as a build would make it (in a temporary folder, unless a finished one is given). Then a few rows of shards spread
+evenly over the plan are rendered, in rooms simulated for them, and their time and bytes are extrapolated to all rows by seconds of
+audio, separately for each split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from corpus_builder.shards.writer import UNFIT, HashingStream, write_sample
 from corpus_builder.sources.roots import read_roots
 from manifests.corpus.layout import PLAN_FOLDER, ROOMS_FOLDER, plan_rows
 from manifests.errors import UsageError, printable
-from manifests.io.place import place_of
+from manifests.io.place import places_of
 from manifests.io.progress import duration
 from manifests.io.tar import TarBuilder
 from manifests.io.url import Url
@@ -46,7 +46,7 @@ INDEX_BYTES_A_WAVE = 250  # of a shard's index, its fingerprints and the sources
 
 @dataclass
 class Timed:
-    """What the sampled rows of one split came to: seconds of audio, of processor time, and bytes."""
+    """Sums over the sampled rows of one split: seconds of audio, of processor time, and bytes."""
 
     audio_s: float = 0.0
     work_s: float = 0.0
@@ -56,14 +56,14 @@ class Timed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a build will come to.
+    """The estimated cost of a build.
 
     Attributes:
         files: All files of the corpus.
-        temporary_bytes: What the place of work needs beside the finished shards.
+        temporary_bytes: What the working folder needs beside the finished shards.
         core_s: Processor time of rooms and shards.
-        room_s: The rooms' share of it.
-        sampled: How many utterances were rendered to find out.
+        room_s: The part of it for rooms.
+        sampled: How many utterances were rendered for the estimate.
     """
 
     utterances: int
@@ -77,7 +77,7 @@ class Estimate:
     sampled: int
 
     def lines(self, *, workers: int) -> str:
-        """For a person."""
+        """The estimate as text."""
         wall = duration(self.core_s / workers)
         return "\n".join(
             [
@@ -88,7 +88,7 @@ class Estimate:
                     f"about {self.core_s / 3600:.2g} core-hours ({self.room_s / 3600:.2g} of them for rooms): {wall} with {workers} "
                     "worker(s) if each has a core"
                 ),
-                f"from {self.sampled} utterances that were rendered, in rooms that were simulated, and thrown away; nothing was built",
+                f"estimated from {self.sampled} utterances that were rendered and thrown away; nothing was built",
             ]
         )
 
@@ -96,21 +96,21 @@ class Estimate:
 def estimate(
     source: Place, *, roots: Mapping[str, Place], limit: int | None, workers: int, remote: bool, progress: bool = True
 ) -> Estimate:
-    """Plan, render a sample, and say what a build will come to.
+    """Plan, render a sample, and estimate the cost of a build.
 
     Args:
         source: A recipe, or the folder of a finished plan.
-        roots: Where roots lie, by `--root`.
+        roots: Folder or URL of each root, as `--root` gives them.
         limit: Only so many utterances a split.
         workers: Number of processes that the build will have.
-        remote: The corpus is sent to a URL, so that its finished shards need no space here.
+        remote: The corpus is uploaded to a URL, so that its finished shards need no space here.
         progress: Show how far planning is.
 
     Raises:
-        StillroomError: By what is wrong with recipe, plan or sources.
+        StillroomError: If recipe, plan or sources are missing or damaged.
     """
     if isinstance(source, Url):
-        raise UsageError(f"{printable(source)}: a recipe or a plan on a disk is due here")
+        raise UsageError(f"expected a recipe or a plan on a disk, got {printable(source)}")
     with tempfile.TemporaryDirectory(prefix="stillroom-dry-") as scratch:
         folder = Path(scratch) / "corpus"
         folder.mkdir()
@@ -121,13 +121,13 @@ def estimate(
             if limit is not None and limit != planned.limit:
                 raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))
             copy_plan(planned, source, folder)
-        places = {**{name: place_of(place) for name, place in read_roots(folder).items()}, **roots}
+        places = places_of(read_roots(folder)) | dict(roots)
         check_places(planned, folder, places, changed=False)
         return estimated(planned, folder, places, workers=workers, remote=remote)
 
 
 def estimated(plan: Plan, folder: Path, places: Mapping[str, Place], *, workers: int, remote: bool) -> Estimate:
-    """Render the sample of a plan and carry it over to all of it."""
+    """Render the sample of a plan and extrapolate to all of it."""
     chosen = sampled_rows(plan, folder)
     room_s, num_responses = timed_rooms(plan, folder, places, [row for rows in chosen.values() for row in rows])
     timed = timed_rows(plan, folder, places, chosen)
@@ -141,14 +141,14 @@ def estimated(plan: Plan, folder: Path, places: Mapping[str, Place], *, workers:
         core_s += work_a_second * sum(file.seconds for file in files)
         largest = max(largest, *(bytes_a_second * file.seconds for file in files))
     plan_bytes = sum(path.stat().st_size for path in (folder / PLAN_FOLDER).iterdir())
-    above = plan_bytes + num_responses * 4 * plan.sample_rate * 0.7
+    other_bytes = plan_bytes + num_responses * 4 * plan.sample_rate * 0.7
     return Estimate(
         utterances=sum(file.rows for file in plan.files),
         audio_s=sum(file.seconds for file in plan.files),
         shards=len(plan.files),
-        corpus_bytes=corpus_bytes + above,
+        corpus_bytes=corpus_bytes + other_bytes,
         files=5 * len(plan.files) + num_responses + len(list((folder / PLAN_FOLDER).iterdir())) - len(plan.files) + 8,
-        temporary_bytes=largest * min(workers, len(plan.files)) + (above if remote else 0.0),
+        temporary_bytes=largest * min(workers, len(plan.files)) + (other_bytes if remote else 0.0),
         core_s=core_s + room_s,
         room_s=room_s,
         sampled=sum(result.rows for result in timed.values()),
@@ -156,7 +156,7 @@ def estimated(plan: Plan, folder: Path, places: Mapping[str, Place], *, workers:
 
 
 def sampled_rows(plan: Plan, folder: Path) -> dict[str, list[PlanRow]]:
-    """Some rows of each plan file that is looked at, neighbours as in a build, by name of the file."""
+    """The first rows of each sampled plan file, consecutive as in a build, by name of the file."""
     chosen: dict[str, list[PlanRow]] = {}
     for split in dict.fromkeys(file.split for file in plan.files):
         files = [file for file in plan.files if file.split == split]
@@ -168,10 +168,10 @@ def sampled_rows(plan: Plan, folder: Path) -> dict[str, list[PlanRow]]:
 
 
 def timed_rooms(plan: Plan, folder: Path, places: Mapping[str, Place], rows: Iterable[PlanRow]) -> tuple[float, int]:
-    """Make the rooms that the sampled rows stand in.
+    """Make the rooms of the sampled rows.
 
     Returns:
-        Processor time of all rooms of the plan, carried over from these, and how many responses they have.
+        Processor time of all rooms of the plan, extrapolated from these, and how many responses they have.
     """
     needs = (one for row in rows for one in references(row.model_dump(mode="json")))
     wanted = {one.name for one in needs if one.role == "response"}
@@ -193,12 +193,12 @@ def timed_rooms(plan: Plan, folder: Path, places: Mapping[str, Place], rows: Ite
 def timed_rows(
     plan: Plan, folder: Path, places: Mapping[str, Place], chosen: Mapping[str, list[PlanRow]]
 ) -> dict[str, Timed]:
-    """Render the sampled rows, the files taking turns until the time is over; each split has one row at least.
+    """Render the sampled rows, a row of each file in turn until the time is over; each split has one row at least.
 
-    Each row is rendered once before it is timed, by waves of its own: what is paid once in a process (imports, the delay of each setting
-    of a codec) would else be carried over to every second of the corpus.
+    Each row is rendered once before it is timed, by a `CorpusWaves` of its own: a cost that occurs once in a process (imports, the delay
+    of each setting of a codec) would otherwise be extrapolated to every second of the corpus.
     """
-    once, waves = (CorpusWaves(folder, roots=places, rate_hz=plan.sample_rate) for _ in range(2))
+    first, waves = (CorpusWaves(folder, roots=places, rate_hz=plan.sample_rate) for _ in range(2))
     splits = {file.name: file.split for file in plan.files}
     timed = {split: Timed() for split in dict.fromkeys(splits.values())}
     end_s = time.monotonic() + SAMPLE_S
@@ -207,17 +207,19 @@ def timed_rows(
             result = timed[splits[name]]
             if row is None or (result.rows and time.monotonic() > end_s):
                 continue
-            weigh(row, once, plan.sample_rate)
+            rendered_bytes(row, first, plan.sample_rate)
             begun_s = time.process_time()
-            result.num_bytes += weigh(row, waves, plan.sample_rate) + INDEX_BYTES_A_WAVE * (1 + len(row.copies))
+            result.num_bytes += rendered_bytes(row, waves, plan.sample_rate) + INDEX_BYTES_A_WAVE * (
+                1 + len(row.copies)
+            )
             result.work_s += time.process_time() - begun_s
             result.audio_s += row.num_samples / plan.sample_rate
             result.rows += 1
     return timed
 
 
-def weigh(row: PlanRow, waves: CorpusWaves, rate_hz: int) -> int:
-    """Render one row as a build does and throw it away; gives its bytes in a tar, none if it is refused."""
+def rendered_bytes(row: PlanRow, waves: CorpusWaves, rate_hz: int) -> int:
+    """Bytes that one row takes in a tar: it is rendered as a build does and thrown away; 0 if it is refused."""
     stream = HashingStream(io.BytesIO())
     waves.ledger.begin()
     with contextlib.suppress(*UNFIT):

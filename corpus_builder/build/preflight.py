@@ -1,4 +1,4 @@
-"""Before anything is rendered: the plan is the one that is asked for, whole, and its sources are where they should be."""
+"""Checks before anything is rendered: the plan is the requested one and whole, and its sources exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan_for(
     sliced: bool,
     progress: bool,
 ) -> Plan:
-    """The corpus's plan: made from a recipe, or copied from a plan's folder."""
+    """The plan of a corpus: made from a recipe, or copied from the folder of a plan."""
     if not source.is_dir():
         if sliced and finished_plan(corpus) is None:
             raise UsageError(
@@ -43,7 +43,7 @@ def plan_for(
         return plan
     planned = finished_plan(source)
     if planned is None:
-        raise MissingFileError(source / PLAN, needed="a recipe or the folder of a finished plan is due here")
+        raise MissingFileError(source / PLAN, needed="a recipe or the folder of a finished plan")
     if limit is not None and limit != planned.limit:
         raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))
     copy_plan(planned, source, corpus)
@@ -51,7 +51,7 @@ def plan_for(
 
 
 def limit_text(limit: int | None) -> str:
-    """With which limit a plan was made."""
+    """The limit that a plan was made with, for a message."""
     return "without one" if limit is None else f"with --limit {limit}"
 
 
@@ -63,10 +63,10 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
     """
     if source.resolve() == corpus.resolve():
         return
-    here = finished_plan(corpus)
-    if here is not None:
-        if digest(here) != digest(planned):
-            raise OtherRecipeError(corpus, what="plan", found=digest(here), wanted=digest(planned))
+    existing = finished_plan(corpus)
+    if existing is not None:
+        if digest(existing) != digest(planned):
+            raise OtherRecipeError(corpus, what="plan", found=digest(existing), wanted=digest(planned))
         return
     for name in (RECIPE, *planned_digests(planned), PLAN):
         with replacing(corpus / name) as part:
@@ -75,27 +75,29 @@ def copy_plan(planned: Plan, source: Path, corpus: Path) -> None:
 
 
 def known_roots(plan: Plan, corpus: Path, places: Mapping[str, Place]) -> set[str]:
-    """The roots that may be given; each that a row of the plan reads lies somewhere.
+    """Names of the roots of a plan.
 
     Raises:
-        UsageError: If nothing says where one lies.
+        UsageError: If the folder of one that the plan reads from is not known on this machine.
     """
     known = set(read_roots(corpus)) or set(read_recipe(corpus).source_roots())
     if known <= places.keys():
         return known
-    lost = sorted((known - places.keys()) & roots_needed(corpus, plan))
-    if lost:  # a plan that came without its roots.local.json, such as one from another machine
-        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
-        raise UsageError(f"{printable(corpus)}: nothing says where its sources lie on this machine; add {asked}")
+    unknown = sorted((known - places.keys()) & roots_needed(corpus, plan))
+    if unknown:  # a plan without its roots.local.json, such as one from another machine
+        options = " ".join(f"--root {printable(name)}=DIR" for name in unknown)
+        raise UsageError(
+            f"{printable(corpus)}: the folders of its sources on this machine are not known; add {options}"
+        )
     return known
 
 
 def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, changed: bool) -> None:
-    """Roots, plan files and the first utterance of each split are where they should be.
+    """Check that roots, plan files and the first utterance of each split exist.
 
     Raises:
-        UsageError: If a root is not known to the plan, or nothing says where one lies.
-        MissingFileError: If a root or a split's first file is not there: most likely a root is wrong.
+        UsageError: If the plan has no such root, or the folder of one is not known.
+        MissingFileError: If a root or the first file of a split does not exist: most likely a root is wrong.
         DigestMismatchError: If a plan file was changed.
     """
     known = known_roots(plan, corpus, places)
@@ -103,7 +105,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")
         if not place.is_dir():
-            needed = f"root {name!r} holds the sources; say --root {name}=DIR if it lies elsewhere"
+            needed = f"root {name!r} holds the sources; pass --root {name}=DIR if it is elsewhere"
             raise no_folder(place, needed=needed)
     first: dict[str, PlanFile] = {}
     for name, expected in planned_digests(plan).items():
@@ -119,7 +121,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         place = places[span["root"]] / span["path"]
         if not audio_exists(place):
             raise MissingFileError(
-                place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they lie elsewhere"
+                place, needed=f"an utterance of {file.split!r}; pass --root {span['root']}=DIR if they are elsewhere"
             )
     if changed:
         write_roots(corpus, places)

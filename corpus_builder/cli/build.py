@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from corpus_builder.cli.options import FOLDER, LIMIT, PLACE, REASONS_SHOWN, ROOTS, WORKERS, parse_allowance
+from corpus_builder.cli.options import FOLDER, LIMIT, MAX_REFUSED, PLACE, REASONS_SHOWN, ROOTS, WORKERS, parse_allowance
 from manifests.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from corpus_builder.build.build_corpus import Built
-    from corpus_builder.verify.shard_check import Level
+    from corpus_builder.cli.options import Allowance
+    from corpus_builder.verify.report import Level
     from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
     from manifests.plan.plan import Plan
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 @LIMIT
 @WORKERS
 def plan_command(recipe: Path, plan: Path, roots: tuple[str, ...], limit: int | None, workers: int) -> None:
-    """Only decide: RECIPE's ranges become the numbers in the folder PLAN.
+    """Only decide: draw every number that RECIPE leaves open, and write them to the folder PLAN.
 
-    Every draw is thrown here: which noise, from which sample, at which SNR, which room, which codec. A finished plan is not made
-    twice.
+    All random numbers are drawn here: which noise, from which sample, at which SNR, which room, which codec. A finished plan is not
+    made twice.
     """
     from corpus_builder.plan.make_plan import check_target, make_plan, no_empty_folder
     from corpus_builder.sources.roots import parse_roots
@@ -39,12 +40,12 @@ def plan_command(recipe: Path, plan: Path, roots: tuple[str, ...], limit: int | 
     with no_empty_folder(plan), writing(plan):
         made, was_there = make_plan(recipe, plan, roots=parse_roots(roots), limit=limit, workers=workers)
     if was_there:
-        click.echo(f"{printable(plan)} holds this plan already; nothing to do")
-    tell_plan(made)
+        click.echo(f"{printable(plan)} has this plan already; nothing to do")
+    print_plan(made)
 
 
-def tell_plan(plan: Plan) -> None:
-    """What a plan came to, on standard output."""
+def print_plan(plan: Plan) -> None:
+    """Print what a plan has: utterances, filtered, refused."""
     for split in dict.fromkeys(file.split for file in plan.files):
         files = [file for file in plan.files if file.split == split]
         hours = sum(file.seconds for file in files) / 3600
@@ -56,7 +57,7 @@ def tell_plan(plan: Plan) -> None:
     for one in plan.refused[:REASONS_SHOWN]:
         click.echo(f"refused in {printable(one.split)}: {printable(one.id, limit=80)}: {printable(one.reason)}")
     if len(plan.refused) > REASONS_SHOWN:
-        click.echo(f"... and {len(plan.refused) - REASONS_SHOWN} more refused; all stand in plan.json")
+        click.echo(f"... and {len(plan.refused) - REASONS_SHOWN} more refused; all are listed in plan.json")
 
 
 @click.command("build")
@@ -70,31 +71,25 @@ def tell_plan(plan: Plan) -> None:
     "--slice",
     "part",
     metavar="I/N",
-    help="Only every N-th shard, from the I-th; for job arrays. Without it: the rest, and the seal.",
+    help="Only every N-th shard, from the I-th; for job arrays. Without it: the rest, and corpus.json.",
 )
 @click.option("--rooms", "only_rooms", is_flag=True, help="Stop after the rooms; slices need them.")
 @click.option(
     "--stop-after",
     "time",
     metavar="TIME",
-    help="Finish the shards in hand after TIME (3h50m) and leave with exit code 75, as on SIGTERM and SIGUSR1.",
+    help="After TIME (3h50m) finish the shards that were begun and end with exit code 75, as on SIGTERM and SIGUSR1.",
 )
 @click.option(
     "--scratch",
     type=FOLDER,
     metavar="DIR",
-    help="Where a corpus at a URL is made before it is sent; a temporary folder.",
+    help="Where the files of a corpus at a URL are written before they are uploaded; a temporary folder by default.",
 )
 @click.option(
-    "--dry-run", "dry", is_flag=True, help="Build nothing: say how large it will be, from a timed sample of the work."
+    "--dry-run", "dry", is_flag=True, help="Build nothing: estimate size and time from a timed sample of the work."
 )
-@click.option(
-    "--max-refused",
-    default="0",
-    show_default=True,
-    metavar="N|P%",
-    help="Exit 1 if more utterances than this are refused.",
-)
+@MAX_REFUSED
 @click.pass_context
 def build_command(
     context: click.Context,
@@ -114,7 +109,7 @@ def build_command(
 ) -> None:
     """Render a recipe or a finished plan into the sharded corpus CORPUS, a folder or a URL (s3://bucket/corpus).
 
-    Goes on where it was stopped. The corpus is sealed when all shards are done; training needs the seal.
+    An interrupted build is continued. When all shards are finished, corpus.json is written, which training needs.
     """
     import contextlib
 
@@ -124,7 +119,7 @@ def build_command(
     from corpus_builder.workers.preemption import EXIT_STOPPED, Stop, StoppedError, parse_time
 
     allowed = parse_allowance(max_refused)
-    given = parse_roots(roots)
+    given_roots = parse_roots(roots)
     slice_ = None if part is None else Slice.parse(part)
     if only_rooms and slice_ is not None:
         raise UsageError(
@@ -134,16 +129,13 @@ def build_command(
         stop = stack.enter_context(Stop(None if time is None else parse_time(time)))
         try:
             if dry:
-                from corpus_builder.build.dry_run import estimate
-
-                told = estimate(source, roots=given, limit=limit, workers=workers, remote=not isinstance(corpus, Path))
-                click.echo(told.lines(workers=workers))
+                print_estimate(source, corpus, roots=given_roots, limit=limit, workers=workers)
                 return
             executor = None if address is None else stack.enter_context(dask_executor(address))
             built = build(
                 source,
                 corpus,
-                roots=given,
+                roots=given_roots,
                 workers=workers,
                 limit=limit,
                 part=slice_,
@@ -153,27 +145,33 @@ def build_command(
                 stop=stop,
             )
         except StoppedError:
-            click.echo(f"stopped ({stop.reason}); the same command goes on where this one left off", err=True)
+            click.echo(f"stopped ({stop.reason}); the same command continues from here", err=True)
             context.exit(EXIT_STOPPED)
-    tell_built(built, corpus, only_rooms=only_rooms, part=part)
+    print_built(built, corpus, only_rooms=only_rooms, part=part)
     if built.stopped:
         context.exit(EXIT_STOPPED)
     if built.undone or not within(built, allowed):
         context.exit(1)
 
 
-def within(built: Built, allowed: tuple[float, bool]) -> bool:
-    """Whether no more utterances were refused than allowed; says so if more were."""
+def print_estimate(source: Place, corpus: Place, *, roots: dict[str, Place], limit: int | None, workers: int) -> None:
+    """Print the estimated cost of a build."""
+    from corpus_builder.build.dry_run import estimate
+
+    remote = not isinstance(corpus, Path)
+    click.echo(estimate(source, roots=roots, limit=limit, workers=workers, remote=remote).lines(workers=workers))
+
+
+def within(built: Built, allowed: Allowance) -> bool:
+    """Whether no more utterances were refused than allowed; prints a line if more were."""
     if built.corpus is None:
         return True
     refused, _ = refusals(built.corpus)
-    number, percent = allowed
-    most = number / 100 * (built.corpus.totals.samples + refused) if percent else number
-    if refused <= most:
+    if allowed.allows(refused, total=built.corpus.totals.samples + refused):
         return True
-    shown = f"{number:g}%" if percent else f"{number:g}"
     click.echo(
-        f"{refused} utterances were refused, more than --max-refused {shown}; reasons stand in refused.jsonl", err=True
+        f"{refused} utterances were refused, more than --max-refused {allowed}; the reasons are in refused.jsonl",
+        err=True,
     )
     return False
 
@@ -184,25 +182,25 @@ def refusals(corpus: Corpus) -> tuple[int, int]:
     return utterances, sum(corpus.refused.values()) - utterances
 
 
-def tell_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | None) -> None:
-    """What a build came to, on standard output."""
+def print_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | None) -> None:
+    """Print the result of a build."""
     if only_rooms:
-        click.echo(f"the rooms of {printable(corpus)} are done; {built.left} shards are left")
+        click.echo(f"the rooms of {printable(corpus)} are finished; {built.left} shards are left")
         return
     for name, why in built.undone:
         click.echo(f"shard {name} was left undone: {printable(why)}; run the same command again", err=True)
     if built.stopped:
-        told = f"stopped ({built.stopped}), {built.left} of {len(built.plan.files)} shards are left"
-        click.echo(f"{told}; the same command goes on where this one left off", err=True)
+        left = f"{built.left} of {len(built.plan.files)} shards are left"
+        click.echo(f"stopped ({built.stopped}), {left}; the same command continues from here", err=True)
         return
     if built.corpus is None:
         if part is not None and not built.undone:
-            click.echo(f"slice {part} is done; when all are, the same command without --slice seals the corpus")
+            click.echo(f"slice {part} is finished; when all are, the same command without --slice seals the corpus")
         return
     totals = built.corpus.totals
     utterances, others = refusals(built.corpus)
     refused = f"{utterances} refused" + (f", and {others} noises or room responses" if others else "")
-    note = " (it was there already)" if built.was_sealed else ""
+    note = " (it was finished before)" if built.was_sealed else ""
     click.echo(
         f"{printable(corpus)}: {totals.samples} utterances, {totals.seconds / 3600:.2f} h, {totals.shards} shards, "
         f"{totals.bytes / 1e9:.3f} GB, {refused}{note}"
@@ -216,20 +214,18 @@ def tell_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | Non
     type=click.Choice(["bytes", "pcm", "physics"]),
     default="pcm",
     show_default=True,
-    help="How deep to look.",
+    help="How thoroughly to check.",
 )
 @WORKERS
-@click.option(
-    "--against", type=FOLDER, metavar="OTHER", help="Also say what differs from another corpus, or from a pack of it."
-)
+@click.option("--against", type=FOLDER, metavar="OTHER", help="Also compare with another corpus, or with a pack of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
 @click.pass_context
 def verify_command(
     context: click.Context, *, corpus: Place, level: str, workers: int, against: Path | None, as_json: bool
 ) -> None:
-    """Re-open CORPUS as a stranger would, and say what is off.
+    """Check CORPUS with code independent of what wrote it, and print what is wrong.
 
-    bytes: every file is there, whole, and what its digest says. pcm: also every sample decodes to the PCM that the index names, all
+    bytes: every file exists, is whole, and has its digest. pcm: also every sample decodes to the PCM of the index, all
     copies are as long as the clean one and none is the clean one, the JSON agrees with plan and index, and plain webdataset and
     tar read the shards. physics: also lag, SNR, level, bands and clipping of each copy, reverberation time and direct path of each
     response, and how often each thing was drawn, are measured from the audio.
@@ -245,13 +241,13 @@ def verify_command(
     if not as_json:
         for finding in report.findings:
             click.echo(f"{printable(finding.where)}: {printable(finding.what, limit=400)}")
-        for line in report.told():
+        for line in report.measurement_lines():
             click.echo(line)
         click.echo(report.summary())
     if against is not None:
         from corpus_builder.rebuild.diff import differences
 
-        assert isinstance(corpus, Path), "check_comparable looked"
+        assert isinstance(corpus, Path), "checked by check_comparable"
         with differences(against, corpus) as found:
             differ = found.any
             document |= {"against": found.plain() | {"differences": [json.loads(line) for line in found.every()]}}
@@ -273,15 +269,15 @@ def verify_command(
     "page",
     type=FOLDER,
     metavar="PAGE",
-    help="Write one self-contained HTML page to look at and to listen to.",
+    help="Write one self-contained HTML page with plots, spectrograms and players.",
 )
 @click.option(
     "--samples", type=click.IntRange(0, 200), default=6, show_default=True, metavar="N", help="Utterances on the page."
 )
 def show_command(corpus: Place, page: Path | None, samples: int) -> None:
-    """Say what CORPUS holds: hours, copies, domains, what was drawn, what was refused.
+    """Describe CORPUS: hours, copies, domains, what was drawn, what was refused.
 
-    The page shows the same as plots, and a few utterances with each copy's spectrogram, player and parameters. It needs no network.
+    The page shows the same as plots, and a few utterances with spectrogram, player and parameters of each copy. It needs no network.
     """
     from corpus_builder.pages.summary import description
 
@@ -291,6 +287,6 @@ def show_command(corpus: Place, page: Path | None, samples: int) -> None:
         from manifests.corpus.shard_index import read_corpus
 
         if read_corpus(corpus).borrowed is not None:
-            raise UsageError("--html needs the plan, which a subset or an index has not: show the whole corpus")
+            raise UsageError("--html needs a plan, which a subset or an index does not have: show the whole corpus")
         shown = write_page(corpus, page, samples=samples)
-        click.echo(f"{printable(page)}: {shown} utterances to see and to hear")
+        click.echo(f"{printable(page)}: {shown} utterances shown")

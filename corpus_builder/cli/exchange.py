@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corpus_builder.cli.options import FOLDER, PLACE, REASONS_SHOWN, ROOTS, WORKERS, parse_allowance
+from corpus_builder.cli.options import FOLDER, MAX_REFUSED, PLACE, REASONS_SHOWN, ROOTS, WORKERS, parse_allowance
 from manifests.errors import printable
 
 if TYPE_CHECKING:
@@ -24,16 +24,10 @@ SPLITS = click.option("--split", "splits", multiple=True, metavar="SPLIT", help=
 @click.option(
     "--clean",
     metavar="SUFFIX",
-    help="Which member is the clean speech (clean.flac), where samples have several; the others become copies.",
+    help="The member that is the clean speech (clean.flac), where samples have several; the others become copies.",
 )
 @click.option("--name", metavar="NAME", help="Of the corpus; the folder's name by default.")
-@click.option(
-    "--max-refused",
-    default="0",
-    show_default=True,
-    metavar="N|P%",
-    help="Exit 1 if more utterances than this are refused.",
-)
+@MAX_REFUSED
 @WORKERS
 @click.pass_context
 def index_command(
@@ -50,11 +44,11 @@ def index_command(
     """Index tars of any WebDataset of audio, so that `train` streams them and `verify` checks them.
 
     SHARDS are tars, folders of tars, patterns ('tars/*.tar') or URLs of tars, of samples with one or more members .flac, .wav, .ogg,
-    .opus or .mp3 and perhaps .json, .txt or .cls. The tars stay as they are.
+    .opus or .mp3 and perhaps .json, .txt or .cls. The tars are not changed.
     """
     from corpus_builder.exchange.index_webdataset import index_shards
 
-    number, percent = parse_allowance(max_refused)
+    allowed = parse_allowance(max_refused)
     made = index_shards(shards, out=out, split=split, clean=clean, name=name, workers=workers)
     totals = made.corpus.totals
     click.echo(
@@ -70,9 +64,8 @@ def index_command(
     for one in made.refused[:REASONS_SHOWN]:
         click.echo(f"refused in {one.split}: {printable(one.id, limit=80)}: {printable(one.reason)}")
     if len(made.refused) > REASONS_SHOWN:
-        click.echo(f"... and {len(made.refused) - REASONS_SHOWN} more refused; all stand in refused.jsonl")
-    most = number / 100 * (totals.samples + len(made.refused)) if percent else number
-    if len(made.refused) > most:
+        click.echo(f"... and {len(made.refused) - REASONS_SHOWN} more refused; all are listed in refused.jsonl")
+    if not allowed.allows(len(made.refused), total=totals.samples + len(made.refused)):
         context.exit(1)
 
 
@@ -120,10 +113,10 @@ def subset_command(*, corpus: Place, out: Path, expressions: tuple[str, ...]) ->
 def unpack_command(
     context: click.Context, *, corpus: Place, out: Path, condition: str, roots: tuple[str, ...], splits: tuple[str, ...]
 ) -> None:
-    """Write one copy an utterance of CORPUS as plain files in the source's own tree, for any other toolkit.
+    """Write one copy of each utterance of CORPUS as plain files in the source's own tree, for any other toolkit.
 
     Each file has the relative path, name and container of its source. With --root all other files of the source's folder are
-    linked beside them, so that OUT stands in for it; utterances that are stretches of longer files need it too.
+    linked beside them, so that OUT replaces it; utterances that are stretches of longer files need it too.
     """
     from corpus_builder.exchange.unpack import unpack
     from corpus_builder.sources.roots import parse_roots
@@ -134,7 +127,7 @@ def unpack_command(
     )
     if done.linked_audio:
         click.echo(
-            f"{done.linked_audio} of the linked files are audio that no such copy was written of: they are as in the source, undistorted",
+            f"{done.linked_audio} of the linked files are audio without such a copy: they are those of the source, undistorted",
             err=True,
         )
     if done.without:
@@ -146,7 +139,7 @@ def unpack_command(
         click.echo(f"--root {printable(name)}: no utterance comes from there", err=True)
     if done.missing_roots:
         names = " ".join(f"--root {name}=DIR" for name in done.missing_roots)
-        click.echo(f"other files of the source were not linked; {names} does so")
+        click.echo(f"other files of the source were not linked; add {names} to link them")
     context.exit(0)
 
 

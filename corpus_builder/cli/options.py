@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from manifests.io.url import Url
 
 
 class FolderType(click.Path):
-    """A file or folder on a disk: what is not read or written at URLs would be made in a folder named `s3:`."""
+    """A file or folder on a disk: a URL is refused, since it would be written to a folder named `s3:`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As a `Path`."""
         place = place_of(value)
         if isinstance(place, Url):
-            raise UsageError(f"{printable(place)} is a URL; a file or folder on a disk is due here")
+            raise UsageError(f"expected a file or folder on a disk, got the URL {printable(place)}")
         return super().convert(place, param, ctx)
 
 
@@ -43,7 +44,7 @@ ROOTS = click.option(
     "roots",
     multiple=True,
     metavar="NAME=DIR",
-    help="Where a root of the recipe lies, a folder or a URL; may be repeated.",
+    help="Folder or URL of a root of the recipe; may be repeated.",
 )
 LIMIT = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only N utterances a split, by keyed hash of their ids."
@@ -51,14 +52,36 @@ LIMIT = click.option(
 WORKERS = click.option(
     "--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Number of processes."
 )
+MAX_REFUSED = click.option(
+    "--max-refused",
+    default="0",
+    show_default=True,
+    metavar="N|P%",
+    help="Exit 1 if more utterances than this are refused.",
+)
 REASONS_SHOWN = 5
 
 
-def parse_allowance(text: str) -> tuple[float, bool]:
-    """`N` or `P%`, as a number and whether it is a percentage.
+@dataclass(frozen=True)
+class Allowance:
+    """How many utterances may be refused: a number, or a percentage of all."""
+
+    number: float
+    is_percentage: bool
+
+    def __str__(self) -> str:
+        return f"{self.number:g}%" if self.is_percentage else f"{self.number:g}"
+
+    def allows(self, refused: int, *, total: int) -> bool:
+        """Whether so many of the utterances may be refused."""
+        return refused <= (self.number / 100 * total if self.is_percentage else self.number)
+
+
+def parse_allowance(text: str) -> Allowance:
+    """Read `N` or `P%`.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If it has another form.
     """
     number = text.removesuffix("%")
     percent = text.endswith("%")
@@ -67,5 +90,7 @@ def parse_allowance(text: str) -> tuple[float, bool]:
     except ValueError:
         value = -1
     if not 0 <= value <= (100 if percent else 2**48):
-        raise UsageError(f"--max-refused {printable(text)!r}: a number such as 10, or a share such as 1%, is due here")
-    return value, percent
+        raise UsageError(
+            f"--max-refused: expected a number such as 10, or a percentage such as 1%, got {printable(text)!r}"
+        )
+    return Allowance(value, percent)

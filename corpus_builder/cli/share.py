@@ -1,4 +1,4 @@
-"""`stillroom pack` and `rebuild`."""
+"""`stillroom pack`, `rebuild`, `diff` and `audit`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def pack_command(corpus: Path, pack: Path) -> None:
     """Put everything of CORPUS but the audio of speech and noise into the file PACK, to be shared.
 
-    PACK is a .tar.gz, or a folder to write NAME.tar.gz in. It holds recipe, plan, simulated responses, shard indexes, fingerprints,
-    digests of all sources, provenance, licences and card: with it and the sources another lab can rebuild the corpus and prove it.
+    PACK is a .tar.gz, or a folder to write NAME.tar.gz in. It has recipe, plan, simulated responses, shard indexes, fingerprints,
+    digests of all sources, provenance, licences and card: with it and the sources another lab can rebuild the corpus and compare every wave.
     """
     from manifests.pack.write import write_pack
 
@@ -59,10 +59,10 @@ def rebuild_command(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Render the corpus of PACK from your own copies of its sources into CORPUS, and prove each wave the same.
+    """Render the corpus of PACK from your own copies of its sources into CORPUS, and compare each wave.
 
     Sources are checked first: all that are missing or different are listed, and nothing is rendered. Exit code 0: every wave is
-    identical (or near, with --accept near); 1: not all are. The waves that are not identical stand in CORPUS/rebuilt.jsonl.
+    identical (or near, with --accept near); 1: not all are. The waves that are not identical are listed in CORPUS/rebuilt.jsonl.
     """
     import json
 
@@ -87,7 +87,7 @@ def rebuild_command(
             click.echo(f"stillroom: {problem}", err=True)
             context.exit(1)
         except StoppedError:
-            click.echo(f"stopped ({stop.reason}); the same command goes on where this one left off", err=True)
+            click.echo(f"stopped ({stop.reason}); the same command continues from here", err=True)
             context.exit(EXIT_STOPPED)
     for name, why in rebuilt.built.undone:
         click.echo(f"shard {name} was left undone: {printable(why)}; run the same command again", err=True)
@@ -104,7 +104,7 @@ def rebuild_command(
             f"{proof.total('different')} different"
         )
     if proof.total("different") or (proof.total("near") and accept != "near"):
-        click.echo("the waves that are not identical stand in rebuilt.jsonl, with the reason for each", err=True)
+        click.echo("the waves that are not identical are listed in rebuilt.jsonl, each with the reason", err=True)
         context.exit(1)
 
 
@@ -114,17 +114,17 @@ def rebuild_command(
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a line of JSON too.")
 @click.pass_context
 def diff_command(context: click.Context, first: Path, second: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Say what differs between A and B, each a corpus, a pack or a plan.
+    """Compare A and B, each a corpus, a pack or a plan.
 
     First a summary of recipe, sources, utterances, conditions, parameters and PCM, then every difference as a line of JSON. Exit
     code 1 if anything differs.
     """
-    if tell_differences(first, second, as_json=as_json):
+    if print_differences(first, second, as_json=as_json):
         context.exit(1)
 
 
-def tell_differences(first: Path, second: Path, *, as_json: bool) -> bool:
-    """Print what differs; whether anything does."""
+def print_differences(first: Path, second: Path, *, as_json: bool) -> bool:
+    """Print the differences; returns whether there are any."""
     import json
 
     from corpus_builder.rebuild.diff import differences
@@ -147,7 +147,7 @@ def tell_differences(first: Path, second: Path, *, as_json: bool) -> bool:
     "roots",
     multiple=True,
     metavar="NAME=DIR",
-    help="Where a root lies, to listen to its files; A:NAME=DIR for the first corpus alone, B: the second; may be repeated.",
+    help="Folder or URL of a root, to compare its files by sound; A:NAME=DIR for the first corpus alone, B: the second; may be repeated.",
 )
 @click.option(
     "--sound",
@@ -157,7 +157,7 @@ def tell_differences(first: Path, second: Path, *, as_json: bool) -> bool:
     help="What is compared by acoustic fingerprint: noises, speech too, or nothing.",
 )
 @click.option("--cache", type=FOLDER, metavar="DIR", help="Keep fingerprints here, by the digest of their file.")
-@click.option("--editions", is_flag=True, help="What splits of one name in two corpora share is no leak.")
+@click.option("--editions", is_flag=True, help="Things that splits of the same name in two corpora share are no leaks.")
 @WORKERS
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.pass_context
@@ -175,7 +175,7 @@ def audit_command(
     """Look for the same utterance, speaker, recording, noise or room in two splits of CORPUS..., or in two of them.
 
     Each CORPUS is a corpus, a pack or a plan. Recordings are compared by digest, and noises by an acoustic fingerprint too where
-    their files can be had, which finds them at another rate, gain or cut, or through a codec. Exit code 1 if anything was found.
+    their files are available, which finds them at another rate, gain or cut, or through a codec. Exit code 1 if anything was found.
     Nothing found is not a proof that there is nothing: see docs/audit.md.
     """
     import json

@@ -1,7 +1,7 @@
-"""Additive noise: a recorded segment, coloured noise from a seed, the babble of several talkers, or several of these, at an SNR.
+"""Additive noise at an SNR: a recorded segment, coloured noise from a seed, the babble of several talkers, or several of these.
 
 SNR is the power of the signal as it enters over the power of the noise put in, both over the whole utterance unless the signal's
-active speech level is asked for. Noise that is shorter than the utterance is repeated with a cross-fade and never stretched:
+active speech level is requested. Noise that is shorter than the utterance is repeated with a cross-fade and never stretched:
 stretching moves its spectrum.
 """
 
@@ -11,10 +11,9 @@ import math
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+from scipy.fft import next_fast_len
 
-from corpus_builder.audio.chunks import stretches
 from corpus_builder.audio.levels import SilentSignalError, Wave, is_silent, mean_power
-from corpus_builder.distortions.convolution import fast_length
 from manifests.errors import StillroomError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ CROSS_FADE_S = 0.05
 LOWEST_HZ = 20.0
 MOST_AT_ONCE = (
     1 << 20
-)  # samples of a recording that are asked for at once: at 48 kHz they are decoded to 25 MB, and resampled from a copy
+)  # samples of a recording that are read at once: at 48 kHz they are decoded to 25 MB, and resampled from a copy
 
 
 class OffsetError(StillroomError, ValueError):
@@ -42,7 +41,7 @@ class OffsetError(StillroomError, ValueError):
 
 
 def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: float | None = None) -> Wave:
-    """Add noise to speech so that the mixture has the asked-for SNR.
+    """Add noise to speech so that the mixture has the requested SNR.
 
     The speech is left as it is and the noise is scaled, so the clean target stays
     in step: ``gain = sqrt(P_speech / (P_noise * 10 ** (snr_db / 10)))``.
@@ -79,7 +78,7 @@ def scaled_to_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: flo
 
 
 class Recording(Protocol):
-    """A wave, or what gives stretches of one as they are asked for."""
+    """A wave, or an object that reads stretches of one when they are needed."""
 
     @property
     def size(self) -> int:
@@ -94,7 +93,7 @@ class Recording(Protocol):
 def segment(recording: Recording, *, offset: int, num_samples: int, rate_hz: int) -> Wave:
     """Cut a segment out of a recording, which is repeated with a cross-fade where it ends too soon.
 
-    If ``offset + num_samples`` lies within the recording, the segment is a plain cut. Otherwise the recording is looped:
+    If ``offset + num_samples`` is within the recording, the segment is a plain cut. Otherwise the recording is looped:
     the last `fade` samples of each pass overlap the first `fade` samples of the next at equal power (cosine and sine
     weights, right for signals that do not correlate), so the loop's period is ``len(recording) - fade``. A fade lasts 50 ms,
     or half the recording if that is less.
@@ -109,7 +108,7 @@ def segment(recording: Recording, *, offset: int, num_samples: int, rate_hz: int
         Samples, shape (num_samples,). Not scaled.
 
     Raises:
-        OffsetError: If the offset lies outside the recording.
+        OffsetError: If the offset is outside the recording.
     """
     if not 0 <= offset < recording.size:
         raise OffsetError(offset=offset, num_samples=recording.size)
@@ -145,7 +144,7 @@ def faded(ending: Wave, beginning: Wave) -> Wave:
 
 
 def white(*, seed: int, num_samples: int) -> Wave:
-    """White Gaussian noise of unit power, the same for a seed for ever.
+    """White Gaussian noise of unit power, always the same for a seed.
 
     From `numpy.random.RandomState`, whose stream is frozen; that of `numpy.random.Generator` may change between versions.
 
@@ -167,10 +166,10 @@ def coloured(
     rate_hz: int,
     spectrum_db: NDArray[np.float64] | None = None,
 ) -> Wave:
-    """Stationary Gaussian noise of a colour, the same for a seed for ever.
+    """Stationary Gaussian noise of a colour, always the same for a seed.
 
     White noise is weighted in the frequency domain: pink by ``f ** -1/2`` and brown by ``1 / f``, with nothing below 20 Hz
-    (Kasdin, Proceedings of the IEEE 83(5), 1995, tells of noise whose power is ``1 / f ** a``); speech-shaped noise by the
+    (Kasdin, Proceedings of the IEEE 83(5), 1995, on noise whose power is ``1 / f ** a``); speech-shaped noise by the
     given spectrum, as Byrne and others (JASA 96, 1994) measured it for twelve languages. At least a second is made and cut, so
     that a short stretch has low frequencies, too.
 
@@ -189,14 +188,11 @@ def coloured(
     """
     if colour == "white":
         return white(seed=seed, num_samples=num_samples)
-    made = fast_length(max(num_samples, rate_hz))
+    made: int = next_fast_len(max(num_samples, rate_hz), real=True)
     spectrum = np.fft.rfft(white(seed=seed, num_samples=made))
     frequency_hz = np.asarray(np.fft.rfftfreq(made, 1.0 / rate_hz), np.float64)
-    for part in stretches(spectrum.size):
-        spectrum[part] *= weights_of(colour, frequency_hz[part], rate_hz=rate_hz, spectrum_db=spectrum_db)
-    del frequency_hz
+    spectrum *= weights_of(colour, frequency_hz, rate_hz=rate_hz, spectrum_db=spectrum_db)
     shaped: Wave = np.fft.irfft(spectrum, made)
-    del spectrum
     shaped /= math.sqrt(mean_power(shaped))
     return shaped[:num_samples]
 
@@ -240,9 +236,7 @@ def together(noises: Iterable[Wave], *, what: str = "one of several noises that 
             raise SilentSignalError(what)
         if not count:
             total = np.zeros(noise.size)
-        root = math.sqrt(mean_power(noise))
-        for stretch in stretches(noise.size):
-            total[stretch] += noise[stretch] / root
+        total += noise / math.sqrt(mean_power(noise))
         count += 1
         del noise  # or it would be held while the next one is made
     if not count:
@@ -261,7 +255,7 @@ def babble(talkers: Iterable[Wave]) -> Wave:
         Their sum over the square root of their number, shape (time,).
 
     Raises:
-        SilentSignalError: If a talker says nothing in its segment.
+        SilentSignalError: If a talker is silent in its segment.
         ValueError: If there is no talker.
     """
     return together(talkers, what="a talker of the babble")

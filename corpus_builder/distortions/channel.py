@@ -1,4 +1,4 @@
-"""What a channel does to a signal: it limits the band, tilts the spectrum, changes the level, clips, samples too slowly.
+"""Channel distortions: filters, spectral tilt, gain, clipping, a lower sample rate.
 
 Every filter here is linear in phase and its delay is taken out, so that a copy stays in step with the clean wave to the sample:
 a symmetric impulse response moves no frequency in time. Filters are designed with a Kaiser window (Kaiser 1974; Oppenheim and
@@ -33,7 +33,7 @@ TILT_FROM_HZ = 62.5
 
 
 def lowpass(wave: Wave, *, cutoff_hz: float, rate_hz: int) -> Wave:
-    """Keep what lies below a frequency, where the gain is one half (-6 dB).
+    """Keep what is below a frequency, where the gain is one half (-6 dB).
 
     Args:
         wave: Mono samples, shape (time,).
@@ -47,7 +47,7 @@ def lowpass(wave: Wave, *, cutoff_hz: float, rate_hz: int) -> Wave:
 
 
 def highpass(wave: Wave, *, cutoff_hz: float, rate_hz: int) -> Wave:
-    """Keep what lies above a frequency, where the gain is one half (-6 dB); arguments as of `lowpass`."""
+    """Keep what is above a frequency, where the gain is one half (-6 dB); arguments as of `lowpass`."""
     return filtered(wave, band_filter([cutoff_hz], keeps="highpass", rate_hz=rate_hz))
 
 
@@ -125,15 +125,15 @@ def tilt(wave: Wave, *, db_per_octave: float, rate_hz: int) -> Wave:
 
 
 def gain(wave: Wave, *, gain_db: float) -> Wave:
-    """Make everything louder or softer, shape (time,)."""
+    """Change the level, shape (time,)."""
     return amplify(wave, gain_db=gain_db)
 
 
 def clip(wave: Wave, *, percent: float) -> Wave:
     """Cut the largest samples down to one magnitude.
 
-    The threshold is the magnitude that a share of the samples reaches or goes beyond, so that what is heard does not depend on the
-    recording's level. A recording whose peaks lie on one magnitude already is cut at the next one below.
+    The threshold is the magnitude that a share of the samples reaches or goes beyond, so that the effect does not depend on the
+    recording's level. A recording whose peaks are at one magnitude already is cut at the next one below.
 
     Args:
         wave: Mono samples, shape (time,).

@@ -1,10 +1,11 @@
-"""Convolution with a short filter by blocks, at the cost of few transforms and in memory that does not grow with the wave."""
+"""Convolution with a short filter, by blocks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def convolved(wave: Wave, taps: NDArray[np.float64]) -> Wave:
     total, overlap = wave.size + taps.size - 1, taps.size - 1
     length = block_samples(taps.size)
     if total <= length:
-        length = fast_length(total)
+        length = next_fast_len(total, real=True)
         whole: Wave = np.fft.irfft(np.fft.rfft(wave, length) * np.fft.rfft(taps, length), length)
         return whole[:total]
     weights = np.fft.rfft(taps, length)
@@ -41,11 +42,11 @@ def convolved(wave: Wave, taps: NDArray[np.float64]) -> Wave:
     blocks, at_once = -(-total // step), max(1, AT_ONCE // length)
     result = np.empty((blocks, step))
     for first in range(0, blocks, at_once):
-        kept = result[first : first + at_once]
-        heard = stretch(wave, first * step - overlap, len(kept) * step + overlap)
-        spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(heard, length)[::step])
+        part = result[first : first + at_once]
+        inputs = stretch(wave, first * step - overlap, len(part) * step + overlap)
+        spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(inputs, length)[::step])
         spectra *= weights
-        kept[:] = np.fft.irfft(spectra, length)[:, overlap:]
+        part[:] = np.fft.irfft(spectra, length)[:, overlap:]
     return result.reshape(-1)[:total]
 
 
@@ -61,20 +62,3 @@ def stretch(wave: Wave, first: int, num_samples: int) -> Wave:
     if begin < end:
         result[begin - first : end - first] = wave[begin:end]
     return result
-
-
-def fast_length(least: int) -> int:
-    """The smallest number from `least` on that has no prime factor above 5, as `scipy.fft.next_fast_len` for real waves.
-
-    Args:
-        least: At least 1.
-    """
-    best = 1 << (least - 1).bit_length()
-    fives = 1
-    while fives < best:
-        odd = fives
-        while odd < best:
-            best = min(best, odd << (-(-least // odd) - 1).bit_length())
-            odd *= 3
-        fives *= 5
-    return best

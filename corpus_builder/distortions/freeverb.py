@@ -3,7 +3,7 @@
 Eight comb filters in parallel, each with a low-pass of first order in its feedback (Moorer 1979), then four all-passes in series
 (Schroeder 1962). The delays and the allpass gain are those of Freeverb ("Jezar at Dreampoint", 2000, public domain), given for
 44.1 kHz; how percentages become delays, feedback and damping is what `sox reverb` documents and does, so a recipe that was made
-for sox means the same here. The wave itself passes at full strength, so the result is in step with it by construction.
+for sox means the same here. The dry wave has gain 1, so the result is in step with it by construction.
 
 The parallel combs are run together in blocks as long as the shortest of their delays: within a block nothing depends on the
 block's own output, so that one `lfilter` call does the low-pass of all eight. Cost: 2 to 12 ms a second of speech, the more the

@@ -1,4 +1,4 @@
-"""Reverberation: a wave as it sounds at the microphone of a room, its direct path in step with the dry wave."""
+"""Reverberation by a room response, with the direct path in step with the dry wave."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def reverberate(wave: Wave, response: NDArray[np.float32], *, direct_sample: int
         Samples, shape (time,); the tail beyond the wave's end is cut.
 
     Raises:
-        SilentSignalError: If the response lets nothing of a wave through.
-        ValueError: If the direct sound lies outside the response.
+        SilentSignalError: If the result has no energy.
+        ValueError: If the direct sound is outside the response.
     """
     if not 0 <= direct_sample < response.size:
-        raise ValueError(f"direct_sample {direct_sample} lies outside a response of {response.size} samples")
+        raise ValueError(f"direct_sample {direct_sample} is outside a response of {response.size} samples")
     if not wave.size:
         return wave
     full = convolved(wave, response.astype(np.float64))
-    heard: Wave = full[direct_sample : direct_sample + wave.size]
+    result: Wave = full[direct_sample : direct_sample + wave.size]
     if not keep_rms or mean_power(wave) == 0.0:
-        return heard
-    if mean_power(heard) == 0.0:
-        raise SilentSignalError("the response of a room, or what it leaves of the wave,")
-    heard *= math.sqrt(mean_power(wave) / mean_power(heard))
-    return heard
+        return result
+    if mean_power(result) == 0.0:
+        raise SilentSignalError("the response of a room, or the wave after it,")
+    result *= math.sqrt(mean_power(wave) / mean_power(result))
+    return result

@@ -1,7 +1,7 @@
-"""Active speech level: how loud somebody speaks while they speak (ITU-T P.56, method B).
+"""Active speech level: the mean power over the time in which somebody speaks (ITU-T P.56, method B).
 
 The mean power of an utterance falls with every pause in it. P.56 counts only the time in which the signal's envelope, smoothed
-twice and held for 200 ms, lies above a threshold that is itself 15.9 dB below the level that is sought.
+twice and held for 200 ms, is above a threshold that is itself 15.9 dB below the active level.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TIME_CONSTANT_S = 0.03
 HANGOVER_S = 0.2
 MARGIN_DB = 15.9
 THRESHOLDS: NDArray[np.float64] = 2.0 ** np.arange(-30.0, 0.0)
-"""The standard has fifteen for 16 bits, each twice the last up to half of full scale; more below them hear softer speech, too."""
+"""The standard has fifteen for 16 bits, each twice the last up to half of full scale; more below them for softer speech."""
 
 
 def active_power(wave: Wave, *, rate_hz: int) -> float:
@@ -52,7 +52,7 @@ def active_power(wave: Wave, *, rate_hz: int) -> float:
     level_db = 10.0 * np.log10(np.square(wave).sum() / active[reached])
     above_db = level_db - 20.0 * np.log10(THRESHOLDS[reached])
     below = np.flatnonzero(above_db <= MARGIN_DB)
-    if not below.size:  # sparse clicks: even the highest threshold that is reached lies too far below
+    if not below.size:  # sparse clicks: even the highest threshold that is reached is too far below
         return float(10.0 ** (level_db[-1] / 10.0))
     after = int(below[0])
     if after == 0:

@@ -1,1 +1,1 @@
-"""Other people's corpora and tools: `index_webdataset`, `scan_webdataset`, `subset`, `unpack`, `lhotse_export`."""
+"""To and from other corpora and tools: `index_webdataset`, `scan_webdataset`, `subset`, `unpack`, `lhotse_export`."""

@@ -1,4 +1,4 @@
-"""`stillroom index`: tars of any WebDataset of audio become a corpus that borrows them."""
+"""`stillroom index`: an index of the tars of any WebDataset of audio, as a linked corpus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.exchange.scan_webdataset import Scan, ScanTask, scan_shard, shard_name
-from corpus_builder.workers.pool import mapped
+from corpus_builder.workers.pool import mapped_with_progress
 from manifests.corpus.external_sample import ROOT
 from manifests.corpus.layout import CORPUS, SHARDS_FOLDER, index_name
 from manifests.corpus.linked import seal_linked
@@ -21,7 +21,6 @@ from manifests.io.atomic import refuse_linked_folders
 from manifests.io.digest import digest
 from manifests.io.json_yaml import read_json
 from manifests.io.place import Place, place_of
-from manifests.io.progress import Progress
 from manifests.io.records import NAME_PATTERN
 from manifests.io.url import Url
 from manifests.plan.plan import Refusal
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Indexed:
-    """What came of indexing.
+    """The result of indexing.
 
     Attributes:
-        folder: Where the corpus is.
-        left_out: Audio members that were not taken as copies, by reason.
+        folder: Of the corpus.
+        left_out: Audio members that are no copies, by reason.
         refused: Utterances that are in no index, and why.
     """
 
@@ -50,17 +49,15 @@ class NothingToIndexError(UsageError):
     """No tar, or no utterance in the tars."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what}; tars of WebDataset samples with members .flac, .wav, .ogg, .opus or .mp3 are due here"
-        )
+        super().__init__(f"{what}; expected tars of WebDataset samples with members .flac, .wav, .ogg, .opus or .mp3")
 
 
 def tars_of(arguments: Sequence[str], *, split: str) -> list[tuple[str, Place]]:
-    """Split and place of every tar that was named: files, folders, patterns, each with or without `SPLIT=`.
+    """Split and path or URL of every named tar: files, folders, patterns, each with or without `SPLIT=`.
 
     Raises:
         NothingToIndexError: If an argument names no tar.
-        UsageError: If a tar is named twice or a split's name is none.
+        UsageError: If a tar is named twice or the name of a split is malformed.
     """
     found: list[tuple[str, Place]] = []
     for argument in arguments:
@@ -68,13 +65,13 @@ def tars_of(arguments: Sequence[str], *, split: str) -> list[tuple[str, Place]]:
         prefixed = bool(equals) and re.match(NAME_PATTERN, name) is not None and not Path(argument).exists()
         places = tars_at(rest if prefixed else argument)
         if not places:
-            raise NothingToIndexError(f"{printable(argument)}: no .tar there")
+            raise NothingToIndexError(f"{printable(argument)}: no .tar found")
         found += [(name if prefixed else split, place) for place in places]
     twice = [str(place) for place, count in Counter(str(place) for _, place in found).items() if count > 1]
     if twice:
         raise UsageError(f"{printable(twice[0])} is named twice")
     if not all(re.match(NAME_PATTERN, name) for name, _ in found):
-        raise UsageError(f"--split {printable(split)!r}: a name of letters, digits, - and _ is due here")
+        raise UsageError(f"--split: expected a name of letters, digits, - and _, got {printable(split)!r}")
     return found
 
 
@@ -95,10 +92,10 @@ def tars_at(text: str) -> list[Place]:
 
 
 def common_folder(places: Sequence[Place]) -> Place:
-    """The deepest folder or URL that all tars lie below.
+    """The deepest folder or URL that all tars are below.
 
     Raises:
-        UsageError: If there is none: some on a disk, some behind URLs.
+        UsageError: If there is none: some are on a disk, some at URLs.
     """
     parents = [str(place.parent) for place in places]
     urls = [isinstance(place, Url) for place in places]
@@ -107,28 +104,30 @@ def common_folder(places: Sequence[Place]) -> Place:
     schemes = {parent.partition("://")[0] for parent in parents}
     folder = posixpath.commonpath([parent.partition("://")[2] for parent in parents]) if all(urls) else ""
     if len(schemes) != 1 or not folder:
-        raise UsageError("the tars lie in different stores; index those of one disk or bucket at a time")
+        raise UsageError("the tars are in different stores; index those of one disk or bucket at a time")
     return Url(f"{schemes.pop()}://{folder}")
 
 
 def index_shards(
     arguments: Sequence[str],
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     split: str = "train",
     clean: str | None = None,
     name: str | None = None,
     workers: int = 1,
+    progress: bool = True,
 ) -> Indexed:
-    """Index tars, beside them or in a folder of its own.
+    """Index tars, beside them or in another folder.
 
     Args:
-        arguments: Tars, folders of tars, patterns, URLs of tars; `SPLIT=` before one says its split.
-        out: Where the corpus is written; None for the folder that all tars lie below.
+        arguments: Tars, folders of tars, patterns, URLs of tars; `SPLIT=` before one names its split.
+        out: Where the corpus is written; None for the folder that all tars are below.
         split: Of tars without a prefix.
         clean: Suffix of the clean member; None to choose by the usual names.
         name: Of the corpus; the folder's name by default.
         workers: Number of processes.
+        progress: Show how far it is.
 
     Raises:
         NothingToIndexError: If there is nothing to index.
@@ -137,22 +136,21 @@ def index_shards(
     tars = tars_of(arguments, split=split)
     root = common_folder([place for _, place in tars])
     if out is None and isinstance(root, Url):
-        raise UsageError("the tars lie behind URLs: say with --out where on a disk the index goes")
-    folder = root if out is None else out
+        raise UsageError("the tars are at URLs: name the folder of the index on a disk with --out")
+    folder = root if out is None else Path(out)
     assert isinstance(folder, Path)
     refuse_other_corpus(folder)
     refuse_linked_folders(folder, SHARDS_FOLDER)
     paths = [str(place).removeprefix(str(root)).lstrip("/") for _, place in tars]
-    taken: set[str] = set()
+    used_names: set[str] = set()
     tasks = [
-        ScanTask(str(place), shard_name(path, taken), part, clean)
+        ScanTask(str(place), shard_name(path, used_names), part, clean)
         for (part, place), path in zip(tars, paths, strict=True)
     ]
-    scans: list[Scan] = []
-    with Progress("indexing", total=len(tasks), unit="shards") as shown:
-        for scan in mapped(scan_shard, tasks, workers=min(workers, len(tasks)), what="indexing shards"):
-            scans.append(scan)
-            shown.advance()
+    results = mapped_with_progress(
+        scan_shard, tasks, workers=workers, what="indexing", unit="shards", progress=progress
+    )
+    scans = [scan for _, scan in results]
     rates = Counter(rate_hz for scan in scans for rate_hz in scan.rates_hz)
     if not rates:
         reasons = [one.reason for scan in scans for one in scan.refused]
@@ -171,17 +169,17 @@ def index_shards(
 
 
 def refuse_other_corpus(folder: Path) -> None:
-    """An index may be made again, and nothing else is overwritten.
+    """An index may be made again; no other corpus is overwritten.
 
     Raises:
         UsageError: If the folder holds a corpus that is no index.
     """
     if not (folder / CORPUS).exists():
         return
-    found = read_json(folder / CORPUS, needed="what is there")
+    found = read_json(folder / CORPUS, needed="the corpus of this folder")
     borrowed = found.get("borrowed") if isinstance(found, dict) else None
     if not (isinstance(borrowed, dict) and borrowed.get("foreign") and not borrowed.get("of_sha256")):
-        raise UsageError(f"{printable(folder)} holds a corpus already; write the index elsewhere with --out")
+        raise UsageError(f"{printable(folder)} has a corpus already; write the index to another folder with --out")
 
 
 def usual_name(root: Place) -> str:
@@ -192,7 +190,7 @@ def usual_name(root: Place) -> str:
 
 def index_of(task: ScanTask, scan: Scan, *, rate_hz: int, how: str) -> ShardIndex:
     """The index of a shard; utterances of another rate than most have are refused."""
-    kept = [sample for sample, found in zip(scan.samples, scan.rates_hz, strict=True) if found == rate_hz]
+    chosen = [sample for sample, found in zip(scan.samples, scan.rates_hz, strict=True) if found == rate_hz]
     other = [
         Refusal(split=task.split, id=sample.key, reason=f"has a sample rate of {found} Hz; most have {rate_hz}")
         for sample, found in zip(scan.samples, scan.rates_hz, strict=True)
@@ -207,7 +205,7 @@ def index_of(task: ScanTask, scan: Scan, *, rate_hz: int, how: str) -> ShardInde
             "bytes": scan.size,
             "sha256": scan.sha256,
             "plan_sha256": how,
-            "samples": tuple(kept),
+            "samples": tuple(chosen),
             "refused": (*scan.refused, *other),
         }
     )

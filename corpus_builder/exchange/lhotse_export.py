@@ -1,4 +1,4 @@
-"""A corpus as lhotse `CutSet`s, lazily, and as Lhotse Shar.
+"""Exports a corpus as lhotse `CutSet`s, lazily, and as Lhotse Shar.
 
 ```python
 from corpus_builder.exchange.lhotse_export import cut_sets
@@ -7,13 +7,14 @@ sets = cut_sets("corpus", split="train")     # {"clean": CutSet, "noise-0": CutS
 for clean, noisy in zip(sets["clean"], sets["noise-0"], strict=True):
     clean.load_audio(), noisy.load_audio(), noisy.custom["stillroom"]["steps"]
 ```
-Cuts have the utterance's id, its text, speaker and language as one supervision, and its custom fields; `custom["stillroom"]` says
-split, source and, of a copy, what was done to it. Audio is the corpus's own bytes, read when a cut is reached and decoded by lhotse.
+Cuts have the utterance's id, its text, speaker and language as one supervision, and its custom fields; `custom["stillroom"]` has
+split, source and, for a copy, every parameter. Audio is the corpus's own bytes, read when a cut is reached and decoded by lhotse.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manifests.corpus.reader import OpenCorpus, StoredUtterance, refuse_occupied
@@ -25,14 +26,13 @@ from manifests.io.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 OWN = "stillroom"
 
 
 @dataclass(frozen=True)
 class CorpusCuts:
-    """The cuts of one copy of a split; can be gone through again and sent to a worker.
+    """The cuts of one copy of a split; can be iterated again and sent to a worker.
 
     Args:
         corpus: Folder or URL.
@@ -53,13 +53,13 @@ class CorpusCuts:
 
     @property
     def is_lazy(self) -> bool:
-        """Lhotse asks."""
+        """Lhotse reads this attribute."""
         return True
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was exported of a split."""
+    """What was written of a split: number of cuts, and the fields of its copies."""
 
     cuts: int
     fields: tuple[str, ...]
@@ -76,7 +76,7 @@ def cut_sets(corpus: str | Path, *, split: str) -> dict[str, Any]:
 
     Raises:
         NoSuchSplitError: If there is no such split.
-        MissingFileError: If it is not finished.
+        MissingFileError: If it is not sealed.
     """
     from lhotse import CutSet
 
@@ -122,7 +122,7 @@ def cut_of(opened: OpenCorpus, held: StoredUtterance, copy: str) -> Any:
         channel=0,
         supervisions=[supervision],
         recording=recording,
-        custom={**record.custom, OWN: told_of(held, copy)},
+        custom={**record.custom, OWN: description_of(held, copy)},
     )
 
 
@@ -142,29 +142,29 @@ def recording_of(opened: OpenCorpus, held: StoredUtterance, copy: str) -> Any:
     )
 
 
-def told_of(held: StoredUtterance, copy: str) -> dict[str, Any]:
-    """Split, source and what was done, as plain data; a custom field of this name stands in it as `before`."""
+def description_of(held: StoredUtterance, copy: str) -> dict[str, Any]:
+    """Split, source and parameters of a copy, as plain data; a custom field of this name is in it as `before`."""
     record = held.record
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "split": held.split,
         "copy": copy,
         "source": record.source.model_dump(mode="json", exclude_none=True),
     }
     if OWN in record.custom:  # the speech came from a corpus of ours, by way of lhotse
-        told["before"] = record.custom[OWN]
+        description["before"] = record.custom[OWN]
     for one in record.copies:
         if one.name == copy:
-            told |= one.model_dump(mode="json", exclude_none=True, exclude={"name"})
-    return told
+            description |= one.model_dump(mode="json", exclude_none=True, exclude={"name"})
+    return description
 
 
 def field_of(copy: str) -> str:
-    """The Shar field of a copy: `noise-0` is `noise_0`, which Python can name."""
+    """The Shar field of a copy: `noise-0` is `noise_0`, a Python identifier."""
     return copy.replace("-", "_")
 
 
 def export_shar(
-    corpus: Place, out: Path, *, splits: tuple[str, ...] = (), shard_size: int = 1000
+    corpus: str | Place, out: str | Path, *, splits: tuple[str, ...] = (), shard_size: int = 1000, progress: bool = True
 ) -> dict[str, Written]:
     """Write a corpus as Lhotse Shar, a folder a split, that plain lhotse reads back with `CutSet.from_shar`.
 
@@ -173,6 +173,7 @@ def export_shar(
         out: A new folder.
         splits: Only these; all by default.
         shard_size: Utterances a shard.
+        progress: Show how far it is.
 
     Returns:
         What was written, by split.
@@ -182,8 +183,9 @@ def export_shar(
     """
     from lhotse.shar import SharWriter
 
+    out = Path(out)
     refuse_occupied(out, what="the export")
-    opened = OpenCorpus(corpus)
+    opened = OpenCorpus(place_of(corpus))
     done: dict[str, Written] = {}
     with making(out) as part:
         for split in opened.splits(splits):
@@ -193,19 +195,19 @@ def export_shar(
             count = 0
             total = sum(entry.samples for entry in opened.sealed.splits[split])
             with (
-                Progress(f"exporting {split}", total=total, unit="cuts") as shown,
+                Progress(f"exporting {split}", total=total, unit="cuts", shown=progress) as display,
                 SharWriter(part / split, fields=fields, shard_size=shard_size) as writer,
             ):
                 for held in opened.utterances(split):
                     writer.write(joint_cut(opened, held))
                     count += 1
-                    shown.advance()
+                    display.advance()
             done[split] = Written(count, tuple(map(field_of, copies)))
     return done
 
 
 def joint_cut(opened: OpenCorpus, held: StoredUtterance) -> Any:
-    """The clean cut with each copy as a field, and what was done to each in `custom["stillroom"]["copies"]`."""
+    """The clean cut with each copy as a field, and the parameters of each in `custom["stillroom"]["copies"]`."""
     cut = cut_of(opened, held, CLEAN)
     cut.custom[OWN]["copies"] = {
         field_of(copy.name): copy.model_dump(mode="json", exclude_none=True) for copy in held.record.copies

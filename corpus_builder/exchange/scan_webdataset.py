@@ -1,21 +1,19 @@
-"""An index for any existing WebDataset of audio, so that the trainer can stream it and `verify` can check it.
+"""Reads a tar of any WebDataset of audio for its index, so that the trainer can stream it and `verify` can check it.
 
-Each audio member is decoded once: its length, rate and, where the coding keeps samples, the digest of its PCM are written down.
-The tars stay where they are and as they are.
+Each audio member is decoded once: its length, rate and, if the coding is lossless, the digest of its PCM are written to the index.
+The tars are not changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import soundfile
-
 from corpus_builder.audio.decode import HIGHEST_HZ, LOWEST_HZ
+from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
 from manifests.corpus.external_sample import MAX_ABOUT_BYTES, record_of
 from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -25,12 +23,14 @@ from manifests.io.tar import external_members, grouped
 from manifests.plan.plan import Refusal
 
 if TYPE_CHECKING:
+    import io
+
+    from corpus_builder.audio.decode_bytes import DecodedBytes
     from manifests.io.tar import ExternalMember
 
 AUDIO = ("flac", "wav", "ogg", "opus", "mp3")  # of one name in several codings the first is taken
 USUAL_CLEAN = ("", "clean", "speech", "audio")
 COPY_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}-[0-9]{1,4}$")
-BLOCK = 1 << 16
 MAX_SAMPLES = 1 << 31
 MAX_MEMBER_BYTES = 1 << 30
 
@@ -52,11 +52,11 @@ class ScanTask:
 
 @dataclass
 class Scan:
-    """What stands in a tar.
+    """The samples of a tar.
 
     Attributes:
-        rates_hz: The rate of each sample, as its audio says.
-        left_out: Audio members that are not taken as copies, by reason.
+        rates_hz: The sample rate of each, by its audio.
+        left_out: Audio members that are no copies, by reason.
     """
 
     size: int = 0
@@ -65,17 +65,6 @@ class Scan:
     rates_hz: list[int] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What an audio member holds."""
-
-    num_samples: int
-    rate_hz: int
-    channels: int
-    silent: bool
-    pcm_sha256: str | None
 
 
 class UnfitMemberError(StillroomError, ValueError):
@@ -117,11 +106,11 @@ def scanned(
     """One utterance, and its rate.
 
     Raises:
-        UnfitMemberError: If it has no audio that can be used, or its key was seen before.
+        UnfitMemberError: If it has no usable audio, or its key occurred before.
     """
     if key in seen:
         raise UnfitMemberError(
-            "its members do not stand side by side in the tar, or its key stands twice (WebDataset ends a key at its first dot)"
+            "its members are not side by side in the tar, or its key occurs twice (WebDataset ends a key at its first dot)"
         )
     audio = sorted(
         (member for member in members if extension(member) in AUDIO), key=lambda one: AUDIO.index(extension(one))
@@ -135,43 +124,43 @@ def scanned(
             found[member.suffix] = Member(offset=member.offset, size=member.size, suffix=member.suffix)
         elif member.suffix in ABOUT:
             left_out[f"{member.suffix}: of more than {MAX_ABOUT_BYTES} bytes"] += 1
-    heard = listened(stream, chosen)
-    if heard.channels != 1:
-        raise UnfitMemberError(f"has {heard.channels} channels; the trainer reads mono")
-    if not LOWEST_HZ <= heard.rate_hz <= HIGHEST_HZ:
-        raise UnfitMemberError(f"has a sample rate of {heard.rate_hz} Hz")
-    if heard.silent:
+    clean = decode_member(stream, chosen)
+    if clean.num_channels != 1:
+        raise UnfitMemberError(f"has {clean.num_channels} channels; the trainer reads mono")
+    if not LOWEST_HZ <= clean.rate_hz <= HIGHEST_HZ:
+        raise UnfitMemberError(f"has a sample rate of {clean.rate_hz} Hz")
+    if clean.is_silent:
         raise UnfitMemberError("is digital silence: every sample is zero")
-    found["clean"] = indexed(chosen, heard)
-    found |= copies(stream, audio, chosen, heard, left_out=left_out)
-    sample = IndexedSample(key=key, num_samples=heard.num_samples, members=found)
-    check_about(stream, sample, split=task.split, rate_hz=heard.rate_hz)
-    return sample, heard.rate_hz
+    found["clean"] = indexed(chosen, clean)
+    found |= copies(stream, audio, chosen, clean, left_out=left_out)
+    sample = IndexedSample(key=key, num_samples=clean.num_samples, members=found)
+    check_about(stream, sample, split=task.split, rate_hz=clean.rate_hz)
+    return sample, clean.rate_hz
 
 
 def copies(
     stream: io.BufferedReader,
     audio: list[ExternalMember],
     clean: ExternalMember,
-    heard: Heard,
+    decoded: DecodedBytes,
     *,
     left_out: Counter[str],
 ) -> dict[str, Member]:
-    """The other audio members that can be copies of the clean one, by name; what cannot is counted."""
+    """The other audio members that can be copies of the clean one, by name; others are counted."""
     found: dict[str, Member] = {}
     for member in audio:
         if member is clean:
             continue
         name, shown = copy_name(stem_of(member)), member.suffix.lower()
         if stem_of(member) == stem_of(clean):
-            left_out[f"{shown}: another coding of the clean member; --clean {shown} takes it instead"] += 1
+            left_out[f"{shown}: another coding of the clean member; --clean {shown} selects it instead"] += 1
             continue
         try:
-            copy = listened(stream, member)
+            copy = decode_member(stream, member)
         except UnfitMemberError:
             left_out[f"{shown}: cannot be decoded"] += 1
             continue
-        if (copy.num_samples, copy.rate_hz, copy.channels) != (heard.num_samples, heard.rate_hz, 1):
+        if (copy.num_samples, copy.rate_hz, copy.num_channels) != (decoded.num_samples, decoded.rate_hz, 1):
             left_out[f"{shown}: not as long as the clean member, or of another rate, or not mono"] += 1
         elif name in found:
             left_out[f"{shown}: another member has this name"] += 1
@@ -181,7 +170,7 @@ def copies(
 
 
 def check_about(stream: io.BufferedReader, sample: IndexedSample, *, split: str, rate_hz: int) -> None:
-    """What is said of the utterance can be read; whoever streams the shard would else stop at it.
+    """Check that the record of the utterance can be read; an error would stop those who stream the shard.
 
     Raises:
         UnfitMemberError: If not.
@@ -196,21 +185,21 @@ def check_about(stream: io.BufferedReader, sample: IndexedSample, *, split: str,
             sample, contents, external=True, split=split, sample_rate=rate_hz, where=f"{printable(sample.key)}.json"
         )
     except BadDocumentError as problem:
-        raise UnfitMemberError(f"what is said of it cannot be read: {problem}") from None
+        raise UnfitMemberError(f"its text members cannot be read: {problem}") from None
 
 
 def clean_member(audio: list[ExternalMember], clean: str | None) -> ExternalMember:
-    """Which audio member is the clean speech; of one name in several codings the first, so that a lossless one goes before others.
+    """The audio member that is the clean speech; of one name in several codings the first of `AUDIO`, as the first are lossless.
 
     Raises:
-        UnfitMemberError: If that cannot be told.
+        UnfitMemberError: If it cannot be determined.
     """
     if clean is not None:
-        asked = clean.lower().lstrip(".")
-        found = [member for member in audio if member.suffix.lower() == asked]
-        found += [member for member in audio if stem_of(member) == asked]
+        wanted = clean.lower().lstrip(".")
+        found = [member for member in audio if member.suffix.lower() == wanted]
+        found += [member for member in audio if stem_of(member) == wanted]
         if not found:
-            raise UnfitMemberError(f"has no member {printable(clean)!r}, which --clean asks for")
+            raise UnfitMemberError(f"has no member {printable(clean)!r}, which --clean names")
         return found[0]
     stems = {stem_of(member) for member in audio}
     for stem in USUAL_CLEAN if len(stems) > 1 else stems:
@@ -219,18 +208,18 @@ def clean_member(audio: list[ExternalMember], clean: str | None) -> ExternalMemb
                 return member
     names = ", ".join(sorted(printable(member.suffix, limit=40) for member in audio)[:8])
     raise UnfitMemberError(
-        f"has several audio members ({names}); say which is the clean one with --clean SUFFIX, or, if these are several utterances, "
+        f"has several audio members ({names}); name the clean one with --clean SUFFIX, or, if these are several utterances, "
         "write them with keys without dots: WebDataset ends a key at its first dot"
     )
 
 
 def extension(member: ExternalMember) -> str:
-    """After the last dot, in small letters."""
+    """The suffix after its last dot, in lower case."""
     return member.suffix.lower().rpartition(".")[2]
 
 
 def stem_of(member: ExternalMember) -> str:
-    """The suffix without its extension, in small letters; empty for `<key>.flac`."""
+    """The suffix without its extension, in lower case; empty for `<key>.flac`."""
     return member.suffix.lower().rpartition(".")[0]
 
 
@@ -244,12 +233,13 @@ def copy_name(stem: str) -> str:
     return f"{letters[:32]}-0"
 
 
-def indexed(member: ExternalMember, heard: Heard) -> Member:
-    """The index's entry of an audio member."""
-    return Member(offset=member.offset, size=member.size, pcm_sha256=heard.pcm_sha256, suffix=member.suffix)
+def indexed(member: ExternalMember, decoded: DecodedBytes) -> Member:
+    """An audio member as the index has it; that of a lossy coding has no digest."""
+    pcm_sha256 = decoded.pcm_sha256 if decoded.is_exact else None
+    return Member(offset=member.offset, size=member.size, pcm_sha256=pcm_sha256, suffix=member.suffix)
 
 
-def listened(stream: io.BufferedReader, member: ExternalMember) -> Heard:
+def decode_member(stream: io.BufferedReader, member: ExternalMember) -> DecodedBytes:
     """Decode a member, a block at a time.
 
     Raises:
@@ -260,34 +250,24 @@ def listened(stream: io.BufferedReader, member: ExternalMember) -> Heard:
             f"{printable(member.suffix)} has {member.size} bytes; at most {MAX_MEMBER_BYTES} are read"
         )
     stream.seek(member.offset)
-    state = hashlib.sha256()
-    count, silent = 0, True
     try:
-        with soundfile.SoundFile(io.BytesIO(stream.read(member.size))) as wave:
-            rate_hz, channels, exact = wave.samplerate, wave.channels, wave.subtype.startswith("PCM_")
-            while True:
-                block = wave.read(BLOCK, dtype="int16", always_2d=True)
-                if not block.shape[0]:
-                    break
-                count += block.shape[0]
-                silent = silent and not block.any()
-                state.update(block.astype("<i2", copy=False).tobytes())
-                if count > MAX_SAMPLES:
-                    raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
+        wave = decode_bytes(stream.read(member.size), most_samples=MAX_SAMPLES + 1, keep_pcm=False)
+    except DECODING_ERRORS as problem:
         raise UnfitMemberError(
             f"{printable(member.suffix)} cannot be decoded: {printable(problem, limit=120)}"
         ) from None
-    if not count:
+    if wave.num_samples > MAX_SAMPLES:
+        raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
+    if not wave.num_samples:
         raise UnfitMemberError(f"{printable(member.suffix)} has no samples")
-    return Heard(count, rate_hz, channels, silent, state.hexdigest() if exact else None)
+    return wave
 
 
-def shard_name(path: str, taken: set[str]) -> str:
-    """A name for a shard from its path below the common folder: letters, digits, `_` and `-`, and new."""
+def shard_name(path: str, used: set[str]) -> str:
+    """A name for a shard from its path below the common folder: letters, digits, `_` and `-`, not used before."""
     letters = re.sub(r"[^A-Za-z0-9_-]", "_", path.removesuffix(".tar")).lstrip("_-") or "shard"
     name = letters[-100:].lstrip("_-")
-    if name in taken:
+    if name in used:
         name = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
-    taken.add(name)
+    used.add(name)
     return name

@@ -1,7 +1,8 @@
-"""A part of a corpus as a manifest over the same shards: no audio is copied, and the trainer streams it as any other."""
+"""`stillroom subset`: a part of a corpus as a manifest over the same shards; no audio is copied."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.corpus.layout import CORPUS, index_name
@@ -20,54 +21,55 @@ from manifests.corpus.shard_index import (
 )
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import making
+from manifests.io.place import place_of
 from manifests.io.progress import Progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from manifests.corpus.filter import Where
     from manifests.io.place import Place
 
 ROOT = "corpus"
 
 
-def subset(corpus: Place, out: Path, *, where: Where) -> Corpus:
+def subset(corpus: str | Place, out: str | Path, *, where: Where, progress: bool = True) -> Corpus:
     """Write the manifest of a part of a corpus.
 
     Args:
         corpus: A folder or URL; may be a subset or an index itself.
         out: A new folder.
         where: Which part.
+        progress: Show how far it is.
 
     Returns:
-        What `corpus.json` says.
+        Its `corpus.json`.
 
     Raises:
-        UsageError: If nothing is left, or the folder is not new.
-        NoSuchSplitError: If a split is asked for that is not there.
+        UsageError: If nothing is selected, or the folder is not new.
+        NoSuchSplitError: If the corpus has no such split.
     """
+    out = Path(out)
     refuse_occupied(out, what="the subset")
-    opened = OpenCorpus(corpus)
+    opened = OpenCorpus(place_of(corpus))
     check_names(opened, where)
     with making(out) as part:
         splits: dict[str, list[ShardEntry]] = {}
         copies: dict[str, dict[str, int]] = {}
-        with Progress("choosing", total=opened.sealed.totals.samples, unit="samples") as shown:
+        with Progress("selecting", total=opened.sealed.totals.samples, unit="samples", shown=progress) as display:
             for split, entries in opened.sealed.splits.items():
                 if not where.split(split):
                     continue
-                kept: list[ShardIndex] = []
+                chosen: list[ShardIndex] = []
                 for entry in entries:
                     index = chosen_index(opened, split, entry, where)
-                    shown.advance(entry.samples)
+                    display.advance(entry.samples)
                     if index.samples:
                         index.write(part / index_name(entry.name))
                         splits.setdefault(split, []).append(entry_of(index, tar=entry.tar_path))
-                        kept.append(index)
-                copies[split] = copies_of(kept)
+                        chosen.append(index)
+                copies[split] = copies_of(chosen)
         if not splits:
             raise UsageError(
-                f"{printable(corpus)}: no utterance is left by --where {' '.join(map(printable, where.expressions))}"
+                f"{printable(corpus)}: no utterance is selected by --where {' '.join(map(printable, where.expressions))}"
             )
         sealed = sealed_subset(opened, splits, copies, where)
         seal_linked(part, sealed, refused=(), root=opened.tars)
@@ -100,25 +102,25 @@ def sealed_subset(
 
 
 def chosen_index(opened: OpenCorpus, split: str, entry: ShardEntry, where: Where) -> ShardIndex:
-    """The index of a shard with what is chosen of it."""
+    """The index of the selected part of a shard."""
     index = opened.index(entry)
-    kept: list[IndexedSample] = []
+    chosen: list[IndexedSample] = []
     for sample in index.samples:
         record = opened.record(split, entry, sample) if where.needs_records else None
         copies = where.chosen(sample, record, sample_rate=opened.sealed.sample_rate)
         if copies is not None:
             left_out = set(sample.copies) - set(copies)
             members = {name: member for name, member in sample.members.items() if name not in left_out}
-            kept.append(sample.model_copy(update={"members": members}))
-    return index.model_copy(update={"samples": tuple(kept), "refused": ()})
+            chosen.append(sample.model_copy(update={"members": members}))
+    return index.model_copy(update={"samples": tuple(chosen), "refused": ()})
 
 
 def check_names(opened: OpenCorpus, where: Where) -> None:
-    """Splits and conditions that are asked for are there.
+    """Check that the corpus has the splits and conditions of an expression.
 
     Raises:
-        NoSuchSplitError: If a split is not.
-        UsageError: If a condition is not.
+        NoSuchSplitError: If it has not a split.
+        UsageError: If it has not a condition.
     """
     for term in where.of("split"):
         for split in sorted(term.texts - set(opened.sealed.splits)):

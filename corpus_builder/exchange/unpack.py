@@ -1,13 +1,12 @@
-"""One copy an utterance as plain files in the source's own tree, so that any toolkit is pointed at a new root.
+"""`stillroom unpack`: one copy of each utterance as plain files in the source's own tree, for any other toolkit.
 
-A file gets the source's relative path, name and container. What the corpus does not hold of a file (before, between and after its
-utterances, other channels excepted) and all other files come from the source itself, where its folder is given.
+A file gets the source's relative path, name and container. Its samples that the corpus does not have (before, between and after its
+utterances, other channels excepted) and all other files are taken from the source itself, where its folder is given.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import itertools
 import os
 from collections import defaultdict
@@ -19,6 +18,7 @@ import numpy as np
 import soundfile
 
 from corpus_builder.audio.decode import read_header, read_stretch
+from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
 from corpus_builder.audio.resample import at_rate
 from manifests.corpus.external_sample import ROOT as FOREIGN_ROOT
 from manifests.corpus.reader import OpenCorpus, refuse_occupied
@@ -26,6 +26,7 @@ from manifests.corpus.sample import CLEAN
 from manifests.errors import BadTarError, StillroomError, UsageError, printable
 from manifests.io.atomic import making
 from manifests.io.json_yaml import safe_relative, write_json
+from manifests.io.place import place_of, places_of
 from manifests.io.progress import Progress
 from manifests.results.reports import UnpackedCard, reported
 
@@ -45,12 +46,12 @@ FORMATS = {
     ".au": "AU", ".snd": "AU", ".caf": "CAF", ".w64": "W64", ".sph": "NIST",
 }  # fmt: skip
 LOSSY = {".ogg": "VORBIS", ".oga": "VORBIS", ".opus": "OPUS", ".mp3": "MPEG_LAYER_III"}
-CARD = "stillroom.json"
+DESCRIPTION = "stillroom.json"
 MAX_PATH_PARTS = 64
 
 
 class CollidingFilesError(StillroomError, ValueError):
-    """Two utterances want the same samples of one file."""
+    """Two utterances overlap in one file."""
 
     def __init__(self, path: str, first: str, second: str) -> None:
         super().__init__(
@@ -65,13 +66,13 @@ class CutFileError(StillroomError, ValueError):
     def __init__(self, path: str, root: str, *, cuts: int) -> None:
         what = f"{cuts} utterances are" if cuts > 1 else "the utterance is"
         super().__init__(
-            f"{printable(path)}: {what} a stretch of this file, and the rest of it is not in the corpus: say where its folder is "
-            f"with --root {printable(root)}=DIR"
+            f"{printable(path)}: {what} a stretch of this file, and the rest of it is not in the corpus: pass its folder with "
+            f"--root {printable(root)}=DIR"
         )
 
 
 class UnwritableFormatError(StillroomError, ValueError):
-    """No coder here writes the container of a source file."""
+    """A source file has a container that cannot be written."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -81,7 +82,7 @@ class UnwritableFormatError(StillroomError, ValueError):
 
 
 class UnwritableRateError(StillroomError, ValueError):
-    """A container that does not take the corpus's sample rate."""
+    """A container that does not support the corpus's sample rate."""
 
     def __init__(self, path: str, *, rate_hz: int, why: object) -> None:
         super().__init__(
@@ -92,14 +93,14 @@ class UnwritableRateError(StillroomError, ValueError):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came of unpacking.
+    """The result of unpacking.
 
     Attributes:
-        linked: Other files of the sources.
-        linked_audio: Those of them that are audio: what the corpus does not hold, as it was.
+        linked: Number of linked other files of the sources.
+        linked_audio: Those of them that are audio, which the corpus does not have.
         without: Utterances that have no such copy.
-        missing_roots: Roots below which files were written and that no folder was given for.
-        unused_roots: Given ones that no utterance comes from.
+        missing_roots: Roots of written files whose folder was not given.
+        unused_roots: Given roots that no utterance comes from.
     """
 
     utterances: int
@@ -122,7 +123,13 @@ class Cut(NamedTuple):
 
 
 def unpack(
-    corpus: Place, out: Path, *, condition: str, roots: Mapping[str, Place], splits: tuple[str, ...] = ()
+    corpus: str | Place,
+    out: str | Path,
+    *,
+    condition: str,
+    roots: Mapping[str, str | Place] | None = None,
+    splits: tuple[str, ...] = (),
+    progress: bool = True,
 ) -> Unpacked:
     """Write one copy of each utterance as a file.
 
@@ -132,36 +139,39 @@ def unpack(
         condition: `noise` (its first copy), `noise-1` or `clean`.
         roots: Folders of the sources by name of the root.
         splits: Only these; all by default.
+        progress: Show how far it is.
 
     Raises:
         UsageError: If there is no such copy at all, or the folder is not new.
         CollidingFilesError: If two utterances overlap in one file.
         CutFileError: If an utterance is part of a file whose folder is not given.
     """
+    out = Path(out)
     refuse_occupied(out, what="the files")
-    opened = OpenCorpus(corpus)
+    opened = OpenCorpus(place_of(corpus))
     files, without, every_root = planned_files(opened, condition, splits)
     if not files:
         raise UsageError(
-            f"{printable(corpus)}: no utterance has a copy {printable(condition)!r}; conditions: {told(opened)}"
+            f"{printable(corpus)}: no utterance has a copy {printable(condition)!r}; conditions: {conditions_text(opened)}"
         )
-    folders = {name: place for name, place in roots.items() if isinstance(place, Path)}
-    if len(folders) != len(roots):
-        raise UsageError("--root: a folder on a disk is due here")
+    places = places_of(roots)
+    folders = {name: place for name, place in places.items() if isinstance(place, Path)}
+    if len(folders) != len(places):
+        raise UsageError("--root: expected a folder on a disk, got a URL")
     several = len(every_root) > 1
     refuse_links_into(out, folders)
     with making(out) as part:
         part.mkdir()
-        with Progress("unpacking", total=sum(map(len, files.values())), unit="utterances") as shown:
+        with Progress("unpacking", total=sum(map(len, files.values())), unit="utterances", shown=progress) as display:
             for (root, path), cuts in sorted(files.items()):
                 target = part / root / path if several else part / path
                 write_file(opened, target, root, path, cuts, folder=folders.get(root))
-                shown.advance(len(cuts))
+                display.advance(len(cuts))
         linked: list[str] = []
         for root in every_root:
             if root in folders:
                 linked += link_rest(folders[root], part / root if several else part, new_root=part)
-        write_json(part / CARD, card(opened, condition, splits))
+        write_json(part / DESCRIPTION, description(opened, condition, splits))
     return Unpacked(
         utterances=sum(map(len, files.values())),
         files=len(files),
@@ -173,14 +183,14 @@ def unpack(
     )
 
 
-def told(opened: OpenCorpus) -> str:
+def conditions_text(opened: OpenCorpus) -> str:
     """The conditions of a corpus, for a message."""
     names = {CLEAN, *(name for counts in opened.sealed.copies.values() for name in counts)}
     return ", ".join(sorted(names))
 
 
-def card(opened: OpenCorpus, condition: str, splits: tuple[str, ...]) -> dict[str, Any]:
-    """What the new root was made from, for who finds it later."""
+def description(opened: OpenCorpus, condition: str, splits: tuple[str, ...]) -> dict[str, Any]:
+    """The corpus and the copy that the new root was made from."""
     report = {
         "schema": UnpackedCard.SCHEMA,
         "corpus": opened.sealed.name,
@@ -209,7 +219,7 @@ def planned_files(
             without += 1
             continue
         path = PurePosixPath(safe_relative(held.record.source.path, where=held.record.id)).as_posix()
-        if len(PurePosixPath(path).parts) > MAX_PATH_PARTS or path in {".", CARD}:
+        if len(PurePosixPath(path).parts) > MAX_PATH_PARTS or path in {".", DESCRIPTION}:
             raise UsageError(f"{printable(path)}: too deep a path, or a name that is taken")
         files[held.record.source.root, path].append(
             Cut(held.entry, held.sample, held.record.id, held.record.source, member)
@@ -218,7 +228,7 @@ def planned_files(
 
 
 def member_of(sample: IndexedSample, condition: str) -> str | None:
-    """The member that a condition means: itself if it names a copy, else the first copy of that condition."""
+    """The member for a condition: itself if it names a copy, else the first copy of that condition."""
     if condition == CLEAN or condition in sample.copies:
         return condition
     numbered = [name for name in sample.copies if name.rpartition("-")[0] == condition]
@@ -252,15 +262,15 @@ def write_file(opened: OpenCorpus, target: Path, root: str, path: str, cuts: lis
     except soundfile.LibsndfileError as problem:
         raise UnwritableRateError(path, rate_hz=rate_hz, why=problem.error_string) from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise UsageError(f"{printable(path)}: another file of the corpus stands in its way") from None
+        raise UsageError(f"{printable(path)}: another file of the corpus has this name") from None
     except OSError as problem:
         if problem.errno not in {errno.ENAMETOOLONG, errno.EINVAL}:
             raise
-        raise UsageError(f"{printable(path)}: no file can have this name here ({problem.strerror})") from None
+        raise UsageError(f"{printable(path)}: no file can have this name on this disk ({problem.strerror})") from None
 
 
 def spliced(opened: OpenCorpus, source: Path, path: str, placed: list[tuple[int, int, Cut]]) -> Pcm:
-    """The source's samples with the copies in their places."""
+    """The source's samples, those of the utterances replaced by the copies."""
     only = placed[0][2].source
     rate_hz = opened.sealed.sample_rate
     whole = len(placed) == 1 and placed[0][0] == 0 and is_whole(only, source, path)
@@ -293,18 +303,18 @@ def copy_pcm(opened: OpenCorpus, cut: Cut) -> Pcm:
     content = opened.contents(cut.entry, cut.sample, [cut.member])[cut.member]
     where = f"{cut.entry.name}.tar: {printable(cut.sample.file_name(cut.member))}"
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as wave:
-            pcm: Pcm = wave.read(cut.sample.num_samples, dtype="int16", always_2d=True)[:, 0]
-            rate_hz = wave.samplerate
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as problem:
+        wave = decode_bytes(content, most_samples=cut.sample.num_samples)
+    except DECODING_ERRORS as problem:
         raise BadTarError(where, f"cannot be decoded: {printable(problem, limit=120)}") from None
-    if pcm.size != cut.sample.num_samples or rate_hz != opened.sealed.sample_rate:
-        raise BadTarError(where, f"has {pcm.size} samples at {rate_hz} Hz; the index says {cut.sample.num_samples}")
-    return pcm
+    if wave.num_samples != cut.sample.num_samples or wave.rate_hz != opened.sealed.sample_rate:
+        raise BadTarError(
+            where, f"has {wave.num_samples} samples at {wave.rate_hz} Hz; the index says {cut.sample.num_samples}"
+        )
+    return wave.pcm
 
 
 def refuse_links_into(out: Path, folders: Mapping[str, Path]) -> None:
-    """The new root is not inside a source's folder, where linking would find it.
+    """Check that the new root is not inside a source's folder, where linking would find it.
 
     Raises:
         UsageError: If it is.
@@ -312,18 +322,18 @@ def refuse_links_into(out: Path, folders: Mapping[str, Path]) -> None:
     target = Path(os.path.abspath(out))  # noqa: PTH100 (it does not exist yet)
     for name, folder in folders.items():
         if target.is_relative_to(folder) or target.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{printable(out)} lies inside --root {printable(name)}; name a folder outside of it")
+            raise UsageError(f"{printable(out)} is inside --root {printable(name)}; name a folder outside of it")
 
 
 def link_rest(source: Path, target: Path, *, new_root: Path) -> list[str]:
-    """Link every file of a source that is not there yet, folder by folder; returns their names."""
+    """Link every file of a source that was not written, folder by folder; returns their names."""
     return list(linked_folder(source, target, above=(), written=os.path.realpath(new_root)))
 
 
 def linked_folder(source: Path, target: Path, *, above: tuple[str, ...], written: str) -> Iterator[str]:
-    """Link the files of a folder, and of those below it; links that lead back up, or to what is being written, are passed over."""
+    """Link the files of a folder, and of those below it; links to a parent folder, or into the new root, are skipped."""
     real = os.path.realpath(source)
-    if lies_in(real, written) or any(lies_in(one, real) for one in above):
+    if is_below(real, written) or any(is_below(one, real) for one in above):
         return
     target.mkdir(parents=True, exist_ok=True)
     with os.scandir(source) as entries:
@@ -332,11 +342,11 @@ def linked_folder(source: Path, target: Path, *, above: tuple[str, ...], written
             if entry.is_dir():
                 if not place.is_file() or place.is_dir():
                     yield from linked_folder(source / entry.name, place, above=(*above, real), written=written)
-            elif not os.path.lexists(place) and entry.name != CARD:
+            elif not os.path.lexists(place) and entry.name != DESCRIPTION:
                 place.symlink_to(source / entry.name)
                 yield entry.name
 
 
-def lies_in(path: str, folder: str) -> bool:
-    """Whether a real path is a folder or lies below it."""
+def is_below(path: str, folder: str) -> bool:
+    """Whether a real path is a folder or below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,1 +1,1 @@
-"""HTML pages: `html` (the shell), `plots`, `audio_clips`, `summary` and `corpus_page` (what a corpus holds)."""
+"""Descriptions of corpora: `summary` (text), `corpus_page` (HTML) with `audio_clips`; `html` and `plots` serve evaluation too."""

@@ -1,4 +1,4 @@
-"""Utterances of a corpus to see and to hear: which ones, and each of their waves as a spectrogram and a player."""
+"""Chooses utterances of a corpus for its page, and makes a spectrogram and a player of each of their waves."""
 
 from __future__ import annotations
 
@@ -30,66 +30,66 @@ WINDOW_S, HOP_S = 0.032, 0.008
 RANGE_DB = 80.0
 MOST_SECONDS = 12.0
 MOST_COLUMNS = 700
-CALM_S = (1.5, 8.0)
+USUAL_S = (1.5, 8.0)
 MOST_MEMBER_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An utterance that may be shown: its key, shard and what was done to its copies."""
+    """An utterance that may be shown: its key, shard, the domains of its copies, and its position in the order."""
 
     key: str
     shard: str
     seconds: float
     domains: frozenset[str]
-    place: bytes
+    position: bytes
 
 
 def candidate(row: PlanRow, *, shard: str, rate_hz: int) -> Candidate:
-    """One plan row; its place in the order is a hash of its id."""
+    """A candidate from a plan row; its position in the order is a hash of its id."""
     domains = frozenset(token for copy in row.copies for token in domain_of(copy.steps).split("+"))
-    place = hashlib.sha256(row.id.encode("utf-8", "surrogatepass")).digest()
-    return Candidate(row.key, shard, row.num_samples / rate_hz, domains, place)
+    position = hashlib.sha256(row.id.encode("utf-8", "surrogatepass")).digest()
+    return Candidate(row.key, shard, row.num_samples / rate_hz, domains, position)
 
 
 def chosen(candidates: Iterable[Candidate], *, most: int, pool: int = 2000) -> list[Candidate]:
-    """Few utterances that bring as many domains as can be, those of a comfortable length first.
+    """A few utterances with as many domains as possible, those of usual length first.
 
     Args:
         candidates: Of all splits.
-        most: How many are wanted.
-        pool: Of how many, first by hash, the greedy choice is made.
+        most: How many.
+        pool: The greedy choice is made among so many, the first by hash.
     """
-    shortest, longest = CALM_S
-    ranked = sorted(candidates, key=lambda one: (not shortest <= one.seconds <= longest, one.place))[:pool]
-    taken: list[Candidate] = []
-    heard: set[str] = set()
-    while ranked and len(taken) < most:
-        best = max(range(len(ranked)), key=lambda at: (len(ranked[at].domains - heard), -at))
-        heard |= ranked[best].domains
-        taken.append(ranked.pop(best))
-    return taken
+    shortest, longest = USUAL_S
+    ranked = sorted(candidates, key=lambda one: (not shortest <= one.seconds <= longest, one.position))[:pool]
+    picked: list[Candidate] = []
+    covered: set[str] = set()
+    while ranked and len(picked) < most:
+        best = max(range(len(ranked)), key=lambda at: (len(ranked[at].domains - covered), -at))
+        covered |= ranked[best].domains
+        picked.append(ranked.pop(best))
+    return picked
 
 
-def told(step: PlannedStep) -> str:
+def step_line(step: PlannedStep) -> str:
     """A planned step in one line: its kind and its parameters."""
     found = step.model_dump(mode="json", by_alias=True, exclude_none=True)
     kind = found.pop("kind")
-    return f"{kind}: " + ", ".join(f"{name} {plainly(value)}" for name, value in found.items())
+    return f"{kind}: " + ", ".join(f"{name} {value_text(value)}" for name, value in found.items())
 
 
-def plainly(value: Any) -> str:
-    """A parameter for a line of a page."""
+def value_text(value: Any) -> str:
+    """A parameter as text."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):
-        return ", ".join(plainly(one) for one in value)
+        return ", ".join(value_text(one) for one in value)
     if isinstance(value, dict):
         named = value.get("id") or value.get("recording") or value.get("path")
         return (
             printable(named, limit=80)
             if named is not None
-            else "; ".join(f"{k} {plainly(v)}" for k, v in value.items())
+            else "; ".join(f"{k} {value_text(v)}" for k, v in value.items())
         )
     return printable(value, limit=120)
 
@@ -122,7 +122,7 @@ def waves_of(corpus: Place, shard: str, key: str) -> Iterator[tuple[str, bytes]]
     """Members of one sample by suffix, `json` first; none if it was refused.
 
     Raises:
-        BadTarError: If the index speaks of a member larger than any sample's.
+        BadTarError: If a member is larger than any of a sample, by the index.
     """
     index, path = read_index(corpus, shard), corpus / tar_name(shard)
     for sample in index.samples:
@@ -130,7 +130,10 @@ def waves_of(corpus: Place, shard: str, key: str) -> Iterator[tuple[str, bytes]]
             continue
         for suffix, member in sorted(sample.members.items(), key=lambda item: (item[0] != "json", item[1].offset)):
             if member.size > MOST_MEMBER_BYTES:
-                raise BadTarError(path, f"{printable(key)}.{printable(suffix)} says that it has {member.size} bytes")
+                raise BadTarError(
+                    path,
+                    f"{printable(key)}.{printable(suffix)} has {member.size} bytes by its index, at most {MOST_MEMBER_BYTES} are read",
+                )
             yield suffix, span(path, member.offset, member.offset + member.size)
 
 
@@ -138,7 +141,7 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
     """One utterance for the page, and the level of each of its waves in dBFS; None if the shard does not have it.
 
     Raises:
-        BadTarError: If a member is not what its index says.
+        BadTarError: If a member is damaged.
     """
     members = dict(waves_of(corpus, one.shard, one.key))
     if not members:
@@ -150,9 +153,11 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
         cut = round(MOST_SECONDS * rate_hz)
         decoded = {name: beginning(content, most=cut) for name, content in members.items()}
     except (KeyError, ValueError, RuntimeError) as problem:  # soundfile's errors are RuntimeErrors
-        raise BadTarError(where, f"{printable(one.key)}: {printable(problem)}; `stillroom verify` says more") from None
+        raise BadTarError(
+            where, f"{printable(one.key)}: {printable(problem)}; `stillroom verify` reports details"
+        ) from None
     if "clean" not in decoded:
-        raise BadTarError(where, f"{printable(one.key)}: has no clean member; `stillroom verify` says more")
+        raise BadTarError(where, f"{printable(one.key)}: has no clean member; `stillroom verify` reports details")
     pictures = {name: decibels(wave, rate_hz=rate_hz) for name, (wave, _) in decoded.items()}
     top_db = max(float(spectrogram.max()) for spectrogram in pictures.values())
     copies = {copy.name: copy for copy in sample.copies}
@@ -177,7 +182,7 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
                 "seconds": f"{wave.size / rate_hz:.2f}",
                 "audio": data_uri(content, kind="audio/flac"),
                 "facts": printable(" · ".join(facts)),
-                "steps": [told(step) for step in copies[name].steps] if name in copies else [],
+                "steps": [step_line(step) for step in copies[name].steps] if name in copies else [],
             }
         )
     labels = [sample.speaker and f"speaker {sample.speaker}", sample.language and f"language {sample.language}"]
@@ -191,7 +196,7 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
 
 
 def beginning(content: bytes, *, most: int) -> tuple[NDArray[np.float32], int]:
-    """The first samples of a member, mono, and how many it has; a few bytes of FLAC can stand for hours.
+    """The first samples of a member, mono, and its length; a few bytes of FLAC can stand for hours.
 
     Raises:
         ValueError: If it has no samples, or several channels.
@@ -199,7 +204,7 @@ def beginning(content: bytes, *, most: int) -> tuple[NDArray[np.float32], int]:
     with soundfile.SoundFile(io.BytesIO(content)) as member:
         wave: NDArray[np.float32] = member.read(min(member.frames, most), dtype="float32")
         if wave.ndim != 1 or not wave.size:
-            raise ValueError("one channel with samples is due here")
+            raise ValueError("expected one channel with samples")
         return wave, member.frames
 
 

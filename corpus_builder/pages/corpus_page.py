@@ -1,4 +1,4 @@
-"""The page of a corpus: totals, distributions as plots, and utterances to see and to hear, in one HTML file."""
+"""The page of a corpus: totals, distributions as plots, and some utterances with spectrograms and players, in one HTML file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.pages.audio_clips import candidate, chosen, shown_utterance
-from corpus_builder.pages.html import write_sheet
+from corpus_builder.pages.html import write_html
 from corpus_builder.pages.plots import bars, histogram, histograms
 from corpus_builder.pages.summary import Described, left_out, measured_t30
 from manifests.corpus.layout import plan_rows
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 UNITS = {"db": "dB", "dbfs": "dBFS", "s": "s", "hz": "Hz", "kbps": "kbit/s", "m": "m", "cents": "cents"}
 CANDIDATES_A_SHARD = 64
-LOOKED_FOR_FIRST = ("noise.snr_db", "room.rt60_s", "codec.codec", "codec.bitrate_kbps")
+SHOWN_FIRST = ("noise.snr_db", "room.rt60_s", "codec.codec", "codec.bitrate_kbps")
 
 
 class NothingToShowError(StillroomError, ValueError):
@@ -38,7 +38,7 @@ def write_page(corpus: Place, page: Path, *, samples: int) -> int:
 
     Args:
         corpus: The corpus.
-        page: The HTML file; replaced if it is there.
+        page: The HTML file; replaced if it exists.
         samples: How many utterances to show.
 
     Returns:
@@ -47,7 +47,7 @@ def write_page(corpus: Place, page: Path, *, samples: int) -> int:
     Raises:
         MissingFileError: If the corpus is not sealed.
         NothingToShowError: If it is empty.
-        BadTarError: If a shard does not hold what its index says.
+        BadTarError: If a shard does not have what its index lists.
     """
     sealed = read_corpus(corpus)
     t30_s = measured_t30(corpus)
@@ -78,7 +78,7 @@ def write_page(corpus: Place, page: Path, *, samples: int) -> int:
         "measured": len(levels),
         "utterances": utterances,
     }
-    write_sheet(page, "corpus.html", folder=Path(__file__).parent, content=content)
+    write_html(page, "corpus.html", folder=Path(__file__).parent, content=content)
     return len(utterances)
 
 
@@ -114,17 +114,17 @@ def plots(found: Mapping[str, Described], levels: list[float]) -> list[Any]:
     if levels:
         drawn.append(histogram(levels, title="level of the waves below", unit="dBFS"))
     for parameter in in_order({*numbers, *words}):
-        told = parameter.replace("_", " ")
+        title = parameter.replace("_", " ")
         if len({value for values in numbers[parameter].values() for value in values}) > 1:
-            drawn.append(histograms(numbers[parameter], title=told, unit=unit_of(parameter)))
+            drawn.append(histograms(numbers[parameter], title=title, unit=unit_of(parameter)))
         if len(words[parameter]) > 1:
-            drawn.append(bars(words[parameter], title=f"copies by {told}"))
+            drawn.append(bars(words[parameter], title=f"copies by {title}"))
     return drawn
 
 
 def in_order(parameters: Iterable[str]) -> list[str]:
-    """What one looks for first, then the others by name."""
-    return sorted(parameters, key=lambda name: (name not in LOOKED_FOR_FIRST, name))
+    """The most important parameters first, then the others by name."""
+    return sorted(parameters, key=lambda name: (name not in SHOWN_FIRST, name))
 
 
 def unit_of(parameter: str) -> str:

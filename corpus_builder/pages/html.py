@@ -1,7 +1,7 @@
-"""What every page of ours is made of: one HTML file that needs no network, no script and no other file.
+"""Writes an HTML page as one file that needs no network, no script and no other file.
 
-A page's content policy forbids everything but its own styles and `data:` images and sounds, so that a stranger's text could
-not fetch or run anything even if it were not escaped; it is escaped all the same, by jinja2 and by `printable`.
+A page's content policy forbids everything but its own styles and `data:` images and sounds, so that untrusted text could
+not fetch or run anything even if it were not escaped; it is escaped too, by jinja2 and by `printable`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def environment(folder: Path) -> jinja2.Environment:
-    """Where templates come from: a room's own folder, and the sheet they all extend."""
+    """The templates of a folder, and `base.html`, which they extend."""
     import jinja2
 
     folders = [folder, Path(__file__).parent]
@@ -28,14 +28,14 @@ def environment(folder: Path) -> jinja2.Environment:
     )
 
 
-def write_sheet(path: Path, template: str, *, folder: Path, content: Mapping[str, Any]) -> None:
+def write_html(path: Path, template: str, *, folder: Path, content: Mapping[str, Any]) -> None:
     """Render a template into one file, atomically.
 
     Args:
         path: The page.
         template: Name of the template.
-        folder: Where it lies.
-        content: What the template asks for.
+        folder: Of the template.
+        content: The template's variables.
     """
     write_text(path, environment(folder).get_template(template).render(**content))
 

@@ -29,7 +29,7 @@ def new_figure() -> Figure:
 
 
 def svg_of(figure: Figure) -> Any:
-    """A figure as SVG to stand in the page, the same bytes for the same figure; letters are drawn, no font is needed."""
+    """A figure as inline SVG, the same bytes for the same figure; letters are drawn, so that no font is needed."""
     import matplotlib as mpl
     from markupsafe import Markup
 
@@ -41,12 +41,12 @@ def svg_of(figure: Figure) -> Any:
 
 
 def plain_label(text: object) -> str:
-    """A stranger's text for a plot: matplotlib would read `$...$` as mathematics."""
+    """Untrusted text for a plot: matplotlib would read `$...$` as mathematics."""
     return printable(text, limit=40).replace("$", r"\$")
 
 
 def histogram(values: Sequence[float] | NDArray[Any], *, title: str, unit: str, bins: int = 40) -> Any:
-    """How often values of one number occur, as SVG."""
+    """A histogram as SVG."""
     figure = new_figure()
     axes = figure.subplots()
     axes.hist(values, bins=bins, color=INK)
@@ -56,14 +56,14 @@ def histogram(values: Sequence[float] | NDArray[Any], *, title: str, unit: str, 
 
 
 def histograms(values: Mapping[str, Sequence[float]], *, title: str, unit: str, bins: int = 40, most: int = 9) -> Any:
-    """Several histograms over one another on shared edges, as lines, with a legend; those beyond `most` as one, by their number."""
+    """Several histograms in one plot with shared bins, as lines, with a legend; those beyond `most` are one line."""
     import numpy as np
 
     if len(values) > most + 1:
         largest = sorted(values, key=lambda name: (-len(values[name]), name))
-        kept = {name: values[name] for name in values if name in largest[:most]}
+        shown = {name: values[name] for name in values if name in largest[:most]}
         others = [value for name in largest[most:] for value in values[name]]
-        values = {**kept, f"{len(largest) - most} others": others}
+        values = {**shown, f"{len(largest) - most} others": others}
     figure = new_figure()
     axes = figure.subplots()
     edges = np.histogram_bin_edges(
@@ -78,7 +78,7 @@ def histograms(values: Mapping[str, Sequence[float]], *, title: str, unit: str, 
 
 
 def bars(counts: Mapping[str, int], *, title: str, most: int = 16) -> Any:
-    """The commonest of something with their counts, as SVG."""
+    """The largest counts as bars, as SVG."""
     commonest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = commonest[:most]
     if len(commonest) > most:
@@ -92,8 +92,8 @@ def bars(counts: Mapping[str, int], *, title: str, most: int = 16) -> Any:
     return finished(figure)
 
 
-def look(number: int) -> dict[str, Any]:
-    """Colour and marker of the so manieth line: colours that the colour-blind can tell (Okabe and Ito), then other markers."""
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and marker of a line by its number: colours for colour-blind readers (Okabe and Ito), then other markers."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number // len(COLOURS) % len(MARKERS)],
@@ -108,7 +108,7 @@ def with_legend(
     inches: tuple[float, float] = PLOT_INCHES,
     axis: Literal["x", "y"] = "y",
 ) -> Any:
-    """A plot with the unit of the axis that its values lie on, and a legend below it, which makes it higher."""
+    """A plot with the unit on the axis of its values, and a legend below it, which makes it higher."""
     axes = figure.axes[0]
     (axes.set_ylabel if axis == "y" else axes.set_xlabel)(unit, fontsize=8)
     axes.grid(visible=True, axis=axis, color="#e3e7ed", linewidth=0.6)
@@ -122,7 +122,7 @@ def with_legend(
 
 
 def finished(figure: Figure) -> Any:
-    """Without the upper and right frame."""
+    """A figure as SVG without the upper and right frame."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""What a corpus holds, in plain text, from its own documents: no audio is opened."""
+"""Describes a corpus as text, from its documents alone: no audio is opened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DOMAINS_SHOWN = 24
 REFUSALS_SHOWN = 10
-READ_AS = {"noise.snr_db": ("SNR ", " dB", 1), "room.rt60_s": ("RT60 ", " s", 2)}
+LABELS = {"noise.snr_db": ("SNR ", " dB", 1), "room.rt60_s": ("RT60 ", " s", 2)}
 NOT_DRAWN = {
     "kind",
     "form",
@@ -40,14 +40,14 @@ NOT_DRAWN = {
 
 
 def description(corpus: Place) -> str:
-    """Totals, a line a split, conditions and domains with their ranges, what was left out.
+    """Totals, a line for each split, conditions and domains with their ranges, filtered and refused utterances.
 
     Raises:
         MissingFileError: If the corpus is not sealed.
     """
     sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
-        return "\n".join(borrowed_lines(sealed))
+        return "\n".join(linked_lines(sealed))
     t30_s = measured_t30(corpus)
     totals = sealed.totals
     lines = [
@@ -74,10 +74,10 @@ def description(corpus: Place) -> str:
     return "\n".join([*lines, *left_out(sealed, corpus)])
 
 
-def borrowed_lines(sealed: Corpus) -> Iterator[str]:
-    """What a subset or an index holds, which has no plan beside it."""
+def linked_lines(sealed: Corpus) -> Iterator[str]:
+    """The description of a subset or an index, which has no plan."""
     assert sealed.borrowed is not None
-    what = "an index of foreign shards" if sealed.borrowed.foreign else "a subset"
+    what = "an index of external shards" if sealed.borrowed.foreign else "a subset"
     totals = sealed.totals
     yield f"{sealed.name}, {what}: {totals.samples} utterances, {totals.seconds / 3600:.2f} h, {sealed.sample_rate} Hz"
     if sealed.borrowed.where:
@@ -97,15 +97,15 @@ def described(corpus: Place, names: Iterable[str], t30_s: dict[str, float], *, r
 
 
 def condition_lines(found: Described) -> list[str]:
-    """A line a condition: how many copies, and the ranges of what was drawn."""
+    """A line for each condition: number of copies, and ranges of what was drawn."""
     lines = []
     for name, count in sorted(found.conditions.items()):
         parts = [f"{count} copies"]
         for (condition, parameter), values in sorted(
-            found.numbers.items(), key=lambda item: (item[0][1] not in READ_AS, item[0])
+            found.numbers.items(), key=lambda item: (item[0][1] not in LABELS, item[0])
         ):
             if condition == name:
-                label, unit, decimals = READ_AS.get(parameter, (f"{parameter} ", "", 2))
+                label, unit, decimals = LABELS.get(parameter, (f"{parameter} ", "", 2))
                 parts.append(f"{label}{spread(values, decimals)}{unit}")
         lines.append(f"  {name}: " + ", ".join(parts))
     return lines
@@ -124,7 +124,7 @@ def counted(counts: Counter[str]) -> str:
 
 
 def left_out(sealed: Corpus, corpus: Place) -> list[str]:
-    """What was filtered and refused."""
+    """Filtered and refused utterances."""
     lines: list[str] = []
     for split, counts in sealed.filtered.items():
         shown = ", ".join(f"{count} {printable(reason)}" for reason, count in counts.items())
@@ -138,7 +138,7 @@ def left_out(sealed: Corpus, corpus: Place) -> list[str]:
 
 @dataclass
 class Described:
-    """What the rows of one split add up to.
+    """Sums over the rows of one split.
 
     Attributes:
         conditions: How many copies each has.
@@ -156,7 +156,7 @@ class Described:
     speakers: set[str] = field(default_factory=set)
 
     def add(self, row: PlanRow, *, rate_hz: int, t30_s: dict[str, float]) -> None:
-        """One more utterance."""
+        """Add an utterance."""
         self.seconds.append(row.num_samples / rate_hz)
         if row.speaker is not None:
             self.speakers.add(row.speaker)
@@ -164,13 +164,13 @@ class Described:
             self.conditions[copy.condition] += 1
             self.domains[domain_of(copy.steps)] += 1
             for step in copy.steps:
-                self.drawn(copy.condition, step.kind, step.model_dump(mode="json"))
+                self.add_parameters(copy.condition, step.kind, step.model_dump(mode="json"))
                 response = getattr(step, "response", None)
                 if step.kind == "room" and response in t30_s:
                     self.numbers.setdefault((copy.condition, "room.rt60_s"), []).append(t30_s[response])
 
-    def drawn(self, condition: str, kind: str, found: dict[str, Any]) -> None:
-        """The parameters of one step, those of its parts with it."""
+    def add_parameters(self, condition: str, kind: str, found: dict[str, Any]) -> None:
+        """Add the parameters of one step, including those of its parts."""
         for name, value in found.items():
             if name in NOT_DRAWN or value is None:
                 continue
@@ -179,11 +179,11 @@ class Described:
             elif isinstance(value, int | float):
                 self.numbers.setdefault((condition, f"{kind}.{name}"), []).append(float(value))
             elif isinstance(value, dict):
-                self.drawn(condition, f"{kind}.{name}", value)
+                self.add_parameters(condition, f"{kind}.{name}", value)
             elif isinstance(value, list):
                 for part in value:
                     if isinstance(part, dict):
-                        self.drawn(condition, kind, part)
+                        self.add_parameters(condition, kind, part)
 
 
 def measured_t30(corpus: Place) -> dict[str, float]:

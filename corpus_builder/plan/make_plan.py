@@ -1,7 +1,7 @@
-"""A recipe and its sources become a plan: files of rows in which every parameter is a number. All chance ends here.
+"""Turns a recipe and its sources into a plan: files of rows in which every parameter is a number. Nothing is drawn after it.
 
-In this order: utterances are set down, noises read through once, rooms calibrated, utterances dealt to shards and their
-copies drawn. `plan.json` is written last. A plan that was interrupted begins again but keeps what was costly.
+In this order: utterances are stored, noises read through once, rooms calibrated, utterances assigned to shards and their copies
+drawn. `plan.json` is written last. An interrupted plan begins again, but reads no noise and calibrates no room twice.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from corpus_builder.plan.planner import Planner
-from corpus_builder.sources.relative_paths import root_place
+from corpus_builder.plan.planner import PlanJob, write_plan
+from corpus_builder.sources.relative_paths import root_folder
 from corpus_builder.sources.roots import locate, published, published_digest, read_roots, write_roots
+from corpus_builder.workers.resume_cache import PartialResults
 from corpus_builder.workers.stale_files import clear_leftovers
 from manifests.corpus.layout import PLAN, PLAN_FOLDER, RECIPE, SHARDS_FOLDER, top_names
 from manifests.errors import OtherRecipeError, UsageError, printable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from corpus_builder.sources.roots import Located
+
 
 def recipe_at(path: Path) -> tuple[Recipe, Path]:
     """Read a recipe, or that of a plan folder.
@@ -34,7 +37,7 @@ def recipe_at(path: Path) -> tuple[Recipe, Path]:
     """
     if path.is_dir():
         path = path / RECIPE
-    return Recipe.read(path, needed="a recipe (YAML) or the folder of a plan is due here"), path.parent
+    return Recipe.read(path, needed="a recipe (YAML) or the folder of a plan"), path.parent
 
 
 def finished_plan(folder: Path) -> Plan | None:
@@ -47,7 +50,7 @@ def finished_plan(folder: Path) -> Plan | None:
 
 
 def check_target(folder: Path, recipe_path: Path) -> None:
-    """A plan or corpus folder is new, or one of ours; nothing of a stranger's is overwritten.
+    """A plan or corpus folder is new, or holds a plan or corpus; no other file is overwritten.
 
     Raises:
         UsageError: If the folder holds something else, the recipe itself, or a link to a folder.
@@ -69,12 +72,12 @@ def check_target(folder: Path, recipe_path: Path) -> None:
 
 @contextlib.contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
-    """Leave no empty folder behind when nothing came of a command."""
+    """Leave no empty folder behind when a command fails early."""
     try:
         yield
     finally:
         for empty in (folder / PLAN_FOLDER, folder / SHARDS_FOLDER, folder):
-            with contextlib.suppress(OSError):  # it is not there, or holds something
+            with contextlib.suppress(OSError):  # it does not exist, or is not empty
                 empty.rmdir()
 
 
@@ -88,6 +91,26 @@ def check_same(plan: Plan, *, recipe_sha256: str, limit: int | None, folder: Pat
         raise OtherRecipeError(folder, what="recipe", found=plan.recipe_sha256, wanted=recipe_sha256)
     if plan.limit != limit:
         raise OtherRecipeError(folder, what="--limit", found=str(plan.limit), wanted=str(limit))
+
+
+def new_job(
+    recipe: Recipe, sources: Mapping[str, Located], folder: Path, *, limit: int | None, workers: int, progress: bool
+) -> PlanJob:
+    """A job that begins again in its folder, with what an interrupted one has read and calibrated."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
+    for stale in folder.glob("*-[0-9]*.jsonl"):
+        stale.unlink()
+    return PlanJob(
+        recipe,
+        sources,
+        folder,
+        noise_cache=PartialResults(folder / ".noises.partial"),
+        room_cache=PartialResults(folder / ".rooms.partial"),
+        limit=limit,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def make_plan(
@@ -104,13 +127,13 @@ def make_plan(
     Args:
         recipe_path: The recipe.
         folder: Where to: `folder/plan/`, `folder/recipe.yaml`, `folder/roots.local.json`.
-        roots: Where roots lie, by `--root`.
+        roots: Folders of roots, by `--root`.
         limit: Only so many utterances a split, by keyed hash of their ids.
         workers: Number of processes that read noises and calibrate rooms.
         progress: Show how far it is.
 
     Returns:
-        The plan, and whether it was there already.
+        The plan, and whether it existed already.
 
     Raises:
         OtherRecipeError: If the folder holds the plan of another recipe.
@@ -127,21 +150,14 @@ def make_plan(
     if plan is not None:
         check_same(plan, recipe_sha256=recipe_sha256, limit=limit, folder=folder)
         if not read_roots(folder):  # it was fetched from a URL, or copied without what belongs to a machine
-            write_roots(folder, {source.root: root_place(source) for source in sources.values()})
+            write_roots(folder, {source.root: root_folder(source) for source in sources.values()})
         return plan, True
-    (folder / PLAN_FOLDER).mkdir(parents=True, exist_ok=True)
-    clear_leftovers(folder / PLAN_FOLDER)
-    for stale in (folder / PLAN_FOLDER).glob("*-[0-9]*.jsonl"):
-        stale.unlink()
-    planner = Planner(recipe, sources, folder, limit=limit, workers=workers, progress=progress)
-    try:
-        document = planner.run(recipe_sha256)
-    finally:
-        planner.close()
+    job = new_job(recipe, sources, folder / PLAN_FOLDER, limit=limit, workers=workers, progress=progress)
+    document, found_roots = write_plan(job, recipe_sha256=recipe_sha256)
     write_yaml(folder / RECIPE, published(recipe, sources))
-    write_roots(folder, planner.places)
+    write_roots(folder, found_roots)
     plan = Plan.parse(document, where=folder)
     plan.write(folder / PLAN)
-    planner.noises_done.remove()
-    planner.rooms_done.remove()
+    job.noise_cache.remove()
+    job.room_cache.remove()
     return plan, False

@@ -1,4 +1,4 @@
-"""One run of planning: sources set down, noises read, rooms calibrated, every copy of every utterance drawn."""
+"""The steps of planning, as functions over one frozen job: store the utterances, measure the noises, calibrate the rooms, draw."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import hashlib
 import shutil
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.audio.tar_members import audio_exists
-from corpus_builder.plan.draws.copy import planned_copy
-from corpus_builder.plan.materials.noise_levels import level_lines, read_noises, usable_files
+from corpus_builder.plan.draws.row import planned_row
+from corpus_builder.plan.materials.noise_levels import level_lines, measure_noises, usable_files
 from corpus_builder.plan.materials.recorded_rooms import plan_recorded_rooms
-from corpus_builder.plan.materials.simulated_rooms import plan_rooms
+from corpus_builder.plan.materials.simulated_rooms import plan_simulated_rooms
 from corpus_builder.plan.materials.speech_spectrum import spectrum_rows
 from corpus_builder.plan.materials.split_materials import Materials
-from corpus_builder.plan.materials.utterance_store import Spool
+from corpus_builder.plan.materials.utterance_store import UtteranceStore
 from corpus_builder.sources.lhotse_manifest import utterances
-from corpus_builder.sources.relative_paths import Rooting, remember_place
+from corpus_builder.sources.noise_files import noise_listings
+from corpus_builder.sources.relative_paths import RootFinder, root_folders
+from corpus_builder.sources.rir_files import response_listings
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance, too_long
-from corpus_builder.workers.resume_cache import PartialResults
-from manifests.corpus.layout import PLAN_FOLDER
-from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError
-from manifests.io.atomic import temporary_path
+from manifests.io.atomic import replacing, temporary_path
 from manifests.io.digest import bytes_digest, canonical_json
 from manifests.io.json_yaml import write_json_lines
 from manifests.io.progress import Progress
@@ -35,260 +34,254 @@ from manifests.recipe.noises import Babble
 from manifests.recipe.steps import noise_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from corpus_builder.plan.materials.noise_levels import NoiseFile
     from corpus_builder.plan.materials.split_materials import AnyRoom
     from corpus_builder.sources.roots import Located
+    from corpus_builder.workers.resume_cache import PartialResults
     from manifests.io.place import Place
     from manifests.recipe.recipe import Recipe
 
 
-@dataclass
-class Tally:
-    """What was left out while planning, and why."""
+@dataclass(frozen=True)
+class PlanJob:
+    """What a plan is made from, and how.
 
-    refused: list[tuple[str, str, str]] = field(default_factory=list)
-    filtered: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def refuse(self, split: str, name: str, reason: str) -> None:
-        """Refuse an utterance or a noise file."""
-        self.refused.append((split, name, reason))
-
-    def leave_out(self, split: str, reason: str) -> None:
-        """Count what the recipe's own rules leave out."""
-        self.filtered.setdefault(split, Counter())[reason] += 1
-
-
-class Planner:
-    """One run of planning.
-
-    Args:
+    Attributes:
         recipe: What is wanted.
-        sources: Where its sources lie.
+        sources: Its sources on this machine.
         folder: The plan's folder.
+        noise_cache: Noises that an interrupted run has read.
+        room_cache: Rooms that an interrupted run has calibrated or read.
         limit: Only so many utterances a split.
         workers: Number of processes.
         progress: Show how far it is.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        sources: dict[str, Located],
-        folder: Path,
-        *,
-        limit: int | None,
-        workers: int,
-        progress: bool,
-    ) -> None:
-        self.recipe, self.sources, self.folder = recipe, sources, folder / PLAN_FOLDER
-        self.limit, self.workers, self.progress = limit, workers, progress
-        self.tally = Tally()
-        self.spools: dict[str, Spool] = {}
-        self.places: dict[str, Place] = {}
-        self.lengths: Counter[str] = Counter()
-        self.scratch = temporary_path(self.folder / "utterances")
-        self.noises_done = PartialResults(self.folder / ".noises.partial")
-        self.rooms_done = PartialResults(self.folder / ".rooms.partial")
+    recipe: Recipe
+    sources: Mapping[str, Located]
+    folder: Path
+    noise_cache: PartialResults
+    room_cache: PartialResults
+    limit: int | None = None
+    workers: int = 1
+    progress: bool = True
 
-    def run(self, recipe_sha256: str) -> dict[str, Any]:
-        """All of it; returns the content of `plan.json`."""
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        for split in self.recipe.speech:
-            self.set_down(split)
-        levels = read_noises(
-            self.recipe,
-            self.sources,
-            done=self.noises_done,
-            workers=self.workers,
-            refuse=self.tally.refuse,
-            leave_out=self.tally.leave_out,
-            places=self.places,
-            progress=self.progress,
-        )
-        level_rows = level_lines(levels)
-        rooms = self.rooms()
-        room_rows = [canonical_json(room) for room in rooms]
-        write_json_lines(self.folder / "levels.jsonl", level_rows)
-        write_json_lines(self.folder / "rooms.jsonl", room_rows)
-        spectra = spectrum_rows(self.recipe, self.spools)
-        if spectra:
-            write_json_lines(self.folder / "spectra.jsonl", spectra)
-        files = usable_files(levels)
-        drawn = [entry for split in self.recipe.speech for entry in self.draw_split(split, files, rooms)]
-        refused = [{"split": split, "id": name, "reason": reason} for split, name, reason in sorted(self.tally.refused)]
-        return {
-            "schema": Plan.SCHEMA,
-            "name": self.recipe.name,
-            "recipe_sha256": recipe_sha256,
-            "sample_rate": self.recipe.sample_rate,
-            "files": drawn,
-            "levels_sha256": bytes_digest(b"".join(line + b"\n" for line in level_rows)),
-            "rooms_sha256": bytes_digest(b"".join(line + b"\n" for line in room_rows)),
-            **({"spectra_sha256": bytes_digest(b"".join(line + b"\n" for line in spectra))} if spectra else {}),
-            "filtered": {split: dict(sorted(counts.items())) for split, counts in sorted(self.tally.filtered.items())},
-            "refused": refused,
-        } | ({} if self.limit is None else {"limit": self.limit})
 
-    def rooms(self) -> list[AnyRoom]:
-        """Every room, simulated or recorded, by bank and number."""
-        simulated = plan_rooms(self.recipe, done=self.rooms_done, workers=self.workers, progress=self.progress)
-        recorded = plan_recorded_rooms(
-            self.recipe,
-            self.sources,
-            done=self.rooms_done,
-            workers=self.workers,
-            refuse=self.tally.refuse,
-            places=self.places,
-            progress=self.progress,
-        )
-        return sorted([*simulated, *recorded], key=lambda room: (room.bank, room.room))
+@dataclass(frozen=True)
+class StoredSplit:
+    """The utterances of one split.
 
-    def set_down(self, split: str) -> None:
-        """Read one split's sources into a temporary file.
+    Attributes:
+        store: Takes them back in any order.
+        num_samples: Their length at the corpus rate, all together.
+        unused: What its source has besides, with reasons.
+    """
 
-        Raises:
-            NoAudioError: If no utterance is left.
-            MissingFileError: If the first files are not there: most likely the root is wrong.
-        """
-        source = self.sources[split]
-        rooting = Rooting(source)
-        spool = Spool(self.scratch / f"{split}.spool", split=split, seed=self.recipe.seed, rooting=rooting)
-        self.spools[split] = spool
-        shortest_s, longest_s = source.source.min_s, source.source.max_s
-        rate_hz = self.recipe.sample_rate
-        for found in utterances(source):
-            match found:
-                case Refused():
-                    self.tally.refuse(split, found.id, found.reason)
-                case LeftOut():
-                    self.tally.leave_out(split, found.reason)
-                case Utterance() if found.seconds < shortest_s:
-                    self.tally.leave_out(split, f"shorter than {shortest_s:g} s")
-                case Utterance() if found.seconds > longest_s:
-                    self.tally.leave_out(split, f"longer than {longest_s:g} s")
-                case Utterance() if num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz) < 1:
-                    self.tally.refuse(split, found.id, "has no sample at the corpus rate")
-                case Utterance() if (reason := too_long(found, rate_hz=rate_hz)) is not None:
-                    self.tally.refuse(split, found.id, reason)
-                case Utterance():
-                    spool.add(found)
-                    self.lengths[split] += num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz)
-        for name, reason in spool.settle():
-            self.tally.refuse(split, name, reason)
-        if not len(spool):
-            raise NoAudioError(source.manifest or source.folder, self.nothing_left(split))
-        if not spool.speaker_numbers and self.uses_babble(split):
-            told = "has no speaker labels: every other utterance counts as another speaker in babble"
-            print(f"{split} {told}", file=sys.stderr)
-        remember_place(self.places, rooting)
-        first = rooting.place / spool.read(int(spool.order[0])).path
-        if not audio_exists(first):
-            raise MissingFileError(
-                first, needed=f"an utterance of {split!r}; say --root {source.root}=DIR if they lie elsewhere"
-            )
+    store: UtteranceStore
+    num_samples: int
+    unused: tuple[Refused | LeftOut, ...]
 
-    def uses_babble(self, split: str) -> bool:
-        """Whether some copy of a split may have babble in it."""
-        used = {name for name, count in self.recipe.copies.get(split, {}).items() if count}
-        sources = {source for name in used for source in noise_names(self.recipe.conditions[name].steps)}
-        return any(isinstance(self.recipe.noises[source], Babble) for source in sources)
 
-    def nothing_left(self, split: str) -> str:
-        """Why a split has no utterance."""
-        first = next(
-            (f"; the first: {name}: {reason}" for where, name, reason in self.tally.refused if where == split), ""
-        )
-        refused = sum(where == split for where, _, _ in self.tally.refused)
-        filtered = sum(self.tally.filtered.get(split, Counter()).values())
-        return f"no utterance is left for split {split!r} ({refused} refused, {filtered} left out by the recipe){first}"
+Unused = tuple[str, Refused | LeftOut]
+"""What cannot be used, with the name of its split, noise source or bank."""
 
-    def draw_split(
-        self, split: str, files: dict[tuple[str, str], list[NoiseFile]], rooms: list[AnyRoom]
-    ) -> Iterator[dict[str, Any]]:
-        """Write the plan files of one split; yields their entries for `plan.json`."""
-        spool, root = self.spools[split], self.sources[split].root
-        materials = Materials(
-            seed=self.recipe.seed,
-            split=split,
-            rate_hz=self.recipe.sample_rate,
-            noises=dict(self.recipe.noises),
-            files={source: found for (source, where), found in files.items() if where == split},
-            rooms={
-                bank: [room for room in rooms if room.bank == bank and split in room.splits]
-                for bank in self.recipe.rooms
-            },
-            spool=spool,
-            root=root,
-        )
-        total = min(len(spool), self.limit or len(spool))
-        with contextlib.ExitStack() as stack:
-            shown = None
-            if self.progress:
-                shown = stack.enter_context(Progress(f"planning {split}", total=total, unit="utterances"))
-            samples = self.recipe.shards.samples_of(
-                utterances=len(spool),
-                num_samples=self.lengths[split],
-                waves=1 + sum(self.recipe.copies.get(split, {}).values()),
-            )
-            for shard, places in spool.shards(samples, limit=self.limit):
-                yield self.write_file(f"{split}-{shard:06d}", materials, places)
-                if shown is not None:
-                    shown.advance(len(places))
 
-    def write_file(self, name: str, materials: Materials, places: Iterable[int]) -> dict[str, Any]:
-        """Draw and write the rows of one shard; returns its entry for `plan.json`."""
-        state = hashlib.sha256()
-        rows = samples = 0
+def write_plan(job: PlanJob, *, recipe_sha256: str) -> tuple[dict[str, Any], dict[str, Place]]:
+    """Make every decision and write the files of the plan, all but `plan.json`.
 
-        def lines() -> Iterator[bytes]:
-            nonlocal rows, samples
-            for place in places:
-                row = self.row(materials, place)
-                line = canonical_json(row)
-                state.update(line + b"\n")
-                rows += 1
-                samples += row["num_samples"]
-                yield line
+    Returns:
+        The content of `plan.json`, and the folder of each root.
 
-        write_json_lines(self.folder / f"{name}.jsonl", lines())
-        seconds = round(samples / self.recipe.sample_rate, 3)
-        return {"name": name, "split": materials.split, "rows": rows, "seconds": seconds, "sha256": state.hexdigest()}
-
-    def row(self, materials: Materials, place: int) -> dict[str, Any]:
-        """One utterance with all its draws, as plain data."""
-        spooled = materials.spool.read(place)
-        utterance = spooled.utterance
-        num_samples = num_samples_at(utterance.num_frames, from_hz=utterance.rate_hz, to_hz=self.recipe.sample_rate)
-        copies = [
-            planned_copy(
-                materials,
-                self.recipe.conditions[name],
-                name=name,
-                number=number,
-                utterance=utterance.id,
-                place=place,
-                num_samples=num_samples,
-            )
-            for name, count in self.recipe.copies.get(materials.split, {}).items()
-            for number in range(count)
-        ]
-        row: dict[str, Any] = {
-            "id": utterance.id,
-            "key": sample_key(utterance.id),
-            "split": materials.split,
-            "num_samples": num_samples,
-            "custom": utterance.custom,
-            "source": spooled.span(materials.root),
-            "copies": copies,
+    Raises:
+        StillroomError: By what is wrong with recipe or sources.
+    """
+    recipe, folder = job.recipe, job.folder
+    options: dict[str, Any] = {"workers": job.workers, "progress": job.progress}
+    with contextlib.ExitStack() as stack:
+        scratch = temporary_path(folder / "utterances")
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+        splits: dict[str, StoredSplit] = {}
+        for split in recipe.speech:
+            finder = RootFinder(job.sources[split])
+            store = UtteranceStore(scratch / split, split=split, seed=recipe.seed, finder=finder)
+            splits[split] = fill_store(job, stack.enter_context(contextlib.closing(store)))
+        listings = noise_listings(recipe, job.sources)
+        responses = response_listings(recipe, job.sources)
+        for note in filter(None, (listing.note for listing in responses)):
+            print(note, file=sys.stderr)
+        found = [stored.store.finder.found() for stored in splits.values()]
+        found += [*(listing.root for listing in listings), *(listing.root for listing in responses)]
+        roots = root_folders(found)
+        noises = measure_noises(recipe, listings, cache=job.noise_cache, **options)
+        simulated = plan_simulated_rooms(recipe, cache=job.room_cache, **options)
+        recorded = plan_recorded_rooms(recipe, responses, cache=job.room_cache, **options)
+        rooms: list[AnyRoom] = [*simulated, *recorded.rooms]
+        rooms.sort(key=lambda room: (room.bank, room.room))
+        digests = {
+            "levels_sha256": write_lines(folder / "levels.jsonl", level_lines(noises.levels)),
+            "rooms_sha256": write_lines(folder / "rooms.jsonl", [canonical_json(room) for room in rooms]),
         }
-        labels = {"text": utterance.text, "speaker": utterance.speaker, "language": utterance.language}
-        return row | {name: value for name, value in labels.items() if value is not None}
+        if spectra := spectrum_rows(recipe, {split: stored.store for split, stored in splits.items()}):
+            digests["spectra_sha256"] = write_lines(folder / "spectra.jsonl", spectra)
+        files = usable_files(noises.levels)
+        entries = [
+            entry
+            for split, stored in splits.items()
+            for entry in write_split(job, stored, split_materials(job, stored.store, files, rooms))
+        ]
+    unused: list[Unused] = [(split, one) for split, stored in splits.items() for one in stored.unused]
+    unused += [(listing.source, one) for listing in listings for one in listing.unused]
+    unused += [(listing.bank, one) for listing in responses for one in listing.unused]
+    unused += [*noises.refused, *recorded.refused]
+    return plan_document(job, entries, unused, digests | {"recipe_sha256": recipe_sha256}), roots
 
-    def close(self) -> None:
-        """Remove what was set down."""
-        for spool in self.spools.values():
-            spool.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+
+def write_lines(path: Path, lines: Sequence[bytes]) -> str:
+    """Write JSON lines; returns their SHA-256."""
+    write_json_lines(path, lines)
+    return bytes_digest(b"".join(line + b"\n" for line in lines))
+
+
+def plan_document(
+    job: PlanJob, entries: list[dict[str, Any]], unused: Iterable[Unused], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """The content of `plan.json`."""
+    refused: list[tuple[str, str, str]] = []
+    filtered: dict[str, Counter[str]] = {}
+    for owner, what in unused:
+        if isinstance(what, Refused):
+            refused.append((owner, what.id, what.reason))
+        else:
+            filtered.setdefault(owner, Counter())[what.reason] += 1
+    return {
+        "schema": Plan.SCHEMA,
+        "name": job.recipe.name,
+        "sample_rate": job.recipe.sample_rate,
+        "files": entries,
+        **digests,
+        "filtered": {owner: dict(sorted(counts.items())) for owner, counts in sorted(filtered.items())},
+        "refused": [{"split": owner, "id": name, "reason": reason} for owner, name, reason in sorted(refused)],
+    } | ({} if job.limit is None else {"limit": job.limit})
+
+
+def fill_store(job: PlanJob, store: UtteranceStore) -> StoredSplit:
+    """Read one split's source and store its utterances.
+
+    Raises:
+        NoAudioError: If no utterance is left.
+        MissingFileError: If the first file does not exist: most likely the root is wrong.
+    """
+    split = store.split
+    source, rate_hz = job.sources[split], job.recipe.sample_rate
+    unused: list[Refused | LeftOut] = []
+    num_samples = 0
+    for found in utterances(source):
+        checked = usable(found, source, rate_hz=rate_hz)
+        if isinstance(checked, Utterance):
+            store.add(checked)
+            num_samples += num_samples_at(checked.num_frames, from_hz=checked.rate_hz, to_hz=rate_hz)
+        else:
+            unused.append(checked)
+    unused += store.finish()
+    if not len(store):
+        raise NoAudioError(source.manifest or source.folder, nothing_left(split, unused))
+    if not store.speaker_numbers and uses_babble(job.recipe, split):
+        note = "has no speaker labels: every other utterance counts as another speaker in babble"
+        print(f"{split} {note}", file=sys.stderr)
+    first = store.finder.folder / store.read(int(store.order[0])).path
+    if not audio_exists(first):
+        raise MissingFileError(
+            first, needed=f"an utterance of {split!r}; say --root {source.root}=DIR if they are elsewhere"
+        )
+    return StoredSplit(store, num_samples, tuple(unused))
+
+
+def usable(found: Utterance | Refused | LeftOut, source: Located, *, rate_hz: int) -> Utterance | Refused | LeftOut:
+    """An utterance that the recipe takes and a worker can render, or why it is not used."""
+    shortest_s, longest_s = source.source.min_s, source.source.max_s
+    match found:
+        case Utterance() if found.seconds < shortest_s:
+            return LeftOut(f"shorter than {shortest_s:g} s")
+        case Utterance() if found.seconds > longest_s:
+            return LeftOut(f"longer than {longest_s:g} s")
+        case Utterance() if num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz) < 1:
+            return Refused(found.id, "has no sample at the corpus rate")
+        case Utterance() if (reason := too_long(found, in_manifest=source.manifest is not None)) is not None:
+            return Refused(found.id, reason)
+        case _:
+            return found
+
+
+def uses_babble(recipe: Recipe, split: str) -> bool:
+    """Whether some copy of a split may have babble in it."""
+    used = {name for name, count in recipe.copies.get(split, {}).items() if count}
+    sources = {source for name in used for source in noise_names(recipe.conditions[name].steps)}
+    return any(isinstance(recipe.noises[source], Babble) for source in sources)
+
+
+def nothing_left(split: str, unused: Sequence[Refused | LeftOut]) -> str:
+    """Why a split has no utterance."""
+    refused = [one for one in unused if isinstance(one, Refused)]
+    first = f"; the first: {refused[0].id}: {refused[0].reason}" if refused else ""
+    left_out = len(unused) - len(refused)
+    return (
+        f"no utterance is left for split {split!r} ({len(refused)} refused, {left_out} left out by the recipe){first}"
+    )
+
+
+def split_materials(
+    job: PlanJob, store: UtteranceStore, files: Mapping[tuple[str, str], list[NoiseFile]], rooms: Sequence[AnyRoom]
+) -> Materials:
+    """What the copies of one split may draw from."""
+    split = store.split
+    return Materials(
+        seed=job.recipe.seed,
+        split=split,
+        rate_hz=job.recipe.sample_rate,
+        noises=dict(job.recipe.noises),
+        files={source: found for (source, where), found in files.items() if where == split},
+        rooms={
+            bank: [room for room in rooms if room.bank == bank and split in room.splits] for bank in job.recipe.rooms
+        },
+        store=store,
+        root=job.sources[split].root,
+    )
+
+
+def write_split(job: PlanJob, stored: StoredSplit, materials: Materials) -> Iterator[dict[str, Any]]:
+    """Draw and write the plan files of one split; yields their entries for `plan.json`."""
+    store, split = stored.store, materials.split
+    samples = job.recipe.shards.samples_of(
+        utterances=len(store),
+        num_samples=stored.num_samples,
+        waves=1 + sum(job.recipe.copies.get(split, {}).values()),
+    )
+    total = min(len(store), job.limit or len(store))
+    with Progress(f"planning {split}", total=total, unit="utterances", shown=job.progress) as display:
+        for shard, indices in store.shards(samples, limit=job.limit):
+            yield write_file(job, f"{split}-{shard:06d}", materials, indices)
+            display.advance(len(indices))
+
+
+def write_file(job: PlanJob, name: str, materials: Materials, indices: Sequence[int]) -> dict[str, Any]:
+    """Draw and write the rows of one shard; returns its entry for `plan.json`."""
+    state, samples = hashlib.sha256(), 0
+    with replacing(job.folder / f"{name}.jsonl") as part, part.open("wb") as stream:
+        for index in indices:
+            row = planned_row(job.recipe, materials, index)
+            line = canonical_json(row) + b"\n"
+            state.update(line)
+            stream.write(line)
+            samples += row["num_samples"]
+    seconds = round(samples / job.recipe.sample_rate, 3)
+    return {
+        "name": name,
+        "split": materials.split,
+        "rows": len(indices),
+        "seconds": seconds,
+        "sha256": state.hexdigest(),
+    }

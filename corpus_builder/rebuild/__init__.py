@@ -1,1 +1,1 @@
-"""Rebuilding a corpus from a pack: `rebuild_corpus` (the stage), `plan_subset`, `source_check`, `report`, `wave_verdict`, `diff`."""
+"""Rebuilds corpora from packs: `rebuild_corpus` (the stage), `plan_subset`, `source_check`, `report`, `wave_verdict`, `diff`."""

@@ -1,6 +1,6 @@
-"""What differs between two corpora, packs or plans: recipe, sources, utterances, conditions, parameters, PCM.
+"""Compares two corpora, packs or plans: recipe, sources, utterances, conditions, parameters, PCM.
 
-Both sides are read into a temporary database, so that two corpora of millions of utterances in whatever order need little memory.
+Both are read into a temporary database, so that two corpora of millions of utterances in whatever order need little memory.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ ABSENT = "absent"
 
 @dataclass
 class Differences:
-    """What was found.
+    """The differences of two corpora, packs or plans.
 
     Attributes:
-        first: Which side, in words.
+        first: Description of the first.
+        second: Description of the second.
         lines: Every difference as a line of JSON, in a temporary file.
         counts: How many differences of each part.
         same: How many things of each part are the same.
-        pcm: How many waves have each verdict; None if one side has no waves.
+        pcm: How many waves have each verdict; None if one of the two has no waves.
     """
 
     first: str
@@ -47,10 +48,10 @@ class Differences:
     same: Counter[str] = field(default_factory=Counter)
     pcm: Counter[str] | None = None
 
-    def add(self, part: str, **told: Any) -> None:
-        """Note one difference."""
+    def add(self, part: str, **details: Any) -> None:
+        """Add one difference."""
         self.counts[part] += 1
-        self.lines.write(json.dumps({"part": part, **told}) + "\n")
+        self.lines.write(json.dumps({"part": part, **details}) + "\n")
 
     @property
     def any(self) -> bool:
@@ -71,10 +72,10 @@ class Differences:
                 lines.append(f"{part:<12}not compared: a plan has no waves")
                 continue
             same = "" if part == "recipe" else f"{self.same[part]} the same, "
-            said = f"{same}{self.counts[part]} differ" if self.counts[part] or same else "the same"
+            text = f"{same}{self.counts[part]} differ" if self.counts[part] or same else "the same"
             if part == "pcm" and self.pcm is not None:
-                said = ", ".join(f"{self.pcm[verdict]} {verdict}" for verdict in ("identical", "near", "different"))
-            lines.append(f"{part:<12}{said}")
+                text = ", ".join(f"{self.pcm[verdict]} {verdict}" for verdict in ("identical", "near", "different"))
+            lines.append(f"{part:<12}{text}")
         return lines
 
     def plain(self) -> dict[str, Any]:
@@ -90,29 +91,29 @@ class Differences:
 
 
 @contextlib.contextmanager
-def differences(first: Path, second: Path) -> Iterator[Differences]:
-    """Compare two corpora, packs or plans; what is given back can be read inside the context.
+def differences(first: str | Path, second: str | Path) -> Iterator[Differences]:
+    """Compare two corpora, packs or plans; the result can be read inside the context.
 
     Args:
         first: A folder of a corpus or plan, or a pack.
         second: The same.
 
     Raises:
-        MissingFileError: If one is not there.
-        StillroomError: If one is not what it should be.
+        MissingFileError: If one does not exist.
+        StillroomError: If one is damaged.
     """
     with contextlib.ExitStack() as stack:
-        bench = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-diff-")))
-        sides = open_view(first, bench / "a"), open_view(second, bench / "b")
-        lines = stack.enter_context((bench / "lines.jsonl").open("w+", encoding="utf-8"))
-        found = Differences(sides[0].description, sides[1].description, lines)
-        database = stack.enter_context(contextlib.closing(sqlite3.connect(bench / "both.sqlite")))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-diff-")))
+        pair = open_view(Path(first), scratch / "a"), open_view(Path(second), scratch / "b")
+        lines = stack.enter_context((scratch / "lines.jsonl").open("w+", encoding="utf-8"))
+        found = Differences(pair[0].description, pair[1].description, lines)
+        database = stack.enter_context(contextlib.closing(sqlite3.connect(scratch / "both.sqlite")))
         database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-        compare_recipes(found, *sides)
-        otherwise = compare_sources(found, database, *sides)
-        for name, side in zip("ab", sides, strict=True):
-            load(database, name, side)
-        compare_rows(found, database, sides, otherwise)
+        compare_recipes(found, *pair)
+        otherwise = compare_sources(found, database, *pair)
+        for name, item in zip("ab", pair, strict=True):
+            load(database, name, item)
+        compare_rows(found, database, pair, otherwise)
         yield found
 
 
@@ -126,7 +127,7 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from flat(item, f"{path}.{key}" if path else str(key))
 
 
-def leaves_apart(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
+def different_leaves(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
     """Paths at which two plain documents differ, with both values."""
     one, other = dict(flat(first)), dict(flat(second))
     for path in sorted(one.keys() | other.keys()):
@@ -136,7 +137,7 @@ def leaves_apart(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def compare_recipes(found: Differences, first: View, second: View) -> None:
     """Every setting that differs, defaults written out."""
-    for path, one, other in leaves_apart(first.recipe.plain(), second.recipe.plain()):
+    for path, one, other in different_leaves(first.recipe.plain(), second.recipe.plain()):
         found.add("recipe", path=path, a=one, b=other)
 
 
@@ -147,14 +148,14 @@ def compare_sources(found: Differences, database: sqlite3.Connection, first: Vie
         Those that are the same, but were decoded to another PCM.
     """
     database.execute(
-        "CREATE TABLE source (side, root, path, stretch, sha256, pcm, PRIMARY KEY (root, path, stretch, side))"
+        "CREATE TABLE source (which, root, path, stretch, sha256, pcm, PRIMARY KEY (root, path, stretch, which))"
     )
-    for name, side in (("a", first), ("b", second)):
-        rows = ((name, *source) for source in side.sources())
+    for name, item in (("a", first), ("b", second)):
+        rows = ((name, *source) for source in item.sources())
         database.executemany("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?)", rows)
     names = (
-        "SELECT root, path, max(side = 'a'), max(side = 'b'), max(CASE side WHEN 'a' THEN sha256 END), "
-        "max(CASE side WHEN 'b' THEN sha256 END) FROM source GROUP BY root, path ORDER BY root, path"
+        "SELECT root, path, max(which = 'a'), max(which = 'b'), max(CASE which WHEN 'a' THEN sha256 END), "
+        "max(CASE which WHEN 'b' THEN sha256 END) FROM source GROUP BY root, path ORDER BY root, path"
     )
     for root, path, in_first, in_second, one, other in database.execute(names):
         if not (in_first and in_second):
@@ -165,7 +166,7 @@ def compare_sources(found: Differences, database: sqlite3.Connection, first: Vie
             found.same["sources"] += 1
     decoded = (
         "SELECT DISTINCT a.root, a.path FROM source a JOIN source b USING (root, path, stretch) "
-        "WHERE a.side = 'a' AND b.side = 'b' AND a.sha256 = b.sha256 AND a.pcm != b.pcm ORDER BY a.root, a.path"
+        "WHERE a.which = 'a' AND b.which = 'b' AND a.sha256 = b.sha256 AND a.pcm != b.pcm ORDER BY a.root, a.path"
     )
     otherwise = [(str(root), str(path)) for root, path in database.execute(decoded)]
     for root, path in otherwise:
@@ -173,38 +174,38 @@ def compare_sources(found: Differences, database: sqlite3.Connection, first: Vie
     return frozenset(otherwise)
 
 
-def load(database: sqlite3.Connection, name: str, side: View) -> None:
-    """Put one side's rows, index entries and fingerprints into a table of its own."""
+def load(database: sqlite3.Connection, name: str, item: View) -> None:
+    """Read rows, index entries and fingerprints of one of the two into a table of its own."""
     database.execute(f"CREATE TABLE {name} (split, id, shard, row, sample, prints, PRIMARY KEY (split, id))")
-    for file in side.plan.files:
-        indexed = shard_samples(side.folder, file.name) if side.has_waves else {}
+    for file in item.plan.files:
+        indexed = shard_samples(item.folder, file.name) if item.has_waves else {}
         database.executemany(
-            f"INSERT OR REPLACE INTO {name} VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 (a or b, of our own)
+            f"INSERT OR REPLACE INTO {name} VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 (the name is a or b)
             (
                 (row["split"], row["id"], file.name, json.dumps(row), *stored(indexed.get(row["key"])))
-                for row in plain_rows(side.folder, file.name)
+                for row in plain_rows(item.folder, file.name)
             ),
         )
 
 
-def stored(item: Indexed | None) -> tuple[str | None, str | None]:
+def stored(sample: Indexed | None) -> tuple[str | None, str | None]:
     """A sample and its fingerprints as text."""
-    if item is None:
+    if sample is None:
         return None, None
-    return item.sample.model_dump_json(), json.dumps(item.prints)
+    return sample.sample.model_dump_json(), json.dumps(sample.prints)
 
 
-def restored(side: View, shard: str, sample: str | None, prints: str | None) -> Indexed | None:
-    """What `stored` made."""
+def restored(item: View, shard: str, sample: str | None, prints: str | None) -> Indexed | None:
+    """A sample and its fingerprints from the text that `stored` made."""
     if sample is None or prints is None:
         return None
     from manifests.corpus.shard_index import IndexedSample
 
-    tar = side.folder / tar_name(shard)
+    tar = item.folder / tar_name(shard)
     return Indexed(IndexedSample.model_validate_json(sample), json.loads(prints), tar)
 
 
-def compare_rows(found: Differences, database: sqlite3.Connection, sides: tuple[View, View], otherwise: Files) -> None:
+def compare_rows(found: Differences, database: sqlite3.Connection, pair: tuple[View, View], otherwise: Files) -> None:
     """Utterances, their conditions and parameters, and their waves."""
     for name, other in (("a", "b"), ("b", "a")):
         alone = (
@@ -213,7 +214,7 @@ def compare_rows(found: Differences, database: sqlite3.Connection, sides: tuple[
         )
         for split, utterance in database.execute(alone):
             found.add("utterances", split=split, id=utterance, only=name)
-    if all(side.has_waves for side in sides):
+    if all(item.has_waves for item in pair):
         found.pcm = Counter()
     both = (
         "SELECT a.shard, a.row, a.sample, a.prints, b.shard, b.row, b.sample, b.prints FROM a JOIN b USING (split, id) "
@@ -224,8 +225,8 @@ def compare_rows(found: Differences, database: sqlite3.Connection, sides: tuple[
         first, second = json.loads(fields[1]), json.loads(fields[5])
         compare_parameters(found, first, second)
         if found.pcm is not None:
-            this = restored(sides[0], fields[0], fields[2], fields[3])
-            that = restored(sides[1], fields[4], fields[6], fields[7])
+            this = restored(pair[0], fields[0], fields[2], fields[3])
+            that = restored(pair[1], fields[4], fields[6], fields[7])
             compare_waves(found, shared(first, second), this, that, otherwise)
 
 
@@ -237,14 +238,14 @@ def compare_parameters(found: Differences, first: dict[str, Any], second: dict[s
     for name in sorted(one.keys() ^ other.keys()):
         found.add("conditions", **who, copy=name, only="a" if name in one else "b")
     for name in sorted(one.keys() & other.keys()):
-        apart = list(leaves_apart(one[name], other[name]))
+        differing = list(different_leaves(one[name], other[name]))
         kinds = [[step["kind"] for step in copy["steps"]] for copy in (one[name], other[name])]
         part = "conditions" if kinds[0] != kinds[1] else "parameters"
-        for path, this, that in apart:
+        for path, this, that in differing:
             found.add(part, **who, copy=name, path=path, a=this, b=that)
         found.same["conditions"] += kinds[0] == kinds[1]
-        found.same["parameters"] += not apart
-    for path, this, that in leaves_apart(first | {"copies": []}, second | {"copies": []}):
+        found.same["parameters"] += not differing
+    for path, this, that in different_leaves(first | {"copies": []}, second | {"copies": []}):
         found.add("parameters", **who, path=path, a=this, b=that)
 
 

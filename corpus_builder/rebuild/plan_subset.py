@@ -1,4 +1,4 @@
-"""A part of a pack's plan, as a plan of its own: some splits, one condition, so many utterances."""
+"""Selects a part of a pack's plan, as a plan of its own: some splits, some conditions, so many utterances."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked for; all of it where nothing is said.
+    """The selected part of a pack; by default all of it.
 
     Attributes:
         splits: Only these.
@@ -37,14 +37,14 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether all of it is selected."""
         return not self.splits and not self.conditions and self.limit is None
 
     def check(self, recipe: Recipe) -> None:
-        """Every name is one of the recipe's.
+        """Check that every name is in the recipe.
 
         Raises:
-            UsageError: If not.
+            UsageError: If one is not.
         """
         for what, names, known in (
             ("split", self.splits, list(recipe.speech)),
@@ -62,8 +62,8 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
 
     Args:
         opened: The pack.
-        selection: What is asked for.
-        folder: Is filled with `recipe.yaml` and `plan/`.
+        selection: Which part.
+        folder: Where `recipe.yaml` and `plan/` are written.
 
     Returns:
         Its plan, with digests of its own.
@@ -74,7 +74,7 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
     selection.check(opened.recipe)
     files = [file for file in opened.plan.files if not selection.splits or file.split in selection.splits]
     chosen = limited(opened, selection) if selection.limit is not None else None
-    kept = []
+    entries: list[dict[str, Any]] = []
     for file in files:
         rows = [
             selected_row(row, selection)
@@ -86,15 +86,15 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
         path = folder / plan_rows_name(file.name)
         write_json_lines(path, (canonical_json(row) for row in rows))
         seconds = round(sum(row["num_samples"] for row in rows) / opened.plan.sample_rate, 3)
-        kept.append(
+        entries.append(
             {"name": file.name, "split": file.split, "rows": len(rows), "seconds": seconds, "sha256": file_digest(path)}
         )
     wanted = selected_recipe(opened.recipe, selection)
-    if not kept or (selection.conditions and not any(sum(counts.values()) for counts in wanted.copies.values())):
-        raise UsageError("nothing of the pack is left by --split, --condition and --limit; ask for more")
+    if not entries or (selection.conditions and not any(sum(counts.values()) for counts in wanted.copies.values())):
+        raise UsageError("--split, --condition and --limit select nothing of the pack; select more")
     banks = {
         one.name.rsplit("-", 2)[0]
-        for file in kept
+        for file in entries
         for row in plain_rows(folder, file["name"])
         for one in references(row)
         if one.role == "response"
@@ -109,7 +109,7 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
         for one in opened.plan.plain().get("refused", [])
         if chosen is None and one["split"] in {f.split for f in files}
     ]
-    document = opened.plan.plain() | {"files": kept, "recipe_sha256": digest(wanted.plain()), "refused": refused}
+    document = opened.plan.plain() | {"files": entries, "recipe_sha256": digest(wanted.plain()), "refused": refused}
     document["rooms_sha256"] = file_digest(folder / ROOMS)
     if selection.limit is not None:
         document["limit"] = selection.limit
@@ -119,7 +119,7 @@ def write_selection(opened: OpenedPack, selection: Selection, folder: Path) -> P
 
 
 def limited(opened: OpenedPack, selection: Selection) -> set[tuple[str, str]]:
-    """Split and id of the utterances that a limit leaves."""
+    """Split and id of the utterances that a limit selects."""
     hashes: dict[str, list[tuple[int, str]]] = {}
     for file in opened.plan.files:
         for row in plain_rows(opened.folder, file.name):
@@ -130,14 +130,14 @@ def limited(opened: OpenedPack, selection: Selection) -> set[tuple[str, str]]:
 
 
 def selected_row(row: dict[str, Any], selection: Selection) -> dict[str, Any]:
-    """A row with the asked copies only."""
+    """A row with the selected copies only."""
     if not selection.conditions:
         return row
     return row | {"copies": [copy for copy in row["copies"] if copy["condition"] in selection.conditions]}
 
 
 def selected_recipe(recipe: Recipe, selection: Selection) -> Recipe:
-    """The recipe with the asked copies only, so that the corpus says truly what it holds."""
+    """The recipe with the selected copies only, so that it describes the corpus."""
     plain = recipe.plain()
     plain["copies"] = {
         split: {name: n for name, n in counts.items() if not selection.conditions or name in selection.conditions}

@@ -1,7 +1,7 @@
-"""A pack and a lab's own audio become the corpus that the pack was made of, and each wave is proved to be the same.
+"""Rebuilds the corpus of a pack from a lab's own copies of its sources, and compares each wave with the pack.
 
-Sources are checked first; then the plan is rendered (not planned again) with the responses of the pack; then every wave is held
-against the digest and the fingerprint that came with the pack. It goes on where it was stopped, as a build does.
+Sources are checked first; then the plan is rendered (not planned again) with the responses of the pack; then every wave is compared
+with its digest and fingerprint in the pack. An interrupted rebuild is continued, as a build is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.build.build_corpus import build
 from corpus_builder.plan.make_plan import check_target, no_empty_folder
 from corpus_builder.rebuild.plan_subset import Selection, write_selection
-from corpus_builder.rebuild.report import VERDICTS, Proof, prove, told_lines
-from corpus_builder.rebuild.source_check import SourceProblem, source_problems, with_pcm_told
+from corpus_builder.rebuild.report import VERDICTS, Proof, prove, verdict_lines
+from corpus_builder.rebuild.source_check import SourceProblem, source_problems, with_pcm_compared
 from corpus_builder.rooms.build_banks import planned_rooms
 from corpus_builder.rooms.rir_bank import read_response
 from corpus_builder.sources.roots import read_roots, write_roots
@@ -34,7 +35,7 @@ from manifests.io.atomic import replacing, temporary_path
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import read_json_lines, write_json, write_json_lines
 from manifests.io.lock import writing
-from manifests.io.place import place_of
+from manifests.io.place import places_of
 from manifests.pack.read import open_pack
 from manifests.plan.rooms import RoomResponse
 from manifests.results.reports import RebuiltReport, reported
@@ -42,7 +43,6 @@ from manifests.results.reports import RebuiltReport, reported
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from corpus_builder.build.build_corpus import Built
     from corpus_builder.workers.preemption import Stop
@@ -63,13 +63,13 @@ class SourcesDifferError(StillroomError, ValueError):
         missing = sum(problem.what == "is missing" for problem in problems)
         super().__init__(
             f"{len(problems)} of {checked} source files are not those of the pack ({missing} missing, {len(problems) - missing} "
-            "different); nothing was rendered: put them right, or say where they lie with --root"
+            "different); nothing was rendered: replace them, or pass their folder with --root"
         )
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What a rebuild came to.
+    """The result of a rebuild.
 
     Attributes:
         proof: None if shards are left.
@@ -94,120 +94,123 @@ class Rebuilt:
 
 
 def rebuild(
-    pack: Path,
-    corpus: Path,
+    pack: str | Path,
+    corpus: str | Path,
     *,
-    roots: Mapping[str, Place] | None = None,
+    roots: Mapping[str, str | Place] | None = None,
     workers: int = 1,
     selection: Selection | None = None,
     executor: Executor | None = None,
     stop: Stop | None = None,
     progress: bool = True,
 ) -> Rebuilt:
-    """Rebuild a corpus from a pack, or go on with it.
+    """Rebuild a corpus from a pack, or continue an interrupted rebuild.
 
     Args:
         pack: The `.tar.gz`.
         corpus: The folder to build in.
-        roots: Where roots lie, by `--root`.
+        roots: Folder or URL of each root, as `--root` gives them.
         workers: Number of processes.
         selection: Only a part of it.
         executor: Where shards are rendered; a pool of processes by default.
-        stop: Once it is true no shard is begun any more.
+        stop: Once it is true no other shard is begun.
         progress: Show how far it is.
 
     Raises:
         SourcesDifferError: If sources are missing or different.
-        UsageError: If nothing says where a root lies.
-        BadDocumentError: If the pack is not what it should be.
+        UsageError: If the folder of a root is not known.
+        BadDocumentError: If the pack is damaged.
         StillroomError: As `build` does.
     """
+    pack, corpus = Path(pack), Path(corpus)
     check_target(corpus, pack)
     with contextlib.ExitStack() as stack:
         stack.enter_context(no_empty_folder(corpus))
-        was_there = corpus.exists()
+        existed = corpus.exists()
         with writing(corpus):
             clear_leftovers(corpus)
-            bench = temporary_path(corpus / "rebuild")
-            stack.callback(tidy, bench, corpus, remove=not was_there)
-            opened = open_pack(pack, bench / "pack")
-            source, plan = selected(opened, selection or Selection(), bench / "selected")
-            places = located_roots(opened, source, plan, corpus, roots or {})
-            check_sources(opened, source, plan, places, workers=workers, progress=progress)
-            place_rooms(opened, source, corpus)
-            write_roots(source, places)
-        built = build(source, corpus, roots=places, workers=workers, executor=executor, stop=stop, progress=progress)
+            scratch = temporary_path(corpus / "rebuild")
+            stack.callback(remove_scratch, scratch, corpus, with_corpus=not existed)
+            opened = open_pack(pack, scratch / "pack")
+            source, plan = selected_plan(opened, selection or Selection(), scratch / "selected")
+            found_roots = find_roots(opened, source, plan, corpus, places_of(roots))
+            check_sources(opened, source, plan, found_roots, workers=workers, progress=progress)
+            copy_rooms(opened, source, corpus)
+            write_roots(source, found_roots)
+        built = build(
+            source, corpus, roots=found_roots, workers=workers, executor=executor, stop=stop, progress=progress
+        )
         if built.corpus is None:
             return Rebuilt(built, None, file_digest(pack))
         proof = Proof()
         verdicts = prove(opened, plan, corpus, workers=workers, progress=progress)
-        write_json_lines(corpus / REBUILT_WAVES, told_lines(verdicts, proof))
+        write_json_lines(corpus / REBUILT_WAVES, verdict_lines(verdicts, proof))
         rebuilt = Rebuilt(built, proof, file_digest(pack))
         write_json(corpus / REBUILT, rebuilt.plain())
         return rebuilt
 
 
-def tidy(bench: Path, corpus: Path, *, remove: bool) -> None:
-    """Remove the unpacked pack, and the folder if nothing came of it."""
-    shutil.rmtree(bench, ignore_errors=True)
-    if remove:
-        with contextlib.suppress(OSError):  # it holds something
+def remove_scratch(scratch: Path, corpus: Path, *, with_corpus: bool) -> None:
+    """Remove the unpacked pack, and the corpus's folder too if it is empty."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    if with_corpus:
+        with contextlib.suppress(OSError):  # it is not empty
             corpus.rmdir()
 
 
-def selected(opened: OpenedPack, selection: Selection, folder: Path) -> tuple[Path, Plan]:
+def selected_plan(opened: OpenedPack, selection: Selection, folder: Path) -> tuple[Path, Plan]:
     """The folder of the plan to render, and the plan."""
     if selection.is_all:
         return opened.folder, opened.plan
     return folder, write_selection(opened, selection, folder)
 
 
-def located_roots(
+def find_roots(
     opened: OpenedPack, source: Path, plan: Plan, corpus: Path, given: Mapping[str, Place]
 ) -> dict[str, Place]:
-    """Where each root that is needed lies.
+    """Folder or URL of each root that is needed.
 
     Raises:
-        UsageError: If a given root is none of the pack's, or nothing says where one lies.
+        UsageError: If the pack has no such root, or the folder of one is not known.
     """
     known = set(opened.recipe.source_roots())
     for name in given:
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the pack has no such root; it has {', '.join(sorted(known))}")
     needed = roots_needed(source, plan)
-    places = {name: place_of(place) for name, place in read_roots(corpus).items()} | dict(given)
-    lost = sorted(needed - places.keys())
-    if lost:
-        asked = " ".join(f"--root {printable(name)}=DIR" for name in lost)
-        raise UsageError(f"nothing says where the sources of the pack lie on this machine; add {asked}")
-    return {name: place for name, place in places.items() if name in needed}
+    roots = places_of(read_roots(corpus)) | dict(given)
+    unknown = sorted(needed - roots.keys())
+    if unknown:
+        options = " ".join(f"--root {printable(name)}=DIR" for name in unknown)
+        raise UsageError(f"the folders of the pack's sources on this machine are not known; add {options}")
+    return {name: place for name, place in roots.items() if name in needed}
 
 
 def check_sources(
-    opened: OpenedPack, source: Path, plan: Plan, places: Mapping[str, Place], *, workers: int, progress: bool
+    opened: OpenedPack, source: Path, plan: Plan, roots: Mapping[str, Place], *, workers: int, progress: bool
 ) -> None:
-    """Every source file that will be read has the digest that the pack names.
+    """Check that every source file that will be read has the digest of the pack.
 
     Raises:
-        SourcesDifferError: With all that have not.
+        SourcesDifferError: With all that do not.
     """
     needed = files_needed(source, plan)
     expected = {file: sha256 for file, sha256 in needed.items() if sha256 is not None}
     for one in opened.sources():
         if (one.root, one.path) in needed:
             expected.setdefault((one.root, one.path), one.sha256)
-    problems = source_problems(expected, places, workers=workers, progress=progress)
+    problems = source_problems(expected, roots, workers=workers, progress=progress)
     if problems:
-        problems = with_pcm_told(problems, opened.sources(), places, workers=workers)
+        problems = with_pcm_compared(problems, opened.sources(), roots, workers=workers)
         raise SourcesDifferError(problems, checked=len(expected))
 
 
-def place_rooms(opened: OpenedPack, source: Path, corpus: Path) -> None:
-    """Put the responses that the plan in `source` asks for into the corpus, each bank's list last.
+def copy_rooms(opened: OpenedPack, source: Path, corpus: Path) -> None:
+    """Copy the responses that the plan in `source` needs into the corpus, each bank's list last.
 
     Raises:
-        BadDocumentError: If a response is not of the corpus's rate.
-        DigestMismatchError: If one is not what its row says.
+        BadDocumentError: If a response has another rate than the corpus.
+        DigestMismatchError: If one was changed.
     """
     folder = opened.folder
     for bank in planned_rooms(source):
@@ -215,7 +218,7 @@ def place_rooms(opened: OpenedPack, source: Path, corpus: Path) -> None:
         rows = list(read_json_lines(path, needed="the rooms of a bank")) if path.exists() else []
         names = [name for row in rows if (folder / (name := response_path(row["name"]))).exists()]
         if not names or len(names) != len(rows):
-            continue  # recorded responses lie in the sources, and are read from there
+            continue  # recorded responses are read from the sources
         for row in rows:
             response = RoomResponse.parse(row, where=path.name)
             if response.rate_hz != opened.plan.sample_rate:

@@ -1,4 +1,4 @@
-"""Every wave of a rebuilt corpus held against what came with the pack: its digest, its fingerprint, the PCM of its sources."""
+"""Compares every wave of a rebuilt corpus with its pack: digest, fingerprint, and PCM of its sources."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from corpus_builder.rebuild.wave_verdict import Files, compared, shard_samples
 from corpus_builder.rooms.build_banks import planned_rooms
-from corpus_builder.workers.pool import mapped
+from corpus_builder.workers.pool import mapped_with_progress
 from manifests.corpus.fingerprints import decoded_sources
 from manifests.corpus.layout import bank_name, plain_rows
 from manifests.io.json_yaml import read_json_lines
-from manifests.io.progress import Progress
 from manifests.plan.references import RESPONSES
 
 if TYPE_CHECKING:
@@ -29,11 +28,11 @@ VERDICTS = ("identical", "near", "different")
 
 @dataclass
 class Proof:
-    """What the waves came to.
+    """Counts of the verdicts on the waves.
 
     Attributes:
         counts: How many waves by condition, codec and verdict.
-        decoder_differs: How many waves, by condition and codec, come from a file that was decoded otherwise.
+        decoder_differs: How many waves, by condition and codec, come from a file that was decoded to another PCM.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -46,7 +45,7 @@ class Proof:
 
     def total(self, verdict: str) -> int:
         """How many waves have a verdict."""
-        return sum(count for (_, _, told), count in self.counts.items() if told == verdict)
+        return sum(count for (_, _, found), count in self.counts.items() if found == verdict)
 
     def rows(self) -> list[dict[str, Any]]:
         """By condition and codec."""
@@ -84,25 +83,26 @@ class ShardPair:
 
 
 def prove(opened: OpenedPack, plan: Plan, corpus: Path, *, workers: int, progress: bool) -> Iterator[WaveVerdict]:
-    """Hold every wave against the pack, shard by shard."""
+    """Compare every wave with the pack, shard by shard."""
     otherwise = decoded_otherwise(opened, plan, corpus)
     pairs = [ShardPair(str(opened.folder), str(corpus), file.name, otherwise) for file in plan.files]
-    with Progress("proving", total=len(pairs), unit="shards", shown=progress) as shown:
-        for verdicts in mapped(prove_shard, pairs, workers=min(workers, len(pairs)), what="proving"):
-            yield from verdicts
-            shown.advance()
+    shards = mapped_with_progress(
+        prove_shard, pairs, workers=workers, what="comparing", unit="shards", progress=progress
+    )
+    for _, verdicts in shards:
+        yield from verdicts
 
 
 def decoded_otherwise(opened: OpenedPack, plan: Plan, corpus: Path) -> Files:
-    """Source files that have the same bytes, but were decoded to another PCM here."""
-    here: dict[tuple[str, str, int, int, int], str] = {}
+    """Source files that have the same bytes, but were decoded to another PCM on this machine."""
+    own: dict[tuple[str, str, int, int, int], str] = {}
     for file in plan.files:
         for source in decoded_sources(corpus, file.name):
-            here[source.stretch] = source.pcm_sha256
+            own[source.stretch] = source.pcm_sha256
     otherwise = {
         (source.root, source.path)
         for source in opened.sources()
-        if here.get(source.stretch, source.pcm_sha256) != source.pcm_sha256
+        if own.get(source.stretch, source.pcm_sha256) != source.pcm_sha256
     }
     for bank in planned_rooms(corpus):
         first, second = (bank_digests(folder / bank_name(bank)) for folder in (opened.folder, corpus))
@@ -128,7 +128,7 @@ def prove_shard(pair: ShardPair) -> list[WaveVerdict]:
     ]
 
 
-def told_lines(verdicts: Iterator[WaveVerdict], proof: Proof) -> Iterator[bytes]:
+def verdict_lines(verdicts: Iterator[WaveVerdict], proof: Proof) -> Iterator[bytes]:
     """Count every verdict; a line of JSON for each wave that is not identical."""
     for verdict in verdicts:
         proof.add(verdict)

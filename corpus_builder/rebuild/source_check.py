@@ -1,4 +1,4 @@
-"""Whether a lab's own source files are those that a pack was made of; asked before anything is rendered."""
+"""Checks that a lab's own source files are those of a pack, before anything is rendered."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from corpus_builder.audio.decode import read_stretch
 from corpus_builder.audio.tar_members import audio_digest, member_of
 from corpus_builder.render.source_ledger import decoded_digest
-from corpus_builder.workers.pool import mapped
+from corpus_builder.workers.pool import mapped, mapped_with_progress
 from manifests.errors import StillroomError, printable
 from manifests.io.place import place_of
-from manifests.io.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,10 +24,10 @@ FILES_A_TASK = 32
 
 @dataclass(frozen=True)
 class SourceProblem:
-    """A source file that is not what it was.
+    """A source file that is not that of the pack.
 
     Attributes:
-        other_bytes: It is there and can be read; only its digest is another.
+        other_bytes: It can be read, and has another digest.
     """
 
     root: str
@@ -56,18 +55,21 @@ def source_problems(
 
     Args:
         expected: Digest of each file by root and path.
-        roots: Where each of their roots lies on this machine.
+        roots: Folder or URL of each of their roots on this machine.
         workers: Number of processes.
         progress: Show how far it is.
     """
     tasks = list(batches(expected, roots))
-    found: list[SourceProblem] = []
-    with Progress("checking sources", total=len(expected), unit="files", shown=progress) as shown:
-        results = mapped(check_files, tasks, workers=min(workers, max(len(tasks), 1)), what="checking sources")
-        for task, problems in zip(tasks, results, strict=True):
-            found += problems
-            shown.advance(len(task.files))
-    return found
+    results = mapped_with_progress(
+        check_files,
+        tasks,
+        workers=workers,
+        what="checking sources",
+        unit="files",
+        size=lambda task: len(task.files),
+        progress=progress,
+    )
+    return [problem for _, problems in results for problem in problems]
 
 
 def batches(expected: Mapping[tuple[str, str], str], roots: Mapping[str, Place]) -> Iterator[FilesToCheck]:
@@ -94,13 +96,13 @@ def check_file(task: FilesToCheck, path: str, sha256: str) -> SourceProblem | No
     except (OSError, StillroomError) as problem:
         return SourceProblem(task.root, path, f"cannot be read: {printable(problem)}")
     if found != sha256:
-        said = f"is different: SHA-256 {found[:16]}…, the pack was made of {sha256[:16]}…"
-        return SourceProblem(task.root, path, said, other_bytes=True)
+        what = f"is different: SHA-256 {found[:16]}…, the pack was made of {sha256[:16]}…"
+        return SourceProblem(task.root, path, what, other_bytes=True)
     return None
 
 
 @dataclass(frozen=True)
-class FileToHear:
+class DifferentFile:
     """A file of other bytes, and the stretches of it that were decoded for the pack."""
 
     place: str
@@ -108,34 +110,34 @@ class FileToHear:
     stretches: tuple[DecodedSource, ...]
 
 
-def with_pcm_told(
+def with_pcm_compared(
     problems: list[SourceProblem], sources: Iterable[DecodedSource], roots: Mapping[str, Place], *, workers: int
 ) -> list[SourceProblem]:
-    """The same problems; a file of other bytes says whether it is the same recording, coded otherwise.
+    """The same problems; those of files of other bytes say whether the decoded PCM is the same.
 
     Args:
         problems: By `source_problems`.
         sources: Every stretch of a source that the pack was made of.
-        roots: Where each root lies on this machine.
+        roots: Folder or URL of each root on this machine.
         workers: Number of processes.
     """
-    asked: dict[tuple[str, str], list[DecodedSource]] = {
+    stretches: dict[tuple[str, str], list[DecodedSource]] = {
         (problem.root, problem.path): [] for problem in problems if problem.other_bytes
     }
-    if not asked:
+    if not stretches:
         return problems
     for source in sources:
-        if (source.root, source.path) in asked:
-            asked[source.root, source.path].append(source)
+        if (source.root, source.path) in stretches:
+            stretches[source.root, source.path].append(source)
     tasks = [
-        FileToHear(str(roots[problem.root]), problem, tuple(asked.get((problem.root, problem.path), ())))
+        DifferentFile(str(roots[problem.root]), problem, tuple(stretches.get((problem.root, problem.path), ())))
         for problem in problems
     ]
-    return list(mapped(heard, tasks, workers=min(workers, len(tasks)), what="decoding sources that are different"))
+    return list(mapped(compare_pcm, tasks, workers=workers, what="decoding sources that are different"))
 
 
-def heard(task: FileToHear) -> SourceProblem:
-    """A problem with what decoding the file tells; runs in a worker."""
+def compare_pcm(task: DifferentFile) -> SourceProblem:
+    """The problem, with the result of decoding the file; runs in a worker."""
     problem, place = task.problem, place_of(task.place) / task.problem.path
     if not task.stretches:
         return problem
@@ -151,5 +153,5 @@ def heard(task: FileToHear) -> SourceProblem:
         )  # fmt: skip
     except (OSError, StillroomError) as error:
         return replace(problem, what=f"{problem.what}; it cannot be decoded as planned: {printable(error)}")
-    told = "coded otherwise: its PCM is the same" if same else "another recording: its PCM is different too"
-    return replace(problem, what=f"{problem.what}; {told}")
+    comparison = "in another coding: its PCM is the same" if same else "another recording: its PCM is different too"
+    return replace(problem, what=f"{problem.what}; {comparison}")

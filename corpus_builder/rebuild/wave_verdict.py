@@ -1,17 +1,16 @@
-"""Two renderings of the same planned utterance: identical, near, or different, told for each wave.
+"""Compares two renderings of the same planned utterance: each wave is identical, near, or different.
 
-The digests of the PCM tell what is identical. Of the rest the fingerprints tell how far the waves are apart (docs/fingerprint.md).
+Waves with the same digest of their PCM are identical; of the others the fingerprints give the deviation (docs/fingerprint.md).
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import soundfile
 
+from corpus_builder.audio.decode_bytes import decode_bytes
 from corpus_builder.shards.fingerprint import best_lag, blocks_of, deviation, is_near_coded, is_near_fine
 from manifests.corpus.fingerprints import sample_prints
 from manifests.corpus.layout import prints_name, tar_name
@@ -33,7 +32,7 @@ Files = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class WaveVerdict:
-    """What became of one wave.
+    """The verdict on one wave.
 
     Attributes:
         copy: `clean`, or the copy's name.
@@ -41,7 +40,7 @@ class WaveVerdict:
         decoder_differs: A source file of it is the same, but was decoded to another PCM.
         deviation_lsb: Estimated root mean square of the deviation, before any codec, in steps of the 16-bit scale.
         coded_db: Estimated energy of the deviation of the coded wave over its own, in dB.
-        why: In a few words, unless it is identical.
+        why: The reason, unless it is identical.
     """
 
     split: str
@@ -67,7 +66,7 @@ class WaveVerdict:
 
 @dataclass(frozen=True)
 class Indexed:
-    """A sample of one side: its index entry, fingerprints, and where its waves can be had, if they can."""
+    """A sample of one corpus or pack: its index entry, fingerprints, and its tar, if there is one."""
 
     sample: IndexedSample
     prints: dict[str, str]
@@ -80,8 +79,7 @@ class Indexed:
         member = self.sample.members[name]
         with self.tar.open("rb") as stream:
             stream.seek(member.offset)
-            pcm, _ = soundfile.read(io.BytesIO(stream.read(member.size)), dtype="int16")
-        return np.asarray(pcm, dtype=np.int16)
+            return decode_bytes(stream.read(member.size), most_samples=self.sample.num_samples).pcm
 
 
 def shard_samples(folder: Path, name: str) -> dict[str, Indexed]:
@@ -95,12 +93,12 @@ def shard_samples(folder: Path, name: str) -> dict[str, Indexed]:
 def compared(
     row: dict[str, Any], first: Indexed | None, second: Indexed | None, *, decoded_otherwise: Files = frozenset()
 ) -> Iterator[WaveVerdict]:
-    """What became of each wave of one utterance.
+    """The verdict on each wave of one utterance.
 
     Args:
         row: Its plan row, as plain data.
         first: The reference; None if it refused the utterance.
-        second: What is held against it; None if it refused the utterance.
+        second: What is compared with it; None if it refused the utterance.
         decoded_otherwise: Source files that are the same, but were decoded to another PCM.
     """
     if first is None and second is None:
@@ -108,31 +106,33 @@ def compared(
     speech = set(files_of(row["source"]))
     for name, condition, steps in waves_of_row(row):
         files = speech | {one.file for one in references(steps) if one.role != "codec"}
-        told = (str(row["split"]), str(row["id"]), name, condition, codecs_of(steps))
+        wave = (str(row["split"]), str(row["id"]), name, condition, codecs_of(steps))
         decoder = bool(files & decoded_otherwise)
         if first is None or name not in first.sample.members:
-            yield WaveVerdict(*told, "different", decoder, why="the first has no such wave")
+            yield WaveVerdict(*wave, "different", decoder, why="the first has no such wave")
         elif second is None or name not in second.sample.members:
-            yield WaveVerdict(*told, "different", decoder, why="the second has no such wave: it was refused")
+            yield WaveVerdict(*wave, "different", decoder, why="the second has no such wave: it was refused")
         elif first.sample.members[name].pcm_sha256 == second.sample.members[name].pcm_sha256:
-            yield WaveVerdict(*told, "identical")
+            yield WaveVerdict(*wave, "identical")
         else:
-            yield told_apart(told, first, second, decoder=decoder)
+            yield compare_different(wave, first, second, decoder=decoder)
 
 
-def told_apart(told: tuple[str, str, str, str, str], first: Indexed, second: Indexed, *, decoder: bool) -> WaveVerdict:
+def compare_different(
+    wave: tuple[str, str, str, str, str], first: Indexed, second: Indexed, *, decoder: bool
+) -> WaveVerdict:
     """The verdict on two waves whose PCM differs."""
-    name = told[2]
+    name = wave[2]
 
     def different(why: str, deviation_lsb: float | None = None) -> WaveVerdict:
-        return WaveVerdict(*told, "different", decoder, deviation_lsb, why=why)
+        return WaveVerdict(*wave, "different", decoder, deviation_lsb, why=why)
 
     if first.sample.num_samples != second.sample.num_samples:
-        return different(f"{second.sample.num_samples} samples long where {first.sample.num_samples} are due")
+        return different(f"{second.sample.num_samples} samples long, expected {first.sample.num_samples}")
     if first.sample.key != second.sample.key or name not in first.prints or name not in second.prints:
-        return different("there is no fingerprint to tell how far")
-    stored = blocks_of(first.prints[name], where=f"fingerprint of {told[1]}")
-    own = blocks_of(second.prints[name], where=f"fingerprint of {told[1]}")
+        return different("there is no fingerprint to compare")
+    stored = blocks_of(first.prints[name], where=f"fingerprint of {wave[1]}")
+    own = blocks_of(second.prints[name], where=f"fingerprint of {wave[1]}")
     if len(stored) != len(own):
         return different("one went through a codec, the other did not")
     length = first.sample.num_samples
@@ -141,34 +141,34 @@ def told_apart(told: tuple[str, str, str, str, str], first: Indexed, second: Ind
         place = "before its codec" if len(stored) == 2 else f"level {fine.level_db:+.2f} dB"
         return different(f"off by {fine.rms_lsb:.3g} LSB rms ({fine.relative_db:.1f} dB), {place}", fine.rms_lsb)
     if len(stored) == 1:
-        return WaveVerdict(*told, "near", decoder, fine.rms_lsb, why=near_by(fine.rms_lsb))
-    return coded_apart(told, stored[1], own[1], (first, second), decoder=decoder, deviation_lsb=fine.rms_lsb)
+        return WaveVerdict(*wave, "near", decoder, fine.rms_lsb, why=deviation_text(fine.rms_lsb))
+    return compare_coded(wave, stored[1], own[1], (first, second), decoder=decoder, deviation_lsb=fine.rms_lsb)
 
 
-def near_by(rms_lsb: float) -> str:
-    """How far two waves are apart that no codec touched, in words; their PCM differs, so it is never nothing."""
+def deviation_text(rms_lsb: float) -> str:
+    """The deviation of two waves without codec, whose PCM differs, as text."""
     if rms_lsb == 0:
-        return "some samples differ, by less than the fingerprint tells"
+        return "some samples differ, by less than the fingerprint resolves"
     return f"off by {rms_lsb:.2g} LSB rms"
 
 
-def coded_apart(
-    told: tuple[str, str, str, str, str], stored: Sketch, own: Sketch, sides: tuple[Indexed, Indexed], *,
+def compare_coded(
+    wave: tuple[str, str, str, str, str], stored: Sketch, own: Sketch, samples: tuple[Indexed, Indexed], *,
     decoder: bool, deviation_lsb: float,
 ) -> WaveVerdict:  # fmt: skip
     """The verdict on two coded waves that were near before the codec."""
-    first, second = sides
+    first, second = samples
     coded = deviation(stored, own, num_samples=first.sample.num_samples)
-    lag = first_lag(told[2], stored, own, first, second)
-    said = f"coded wave off by {coded.relative_db:.1f} dB, level {coded.level_db:+.2f} dB"
+    lag = second_lag(wave[2], stored, own, first, second)
+    text = f"coded wave off by {coded.relative_db:.1f} dB, level {coded.level_db:+.2f} dB"
     if lag:
-        said = f"shifted by {lag} samples; {said}"
+        text = f"shifted by {lag} samples; {text}"
     verdict: Verdict = "near" if is_near_coded(coded) and not lag else "different"
-    return WaveVerdict(*told, verdict, decoder, deviation_lsb, coded.relative_db, why=said)
+    return WaveVerdict(*wave, verdict, decoder, deviation_lsb, coded.relative_db, why=text)
 
 
-def first_lag(name: str, stored: Sketch, own: Sketch, first: Indexed, second: Indexed) -> int:
-    """By how many samples the second wave is late, by whichever wave can be had; 0 if neither can."""
+def second_lag(name: str, stored: Sketch, own: Sketch, first: Indexed, second: Indexed) -> int:
+    """By how many samples the second wave is late, by whichever wave is available; 0 if neither is."""
     pcm = second.pcm(name)
     if pcm is not None:
         return best_lag(stored, pcm, first.sample.key)

@@ -1,9 +1,9 @@
-"""The talkers of a planned babble as they are heard: a voice for each that can be, and who cannot.
+"""Cuts the segments of a planned babble's talkers, and skips talkers that cannot be used.
 
-A plan is made without reading the audio of every talker. So rendering has rules for what it may meet, which depend on the plan and the
-files alone: a talker who pauses through the whole segment is heard from the next sound on; one whose file cannot be read, or is
-silent throughout, adds nothing, is named in the sample's JSON, and is refused as an utterance where its own turn comes; if nobody
-is left, the first spare talker that can be heard stands in.
+A plan is made without reading the audio of every talker. So rendering has rules for what it may find, which depend on the plan and the
+files alone: of a talker who pauses through the whole segment, the segment begins at the next sound; one whose file cannot be read, or is
+silent throughout, adds nothing, is named in the sample's JSON, and is refused as an utterance of its own; if nobody is left, the first
+spare talker that can be used is added.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from manifests.plan.steps import BabblePart, FileSpan, Talker
 
     class TalkerWaves(Protocol):
-        """Where the talkers' waves come from."""
+        """Gives the talkers' waves."""
 
         def talker(self, file: FileSpan) -> Wave:
             """An utterance of another speaker, shape (time,)."""
@@ -34,50 +34,50 @@ if TYPE_CHECKING:
 SOUND_UNDER_PEAK = 0.1  # a sound is where a tenth of the utterance's peak is reached
 
 
-class NoTalkerHeardError(StillroomError, ValueError):
-    """None of the talkers of a babble can be heard."""
+class NoUsableTalkerError(StillroomError, ValueError):
+    """None of the talkers of a babble can be used."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         names = ", ".join(printable(name, limit=60) for name in ids)
         super().__init__(
-            f"no talker of the babble can be heard ({names}): their files are damaged or silent; repair them"
+            f"no talker of the babble can be used ({names}): their files are damaged or silent; repair them"
         )
 
 
-def voices(
-    part: BabblePart, waves: TalkerWaves, *, num_samples: int, rate_hz: int, unheard: list[str]
+def talker_segments(
+    part: BabblePart, waves: TalkerWaves, *, num_samples: int, rate_hz: int, skipped: list[str]
 ) -> Iterator[Wave]:
-    """A segment of each talker that can be heard, shape (num_samples,) each, one by one; of a spare one if there is none.
+    """A segment of each talker that can be used, shape (num_samples,), one by one; of a spare one if there is none.
 
     Args:
         part: From the plan.
         waves: Where the talkers' waves come from.
-        num_samples: Length wanted.
+        num_samples: Length of a segment.
         rate_hz: Sample rate of the corpus.
-        unheard: Takes the ids of those that cannot be heard, of the spare ones only those that were tried; at the end.
+        skipped: The ids of talkers that cannot be used are appended at the end, of the spare ones only those that were tried.
 
     Raises:
-        NoTalkerHeardError: If nobody can be heard.
+        NoUsableTalkerError: If no talker can be used.
         OffsetError: If a segment begins outside its recording.
     """
-    heard = 0
-    missed: list[str] = []
+    num_used = 0
+    unusable: list[str] = []
     for number, talker in enumerate((*part.talkers, *(part.spare or ()))):
-        if number >= len(part.talkers) and heard:
+        if number >= len(part.talkers) and num_used:
             break
-        voice = voice_of(talker, waves, num_samples=num_samples, rate_hz=rate_hz)
-        if voice is None:
-            missed.append(talker.id)
+        wave = talker_segment(talker, waves, num_samples=num_samples, rate_hz=rate_hz)
+        if wave is None:
+            unusable.append(talker.id)
         else:
-            heard += 1
-            yield voice
-            del voice  # or it would be held while the next one is made
-    if not heard:
-        raise NoTalkerHeardError(missed)
-    unheard += missed
+            num_used += 1
+            yield wave
+            del wave  # or it would be held while the next one is made
+    if not num_used:
+        raise NoUsableTalkerError(unusable)
+    skipped += unusable
 
 
-def voice_of(talker: Talker, waves: TalkerWaves, *, num_samples: int, rate_hz: int) -> Wave | None:
+def talker_segment(talker: Talker, waves: TalkerWaves, *, num_samples: int, rate_hz: int) -> Wave | None:
     """The segment of one talker, shape (num_samples,); None if the file cannot be read or is silent throughout."""
     try:
         wave = waves.talker(talker.file)

@@ -1,4 +1,4 @@
-"""Where rendering gets its audio from: the sources below their roots, the room responses of the corpus."""
+"""Gives rendering its audio: sources below their roots, room responses of the corpus."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from corpus_builder.audio.remote import SourceCache
 from corpus_builder.audio.resample import at_rate
 from corpus_builder.audio.tar_members import audio_digest
 from corpus_builder.render.source_ledger import SourceLedger, source_of
-from corpus_builder.render.wave_cache import LongNoise, Shelf
+from corpus_builder.render.wave_cache import LongNoise, WaveCache
 from corpus_builder.rooms.rir_bank import read_bank, read_response
-from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES
 from manifests.corpus.layout import LEVELS, ROOMS_FOLDER, SPECTRA, bank_name, speech_spectra
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
 from manifests.io.json_yaml import read_json_lines
@@ -42,24 +41,24 @@ NOISE_BYTES = 128 << 20
 LONG_NOISE_SAMPLES = 1 << 23  # 67 MB, 8.7 minutes at 16 kHz; longer noises are read by the segment
 TALKER_BYTES = 48 << 20
 RESPONSE_BYTES = 64 << 20
-KEPT = threading.local()  # an executor may run several shards in the threads of one process
+CACHED = threading.local()  # an executor may run several shards in the threads of one process
 
 
 class CorpusWaves:
-    """The audio that one corpus is rendered from; what `render` calls `Waves`.
+    """The audio that one corpus is rendered from; implements `Waves`.
 
     Args:
         corpus: The corpus folder, for noise levels and rooms.
-        roots: Where each root lies.
+        roots: Folder or URL of each root.
         rate_hz: Sample rate of the corpus.
     """
 
     def __init__(self, corpus: Path, *, roots: Mapping[str, Place], rate_hz: int) -> None:
         self.corpus, self.roots, self.rate_hz = corpus, dict(roots), rate_hz
         self.fetched = SourceCache()
-        self.noises: Shelf[Wave] = Shelf(NOISE_BYTES)
-        self.talkers: Shelf[Wave] = Shelf(TALKER_BYTES)
-        self.responses: Shelf[NDArray[np.float32]] = Shelf(RESPONSE_BYTES)
+        self.noises: WaveCache[Wave] = WaveCache(NOISE_BYTES)
+        self.talkers: WaveCache[Wave] = WaveCache(TALKER_BYTES)
+        self.responses: WaveCache[NDArray[np.float32]] = WaveCache(RESPONSE_BYTES)
         self.banks: dict[str, dict[str, RoomResponse]] = {}
         self.levels: dict[tuple[str, str], tuple[int, int | None, str, int]] | None = None
         self.spectra: dict[str, NDArray[np.float64]] | None = None
@@ -71,7 +70,7 @@ class CorpusWaves:
         """A file of a root.
 
         Raises:
-            BadDocumentError: If nobody knows the root.
+            BadDocumentError: If the root is unknown.
         """
         if root not in self.roots:
             raise BadDocumentError(
@@ -83,7 +82,7 @@ class CorpusWaves:
         """A file as a local path: itself, or fetched.
 
         Raises:
-            MissingAudioError: If nothing is behind its URL.
+            MissingAudioError: If its URL does not exist.
             UnreachableError: If its URL cannot be read.
         """
         if not isinstance(place, Url):
@@ -99,9 +98,6 @@ class CorpusWaves:
         Raises:
             UnfitAudioError: One of its subclasses, by what is wrong with the file.
         """
-        is_long = row.num_samples > LONG_UTTERANCE_SAMPLES
-        for shelf, num_bytes in ((self.noises, NOISE_BYTES), (self.talkers, TALKER_BYTES)):
-            shelf.hold(0 if is_long else num_bytes)
         wave = self.stretch(row.source)
         if not wave.any():
             raise SilentAudioError(row.source.path)
@@ -118,7 +114,7 @@ class CorpusWaves:
         """A stretch of a source file at the corpus rate.
 
         Raises:
-            MissingFileError: If the whole root is gone: then it is the machine that is wrong, not the file.
+            MissingFileError: If the whole root is gone: a fault of the machine, not of the file.
             UnfitAudioError: One of its subclasses, by what is wrong with the file.
         """
         place = self.place(span.root, span.path)
@@ -165,7 +161,7 @@ class CorpusWaves:
         """A whole noise file at the corpus rate, shape (time,), checked against the plan's digest; a long one is read by slices.
 
         Raises:
-            MissingFileError: If it is not there.
+            MissingFileError: If it does not exist.
             DigestMismatchError: If it is not the file that was planned with.
         """
         place = self.place(root, path)
@@ -178,18 +174,18 @@ class CorpusWaves:
             return wave
         local = self.checked_noise(place, root=root, path=path)
 
-        def decoded(wave: Wave, start: int) -> None:
+        def note(wave: Wave, start: int) -> None:
             key = (root, path, start, wave.size)
             source = source_of(wave, root=root, path=path, start=start, rate_hz=rate_hz, channel=channel, sha256=sha256)
             self.ledger.note(key, source)
             self.ledger.use(key)
 
         return LongNoise(
-            local, decoded, name=path, num_samples=num_samples, channel=channel, from_hz=rate_hz, to_hz=self.rate_hz
+            local, note, name=path, num_samples=num_samples, channel=channel, from_hz=rate_hz, to_hz=self.rate_hz
         )
 
     def checked_noise(self, place: Place, *, root: str, path: str) -> Path:
-        """A noise file as a local path, once it has been seen that it is the one that was planned with."""
+        """A noise file as a local path, after its digest was compared with the plan's."""
         try:
             local = self.local(place, name=path)
             if place not in self.checked:
@@ -199,7 +195,7 @@ class CorpusWaves:
                 self.checked.add(place)
         except (MissingAudioError, FileNotFoundError):
             raise MissingFileError(
-                place, needed=f"a noise of root {root!r}; say --root {root}=DIR if it lies elsewhere"
+                place, needed=f"a noise of root {root!r}; say --root {root}=DIR if it is elsewhere"
             ) from None
         return local
 
@@ -251,11 +247,11 @@ class CorpusWaves:
 
 
 def waves_of(corpus: str, roots: tuple[tuple[str, str], ...], rate_hz: int) -> CorpusWaves:
-    """The waves of a corpus, kept from shard to shard within a worker."""
+    """The waves of a corpus, cached from shard to shard within a worker."""
     key = (corpus, roots, rate_hz)
-    if getattr(KEPT, "key", None) != key:
-        KEPT.key, KEPT.waves = (
+    if getattr(CACHED, "key", None) != key:
+        CACHED.key, CACHED.waves = (
             key, CorpusWaves(Path(corpus), roots={name: place_of(place) for name, place in roots}, rate_hz=rate_hz)
         )  # fmt: skip
-    waves: CorpusWaves = KEPT.waves
+    waves: CorpusWaves = CACHED.waves
     return waves

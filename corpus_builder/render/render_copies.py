@@ -1,4 +1,4 @@
-"""A plan row and its waves in, clean and distorted 16-bit waves out. No chance: every number comes from the row."""
+"""Renders one utterance: from a plan row and its sources to clean and distorted 16-bit waves. Every number comes from the row."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from corpus_builder.audio.levels import (
 )
 from corpus_builder.distortions import additive_noise
 from corpus_builder.distortions.codecs import transcode
-from corpus_builder.render.babble import NoTalkerHeardError
-from corpus_builder.render.spilled_wave import KeptWave
+from corpus_builder.render.babble import NoUsableTalkerError
 from corpus_builder.render.steps import apply
 from manifests.errors import StillroomError, printable
 from manifests.plan.steps import PlannedCodecStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from corpus_builder.render.wave_source import Waves
     from manifests.plan.plan import PlanRow
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 CAUSES = (
     SilentSignalError,
     NotFiniteError,
-    NoTalkerHeardError,
+    NoUsableTalkerError,
     additive_noise.OffsetError,
     transcode.UnknownBitrateError,
     transcode.CodecFailedError,
@@ -62,9 +60,9 @@ class CopyFailedError(StillroomError, ValueError):
 
 
 class UnchangedCopyError(CopyFailedError):
-    """A copy came out the same as the clean utterance, although steps were planned for it.
+    """A copy is the same as the clean utterance, although steps were planned for it.
 
-    Not where it was scaled so that it does not clip: a gain on speech at full scale is taken back, and `gain_db` says so.
+    A copy that was scaled so that it does not clip is none: there `gain_db` undoes the gain of a step.
     """
 
     def __init__(self, copy: str) -> None:
@@ -74,12 +72,12 @@ class UnchangedCopyError(CopyFailedError):
 
 
 class SilentCopyError(CopyFailedError):
-    """Nothing of an utterance is left in a copy."""
+    """Every sample of a copy is zero."""
 
     def __init__(self, copy: str) -> None:
         super().__init__(
             copy,
-            "every sample of it is zero; a copy that says nothing is no copy: all its packets were lost, or its band was cut out",
+            "every sample of it is zero; the copy is empty: all its packets were lost, or its band was cut out",
         )
 
 
@@ -88,17 +86,17 @@ class RenderedCopy:
     """One distorted copy.
 
     Attributes:
-        planned: What was asked for.
+        planned: Its row in the plan.
         pcm: Shape (time,), int16, as long as the clean one.
         gain_db: Gain put on the whole copy at the end so that it does not clip; 0.0 where none was needed.
-        unheard: Ids of planned talkers that could not be heard.
+        skipped_talkers: Ids of planned talkers that cannot be used.
         uncoded: The wave that entered the first codec, shape (time,), float64; None if there is no codec.
     """
 
     planned: PlannedCopy
     pcm: Pcm
     gain_db: float
-    unheard: tuple[str, ...] = ()
+    skipped_talkers: tuple[str, ...] = ()
     uncoded: Wave | None = None
 
 
@@ -110,13 +108,13 @@ class Clean:
         pcm: Shape (time,), int16.
         gain_db: Not 0.0 only where the source itself would clip in 16 bits.
         power: Mean power of the wave.
-        kept: The wave, float64, after the gain.
+        wave: Shape (time,), float64, after the gain.
     """
 
     pcm: Pcm
     gain_db: float
     power: float
-    kept: KeptWave
+    wave: Wave
 
 
 @dataclass(frozen=True)
@@ -149,34 +147,34 @@ def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
     Raises:
         LengthChangedError: If the utterance is not as long as planned.
         NotFiniteError: If it holds NaN or infinity.
-        CopyFailedError: If a copy cannot be made: its utterance or noise is silent, a segment lies outside its file, ...
-        UnchangedCopyError: If a copy with steps came out as the clean one.
-        SilentCopyError: If nothing is left in it.
+        CopyFailedError: If a copy cannot be made: its utterance or noise is silent, a segment is outside its file, ...
+        UnchangedCopyError: If a copy with steps is the same as the clean one.
+        SilentCopyError: If a copy is all zeros.
     """
     clean = render_clean(row, waves)
     return Rendered(clean.pcm, clean.gain_db, tuple(render_copies(row, clean, waves, rate_hz=rate_hz)))
 
 
-def render_clean(row: PlanRow, waves: Waves, *, scratch: Path | None = None) -> Clean:
-    """The clean utterance; see `render`. A long wave is kept in a temporary file in `scratch`."""
+def render_clean(row: PlanRow, waves: Waves) -> Clean:
+    """The clean utterance; see `render`."""
     speech = waves.speech(row)
     if speech.shape != (row.num_samples,):
         raise LengthChangedError(planned=row.num_samples, found=speech.size)
     wave, gain_db = fit_peak(speech)
-    return Clean(quantise(wave), gain_db, mean_power(wave), KeptWave(wave, scratch=scratch))
+    return Clean(quantise(wave), gain_db, mean_power(wave), wave)
 
 
 def render_copies(row: PlanRow, clean: Clean, waves: Waves, *, rate_hz: int) -> Iterator[RenderedCopy]:
-    """The copies of a clean utterance, made one by one as they are asked for, and not held; see `render`."""
+    """The copies of a clean utterance, made one by one as they are needed, and not held; see `render`."""
     for planned in row.copies:
         yield changed(render_copy(planned, clean, waves, rate_hz=rate_hz), clean)
 
 
 def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
-    """The same copy.
+    """The same copy, checked.
 
     Raises:
-        UnchangedCopyError: If it has steps and came out as the clean one.
+        UnchangedCopyError: If it has steps and is the same as the clean one.
         SilentCopyError: If it is all zeros.
     """
     if copy.planned.steps and copy.gain_db == 0.0 and np.array_equal(copy.pcm, clean.pcm):
@@ -187,7 +185,7 @@ def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
 
 
 def render_copy(planned: PlannedCopy, clean: Clean, waves: Waves, *, rate_hz: int) -> RenderedCopy:
-    """Put one utterance through the steps of one copy, set its level, see that it does not clip, round once.
+    """Apply the steps of one copy to its utterance, set its level, scale it if it would clip, round once.
 
     Args:
         planned: From the plan.
@@ -198,17 +196,17 @@ def render_copy(planned: PlannedCopy, clean: Clean, waves: Waves, *, rate_hz: in
     Raises:
         CopyFailedError: If the copy cannot be made from its numbers.
     """
-    wave = clean.kept.get()
+    wave = clean.wave
     uncoded: Wave | None = None
-    unheard: list[str] = []
+    skipped: list[str] = []
     try:
         for step in planned.steps:
             if uncoded is None and isinstance(step, PlannedCodecStep):
                 uncoded = wave
-            wave = apply(step, wave, waves, rate_hz=rate_hz, unheard=unheard)
+            wave = apply(step, wave, waves, rate_hz=rate_hz, skipped=skipped)
         wave = set_level(wave, level=planned.level, clean_power=clean.power)
         fitted, gain_db = fit_peak(wave)
     except CAUSES as problem:
         raise CopyFailedError(planned.name, problem) from problem
     assert fitted.shape == clean.pcm.shape
-    return RenderedCopy(planned, quantise(fitted), gain_db, tuple(unheard), uncoded)
+    return RenderedCopy(planned, quantise(fitted), gain_db, tuple(skipped), uncoded)

@@ -1,7 +1,7 @@
-"""What was decoded for a shard: the digest of each source file and of the PCM that came out of it.
+"""Records what was decoded for a shard: the digest of each source file and of the PCM decoded from it.
 
 Another lab's decoder may give other samples of the same file (MP3 and Vorbis are not defined to the last bit), and then its
-copies differ although nobody did anything wrong. The digest of the decoded PCM tells that case from all others.
+copies differ although nobody did anything wrong. The digest of the decoded PCM distinguishes that case from all others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from corpus_builder.audio.levels import Wave
 
 AT_ONCE = 1 << 18
-MOST_REMEMBERED = 65_536  # far more than the shelves of a worker hold waves
+MOST_REMEMBERED = 65_536  # far more than the caches of a worker hold waves
 
 
 def decoded_digest(wave: Wave) -> str:
@@ -34,30 +34,30 @@ def decoded_digest(wave: Wave) -> str:
 
 
 class SourceLedger:
-    """Notes which sources a worker decodes, and which of them the shard in hand uses."""
+    """Records which sources a worker decodes, and which of them the current shard uses."""
 
     def __init__(self) -> None:
         self.known: OrderedDict[object, DecodedSource] = OrderedDict()
         self.used: dict[object, DecodedSource] = {}
 
     def note(self, key: object, source: DecodedSource) -> None:
-        """A source was decoded."""
+        """Record a decoded source."""
         self.known[key] = source
         self.known.move_to_end(key)
         while len(self.known) > MOST_REMEMBERED:
             self.known.popitem(last=False)
 
     def use(self, key: object) -> None:
-        """A source is part of the shard in hand."""
+        """Record that the current shard uses a source."""
         if key in self.known and key not in self.used:
             self.used[key] = self.known[key]
 
     def begin(self) -> None:
-        """Another shard is in hand."""
+        """Begin another shard."""
         self.used = {}
 
     def sources(self) -> list[DecodedSource]:
-        """What the shard in hand used, in the order of names."""
+        """The sources of the current shard, in the order of names."""
         return sorted(self.used.values(), key=lambda source: source.stretch)
 
 

@@ -1,4 +1,4 @@
-"""A planned noise step put onto a wave: each of its noises made, put into its room, and added at the SNR."""
+"""Applies one planned step to a wave: noise, room, Freeverb, codec or channel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from corpus_builder.distortions.codecs import transcode
 from corpus_builder.distortions.freeverb import freeverb
 from corpus_builder.distortions.pitch_shift import shift_pitch
 from corpus_builder.distortions.speech_level import active_power
-from corpus_builder.render.babble import voices
+from corpus_builder.render.babble import talker_segments
 from manifests.plan.channel_steps import (
     PlannedBandPassStep,
     PlannedBandRejectStep,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from manifests.plan.steps import NoisePart, PlannedNoise, PlannedStep
 
 
-def with_noise(step: PlannedNoise, wave: Wave, waves: Waves, *, rate_hz: int, unheard: list[str]) -> Wave:
+def with_noise(step: PlannedNoise, wave: Wave, waves: Waves, *, rate_hz: int, skipped: list[str]) -> Wave:
     """The wave with the noise of a step, shape (time,).
 
     Args:
@@ -51,30 +51,30 @@ def with_noise(step: PlannedNoise, wave: Wave, waves: Waves, *, rate_hz: int, un
         wave: As it enters the step, shape (time,).
         waves: Where recordings, talkers, responses and spectra come from.
         rate_hz: Sample rate of the corpus.
-        unheard: Takes the ids of talkers that could not be heard.
+        skipped: The ids of talkers that cannot be used are appended.
 
     Raises:
         SilentSignalError: If wave or noise have no energy.
         OffsetError: If a segment begins outside its recording.
-        NoTalkerHeardError: If no talker of a babble can be heard.
+        NoUsableTalkerError: If no talker of a babble can be used.
     """
     parts = step.noises if isinstance(step, SeveralNoisesStep) else (step,)
     power = active_power(wave, rate_hz=rate_hz) if step.over == "active" else None
-    made = (noise_of(part, waves, num_samples=wave.size, rate_hz=rate_hz, unheard=unheard) for part in parts)
+    made = (noise_of(part, waves, num_samples=wave.size, rate_hz=rate_hz, skipped=skipped) for part in parts)
     added = additive_noise.together(made) if isinstance(step, SeveralNoisesStep) else next(made)
     return additive_noise.mix_at_snr(wave, added, snr_db=step.snr_db, speech_power=power)
 
 
-def noise_of(part: NoisePart, waves: Waves, *, num_samples: int, rate_hz: int, unheard: list[str]) -> Wave:
-    """One noise in its room, if it stands in one, before it has its level, shape (num_samples,)."""
-    dry = dry_noise(part, waves, num_samples=num_samples, rate_hz=rate_hz, unheard=unheard)
+def noise_of(part: NoisePart, waves: Waves, *, num_samples: int, rate_hz: int, skipped: list[str]) -> Wave:
+    """One noise in its room, if the plan puts it in one, before it has its level, shape (num_samples,)."""
+    dry = dry_noise(part, waves, num_samples=num_samples, rate_hz=rate_hz, skipped=skipped)
     if part.response is None:
         return dry
     response, direct_sample = waves.response(part.response)
     return reverb.reverberate(dry, response, direct_sample=direct_sample)
 
 
-def dry_noise(part: NoisePart, waves: Waves, *, num_samples: int, rate_hz: int, unheard: list[str]) -> Wave:
+def dry_noise(part: NoisePart, waves: Waves, *, num_samples: int, rate_hz: int, skipped: list[str]) -> Wave:
     """One noise before its room and its level, shape (num_samples,)."""
     match part:
         case RecordedPart():
@@ -86,7 +86,9 @@ def dry_noise(part: NoisePart, waves: Waves, *, num_samples: int, rate_hz: int, 
                 part.colour, seed=part.seed, num_samples=num_samples, rate_hz=rate_hz, spectrum_db=spectrum_db
             )
         case BabblePart():
-            return additive_noise.babble(voices(part, waves, num_samples=num_samples, rate_hz=rate_hz, unheard=unheard))
+            return additive_noise.babble(
+                talker_segments(part, waves, num_samples=num_samples, rate_hz=rate_hz, skipped=skipped)
+            )
         case _:
             assert_never(part)
 
@@ -118,11 +120,11 @@ def through_channel(step: AnyPlannedChannelStep, wave: Wave, *, rate_hz: int) ->
     return result
 
 
-def apply(step: PlannedStep, wave: Wave, waves: Waves, *, rate_hz: int, unheard: list[str]) -> Wave:
-    """One step of a chain, shape (time,) in and out; `unheard` takes the ids of talkers that could not be heard."""
+def apply(step: PlannedStep, wave: Wave, waves: Waves, *, rate_hz: int, skipped: list[str]) -> Wave:
+    """Apply one step, shape (time,) in and out; the ids of talkers that cannot be used are appended to `skipped`."""
     match step:
         case RecordedNoiseStep() | ColouredNoiseStep() | BabbleStep() | SeveralNoisesStep():
-            return with_noise(step, wave, waves, rate_hz=rate_hz, unheard=unheard)
+            return with_noise(step, wave, waves, rate_hz=rate_hz, skipped=skipped)
         case PlannedRoomStep():
             response, direct_sample = waves.response(step.response)
             return reverb.reverberate(wave, response, direct_sample=direct_sample, keep_rms=step.keep_rms is not False)

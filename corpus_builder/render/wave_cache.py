@@ -1,4 +1,4 @@
-"""Bounded cache of decoded waves, and long noises that are decoded a segment at a time."""
+"""A bounded cache of decoded waves, and long noises that are decoded a segment at a time."""
 
 from __future__ import annotations
 
@@ -23,45 +23,40 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", bound="NDArray[Any]")
 
 
-class Shelf(Generic[Array]):
-    """Arrays used last, up to so many bytes of them; a worker's memory does not grow with the corpus.
+class WaveCache(Generic[Array]):
+    """The arrays used last, up to a number of bytes, so that a worker's memory does not grow with the corpus.
 
     Args:
-        most_bytes: How much is kept.
+        most_bytes: Size of the cache.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.kept: OrderedDict[object, Array] = OrderedDict()
+        self.cached: OrderedDict[object, Array] = OrderedDict()
         self.num_bytes = 0
 
     def get(self, key: object, make: Callable[[], Array]) -> Array:
-        """The array of a key, made if it is not on the shelf."""
-        if key in self.kept:
-            self.kept.move_to_end(key)
-            return self.kept[key]
+        """The array of a key, made if it is not cached."""
+        if key in self.cached:
+            self.cached.move_to_end(key)
+            return self.cached[key]
         array = make()
         if array.nbytes > self.most_bytes:
             return array
-        self.kept[key] = array
+        self.cached[key] = array
         self.num_bytes += array.nbytes
-        self.hold(self.most_bytes)
-        return array
-
-    def hold(self, most_bytes: int) -> None:
-        """Keep only so many bytes from now on."""
-        self.most_bytes = most_bytes
         while self.num_bytes > self.most_bytes:
-            _, dropped = self.kept.popitem(last=False)
+            _, dropped = self.cached.popitem(last=False)
             self.num_bytes -= dropped.nbytes
+        return array
 
 
 class LongNoise:
-    """A noise file that is too long to be held: its segments are read as they are asked for.
+    """A noise file that is too long to be held in memory: its segments are read when they are needed.
 
     Args:
         place: A local file.
-        decoded: Told each stretch that is decoded, and its first frame.
+        note: Called with each decoded stretch and its first frame.
         name: What to call it in a message.
         num_samples: Its length at the corpus rate.
         channel: Which channel; None of a mono file.
@@ -72,7 +67,7 @@ class LongNoise:
     def __init__(
         self,
         place: Path,
-        decoded: Callable[[Wave, int], None],
+        note: Callable[[Wave, int], None],
         *,
         name: str,
         num_samples: int,
@@ -80,7 +75,7 @@ class LongNoise:
         from_hz: int,
         to_hz: int,
     ) -> None:
-        self.decoded = decoded
+        self.note = note
         self.place, self.name, self.size, self.channel = place, name, num_samples, channel
         self.from_hz, self.to_hz = from_hz, to_hz
 
@@ -105,7 +100,7 @@ class LongNoise:
         wave = read_stretch(
             self.place, name=self.name, start=start, num_frames=frames, channel=self.channel, rate_hz=self.from_hz
         )
-        self.decoded(wave, start)
+        self.note(wave, start)
         if self.from_hz == self.to_hz:
             return wave
         wave = at_rate(wave, from_hz=self.from_hz, to_hz=self.to_hz)

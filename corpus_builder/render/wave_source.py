@@ -1,4 +1,4 @@
-"""What rendering asks for: waves of speech, noise, talkers, responses and spectra, wherever they lie."""
+"""What rendering needs: waves of speech, noise, talkers, responses and spectra, from any source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Waves(Protocol):
-    """Where rendering gets its waves: float64 at the corpus rate, mono, full scale at +-1."""
+    """Gives rendering its waves: float64 at the corpus rate, mono, full scale at +-1."""
 
     def speech(self, row: PlanRow) -> Wave:
         """The clean utterance, shape (row.num_samples,)."""

@@ -17,7 +17,7 @@ DIRECT_WINDOW_S = 0.0025
 
 
 class NoDecayError(StillroomError, ValueError):
-    """A response whose energy does not decay through -5 to -35 dB in a way a line could be laid through."""
+    """A response whose energy does not decay through -5 to -35 dB so that a line can be fitted."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} has no decay from -5 to -35 dB; no reverberation time can be measured")
@@ -43,7 +43,7 @@ class Response:
 
 
 def measured_response(wave: NDArray[np.floating], *, direct_sample: int, rate_hz: int) -> Response:
-    """Measure what is to be known of a response; its samples are rounded to float32 first.
+    """Measure a response; its samples are rounded to float32 first.
 
     Raises:
         NoDecayError: If no reverberation time can be measured.
@@ -105,7 +105,7 @@ def loudest_rival(response: NDArray[np.floating], *, direct_sample: int) -> floa
 
     Whitening is what the phase transform does (GCC-PHAT), so this is the ratio of the two highest peaks that a measurement of
     lag will see: above 1 it takes the reflection for the direct sound. The larger of the ratios over the whole band and over
-    its lower half, where most of speech lies and where reflections that arrive two samples apart add up.
+    its lower half, where most of speech is and where reflections that arrive two samples apart add up.
 
     Args:
         response: Shape (taps,).

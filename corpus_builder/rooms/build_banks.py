@@ -1,19 +1,17 @@
-"""The rooms of a corpus, simulated or copied once and in parallel; resumed by what is on the disk."""
+"""Builds the room banks of a corpus in parallel; what an interrupted run has made is not made again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from corpus_builder.rooms.rir_bank import read_bank, what_is_known, write_bank, write_room
-from corpus_builder.workers.pool import mapped
-from corpus_builder.workers.resume_cache import PartialResults
+from corpus_builder.rooms.rir_bank import known_at_planning, read_bank, write_bank, write_room
+from corpus_builder.workers.resume_cache import PartialResults, resumed
 from manifests.corpus import layout
 from manifests.corpus.layout import ROOMS_FOLDER
 from manifests.errors import StillroomError, UsageError
 from manifests.io.digest import digest
-from manifests.io.progress import Progress
 from manifests.plan.rooms import PlannedRoom, RecordedRoom, RoomResponse, response_name
 
 if TYPE_CHECKING:
@@ -46,9 +44,9 @@ def planned_rooms(corpus: Path) -> dict[str, list[PlannedRoom | RecordedRoom]]:
 
 
 def is_finished(folder: Path, bank: str, rooms: Iterable[PlannedRoom | RecordedRoom]) -> bool:
-    """Whether a bank's list and every file in it are there, for the rooms that are planned now."""
+    """Whether a bank's list and every file in it exist, for the rooms that are planned now."""
     wanted = {
-        response_name(bank, room.room, position): what_is_known(room, position)
+        response_name(bank, room.room, position): known_at_planning(room, position)
         for room in rooms
         for position in range(room.num_positions)
     }
@@ -60,11 +58,6 @@ def is_finished(folder: Path, bank: str, rooms: Iterable[PlannedRoom | RecordedR
         (folder / f"{name}.npy").exists() and all(getattr(row, key) == value for key, value in wanted[name].items())
         for name, row in rows.items()
     )
-
-
-def room_key(room: PlannedRoom | RecordedRoom, rate_hz: int) -> str:
-    """What an interrupted run knows a room by."""
-    return digest([room.model_dump(mode="json"), rate_hz])
 
 
 def check_rooms(corpus: Path, *, part: str) -> None:
@@ -83,11 +76,11 @@ def check_rooms(corpus: Path, *, part: str) -> None:
 def build_rooms(
     corpus: Path, *, roots: Mapping[str, Place] | None = None, rate_hz: int, workers: int, progress: bool = True
 ) -> None:
-    """Simulate, or copy, every planned room that is not on the disk yet.
+    """Simulate, or copy, every planned room that has not been built yet.
 
     Args:
         corpus: With a finished plan.
-        roots: Where recorded responses lie.
+        roots: Folders of recorded responses.
         rate_hz: Sample rate of the corpus.
         workers: Number of processes.
         progress: Show how far it is.
@@ -98,24 +91,24 @@ def build_rooms(
             continue
         folder.mkdir(exist_ok=True)
         (folder / f"{bank}.jsonl").unlink(missing_ok=True)
-        partial = PartialResults(folder / f".{bank}.partial")
-        rows: list[RoomResponse] = []
-        missing: list[PlannedRoom | RecordedRoom] = []
-        for room in rooms:
-            known = partial.known.get(room_key(room, rate_hz), [])
-            found = [RoomResponse.parse(row, where=partial.path) for row in known]
-            if found and all((folder / f"{row.name}.npy").exists() for row in found):
-                rows += found
-            else:
-                missing.append(room)
-        done = len(rooms) - len(missing)
-        with Progress(f"rooms of {bank}", total=len(rooms), unit="rooms", done=done, shown=progress) as shown:
-            needed = tuple((roots or {}).items())
-            jobs = [RoomJob(str(folder), room, rate_hz, needed) for room in missing]
-            results = mapped(make_room, jobs, workers=min(workers, len(jobs)), what="making rooms")
-            for room, responses in zip(missing, results, strict=True):
-                rows += responses
-                partial.add(room_key(room, rate_hz), [row.model_dump(mode="json") for row in responses])
-                shown.advance()
-        write_bank(folder, bank, rows)
-        partial.remove()
+        cache = PartialResults(folder / f".{bank}.partial")
+        made = resumed(
+            make_room,
+            [RoomJob(str(folder), room, rate_hz, tuple((roots or {}).items())) for room in rooms],
+            cache=cache,
+            key=lambda job: digest([job.room.model_dump(mode="json"), job.rate_hz]),
+            to_cache=lambda rows: [row.model_dump(mode="json") for row in rows],
+            from_cache=cached_rows,
+            workers=workers,
+            what=f"making rooms of {bank}",
+            unit="rooms",
+            progress=progress,
+        )
+        write_bank(folder, bank, [row for rows in made for row in rows])
+        cache.remove()
+
+
+def cached_rows(job: RoomJob, plain: list[Any]) -> tuple[RoomResponse, ...] | None:
+    """The rows of a room that an interrupted run has made; None if one of its files is gone."""
+    rows = tuple(RoomResponse.parse(row, where=job.folder) for row in plain)
+    return rows if rows and all((Path(job.folder) / f"{row.name}.npy").exists() for row in rows) else None

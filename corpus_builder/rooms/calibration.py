@@ -1,12 +1,12 @@
-"""The room bank: geometry in, impulse responses out.
+"""Simulated rooms: calibrated to their reverberation time at planning, simulated once more at building.
 
 Shoebox rooms by the image-source method (Allen and Berkley 1979) as pyroomacoustics has it, alone or as a hybrid: image sources
 to order 3 and, for what comes later and what walls scatter, ray tracing whose energy over time shapes noise (Schroeder 2011). `plan` draws a room, places
-microphone and sources and calibrates the walls' absorption until the reverberation time measured on the responses is the one
-asked for; `build` simulates the planned room once more and writes its responses; rendering only ever reads them.
+microphone and sources and calibrates the walls' absorption until the reverberation time measured on the responses is the
+requested one; `build` simulates the planned room once more and writes its responses; rendering only ever reads them.
 
 Sabine's and Eyring's formulas miss a shoebox by up to 70 %, so T30 is measured: Schroeder's backward integration and a line
-through -5 to -35 dB (ISO 3382-2). Order: every image that arrives before 30 dB of decay is there, up to order 70, which costs
+through -5 to -35 dB (ISO 3382-2). Order: every image that arrives before 30 dB of decay is computed, up to order 70, which costs
 470 thousand images and 0.25 s a position; more images change neither T30 nor the straightness of the decay (T20 over T30 is
 0.93 at 24, 30, 36 and 48 dB). Calibrating a room of 0.2 to 0.8 s with three positions takes 0.2 s in the mean, 0.9 s at most.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_ORDER = 70
 HYBRID_ORDER = 3
 TRACED_SHARE = (
-    1.3  # of the asked reverberation time: T30 ends at 35 of the 60 dB, and rooms are drawn that ring a little longer
+    1.3  # of the requested reverberation time: T30 ends at 35 of the 60 dB, and some rooms ring a little longer
 )
 T30_TOLERANCE = 0.15
 LOUDEST_RIVAL = (
@@ -50,22 +50,22 @@ MOST_PLACES = 100
 
 
 class RoomMissedError(StillroomError, ValueError):
-    """No drawn room was what was asked for."""
+    """No drawn room met the request."""
 
     def __init__(self, bank: str, room: int, *, num_drawn: int, drawn: DrawnRoom, fault: str) -> None:
         super().__init__(
-            f"bank {printable(bank)!r}, room {room}: none of {num_drawn} drawn rooms came within {T30_TOLERANCE:.0%} of the asked "
-            f"RT60 with its direct sound on top (the last: {in_metres(drawn.size_m)}, asked {drawn.rt60_s:g} s, found {fault}); "
-            "ask for another rt60_s, other sizes or shorter distances"
+            f"bank {printable(bank)!r}, room {room}: none of {num_drawn} drawn rooms came within {T30_TOLERANCE:.0%} of the "
+            f"requested RT60 with a direct sound above its reflections (the last: {in_metres(drawn.size_m)}, requested "
+            f"{drawn.rt60_s:g} s, found {fault}); change rt60_s, size_m or distance_m"
         )
 
 
 @dataclass(frozen=True)
 class DrawnRoom:
-    """A room as the dice fell: what to build and the reverberation time to reach.
+    """A drawn room: its geometry, and the reverberation time to reach.
 
     Attributes:
-        rival: Strongest early reflection over the direct sound, at the worst of the positions, where it was looked at.
+        rival: Strongest early reflection over the direct sound, at the worst of the positions; 0 where it was not measured.
         rays: Of a hybrid room.
     """
 
@@ -78,8 +78,8 @@ class DrawnRoom:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the dice gave of a room before anything stands in it.
+class WantedRoom:
+    """What was drawn of a room before microphone and sources have positions.
 
     Attributes:
         size_m: Length, width, height.
@@ -96,14 +96,14 @@ class Wanted:
     rays: PlannedRays | None = None
 
 
-def draw_room(dice: np.random.Generator, wanted: Wanted, *, rate_hz: int) -> DrawnRoom:
-    """Place microphone and sources in a room; a source whose direct sound is drowned is placed anew around the microphone.
+def draw_room(rng: np.random.Generator, wanted: WantedRoom, *, rate_hz: int) -> DrawnRoom:
+    """Place microphone and sources in a room; a source with a reflection louder than its direct sound is moved.
 
     In a shoebox several reflections may meet at the microphone in one sample and be louder together than the direct sound (at
-    one position of nine). Such a response has no one place where it is in step with the dry speech, so it is not used.
+    one position of nine). Such a response is in step with the dry speech nowhere, so it is not used.
 
     Args:
-        dice: Chance of this attempt at this room.
+        rng: Generator of this attempt at this room.
         wanted: Its size, reverberation time, distances and heights.
         rate_hz: Sample rate of the corpus.
 
@@ -117,10 +117,10 @@ def draw_room(dice: np.random.Generator, wanted: Wanted, *, rate_hz: int) -> Dra
     absorption = absorption_of(eyring_exponent(size_m, wanted.rt60_s))
     order = EARLY_ORDER if wanted.rays is None else HYBRID_ORDER
     for _ in range(MOST_PLACINGS):
-        microphone_m, firsts_m = placed(dice, wanted)
-        settled: list[tuple[float, Metres]] = []
+        microphone_m, firsts_m = placed(rng, wanted)
+        chosen: list[tuple[float, Metres]] = []
         for number, first_m in enumerate(firsts_m):
-            others = replaced(dice, wanted, number, microphone_m)
+            others = other_positions(rng, wanted, number, microphone_m)
             best = (math.inf, first_m)
             for source_m in itertools.chain([first_m], others):
                 wave = impulse(size_m, microphone_m, source_m, absorption=absorption, order=order, rate_hz=rate_hz)
@@ -128,41 +128,42 @@ def draw_room(dice: np.random.Generator, wanted: Wanted, *, rate_hz: int) -> Dra
                 best = min(best, (loudest_rival(wave, direct_sample=arrival), source_m))
                 if best[0] <= RIVAL_AT_DRAWING:
                     break
-            settled.append(best)
-        rival = max(found for found, _ in settled)
+            chosen.append(best)
+        rival = max(found for found, _ in chosen)
         if rival <= RIVAL_AT_DRAWING:
             break
-    sources_m = tuple(source_m for _, source_m in settled)
+    sources_m = tuple(source_m for _, source_m in chosen)
     return DrawnRoom(size_m, wanted.rt60_s, microphone_m, sources_m, rival, wanted.rays)
 
 
-def placed(dice: np.random.Generator, wanted: Wanted) -> tuple[Metres, tuple[Metres, ...]]:
-    """Microphone and sources, at the asked heights if any are asked."""
+def placed(rng: np.random.Generator, wanted: WantedRoom) -> tuple[Metres, tuple[Metres, ...]]:
+    """Microphone and sources, at the requested heights if there are any."""
     if wanted.heights.are_free:
-        return place(dice, size_m=wanted.size_m, distances_m=wanted.distances_m)
-    return place_at(dice, wanted.heights, size_m=wanted.size_m, distances_m=wanted.distances_m)
+        return place(rng, size_m=wanted.size_m, distances_m=wanted.distances_m)
+    return place_at(rng, wanted.heights, size_m=wanted.size_m, distances_m=wanted.distances_m)
 
 
-def replaced(dice: np.random.Generator, wanted: Wanted, number: int, microphone_m: Metres) -> Iterator[Metres]:
-    """Further places for one source around a microphone that stays."""
+def other_positions(
+    rng: np.random.Generator, wanted: WantedRoom, number: int, microphone_m: Metres
+) -> Iterator[Metres]:
+    """Further positions of one source around a fixed microphone."""
     size_m, distance_m, height_m = wanted.size_m, wanted.distances_m[number], wanted.heights.of_source(number)
     if height_m is None:
         return other_places(
-            dice, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=MOST_PLACES
+            rng, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=MOST_PLACES
         )
     return other_places_at(
-        dice, height_m, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=MOST_PLACES
+        rng, height_m, size_m=size_m, microphone_m=microphone_m, distance_m=distance_m, most_tries=MOST_PLACES
     )
 
 
 def plan_room(
     draw: Callable[[int], DrawnRoom], *, bank: str, room: int, splits: tuple[str, ...], rate_hz: int
 ) -> PlannedRoom:
-    """Draw a room and calibrate it; one that misses its RT60 or drowns its direct sound at any position is drawn anew.
+    """Draw a room and calibrate it; one that misses its RT60, or has a reflection above its direct sound, is drawn again.
 
     Args:
-        draw: Gives the room of an attempt, counted from 0, from a stream of chance named after bank, room and attempt;
-            see `draw_room`.
+        draw: The room of an attempt, counted from 0, from a generator named after bank, room and attempt; see `draw_room`.
         bank: Name of the bank.
         room: Number of the room within it.
         splits: Which splits may use it.
@@ -172,13 +173,13 @@ def plan_room(
         The room with its final absorption, order and measured T30s: `simulate` gives exactly these.
 
     Raises:
-        RoomMissedError: If 20 rooms were calibrated in vain, or 100 drawn.
+        RoomMissedError: If none of 20 calibrated rooms, or of 100 drawn ones, met the request.
         RoomTooSmallError: If a drawn room cannot hold its distances.
     """
     num_calibrated = 0
     for attempt in range(MAX_ATTEMPTS):
         drawn = draw(attempt)
-        fault: str | None = drowned(drawn.rival)
+        fault: str | None = rival_fault(drawn.rival)
         if fault is None:
             order = HYBRID_ORDER if drawn.rays is not None else image_order(drawn.size_m, drawn.rt60_s)
             absorption, responses = calibrate(drawn, order=order, rate_hz=rate_hz)
@@ -204,8 +205,8 @@ def plan_room(
     raise RoomMissedError(bank, room, num_drawn=attempt + 1, drawn=drawn, fault=str(fault))
 
 
-def drowned(rival: float) -> str | None:
-    """What to say of a room whose strongest reflection is so strong; None where it is weak enough."""
+def rival_fault(rival: float) -> str | None:
+    """What is wrong with a room whose strongest reflection is so strong; None where it is weak enough."""
     return f"a reflection {rival:.2f} times as strong as the direct sound" if rival > LOUDEST_RIVAL else None
 
 
@@ -216,7 +217,7 @@ def fault_of(responses: Sequence[Response], *, rt60_s: float) -> str | None:
     times_s = [response.t30_s for response in responses]
     if any(abs(time_s / rt60_s - 1.0) > T30_TOLERANCE for time_s in times_s):
         return f"{min(times_s):.2f} to {max(times_s):.2f} s"
-    return drowned(max(response.rival for response in responses))
+    return rival_fault(max(response.rival for response in responses))
 
 
 def image_order(size_m: Metres, rt60_s: float) -> int:
@@ -230,16 +231,16 @@ def image_order(size_m: Metres, rt60_s: float) -> int:
 
 
 def eyring_exponent(size_m: Metres, rt60_s: float) -> float:
-    """``-ln(1 - absorption)`` by Eyring's formula (1930), for a fifth less than asked: a shoebox rings longer than its formula."""
+    """``-ln(1 - absorption)`` by Eyring's formula (1930), for 20 % less than requested: a shoebox rings longer than the formula says."""
     length, width, height = size_m
     surface = 2.0 * (length * width + width * height + height * length)
     return 24.0 * math.log(10.0) / SOUND_M_PER_S * math.prod(size_m) / (surface * 0.8 * rt60_s)
 
 
 def calibrate(drawn: DrawnRoom, *, order: int, rate_hz: int) -> tuple[float, tuple[Response, ...]]:
-    """Find the absorption that gives the asked reverberation time.
+    """Find the absorption that gives the requested reverberation time.
 
-    From Eyring's formula, then two rounds in which its exponent is scaled by measured over asked T30 at the first position.
+    From Eyring's formula, then two rounds in which its exponent is scaled by measured over requested T30 at the first position.
 
     Returns:
         Absorption, rounded to six decimals before it is used, and the response at each position with it; no responses where
@@ -259,12 +260,12 @@ def calibrate(drawn: DrawnRoom, *, order: int, rate_hz: int) -> tuple[float, tup
 
 
 def absorption_of(exponent: float) -> float:
-    """Energy absorption for Eyring's exponent, kept off the walls that absorb nothing or all."""
+    """Energy absorption for Eyring's exponent, within 0.001 and 0.999."""
     return round(min(max(-math.expm1(-exponent), 0.001), 0.999), 6)
 
 
 def simulate(room: PlannedRoom, *, rate_hz: int) -> tuple[Response, ...]:
-    """The responses of a planned room, one for each source position, the same bits whatever the environment says of threads."""
+    """The responses of a planned room, one for each source position, the same bits whatever the environment's number of threads."""
     drawn = DrawnRoom(room.size_m, room.rt60_s, room.microphone_m, room.sources_m, rays=room.rays)
     return tuple(
         simulated(drawn, position, absorption=room.absorption, order=room.max_order, rate_hz=rate_hz)
@@ -285,6 +286,6 @@ def simulated(drawn: DrawnRoom, position: int, *, absorption: float, order: int,
     )
     direct_sample = arrival_sample(drawn.microphone_m, source_m, rate_hz=rate_hz)
     decay_db = energy_decay_db(whole[direct_sample:])
-    heard = direct_sample + int(np.searchsorted(-decay_db, 60.0))
-    wave = whole[: max(heard, direct_sample + FILTER_TAPS)]
+    end = direct_sample + int(np.searchsorted(-decay_db, 60.0))
+    wave = whole[: max(end, direct_sample + FILTER_TAPS)]
     return measured_response(wave, direct_sample=direct_sample, rate_hz=rate_hz)

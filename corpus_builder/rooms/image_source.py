@@ -1,4 +1,4 @@
-"""One response of one shoebox by pyroomacoustics, its global settings and its global chance held at ours."""
+"""One response of one shoebox by pyroomacoustics, with its global settings and random state fixed for the call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SOUND_M_PER_S = 343.0
 FILTER_TAPS = 81
 BIN_S = 0.004
-# pyroomacoustics' defaults, held against the environment and other users of its globals
+# pyroomacoustics' defaults, fixed whatever the environment or other users of its globals set
 PINNED: Final[dict[str, object]] = {
     "num_threads": 1,  # two threads add up in another order, and the bits differ
     "c": SOUND_M_PER_S,
@@ -44,7 +44,7 @@ class Tracing:
 
     Attributes:
         rays: As planned for the room.
-        position: Number of the source: each has its own chance.
+        position: Number of the source: each has its own random state.
         longest_s: How long the rays are followed.
     """
 
@@ -68,7 +68,7 @@ def impulse(
         walls = pyroomacoustics.Material(absorption, None if tracing is None else tracing.rays.scattering)
         box = pyroomacoustics.ShoeBox(size_m, fs=rate_hz, materials=walls, max_order=order)
         if tracing is not None:
-            stack.enter_context(pinned_chance(tracing))
+            stack.enter_context(pinned_random_state(tracing))
             box.set_ray_tracing(
                 n_rays=tracing.rays.count,
                 receiver_radius=tracing.rays.radius_m,
@@ -83,24 +83,24 @@ def impulse(
 
 
 @contextlib.contextmanager
-def pinned_chance(tracing: Tracing) -> Iterator[None]:
-    """Seed pyroomacoustics' global chance from the plan, and give its generator back.
+def pinned_random_state(tracing: Tracing) -> Iterator[None]:
+    """Seed pyroomacoustics' global generator from the plan, and restore it afterwards.
 
     The seed is fresh for each position, so what was simulated before does not matter. Its second generator, in the compiled part,
     cannot be read; it is left seeded.
     """
-    chance = pyroomacoustics.random.generator
-    before = chance._rng  # noqa: SLF001 (it has no reader that does not make one)
+    generator = pyroomacoustics.random.generator
+    before = generator._rng  # noqa: SLF001 (it has no reader that does not make one)
     try:
         pyroomacoustics.random.seed(numpy=[tracing.rays.seed, tracing.position])
         yield
     finally:
-        chance._rng = before  # noqa: SLF001
+        generator._rng = before  # noqa: SLF001
 
 
 @contextlib.contextmanager
 def pinned_constants() -> Iterator[None]:
-    """Hold pyroomacoustics' global settings at ours, and give back what was there."""
+    """Set pyroomacoustics' global settings for the call, and restore them afterwards."""
     before = {name: pyroomacoustics.constants.get(name) for name in PINNED}
     try:
         for name, value in PINNED.items():

@@ -1,4 +1,4 @@
-"""A recorded response made fit for use: where its direct sound arrives, where its noise floor begins, whether it decays.
+"""Cuts and checks a recorded response: its direct sound, the beginning of its noise floor, its decay.
 
 A recording differs from a simulation in all three: it begins with silence or noise of any length, a reflection or a mode of the
 room may be its largest sample, and it ends in the noise of its measurement.
@@ -45,14 +45,14 @@ KEPT_DB = 60.0
 
 
 class UnfitResponseError(UnfitAudioError):
-    """A recorded response that no copy could be made with."""
+    """A recorded response that cannot be used."""
 
     def __init__(self, name: object, what: str) -> None:
         super().__init__(f"{printable(name)} {what}")
 
 
-def taken_response(wave: NDArray[np.float64], *, rate_hz: int, name: object) -> Response:
-    """Make a recorded response fit for use, and measure it.
+def usable_response(wave: NDArray[np.float64], *, rate_hz: int, name: object) -> Response:
+    """Cut a recorded response to what can be used, and measure it.
 
     What comes before the direct sound is cut to 5 ms, the noise after the decay is cut off, and the polarity is turned so that the
     direct sound is positive: a microphone's polarity means nothing, and a turned one has no peak of GCC-PHAT.
@@ -82,7 +82,7 @@ def taken_response(wave: NDArray[np.float64], *, rate_hz: int, name: object) -> 
     try:
         response = measured_response(kept, direct_sample=direct_sample, rate_hz=rate_hz)
     except NoDecayError:
-        what = "has no decaying Schroeder curve: no line can be laid through -5 to -35 dB, so it holds no reverberation to speak of"
+        what = "has no decaying Schroeder curve: no line can be laid through -5 to -35 dB, so it holds next to no reverberation"
         raise UnfitResponseError(name, what) from None
     if response.rival > LOUDEST_RIVAL:
         what = f"has no dominant onset: a reflection is {response.rival:.2f} times as strong as its direct sound (whitened)"
@@ -95,8 +95,10 @@ def whitened(wave: NDArray[np.float64]) -> NDArray[np.float64]:
     size = 1 << (2 * wave.size - 1).bit_length()
     spectrum = np.fft.rfft(wave, size)
     magnitude = np.abs(spectrum)
-    heard = magnitude > 1e-5 * magnitude.max()
-    return np.asarray(np.fft.irfft(np.where(heard, spectrum / np.maximum(magnitude, 1e-300), 0.0), size)[: wave.size])
+    is_strong = magnitude > 1e-5 * magnitude.max()
+    return np.asarray(
+        np.fft.irfft(np.where(is_strong, spectrum / np.maximum(magnitude, 1e-300), 0.0), size)[: wave.size]
+    )
 
 
 def direct_place(wave: NDArray[np.float64]) -> int:
@@ -105,7 +107,7 @@ def direct_place(wave: NDArray[np.float64]) -> int:
 
 
 def check_onset(wave: NDArray[np.float64], place: int, *, rate_hz: int, name: object) -> None:
-    """Nothing as strong as a quarter of the largest sample comes before the direct sound.
+    """Check that nothing as strong as a quarter of the largest sample comes before the direct sound.
 
     Raises:
         UnfitResponseError: If something does, or if next to nothing is at the place.
@@ -148,7 +150,7 @@ def noise_knee(wave: NDArray[np.float64], block: int) -> tuple[int, float]:
 
     The floor is the mean power of the last tenth; a line is laid through the levels of 10 ms blocks from the second (the first holds
     the direct sound, which is no part of the decay) to the last 8 dB above the floor, and meets it at the knee (Lundeby 1995, one round).
-    Where there is no floor the knee lies near the end.
+    Without a floor the knee is near the end.
 
     Args:
         wave: From the direct sound on, its last sample not zero.
@@ -161,8 +163,8 @@ def noise_knee(wave: NDArray[np.float64], block: int) -> tuple[int, float]:
     power = np.square(wave[: blocks * block]).reshape(blocks, block).mean(axis=1)
     floor = max(float(np.square(wave[-max(round(FLOOR_SHARE * wave.size), block) :]).mean()), 1e-30)
     around = np.convolve(power, np.full(SMOOTHED_BLOCKS, 1.0 / SMOOTHED_BLOCKS), mode="same")[: power.size]
-    heard = np.flatnonzero(around >= floor * 10.0 ** (FIT_ABOVE_FLOOR_DB / 10.0))
-    used = int(heard[-1]) + 1 if heard.size else 1
+    above = np.flatnonzero(around >= floor * 10.0 ** (FIT_ABOVE_FLOOR_DB / 10.0))
+    used = int(above[-1]) + 1 if above.size else 1
     level_db = 10.0 * np.log10(np.maximum(power[:used], 1e-30) / floor)
     at = np.flatnonzero(level_db > 0.0)  # a sparse simulation may be silent for a while before it goes on
     at = at[1:] if at.size >= LEAST_BLOCKS else at
@@ -181,7 +183,7 @@ def fitted(at: NDArray[np.intp], levels: NDArray[np.float64]) -> tuple[float, fl
 
 
 def faded(wave: NDArray[np.float64], *, head: bool, direct: int, rate_hz: int) -> NDArray[np.float64]:
-    """Raised-cosine fades: out over the last 5 ms, in over half of what was kept before the direct sound."""
+    """Raised-cosine fades: out over the last 5 ms, in over half of what comes before the direct sound."""
     result = wave.copy()
     out = min(round(FADE_S * rate_hz), max(wave.size - direct - 1, 0) // 2)
     if out:
@@ -193,7 +195,7 @@ def faded(wave: NDArray[np.float64], *, head: bool, direct: int, rate_hz: int) -
 
 
 def copied_response(file: FileSpan, roots: Mapping[str, Place], *, rate_hz: int) -> Response:
-    """The response of a planned file, made fit for use once more; see `corpus_builder.rooms.measured_rir`.
+    """The response of a planned file, cut as it was at planning; see `usable_response`.
 
     Raises:
         MissingFileError: If it is not there.
@@ -212,6 +214,6 @@ def copied_response(file: FileSpan, roots: Mapping[str, Place], *, rate_hz: int)
             rate_hz=file.rate_hz,
         )
     except MissingAudioError:
-        needed = f"a response of root {file.root!r}; say --root {file.root}=DIR if it lies elsewhere"
+        needed = f"a response of root {file.root!r}; say --root {file.root}=DIR if it is elsewhere"
         raise MissingFileError(place, needed=needed) from None
-    return taken_response(at_rate(wave, from_hz=file.rate_hz, to_hz=rate_hz), rate_hz=rate_hz, name=file.path)
+    return usable_response(at_rate(wave, from_hz=file.rate_hz, to_hz=rate_hz), rate_hz=rate_hz, name=file.path)

@@ -34,13 +34,13 @@ def write_room(
         folder: The corpus's `rooms` folder; the files are `<folder>/<bank>-<room>-<position>.npy`.
         room: From the plan.
         rate_hz: Sample rate of the corpus.
-        roots: Where recorded responses lie.
+        roots: Folders of recorded responses.
 
     Returns:
         A row for each position, for `write_bank`.
 
     Raises:
-        MissingFileError: If a recorded response is not there.
+        MissingFileError: If a recorded response does not exist.
         DigestMismatchError: If it is not the file that was planned with.
     """
     rows = []
@@ -54,7 +54,7 @@ def write_room(
             room=room.room,
             position=position,
             rate_hz=rate_hz,
-            **what_is_known(room, position),
+            **known_at_planning(room, position),
             t30_s=response.t30_s,
             direct_to_reverberant_db=response.direct_to_reverberant_db,
             direct_sample=response.direct_sample,
@@ -75,25 +75,25 @@ def responses_of(room: PlannedRoom | RecordedRoom, *, rate_hz: int, roots: Mappi
 
 
 def copied_room(room: RecordedRoom, *, rate_hz: int, roots: Mapping[str, Place]) -> Iterator[Response]:
-    """The responses of a recorded room; each file is looked at once whether it is the planned one.
+    """The responses of a recorded room; the digest of each file is checked once.
 
     Raises:
         DigestMismatchError: If it is not.
     """
     seen: set[Place] = set()
-    for taken in room.responses:
-        response = copied_response(taken.file, roots, rate_hz=rate_hz)
-        place = roots[taken.file.root] / taken.file.path
+    for recorded in room.responses:
+        response = copied_response(recorded.file, roots, rate_hz=rate_hz)
+        place = roots[recorded.file.root] / recorded.file.path
         if place not in seen:
             seen.add(place)
             found = file_digest(place)
-            if taken.file.sha256 is not None and found != taken.file.sha256:
-                raise DigestMismatchError(place, expected=taken.file.sha256, found=found)
+            if recorded.file.sha256 is not None and found != recorded.file.sha256:
+                raise DigestMismatchError(place, expected=recorded.file.sha256, found=found)
         yield response
 
 
-def what_is_known(room: PlannedRoom | RecordedRoom, position: int) -> dict[str, Any]:
-    """What the plan says of one response: geometry, or where it was taken from."""
+def known_at_planning(room: PlannedRoom | RecordedRoom, position: int) -> dict[str, Any]:
+    """What the plan holds of one response: geometry, or its recorded file."""
     if isinstance(room, RecordedRoom):
         return {"file": room.responses[position].file}
     return {
@@ -164,5 +164,7 @@ def plain_float32(content: bytes, *, path: Path, num_samples: int) -> NDArray[np
         raise BadDocumentError(path, f"not an .npy file: {printable(problem)}") from None
     samples = content[stream.tell() :]
     if shape != (num_samples,) or kind != np.dtype("<f4") or len(samples) != 4 * num_samples:
-        raise BadDocumentError(path, f"a vector of {num_samples} float32 samples is due, found {kind} of shape {shape}")
+        raise BadDocumentError(
+            path, f"expected a vector of {num_samples} float32 samples, found {kind} of shape {shape}"
+        )
     return np.frombuffer(samples, dtype="<f4").astype(np.float32)

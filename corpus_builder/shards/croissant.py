@@ -1,4 +1,4 @@
-"""`croissant.json`: what a corpus holds, in the words of MLCommons' Croissant 1.1, so that dataset hubs and loaders find it.
+"""`croissant.json`: the files and fields of a corpus in MLCommons' Croissant 1.1, so that dataset hubs and loaders find it.
 
 Every tar is a file with its digest, the JSON members of a split are one set, and each split is a record set whose fields are read
 out of them. Nothing in it depends on when or where the corpus was made.
@@ -53,10 +53,10 @@ def croissant(sealed: Corpus, recipe: Recipe) -> dict[str, Any]:
 
     Args:
         sealed: What it holds.
-        recipe: As published; licences and citations stand in it.
+        recipe: As published, with licences and citations.
     """
-    licences = told(source.licence for _, source in recipe.file_sources())
-    citations = told(source.citation for _, source in recipe.file_sources())
+    licences = distinct(source.licence for _, source in recipe.file_sources())
+    citations = distinct(source.citation for _, source in recipe.file_sources())
     splits = {split: [entry for entry in entries if entry.samples] for split, entries in sealed.splits.items()}
     splits = {split: entries for split, entries in splits.items() if entries}
     document: dict[str, Any] = {
@@ -80,8 +80,8 @@ def croissant(sealed: Corpus, recipe: Recipe) -> dict[str, Any]:
     return document
 
 
-def told(texts: Iterable[str | None]) -> list[str]:
-    """Texts that are there, each once."""
+def distinct(texts: Iterable[str | None]) -> list[str]:
+    """The texts that are not empty, each once."""
     return list(dict.fromkeys(text for text in texts if text))
 
 
@@ -125,8 +125,8 @@ def records_of(split: str) -> dict[str, Any]:
                 "name": f"{split}/{name}",
                 "description": description,
                 "dataType": "sc:Text",
-                "source": {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": told_by}},
+                "source": {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": file_property}},
             }
-            for name, (told_by, description) in FIELDS.items()
+            for name, (file_property, description) in FIELDS.items()
         ],
     }

@@ -1,8 +1,8 @@
-"""Where a corpus is made: its own folder, or a place of work whose files are sent to a URL as they are finished.
+"""Where a corpus is written: its own folder, or a working folder whose files are uploaded to a URL as they are finished.
 
-Everything above the tars is small and stands in both; tars go away here once they are there. The URL is the truth: what it has
-is fetched before anything is decided, so that another machine can go on. The marks come last there as here: a shard's index
-after its tar, `plan.json` after its rows, a bank's list after its responses, `corpus.json` after everything.
+All files but the tars are small and are in both; a tar is removed here once it is uploaded. The files at the URL decide: they are
+fetched before anything else is done, so that another machine can continue. Marks of completion are written last in both: a shard's
+index after its tar, `plan.json` after its rows, a bank's list after its responses, `corpus.json` after everything.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ FETCHING = threading.Lock()
 
 @dataclass(frozen=True)
 class Target:
-    """Where a corpus is made.
+    """Where a corpus is written.
 
     Attributes:
-        work: The folder that is written in; the corpus itself if there is no URL.
-        url: Where it is sent.
+        work: The working folder; the corpus itself if there is no URL.
+        url: Where it is uploaded to.
     """
 
     work: Path
@@ -62,33 +62,33 @@ class Target:
 
     @classmethod
     def of(cls, work: str | Path, url: str = "") -> Target:
-        """From plain text, as a task carries it."""
+        """From the texts of a task."""
         return cls(Path(work), Url(url) if url else None)
 
     @classmethod
     def at(cls, corpus: Place, *, scratch: Path | None = None) -> Target:
-        """The target of a command: a folder as it is, a URL with a place of work of its own.
+        """The target of a command: a folder, or a URL with a working folder of its own.
 
         Args:
-            corpus: What the user named.
-            scratch: Where the place of work of a URL is made; the system's folder for temporary files by default.
+            corpus: As the user named it.
+            scratch: Where the working folder of a URL is made; the system's folder for temporary files by default.
         """
         if isinstance(corpus, Path):
             return cls(corpus)
         code = hashlib.sha256(corpus.text.encode()).hexdigest()[:12]
-        above = scratch if scratch is not None else private_folder()
-        return cls(above / f"{corpus.name or 'corpus'}-{code}", corpus)
+        parent = scratch if scratch is not None else private_folder()
+        return cls(parent / f"{corpus.name or 'corpus'}-{code}", corpus)
 
     def __str__(self) -> str:
         return str(self.url or self.work)
 
     def shard_sizes(self) -> dict[str, int]:
-        """Files of finished and unfinished shards with their sizes, listed anew: network disks remember old listings."""
+        """Files of finished and unfinished shards with their sizes, listed again: network disks cache old listings."""
         place = (self.work if self.url is None else self.url) / SHARDS_FOLDER
         return sizes_below(place)
 
     def index(self, name: str, *, sizes: Mapping[str, int] | None = None) -> Path:
-        """A shard's index as a local file, fetched if it has to be; not there if the shard is not finished.
+        """A shard's index as a local file, fetched if need be; it does not exist if the shard is not finished.
 
         Raises:
             FileNotFoundError: If the URL has none.
@@ -96,57 +96,57 @@ class Target:
         local = self.work / index_name(name)
         if self.url is None:
             return local
-        there = self.url / index_name(name)
-        size = size_of(there) if sizes is None else sizes.get(there.name)
+        remote = self.url / index_name(name)
+        size = size_of(remote) if sizes is None else sizes.get(remote.name)
         if size is None:
-            raise FileNotFoundError(str(there))
+            raise FileNotFoundError(str(remote))
         if size_of(local) != size:
             with replacing(local) as part:
-                there.fetch(part)
+                remote.fetch(part)
         return local
 
     def tar_size(self, name: str, *, sizes: Mapping[str, int] | None = None) -> int | None:
-        """Size of a shard's tar where it counts; None if it is not there."""
+        """Size of a shard's tar, at the URL if there is one; None if it does not exist."""
         if sizes is not None:
             return sizes.get(f"{name}.tar")
         return size_of((self.work if self.url is None else self.url) / tar_name(name))
 
     def fetch(self) -> None:
-        """Bring what the URL has above its tars; drop what another corpus left in the place of work.
+        """Download all files but the tars; remove what another corpus left in the working folder.
 
         Raises:
-            UsageError: If the URL holds something else than a corpus.
-            UnreachableError: If it does not answer.
+            UsageError: If the URL has other files than those of a corpus.
+            UnreachableError: If it does not respond.
         """
         if self.url is None:
             return
-        there = sizes_below(self.url)
-        ours = top_names(sent=True)
-        strange = sorted(name for name in there if name.partition("/")[0] not in ours and not name.startswith("."))
-        if strange:
+        remote = sizes_below(self.url)
+        known = top_names(sent=True)
+        unknown = sorted(name for name in remote if name.partition("/")[0] not in known and not name.startswith("."))
+        if unknown:
             raise UsageError(
-                f"{self.url} holds {printable(strange[0])!r}, which is not of a plan or corpus; choose a new place"
+                f"{self.url} has {printable(unknown[0])!r}, which is no file of a plan or corpus; choose an empty folder"
             )
         mark = self.work / PLAN
-        if PLAN in there and mark.exists() and mark.read_bytes() != (self.url / PLAN).read():
-            self.forget()
-        if CORPUS not in there:
+        if PLAN in remote and mark.exists() and mark.read_bytes() != (self.url / PLAN).read():
+            self.clear()
+        if CORPUS not in remote:
             (self.work / CORPUS).unlink(missing_ok=True)
         marks = [
             PLAN,
-            *sorted(name for name in there if name.startswith(f"{ROOMS_FOLDER}/") and name.endswith(".jsonl")),
+            *sorted(name for name in remote if name.startswith(f"{ROOMS_FOLDER}/") and name.endswith(".jsonl")),
         ]
-        planned = PLAN in there
+        planned = PLAN in remote
         wanted = [
-            name for name in there
+            name for name in remote
             if name not in marks and not name.endswith(".tar")
             and (planned or not name.startswith(f"{PLAN_FOLDER}/"))
         ]  # fmt: skip
-        for names in (wanted, [name for name in marks if name in there]):
-            transfer(self.fetch_one, [name for name in names if size_of(self.work / name) != there[name]])
+        for names in (wanted, [name for name in marks if name in remote]):
+            transfer(self.fetch_one, [name for name in names if size_of(self.work / name) != remote[name]])
 
     def fetch_for(self, name: str) -> None:
-        """What a worker on another machine needs for one shard, if it is not in its place of work."""
+        """Download what a worker on another machine needs for one shard and does not have."""
         if self.url is None or (self.work / plan_rows_name(name)).exists():
             return
         with FETCHING:  # threads of one process would write the same temporary files
@@ -158,47 +158,47 @@ class Target:
                     self.fetch_one(below)
 
     def fetch_one(self, name: str) -> None:
-        """Bring one file."""
+        """Download one file."""
         assert self.url is not None
         with replacing(self.work / name) as part:
             (self.url / name).fetch(part)
 
     def send(self, names: Iterable[str], *, marks: Iterable[str] = ()) -> None:
-        """Send files that the URL does not have in their length, then those that mark them as finished.
+        """Upload files that the URL does not have with their sizes, then those that mark them as finished.
 
         Args:
             names: Relative paths.
-            marks: Sent one after another when all others are there.
+            marks: Uploaded one after another when all others are.
         """
         if self.url is None:
             return
         url = self.url
-        there = sizes_below(url)
+        remote = sizes_below(url)
         names, marks = list(names), list(marks)
-        if all(there.get(name) == size_of(self.work / name) for name in (*names, *marks)):
+        if all(remote.get(name) == size_of(self.work / name) for name in (*names, *marks)):
             return
         transfer(
             lambda name: (url / name).put_file(self.work / name),
-            [name for name in names if there.get(name) != size_of(self.work / name)],
+            [name for name in names if remote.get(name) != size_of(self.work / name)],
         )
         for name in marks:
             (url / name).put_file(self.work / name)
 
     def send_plan(self) -> None:
-        """Send the plan."""
+        """Upload the plan."""
         files = (self.work / PLAN_FOLDER).glob("*.jsonl")
         rows = sorted(f"{PLAN_FOLDER}/{path.name}" for path in files if path.name[0] != ".")
         self.send([RECIPE, *rows], marks=[PLAN])
 
     def send_rooms(self) -> None:
-        """Send the responses of all banks, then their lists."""
+        """Upload the responses of all banks, then their lists."""
         files = [path for path in (self.work / ROOMS_FOLDER).glob("*") if path.name[0] != "." and path.is_file()]
         names = sorted(f"{ROOMS_FOLDER}/{path.name}" for path in files)
         lists = [name for name in names if name.endswith(".jsonl")]
         self.send([name for name in names if name not in lists], marks=lists)
 
     def send_shard(self, name: str) -> None:
-        """Send a finished shard, its index last; its tar goes away here."""
+        """Upload a finished shard, its index last, and remove its tar here."""
         if self.url is None:
             return
         for path in (tar_name(name), prints_name(name), sources_name(name), index_name(name)):
@@ -206,20 +206,20 @@ class Target:
         (self.work / tar_name(name)).unlink(missing_ok=True)
 
     def send_seal(self) -> None:
-        """Send what stands above the shards, `corpus.json` last."""
+        """Upload what is written when all shards are finished, `corpus.json` last."""
         if self.url is None:
             return
         for name in SEAL:
             (self.url / name).put_file(self.work / name)
 
     def unseal(self) -> None:
-        """Take the seal away: shards are about to be made again."""
+        """Remove `corpus.json`: shards are about to be made again."""
         (self.work / CORPUS).unlink(missing_ok=True)
         if self.url is not None and (self.url / CORPUS).exists():
             (self.url / CORPUS).remove()
 
-    def forget(self) -> None:
-        """Empty the place of work of a URL; what counts stands there."""
+    def clear(self) -> None:
+        """Empty the working folder of a URL."""
         if self.url is None:
             return
         for path in self.work.glob("*"):
@@ -231,7 +231,7 @@ class Target:
 
 
 def transfer(move: Callable[[str], None], names: list[str]) -> None:
-    """Move several files at once; the first that fails is told."""
+    """Move several files at once; the error of the first that fails is raised."""
     if len(names) <= 1:
         for name in names:
             move(name)

@@ -1,4 +1,4 @@
-"""What renders: versions of the libraries and codecs that touch a sample, and what the processor can do."""
+"""The software and processor that render a corpus: versions of libraries and codecs, digests of compiled files, instruction sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODERS: Final = (
 
 
 def codecs() -> dict[str, str]:
-    """Versions of the native libraries inside the packages: these decide what a coder gives."""
+    """Versions of the native libraries inside the packages: these decide the output of a coder."""
     found = {
         "libsndfile": str(soundfile.__libsndfile_version__),
         "libsoxr": str(soxr.__libsoxr_version__),
@@ -32,10 +32,10 @@ def codecs() -> dict[str, str]:
 
 
 def builds() -> dict[str, str]:
-    """Digests of the compiled files that code, resample and simulate, 16 hex digits each; those that lie elsewhere are left out.
+    """Digests of the compiled files that code, resample and simulate, 16 hex digits each; files outside the packages are left out.
 
-    libopus, OpenCORE, LAME, libvorbis and libgsm tell no version of their own through the packages that carry them; these files are
-    what two labs compare when a copy is near, and not identical.
+    The packages do not report the versions of libopus, OpenCORE, LAME, libvorbis and libgsm; two labs compare these files when a copy
+    is near, and not identical.
     """
     packages = Path(sysconfig.get_path("platlib"))
     return {path.name: file_digest(path)[:16] for pattern in CODERS for path in sorted(packages.glob(pattern))}
@@ -54,7 +54,7 @@ def processor() -> dict[str, Any]:
 
 
 def build_provenance() -> dict[str, Any]:
-    """Provenance of a corpus, written once when it is sealed."""
+    """Provenance of a corpus, written when it is sealed."""
     return provenance(
         codecs=codecs(),
         builds=builds(),

@@ -1,6 +1,6 @@
-"""A fingerprint of a wave in 32 bytes, from which the size of another wave's deviation from it can be told.
+"""A fingerprint of a wave in 32 bytes, from which the size of another wave's deviation from it can be estimated.
 
-Derivation, tolerances and what was measured stand in docs/fingerprint.md. In short: samples get random signs, keyed by the
+Derivation, tolerances and measurements are in docs/fingerprint.md. In short: samples get random signs, keyed by the
 utterance, and are added up in K interleaved sums. For any deviation d the sum over k of the squared difference of two waves'
 sums is an unbiased estimate of |d|^2 with a relative standard deviation of sqrt(2 / K) (the "AMS sketch" of Alon, Matias and
 Szegedy 1996, one bucket a sample as in Charikar, Chen and Farach-Colton 2002), whatever d looks like, at the cost of one
@@ -123,40 +123,28 @@ def unpacked(block: bytes) -> Sketch:
     """A stored sketch.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the bytes are no stored sketch.
     """
     grain = next((grain for grain, mark in MARKS.items() if mark == block[0]), None)
     if grain is None or block[1] > 64:
-        raise ValueError("a fingerprint of a later Stillroom, or none")
+        raise ValueError("an unknown kind of block, or the fingerprint of a later Stillroom")
     step = 2.0 ** block[1]
     sums = np.frombuffer(block[4:], STORED[grain]).astype(np.float64) * step
     level = int.from_bytes(block[2:4], "little") / LEVEL_STEPS_PER_DB
     return Sketch(grain, sums, step if block[1] else 0.0, level)
 
 
-def fingerprint(pcm: NDArray[np.int16], key: str, *, uncoded: Wave | None = None) -> str:
+def fingerprint(pcm: NDArray[np.int16], sign: NDArray[np.int8], *, uncoded: Wave | None = None) -> str:
     """The fingerprint of one copy, in base64: 32 bytes, or 64 where a codec is among its steps.
 
     Args:
         pcm: The copy, shape (time,).
-        key: The sample's key, which keys the signs.
+        sign: The signs of its utterance, shape (time,).
         uncoded: The wave that entered the first codec, shape (time,).
 
     Returns:
-        Base64 of a fine block of the last wave that no codec has touched, then, if there was a codec, a coarse one of the copy.
+        Base64 of a fine block of the last wave before any codec, then, if there was a codec, a coarse one of the copy.
     """
-    return prints_of({"": (pcm, uncoded)}, key)[""]
-
-
-def prints_of(waves: dict[str, tuple[NDArray[np.int16], Wave | None]], key: str) -> dict[str, str]:
-    """Fingerprints of all waves of one sample, whose signs are made once; see `fingerprint`."""
-    length = next((pcm.size for pcm, _ in waves.values()), 0)
-    sign = signs(key, length)
-    return {name: print_of(pcm, sign, uncoded=uncoded) for name, (pcm, uncoded) in waves.items()}
-
-
-def print_of(pcm: NDArray[np.int16], sign: NDArray[np.int8], *, uncoded: Wave | None = None) -> str:
-    """The fingerprint of one copy from the signs of its utterance; see `fingerprint`."""
     if uncoded is None:
         blocks = packed(sketch(pcm, sign, grain="fine"))
     else:
@@ -168,15 +156,15 @@ def blocks_of(text: str, *, where: object) -> list[Sketch]:
     """The blocks of a stored fingerprint: a fine one, and a coded one if there was a codec.
 
     Raises:
-        BadDocumentError: If it is none.
+        BadDocumentError: If the text is no fingerprint.
     """
     try:
         content = base64.b64decode(text, validate=True)
         blocks = [unpacked(content[at : at + BLOCK_BYTES]) for at in range(0, len(content), BLOCK_BYTES)]
     except (ValueError, IndexError) as problem:
-        raise BadDocumentError(where, f"a fingerprint is due here: {problem}") from None
+        raise BadDocumentError(where, f"expected a fingerprint: {problem}") from None
     if [block.grain for block in blocks] not in (["fine"], ["fine", "coded"]):
-        raise BadDocumentError(where, "a fingerprint has a fine block, and after it a coded one at most")
+        raise BadDocumentError(where, "expected a fingerprint of a fine block, or of a fine and a coded one")
     return blocks
 
 
@@ -198,12 +186,12 @@ def deviation(first: Sketch, second: Sketch, *, num_samples: int) -> Deviation:
 
 
 def is_near_fine(found: Deviation) -> bool:
-    """Whether a wave that no codec touched is near: at most 0.5 LSB rms away, or 84 dB below the wave."""
+    """Whether a wave before any codec is near: at most 0.5 LSB rms away, or 84 dB below the wave."""
     return found.rms_lsb <= FINE_TOLERANCE_LSB or found.relative_db <= FINE_TOLERANCE_DB
 
 
 def is_near_coded(found: Deviation) -> bool:
-    """Whether what a codec made of a near wave is near: at most -5 dB of deviation, and 1 dB of level."""
+    """Whether the output of a codec for a near wave is near: at most -5 dB of deviation, and 1 dB of level."""
     return found.relative_db <= CODED_TOLERANCE_DB and abs(found.level_db) <= CODED_LEVEL_TOLERANCE_DB
 
 
@@ -218,8 +206,8 @@ def best_lag(stored: Sketch, pcm: NDArray[np.int16], key: str) -> int:
     most = min(MOST_LAG, pcm.size - 1)
     for lag in sorted(range(-most, most + 1), key=abs):
         moved = np.zeros_like(pcm)
-        kept = pcm[max(lag, 0) : pcm.size + min(lag, 0)]
-        moved[max(-lag, 0) : max(-lag, 0) + kept.size] = kept
+        overlap = pcm[max(lag, 0) : pcm.size + min(lag, 0)]
+        moved[max(-lag, 0) : max(-lag, 0) + overlap.size] = overlap
         energies[lag] = float(np.sum((stored.sums - sketch(moved, sign, grain=stored.grain).sums) ** 2))
     best = min(energies, key=lambda lag: (energies[lag], abs(lag)))
     return best if energies[best] < SHIFTED_BELOW * energies[0] else 0

@@ -1,4 +1,4 @@
-"""The seal of a corpus: refusals merged, digests listed, a card for people, and `corpus.json`, written last."""
+"""Seals a corpus when all shards are finished: merged refusals, dataset card, digests, and `corpus.json` last of all."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ LOOK_AGAIN_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 def seal(plan: Plan, target: Target) -> Corpus:
-    """Write what is above the shards: refusals, card, digests, and `corpus.json` last.
+    """Write refusals, card, Croissant description, provenance, digests, and `corpus.json` last.
 
     Args:
         plan: All of its shards are finished.
         target: Where the corpus is.
 
     Raises:
-        MissingFileError: If a shard vanished.
+        MissingFileError: If a shard is no longer there.
     """
     corpus = target.work
     recipe = read_recipe(corpus)
@@ -100,16 +100,16 @@ def finished_entry(
 ) -> tuple[ShardEntry, list[Refusal]]:
     """A shard's entry in `corpus.json`, and what it refused.
 
-    A network disk may not show for up to a minute what another machine wrote there, so what is not seen is looked for again.
+    A network disk may not list for up to a minute what another machine wrote there, so a shard that is not listed is looked for again.
 
     Args:
         plan: Of the corpus.
         file: The shard's plan file.
         target: Where the corpus is.
-        sizes: Sizes of the shards' files; brought up to date when one is not seen.
+        sizes: Sizes of the shards' files; updated when one is not listed.
 
     Raises:
-        MissingFileError: If the shard vanished.
+        MissingFileError: If the shard is no longer there.
     """
     index = finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes)
     for wait_s in LOOK_AGAIN_AFTER_S:
@@ -121,7 +121,7 @@ def finished_entry(
         index = finished_index(target, file.name, plan_sha256=file.sha256, sizes=sizes)
     if index is None:
         where = f"{target}/{index_name(file.name)}"
-        raise MissingFileError(where, needed="a shard vanished; run the same command again")
+        raise MissingFileError(where, needed="the index of a shard that was finished; run the same command again")
     num_samples = sum(sample["num_samples"] for sample in index["samples"])
     entry = ShardEntry(
         name=file.name,

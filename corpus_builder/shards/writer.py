@@ -1,7 +1,7 @@
-"""Rendered samples -> byte-identical tars and their index.
+"""Writes rendered samples to a tar, byte for byte reproducible, and its index.
 
-A shard is written under a temporary name in its own folder, synced, renamed; its index comes last and is the mark that the
-shard is finished. The same plan file and sources give the same bytes, whoever writes them.
+A shard is written under a temporary name in its own folder, synced, renamed; its index is written last and marks the shard as
+finished. The same plan file and sources give the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from corpus_builder.render.render_copies import Clean, CopyFailedError, LengthCh
 from corpus_builder.render.source_ledger import write_proof
 from corpus_builder.shards.destination import Target
 from corpus_builder.shards.encode import EncodedWaves
-from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES
-from corpus_builder.workers.pool import Ticks, give_back
+from corpus_builder.workers.pool import Ticks
 from manifests.corpus.fingerprints import SamplePrints
 from manifests.corpus.layout import index_name, plan_rows, tar_name
 from manifests.corpus.sample import Sample, SampleCopy, domain_of, family_of
@@ -44,12 +43,12 @@ UNFIT = (UnfitAudioError, LengthChangedError, CopyFailedError, NotFiniteError)
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to be rendered; small and plain, so that any executor can send it anywhere.
+    """One shard to be rendered; plain data, so that any executor can send it to any machine.
 
     Attributes:
         corpus: The folder that it is written in.
-        roots: Where each root lies: folders or URLs.
-        url: Where the corpus is sent to, if its folder is only the place of work.
+        roots: The folder or URL of each root.
+        url: Where the corpus is uploaded to, if its folder is only the working folder.
     """
 
     corpus: str
@@ -63,16 +62,16 @@ class ShardTask:
 
     @property
     def target(self) -> Target:
-        """Where the corpus is made."""
+        """Where the corpus is written."""
         return Target.of(self.corpus, self.url)
 
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """What became of a shard.
+    """The result of rendering one shard.
 
     Attributes:
-        state: `done`; `full` (the disk is); `stopped` (an error that a person must mend); `undone` (the machine failed).
+        state: `done`; `full` (the disk is); `stopped` (an error that a person must fix); `undone` (the machine failed).
         message: One line, unless it is done.
     """
 
@@ -101,12 +100,12 @@ class HashingStream:
         return len(content)
 
     def tell(self) -> int:
-        """How many bytes were written."""
+        """Number of bytes written."""
         return self.size
 
 
 def copy_of(copy: RenderedCopy) -> SampleCopy:
-    """What the JSON member of a sample tells of a copy."""
+    """A copy as the JSON member of its sample describes it."""
     return SampleCopy(
         name=copy.planned.name,
         condition=copy.planned.condition,
@@ -114,7 +113,7 @@ def copy_of(copy: RenderedCopy) -> SampleCopy:
         family=family_of(copy.planned.steps),
         gain_db=copy.gain_db,
         steps=copy.planned.steps,
-        unheard=copy.unheard or None,
+        unheard=copy.skipped_talkers or None,
     )
 
 
@@ -145,20 +144,20 @@ def write_sample(
 ) -> tuple[IndexedSample, SamplePrints]:
     """Render one utterance and append its members: JSON, clean, copies in the order of the plan; take their fingerprints.
 
-    Each copy is coded as soon as it is rendered and then let go, so that memory holds the waves of one copy and not of all.
+    Each copy is encoded as soon as it is rendered, so that memory holds the waves of one copy at a time.
 
     Args:
         tar: Takes the members.
         row: From the plan.
-        waves: Where the audio comes from.
+        waves: Reads the audio.
         rate_hz: Sample rate of the corpus.
-        scratch: Folder for what is too much for memory: a long clean wave, many coded copies; the system's own by default.
+        scratch: Folder for coded copies that are too many for memory; the system's own by default.
 
     Raises:
         UnfitAudioError: Or another of `UNFIT`, before anything is appended.
     """
     with EncodedWaves(row.key, row.num_samples, rate_hz=rate_hz, scratch=scratch) as encoded:
-        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz, scratch=scratch)
+        clean_gain_db, copies = encode_all(row, waves, encoded, rate_hz=rate_hz)
         source_sha256 = waves.source_sha256(row.source)
         document = sample_of(row, clean_gain_db, copies, rate_hz=rate_hz, source_sha256=source_sha256)
         entry = tar.add(f"{row.key}.json", canonical_json(document))
@@ -173,17 +172,15 @@ def write_sample(
 
 
 def encode_all(
-    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int, scratch: Path | None = None
+    row: PlanRow, waves: CorpusWaves, encoded: EncodedWaves, *, rate_hz: int
 ) -> tuple[float, list[SampleCopy]]:
-    """Render clean and copies, each coded before the next is made; gives the clean gain in dB and what to tell of the copies."""
+    """Render clean and copies, each encoded before the next is made; returns the clean gain in dB and a description of each copy."""
 
     def encode(copy: RenderedCopy) -> SampleCopy:
         encoded.add(copy.planned.name, copy.pcm, uncoded=copy.uncoded)
-        if row.num_samples > LONG_UTTERANCE_SAMPLES:
-            give_back()
         return copy_of(copy)
 
-    clean: Clean = render_clean(row, waves, scratch=scratch)
+    clean: Clean = render_clean(row, waves)
     encoded.add("clean", clean.pcm)
     return clean.gain_db, list(map(encode, render_copies(row, clean, waves, rate_hz=rate_hz)))
 
@@ -193,7 +190,7 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
 
     Raises:
         NoSpaceLeftError: If the disk is full.
-        StillroomError: If plan, roots or rooms are not as they should be.
+        StillroomError: If plan, roots or rooms are missing or damaged.
     """
     corpus = Path(task.corpus)
     path = corpus / tar_name(task.name)
@@ -211,8 +208,6 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
                 prints.append(its_prints)
             except UNFIT as problem:
                 refused.append(Refusal(split=row.split, id=row.id, reason=str(problem)))
-            if row.num_samples > LONG_UTTERANCE_SAMPLES:
-                give_back()
             Ticks.tick()
         tar.close()
     index = ShardIndex.model_validate(
@@ -234,14 +229,14 @@ def write_shard(task: ShardTask, waves: CorpusWaves) -> ShardIndex:
 
 
 def finish_shard(task: ShardTask) -> int:
-    """Render one shard and send it, or only what is left of that; gives how many utterances it refused."""
+    """Render one shard and upload it, or do what is left of that; returns how many utterances it refused."""
     target = task.target
     done = finished_index(target, task.name, plan_sha256=task.plan_sha256)
-    if done is not None:  # an executor lost the answer, or another process was faster
+    if done is not None:  # an executor lost the result, or another process was faster
         return len(done.get("refused", ()))
     if target.url is not None:
         done = finished_index(Target(target.work), task.name, plan_sha256=task.plan_sha256)
-        if done is not None:  # it was rendered, but could not be sent
+        if done is not None:  # it was rendered, but not uploaded
             target.send_shard(task.name)
             return len(done.get("refused", ()))
     target.fetch_for(task.name)
@@ -251,7 +246,7 @@ def finish_shard(task: ShardTask) -> int:
 
 
 def render_shard(task: ShardTask) -> ShardOutcome:
-    """Render one shard in a worker; says what became of it and raises nothing that a pool could not carry."""
+    """Render one shard in a worker; errors become part of the outcome, as a pool cannot pass on every exception."""
     try:
         refused = finish_shard(task)
     except NoSpaceLeftError as problem:
@@ -262,9 +257,9 @@ def render_shard(task: ShardTask) -> ShardOutcome:
         if isinstance(problem, OSError) and problem.errno in {errno.ENOSPC, errno.EDQUOT}:
             return ShardOutcome(task.name, task.rows, "full", message=str(NoSpaceLeftError(task.name)))
         return ShardOutcome(task.name, task.rows, "undone", message=f"{type(problem).__name__}: {printable(problem)}")
-    except Exception as problem:  # noqa: BLE001 (the other shards finish; the place of the fault is said)
-        place = traceback.extract_tb(problem.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
+    except Exception as problem:  # noqa: BLE001 (the other shards finish; the message names the line)
+        line = traceback.extract_tb(problem.__traceback__)[-1]
+        where = f"{Path(line.filename).name}:{line.lineno}"
         return ShardOutcome(
             task.name, task.rows, "undone", message=f"{type(problem).__name__} in {where}: {printable(problem)}"
         )
@@ -277,13 +272,13 @@ def finished_index(
     """The index of a finished shard, as plain data; None if the shard is missing, torn, or of another plan.
 
     Args:
-        target: Where the corpus is.
+        target: Where the corpus is written.
         name: Of the shard.
         plan_sha256: Of its plan file.
-        sizes: What `target.shard_sizes` gave, to spare a question for each of many shards.
+        sizes: From `target.shard_sizes`, so that many shards need one listing.
 
     Raises:
-        UnreachableError: If the corpus is a URL that does not answer.
+        UnreachableError: If the corpus is a URL that does not respond.
     """
     try:
         index = read_json(target.index(name, sizes=sizes), needed="a shard's index")

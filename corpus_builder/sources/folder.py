@@ -48,7 +48,7 @@ def folder_utterances(source: Located) -> Iterator[Found]:
         )
     for below in sorted(table or {}):
         if pattern.fullmatch(below):
-            yield Refused(below, "stands in the table, but there is no such audio file")
+            yield Refused(below, "is in the table, but there is no such audio file")
     if not count:
         raise NoAudioError(
             source.folder,

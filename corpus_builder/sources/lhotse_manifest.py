@@ -1,27 +1,25 @@
-"""Lhotse manifests or folders in, utterances out, one at a time: who says what, in which stretch of which file.
+"""Reads utterances from lhotse manifests or folders, one at a time: text, speaker, file and stretch of the file.
 
-Nothing is decoded here (`decode.py`). The only importer of lhotse, and only when a recipe names a manifest. A manifest is a
-stranger's: lhotse can name shell commands, URLs and raw bytes as audio, so each line is looked at before lhotse sees it.
+Nothing is decoded here (`decode.py`). lhotse is imported only when a recipe names a manifest. A manifest is untrusted
+input: lhotse can name shell commands, URLs and raw bytes as audio, so each line is checked before lhotse sees it.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
-import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from corpus_builder.audio.decode import HIGHEST_HZ, LOWEST_HZ
 from corpus_builder.sources.folder import folder_utterances
+from corpus_builder.sources.lhotse_cut import cut_utterance
 from corpus_builder.sources.lhotse_shar import cut_files, with_audio
-from corpus_builder.sources.utterance import Found, NoAudioError, Refused, UnfitTextError, Utterance, check_text
-from manifests.errors import BadDocumentError, StillroomError, printable
+from corpus_builder.sources.utterance import Found, NoAudioError, Refused, Utterance
+from manifests.errors import BadDocumentError, printable
 from manifests.io.json_yaml import MAX_LINE_BYTES, parse_json
 from manifests.io.place import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from corpus_builder.sources.roots import Located
@@ -32,7 +30,7 @@ SYNTHETIC_CUTS = {"MixedCut", "PaddingCut"}
 
 
 class UnsafeAudioSourceError(BadDocumentError):
-    """A manifest names something else than a plain file as audio."""
+    """A manifest names something other than a plain file as audio."""
 
     def __init__(self, where: object, *, kind: object) -> None:
         super().__init__(
@@ -54,7 +52,7 @@ def utterances(source: Located) -> Iterator[Found]:
         yield from folder_utterances(source)
         return
     for cut in manifest_items(source.manifest):
-        yield cut_utterance(cut, asked_channel=source.source.channel)
+        yield cut_utterance(cut, wanted_channel=source.source.channel)
 
 
 def noise_files(source: Located) -> Iterator[Found]:
@@ -69,7 +67,7 @@ def noise_files(source: Located) -> Iterator[Found]:
     recordings: dict[tuple[str, int | None], Utterance] = {}
     covered_s: dict[tuple[str, int | None], float] = {}
     for cut in manifest_items(source.manifest):
-        found = cut_utterance(cut, asked_channel=source.source.channel, whole=True)
+        found = cut_utterance(cut, wanted_channel=source.source.channel, whole=True)
         if isinstance(found, Utterance):
             place = (found.path, found.channel)
             recordings.setdefault(place, found)
@@ -132,7 +130,7 @@ def manifest_items(path: Path) -> Iterator[Any]:
 
 
 def plain_items(path: Path, *, shar: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each line of a manifest stands, and what it holds, looked at for unsafe audio.
+    """The place and content of each line of a manifest, checked for unsafe audio.
 
     Args:
         path: The manifest.
@@ -144,13 +142,13 @@ def plain_items(path: Path, *, shar: bool = False) -> Iterator[tuple[str, dict[s
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise BadDocumentError(
-            path, "a lhotse manifest of JSON lines is due here: a name that ends in .jsonl or .jsonl.gz"
+            path, "expected a lhotse manifest of JSON lines, with a name that ends in .jsonl or .jsonl.gz"
         )
     for number, line in manifest_lines(path):
         where = f"{path}:{number}"
         data = parse_json(line, where=where)
         if not isinstance(data, dict):
-            raise BadDocumentError(where, "a cut or a recording is due here")
+            raise BadDocumentError(where, "expected a cut or a recording")
         refuse_unsafe_audio(data, where=where, shar=shar)
         yield where, data
 
@@ -165,7 +163,7 @@ def shar_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     def check(recording: Any, where: str) -> None:
         if not isinstance(recording, dict):
-            raise BadDocumentError(where, "a recording is due here")
+            raise BadDocumentError(where, "expected a recording")
         refuse_unsafe_audio(recording, where=where, shar=True)
 
     for cuts in cut_files(folder):
@@ -177,8 +175,8 @@ def refuse_unsafe_audio(data: Any, *, where: str, shar: bool = False) -> None:
 
     Args:
         data: A line, or a part of it.
-        where: Where it stands.
-        shar: An empty source of type `shar` is let through: it stands in a Shar directory, and its audio in the tar beside it.
+        where: Its place, for a message.
+        shar: An empty source of type `shar` is accepted: it belongs to a Shar directory, its audio to the tar beside it.
 
     Raises:
         UnsafeAudioSourceError: With the type that was found.
@@ -204,7 +202,7 @@ def refuse_unsafe_audio(data: Any, *, where: str, shar: bool = False) -> None:
 
 
 def deserialised(data: dict[str, Any], *, where: str) -> Any:
-    """The cut that a line tells of; a recording becomes a cut of its whole first channel.
+    """The cut of a line; a recording becomes a cut of its whole first channel.
 
     Raises:
         BadDocumentError: If lhotse does not know it.
@@ -223,161 +221,5 @@ def deserialised(data: dict[str, Any], *, where: str) -> Any:
             where, f"lhotse cannot read it: {type(problem).__name__}: {printable(problem)}"
         ) from None
     if not type(item).__name__.endswith("Cut"):
-        raise BadDocumentError(where, f"a cut or a recording is due here, found lhotse's {type(item).__name__}")
+        raise BadDocumentError(where, f"expected a cut or a recording, found lhotse's {type(item).__name__}")
     return item
-
-
-def cut_utterance(cut: Any, *, asked_channel: int | None, whole: bool = False) -> Found:
-    """One cut, or a reason why it cannot be used.
-
-    Args:
-        cut: Lhotse's, or what was refused already.
-        asked_channel: The recipe's channel.
-        whole: Take the whole recording instead of the cut's stretch.
-    """
-    if isinstance(cut, Refused):
-        return cut
-    try:
-        return checked_utterance(cut, asked_channel=asked_channel, whole=whole)
-    except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
-        if isinstance(problem, StillroomError):
-            raise
-        # lhotse takes any type for any field, and fails where it is used
-        return Refused(printable(cut.id), f"a field of it has a wrong type or value: {printable(problem, limit=100)}")
-
-
-def checked_utterance(cut: Any, *, asked_channel: int | None, whole: bool) -> Found:
-    """One cut whose fields are of the right types, or a reason why it cannot be used."""
-    reason = unfit_reason(cut, asked_channel)
-    if reason is not None:
-        return Refused(printable(cut.id), reason)
-    recording = cut.recording
-    channel = chosen_channel(cut, asked_channel)
-    audio = next(source for source in recording.sources if channel in source.channels)
-    start = sample_number(cut.start, recording.sampling_rate)
-    num_frames = sample_number(cut.duration, recording.sampling_rate)
-    if whole:
-        start, num_frames = 0, recording.num_samples
-    elif start + num_frames == recording.num_samples + 1:  # lhotse rounds start and duration apart
-        num_frames -= 1
-    if num_frames < 1:
-        return Refused(printable(cut.id), "has no samples")
-    if start + num_frames > recording.num_samples:
-        return Refused(printable(cut.id), f"ends after {recording.duration:g} s, where its recording ends")
-    utterance = Utterance(
-        id=str(cut.id),
-        path=audio.source,
-        start_s=start / recording.sampling_rate,
-        num_frames=num_frames,
-        rate_hz=recording.sampling_rate,
-        channel=audio.channels.index(channel) if len(audio.channels) > 1 else None,
-        custom=custom_fields(cut),
-        **supervised(cut.supervisions),
-    )
-    try:
-        check_text(
-            utterance.id, utterance.path, utterance.text or "", utterance.speaker or "", utterance.language or "",
-            json.dumps(utterance.custom, ensure_ascii=False) if utterance.custom else "",
-        )  # fmt: skip
-    except UnfitTextError as problem:
-        return Refused(printable(cut.id), str(problem))
-    return utterance
-
-
-def sample_number(seconds: float, rate_hz: int) -> int:
-    """Seconds as a number of samples, halves up, as lhotse counts."""
-    from lhotse.utils import compute_num_samples
-
-    return int(compute_num_samples(seconds, rate_hz))
-
-
-def unfit_reason(cut: Any, asked_channel: int | None) -> str | None:
-    """Why a cut cannot be used, or None."""
-    if not isinstance(cut.id, str):
-        return "its id is not text"
-    if cut.recording is None:
-        return "has no recording"
-    if cut.start < 0:
-        return f"starts at {cut.start:g} s"
-    return transform_reason(cut.recording) or channel_reason(cut, asked_channel)
-
-
-def transform_reason(recording: Any) -> str | None:
-    """Why a recording cannot be used, or None."""
-    if recording.transforms:
-        names = ", ".join(sorted({transform_name(transform) for transform in recording.transforms}))
-        return f"its recording is transformed ({printable(names, limit=80)}); save it as audio first, or name the untransformed cuts"
-    if not LOWEST_HZ <= recording.sampling_rate <= HIGHEST_HZ:
-        return f"has a sample rate of {recording.sampling_rate} Hz; {LOWEST_HZ} to {HIGHEST_HZ} are read"
-    return None
-
-
-def channel_reason(cut: Any, asked_channel: int | None) -> str | None:
-    """Why no channel can be taken, or None."""
-    channels = cut_channels(cut)
-    if asked_channel is None and len(channels) != 1:
-        return (
-            f"has {len(channels)} channels ({', '.join(map(str, channels[:8]))}); say which with channel: in the recipe"
-        )
-    if asked_channel is not None and asked_channel not in channels:
-        return f"has no channel {asked_channel}, which the recipe asks for; it has {', '.join(map(str, channels[:8]))}"
-    channel = chosen_channel(cut, asked_channel)
-    if not any(channel in source.channels for source in cut.recording.sources):
-        return f"no source of its recording has channel {channel}"
-    return None
-
-
-def transform_name(transform: Any) -> str:
-    """What lhotse calls a transform."""
-    return str(transform.get("name", "?")) if isinstance(transform, dict) else type(transform).__name__
-
-
-def cut_channels(cut: Any) -> list[int]:
-    """Channels that a cut takes from its recording; a plain recording with several offers all of them."""
-    if isinstance(cut.channel, int):
-        return list(cut.recording.channel_ids) if cut.channel < 0 else [cut.channel]
-    return list(cut.channel)
-
-
-def chosen_channel(cut: Any, asked_channel: int | None) -> int:
-    """The one channel to take."""
-    return cut_channels(cut)[0] if asked_channel is None else asked_channel
-
-
-def supervised(supervisions: Iterable[Any]) -> dict[str, str | None]:
-    """Text, speaker and language of a cut; texts of several supervisions are joined, labels that differ are left out."""
-    segments = sorted(supervisions, key=lambda segment: segment.start)
-    texts = [segment.text for segment in segments if segment.text]
-    speakers = {segment.speaker for segment in segments}
-    languages = {segment.language for segment in segments}
-    return {
-        "text": " ".join(texts) or None,
-        "speaker": speakers.pop() if len(speakers) == 1 else None,
-        "language": languages.pop() if len(languages) == 1 else None,
-    }
-
-
-def custom_fields(cut: Any) -> dict[str, Any]:
-    """Custom fields of a cut and of its only supervision that are plain data (manifests of other audio are not), and lhotse's gender."""
-    genders = {segment.gender for segment in cut.supervisions} - {None}
-    fields: dict[str, Any] = {"gender": genders.pop()} if len(genders) == 1 else {}
-    for owner in (*(cut.supervisions if len(cut.supervisions) == 1 else ()), cut):
-        fields.update(owner.custom or {})
-    return {name: value for name, value in fields.items() if is_plain(value)}
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a value is JSON and no manifest."""
-    if isinstance(value, dict):
-        return "sources" not in value and all(isinstance(key, str) and is_plain(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(is_plain(item) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def common_folder(folder: str | None, path: str) -> str:
-    """The deepest folder that holds both a folder (None for none yet) and an absolute path."""
-    own = os.path.dirname(path)  # noqa: PTH120 (called for every utterance)
-    if folder is None or own == folder:
-        return own
-    return folder if own.startswith(folder.rstrip("/") + "/") else os.path.commonpath([folder, own])

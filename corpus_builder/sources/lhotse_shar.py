@@ -1,8 +1,8 @@
-"""A lhotse Shar directory as a manifest: cuts from `cuts.000000.jsonl.gz`, their audio in `recording.000000.tar` beside it.
+"""Reads a lhotse Shar directory as a manifest: cuts from `cuts.000000.jsonl.gz`, their audio in `recording.000000.tar` beside it.
 
-Shar's cuts say only that their audio lies in a tar (a source of type `shar`, its name empty); lines and members stand in the same
-order. Here each such source becomes the path `recording.000000.tar/<member>`, a file below the directory, and what the tar tells
-of the recording (its rate, which Shar changes for Opus) takes the place of what the cut told.
+Shar's cuts say only that their audio is in a tar (a source of type `shar`, its name empty); lines and members are in the same
+order. Here each such source becomes the path `recording.000000.tar/<member>`, a file below the directory, and the tar's description
+of the recording (its rate, which Shar changes for Opus) replaces the cut's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_META_BYTES = 1 << 20
 
 
 def is_placeholder(recording: Any) -> bool:
-    """Whether a recording says that its audio lies in a tar of the Shar directory."""
+    """Whether a recording says that its audio is in a tar of the Shar directory."""
     sources = recording.get("sources") if isinstance(recording, dict) else None
     return isinstance(sources, list) and any(
         isinstance(source, dict) and source.get("type") == "shar" for source in sources
@@ -51,8 +51,8 @@ def with_audio(
 
     Args:
         cuts: Such as `cuts.000000.jsonl.gz`.
-        lines: Where each of its lines stands, and the parsed line.
-        check: Refuses what a tar tells of a recording if it is unsafe.
+        lines: The place of each of its lines, and the parsed line.
+        check: Refuses a tar's description of a recording if it is unsafe.
 
     Raises:
         BadDocumentError: If the tar is missing, or its members are not those of the cuts.
@@ -63,7 +63,7 @@ def with_audio(
     for where, data in lines:
         if members is None and is_placeholder(data.get("recording")):
             if not tar.is_file():
-                raise BadDocumentError(where, f"its audio lies in {printable(tar.name)}, which is not beside it")
+                raise BadDocumentError(where, f"its audio is in {printable(tar.name)}, which is not beside it")
             members = pairs(tar)
         if members is None:  # a Shar directory without recordings: its cuts name files
             yield where, data
@@ -92,7 +92,7 @@ def cut_with(
     recording = parse_json(span(tar, meta.offset, meta.offset + meta.size), where=where)
     check(recording, where)
     if not is_placeholder(recording) or len(recording["sources"]) != 1:
-        raise BadDocumentError(where, "a recording with one source of type 'shar' is due here")
+        raise BadDocumentError(where, "expected a recording with one source of type 'shar'")
     source = {**recording["sources"][0], "type": "file", "source": f"{tar.name}/{audio.name}"}
     return {**data, "recording": {**recording, "sources": [source]}}
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from corpus_builder.sources.lhotse_manifest import noise_files
-from corpus_builder.sources.relative_paths import Rooting, remember_place
+from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
 from corpus_builder.sources.utterance import LeftOut, Refused, Utterance
 from manifests.errors import BadDocumentError, printable
 from manifests.recipe.noises import DividedNoise, RecordedNoise
 from manifests.recipe.speech import SpeechSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Mapping
 
     from corpus_builder.sources.roots import Located
-    from manifests.io.place import Place
     from manifests.recipe.recipe import Recipe
 
 
@@ -33,67 +32,71 @@ class NoiseTask:
     channel: int | None
 
 
-def noise_tasks(
-    recipe: Recipe,
-    sources: dict[str, Located],
-    *,
-    refuse: Callable[[str, str, str], None],
-    leave_out: Callable[[str, str], None],
-    places: dict[str, Place],
-) -> Iterator[NoiseTask]:
-    """Every file of every recorded noise source."""
+@dataclass(frozen=True)
+class NoiseListing:
+    """The files of one noise source, or of one split's part of a divided one.
+
+    Attributes:
+        source: Name of the noise source.
+        tasks: One for each file that can be used.
+        unused: The other files, with the reason of each.
+        root: Where its files are.
+    """
+
+    source: str
+    tasks: tuple[NoiseTask, ...]
+    unused: tuple[Refused | LeftOut, ...]
+    root: FoundRoot
+
+
+def noise_listings(recipe: Recipe, sources: Mapping[str, Located]) -> list[NoiseListing]:
+    """The files of every recorded noise source, in the order of the recipe."""
+    listings: list[NoiseListing] = []
     for name, noise in recipe.noises.items():
         if isinstance(noise, RecordedNoise):
             splits = tuple(recipe.speech) if noise.split == "shared" else ()
-            yield from source_tasks(
-                name, sources[name], group=noise.group, splits=splits, refuse=refuse, leave_out=leave_out, places=places
-            )
+            listings.append(noise_listing(name, sources[name], group=noise.group, splits=splits))
         elif isinstance(noise, DividedNoise):
-            for split in noise.splits:
-                located = sources[f"{name}-{split}"]
-                yield from source_tasks(
-                    name, located, group=None, splits=(split,), refuse=refuse, leave_out=leave_out, places=places
-                )
+            listings += [
+                noise_listing(name, sources[f"{name}-{split}"], group=None, splits=(split,)) for split in noise.splits
+            ]
+    return listings
 
 
-def source_tasks(
-    name: str,
-    located: Located,
-    *,
-    group: str | None,
-    splits: tuple[str, ...],
-    refuse: Callable[[str, str, str], None],
-    leave_out: Callable[[str, str], None],
-    places: dict[str, Place],
-) -> Iterator[NoiseTask]:
-    """Every file of one source.
+def noise_listing(name: str, located: Located, *, group: str | None, splits: tuple[str, ...]) -> NoiseListing:
+    """The files of one source.
 
     Raises:
-        BadDocumentError: If a file has no value for the field that groups are told by.
+        BadDocumentError: If a file has no value for the field that groups are formed by.
     """
-    longest_s = (
-        located.source.max_s if located.source.max_s != SpeechSource.model_fields["max_s"].default else float("inf")
-    )
+    has_max_s = located.source.max_s != SpeechSource.model_fields["max_s"].default
+    longest_s = located.source.max_s if has_max_s else float("inf")
     everything = list(noise_files(located))
-    rooting = Rooting(located)
-    paths = [rooting.see(found.path) if isinstance(found, Utterance) else "" for found in everything]
-    for found, seen in zip(everything, paths, strict=True):
+    finder = RootFinder(located)
+    paths = [finder.add(found.path) if isinstance(found, Utterance) else "" for found in everything]
+    tasks: list[NoiseTask] = []
+    unused: list[Refused | LeftOut] = []
+    for found, absolute in zip(everything, paths, strict=True):
         match found:
-            case Refused():
-                refuse(name, found.id, found.reason)
-            case LeftOut():
-                leave_out(name, found.reason)
+            case Refused() | LeftOut():
+                unused.append(found)
             case Utterance() if found.seconds < located.source.min_s:
-                leave_out(name, f"shorter than {located.source.min_s:g} s")
+                unused.append(LeftOut(f"shorter than {located.source.min_s:g} s"))
             case Utterance() if found.seconds > longest_s:
-                leave_out(name, f"longer than {longest_s:g} s")
+                unused.append(LeftOut(f"longer than {longest_s:g} s"))
             case Utterance():
-                path = rooting.below(seen)
-                place = str(rooting.place / path)
-                yield NoiseTask(
-                    name, located.root, path, place, group_of(found, path, group, name), splits, found.channel
+                path = finder.relative(absolute)
+                task = NoiseTask(
+                    source=name,
+                    root=located.root,
+                    path=path,
+                    place=str(finder.folder / path),
+                    group=group_of(found, path, group, name),
+                    splits=splits,
+                    channel=found.channel,
                 )
-    remember_place(places, rooting)
+                tasks.append(task)
+    return NoiseListing(name, tuple(tasks), tuple(unused), finder.found())
 
 
 def group_of(found: Utterance, path: str, group: str | None, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Labels of a folder's files: a template of their paths, a table beside them, and which files are meant."""
+"""Labels of a folder's files, from a template of their paths or a table, and the pattern that selects the files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from manifests.io.json_yaml import read_bytes, safe_relative
 if TYPE_CHECKING:
     from manifests.io.place import Place
 
-LABELS = ("id", "text", "speaker", "language")
 LONGEST_PATTERN = 200
 
 
 @dataclass(frozen=True)
 class Glob:
-    """A glob pattern for relative paths; matched a name at a time, in time linear in the path for each part.
+    """A glob pattern for relative paths, matched one part at a time: linear in the path for each part of the pattern.
 
     Attributes:
-        parts: An expression for one name each; None for `**`, any number of folders (in the last place: at least one name).
+        parts: An expression for one name each; None for `**`, any number of folders (at the end: at least one name).
     """
 
     parts: tuple[re.Pattern[str] | None, ...]
@@ -58,24 +57,22 @@ def pattern_of(pattern: str) -> Glob:
     parts = pattern.split("/")
     if any("**" in part and part != "**" for part in parts):
         raise BadDocumentError("pattern", f"{printable(pattern)!r}: ** stands for whole folders, such as **/*.flac")
-    return Glob(tuple(None if part == "**" else name_expression(part) for part in parts))
-
-
-def name_expression(part: str) -> re.Pattern[str]:
-    """One part of a pattern as an expression; a bracket is a bracket, for names of files have them."""
-    return re.compile(fnmatch.translate(part.replace("[", "[[]")))
+    # only `*` and `?` are special: a bracket in a file's name is a bracket
+    return Glob(
+        tuple(None if part == "**" else re.compile(fnmatch.translate(part.replace("[", "[[]"))) for part in parts)
+    )
 
 
 @dataclass(frozen=True)
 class Template:
     """A template such as `{speaker}/{id}.flac`: each name takes one character or more but `/`, the first as many as it can.
 
-    A backtracking expression would do the same, but for ever where a stranger's template has many names in one part of a path; this
-    takes time linear in the path for each name.
+    A backtracking expression would do the same, but take exponential time for a hostile template with many names in one part; this
+    is linear in the path for each name.
 
     Attributes:
         names: In their order.
-        literals: What stands before the first name, between them, and after the last.
+        literals: The text before the first name, between names, and after the last.
     """
 
     names: tuple[str, ...]
@@ -84,10 +81,10 @@ class Template:
     def fullmatch(self, below: str) -> dict[str, str] | None:
         """The value of each name, or None if a path does not fit."""
         first, *after = self.literals
-        ends: list[list[int]] = []  # of each name, the last first: where it may end so that all behind it fits
+        ends: list[list[int]] = []  # of each name, the last first: where it may end so that the rest fits
         starts = {len(below)}
         for literal in reversed(after):
-            found = [end for end in places(below, literal) if end + len(literal) in starts]
+            found = [end for end in offsets(below, literal) if end + len(literal) in starts]
             ends.append(found)
             starts = starts_before(below, found)
         if not below.startswith(first) or (self.names and len(first) not in starts):
@@ -102,13 +99,13 @@ class Template:
 
 
 def folder_end(below: str, start: int) -> int:
-    """Where the part of a path ends that a place lies in."""
+    """Where the part of a path that holds an offset ends."""
     slash = below.find("/", start)
     return len(below) if slash < 0 else slash
 
 
-def places(below: str, literal: str) -> list[int]:
-    """Where a text stands in a path, overlaps too, in order; everywhere if it is empty."""
+def offsets(below: str, literal: str) -> list[int]:
+    """All offsets of a text in a path, overlaps too, in order; every offset if it is empty."""
     if not literal:
         return list(range(len(below) + 1))
     found = []
@@ -120,7 +117,7 @@ def places(below: str, literal: str) -> list[int]:
 
 
 def starts_before(below: str, ends: list[int]) -> set[int]:
-    """Where a name of one character or more, none of them `/`, may begin that ends at one of some places."""
+    """Where a name of one character or more, none of them `/`, may begin that ends at one of some offsets."""
     starts: set[int] = set()
     for end in ends:
         at = end - 1
@@ -143,7 +140,7 @@ def read_table(path: Place) -> dict[str, dict[str, str]]:
         For each path its labels.
 
     Raises:
-        BadDocumentError: If the column is missing, a column stands twice, a row has more cells than the head, or a path stands twice.
+        BadDocumentError: If the column is missing, a column occurs twice, a row has more cells than the head, or a path occurs twice.
     """
     content = read_bytes(path, needed="the table of labels")
     try:
@@ -161,7 +158,7 @@ def read_table(path: Place) -> dict[str, dict[str, str]]:
                 raise BadDocumentError(f"{path}:{rows.line_num}", "has more or fewer cells than the head of the table")
             below = safe_relative(row.pop("path"), where=f"{path}:{rows.line_num}")
             if below in table:
-                raise BadDocumentError(f"{path}:{rows.line_num}", f"path {printable(below)!r} stands twice")
+                raise BadDocumentError(f"{path}:{rows.line_num}", f"path {printable(below)!r} occurs twice")
             table[below] = {name: value for name, value in row.items() if value}
     except (csv.Error, UnicodeDecodeError) as problem:
         raise BadDocumentError(path, f"not a CSV table: {printable(problem)}") from None

@@ -1,50 +1,62 @@
-"""Which folder is the root of a source, and where below it each of its files lies."""
+"""Which folder is the root of a source, and the path of each of its files below it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from corpus_builder.sources.lhotse_manifest import common_folder, utterances
+from corpus_builder.sources.lhotse_manifest import utterances
 from corpus_builder.sources.utterance import Utterance
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.io.json_yaml import safe_relative
 from manifests.io.place import Place, place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from corpus_builder.sources.roots import Located
 
 
-def remember_place(places: dict[str, Place], rooting: Rooting) -> None:
-    """Note where a root lies.
+class FoundRoot(NamedTuple):
+    """The folder of a root, as one source has it."""
+
+    source: str
+    root: str
+    folder: Place
+
+
+def root_folders(found: Iterable[FoundRoot]) -> dict[str, Place]:
+    """The folder of each root.
 
     Raises:
-        UsageError: If another source found the same root elsewhere.
+        UsageError: If two sources have the same root in two folders.
     """
-    root, place = rooting.located.root, rooting.place
-    if places.setdefault(root, place) != place:
-        raise UsageError(
-            f"{printable(rooting.located.name)}: its root {root!r} is {printable(place)} here and {printable(places[root])} for "
-            "another source; give both manifests the same strip, or roots of their own"
-        )
+    folders: dict[str, Place] = {}
+    for source, root, folder in found:
+        if folders.setdefault(root, folder) != folder:
+            raise UsageError(
+                f"{printable(source)}: its root {root!r} is {printable(folder)} here and {printable(folders[root])} for "
+                "another source; give both manifests the same strip, or roots of their own"
+            )
+    return folders
 
 
-def root_place(located: Located) -> Place:
-    """Where the root of a source lies on this machine; its manifest is read through only if nothing else tells."""
-    rooting = Rooting(located)
+def root_folder(located: Located) -> Place:
+    """The folder of a source's root on this machine; its manifest is read through only if nothing else names it."""
+    finder = RootFinder(located)
     if located.place is None and located.strip is None:
         for found in utterances(located):
             if isinstance(found, Utterance):
-                rooting.see(found.path)
-    return rooting.place
+                finder.add(found.path)
+    return finder.folder
 
 
-class Rooting:
+class RootFinder:
     """Finds the root of a source from the paths that it names.
 
     A folder is its own root. A manifest's absolute paths lose their `strip` prefix, else the deepest folder that all of them
-    share; its relative paths stand as they are, below the manifest's folder if they exist there, else the current one.
+    share; its relative paths stay as they are, below the manifest's folder if they exist there, else the current one.
 
     Args:
         located: The source.
@@ -53,17 +65,17 @@ class Rooting:
     def __init__(self, located: Located) -> None:
         self.located = located
         self.common: str | None = None
-        self.relative: str | None = None
+        self.first_relative: str | None = None
 
-    def see(self, path: str) -> str:
-        """Take note of a path; all must be seen before `below` and `place` are asked.
+    def add(self, path: str) -> str:
+        """Take a path into account; all must be added before `relative` and `folder` are used.
 
         Returns:
-            The path as `below` takes it: without `.` and `..`.
+            The path without `.` and `..`, as `relative` takes it.
 
         Raises:
             UnsafePathError: If it leads out of where it begins, or is no plain path.
-            BadDocumentError: If absolute and relative paths stand beside each other, or one does not begin with the prefix to strip.
+            BadDocumentError: If the source has both absolute and relative paths, or one does not begin with the prefix to strip.
         """
         manifest = self.located.manifest
         if manifest is None:
@@ -71,44 +83,56 @@ class Rooting:
         normal = os.path.normpath(path)
         safe_relative(normal.lstrip("/"), where=manifest)
         if not normal.startswith("/"):
-            self.relative = self.relative or normal
+            self.first_relative = self.first_relative or normal
         elif self.located.strip is None:
             self.common = common_folder(self.common, normal)
         elif not normal.startswith(self.located.strip.rstrip("/") + "/"):
             prefix = printable(self.located.strip)
             raise BadDocumentError(manifest, f"path {printable(path)} does not begin with strip: {prefix}")
-        if self.common is not None and self.relative is not None:
+        if self.common is not None and self.first_relative is not None:
             raise BadDocumentError(
                 manifest,
-                f"names files by absolute paths ({printable(self.common)}) and relative ones ({printable(self.relative)}); "
+                f"names files by absolute paths ({printable(self.common)}) and relative ones ({printable(self.first_relative)}); "
                 "give it a strip prefix, or make them all of one kind",
             )
         return normal
 
-    def below(self, path: str) -> str:
-        """The path below the root, of a path that `see` gave."""
+    def relative(self, path: str) -> str:
+        """The path below the root, of a path that `add` returned."""
         if self.located.manifest is None or not path.startswith("/"):
             return path
         prefix = self.common if self.located.strip is None else self.located.strip
-        assert prefix is not None, "every path was seen"
+        assert prefix is not None, "every path was added"
         rest = path[len(prefix.rstrip("/")) + 1 :]
         begins_oddly = (
             rest[:1] in {"", "~"} or rest[1:2] == ":" or rest.startswith("pipe:")
-        )  # `see` has checked the rest
+        )  # `add` has checked the rest
         return safe_relative(rest, where=self.located.manifest) if begins_oddly else rest
 
     @property
-    def place(self) -> Place:
-        """The real folder of the root on this machine."""
+    def folder(self) -> Place:
+        """The folder of the root on this machine."""
         if self.located.place is not None:
             return self.located.place
         assert self.located.manifest is not None
         if self.located.strip is not None:
             return place_of(self.located.strip)
-        if self.relative is not None:
+        if self.first_relative is not None:
             manifest = self.located.manifest
-            if manifest.is_dir():  # a Shar directory: its tars lie in it
+            if manifest.is_dir():  # a Shar directory: its tars are in it
                 return manifest
             beside = manifest.parent
-            return beside if (beside / self.relative).exists() else Path.cwd()
+            return beside if (beside / self.first_relative).exists() else Path.cwd()
         return Path(self.common or "/")
+
+    def found(self) -> FoundRoot:
+        """The root with its folder, for `root_folders`."""
+        return FoundRoot(self.located.name, self.located.root, self.folder)
+
+
+def common_folder(folder: str | None, path: str) -> str:
+    """The deepest folder that holds both a folder (None for none yet) and an absolute path."""
+    own = os.path.dirname(path)  # noqa: PTH120 (called for every utterance)
+    if folder is None or own == folder:
+        return own
+    return folder if own.startswith(folder.rstrip("/") + "/") else os.path.commonpath([folder, own])

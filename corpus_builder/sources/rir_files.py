@@ -9,40 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.sources.folder import files_below
-from corpus_builder.sources.lhotse_manifest import (
-    UnsafeAudioSourceError,
-    custom_fields,
-    cut_channels,
-    manifest_items,
-    manifest_lines,
-    sample_number,
-    transform_reason,
-)
+from corpus_builder.sources.lhotse_cut import custom_fields, cut_channels, sample_number, transform_reason
+from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, manifest_items, manifest_lines
 from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
-from corpus_builder.sources.relative_paths import Rooting, remember_place
+from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
 from corpus_builder.sources.utterance import NoAudioError, Refused
 from manifests.errors import BadDocumentError, printable
-from manifests.recipe.rooms import ResponseSource
+from manifests.recipe.rooms import RecordedBank, ResponseSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from corpus_builder.sources.roots import Located
     from manifests.io.place import Place
-    from manifests.recipe.rooms import RecordedBank
+    from manifests.recipe.recipe import Recipe
 
 ROOM_LABELS = ("room", "room_id")
 
 
 @dataclass(frozen=True)
 class ListedResponse:
-    """One recording of a response, as its source tells of it.
+    """One recording of a response, as its source describes it.
 
     Attributes:
         path: As for an utterance: relative to its root, or absolute until the root is known.
         start: First frame; `num_frames` None means to the end.
         channels: Which may be used; None means all that the file has.
-        labels: What the source says of it.
+        labels: Other fields of the source.
     """
 
     path: str
@@ -68,58 +61,68 @@ class ResponseTask:
     rate_hz: int
 
 
-def response_tasks(
-    name: str,
-    bank: RecordedBank,
-    located: Located,
-    *,
-    rate_hz: int,
-    refuse: Callable[[str, str, str], None],
-    places: dict[str, Place],
-    tell: Callable[[str], None],
-) -> list[ResponseTask]:
-    """Every recording of a bank, each once, in the order of paths.
+@dataclass(frozen=True)
+class ResponseListing:
+    """The responses of one recorded bank.
+
+    Attributes:
+        bank: Its name.
+        tasks: One for each recording that can be used, in the order of paths.
+        unused: The other recordings, with the reason of each.
+        root: Where its files are.
+        note: How recordings were grouped into rooms, where the recipe leaves it open; empty otherwise.
+    """
+
+    bank: str
+    tasks: tuple[ResponseTask, ...]
+    unused: tuple[Refused, ...]
+    root: FoundRoot
+    note: str
+
+
+def response_listings(recipe: Recipe, sources: Mapping[str, Located]) -> list[ResponseListing]:
+    """The responses of every recorded bank, in the order of the recipe."""
+    return [
+        response_listing(name, bank, sources[name], rate_hz=recipe.sample_rate)
+        for name, bank in recipe.rooms.items()
+        if isinstance(bank, RecordedBank)
+    ]
+
+
+def response_listing(name: str, bank: RecordedBank, located: Located, *, rate_hz: int) -> ResponseListing:
+    """Every recording of a bank, each once.
 
     Args:
         name: Of the bank.
         bank: As the recipe has it.
-        located: Where its source lies.
+        located: Where its source is.
         rate_hz: Sample rate of the corpus.
-        refuse: Called with bank, file and reason for each that cannot be used.
-        places: Takes the real folder of the root.
-        tell: Called with what a user should know.
 
     Raises:
         NoAudioError: If there is nothing at all.
         BadDocumentError: If list or manifest are not what they should be, or a recording has no value for the named field.
         UnsafeAudioSourceError: If one names a command or a URL as audio.
     """
-    listed: list[ListedResponse] = []
-    for found in listed_responses(located):
-        if isinstance(found, Refused):
-            refuse(name, found.id, found.reason)
-        else:
-            listed.append(found)
+    everything = list(listed_responses(located))
+    listed = [found for found in everything if isinstance(found, ListedResponse)]
     if not listed:
         raise NoAudioError(
             located.manifest or located.folder, f"names no response that could be used for rooms.{printable(name)}"
         )
     located = with_place(located, listed[0].path)
-    rooting = Rooting(located)
-    seen = [rooting.see(response.path) for response in listed]
+    finder = RootFinder(located)
+    paths = [finder.add(response.path) for response in listed]
     unique: dict[tuple[str, int, int | None, tuple[int, ...] | None], ListedResponse] = {}
-    for response, path in zip(listed, seen, strict=True):
-        unique.setdefault((rooting.below(path), response.start, response.num_frames, response.channels), response)
-    rooms = room_labels(
-        {key: response.labels for key, response in unique.items()}, asked=bank.room, bank=name, tell=tell
-    )
+    for response, path in zip(listed, paths, strict=True):
+        unique.setdefault((finder.relative(path), response.start, response.num_frames, response.channels), response)
+    rooms, note = room_labels({key: response.labels for key, response in unique.items()}, room=bank.room, bank=name)
     assert isinstance(located.source, ResponseSource)
     tasks = [
         ResponseTask(
             bank=name,
             root=located.root,
             path=key[0],
-            place=rooting.place / key[0],
+            place=finder.folder / key[0],
             room=rooms[key],
             start=key[1],
             num_frames=key[2],
@@ -129,38 +132,36 @@ def response_tasks(
         )
         for key in unique
     ]
-    remember_place(places, rooting)
-    return sorted(tasks, key=lambda task: (task.path, task.start, task.channels or ()))
+    tasks.sort(key=lambda task: (task.path, task.start, task.channels or ()))
+    unused = tuple(found for found in everything if isinstance(found, Refused))
+    return ResponseListing(name, tuple(tasks), unused, finder.found(), note)
 
 
-def room_labels(
-    labels: dict[Any, dict[str, Any]], *, asked: str | None, bank: str, tell: Callable[[str], None]
-) -> dict[Any, str]:
-    """The room of each recording: by the asked field, else by `room` or `room_id`, else by folder, else each its own.
+def room_labels(labels: dict[Any, dict[str, Any]], *, room: str | None, bank: str) -> tuple[dict[Any, str], str]:
+    """The room of each recording: by the recipe's field, else by `room` or `room_id`, else by folder, else each its own.
+
+    Returns:
+        The rooms, and a note for the user where folders or files decided.
 
     Raises:
-        BadDocumentError: If a recording lacks the asked field, or only some have the default one.
+        BadDocumentError: If a recording lacks the recipe's field, or only some have the default one.
     """
-    field_name = asked or next((name for name in ROOM_LABELS if any(name in known for known in labels.values())), None)
+    field_name = room or next((name for name in ROOM_LABELS if any(name in known for known in labels.values())), None)
     if field_name is not None:
         for key, known in labels.items():
             if known.get(field_name) is None:
                 raise BadDocumentError(
                     f"rooms.{bank}.room",
-                    f"{printable(key[0])} has no field {field_name!r}, which tells the room; name another with room:, or give all "
+                    f"{printable(key[0])} has no field {field_name!r}, which names the room; choose another with room:, or give all "
                     "one (in fields, a table, the cuts' custom or the list's options)",
                 )
-        return {key: str(known[field_name]) for key, known in labels.items()}
+        return {key: str(known[field_name]) for key, known in labels.items()}, ""
     folders = {key: posixpath.dirname(key[0]) for key in labels}
+    unlabelled = f"rooms.{bank}: no field names the room of a response; each of"
     if len(set(folders.values())) > 1:
-        tell(
-            f"rooms.{bank}: nothing says which responses are of one room; each of {len(set(folders.values()))} folders counts as one"
-        )
-        return folders
-    tell(
-        f"rooms.{bank}: nothing says which responses are of one room; each of {len(labels)} recordings counts as one (room: in fields)"
-    )
-    return {key: f"{key[0]}@{key[1]}" if key[1] else key[0] for key in labels}
+        return folders, f"{unlabelled} {len(set(folders.values()))} folders counts as one room"
+    rooms = {key: f"{key[0]}@{key[1]}" if key[1] else key[0] for key in labels}
+    return rooms, f"{unlabelled} {len(labels)} recordings counts as one room (room: in fields)"
 
 
 def with_place(located: Located, path: str) -> Located:
@@ -214,7 +215,7 @@ def list_responses(path: Path) -> Iterator[ListedResponse]:
         try:
             text = line.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
-            raise BadDocumentError(where, "is not UTF-8 text; a list with a path a line is due here") from None
+            raise BadDocumentError(where, "is not UTF-8 text; expected a list with one path a line") from None
         if not text or text.startswith("#"):
             continue
         count += 1
@@ -235,9 +236,7 @@ def line_response(text: str, *, where: str) -> ListedResponse:
         rest = rest.lstrip()
         labels[option.replace("-", "_")] = value
     if not rest or "\0" in rest:
-        raise BadDocumentError(
-            where, f"names no file: {printable(text, limit=80)!r}; options and then a path are due here"
-        )
+        raise BadDocumentError(where, f"names no file: {printable(text, limit=80)!r}; expected options and then a path")
     if rest.startswith(("|", "pipe:")) or rest.endswith("|"):
         raise UnsafeAudioSourceError(where, kind="command")
     if "://" in rest:
@@ -257,7 +256,7 @@ def cut_response(cut: Any) -> ListedResponse | Refused:
         channels = cut_channels(cut)
         sources = [source for source in cut.recording.sources if set(source.channels) & set(channels)]
         if len(sources) != 1:
-            return Refused(name, f"its channels lie in {len(sources)} files; one is due")
+            return Refused(name, f"its channels are in {len(sources)} files; expected one")
         audio = sources[0]
         rate_hz = cut.recording.sampling_rate
         start, num_frames = sample_number(cut.start, rate_hz), sample_number(cut.duration, rate_hz)
@@ -271,5 +270,5 @@ def cut_response(cut: Any) -> ListedResponse | Refused:
             labels=custom_fields(cut),
         )
     except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
-        # lhotse takes any type for any field, and fails where it is used
+        # lhotse takes any type for any field, and fails where the field is used
         return Refused(name, f"a field of it has a wrong type or value: {printable(problem, limit=100)}")

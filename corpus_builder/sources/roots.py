@@ -1,4 +1,4 @@
-"""Where a recipe's sources lie on this machine, and the recipe as it is published: paths replaced by root names.
+"""Finds a recipe's sources on this machine, and gives the recipe as it is published, with root names for folders.
 
 Every source goes by a root: its own name, or the `root` it names. A path in a plan is relative to its root. A published
 recipe says `dir: "@train"` (or `"@librispeech/train-clean"` where several folders share a root); the digest is taken of
@@ -36,11 +36,11 @@ class Located:
         name: In the recipe; `<noise>-<split>` for a divided noise.
         root: Name of its root.
         source: As the recipe has it.
-        place: The real folder of the root; None where only the manifest's recordings will tell.
+        place: The real folder of the root; None where it follows from the manifest's recordings.
         prefix: The folder that is listed, below the root; empty for the root itself.
         manifest: The lhotse manifest, or None.
         table: The CSV of labels, or None.
-        strip: Prefix of the manifest's absolute paths that stands for the root; None for the deepest common folder.
+        strip: Prefix of the manifest's absolute paths that is the root; None for the deepest common folder.
     """
 
     name: str
@@ -66,7 +66,7 @@ def read_roots(folder: Path) -> dict[str, str]:
 
 
 def write_roots(folder: Path, roots: Mapping[str, Place | str]) -> None:
-    """Write where the roots lie on this machine; never packed, never part of a digest."""
+    """Write the folders of the roots on this machine; never packed, never part of a digest."""
     plain = {name: str(place) for name, place in sorted(roots.items())}
     LocalRoots.parse({"schema": LocalRoots.SCHEMA, "roots": plain}, where=LOCAL_ROOTS).write(folder / LOCAL_ROOTS)
 
@@ -83,11 +83,11 @@ def parse_roots(options: tuple[str, ...]) -> dict[str, Place]:
     for option in options:
         name, equals, folder = option.partition("=")
         if not equals or not name or not folder:
-            raise UsageError(f"--root {printable(option)!r}: NAME=DIR is due here, such as --root train=/data/train")
+            raise UsageError(f"--root {printable(option)!r}: expected NAME=DIR, such as --root train=/data/train")
         place = place_of(folder)
         if not place.is_dir():
             raise no_folder(place, needed=f"--root {printable(name)} should name a folder")
-        absolute_place = Path(os.path.abspath(place)) if isinstance(place, Path) else place  # noqa: PTH100 (resolve() would follow a lab's links)
+        absolute_place = Path(os.path.abspath(place)) if isinstance(place, Path) else place  # noqa: PTH100 (resolve() would follow links)
         roots[name] = absolute_place
     return roots
 
@@ -157,9 +157,9 @@ def located_folder(
     assert source.dir is not None
     root = source.root or name
     if source.dir.startswith("@"):
-        asked, _, prefix = source.dir[1:].partition("/")
-        if asked != root:
-            raise BadDocumentError("recipe", f"{name}.dir: root {printable(asked)!r} is not its own root {root!r}")
+        named, _, prefix = source.dir[1:].partition("/")
+        if named != root:
+            raise BadDocumentError("recipe", f"{name}.dir: root {printable(named)!r} is not its own root {root!r}")
         if prefix:
             safe_relative(prefix, where=f"{name}.dir")
         place = needed_root(root, roots, name)
@@ -171,7 +171,7 @@ def located_folder(
         place = roots.get(root, shared[root])
     folder = place / prefix
     if not folder.is_dir():
-        raise no_folder(folder, needed=f"the folder of {printable(name)!r}; say --root {root}=DIR if it lies elsewhere")
+        raise no_folder(folder, needed=f"the folder of {printable(name)!r}; say --root {root}=DIR if it is elsewhere")
     table = None
     if source.table is not None:
         tables: tuple[Place, ...] = (folder / source.table, absolute(source.table, beside))
@@ -184,7 +184,9 @@ def located_folder(
 def needed_root(root: str, roots: Mapping[str, Place], name: str) -> Place:
     """The folder of a root that a published recipe leaves open."""
     if root not in roots:
-        raise UsageError(f"{printable(name)}: the recipe does not say where root {root!r} lies; say --root {root}=DIR")
+        raise UsageError(
+            f"{printable(name)}: the recipe does not name the folder of root {root!r}; say --root {root}=DIR"
+        )
     return roots[root]
 
 

@@ -1,4 +1,4 @@
-"""An utterance as a source tells of it, before anything is drawn or decoded."""
+"""An utterance as its source describes it, before anything is drawn or decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_ID = 4096
 
 
 class NoAudioError(StillroomError, ValueError):
-    """A source has nothing that could be used."""
+    """A source has nothing that can be used."""
 
     def __init__(self, where: object, what: str) -> None:
         super().__init__(f"{printable(where)}: {what}")
@@ -55,35 +55,40 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a recipe's own rules leave out: counted, not refused."""
+    """What a recipe's own rules leave out; it is counted, not refused."""
 
     reason: str
 
 
 Found = Utterance | Refused | LeftOut
 
-MOST_SAMPLES = 9_600_000  # ten minutes at 16 kHz: with the waves of one copy a worker stays below 700 MB
-LONG_UTTERANCE_SAMPLES = 1 << 21  # rendering one takes the memory that is else kept for noises
-MOST_FRAMES = 28_800_000  # ten minutes at 48 kHz, as the file holds it
+LONGEST_S = 120.0  # with the waves of one copy a worker stays below 700 MB, up to 48 kHz
+MOST_FRAMES = 28_800_000  # two minutes at 240 kHz, as the file holds it
 
 
-def too_long(utterance: Utterance, *, rate_hz: int) -> str | None:
-    """Why an utterance is too long to be rendered within a worker's memory, and what to do; None if it is not."""
-    most_s = min(MOST_SAMPLES / rate_hz, MOST_FRAMES / utterance.rate_hz)
+def too_long(utterance: Utterance, *, in_manifest: bool) -> str | None:
+    """Why an utterance is too long to be rendered within a worker's memory, and what to do; None if it is not.
+
+    Args:
+        utterance: As its source describes it.
+        in_manifest: Whether it comes from a lhotse manifest, which lhotse can cut.
+    """
+    most_s = min(LONGEST_S, MOST_FRAMES / utterance.rate_hz)
     if utterance.seconds <= most_s:
         return None
+    cut = f"cut the manifest with lhotse's cut_into_windows({most_s:g})" if in_manifest else "cut it into utterances"
     return (
-        f"lasts {utterance.seconds:.0f} s; a worker renders up to {most_s:.0f} s at these rates in 700 MB: cut it into "
-        f"utterances, or leave such out with max_s: {most_s:.0f}"
+        f"lasts {utterance.seconds:g} s; utterances of up to {most_s:g} s are rendered: {cut}, or leave longer ones out with "
+        f"max_s: {most_s:g}"
     )
 
 
 class UnfitTextError(StillroomError, ValueError):
-    """An id or a text that cannot be written down."""
+    """An id or a text that cannot be written as UTF-8, or an id that is empty or too long."""
 
 
 def check_text(name: str, *texts: str) -> None:
-    """An id is not empty nor endless, and all text can be written as UTF-8.
+    """Check that an id is neither empty nor too long, and that all text can be written as UTF-8.
 
     Raises:
         UnfitTextError: If not.

@@ -1,7 +1,7 @@
-"""The physics of a copy, measured from audio as a stranger would: no code that made the corpus is used.
+"""Measures lag, SNR, level, clipping and bands of a copy from its audio, with no code of those that rendered it.
 
-What can be measured is measured, what cannot is counted as such (`by plan`): a lag under noise so strong that its correlation
-peak does not stand out, an SNR where something came after the noise.
+What cannot be measured is counted as such (`by plan`): a lag under noise so strong that its correlation peak is not clear, an SNR where
+another step came after the noise.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FULL_SCALE = 32768.0
 LONGEST_S = 30.0
 SEARCHED_S = 0.05
 CLEAR_PEAK = 8.0
-PLAIN_PEAK = 16.0  # a peak at another place; in 0.3 s of voiced speech in a room, whitening lets one of 10 stand a pitch period away
+PLAIN_PEAK = 16.0  # for a peak at another lag; in 0.3 s of voiced speech in a room, whitening leaves one of 10 a pitch period away
 SNR_TOLERANCE_DB = LEVEL_TOLERANCE_DB = 0.1
 FAINTEST_DBFS = -75.0
 STOP_BAND_DB = -20.0
@@ -56,11 +56,11 @@ ENVELOPE_LAG_S = 0.0025
 
 @dataclass
 class Measured:
-    """What was measured on the copies of one condition; sums of shards are sums of their parts.
+    """Measurements on the copies of one condition; those of shards can be added.
 
     Attributes:
         lags: Copies whose lag could be measured.
-        largest_lag_samples: Of those that are off by most.
+        largest_lag_samples: The largest of them.
         snrs: Copies whose SNR could be measured by subtraction.
         by_plan: Copies with noise whose SNR could not.
         largest_snr_error_db: Of those measured.
@@ -79,7 +79,7 @@ class Measured:
     drawn: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Measured) -> None:
-        """Take in what was measured elsewhere."""
+        """Add measurements of other copies."""
         for name in ("copies", "lags", "snrs", "by_plan", "level_db"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest_lag_samples = max(self.largest_lag_samples, other.largest_lag_samples, key=abs)
@@ -108,10 +108,10 @@ class Measured:
 
 
 def phase_transform_lag(clean: Wave, wave: Wave, *, rate_hz: int) -> tuple[int, float]:
-    """Lag of a wave behind the clean one by GCC-PHAT, and how clearly it is seen.
+    """Lag of a wave behind the clean one by GCC-PHAT, and the height of its peak.
 
-    The cross-spectrum is whitened where the clean speech has energy (down to 60 dB under its strongest bin; elsewhere there is nothing to be in step
-    with) and its correlation is searched 50 ms to either side.
+    The cross-spectrum is whitened where the clean speech has energy (down to 60 dB under its strongest bin) and its correlation is
+    searched 50 ms to either side.
 
     Source: Knapp and Carter, "The generalized correlation method for estimation of time delay", IEEE TASSP 24 (1976).
 
@@ -126,8 +126,8 @@ def phase_transform_lag(clean: Wave, wave: Wave, *, rate_hz: int) -> tuple[int, 
     size = next_fast_len(2 * clean.size, real=True)
     reference, found = np.fft.rfft(clean, size), np.fft.rfft(wave, size)
     cross = found * np.conj(reference)
-    heard = np.abs(reference) > 1e-3 * np.abs(reference).max()
-    cross = np.where(heard, cross / np.maximum(np.abs(cross), 1e-30), 0)
+    has_speech = np.abs(reference) > 1e-3 * np.abs(reference).max()
+    cross = np.where(has_speech, cross / np.maximum(np.abs(cross), 1e-30), 0)
     correlation = np.fft.irfft(cross, size)
     reach = min(clean.size - 1, round(SEARCHED_S * rate_hz))
     near = np.concatenate([correlation[size - reach :], correlation[: reach + 1]])
@@ -137,11 +137,11 @@ def phase_transform_lag(clean: Wave, wave: Wave, *, rate_hz: int) -> tuple[int, 
     return best - reach, float(near[best]) / max(spread, 1e-12)
 
 
-def lies_nearer(clean: Wave, wave: Wave, late: int) -> bool:
+def fits_better_shifted(clean: Wave, wave: Wave, late: int) -> bool:
     """Whether a wave is more like the clean one at a lag than in step, by plain correlation.
 
-    Whitening makes as much of what a coder adds as of the speech: of a word of a quarter of a second, G.726's noise, which follows the voice, stood
-    4 samples away. A copy that is late is late in what is loud, too.
+    Whitening gives the noise of a coder the weight of the speech: for a word of a quarter of a second, the peak of G.726's noise, which
+    follows the voice, was 4 samples away. A copy that is late is late in its loud parts, too.
     """
     shifted = wave[late:] if late > 0 else wave[: wave.size + late]
     beside = clean[: shifted.size] if late > 0 else clean[-shifted.size :]
@@ -179,14 +179,14 @@ def loudest_part(clean: Wave, *, rate_hz: int) -> slice:
     return slice(start, start + longest)
 
 
-class CopyLook:
-    """One copy under the glass.
+class CopyCheck:
+    """Measures one copy and compares it with its plan.
 
     Args:
         clean: The clean wave, full scale at +-1, shape (time,).
         wave: The copy.
         planned: Its steps and level.
-        gain_db: What its JSON says was put on at the end.
+        gain_db: The final gain by its JSON.
         rate_hz: Of both.
         response: Reads a stored response and its `direct_sample` by name.
     """
@@ -199,7 +199,7 @@ class CopyLook:
         self.measured = Measured(copies=1)
 
     def findings(self) -> Iterator[str]:
-        """What is off, each in one line; `measured` is filled on the way."""
+        """What is wrong, each in one line; fills `measured`."""
         level = power_db(self.wave)
         self.measured.level_db = self.measured.lowest_db = self.measured.highest_db = level
         yield from self.lag()
@@ -209,7 +209,7 @@ class CopyLook:
         yield from self.bands()
 
     def lag(self) -> Iterator[str]:
-        """Law 2: at most a sample at 16 kHz, where the peak stands out; for shifted pitch 2.5 ms between envelopes."""
+        """Law 2: at most a sample at 16 kHz, where the peak is clear; for shifted pitch 2.5 ms between envelopes."""
         if not self.planned.steps or not np.any(self.clean):
             return
         part = loudest_part(self.clean, rate_hz=self.rate_hz)
@@ -220,11 +220,11 @@ class CopyLook:
             late_s = envelope_lag_s(clean, wave, rate_hz=self.rate_hz)
             self.measured.lags += 1
             if abs(late_s) > ENVELOPE_LAG_S:
-                yield f"its envelope is {1000 * late_s:+.1f} ms from that of the clean wave; at most 2.5 ms are due"
+                yield f"its envelope is {1000 * late_s:+.1f} ms from that of the clean wave, more than 2.5 ms"
             return
         late, clarity = phase_transform_lag(clean, wave, rate_hz=self.rate_hz)
         off = abs(late) > max(1, math.ceil(self.rate_hz / 16_000))
-        if clarity < (PLAIN_PEAK if off else CLEAR_PEAK) or (off and not lies_nearer(clean, wave, late)):
+        if clarity < (PLAIN_PEAK if off else CLEAR_PEAK) or (off and not fits_better_shifted(clean, wave, late)):
             return
         self.measured.lags += 1
         self.measured.largest_lag_samples = late
@@ -232,7 +232,7 @@ class CopyLook:
             yield f"lags {late} samples behind the clean wave (GCC-PHAT, peak {clarity:.0f} standard deviations)"
 
     def entering(self, steps: tuple[PlannedStep, ...]) -> Wave | None:
-        """The signal after some steps, where a stranger can have it: no step, or one room."""
+        """The signal after some steps, where it can be computed from the corpus: no step, or one room."""
         match steps:
             case ():
                 return self.clean
@@ -271,24 +271,24 @@ class CopyLook:
             yield f"SNR {found:.2f} dB by subtraction, {noises[0].snr_db:g} dB were planned"
 
     def level(self) -> Iterator[str]:
-        """The asked level; and a room alone keeps the RMS."""
+        """The planned level; and a room alone keeps the RMS."""
         if not self.planned.steps or not np.any(self.clean):
             return
         alone = self.planned.steps[0] if len(self.planned.steps) == 1 else None
         if isinstance(self.planned.level, float | int):
-            due = float(self.planned.level)
+            expected_db = float(self.planned.level)
         elif self.planned.level == "match_clean" or (
             isinstance(alone, PlannedRoomStep) and alone.keep_rms is not False
         ):
-            due = power_db(self.clean)
+            expected_db = power_db(self.clean)
         else:
             return
         found = power_db(self.before_gain)
-        if due > FAINTEST_DBFS and abs(found - due) > LEVEL_TOLERANCE_DB:
-            yield f"has {found:.2f} dBFS before its last gain; {due:.2f} dBFS are due"
+        if expected_db > FAINTEST_DBFS and abs(found - expected_db) > LEVEL_TOLERANCE_DB:
+            yield f"has {found:.2f} dBFS before its last gain, expected {expected_db:.2f} dBFS"
 
     def clipping(self) -> Iterator[str]:
-        """Nothing stays at full scale for three samples unless clipping was asked for; what is asked for is there."""
+        """No three samples in a row at full scale unless clipping was planned; planned clipping is there."""
         clips = [step for step in self.planned.steps if isinstance(step, PlannedClipStep)]
         if not clips:
             if longest_run(full_scale(self.wave)) >= 3 > longest_run(full_scale(self.clean)):
@@ -301,7 +301,7 @@ class CopyLook:
                 yield f"clips {share:.2f} % of its samples; {clips[-1].percent:g} % were planned"
 
     def bands(self) -> Iterator[str]:
-        """What one band-limiting step alone took away is gone."""
+        """The stop bands of a single band-limiting step have no energy."""
         if len(self.planned.steps) != 1 or self.wave.size < self.rate_hz // 10:
             return
         for low_hz, high_hz in stopped_bands(self.planned.steps[0], rate_hz=self.rate_hz):
@@ -309,11 +309,11 @@ class CopyLook:
                 band_power_db(one, low_hz, high_hz, rate_hz=self.rate_hz) for one in (self.clean, self.before_gain)
             )
             if before > FAINTEST_DBFS and after > before + STOP_BAND_DB:
-                yield f"{low_hz:.0f} to {high_hz:.0f} Hz are {after - before:.1f} dB over the clean wave; at most {STOP_BAND_DB:g} dB are due"
+                yield f"{low_hz:.0f} to {high_hz:.0f} Hz are {after - before:.1f} dB over the clean wave, expected at most {STOP_BAND_DB:g} dB"
 
 
 def stopped_bands(step: PlannedStep, *, rate_hz: int) -> Iterator[tuple[float, float]]:
-    """Bands that a step takes away: a fifth beyond its upper edge, below its lower one 100 Hz or half of it, where filters have settled."""
+    """Stop bands of a step: from a fifth above its upper edge, and up to 100 Hz, or half of it, below its lower edge."""
     half_hz = rate_hz / 2
     low_hz = high_hz = None
     match step:
@@ -334,14 +334,14 @@ def stopped_bands(step: PlannedStep, *, rate_hz: int) -> Iterator[tuple[float, f
 
 
 def band_power_db(wave: Wave, low_hz: float, high_hz: float, *, rate_hz: int) -> float:
-    """Mean power of a band in dBFS, by Welch's method; nothing is detrended, as taking a loud frame's mean out puts power at 0 Hz."""
+    """Mean power of a band in dBFS, by Welch's method; without detrending, as removing the mean of a loud frame puts power at 0 Hz."""
     frequencies, density = signal.welch(wave, fs=rate_hz, nperseg=min(1024, wave.size), detrend=False)
     inside = (frequencies >= low_hz) & (frequencies <= high_hz)
     return 10 * math.log10(max(float(density[inside].sum() * frequencies[1]), 1e-20))
 
 
 def full_scale(wave: Wave) -> NDArray[np.bool_]:
-    """Where a 16-bit wave stands at its end stops."""
+    """Which samples of a 16-bit wave are at full scale."""
     return np.asarray(np.abs(wave) >= (FULL_SCALE - 1) / FULL_SCALE)
 
 

@@ -1,4 +1,4 @@
-"""Whether what was drawn came out as often as the recipe says: within four standard errors, by counting."""
+"""Checks by counting that each thing was drawn as often as the recipe says, within four standard errors."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ MOST_PATHS = 4096
 STANDARD_ERRORS = 4.0
 
 
-def told(steps: Sequence[PlannedStep]) -> str:
-    """What was drawn for one copy, without its numbers: `room home > noise music`."""
+def chain_of(steps: Sequence[PlannedStep]) -> str:
+    """The steps that were drawn for one copy, without their numbers: `room home > noise music`."""
     return " > ".join(planned_token(step) for step in steps)
 
 
@@ -46,13 +46,13 @@ def planned_token(step: PlannedStep) -> str:
         case PlannedRoomStep():
             return f"room {step.bank}"
         case PlannedCodecStep():
-            return f"codec {step.codec}"  # with or without packets lost, as chance had it
+            return f"codec {step.codec}"  # with or without lost packets, which is a draw
         case PlannedFreeverbStep() | PlannedChannelStep():
             return step.kind
 
 
 def expected(steps: Sequence[Step]) -> dict[str, float] | None:
-    """What a chain may come out as, and how often; None where the recipe alone does not say.
+    """Probability of each chain that may be drawn; None where the recipe alone does not determine it.
 
     It does not where noises are drawn by file or by duration or their number is drawn, where packets may be lost or not, and where
     a rate to resample through may be the corpus's own.
@@ -63,15 +63,15 @@ def expected(steps: Sequence[Step]) -> dict[str, float] | None:
         if ways is None or len(paths) * len(ways) > MOST_PATHS:
             return None
         grown: dict[Path, float] = {}
-        for before, chance in paths.items():
+        for before, probability in paths.items():
             for after, share in ways.items():
-                grown[before + after] = grown.get(before + after, 0.0) + chance * share
+                grown[before + after] = grown.get(before + after, 0.0) + probability * share
         paths = grown
-    return {" > ".join(path): chance for path, chance in paths.items()}
+    return {" > ".join(path): probability for path, probability in paths.items()}
 
 
 def step_paths(step: Step) -> dict[Path, float] | None:  # noqa: PLR0911 (one a kind)
-    """What one step may come out as, and how often."""
+    """Probability of each chain that one step may add."""
     match step:
         case NoiseStep():
             names = list(step.from_)
@@ -90,13 +90,13 @@ def step_paths(step: Step) -> dict[Path, float] | None:  # noqa: PLR0911 (one a 
             return found
         case ChooseStep():
             paths: dict[Path, float] = {}
-            for way, chance in zip(step.choose, step.chances, strict=True):
+            for way, probability in zip(step.choose, step.chances, strict=True):
                 inner = expected(way)
                 if inner is None:
                     return None
                 for path, share in inner.items():
                     key = tuple(path.split(" > ")) if path else ()
-                    paths[key] = paths.get(key, 0.0) + chance * share
+                    paths[key] = paths.get(key, 0.0) + probability * share
             return paths
         case FreeverbStep():
             return {("freeverb",): 1.0}
@@ -107,11 +107,11 @@ def step_paths(step: Step) -> dict[Path, float] | None:  # noqa: PLR0911 (one a 
 
 
 def rate_findings(recipe: Recipe, drawn: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
-    """Where and what came out too often or too seldom.
+    """Condition and description of each chain that was drawn too often or too seldom.
 
     Args:
-        recipe: What was asked for.
-        drawn: For each condition, how often each chain came out.
+        recipe: Of the corpus.
+        drawn: For each condition, how often each chain was drawn.
     """
     for condition, counts in sorted(drawn.items()):
         wanted = expected(recipe.conditions[condition].steps) if condition in recipe.conditions else None
@@ -119,11 +119,12 @@ def rate_findings(recipe: Recipe, drawn: Mapping[str, Mapping[str, int]]) -> Ite
             continue
         total = sum(counts.values())
         for path in sorted(set(wanted) | set(counts)):
-            chance, found = wanted.get(path, 0.0), counts.get(path, 0)
-            allowed = STANDARD_ERRORS * math.sqrt(total * chance * (1 - chance)) + (1e-9 if chance else 0)
-            if abs(found - total * chance) > max(allowed, 1.0 if chance else 0.0):
-                shown = path or "no step"
+            probability, found = wanted.get(path, 0.0), counts.get(path, 0)
+            allowed = STANDARD_ERRORS * math.sqrt(total * probability * (1 - probability)) + (
+                1e-9 if probability else 0
+            )
+            if abs(found - total * probability) > max(allowed, 1.0 if probability else 0.0):
                 yield (
                     f"condition {condition}",
-                    f"{shown} came {found} times in {total} copies; the recipe asks for {total * chance:.1f} ± {allowed:.1f}",
+                    f"{path or 'no step'} was drawn {found} times in {total} copies, by the recipe {total * probability:.1f} ± {allowed:.1f}",
                 )

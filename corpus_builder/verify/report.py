@@ -1,29 +1,73 @@
-"""What `verify` says: how much was looked at, what was measured, and what is off."""
+"""The result of `verify`: how much was checked, what was measured, and what is wrong."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from corpus_builder.verify.copy_measurements import Measured
 from manifests.results.reports import VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corpus_builder.verify.copy_measurements import Measured
-    from corpus_builder.verify.shard_check import Finding, Level
+Level = Literal["bytes", "pcm", "physics"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        where: File, or shard and sample.
+        what: The fault.
+    """
+
+    where: str
+    what: str
+
+    def plain(self) -> dict[str, str]:
+        """As plain data."""
+        return {"where": self.where, "what": self.what}
 
 
 @dataclass
-class Report:
-    """What was looked at, and what was found."""
+class ShardFound:
+    """The result of checking one shard.
 
-    level: Level
-    files: int = 0
+    Attributes:
+        waves: How many were decoded.
+        measured: At level physics, by condition.
+    """
+
     samples: int = 0
     waves: int = 0
     findings: list[Finding] = field(default_factory=list)
     measured: dict[str, Measured] = field(default_factory=dict)
+
+    def add_measured(self, condition: str, measured: Measured) -> None:
+        """Add measurements of one condition."""
+        self.measured.setdefault(condition, Measured()).add(measured)
+
+
+@dataclass
+class Report(ShardFound):
+    """The result of checking a corpus.
+
+    Attributes:
+        files: How many of SHA256SUMS were checked.
+    """
+
+    level: Level = "pcm"
+    files: int = 0
+
+    def add_shard(self, shard: ShardFound) -> None:
+        """Add the result of one shard."""
+        self.samples += shard.samples
+        self.waves += shard.waves
+        self.findings += shard.findings
+        for condition, measured in shard.measured.items():
+            self.add_measured(condition, measured)
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
@@ -37,8 +81,8 @@ class Report:
             "findings": [finding.plain() for finding in self.findings],
         } | ({"physics": physics} if self.level == "physics" else {})
 
-    def told(self) -> Iterator[str]:
-        """A line a condition: what was measured, and how far off it was at most."""
+    def measurement_lines(self) -> Iterator[str]:
+        """A line for each condition: what was measured, and the largest deviation."""
         for name, one in sorted(self.measured.items()):
             parts = [f"{one.copies} copies"]
             if one.lags:
@@ -52,5 +96,7 @@ class Report:
 
     def summary(self) -> str:
         """One line."""
-        looked = f"{self.files} files, {self.samples} samples" + (f", {self.waves} waves decoded" if self.waves else "")
-        return f"{looked}: " + (f"{len(self.findings)} things are off" if self.findings else "all as it should be")
+        checked = f"{self.files} files, {self.samples} samples" + (
+            f", {self.waves} waves decoded" if self.waves else ""
+        )
+        return f"{checked}: " + (f"{len(self.findings)} things are wrong" if self.findings else "nothing is wrong")

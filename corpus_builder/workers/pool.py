@@ -1,4 +1,4 @@
-"""Worker processes: started clean, one thread each, gone within seconds of their parent's death.
+"""A pool of worker processes: spawned, one thread each, ended within seconds of their parent's death.
 
 After SIGKILL of its parent a pool's worker finishes its queue and stays for ever, whichever way it was started; so each
 worker watches its parent itself.
@@ -7,7 +7,6 @@ worker watches its parent itself.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,14 +15,14 @@ import time
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from manifests.errors import StillroomError
 from manifests.io.atomic import remove_temporary_files
+from manifests.io.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.sharedctypes import Synchronized
 
 
@@ -34,8 +33,8 @@ WORKER_SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
-    # glibc raises the first by itself to 32 MB, and then waves of long utterances tear holes into the heap, which stay; with the second the
-    # heap of usual ones is kept from wave to wave and not faulted in again
+    # glibc raises the first by itself to 32 MB, and then waves of long utterances fragment the heap; the second keeps the heap of usual
+    # waves mapped, so that it is not faulted in again for each of them
     "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
@@ -49,26 +48,26 @@ class WorkerDiedError(StillroomError, RuntimeError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"a worker process died while {what} (killed, or out of memory); run the same command again, with fewer --workers if "
-            "memory is short: what was finished is kept"
+            f"a worker process died while {what} (killed, or out of memory); finished work is saved: run the same command again, "
+            "with fewer --workers if memory is short"
         )
 
 
 class Ticks:
-    """Counts what the workers of a pool have done so far; in a process that is no such worker, only what this one did."""
+    """Counts the units of work that the workers of a pool have done; does nothing in a process that is no such worker."""
 
     counter: Synchronized[int] | None = None
 
     @classmethod
     def tick(cls) -> None:
-        """One more unit of work is done."""
+        """Count one more unit of work."""
         if cls.counter is not None:
             with cls.counter.get_lock():
                 cls.counter.value += 1
 
 
 def start_worker(parent: int, counter: Synchronized[int] | None = None) -> None:
-    """Set up a worker: signals are the parent's business, and the parent's death is the end, of temporary files too.
+    """Set up a worker: it ignores signals, which the parent handles, and exits when the parent dies, without its temporary files.
 
     A scheduler sends SIGTERM to every process of a job; a worker finishes the shard in hand while its parent waits for it.
 
@@ -92,9 +91,9 @@ def start_worker(parent: int, counter: Synchronized[int] | None = None) -> None:
 
 @contextlib.contextmanager
 def started_as_workers() -> Iterator[None]:
-    """Processes started inside use one thread each for linear algebra, give large waves back, and hear no signal before they are set up.
+    """Processes started inside use one thread each for linear algebra and free large arrays; signals are blocked until they are set up.
 
-    Signals that come meanwhile are held back, not lost.
+    Signals that come meanwhile are delayed, not lost.
     """
     before = {name: os.environ.get(name) for name in WORKER_SETTINGS}
     os.environ.update(WORKER_SETTINGS)
@@ -145,7 +144,7 @@ def end_pool(pool: Executor, *, at_once: bool) -> None:
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
-        process.kill()  # they do not hear SIGTERM
+        process.kill()  # they ignore SIGTERM
     for process in processes:
         process.join(timeout=5)
 
@@ -162,18 +161,19 @@ def worker_pool(workers: int) -> Iterator[WorkerPool]:
     end_pool(pool, at_once=False)
 
 
-def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, what: str) -> Iterator[Result]:
-    """Results of a function in the order of the items, from a pool; in this process if there is one worker.
+def mapped(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, what: str) -> Iterator[Result]:
+    """Results of a function in the order of the items, from a pool; in this process if there is one worker or one item.
 
     Args:
         function: At the top of a module, so that a worker can import it.
-        items: Read as they are needed.
-        workers: Number of processes.
+        items: Its arguments.
+        workers: Number of processes at most.
         what: Which work, for a message: `reading noises`.
 
     Raises:
         WorkerDiedError: If a worker is killed.
     """
+    workers = min(workers, len(items))
     if workers <= 1:
         yield from map(function, items)
         return
@@ -190,18 +190,35 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, workers
         raise WorkerDiedError(what) from None
 
 
-@cache
-def trimmer() -> Any:
-    """The C library's `malloc_trim`, which glibc has; None where there is none."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+def mapped_with_progress(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    what: str,
+    unit: str,
+    size: Callable[[Item], float] = lambda _: 1,
+    done: float = 0,
+    progress: bool = True,
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with its result, as `mapped` gives them, while a progress display counts the finished ones.
 
+    Args:
+        function: At the top of a module, so that a worker can import it.
+        items: Its arguments.
+        workers: Number of processes at most.
+        what: Which work, for the display and for messages: `reading noises`.
+        unit: What is counted, in the plural.
+        size: How many units an item counts.
+        done: Units that an earlier run finished.
+        progress: Show the display, if there is anything to do.
 
-def give_back() -> None:
-    """Hand back what is free; 10 ms.
-
-    Coders and resamplers leave small pieces between large ones: after ten minutes of speech 120 MB of free memory stayed with a worker, under
-    the waves of the next utterance.
+    Raises:
+        WorkerDiedError: If a worker is killed.
     """
-    trim = trimmer()
-    if trim is not None:
-        trim(0)
+    results = mapped(function, items, workers=workers, what=what)
+    total = done + sum(map(size, items))
+    with Progress(what, total=total, unit=unit, done=done, shown=progress and bool(items)) as display:
+        for item, result in zip(items, results, strict=True):
+            display.advance(size(item))
+            yield item, result

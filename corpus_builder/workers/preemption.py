@@ -1,7 +1,7 @@
-"""Being asked to stop: by a scheduler's signal, or because the time that was given is over.
+"""Requests to stop: a scheduler's signal, or the end of the time limit.
 
-While shards are rendered a request is only noted: the shards in hand are finished, and the command leaves with exit code 75.
-Planning and rooms keep what they have found out as they go, so there a request ends the work at once, as Ctrl-C does.
+While shards are rendered a request is only noted: the shards that were begun are finished, and the command ends with exit code 75.
+Planning and the making of rooms save their results as they go, so there a request ends the work at once, as Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StoppedError(BaseException):
-    """The work was asked to stop; no `Exception`, so that nothing on the way takes it for a fault."""
+    """A request to stop came; no `Exception`, so that no handler on the way takes it for an error."""
 
 
 class Stop:
-    """Whether and why work is to stop, while it is entered.
+    """Catches requests to stop while it is entered; true once one has come.
 
     Args:
-        after_s: Seconds after which the work is to stop by itself; None for never.
+        after_s: The time limit, in seconds; None for none.
 
     Attributes:
-        reason: Why, in words; empty while nobody asked.
-        gentle: Only note a request; else raise `StoppedError` where the main thread is.
+        reason: The name of the signal, or that the time limit is over; empty before a request.
+        only_note: Only note a request; else raise `StoppedError` in the main thread.
     """
 
     def __init__(self, after_s: float | None = None) -> None:
         self.after_s = after_s
         self.reason = ""
-        self.gentle = False
+        self.only_note = False
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.ask) for number in SIGNALS}
+            self.before = {number: signal.signal(number, self.request) for number in SIGNALS}
             if self.after_s is not None:
-                self.before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self.ask)
+                self.before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self.request)
                 signal.setitimer(signal.ITIMER_REAL, max(self.after_s, 1e-3))
         return self
 
@@ -63,17 +63,17 @@ class Stop:
     @contextlib.contextmanager
     def waiting_for_shards(self) -> Iterator[None]:
         """Inside, a request is only noted."""
-        self.gentle = True
+        self.only_note = True
         try:
             yield
         finally:
-            self.gentle = False
+            self.only_note = False
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """A signal came."""
+    def request(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         del frame
         self.reason = self.reason or ("the time is over" if number == signal.SIGALRM else signal.Signals(number).name)
-        if not self.gentle:
+        if not self.only_note:
             raise StoppedError
 
     def __bool__(self) -> bool:
@@ -84,7 +84,7 @@ def parse_time(text: str) -> float:
     """A time such as `3h50m`, `90m`, `1d12h` or `45s`, in seconds.
 
     Raises:
-        UsageError: If it has another form, or is nothing or more than a year.
+        UsageError: If it has another form, or is zero or more than a year.
     """
     found = re.fullmatch(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?", text)
     seconds = (
@@ -93,5 +93,5 @@ def parse_time(text: str) -> float:
         else 0
     )
     if not 0 < seconds <= LONGEST_S:
-        raise UsageError(f"--stop-after {printable(text)!r}: a time such as 3h50m, 90m or 45s is due here")
+        raise UsageError(f"--stop-after: expected a time such as 3h50m, 90m or 45s, got {printable(text)!r}")
     return float(seconds)

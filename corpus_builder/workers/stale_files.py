@@ -1,4 +1,4 @@
-"""Temporary files that processes left behind when they were killed."""
+"""Temporary files of processes that were killed, and the folder where a user's temporary files are."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from manifests.errors import UsageError, printable
 from manifests.io.lock import process_start
 
 LEFTOVER = re.compile(r"^\..+\.(?P<host>[^/]+)-(?P<pid>[0-9]+)\.part$")
-FORGOTTEN_AFTER_S = 24 * 3600.0
+STALE_AFTER_S = 24 * 3600.0
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove temporary files of processes that are gone: of this host at once, of other hosts after a day.
+    """Remove temporary files of processes that have ended: of this host at once, of other hosts after a day.
 
     Args:
-        folder: Where files are written; not its subfolders.
+        folder: Its subfolders are not searched.
     """
     if not folder.is_dir():
         return
@@ -33,7 +33,7 @@ def clear_leftovers(folder: Path) -> None:
         if match["host"].endswith(socket.gethostname()):
             gone = process_start(int(match["pid"])) is None
         else:
-            gone = time.time() - path.stat().st_mtime > FORGOTTEN_AFTER_S
+            gone = time.time() - path.stat().st_mtime > STALE_AFTER_S
         if gone and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif gone:
@@ -41,10 +41,10 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def private_folder() -> Path:
-    """A folder for temporary files that is this user's alone.
+    """A folder for temporary files that belongs to this user alone.
 
     Raises:
-        UsageError: If somebody else made it.
+        UsageError: If it belongs to another user.
     """
     try:
         user = getpass.getuser()
@@ -53,5 +53,5 @@ def private_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"stillroom-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        raise UsageError(f"{printable(folder)} belongs to somebody else; name another place of work with --scratch")
+        raise UsageError(f"{printable(folder)} belongs to another user; name another temporary folder with --scratch")
     return folder

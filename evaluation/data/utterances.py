@@ -228,6 +228,6 @@ def check_model(name: str, encoder: Encoder, roster: Roster) -> None:
     """
     if encoder.sample_rate != roster.sample_rate:
         raise OtherRateError(name, rate_hz=encoder.sample_rate, corpus_rate_hz=roster.sample_rate)
-    heard = [entry.sample.id for entry in roster.test.values() if entry.pcm_sha256[:16] in encoder.heard]
+    heard = [entry.sample.id for entry in roster.test.values() if entry.pcm_sha256[:16] in encoder.trained_on]
     if heard:
         raise HeardTestError(name, heard=len(heard), total=len(roster.test), split=roster.splits.test, first=heard[0])

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corpus_builder.pages.html import write_sheet
+from corpus_builder.pages.html import write_html
 from evaluation.report.heatmaps import heat_maps
 from evaluation.report.layer_tables import LEAKAGES, layer_rows, leakage_table
 from evaluation.report.markdown import (
@@ -69,7 +69,7 @@ def write_page(
         UnknownSystemError: If there is no system of that name.
     """
     content = page_content(results, names=names, against=against, command=command)
-    write_sheet(page, "report.html", folder=Path(__file__).parent, content=content)
+    write_html(page, "report.html", folder=Path(__file__).parent, content=content)
 
 
 def page_content(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus_builder.pages.plots import COLOURS, INK, PLOT_INCHES, look, new_figure, plain_label, with_legend
+from corpus_builder.pages.plots import COLOURS, INK, PLOT_INCHES, line_style, new_figure, plain_label, with_legend
 from evaluation.report.bootstrap import snr_bands
 from evaluation.report.robustness_table import WORDS, value_of
 from manifests.errors import printable
@@ -77,7 +77,9 @@ def curves(series: Mapping[str, Sequence[tuple[float, float, float]]], *, unit: 
     axes = figure.subplots()
     for number, (name, points) in enumerate(series.items()):
         places, values, spreads = zip(*points, strict=True) if points else ((), (), ())
-        axes.errorbar(places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **look(number))
+        axes.errorbar(
+            places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **line_style(number)
+        )
     axes.set_xticks(list(marks), [plain_label(mark) for mark in marks.values()])
     return with_legend(figure, unit=unit)
 
@@ -99,7 +101,7 @@ def spans(
     axes = figure.subplots()
     taken: dict[float, int] = {}
     for number, (name, (at, before, after)) in enumerate(ends.items()):
-        style = look(number)
+        style = line_style(number)
         if name in whole_width:
             axes.axhline(before, color=style["color"], linestyle=":", linewidth=1.0)
             axes.axhline(after, color=style["color"], linestyle="-", linewidth=1.0, label=plain_label(name))
@@ -142,7 +144,7 @@ def intervals(
     if with_zero:
         axes.axvline(0.0, color=COLOURS[6], linewidth=0.8)
     for number, name in enumerate(series):
-        style = look(number) | ({"color": colours[name]} if colours and name in colours else {})
+        style = line_style(number) | ({"color": colours[name]} if colours and name in colours else {})
         found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
         places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
         reach = [

@@ -12,7 +12,7 @@ from manifests.errors import BadDocumentError, MissingFileError, NotAFolderError
 from manifests.io.url import Url, attempted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 Place: TypeAlias = Path | Url
@@ -38,6 +38,11 @@ def place_of(text: str | Path | Url) -> Place:
     if text.startswith(("file://", "local://")):
         return Path(text.partition("://")[2])
     return Url(text.rstrip("/")) if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://.", text) else Path(text)
+
+
+def places_of(texts: Mapping[str, str | Place] | None) -> dict[str, Place]:
+    """Places by name, such as the roots of a recipe; none for None."""
+    return {name: place_of(text) for name, text in (texts or {}).items()}
 
 
 def refuse_pipe(path: Path) -> None:

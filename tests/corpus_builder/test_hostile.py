@@ -124,10 +124,13 @@ def test_refusals_with_nasty_names_are_harmless_lines(lab: Lab) -> None:
             lambda r: r["speech"].update(train={"cuts": "gone.jsonl"}),
             "gone.jsonl does not exist: the manifest of 'train'",
         ),
-        (lambda r: r["speech"].update(train={"cuts": "recipe.yaml"}), "a lhotse manifest of JSON lines is due"),
+        (lambda r: r["speech"].update(train={"cuts": "recipe.yaml"}), "expected a lhotse manifest of JSON lines"),
         (lambda r: r["speech"]["train"].update(fields="{speaker}{speaker}"), "each name once"),
         (lambda r: r["noises"]["hum"].update(group="genre"), "has no field 'genre'"),
-        (lambda r: r["noises"]["hum"].update(pattern="n0.wav"), "1 groups of noise files cannot be dealt to 2 splits"),
+        (
+            lambda r: r["noises"]["hum"].update(pattern="n0.wav"),
+            "1 groups of noise files cannot be assigned to 2 splits",
+        ),
         (
             lambda r: r["noises"].update(hum={"test": {"dir": "noise"}}),
             "has nothing for split 'train', whose copies use it",
@@ -149,7 +152,7 @@ def test_a_bad_recipe_is_one_line_and_leaves_nothing_behind(lab: Lab, change: An
 def test_a_recipe_that_is_not_there_or_a_folder_without_plan_is_one_line(lab: Lab) -> None:
     with pytest.raises(MissingFileError, match=r"gone.yaml does not exist: a recipe"):
         lab.build(source=lab.folder / "gone.yaml")
-    with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan is due here"):
+    with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan"):
         lab.build(source=lab.folder)
     assert not (lab.folder / "corpus").exists()
 

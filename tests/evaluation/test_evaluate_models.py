@@ -201,11 +201,11 @@ def test_the_domain_probe_learns_on_dev_where_train_has_no_copies(bench, tmp_pat
 def test_a_model_that_has_heard_the_test_is_refused_and_named(corpus, bench, tmp_path):
     heard = [utterance.waves["clean"] for utterance in tiny_split("test", count=24)[3:5]]
     prefixes = frozenset(hashlib.sha256(wave.tobytes()).hexdigest()[:16] for wave in heard)
-    bench["fake"] = FakeEncoder(heard=prefixes)
+    bench["fake"] = FakeEncoder(trained_on=prefixes)
     with pytest.raises(HeardTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
         stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    bench["fake"] = FakeEncoder(heard=frozenset({"0" * 16}))
+    bench["fake"] = FakeEncoder(trained_on=frozenset({"0" * 16}))
     stage.evaluate(config_of(corpus, tmp_path, measures=["cosine"], tasks=[]), tmp_path / "out")
 
 

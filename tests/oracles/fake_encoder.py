@@ -15,16 +15,21 @@ class FakeEncoder(nn.Module):
     """The interface of `training.models.encoder.Encoder` over log energies in 20 bands, mixed by a fixed matrix a layer."""
 
     def __init__(
-        self, name: str = "fake", *, num_layers: int = 3, num_features: int = 16, heard: frozenset[str] = frozenset()
+        self,
+        name: str = "fake",
+        *,
+        num_layers: int = 3,
+        num_features: int = 16,
+        trained_on: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(len(name) + num_layers)
         self.mixing = nn.Parameter(torch.randn(num_layers, 20, num_features, generator=generator), requires_grad=False)
         self.name, self.sample_rate, self.num_layers, self.num_features = name, 16000, num_layers, num_features
-        self.heard, self.facts = heard, {"steps": 3}
+        self.trained_on, self.facts = trained_on, {"steps": 3}
         self.num_parameters = self.mixing.numel()
         self.digest = hashlib.sha256(self.mixing.numpy().tobytes()).hexdigest()
-        self.calls = 0  # waves heard; several threads count
+        self.calls = 0  # how many waves it was given; several threads count
         self.counting = threading.Lock()
         object.__setattr__(self, "config", self)
 

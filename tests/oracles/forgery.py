@@ -14,6 +14,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import soundfile
+import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,10 +80,20 @@ def place_members(index: dict[str, Any], members: dict[str, bytes], places: dict
                 member["pcm_sha256"] = pcm_sha256(members[full]) or member["pcm_sha256"]
 
 
-def forge(
+def change_lines(path: Path, change: Callable[[list[Any]], Any]) -> list[Any]:
+    """Change the documents of a JSON lines file."""
+    documents = [json.loads(line) for line in path.read_bytes().splitlines()]
+    change(documents)
+    path.write_bytes(b"".join(canonical(one) + b"\n" for one in documents))
+    return documents
+
+
+def forge(  # noqa: C901 (a branch for each thing that may be changed)
     corpus: Path,
     *,
     shard: str = "train-000000",
+    recipe: Callable[[dict[str, Any]], Any] | None = None,
+    rooms: Callable[[list[Any]], Any] | None = None,
     rows: Callable[[list[Any]], Any] | None = None,
     naming: Callable[[dict[str, Any]], Any] | None = None,
     waves: Callable[[dict[str, bytes]], Any] | None = None,
@@ -97,6 +108,8 @@ def forge(
     Args:
         corpus: A copy that may be changed.
         shard: The shard that is changed.
+        recipe: Changes the recipe.
+        rooms: Changes the rows of the planned rooms.
         rows: Changes the rows of its plan file.
         naming: Changes the names that its index gives to members, before these are looked for in the tar.
         waves: Changes the members of its tar.
@@ -111,10 +124,16 @@ def forge(
     tar, index_path = (corpus / "shards" / f"{shard}{suffix}" for suffix in (".tar", ".json"))
     planned, said = (json.loads(path.read_bytes()) for path in (plan_path, corpus_path))
     found = json.loads(index_path.read_bytes())
+    if recipe is not None:
+        wanted = yaml.safe_load((corpus / "recipe.yaml").read_text())
+        recipe(wanted)
+        (corpus / "recipe.yaml").write_text(yaml.safe_dump(wanted))
+        planned["recipe_sha256"] = said["recipe_sha256"] = sha256(canonical(wanted))
+    if rooms is not None:
+        change_lines(corpus / "plan" / "rooms.jsonl", rooms)
+        planned["rooms_sha256"] = sha256((corpus / "plan" / "rooms.jsonl").read_bytes())
     if rows is not None:
-        documents = [json.loads(line) for line in plan_file.read_bytes().splitlines()]
-        rows(documents)
-        plan_file.write_bytes(b"".join(canonical(one) + b"\n" for one in documents))
+        documents = change_lines(plan_file, rows)
         for file in planned["files"]:
             if file["name"] == shard:
                 file |= {"rows": len(documents), "sha256": sha256(plan_file.read_bytes())}

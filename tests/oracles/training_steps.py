@@ -94,15 +94,15 @@ def critic_features(kind, layers, num_frames, chosen):
 class AdamW:
     """Loshchilov and Hutter's algorithm 2 (arXiv 1711.05101), with the moments in float64."""
 
-    def __init__(self, weights, settings):
-        self.weights, self.settings, self.count = weights, settings, 0
+    def __init__(self, weights):
+        self.weights, self.count = weights, 0
         self.first = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
         self.second = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
 
     @torch.no_grad()
     def update(self, gradients, rate):
         self.count += 1
-        (one, two), decay = self.settings.betas, self.settings.weight_decay
+        (one, two), decay = (0.9, 0.98), 1e-6
         for weight, given, first, second in zip(self.weights, gradients, self.first, self.second, strict=True):
             if given is None:
                 continue
@@ -110,7 +110,7 @@ class AdamW:
             first.mul_(one).add_((1 - one) * gradient)
             second.mul_(two).add_((1 - two) * gradient**2)
             found = first / (1 - one**self.count)
-            scale = torch.sqrt(second / (1 - two**self.count)) + self.settings.epsilon
+            scale = torch.sqrt(second / (1 - two**self.count)) + 1e-6
             weight.copy_(weight.double() * (1 - rate * decay) - rate * found / scale)
 
 
@@ -127,11 +127,11 @@ class Critic:
     def __init__(self, config, num_inputs, classes):
         with torch.random.fork_rng():
             torch.manual_seed(hashed(config.seed, "critic"))
-            first = torch.nn.Linear(num_inputs, config.adversary.hidden)
-            second = torch.nn.Linear(config.adversary.hidden, len(classes))
+            first = torch.nn.Linear(num_inputs, 256)
+            second = torch.nn.Linear(256, len(classes))
         self.weights = [first.weight, first.bias, second.weight, second.bias]
         self.config, self.classes = config, classes
-        self.optimiser = AdamW(self.weights, config.optimiser)
+        self.optimiser = AdamW(self.weights)
         self.centre, self.scale = torch.zeros(num_inputs), torch.ones(num_inputs)
 
     def log_chances(self, features):
@@ -173,7 +173,7 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
     """
     adversary, names = config.adversary, [name for name, one in student.named_parameters() if one.requires_grad]
     weights = [one for one in student.parameters() if one.requires_grad]
-    optimiser = AdamW(weights, config.optimiser)
+    optimiser = AdamW(weights)
     width = student.config.encoder_embed_dim * len(layers)
     critic = Critic(config, width * (2 if adversary.features == "pooled" else 1), classes) if adversary else None
 
@@ -240,11 +240,11 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
                     judged, told["teacher"] = 2 * judged, told["teacher"] + len(rows)
                 given = given.requires_grad_()
                 entropy = (critic.surprise(given, labels) * shares).sum()
-                slopes = torch.autograd.grad(entropy * adversary.weight / judged, [given, *critic.weights])
+                slopes = torch.autograd.grad(entropy / judged, [given, *critic.weights])
                 if adversary.objective == "confusion":
                     even = -critic.log_chances(own).mean(dim=1)
                     term = strength * (even * shares[: len(own)]).sum()
-                    loss = loss + adversary.weight * term / judged
+                    loss = loss + term / judged
                 else:
                     loss = loss + (own * -strength * slopes[0][: len(own)]).sum()
                 critic_gradients = [old + new for old, new in zip(critic_gradients, slopes[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""What is checked before the first step, and what a fresh critic sees."""
+"""What is checked before the first step, and the domain probe."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from training.config.schema import Adversary, Batch, TrainConfig
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Cursor
 from training.data.views import Views
-from training.models.native_format import heard_beside
+from training.models.native_format import trained_on_beside
 from training.models.student import Student
-from training.runs.journal import DistinctCount
-from training.sanity_check import UnheardError, check_first_batch, full_ids
-from training.setup import batching_of, heard_families
+from training.sanity_check import FirstBatchError, check_first_batch, full_ids
+from training.setup import batching_of, families_in_training
 from training.stream import pairs
 from training.teacher import load_teacher
 from training.validation.domain_probe import (
-    FreshCritic,
+    Accuracy,
+    DomainProbe,
+    LabelledFeatures,
     NotVisibleError,
-    Rows,
-    Seen,
     evenly_spaced,
-    fitted_answers,
-    invisible,
-    seen_in,
+    fitted_predictions,
+    probe_accuracy,
+    visibility_warning,
 )
-from training.validation.utterances import Panel
+from training.validation.utterances import FixedUtterances
 
 
 def first_batch(folder, **options):
     said = []
     stream = pairs(folder, utterances=4, **options)
     with open_corpus(stream.corpus) as reader:
-        check_first_batch(stream, reader, say=said.append)
+        check_first_batch(stream, reader, report=said.append)
     return said
 
 
@@ -47,20 +46,20 @@ def test_a_good_corpus_passes_without_a_word(corpus):
 
 def test_silence_is_found_before_hours_are_spent(tmp_path):
     write_corpus(tmp_path / "silent", shards=1, volume=0.0)
-    with pytest.raises(UnheardError, match=r"all 4 utterances of the first batch are silent \(under -80 dBFS\)"):
+    with pytest.raises(FirstBatchError, match=r"all 4 utterances of the first batch are silent \(under -80 dBFS\)"):
         first_batch(tmp_path / "silent", views="cdm1")
 
 
 def test_copies_that_are_the_clean_utterance_are_found(tmp_path):
     write_corpus(tmp_path / "same", shards=1, distort=False)
-    with pytest.raises(UnheardError, match="in all 4 pairs of the first batch the two copies hold the same samples"):
+    with pytest.raises(FirstBatchError, match="in all 4 pairs of the first batch the two copies hold the same samples"):
         first_batch(tmp_path / "same", views="cdm2")
     assert first_batch(tmp_path / "same", views="none") == []
 
 
 def test_views_without_a_copy_that_keeps_the_content_are_refused(tmp_path):
     write_corpus(tmp_path / "pitched", shards=1, copies=("pitch-0", "pitch-1"))
-    with pytest.raises(UnheardError, match="8 of the first 8 utterances have no copy that fits views cdm2"):
+    with pytest.raises(FirstBatchError, match="8 of the first 8 utterances have no copy that fits views cdm2"):
         first_batch(tmp_path / "pitched", views="cdm2")
     assert first_batch(tmp_path / "pitched", views="cdm1") == []
     anything = Views.model_validate({"kind": "cdm2", "teacher": {"content": "any"}})
@@ -68,7 +67,7 @@ def test_views_without_a_copy_that_keeps_the_content_are_refused(tmp_path):
     write_corpus(tmp_path / "half", shards=1, copies=("pitch-0", "noise-0"))
     said = first_batch(tmp_path / "half", views="cdm2")
     assert len(said) == 1
-    assert "clean speech is heard instead" in said[0]
+    assert "clean speech is used instead" in said[0]
 
 
 def test_utterances_are_named_by_their_full_ids(corpus):
@@ -82,9 +81,9 @@ def test_utterances_are_named_by_their_full_ids(corpus):
 def test_families_come_from_the_records(corpus):
     stream = pairs(corpus, views="cdm1")
     with open_corpus(corpus) as reader:
-        assert heard_families(stream, reader) == {"noise", "codec", "room"}
+        assert families_in_training(stream, reader) == {"noise", "codec", "room"}
         only = pairs(corpus, views=Views.model_validate({"kind": "cdm1", "student": {"conditions": ["room"]}}))
-        assert heard_families(only, reader) == {"room"}
+        assert families_in_training(only, reader) == {"room"}
 
 
 def config(corpus, **batch):
@@ -97,62 +96,49 @@ def test_a_window_larger_than_the_split_is_cut_to_it_and_said(corpus):
     said = []
     with open_corpus(corpus) as reader:
         wide = batching_of(
-            config(corpus, lanes=2, window_shards=9), reader, rate_hz=16000, hop_samples=320, say=said.append
+            config(corpus, lanes=2, window_shards=9), reader, rate_hz=16000, hop_samples=320, report=said.append
         )
         assert wide.window_shards == 2
         assert len(said) == 1
         assert "batch.window_shards: 9 of 2 lanes are 18 shards, the split train has 3: cut to 2" in said[0]
-        usual = batching_of(config(corpus, lanes=2), reader, rate_hz=16000, hop_samples=320, say=said.append)
+        usual = batching_of(config(corpus, lanes=2), reader, rate_hz=16000, hop_samples=320, report=said.append)
         assert (usual.window_shards, len(said)) == (2, 1)
-
-
-def test_distinct_things_are_counted_once_in_constant_memory():
-    count = DistinctCount()
-    assert count.estimate() == 0
-    for turn in range(3):
-        for number in range(24):
-            count.add(f"utt-{number}", "noise-0")
-        assert count.estimate() == 24, turn
-    for number in range(100_000):
-        count.add(f"utt-{number}", "room-0")
-    assert count.estimate() == pytest.approx(100_024, rel=0.03)
-    assert count.ranks.nbytes == 16384
 
 
 def test_a_heard_file_cut_at_the_end_of_a_line_is_noticed(tmp_path):
     folder = write_teacher(tmp_path / "teacher")
     (folder / "heard.txt").write_text("0123456789abcdef\n1123456789abcdef\n")
-    assert len(heard_beside(folder)) == 2
+    assert len(trained_on_beside(folder)) == 2
     digest = "e1b55c8c2ad3a3a0d5a1d0b0a2e7e5fd"
     write_json(folder / "card.json", {"heard_sha256": digest})
     with pytest.raises(DigestMismatchError, match=r"heard\.txt"):
         load_teacher(folder)
     (folder / "heard.txt").unlink()
-    with pytest.raises(MissingFileError, match="no test may be taken on that"):
+    with pytest.raises(MissingFileError, match="no test may be made on that"):
         load_teacher(folder)
     write_json(folder / "card.json", {})
-    assert load_teacher(folder).heard == frozenset()
+    assert load_teacher(folder).trained_on == frozenset()
     (folder / "heard.txt").write_text("0123456789abcdef\nshort\n")
     with pytest.raises(BadDocumentError, match="16 hex digits"):
         load_teacher(folder)
 
 
-def test_nanos_card_holds_the_digest_of_what_it_heard():
+def test_nanos_card_holds_the_digest_of_its_training_audio():
     folder = load_teacher("nano")
     assert folder.facts["heard_sha256"]
-    assert len(folder.heard) == 2885
+    assert len(folder.trained_on) == 2885
 
 
-def make_fresh(corpus, teacher_folder, **adversary):
-    settings = Adversary.model_validate({"hidden": 16, **adversary})
+def make_probe(corpus, teacher_folder, **adversary):
+    settings = Adversary.model_validate(adversary)
     reader = open_corpus(corpus)
-    panels = [Panel(reader, split=split, utterances=8, crop_samples=16000) for split in ("train", "dev")]
+    panels = [FixedUtterances(reader, split=split, utterances=8, crop_samples=16000) for split in ("train", "dev")]
     teacher = load_teacher(teacher_folder)
     student = Student(teacher, layers=2, num_targets=1, dropout=0.1, cnn_gradient=1.0, seed=1)
     views = Views(kind="cdm2")
     layers = (1, 2) if settings.layers == "last" else settings.layers
-    fresh = FreshCritic(settings, layers=layers, views=views, fit=panels[0], held_out=panels[1], seed=3)
-    return fresh, student, teacher
+    probe = DomainProbe(settings, layers=layers, views=views, fit=panels[0], held_out=panels[1], seed=3)
+    return probe, student, teacher
 
 
 @pytest.mark.parametrize(
@@ -164,89 +150,83 @@ def make_fresh(corpus, teacher_folder, **adversary):
         ({"domain": "view"}, ("teacher", "student"), 1 / 2),
     ],
 )
-def test_a_fresh_critic_asks_every_domain_of_held_out_utterances(corpus, teacher_folder, keys, classes, majority):
-    fresh, student, teacher = make_fresh(corpus, teacher_folder, **keys)
-    assert fresh.classes == classes
+def test_the_probe_is_tested_on_every_domain_of_held_out_utterances(corpus, teacher_folder, keys, classes, majority):
+    probe, student, teacher = make_probe(corpus, teacher_folder, **keys)
+    assert probe.classes == classes
     student.train()
-    seen = fresh.seen(student, teacher, device=torch.device("cpu"))
+    found = probe.accuracy(student, teacher, device=torch.device("cpu"))
     assert student.training
-    assert seen.majority == pytest.approx(majority)
-    assert 0 <= seen.accuracy <= 1
+    assert found.majority == pytest.approx(majority)
+    assert 0 <= found.accuracy <= 1
     torch.manual_seed(7)
-    assert fresh.seen(student, teacher, device=torch.device("cpu")) == seen, "it draws from no common chance"
+    assert probe.accuracy(student, teacher, device=torch.device("cpu")) == found, (
+        "it draws from no common random stream"
+    )
 
 
 def test_views_of_one_untouched_student_and_its_teacher_cannot_be_told_apart(corpus, teacher_folder):
     """Of the same copies, the student's first layers are the teacher's before training: a critic is at chance."""
-    fresh, student, teacher = make_fresh(corpus, teacher_folder, domain="view")
-    seen = fresh.seen(student, teacher, device=torch.device("cpu"))
-    assert seen.accuracy == 0.5
+    probe, student, teacher = make_probe(corpus, teacher_folder, domain="view")
+    found = probe.accuracy(student, teacher, device=torch.device("cpu"))
+    assert found.accuracy == 0.5
 
 
-def test_a_fresh_critic_finds_what_is_there_and_nothing_where_nothing_is():
+def test_the_probe_finds_what_is_there_and_nothing_where_nothing_is():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(400) % 2
     blind = torch.randn(400, 6, generator=generator)
     plain = 1e-3 * blind.clone()
     plain[:, 0] += 4e-3 * labels
     for features, low, high in ((plain, 0.9, 1.0), (blind, 0.35, 0.65)):
-        fit, asked = Rows(features[:200], labels[:200]), Rows(features[200:], labels[200:])
-        right = (fitted_answers(fit, asked.features, hidden=16, classes=2, seed=0) == asked.labels).float().mean()
+        fit, held_out = LabelledFeatures(features[:200], labels[:200]), LabelledFeatures(features[200:], labels[200:])
+        right = (fitted_predictions(fit, held_out.features, classes=2, seed=0) == held_out.labels).float().mean()
         assert low <= float(right) <= high
 
 
-def test_a_domain_that_is_there_is_seen_however_rare_it_is():
+def test_a_domain_that_is_there_is_found_however_rare_it_is():
     """Clean speech is one row of eleven where there are ten conditions: always saying `distorted` would be right in 91 %."""
     generator = torch.Generator().manual_seed(0)
     labels = (torch.arange(1100) % 11 > 0).long()
     features = torch.randn(1100, 6, generator=generator)
     features[:, 0] += 2.0 * labels
-    fit, asked = Rows(features[:550], labels[:550]), Rows(features[550:], labels[550:])
-    seen = seen_in(fit, asked, hidden=16, classes=2, seed=0)
-    assert seen.majority == 0.5
-    assert 0.7 < seen.accuracy < 0.95
-    assert invisible(seen, Adversary(), layers=(1,)) is None
-    blind = Rows(torch.ones(550, 6), asked.labels)
-    assert seen_in(blind, blind, hidden=16, classes=2, seed=0) == Seen(0.5, 0.5)
+    fit, held_out = LabelledFeatures(features[:550], labels[:550]), LabelledFeatures(features[550:], labels[550:])
+    found = probe_accuracy(fit, held_out, classes=2, seed=0)
+    assert found.majority == 0.5
+    assert 0.7 < found.accuracy < 0.95
+    assert visibility_warning(found, Adversary(), layers=(1,)) is None
+    blind = LabelledFeatures(torch.ones(550, 6), held_out.labels)
+    assert probe_accuracy(blind, blind, classes=2, seed=0) == Accuracy(0.5, 0.5)
 
 
-def test_frames_for_the_fresh_critic_are_real_and_spread():
+def test_frames_for_the_probe_are_real_and_spread():
     layer = torch.arange(20.0)[None, :, None].repeat(2, 1, 1)
     picked, num_frames = evenly_spaced([layer], torch.tensor([16, 0]))
     assert picked[0][0, :, 0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
     assert num_frames.tolist() == [8, 0]
 
 
-def test_a_domain_that_cannot_be_seen_is_one_warning_or_if_required_the_end():
-    assert invisible(Seen(0.36, 0.25), Adversary(), layers=(2,)) is None
-    line = invisible(Seen(0.34, 0.25), Adversary(), layers=(2,))
-    assert "from layer 2 of the student rightly in 34%" in line
+def test_a_domain_that_cannot_be_named_is_one_warning_or_if_required_the_end():
+    assert visibility_warning(Accuracy(0.36, 0.25), Adversary(), layers=(2,)) is None
+    line = visibility_warning(Accuracy(0.34, 0.25), Adversary(), layers=(2,))
+    assert "from layer 2 of the student correctly in 34%" in line
     with pytest.raises(NotVisibleError, match="require_visible"):
-        invisible(Seen(0.34, 0.25), Adversary(require_visible=True), layers=(1, 2))
+        visibility_warning(Accuracy(0.34, 0.25), Adversary(require_visible=True), layers=(1, 2))
 
 
 def test_panels_of_one_split_can_be_kept_apart(corpus):
     reader = open_corpus(corpus)
-    one = Panel(reader, split="train", utterances=6, crop_samples=8000)
-    two = Panel(reader, split="train", utterances=6, crop_samples=8000, skip=6)
+    one = FixedUtterances(reader, split="train", utterances=6, crop_samples=8000)
+    two = FixedUtterances(reader, split="train", utterances=6, crop_samples=8000, skip=6)
     keys = [{crop.sample.key for crops in panel.batches for crop in crops} for panel in (one, two)]
     assert [len(found) for found in keys] == [6, 6]
     assert not keys[0] & keys[1]
     assert one.copies == ["clean", "noise-0", "phone-0", "room-0"]
 
 
-def test_the_whole_memory_of_a_count_is_a_tensor_that_a_checkpoint_holds():
-    one, two = DistinctCount(), DistinctCount()
-    one.add("a")
-    two.ranks = one.ranks
-    two.add("a")
-    assert two.estimate() == 1
-
-
 def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
-    """Held-out rows that lie elsewhere stay there: a probe that centred them on themselves would name both classes."""
+    """Held-out rows that are elsewhere stay there: a probe that centred them on themselves would name both classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 2
     features = torch.randn(200, 4, generator=generator) + 6.0 * labels[:, None]
-    answers = fitted_answers(Rows(features, labels), features + 100, hidden=16, classes=2, seed=0)
-    assert (answers == 1).all()
+    predictions = fitted_predictions(LabelledFeatures(features, labels), features + 100, classes=2, seed=0)
+    assert (predictions == 1).all()

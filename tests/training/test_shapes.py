@@ -78,9 +78,9 @@ def test_what_a_students_first_weights_had_heard_it_has_heard(corpus, teacher_fo
     (source / "heard.txt").write_text("feedfeedfeedfeed\n")
     keys = {"student": {"layers": 2, "init": str(source)}}
     loop.distil(config_of(corpus, teacher_folder, preset="cdm2", steps=1, **keys), tmp_path / "run")
-    heard = load_run(tmp_path / "run").heard
+    heard = load_run(tmp_path / "run").trained_on
     assert "feedfeedfeedfeed" in heard
-    assert load_teacher(teacher_folder).heard < heard
+    assert load_teacher(teacher_folder).trained_on < heard
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_a_students_first_weights_had_heard_it_has_heard(corpus, teacher_fo
         ({"teacher.layers": [1, 4]}, "teacher.layers: small has layers 1 to 3, not 4"),
         ({"loss": {"layers": [1, 2]}}, "2 weights for the 3 layers"),
         ({"student": {"layers": 3, "predict": "layers", "predict_from": [1]}}, "1 layers for the 3 layers"),
-        ({"student": {"layers": 9}}, "student.layers: 9 asked for"),
+        ({"student": {"layers": 9}}, "student.layers: 9, but the teacher small has 3"),
     ],
 )
 def test_what_does_not_fit_the_teacher_is_one_line_and_leaves_nothing(keys, message, corpus, teacher_folder, tmp_path):

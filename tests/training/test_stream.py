@@ -18,11 +18,11 @@ from tests.training.conftest import RATE_HZ, write_corpus
 from training.data.audio import utterances
 from training.data.corpus import NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
-from training.data.sampler import Cursor
+from training.data.sampler import Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
 from training.data.views import Views
 from training.dataloader import loader
-from training.stream import filled_batching, pairs
+from training.stream import pairs
 
 
 @pytest.fixture(scope="module", name="made")
@@ -279,7 +279,7 @@ def test_too_few_copies_are_refused_before_anything_is_read(tmp_path):
 def test_a_lane_that_cannot_hold_the_longest_crop_names_both_numbers():
     with pytest.raises(UsageError, match=r"160 / 16 = 10 s cannot hold the longest crop, crop_s = 15.6 s"):
         filled_batching(seconds=160, utterances=None, lanes=16, crop_s=15.6, rate_hz=16000)
-    with pytest.raises(UsageError, match=r"utterances = 24 cannot be dealt evenly to batch\.lanes = 5"):
+    with pytest.raises(UsageError, match=r"utterances = 24 cannot be divided evenly among batch\.lanes = 5"):
         filled_batching(seconds=None, utterances=24, lanes=5, crop_s=15.6, rate_hz=16000)
 
 

@@ -24,7 +24,7 @@ from training.teacher import BUNDLES, bundle_config, chosen_layers, fetch_teache
 def test_a_folder_is_a_teacher(teacher_folder):
     teacher = load_teacher(teacher_folder)
     assert (teacher.name, teacher.sample_rate, teacher.num_layers, teacher.num_features) == ("small", 16000, 3, 24)
-    assert teacher.heard == {"0123456789abcdef"}
+    assert teacher.trained_on == {"0123456789abcdef"}
     assert teacher.num_parameters == sum(parameter.numel() for parameter in teacher.trunk.parameters())
     assert load_teacher(str(teacher_folder)).digest == teacher.digest
 
@@ -33,7 +33,7 @@ def test_nano_comes_with_the_package():
     nano = load_teacher("NANO")
     assert nano.name == "nano"
     assert nano.num_layers >= 8
-    assert nano.heard
+    assert nano.trained_on
     assert nano.facts
     layers, num_frames = nano.layers(torch.zeros(1, 16000), torch.tensor([16000]))
     assert layers.shape == (1, nano.num_layers, 49, nano.num_features)

@@ -24,14 +24,15 @@ from training import loop
 from training.config.load import resolved
 from training.config.schema import Adversary
 from training.data.joined_corpus import open_corpus
-from training.data.sampler import Batching, CropGrid, cropped
+from training.data.sampler import Batching, CropGrid, cropped, filled_batching
 from training.data.views import Copy, Views, drawn_pair
 from training.runs.checkpoint import load_run, read_tensors, restore_module
-from training.setup import fresh_critic, make_student
-from training.stream import PairStream, filled_batching, pairs
+from training.setup import make_student
+from training.stream import PairStream, pairs
 from training.teacher import load_teacher
-from training.validation.domain_probe import FreshCritic, Rows, fitted_answers, seen_in
-from training.validation.utterances import Panel
+from training.validation.domain_probe import DomainProbe, LabelledFeatures, fitted_predictions, probe_accuracy
+from training.validation.utterances import FixedUtterances
+from training.validation.validator import Validator
 
 COPIES = ("noise-0", "noise-1", "phone-0", "room-0")
 CPU = torch.device("cpu")
@@ -73,17 +74,17 @@ def decoded(corpus, shard, sample, name):
 
 
 def test_validation_is_without_dropout_and_against_the_clean_teacher(tmp_path, made):
-    """By hand, an utterance at a time: no padding, no panel, the student as its checkpoint says."""
+    """By hand, an utterance at a time: no padding, no fixed, the student as its checkpoint says."""
     config = config_of(
         made, student={"layers": 2, "dropout": 0.5}, loss={"l1": 0.5, "cosine": 2.0}, teacher={"standardise": True}
     )
-    assert loop.distil(config, tmp_path / "run", say=str) == "done"
+    assert loop.distil(config, tmp_path / "run", report=str) == "done"
     teacher = load_teacher(made / "teacher")
     student = make_student(config.student, teacher, target_layers=(1, 3), seed=config.seed)
     restore_module(student, read_tensors(max((tmp_path / "run/checkpoints").glob("*.safetensors"))), prefix="student")
     student.eval()
     with open_corpus(made / "corpus") as reader:
-        fixed = Panel(reader, split="dev", utterances=4, crop_samples=12800)
+        fixed = FixedUtterances(reader, split="dev", utterances=4, crop_samples=12800)
         crops = [crop for batch in fixed.batches for crop in batch]
     assert len(crops) == 4
     found = {}
@@ -109,7 +110,7 @@ def test_validation_is_without_dropout_and_against_the_clean_teacher(tmp_path, m
 def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path, made):
     """A learning rate that is far too high: the first validation is not the worst, nor the last the best."""
     keys = {"optimiser": {"learning_rate": 0.3, "warmup_share": 0.9, "clip": 100.0}, "steps": 6, "validate_every": 1}
-    assert loop.distil(config_of(made, **keys), tmp_path / "run", say=str) == "done"
+    assert loop.distil(config_of(made, **keys), tmp_path / "run", report=str) == "done"
     losses = {line["step"]: line["val_loss"] for line in lines_of(tmp_path / "run") if "val_loss" in line}
     best = min(losses, key=losses.get)
     assert best != 6
@@ -117,49 +118,49 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path, mad
     assert load_run(tmp_path / "run").facts["steps"] == 6
 
 
-def test_a_probe_is_judged_on_rows_that_it_was_not_fitted_to():
-    """Labels by chance are learnt by heart from 40 rows of 60 features, and say nothing of others."""
+def test_a_probe_is_tested_on_rows_that_it_was_not_fitted_to():
+    """Random labels are learnt by heart from 40 rows of 60 features, which does not help on others."""
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(240, 60, generator=generator), torch.randint(2, (240,), generator=generator)
-    fit, others = Rows(features[:40], labels[:40]), Rows(features[40:], labels[40:])
-    assert seen_in(fit, fit, hidden=32, classes=2, seed=0).accuracy == 1
-    assert seen_in(fit, others, hidden=32, classes=2, seed=0).accuracy < 0.65
+    fit, others = LabelledFeatures(features[:40], labels[:40]), LabelledFeatures(features[40:], labels[40:])
+    assert probe_accuracy(fit, fit, classes=2, seed=0).accuracy == 1
+    assert probe_accuracy(fit, others, classes=2, seed=0).accuracy < 0.65
 
 
-def test_the_domain_probe_asks_about_held_out_utterances(made):
-    """Its answer is that of a critic fitted to one panel by its rows and asked about the other's."""
+def test_the_domain_probe_is_tested_on_held_out_utterances(made):
+    """Its accuracy is that of a classifier fitted to one set of utterances and tested on the other."""
     teacher = load_teacher(made / "teacher")
     config = config_of(made)
     student = make_student(config.student, teacher, target_layers=(1, 3), seed=1)
     with open_corpus(made / "corpus") as reader:
-        panels = [Panel(reader, split=split, utterances=5, crop_samples=8000) for split in ("train", "dev")]
+        sets = [FixedUtterances(reader, split=split, utterances=5, crop_samples=8000) for split in ("train", "dev")]
         accuracies = []
-        for fit, held_out in (panels, panels[::-1]):
-            fresh = FreshCritic(
-                Adversary(hidden=8), layers=(1,), views=Views(kind="cdm2"), fit=fit, held_out=held_out, seed=3
-            )
-            learnt, asked = (fresh.rows(panel, student, teacher, device=CPU) for panel in (fit, held_out))
-            answers = fitted_answers(learnt, asked.features, hidden=8, classes=4, seed=3)
-            shares = [float((answers == asked.labels)[asked.labels == one].float().mean()) for one in range(4)]
-            seen = fresh.seen(student, teacher, device=CPU)
-            assert seen.accuracy == pytest.approx(np.mean(shares))
-            assert seen.majority == 1 / 4
-            accuracies.append(seen.accuracy)
+        for fit, held_out in (sets, sets[::-1]):
+            probe = DomainProbe(Adversary(), layers=(1,), views=Views(kind="cdm2"), fit=fit, held_out=held_out, seed=3)
+            learnt, tested = (probe.features(these, student, teacher, device=CPU) for these in (fit, held_out))
+            predictions = fitted_predictions(learnt, tested.features, classes=4, seed=3)
+            shares = [float((predictions == tested.labels)[tested.labels == one].float().mean()) for one in range(4)]
+            found = probe.accuracy(student, teacher, device=CPU)
+            assert found.accuracy == pytest.approx(np.mean(shares))
+            assert found.majority == 1 / 4
+            accuracies.append(found.accuracy)
         assert accuracies[0] != accuracies[1]
 
 
 @pytest.mark.parametrize("splits", [("train", "dev"), ("train",)])
-def test_the_domain_probe_of_a_run_shares_no_utterance_between_its_panels(tmp_path, made, splits):
+def test_the_domain_probe_of_a_run_shares_no_utterance_between_its_sets(tmp_path, made, splits):
     write_corpus(tmp_path / "corpus", shards=1, samples=9, copies=COPIES, splits=splits)
     config = config_of(made, corpus=str(tmp_path / "corpus"), validate_utterances=6, adversary={})
     teacher = load_teacher(made / "teacher")
     student = make_student(config.student, teacher, target_layers=(1, 3), seed=1)
     batching = Batching(lanes=2, crop_samples=12800, lane_utterances=4)
     with open_corpus(config.corpus) as reader:
-        fresh = fresh_critic(config, reader, student=student, teacher=teacher, batching=batching, targets=None)
+        probe = Validator(
+            config, reader, student=student, teacher=teacher, batching=batching, targets=None, layers=(1, 3), device=CPU, report=str
+        ).probe  # fmt: skip
         fit, held_out = (
-            {crop.sample.key: crop.shard.partition("-")[0] for batch in panel.batches for crop in batch}
-            for panel in (fresh.fit, fresh.held_out)
+            {crop.sample.key: crop.shard.partition("-")[0] for batch in fixed.batches for crop in batch}
+            for fixed in (probe.fit, probe.held_out)
         )
     assert len(fit) == len(held_out) == (6 if len(splits) == 2 else 4)
     assert not fit.keys() & held_out.keys()
@@ -172,12 +173,12 @@ def test_the_domain_probe_is_given_the_student_without_dropout(made):
     teacher = load_teacher(made / "teacher")
     student = make_student(config.student, teacher, target_layers=(1, 3), seed=1).train()
     with open_corpus(made / "corpus") as reader:
-        panel = Panel(reader, split="dev", utterances=3, crop_samples=8000)
-        fresh = FreshCritic(Adversary(), layers=(2,), views=Views(kind="cdm2"), fit=panel, held_out=panel, seed=0)
-        rows = fresh.rows(panel, student, teacher, device=CPU)
+        fixed = FixedUtterances(reader, split="dev", utterances=3, crop_samples=8000)
+        probe = DomainProbe(Adversary(), layers=(2,), views=Views(kind="cdm2"), fit=fixed, held_out=fixed, seed=0)
+        rows = probe.features(fixed, student, teacher, device=CPU)
         assert student.training
         student.eval()
-        wave, num_samples = panel.waves(panel.batches[0], "clean")
+        wave, num_samples = fixed.waves(fixed.batches[0], "clean")
         with torch.no_grad():
             hidden, num_frames = student(wave, num_samples)[0], [student.config.num_frames(int(n)) for n in num_samples]
     for row, frames in enumerate(num_frames):
@@ -264,7 +265,7 @@ def test_both_models_compute_in_the_precision_of_the_config(tmp_path, made, prec
     handle = torch.nn.modules.module.register_module_forward_hook(hook)
     try:
         keys = {"precision": precision, "dev": "none", "steps": 1}
-        assert loop.distil(config_of(made, **keys), tmp_path / "run", say=str) == "done"
+        assert loop.distil(config_of(made, **keys), tmp_path / "run", report=str) == "done"
     finally:
         handle.remove()
     dtype = getattr(torch, precision)
@@ -281,9 +282,9 @@ def test_two_ranks_train_the_student_that_one_trains(tmp_path, made):
     """Processes of the command over gloo; the run of one rank is held against written-out steps in `test_method`."""
     config = config_of(
         made, batch={"utterances": 8, "lanes": 4}, views={"kind": "cdm2", "student": {"clean_share": 0.3}},
-        adversary={"strength": 1.0, "hidden": 16}, dev="none", optimiser={"learning_rate": 1e-3, "clip": 1.0, "epsilon": 1e-4},
+        adversary={"strength": 1.0}, dev="none", optimiser={"learning_rate": 1e-3, "clip": 1.0},
     )  # fmt: skip
-    assert loop.distil(config, tmp_path / "alone", say=str) == "done"
+    assert loop.distil(config, tmp_path / "alone", report=str) == "done"
     write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json", by_alias=True))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -308,7 +309,14 @@ def test_two_ranks_train_the_student_that_one_trains(tmp_path, made):
     for one, other in zip(ours, theirs, strict=True):
         for name in ("loss", "l1", "cosine", "gradient_norm", "domain_loss", "audio_s"):
             assert other[name] == pytest.approx(one[name], rel=1e-4), name
-        for name in ("domain_accuracy", "domain_majority", "utterances", "distinct_copies", "learning_rate", "epoch"):
+        for name in (
+            "domain_accuracy",
+            "domain_majority",
+            "utterances",
+            "distinct_utterances",
+            "learning_rate",
+            "epoch",
+        ):
             assert other[name] == one[name], name
     alone, together = (
         read_tensors(max((tmp_path / name / "checkpoints").glob("*.safetensors"))) for name in ("alone", "run")

@@ -1,4 +1,4 @@
-"""Reads a training config: file, preset and `key=value` overrides become one resolved config."""
+"""Reads a training config: resolves file, preset and `key=value` overrides into one config."""
 
 from __future__ import annotations
 
@@ -27,12 +27,22 @@ FREE_KEYS = frozenset(
     }
 )
 
+# Keys that were dropped before 0.1.0: the constant that took their place, and its source.
+DROPPED_KEYS: dict[str, tuple[Any, str]] = {
+    "optimiser.betas": ([0.9, 0.98], "DistilHuBERT's"),
+    "optimiser.epsilon": (1e-6, "DistilHuBERT's"),
+    "optimiser.weight_decay": (1e-6, "DistilHuBERT's"),
+    "adversary.weight": (1.0, "the strength decides what reaches the student"),
+    "adversary.hidden": (256, "ours: the authors published no critic"),
+    "crops.context": ("crop", "the teacher is given the crop that the student gets"),
+}
+
 
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """A config file with its preset and `key=value` overrides worked in.
 
     Relative paths in the file are relative to it, those in overrides to the current folder. A run's own config.yaml is resolved
-    already: a key that is new since then has its default there, whatever the preset says today.
+    already: a key that is new since then has its default there, whatever the preset sets today.
 
     Raises:
         BadDocumentError: A wrong key or value, with its path.
@@ -41,10 +51,10 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
     data = read_yaml(path, needed="the config of a training run")
     if not isinstance(data, dict):
         raise BadDocumentError(
-            path, "a mapping is due here, such as `preset: cdm2`, `corpus: FOLDER`, `teacher: {name: nano}`"
+            path, "expected a mapping, such as `preset: cdm2`, `corpus: FOLDER`, `teacher: {name: nano}`"
         )
     is_runs_own = path.name == "config.yaml" and (path.parent / "heard.txt").is_file()
-    user = with_paths(in_todays_keys(data) if is_runs_own else data, path.parent)
+    user = with_paths(data, path.parent)
     for override in overrides:
         change = override_of(override)
         user = merged(without_other_size(user, change), with_paths(change, Path.cwd()))
@@ -52,43 +62,64 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
 
 
 def override_of(word: str) -> dict[str, Any]:
-    """What one `--set` word, `key.key=value`, asks over a config, as a nested mapping.
+    """The change that one `--set` word, `key.key=value`, makes to a config, as a nested mapping.
 
     Raises:
         BadDocumentError: If the value is not YAML.
-        UsageError: If it is no such word.
+        UsageError: If it is not of that form.
     """
     key, equals, text = word.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
-        raise UsageError(f"--set {printable(word)}: key=value is due here, such as optimiser.learning_rate=1e-3")
+        raise UsageError(f"--set {printable(word)}: expected key=value, such as optimiser.learning_rate=1e-3")
     change: Any = parse_yaml(text.encode(), where=f"--set {key}")
     for part in reversed(parts):
         change = {part: change}
-    asked: dict[str, Any] = change
-    return asked
+    mapping: dict[str, Any] = change
+    return mapping
 
 
-def run_config(path: Path) -> TrainConfig:
-    """The config that a run's folder keeps, whichever version of Stillroom wrote it.
+def run_config(path: Path, *, any_version: bool = False) -> TrainConfig:
+    """The config in a run's folder, whichever version of Stillroom wrote it.
+
+    Args:
+        path: `config.yaml` of the run.
+        any_version: Whether a key that was dropped since may have any value there: for whoever only reads the run's corpus.
 
     Raises:
         BadDocumentError: If it breaks its schema; `NewerSchemaError` of a later Stillroom's.
     """
     data = read_yaml(path, needed="the config of a run")
-    return TrainConfig.parse(in_todays_keys(data) if isinstance(data, dict) else data, where=path)
+    if isinstance(data, dict):
+        data = without_dropped_keys(data, where=path, any_value=any_version)
+    return TrainConfig.parse(data, where=path)
 
 
-def in_todays_keys(data: dict[str, Any]) -> dict[str, Any]:
-    """A run's config with what was so before there was a key for it, where today's default is something else."""
-    student = data.get("student")
-    if data.get("schema") == "stillroom/train/1" and isinstance(student, dict) and "projection_norm" not in student:
-        return {**data, "student": {**student, "projection_norm": True}}  # every student had its teacher's
-    return data
+def without_dropped_keys(data: dict[str, Any], *, where: object, any_value: bool = False) -> dict[str, Any]:
+    """A config without keys that are constants today.
+
+    Raises:
+        BadDocumentError: If one has another value than today's constant, unless `any_value`.
+    """
+    result = dict(data)
+    for key, (constant, source) in DROPPED_KEYS.items():
+        section, _, name = key.partition(".")
+        inner = result.get(section)
+        if not isinstance(inner, dict) or name not in inner:
+            continue
+        value = inner[name]
+        is_same = value == constant or (isinstance(value, tuple | list) and list(value) == constant)
+        if not is_same and not any_value:
+            raise BadDocumentError(
+                where,
+                f"{key}: not a key any more; it is always {constant} ({source}), got {printable(value)}: leave it out",
+            )
+        result[section] = {other: inner[other] for other in inner if other != name}
+    return result
 
 
 def resolved(user: dict[str, Any], *, where: object, over_preset: bool = True) -> TrainConfig:
-    """A config from what a user wrote, over its preset; or, of a run's own, from what it says alone.
+    """A config from the keys of a user over those of its preset; or, of a run's own, from its keys alone.
 
     Raises:
         BadDocumentError: A wrong key or value, with its path.
@@ -97,11 +128,12 @@ def resolved(user: dict[str, Any], *, where: object, over_preset: bool = True) -
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise BadDocumentError(where, f"preset: {printable(preset)!r} is none of {', '.join(PRESETS)}")
     base = PRESETS[preset].keys if preset is not None and over_preset else {}
-    return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **merged(base, user)}, where=where)
+    keys = without_dropped_keys(merged(base, user), where=where)
+    return TrainConfig.parse({"schema": TrainConfig.SCHEMA, **keys}, where=where)
 
 
 def without_other_size(user: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """What a user wrote, without the size of a batch that a change in the other unit stands for."""
+    """A user's keys, without the size of a batch where a change gives it in the other unit."""
     old, new = user.get("batch"), change.get("batch")
     if not (isinstance(old, dict) and isinstance(new, dict) and new.keys() & {"seconds", "utterances"}):
         return user
@@ -145,7 +177,7 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def is_path(name: object, folder: Path) -> bool:
-    """Whether a model is named by where it lies; a single word is a path only if a model of that name lies beside the config."""
+    """Whether a model is named by its path; a single word is a path only if a model of that name is beside the config."""
     if not isinstance(name, str) or name in {"", "nano"}:
         return False
     place = folder / name
@@ -158,7 +190,7 @@ def method_difference(ours: TrainConfig, theirs: TrainConfig) -> str | None:
     derived_last = sorted(mine.keys() | other.keys(), key=lambda key: (key.startswith("adversary"), key))
     for key in derived_last:
         if key.partition(".")[0] not in FREE_KEYS and mine.get(key) != other.get(key):
-            return f"{key} is {printable(other.get(key))}, asked for {printable(mine.get(key))}"
+            return f"{key} is {printable(other.get(key))}, not {printable(mine.get(key))}"
     return None
 
 

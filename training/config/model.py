@@ -1,7 +1,7 @@
-"""Teacher, student and loss as a config asks for them: records of numbers, with what cannot be said at their door.
+"""Teacher, student and loss of a config: records of numbers, with checks of what has no meaning.
 
 Sources: DistilHuBERT (arXiv 2110.01900) and s3prl's distiller for the defaults; FitHuBERT (arXiv 2207.00555) and ARMHuBERT
-(arXiv 2305.11685) for deep and thin students taught layer to layer; wav2vec 2.0 (arXiv 2006.11477) for masking.
+(arXiv 2305.11685) for deep and thin students distilled layer to layer; wav2vec 2.0 (arXiv 2006.11477) for masking.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Layers = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)]
 
 
 class TeacherChoice(Record):
-    """Who teaches, and which of its layers.
+    """The teacher, and which of its layers are targets.
 
     Attributes:
         name: `nano`, a torchaudio bundle such as `hubert_base`, a folder (of a run, of Hugging Face, or our own) or a checkpoint of
             fairseq, s3prl or WavLM.
-        layers: Counted from 1; `thirds` are 4, 8, 12 of 12 as in DistilHuBERT; `all` for a student taught layer to layer.
+        layers: Counted from 1; `thirds` are 4, 8, 12 of 12 as in DistilHuBERT; `all` for a student distilled layer to layer.
         standardise: Whether each frame of a target is brought to zero mean and unit variance over its features: for teachers
             whose upper layers have large norms, which an L1 distance would follow alone.
     """
@@ -41,7 +41,7 @@ class TeacherChoice(Record):
 
     @model_validator(mode="after")
     def check_layers_once(self) -> Self:
-        """A layer named twice would weigh twice."""
+        """Refuse a layer that is named twice: it would weigh twice."""
         if not isinstance(self.layers, str) and len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers: {list(self.layers)} names a layer twice")
         return self
@@ -51,7 +51,7 @@ class InputMask(Record):
     """Spans of the student's input that it has to guess, as in wav2vec 2.0 and, for students, ARMHuBERT.
 
     Attributes:
-        start: Chance of a frame to begin a span; spans may overlap. 0.065 with spans of 10 hides about half.
+        start: Probability of a frame to begin a span; spans may overlap. 0.065 with spans of 10 hides about half.
         span: Frames.
     """
 
@@ -67,13 +67,13 @@ class StudentShape(Record):
         width: Size of their outputs, `heads` of attention and size of the `feed_forward` in between; the teacher's by default.
         attention_heads: How many.
         feed_forward: Its inner size.
-        projection_norm: Whether a layer norm stands before the projection, as in every teacher. By default students of a HuBERT of
+        projection_norm: Whether a layer norm is before the projection, as in every teacher. By default students of a HuBERT of
             base shape have none, as DistilHuBERT: s3prl's distiller knows none. With it a student begins as its teacher's first
             layers exactly; Hugging Face's Wav2Vec2Model and WavLMModel must have it. Where the source of its weights has none,
             neither has it.
         predict: `last`: heads on the last layer predict every target, and are thrown away; `layers`: each target is predicted
             by a linear layer on a layer of the student (FitHuBERT, ARMHuBERT).
-        predict_from: With `layers`: by which layer each target is predicted; evenly by depth if not given.
+        predict_from: With `layers`: the student's layer that predicts each target; evenly by depth if not given.
         init: Where its first weights come from: the `teacher`, `random`, or whatever can be a teacher: a run, a folder, a
             checkpoint.
         dropout: In attention, feed-forward and residual paths.
@@ -95,13 +95,11 @@ class StudentShape(Record):
 
     @model_validator(mode="after")
     def check_prediction(self) -> Self:
-        """Layers that are named are there, and used."""
+        """Check that the named layers exist, and are used."""
         if self.predict_from is None:
             return self
         if self.predict != "layers":
-            raise ValueError(
-                "predict_from: needs predict: layers; with predict: last all heads stand on the last layer"
-            )
+            raise ValueError("predict_from: needs predict: layers; with predict: last all heads are on the last layer")
         if max(self.predict_from) > self.layers:
             raise ValueError(f"predict_from: layer {max(self.predict_from)} of a student with {self.layers}")
         return self
@@ -124,7 +122,7 @@ class LossWeights(Record):
 
     @model_validator(mode="after")
     def check_something(self) -> Self:
-        """A loss of nothing teaches nothing."""
+        """Refuse weights that are all 0."""
         if self.l1 + self.cosine == 0:
             raise ValueError("l1 and cosine are both 0; give one of them weight")
         if self.layers is not None and sum(self.layers) == 0:

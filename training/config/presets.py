@@ -1,4 +1,4 @@
-"""Presets: the papers' numbers, where each comes from, and where ours differ from theirs.
+"""Presets: the papers' numbers, their sources, and the deviations from them.
 
 The numbers that all share are the defaults of `training.config.schema`: 200 000 steps of 24 utterances, AdamW at 2e-4 with betas 0.9
 and 0.98, epsilon 1e-6 and weight decay 1e-6, 7 % linear warm-up then linear decay, gradients clipped at 5, crops of 250 000
@@ -22,10 +22,10 @@ EVERYWHERE = (
     "batches are filled with utterances of like length by an order of our own (law 5)",
 )
 PRECOMPUTED = (
-    "copies come from the corpus, so an epoch hears again what was rendered (theirs were distorted anew each time)",
-    "which distortions there are is the recipe's business; recipes may hold the paper's with `choose`",
+    "copies come from the corpus, so epochs use the same rendered copies (theirs were distorted anew each time)",
+    "the recipe decides which distortions there are; recipes may hold the paper's with `choose`",
 )
-KEPT = "a copy that does not keep the content in place (pitch) is never the teacher's (theirs: it was)"
+CONTENT = "a copy that does not keep the content in place (pitch) is never the teacher's (theirs: it was)"
 OURS = "the critic is ours: pooled mean and deviation, two layers of 256; domain: condition, as in arXiv 2203.16104"
 
 # In the authors' "double" mode both distortions are left out in one draw of sixteen, for each view by itself.
@@ -64,15 +64,15 @@ PAPER_GAME: dict[str, Any] = {
 UNPUBLISHED = (
     "unpublished, so ours: the discriminator (pooled layers side by side, one hidden layer of 256)",
     "unpublished, so ours: its constant weight (0.03), that it is updated at every step, at three times the student's rate",
-    "the discriminator meets a batch right after the student's update on it (theirs: right before)",
+    "the discriminator is trained on a batch right after the student's update on it (theirs: right before)",
 )
 
 PRESETS: dict[str, Preset] = {
     "distilhubert": Preset({"views": {"kind": "none"}}, DISTILHUBERT, EVERYWHERE),
     "cdm1": Preset({"views": CDM1}, DISTORTED, (*EVERYWHERE, *PRECOMPUTED)),
-    "cdm2": Preset({"views": CDM2}, DISTORTED, (*EVERYWHERE, *PRECOMPUTED, KEPT)),
+    "cdm2": Preset({"views": CDM2}, DISTORTED, (*EVERYWHERE, *PRECOMPUTED, CONTENT)),
     "cdm1-dat": Preset({"views": CDM1, "adversary": CONDITION}, DISTORTED, (*EVERYWHERE, *PRECOMPUTED, OURS)),
-    "cdm2-dat": Preset({"views": CDM2, "adversary": CONDITION}, DISTORTED, (*EVERYWHERE, *PRECOMPUTED, KEPT, OURS)),
+    "cdm2-dat": Preset({"views": CDM2, "adversary": CONDITION}, DISTORTED, (*EVERYWHERE, *PRECOMPUTED, CONTENT, OURS)),
     "cdm1-dat-paper": Preset(
         {"views": CDM1, "adversary": PAPER_GAME}, f"{DISTORTED}; {GAME}", (*EVERYWHERE, *PRECOMPUTED, *UNPUBLISHED)
     ),

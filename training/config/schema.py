@@ -1,4 +1,4 @@
-"""What a training run is asked to be: defaults are DistilHuBERT's numbers, presets are the papers', the user turns the rest.
+"""The config of a training run: defaults are DistilHuBERT's numbers, presets are the papers', the user sets the rest.
 
 Sources: DistilHuBERT (arXiv 2110.01900) and s3prl's distiller for model, loss and optimiser; "Improving generalizability of
 distilled self-supervised speech processing models under distorted settings" (arXiv 2210.07978) and its code for the views;
@@ -42,22 +42,20 @@ class Batch(Record):
     def check_one_size(self) -> Self:
         """Not both."""
         if self.seconds is not None and self.utterances is not None:
-            raise ValueError("either seconds or utterances is due here, not both")
+            raise ValueError("expected either seconds or utterances, not both")
         return self
 
 
 class Crops(Record):
-    """Crops that begin where a frame of the teacher begins, so that its outputs can be kept; see `training.targets.reader`.
+    """Crops that begin where a frame of the teacher begins, so that its outputs can be stored; see `training.targets.reader`.
 
     Attributes:
-        sets: Epoch e hears the crops of set e modulo so many; none draws new ones for every epoch.
+        sets: Epoch e has the crops of set e modulo so many; none draws new ones for every epoch.
         seed: Of the sets; not the run's, so that students of several seeds share them.
-        context: Whether the teacher hears the crop, or (with `targets` alone) the whole utterance around it.
     """
 
     sets: Whole | None = 1
     seed: Seed = 0
-    context: Literal["crop", "whole"] = "crop"
 
 
 class Staging(Record):
@@ -65,7 +63,7 @@ class Staging(Record):
 
     Attributes:
         dir: The folder, the same path on every node.
-        gigabytes: Most that is kept there; by default what the disk has room for.
+        gigabytes: Most that the copies take; by default what the disk has room for.
     """
 
     dir: Annotated[str, Field(min_length=1)]
@@ -73,29 +71,27 @@ class Staging(Record):
 
 
 class Adversary(Record):
-    """A critic tells domains apart from hidden layers of the student; the student learns to hide them.
+    """A domain classifier (critic) names the domain from hidden layers of the student; the student learns to hide it.
 
     The authors published no critic; this one is ours. `strength` and the critic's pace come from an experiment in which a
     reversal of 0.3 with one optimiser outran the critic (accuracy far below chance) and hurt, and 0.03 with a critic about
     six times as fast (here: three times the rate, two updates for one) kept it near chance and helped.
 
     Attributes:
-        objective: `reversal` of the critic's gradient, `confusion` (its answers are drawn to the uniform distribution), or the
+        objective: `reversal` of the critic's gradient, `confusion` (its predictions are drawn to the uniform distribution), or the
             authors' alternating `game`.
-        domain: What the critic names: the condition heard, its family, whether it was distorted, or whether the features are
-            the student's or the teacher's of the same depth (the authors' code).
+        domain: What the critic names: the condition of the student's copy, its family, whether it is distorted, or whether the features
+            are the student's or the teacher's of the same depth (the authors' code).
         features: Mean and deviation over time of each layer, `pooled`, or its single `frames`.
         layers: Which hidden layers, counted from 1, side by side; `last` by default.
         strength: Largest factor of the gradient that reaches the student.
         schedule: `ganin` rises from 0 as 2 / (1 + exp(-10 p)) - 1 over the run; `constant` does not.
-        weight: Of the critic's loss in the sum.
         learning_rate: The critic's own, constant; three times the student's if not given.
-        standardise: Whether each feature comes to the critic with zero mean and unit variance over fixed utterances that the
-            untrained student hears; so that it sees layers of any scale. Off in what was run before.
-        hidden: Width of the critic.
+        standardise: Whether each feature is scaled to zero mean and unit variance over fixed utterances of the untrained student
+            before the critic, so that the scale of a layer does not matter. Off in what was run before.
         critic_steps: Updates of the critic, each time it is updated.
         critic_every: It is updated at every so many steps of the student.
-        require_visible: Whether a critic that cannot see the domain in the untrained student's layers ends the run before its
+        require_visible: Whether a domain that cannot be named from the untrained student's layers ends the run before its
             first step, instead of one warning.
     """
 
@@ -105,10 +101,8 @@ class Adversary(Record):
     layers: Literal["last"] | Annotated[tuple[Whole, ...], Field(strict=False, min_length=1)] = "last"
     strength: Annotated[float, Field(ge=0)] = 0.03
     schedule: Literal["ganin", "constant"] = "ganin"
-    weight: Positive = 1.0
     learning_rate: Positive | None = None
     standardise: bool = False
-    hidden: Whole = 256
     critic_steps: Whole = 2
     critic_every: Whole = 1
     require_visible: bool = False
@@ -124,13 +118,10 @@ class Adversary(Record):
 
 
 class Optimiser(Record):
-    """AdamW with linear warm-up and linear decay to zero."""
+    """AdamW with linear warm-up and linear decay to zero; its other numbers are constants of `training.distillation.optimiser`."""
 
     learning_rate: Positive = 2e-4
     warmup_share: Fraction = 0.07
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.98)
-    epsilon: Positive = 1e-6
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
     clip: Positive = 5.0
 
 
@@ -139,10 +130,10 @@ class TrainConfig(Document):
 
     Attributes:
         preset: The preset that it was made from, for the record.
-        corpus: A folder or URL; or several, where later ones lend their copies of the same utterances.
+        corpus: A folder or URL; or several, where later ones add their copies of the same utterances.
         dev: Split of the validation; without that split there is none.
         crop_s: Longer utterances are cut to this; 250000 samples at 16 kHz by default.
-        validate_utterances: How many of the dev split are heard at a validation, the same each time.
+        validate_utterances: How many of the dev split a validation uses, the same each time.
         tensorboard: Whether the journal's numbers are written for TensorBoard too (extra `tensorboard`).
         precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32.
         workers: Processes that read and decode; 0 does it in the trainer's own.
@@ -182,18 +173,26 @@ class TrainConfig(Document):
     stage: Staging | None = None
     damaged_shards: Annotated[int, Field(ge=0)] = 0
 
+    @field_validator("schema_", mode="after")
+    @classmethod
+    def check_version(cls, schema: str) -> str:
+        """The first version was never released, and had other defaults."""
+        if schema != cls.SCHEMA:
+            raise ValueError(f"{schema!r} is not read any more; write a config of {cls.SCHEMA}")
+        return schema
+
     @field_validator("adversary", mode="before")
     @classmethod
     def check_adversary(cls, adversary: Any) -> Any:
-        """A word for nobody will do."""
+        """The word `none` means no adversary."""
         if isinstance(adversary, str) and adversary != "none":
-            raise ValueError(f"a mapping, or none, is due here, found {printable(adversary)!r}")
+            raise ValueError(f"expected a mapping, or none, got {printable(adversary)!r}")
         return None if adversary == "none" else adversary
 
     @field_validator("stage", mode="before")
     @classmethod
     def check_stage(cls, stage: Any) -> Any:
-        """A folder alone will do."""
+        """A folder alone means a mapping with `dir`."""
         return {"dir": stage} if isinstance(stage, str) else stage
 
     @field_validator("precision", mode="before")
@@ -205,8 +204,6 @@ class TrainConfig(Document):
     @model_validator(mode="after")
     def resolve(self) -> Self:
         """Fill in what depends on other keys."""
-        if self.crops is not None and self.crops.context == "whole" and self.targets is None:
-            raise ValueError("crops.context: whole needs targets, from `stillroom targets --context whole`")
         if self.batch.seconds is None and self.batch.utterances is None:
             object.__setattr__(self, "batch", self.batch.model_copy(update={"utterances": PAPER_UTTERANCES}))
         if self.adversary is not None and self.adversary.learning_rate is None:

@@ -1,4 +1,4 @@
-"""What lies in a sample's members: waves decoded and checked against the index, and what was done to each copy."""
+"""Decodes the members of a sample, checked against the index, and reads from its record what was done to each copy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def batch_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Both views of a micro-batch, each of shape (batch, time), zeros after each utterance's end.
 
-    One read an utterance, decoded where it will stay. Where every pair is the same copy twice, both views are one tensor.
+    One read an utterance, decoded into the batch. Where every pair is the same copy twice, both views are one tensor.
     """
     teacher_wave = silent_rows(crops)
     all_same = all(pair.teacher == pair.student for pair in pairs)
@@ -46,8 +46,8 @@ def batch_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pai
             decode_crop(contents[pair.student], crop, pair.student, into=student_wave[row], reader=reader)
         elif not all_same:
             student_wave[row] = teacher_wave[row]
-    heard = torch.from_numpy(teacher_wave)
-    return heard, heard if all_same else torch.from_numpy(student_wave)
+    teacher = torch.from_numpy(teacher_wave)
+    return teacher, teacher if all_same else torch.from_numpy(student_wave)
 
 
 def student_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pair]) -> Tensor:
@@ -82,8 +82,8 @@ def decoded_wave(
 ) -> NDArray[np.float32]:
     """A stretch of one member (all of it by default) as float32 of shape (time,).
 
-    Nothing is decoded, and no memory taken, before the header agrees with the index; and only what is asked for is decoded: a few
-    bytes of FLAC can stand for hours, and FLAC finds a place in the middle without what stands before it.
+    Nothing is decoded, and no memory taken, before the header agrees with the index; and only the stretch is decoded: a few
+    bytes of FLAC can decode to hours, and FLAC seeks to a place in the middle without decoding what is before it.
 
     Args:
         flac: The member's bytes.
@@ -120,7 +120,7 @@ def decoded_wave(
 
 
 def members_at(content: bytes, sample: IndexedSample, first: int, *, names: Container[str]) -> dict[str, bytes]:
-    """Those members of a sample that are asked for, from its bytes beginning at offset `first`."""
+    """Some members of a sample, from its bytes beginning at offset `first`."""
     return {
         name: content[member.offset - first : member.offset - first + member.size]
         for name, member in sample.members.items()
@@ -148,11 +148,13 @@ def recorded_copies(reader: CorpusReader, shard: str, sample: IndexedSample) -> 
     Raises:
         DamagedShardError: If the record leaves out a copy that the index has.
     """
-    told = {copy.name: Copy(copy.name, copy.family, copy.keeps_content) for copy in reader.told_copies(shard, sample)}
-    missing = [name for name in sample.copies if name not in told]
+    recorded = {
+        copy.name: Copy(copy.name, copy.family, copy.keeps_content) for copy in reader.copy_outlines(shard, sample)
+    }
+    missing = [name for name in sample.copies if name not in recorded]
     if missing:
-        raise DamagedShardError(f"{shard}.tar: {sample.key}.json", f"says nothing of the copy {missing[0]}")
-    return [told[name] for name in sample.copies]
+        raise DamagedShardError(f"{shard}.tar: {sample.key}.json", f"has no record of the copy {missing[0]}")
+    return [recorded[name] for name in sample.copies]
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Utterance:
     """One utterance, read whole.
 
     Attributes:
-        key: Of the index; a stranger's tars have keys of their own.
+        key: Of the index; external tars have keys of their own.
         sample: Its record: id, text, speaker, what was done to each copy.
         waves: `clean` and `<condition>-<n>`, each float32 of shape (time,) in [-1, 1), all of one length.
     """

@@ -21,18 +21,18 @@ class PairBatch:
         student_wave: The same stretches of other copies (or the same tensor), shape (batch, time).
         num_samples: Real samples of each row, shape (batch,), int64; the same for both views.
         keys: Of the utterances.
-        teacher_copies: Which copy the teacher hears: `clean` or `<condition>-<n>`.
-        student_copies: Which copy the student hears.
+        teacher_copies: Which copy the teacher gets: `clean` or `<condition>-<n>`.
+        student_copies: Which copy the student gets.
         cursor: Place of the global batch.
         lane: Place in the global batch.
         ends_step: Whether it is the last micro-batch of the global batch for this rank.
         global_lengths: Samples of every utterance of the global batch, all lanes: a mean over it needs their frames.
-        student_families: Family of each copy that the student hears; empty words if nobody asked.
-        target: What the teacher gave, where that is kept: float16 of shape (batch, layer, frame, feature); `teacher_wave` is then
-            empty.
+        student_families: Family of each of the student's copies; empty if records were not read.
+        target: The teacher's stored outputs, if they take its place: float16 of shape (batch, layer, frame, feature);
+            `teacher_wave` is then empty.
         lost: Samples of crops of this lane that are left out, as their shards are damaged or gone.
         damage: What was found of each of those shards, by its name.
-        fell_back: Pairs in which a model hears clean speech because no copy fits its view.
+        fell_back: Pairs in which a model gets clean speech because no copy fits its view.
     """
 
     teacher_wave: Tensor

@@ -17,7 +17,7 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 from manifests.io.digest import digest
 from manifests.io.json_yaml import MAX_JSON_BYTES, parse_json, read_bytes, refuse_heavy_json
 from manifests.io.place import place_of
-from training.data.node_cache import Wanted
+from training.data.node_cache import SourceShard
 from training.data.tar_reader import DamagedShardError, TarBytes
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class NoSuchSplitError(StillroomError, KeyError):
         return self.line  # a KeyError would print its repr
 
 
-class Asked(NamedTuple):
-    """What is about to be asked of a sample: all its members by default."""
+class NeededMembers(NamedTuple):
+    """Members of a sample that are about to be read; all by default."""
 
     shard: str
     sample: IndexedSample
@@ -87,8 +87,8 @@ class CorpusReader:
         where = f"{self.url}/{CORPUS}"
         self.manifest = Corpus.parse(parse_json(content, where=where), where=where)
         self.digest = digest(self.manifest)
-        self.foreign = self.manifest.borrowed is not None and self.manifest.borrowed.foreign
-        self.kept: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.is_external = self.manifest.borrowed is not None and self.manifest.borrowed.foreign
+        self.fetched: dict[tuple[str, str], tuple[int, bytes]] = {}
         self.tars = TarBytes(
             tar_folder(self.place, self.manifest, read=self.document),
             (entry for entries in self.manifest.splits.values() for entry in entries),
@@ -100,20 +100,24 @@ class CorpusReader:
         Raises:
             NoSuchSplitError: If there are none.
         """
-        held = {name: [entry for entry in entries if entry.samples] for name, entries in self.manifest.splits.items()}
-        if not held.get(split):
-            raise NoSuchSplitError(self.url, split, found=sorted(name for name, entries in held.items() if entries))
-        return held[split]
+        filled = {name: [entry for entry in entries if entry.samples] for name, entries in self.manifest.splits.items()}
+        if not filled.get(split):
+            raise NoSuchSplitError(self.url, split, found=sorted(name for name, entries in filled.items() if entries))
+        return filled[split]
+
+    def has_split(self, split: str) -> bool:
+        """Whether it has utterances in a split."""
+        return any(entry.samples for entry in self.manifest.splits.get(split, ()))
 
     def conditions(self, split: str) -> list[str]:
         """Conditions that every utterance of a split has copies of, sorted; `clean` is not one."""
         return sorted(name for name, count in self.manifest.copies.get(split, {}).items() if count)
 
     def copies(self, split: str) -> dict[str, int]:
-        """How many copies of each condition can be heard of an utterance of a split.
+        """How many copies of each condition there are of an utterance of a split.
 
         Every utterance has them. Of a part of a corpus it is the most that one of them has, from its indexes: a subset by SNR leaves hardly a
-        condition to all, and who lacks a copy is heard clean.
+        condition to all, and an utterance without a copy that fits is used clean.
         """
         if self.manifest.borrowed is None:
             return self.manifest.copies.get(split, {})
@@ -154,9 +158,11 @@ class CorpusReader:
         if missing:
             raise DamagedShardError(f"{shard}.tar: {sample.key}.{missing[0]}", "the index has no such member")
         members = {name: sample.members[name] for name in names}
-        kept = self.kept.get((shard, sample.key))
+        fetched = self.fetched.get((shard, sample.key))
         first, content = (
-            kept if kept is not None and holds(kept, members.values()) else self.stretch(shard, members.values())
+            fetched
+            if fetched is not None and holds(fetched, members.values())
+            else self.stretch(shard, members.values())
         )
         return {
             name: content[member.offset - first : member.offset - first + member.size]
@@ -168,30 +174,30 @@ class CorpusReader:
         first = min(member.offset for member in members)
         return first, self.span(shard, first, max(member.offset + member.size for member in members))
 
-    def fetch(self, asked: Sequence[Asked]) -> None:
-        """Where each read goes over a network: bring what will be asked of some samples, one read each, several at a time.
+    def fetch(self, needed: Sequence[NeededMembers]) -> None:
+        """Where each read goes over a network: fetch members of some samples, one read each, several at a time.
 
-        It is kept until `forget`; asked for again, it is not read again.
+        They stay in memory until `forget`, and are not read again before it.
         """
-        if self.tars.is_near or not asked:
+        if self.tars.is_near or not needed:
             return
         members = [
             [member for name, member in sample.members.items() if names is None or name in names]
-            for _, sample, names in asked
+            for _, sample, names in needed
         ]
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-            found = list(pool.map(self.stretch, [shard for shard, _, _ in asked], members))
-        for (shard, sample, _), stretch in zip(asked, found, strict=True):
-            self.kept[shard, sample.key] = stretch
+            found = list(pool.map(self.stretch, [shard for shard, _, _ in needed], members))
+        for (shard, sample, _), stretch in zip(needed, found, strict=True):
+            self.fetched[shard, sample.key] = stretch
 
     def forget(self) -> None:
-        """Let go of what was fetched."""
-        self.kept.clear()
+        """Free what was fetched."""
+        self.fetched.clear()
 
     def records(self, shard: str, sample: IndexedSample) -> list[Sample]:
         """The `.json` member of a sample; in a joined corpus, that of each part."""
         where = f"{shard}.tar: {sample.key}.json"
-        if self.foreign:
+        if self.is_external:
             return [
                 self.record(
                     self.contents(shard, sample, [name for name in sample.members if name in ABOUT]), sample, where
@@ -200,9 +206,9 @@ class CorpusReader:
         content = self.contents(shard, sample, ["json"])["json"]
         return [Sample.parse_text(content, where=where)]
 
-    def told_copies(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
-        """What a sample's record says of its copies, as far as views ask; in a joined corpus, that of each part."""
-        if self.foreign:
+    def copy_outlines(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
+        """The copies of a sample's record, as far as views depend on them; in a joined corpus, those of each part."""
+        if self.is_external:
             return self.records(shard, sample)[0].copies
         content = self.contents(shard, sample, ["json"])["json"]
         where = f"{shard}.tar: {sample.key}.json"
@@ -213,15 +219,15 @@ class CorpusReader:
             return Sample.parse(parse_json(content, where=where), where=where).copies
 
     def whole_record(self, shard: str, sample: IndexedSample, *, split: str) -> Sample:
-        """The record of an utterance, with the copies that the index has of it; of a stranger's tars, what they tell."""
+        """The record of an utterance, with the copies that the index has of it; of external tars, made from their members."""
         names = [name for name in sample.members if name in ABOUT]
         contents = self.contents(shard, sample, names) if names else {}
         return self.record(contents, sample, f"{shard}.tar: {sample.key}.json", split)
 
     def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
-        """What is said of an utterance, from its members that are not audio; in a subset, with the copies that it has."""
+        """The record of an utterance from its members that are not audio; in a subset, with the copies that it has."""
         rate_hz = self.manifest.sample_rate
-        return record_of(sample, contents, external=self.foreign, split=split, sample_rate=rate_hz, where=where)
+        return record_of(sample, contents, external=self.is_external, split=split, sample_rate=rate_hz, where=where)
 
     def document(self, relative: str) -> bytes:
         """A whole small file."""
@@ -236,12 +242,12 @@ class CorpusReader:
         """Bytes start to end of a shard's tar, in one read; see `TarBytes.span`."""
         return self.tars.span(name, start, end)
 
-    def sources(self, shards: Sequence[str]) -> list[Wanted]:
-        """What is read of some shards, for a stage."""
-        return [Wanted(self.tars, name) for name in shards if name in self.tars.entries]
+    def sources(self, shards: Sequence[str]) -> list[SourceShard]:
+        """The tars of some shards, for a node's cache."""
+        return [SourceShard(self.tars, name) for name in shards if name in self.tars.entries]
 
     def use_cache(self, cached: Callable[[TarBytes, str], int | None]) -> None:
-        """Read shards from their copies there."""
+        """Read shards from their copies on this machine."""
         self.tars.cached = cached
 
     def close(self) -> None:
@@ -255,7 +261,7 @@ class CorpusReader:
         self.close()
 
 
-def holds(kept: tuple[int, bytes], members: Iterable[Member]) -> bool:
+def holds(stretch: tuple[int, bytes], members: Iterable[Member]) -> bool:
     """Whether a stretch that begins at an offset holds some members whole."""
-    first, content = kept
+    first, content = stretch
     return all(first <= member.offset and member.offset + member.size <= first + len(content) for member in members)

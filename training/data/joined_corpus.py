@@ -1,9 +1,9 @@
 """Several corpora as one: an edition adds copies of the same utterances without rendering the first ones again.
 
 The first corpus says which utterances there are, their shards, and so the order (law 5). The same utterance (the same key) in
-a later corpus lends its copies, by name. Where a later corpus dealt its utterances to shards of the same names, as an edition
+a later corpus adds its copies, by name. Where a later corpus assigned its utterances to shards of the same names, as an edition
 of the same recipe and seed does, one index more is read for each shard; otherwise all its indexes of the split are read once
-and held (about 1 kB an utterance).
+and stay in memory (about 1 kB an utterance).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manifests.corpus.shard_index import IndexedSample
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import digest
-from training.data.corpus import Asked, CorpusReader
+from training.data.corpus import CorpusReader, NeededMembers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from manifests.corpus.sample import Sample, SampleCopy
     from manifests.corpus.sample_view import CopyOutline
     from manifests.corpus.shard_index import Member
-    from training.data.node_cache import Wanted
+    from training.data.node_cache import SourceShard
     from training.data.tar_reader import TarBytes
 
 
@@ -57,7 +57,7 @@ class NotAnEditionError(StillroomError, ValueError):
 
 
 class Part(NamedTuple):
-    """Where one corpus keeps an utterance."""
+    """Where an utterance is in one corpus."""
 
     reader: CorpusReader
     shard: str
@@ -114,25 +114,25 @@ class JoinedReader(CorpusReader):
             seen.append(other)
         self.digest = digest([self.digest, *(reader.digest for reader in seen)])
         self.manifest = self.manifest.model_copy(update={"copies": copies})
-        self.held: dict[tuple[int, str], dict[str, Part]] = {}
+        self.parts: dict[tuple[int, str], dict[str, Part]] = {}
         self.related: set[tuple[int, str]] = set()
 
     def samples(self, name: str) -> tuple[IndexedSample, ...]:
         """The samples of a shard of the first corpus, each with the copies that later ones have of it."""
         index = self.index(name)
-        lent = [
-            self.lent(number, name, split=index.split, keys=[sample.key for sample in index.samples])
+        added = [
+            self.added(number, name, split=index.split, keys=[sample.key for sample in index.samples])
             for number in range(len(self.others))
         ]
         return tuple(
             self.joined(
                 Part(self, name, sample),
-                [parts[sample.key] for parts in lent if sample.key in parts],
+                [parts[sample.key] for parts in added if sample.key in parts],
             )
             for sample in index.samples
         )
 
-    def lent(self, number: int, name: str, *, split: str, keys: Sequence[str]) -> dict[str, Part]:
+    def added(self, number: int, name: str, *, split: str, keys: Sequence[str]) -> dict[str, Part]:
         """Where a later corpus has the utterances of a shard of the first."""
         other = self.others[number]
         entries = [entry.name for entry in other.manifest.splits.get(split, ()) if entry.samples]
@@ -142,11 +142,11 @@ class JoinedReader(CorpusReader):
         if name in entries:
             found = {sample.key: Part(other, name, sample) for sample in other.samples(name)}
         if any(key not in found for key in keys):
-            if (number, split) not in self.held:
-                self.held[number, split] = {
+            if (number, split) not in self.parts:
+                self.parts[number, split] = {
                     sample.key: Part(other, entry, sample) for entry in entries for sample in other.samples(entry)
                 }
-            found = self.held[number, split]
+            found = self.parts[number, split]
             if found.keys().isdisjoint(keys):  # an edition may lack a whole shard, as a subset of one does
                 self.check_related(number, split=split)
         return found
@@ -160,7 +160,7 @@ class JoinedReader(CorpusReader):
         if (number, split) in self.related:
             return
         mine = (sample.key for entry in self.manifest.splits[split] for sample in self.index(entry.name).samples)
-        if self.held[number, split].keys().isdisjoint(mine):
+        if self.parts[number, split].keys().isdisjoint(mine):
             raise NotAnEditionError(self.url, self.others[number].url, split=split)
         self.related.add((number, split))
 
@@ -169,7 +169,7 @@ class JoinedReader(CorpusReader):
 
         Raises:
             DifferentSpeechError: If its clean waves differ.
-            ClashingCopiesError: If a copy's name stands twice.
+            ClashingCopiesError: If two copies have one name.
         """
         members: dict[str, Member] = dict(first.sample.members)
         clean = members["clean"]
@@ -187,25 +187,25 @@ class JoinedReader(CorpusReader):
         sample._parts = (first, *others)  # noqa: SLF001 (its own module)
         return sample
 
-    def fetch(self, asked: Sequence[Asked]) -> None:
-        """Bring what will be asked of some samples, from every corpus that holds any of it."""
+    def fetch(self, needed: Sequence[NeededMembers]) -> None:
+        """Fetch members of some samples, from every corpus that has any of them."""
         for reader in (self, *self.others):
             mine = [
-                Asked(part.shard, part.sample, names)
-                for _, sample, names in asked
+                NeededMembers(part.shard, part.sample, names)
+                for _, sample, names in needed
                 for part in (sample.parts if isinstance(sample, JoinedSample) else ())
                 if part.reader is reader and (names is None or not names.isdisjoint(part.sample.members))
             ]
             CorpusReader.fetch(reader, mine)
 
     def forget(self) -> None:
-        """Let go of what was fetched."""
+        """Free what was fetched."""
         super().forget()
         for other in self.others:
             other.forget()
 
     def contents(self, shard: str, sample: IndexedSample, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of some members of a sample, in one read a corpus that holds any of them."""
+        """The bytes of some members of a sample, in one read of each corpus that has any of them."""
         if not isinstance(sample, JoinedSample):
             return super().contents(shard, sample, names)
         left = list(names)
@@ -223,14 +223,14 @@ class JoinedReader(CorpusReader):
             return super().records(shard, sample)
         return [record for part in sample.parts for record in part.reader.records(part.shard, part.sample)]
 
-    def told_copies(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
-        """What the records of all parts of an utterance say of its copies."""
+    def copy_outlines(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
+        """The copies of the records of all parts of an utterance."""
         if not isinstance(sample, JoinedSample):
-            return super().told_copies(shard, sample)
-        return [copy for part in sample.parts for copy in part.reader.told_copies(part.shard, part.sample)]
+            return super().copy_outlines(shard, sample)
+        return [copy for part in sample.parts for copy in part.reader.copy_outlines(part.shard, part.sample)]
 
-    def sources(self, shards: Sequence[str]) -> list[Wanted]:
-        """What is read of some shards, and of those of the same names in later corpora."""
+    def sources(self, shards: Sequence[str]) -> list[SourceShard]:
+        """The tars of some shards, and of those of the same names in later corpora."""
         return super().sources(shards) + [one for other in self.others for one in other.sources(shards)]
 
     def use_cache(self, cached: Callable[[TarBytes, str], int | None]) -> None:

@@ -1,9 +1,9 @@
-"""Node-local staging: whole shards are copied to a disk of this machine before they are read, once for all its processes.
+"""The node's cache: whole shards are copied to a disk of this machine before they are read, once for all its processes.
 
-Each process tells which shards its window reads and which its next one will; a thread fetches those ahead. What keeps processes
-apart are locks of the system (`flock`), which go with a process however it ends: one file a shard says who fetches it, a shared lock
-on the copy says that somebody reads it. A copy is known by the shard's SHA-256, checked while it is copied. Where the disk is full, the copies
-longest unused go first; where all are in use, a shard is read from afar.
+Each process names the shards of its window and of its next one; a thread fetches those ahead. Processes are kept apart by locks of the
+operating system (`flock`), which end with a process however it ends: an exclusive lock on one file a shard while it is fetched, a shared lock
+on the copy while it is read. A copy is named by the shard's SHA-256, checked while it is copied. Where the disk is full, the copies
+longest unused are removed first; where all are in use, a shard is read from its source.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SPARE_SHARE = 0.05
 BUSY_S = 0.2
 
 
-class Wanted(NamedTuple):
-    """One shard that is read, of one of several sources."""
+class SourceShard(NamedTuple):
+    """One shard of one of several sources."""
 
     tars: TarBytes
     name: str
@@ -44,20 +44,20 @@ class Wanted(NamedTuple):
         return self.tars.entries[self.name].sha256
 
 
-class Stage:
-    """The staging folder, as one process sees it.
+class NodeCache:
+    """The folder of copies, as one process sees it.
 
     Args:
-        folder: Where; made if it is not there.
-        gigabytes: Most that is kept in it; by default what the disk has room for.
-        say: Gets a line where a shard has no room.
+        folder: Made if it is not there.
+        gigabytes: Most that it holds; by default what the disk has room for.
+        report: Gets a line where a shard has no room.
 
     Raises:
         UsageError: If it cannot be written to.
     """
 
-    def __init__(self, folder: str | Path, *, gigabytes: float | None = None, say: Callable[[str], None]) -> None:
-        self.folder, self.say = Path(folder), say
+    def __init__(self, folder: str | Path, *, gigabytes: float | None = None, report: Callable[[str], None]) -> None:
+        self.folder, self.report = Path(folder), report
         self.most_bytes = None if gigabytes is None else int(gigabytes * 1e9)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -68,19 +68,19 @@ class Stage:
             raise UsageError(
                 f"stage: {printable(folder)} cannot be written to ({why}): name a folder on a disk of each node"
             ) from None
-        self.held: dict[str, int] = {}
+        self.handles: dict[str, int] = {}
         self.failed: dict[str, StillroomError] = {}
-        self.wanted: dict[str, Wanted] = {}
+        self.wanted: dict[str, SourceShard] = {}
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
-        self.closed = self.said = False
+        self.closed = self.is_reported = False
 
-    def window(self, shards: Iterable[Wanted]) -> None:
-        """Say what is read from now on, in this order; all else is let go, and what is not here yet is fetched meanwhile."""
+    def window(self, shards: Iterable[SourceShard]) -> None:
+        """Name the shards that are read from now on, in this order; all others are released, and missing ones fetched meanwhile."""
         with self.changed:
             self.wanted = {one.sha256: one for one in shards}
-            for sha256 in [sha256 for sha256 in self.held if sha256 not in self.wanted]:
-                os.close(self.held.pop(sha256))
+            for sha256 in [sha256 for sha256 in self.handles if sha256 not in self.wanted]:
+                os.close(self.handles.pop(sha256))
             self.failed = {sha256: problem for sha256, problem in self.failed.items() if sha256 in self.wanted}
             if self.thread is None:
                 self.thread = threading.Thread(target=self.fetch_ahead, daemon=True, name="stage")
@@ -96,24 +96,26 @@ class Stage:
         """
         if name not in tars.entries:
             return None
-        one = Wanted(tars, name)
-        found = self.held.get(one.sha256)
+        one = SourceShard(tars, name)
+        found = self.handles.get(one.sha256)
         if found is None:
             if one.sha256 in self.failed:
                 raise self.failed[one.sha256]
             try:
-                found = self.held_copy(one, wait=True)
+                found = self.opened_handle(one, wait=True)
             except (DamagedShardError, MissingFileError) as problem:
                 self.failed[one.sha256] = problem
                 raise
         return found
 
     def fetch_ahead(self) -> None:
-        """The thread: fetch what is wanted and not here; another process's work is not waited for while there is other."""
+        """The thread: fetch the named shards that are missing; those that another process fetches are not waited for while there are others."""
         while True:
             with self.changed:
                 todo = [
-                    one for one in self.wanted.values() if one.sha256 not in self.held and one.sha256 not in self.failed
+                    one
+                    for one in self.wanted.values()
+                    if one.sha256 not in self.handles and one.sha256 not in self.failed
                 ]
                 if self.closed:
                     return
@@ -125,7 +127,7 @@ class Stage:
                 if one.sha256 not in self.wanted or self.closed:
                     continue
                 try:
-                    gained |= self.held_copy(one, wait=False) is not None
+                    gained |= self.opened_handle(one, wait=False) is not None
                 except (StillroomError, OSError) as problem:
                     if isinstance(problem, DamagedShardError | MissingFileError):
                         self.failed[one.sha256] = problem
@@ -133,8 +135,8 @@ class Stage:
                 with self.changed:
                     self.changed.wait(BUSY_S)
 
-    def held_copy(self, one: Wanted, *, wait: bool) -> int | None:
-        """A shard's copy, held against eviction; None if there is no room, or (without `wait`) another process is at it."""
+    def opened_handle(self, one: SourceShard, *, wait: bool) -> int | None:
+        """A shard's copy under a shared lock, so that it is not removed; None if there is no room, or (without `wait`) another process fetches it."""
         try:
             with self.locked(one.sha256, wait=wait):
                 handle = self.opened_copy(one)
@@ -143,18 +145,18 @@ class Stage:
         except BlockingIOError:
             return None
         if handle is None:
-            if wait and not self.said:
-                self.said = True
-                self.say(
-                    f"stage: {printable(self.folder)} has no room for the shard {one.name}: read from afar, as others may be"
+            if wait and not self.is_reported:
+                self.is_reported = True
+                self.report(
+                    f"stage: {printable(self.folder)} has no room for the shard {one.name}: read from its source, as others may be"
                 )
             return None
         with self.changed:
-            if one.sha256 in self.held:
+            if one.sha256 in self.handles:
                 os.close(handle)
-            return self.held.setdefault(one.sha256, handle)
+            return self.handles.setdefault(one.sha256, handle)
 
-    def opened_copy(self, one: Wanted) -> int | None:
+    def opened_copy(self, one: SourceShard) -> int | None:
         """A whole copy that is here, under a shared lock."""
         path = self.folder / f"{one.sha256}.tar"
         while True:
@@ -173,7 +175,7 @@ class Stage:
                 path.unlink(missing_ok=True)
                 return None
 
-    def fetch(self, one: Wanted) -> bool:
+    def fetch(self, one: SourceShard) -> bool:
         """Copy a shard, checked; False if there is no room. The caller holds its lock.
 
         Raises:
@@ -198,7 +200,7 @@ class Stage:
         found = f"has {size} bytes of SHA-256 {sha256[:12]}, its corpus says {entry.bytes} of {entry.sha256[:12]}"
         raise DamagedShardError(source, found)
 
-    def copied(self, source: object, stream: IO[bytes], one: Wanted) -> tuple[int, str]:
+    def copied(self, source: object, stream: IO[bytes], one: SourceShard) -> tuple[int, str]:
         """Copy the bytes; gives how many, and their SHA-256."""
         hashed, size = hashlib.sha256(), 0
         try:
@@ -213,7 +215,7 @@ class Stage:
         return size, hashed.hexdigest()
 
     def reserve(self, stream: IO[bytes], size: int) -> bool:
-        """Take room for a shard, letting go of copies that nobody reads; False if there is not enough."""
+        """Reserve room for a shard, removing copies that nobody reads; False if there is not enough."""
         with self.locked("room"):
             while True:
                 used = sum(self.sizes().values())
@@ -230,7 +232,7 @@ class Stage:
         return True
 
     def sizes(self) -> dict[Path, int]:
-        """What lies in the folder, and how large it is."""
+        """The files of the folder and their sizes."""
         found = {}
         for path in self.folder.iterdir():
             if path.suffix in {".tar", ".part"}:
@@ -260,7 +262,7 @@ class Stage:
 
     @contextlib.contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        """Alone with something, among all processes of this machine.
+        """Hold an exclusive lock among all processes of this machine.
 
         Raises:
             BlockingIOError: If it is taken and not waited for.
@@ -273,9 +275,9 @@ class Stage:
             os.close(handle)
 
     def close(self) -> None:
-        """Let go of everything; copies stay for whoever comes next."""
+        """Release everything; the copies stay for the next process."""
         with self.changed:
             self.closed = True
             self.changed.notify()
-            while self.held:
-                os.close(self.held.popitem()[1])
+            while self.handles:
+                os.close(self.handles.popitem()[1])

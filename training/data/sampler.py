@@ -1,13 +1,13 @@
 """Which batch comes when: a pure function of (seed, epoch, corpus) (law 5).
 
-An epoch is the split's shards in a drawn order, cut into *windows*. A window's shards are dealt to *lanes*; each lane sorts
+An epoch is the split's shards in a drawn order, cut into *windows*. A window's shards are assigned to *lanes*; each lane sorts
 its utterances by length, fills micro-batches with neighbours and shuffles those. *Global batch* i of a window is the i-th
 micro-batch of every lane. So what is trained on does not know how many ranks or workers there are: rank r of n takes whole
 lanes, and a rank with several accumulates.
 
-Only `corpus.json` and the indexes of one window are held. A window is closed: nothing carries over to the next, so a cursor
-(epoch, window, batch) is all that a restart needs, and finding its place costs one window. Chance comes from keyed hashes of
-names: it is the same on every machine and for ever, and does not care in which order it is asked.
+Only `corpus.json` and the indexes of one window are in memory. A window is closed: nothing carries over to the next, so a cursor
+(epoch, window, batch) is all that a restart needs, and finding its place costs one window. Random numbers come from keyed hashes of
+names: they are the same on every machine and for ever, and do not depend on the order in which they are drawn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from manifests.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +37,7 @@ class Cursor(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """One utterance in a batch, and which stretch of it is heard, in samples; both views share the stretch."""
+    """One utterance in a batch, and which stretch of it is used, in samples; both views share the stretch."""
 
     shard: str
     sample: IndexedSample
@@ -63,11 +65,11 @@ class GlobalBatch:
 
 @dataclass(frozen=True)
 class CropGrid:
-    """Crops that begin where a frame of the teacher begins, so that its outputs can be kept.
+    """Crops that begin where a frame of the teacher begins, so that its outputs can be stored.
 
     Attributes:
         hop_samples: Samples from one frame to the next.
-        sets: Epoch e hears the crops of set e modulo so many, whatever the run's seed; None draws new ones for every epoch.
+        sets: Epoch e has the crops of set e modulo so many, whatever the run's seed; None draws new ones for every epoch.
         seed: Of the sets.
     """
 
@@ -85,7 +87,7 @@ class Batching:
         crop_samples: Longer utterances are cut to this at a drawn place.
         lane_samples: Most samples of a micro-batch with its padding; or
         lane_utterances: how many utterances it has.
-        window_shards: Shards a lane holds at a time. Shards are random draws from the split already (the builder deals
+        window_shards: Shards a lane mixes at a time. Shards are random draws from the split already (the builder assigns
             utterances by hash), so one would do; two mix lengths better.
         grid: Where crops may begin; at any sample by default.
     """
@@ -96,6 +98,32 @@ class Batching:
     lane_utterances: int | None = None
     window_shards: int = 2
     grid: CropGrid | None = None
+
+
+def filled_batching(
+    *, seconds: float | None, utterances: int | None, lanes: int, crop_s: float, rate_hz: int, window_shards: int = 2
+) -> Batching:
+    """Batching from what a person configures.
+
+    Raises:
+        UsageError: If a lane cannot hold the longest crop, or utterances cannot be divided evenly among lanes.
+    """
+    crop_samples = round(crop_s * rate_hz)
+    if seconds is not None:
+        lane_samples = int(seconds * rate_hz / lanes)
+        if lane_samples < crop_samples:
+            raise UsageError(
+                f"batch.seconds / batch.lanes = {seconds:g} / {lanes} = {seconds / lanes:g} s cannot hold the longest crop, "
+                f"crop_s = {crop_s:g} s: raise seconds, or lower lanes or crop_s"
+            )
+        return Batching(lanes=lanes, crop_samples=crop_samples, lane_samples=lane_samples, window_shards=window_shards)
+    if utterances is None or utterances % lanes:
+        raise UsageError(
+            f"batch.utterances = {utterances} cannot be divided evenly among batch.lanes = {lanes}: make it a multiple"
+        )
+    return Batching(
+        lanes=lanes, crop_samples=crop_samples, lane_utterances=utterances // lanes, window_shards=window_shards
+    )
 
 
 def named_number(seed: int, *names: object) -> int:
@@ -118,7 +146,7 @@ def windows(shards: Sequence[str], batching: Batching, *, seed: int, epoch: int)
     """The epoch's shards in their drawn order, cut into windows.
 
     A window has a multiple of `lanes` shards, so that lanes are filled alike; those left over (fewer than lanes) make the
-    last one, where utterances are dealt instead of shards.
+    last one, where utterances are assigned to lanes instead of shards.
     """
     order = sorted(shards, key=lambda name: (named_number(seed, "shard", epoch, name), name))
     even = len(order) - len(order) % batching.lanes
@@ -129,7 +157,7 @@ def windows(shards: Sequence[str], batching: Batching, *, seed: int, epoch: int)
 
 
 def lane_shards(window: Sequence[str], lanes: Sequence[int], batching: Batching) -> list[str]:
-    """The shards of a window that some lanes read: their own, or all where utterances are dealt."""
+    """The shards of a window that some lanes read: their own, or all where utterances are assigned one by one."""
     if len(window) < batching.lanes:
         return list(window)
     return [name for number, name in enumerate(window) if number % batching.lanes in lanes]
@@ -143,7 +171,7 @@ def window_lanes(
     seed: int,
     epoch: int,
 ) -> list[list[Crop]]:
-    """The utterances of a window, cropped and dealt to lanes: by shard, or one by one where shards are too few."""
+    """The utterances of a window, cropped and assigned to lanes: by shard, or one by one where shards are too few."""
     lanes: list[list[Crop]] = [[] for _ in range(batching.lanes)]
     shards = [
         [cropped(name, sample, batching, seed=seed, epoch=epoch) for sample in samples_of(name)] for name in window
@@ -160,7 +188,7 @@ def window_lanes(
 
 
 def cropped(shard: str, sample: IndexedSample, batching: Batching, *, seed: int, epoch: int) -> Crop:
-    """The stretch of an utterance that is heard this epoch."""
+    """The stretch of an utterance that is used in an epoch."""
     length = min(sample.num_samples, batching.crop_samples)
     grid = batching.grid
     if grid is None:
@@ -211,14 +239,14 @@ def global_batches(
 
     Args:
         shards: Names of the split's shards, in any order.
-        samples_of: Gives the index of a shard; asked only for the window at hand.
+        samples_of: Gives the index of a shard; called only for the window at hand.
         batching: How batches are filled.
         seed: Of the run.
         cursor: Where to begin.
         epochs: Stop after that many epochs, counted from the cursor's; None goes on for ever.
 
     Raises:
-        ValueError: If an endless order is asked of shards without an utterance.
+        ValueError: If an endless order is wanted of shards without an utterance.
     """
     epoch = cursor.epoch
     while epochs is None or epoch < cursor.epoch + epochs:

@@ -32,16 +32,16 @@ UNREADABLE = (
     DamagedShardError,
     MissingFileError,
     BadDocumentError,
-)  # what a damaged shard, or one that is gone, is found out by
+)  # what reading a damaged or missing shard raises
 
 
 class TarBytes:
     """Reads tars; opened anew in each process.
 
     Args:
-        place: The folder or URL that they lie below.
+        place: The folder or URL that they are below.
         entries: The shards.
-        needed: Said of one that is missing.
+        needed: What a missing one was needed for, for the message.
 
     Attributes:
         cached: Gives an open file descriptor of a shard's copy on a disk of this machine, or None if there is none; see `training.data.node_cache`.
@@ -59,7 +59,7 @@ class TarBytes:
         return self.cached is not None or isinstance(self.place, Path)
 
     def path(self, name: str) -> str:
-        """Where a shard's tar lies, below the place."""
+        """Path of a shard's tar, below the place."""
         return self.entries[name].tar_path if name in self.entries else tar_name(name)
 
     def span(self, name: str, start: int, end: int) -> bytes:
@@ -70,9 +70,9 @@ class TarBytes:
             MissingFileError: If it is not there.
         """
         where = f"{self.place}/{self.path(name)}"
-        staged = self.cached(self, name) if self.cached is not None else None
-        if staged is not None:
-            content = read_at(staged, start, end - start)
+        copy = self.cached(self, name) if self.cached is not None else None
+        if copy is not None:
+            content = read_at(copy, start, end - start)
         elif isinstance(self.place, Path):
             content = read_at(self.handle(name), start, end - start)
         else:
@@ -106,7 +106,7 @@ class TarBytes:
 
 
 def read_at(handle: int, start: int, size: int) -> bytes:
-    """Bytes of a local file; fewer than asked only at its end."""
+    """Bytes of a local file; fewer than `size` only at its end."""
     pieces: list[bytes] = []
     while size > 0:
         piece = os.pread(handle, size, start)

@@ -1,16 +1,16 @@
-"""Which copy each model hears: cross-distortion mapping (arXiv 2210.07978).
+"""Chooses the copy of an utterance that each model gets: cross-distortion mapping (CDM, arXiv 2210.07978).
 
-* `none`: both hear the clean utterance (plain DistilHuBERT).
-* `cdm1`: the teacher hears it clean, the student a distorted copy.
-* `cdm2`: both hear distorted copies, drawn independently: equal families may meet, the same copy may not.
-* `same`: both hear the same distorted copy; an ablation (`distortion_same_as_student` in the authors' code).
+* `none`: both get the clean utterance (plain DistilHuBERT).
+* `cdm1`: the teacher gets it clean, the student a distorted copy.
+* `cdm2`: both get distorted copies, drawn independently: their families may be equal, the copies may not.
+* `same`: both get the same distorted copy; an ablation (`distortion_same_as_student` in the authors' code).
 
 Shares of clean speech, the conditions of either model and `families: different` narrow this down. A copy that does not keep
-the content of its utterance in place (another pitch, another talker, lost packets) is never what the teacher hears, unless
+the content of its utterance in place (another pitch, another talker, lost packets) is never the teacher's view, unless
 `teacher.content` is `any`.
 
-Chance has named streams: the student's copy is drawn first and alike in all of them, so runs with one seed are paired, and
-`cdm1` and `cdm2` differ only in what the teacher hears. The order of the utterances knows nothing of all this.
+Random numbers have named streams: the student's copy is drawn first and alike in all kinds, so runs with one seed are paired, and
+`cdm1` and `cdm2` differ only in the teacher's view. The order of the utterances does not depend on views.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Conditions = Annotated[
 
 
 class TeacherView(Record):
-    """What the teacher may hear, in `cdm2` and `same`; in `none` and `cdm1` it hears clean speech.
+    """Which copies the teacher may get, in `cdm2` and `same`; in `none` and `cdm1` it gets clean speech.
 
     Attributes:
         conditions: Only copies of these; all by default.
-        clean_share: How often it hears the utterance clean, by a draw of its own (`cdm2`).
-        content: `kept` leaves out copies that do not keep the content in place; `any` lets it hear those too.
+        clean_share: How often it gets the utterance clean, by a draw of its own (`cdm2`).
+        content: `kept` leaves out copies that do not keep the content in place; `any` lets it have those too.
     """
 
     conditions: Conditions | None = None
@@ -49,13 +49,13 @@ class TeacherView(Record):
 
 
 class StudentView(Record):
-    """What the student may hear, in all kinds but `none`.
+    """Which copies the student may get, in all kinds but `none`.
 
     Attributes:
         conditions: Only copies of these; all by default.
-        clean_share: How often it alone hears the utterance clean, over `views.clean_share`.
-        revisit: When it may hear a copy again: at `any` time, each epoch drawing anew, or only `last`, after all others: of n
-            copies none is met twice in n epochs.
+        clean_share: How often it alone gets the utterance clean, over `views.clean_share`.
+        revisit: When it may get a copy again: at `any` time, each epoch drawing anew, or only `last`, after all others: of n
+            copies none is used twice in n epochs.
     """
 
     conditions: Conditions | None = None
@@ -68,7 +68,7 @@ class Views(Record):
 
     Attributes:
         kind: `none`, `cdm1`, `cdm2` or `same`.
-        clean_share: Share of pairs in which both hear the clean utterance.
+        clean_share: Share of pairs in which both get the clean utterance.
         families: `different` keeps the teacher's copy of another family (noise, room, ...) than the student's.
     """
 
@@ -80,7 +80,7 @@ class Views(Record):
 
     @model_validator(mode="after")
     def check_meaning(self) -> Self:
-        """Nothing is asked for that this kind cannot give."""
+        """Refuse what has no meaning in this kind."""
         if self.clean_share + self.student.clean_share > 1:
             raise ValueError(
                 f"clean_share + student.clean_share is {self.clean_share + self.student.clean_share:g}, more than 1"
@@ -89,26 +89,26 @@ class Views(Record):
             raise ValueError(f"families: different needs kind: cdm2, not {self.kind}")
         if self.kind in {"none", "cdm1"} and self.teacher.conditions is not None:
             raise ValueError(
-                f"teacher.conditions: with kind: {self.kind} the teacher hears clean speech; use kind: cdm2"
+                f"teacher.conditions: with kind: {self.kind} the teacher gets clean speech; use kind: cdm2"
             )
         if self.kind == "none" and self.student.conditions is not None:
-            raise ValueError("student.conditions: with kind: none the student hears clean speech; use cdm1 or cdm2")
+            raise ValueError("student.conditions: with kind: none the student gets clean speech; use cdm1 or cdm2")
         return self
 
     @property
     def need_records(self) -> bool:
-        """Whether the record of each copy must be read: what was done to it decides who may hear it."""
-        hears_copies = self.kind in {"cdm2", "same"} and self.clean_share < 1
-        return hears_copies and (self.teacher.content == "kept" or self.families == "different")
+        """Whether the record of each copy must be read: what was done to it decides which model may get it."""
+        needs_copies = self.kind in {"cdm2", "same"} and self.clean_share < 1
+        return needs_copies and (self.teacher.content == "kept" or self.families == "different")
 
 
 class Copy(NamedTuple):
-    """A distorted copy, as far as views care.
+    """A distorted copy, as far as views depend on it.
 
     Attributes:
         name: `<condition>-<n>`.
-        family: `noise`, `room`, ...; empty if nobody asked.
-        keeps_content: Whether it says the same things at the same times as the clean utterance.
+        family: `noise`, `room`, ...; empty if its record was not read.
+        keeps_content: Whether the speech in it is that of the clean utterance, at the same times.
     """
 
     name: str
@@ -117,21 +117,23 @@ class Copy(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What is heard of one utterance.
+    """The copies that both models get of one utterance.
 
     Attributes:
         teacher: `clean` or `<condition>-<n>`.
         student: The same.
-        fell_back: One of them hears it clean because it has no copy that fits.
+        fell_back: Whether one of them gets it clean because it has no copy that fits.
+        student_family: Family of the student's copy; empty if its record was not read.
     """
 
     teacher: str
     student: str
     fell_back: bool = False
+    student_family: str = CLEAN
 
 
 def drawn_pair(views: Views, copies: Sequence[Copy], *, seed: int, epoch: int, key: str) -> Pair:
-    """The copies that teacher and student hear of one utterance in one epoch.
+    """The copies that teacher and student get of one utterance in one epoch.
 
     Args:
         views: How the pair is chosen.
@@ -143,49 +145,50 @@ def drawn_pair(views: Views, copies: Sequence[Copy], *, seed: int, epoch: int, k
     place = named_share(seed, "clean", epoch, key)
     if views.kind == "none" or place < views.clean_share:
         return Pair(CLEAN, CLEAN)
-    heard = [copy for copy in copies if student_may_hear(views, copy)]
-    if not heard:
+    fitting = [copy for copy in copies if student_may_get(views, copy)]
+    if not fitting:
         return Pair(CLEAN, CLEAN, fell_back=True)
-    student = student_copy(views, heard, seed=seed, epoch=epoch, key=key)
+    student = student_copy(views, fitting, seed=seed, epoch=epoch, key=key)
     if place < views.clean_share + views.student.clean_share:
         student = Copy(CLEAN, family=CLEAN)
     match views.kind:
         case "cdm1":
-            return Pair(CLEAN, student.name)
+            return Pair(CLEAN, student.name, student_family=student.family)
         case "same":
-            return Pair(student.name, student.name)
+            return Pair(student.name, student.name, student_family=student.family)
         case "cdm2":
-            others = [copy for copy in copies if teacher_may_hear(views, copy, student=student)]
+            others = [copy for copy in copies if teacher_may_get(views, copy, student=student)]
+            teacher = Copy(CLEAN)
             if others and named_share(seed, "teacher-clean", epoch, key) >= views.teacher.clean_share:
-                return Pair(others[named_choice(len(others), seed, "teacher", epoch, key)].name, student.name)
-            return Pair(CLEAN, student.name, fell_back=not others)
+                teacher = others[named_choice(len(others), seed, "teacher", epoch, key)]
+            return Pair(teacher.name, student.name, fell_back=not others, student_family=student.family)
         case _:
             assert_never(views.kind)
 
 
-def student_copy(views: Views, heard: Sequence[Copy], *, seed: int, epoch: int, key: str) -> Copy:
-    """The copy that the student hears of those it may hear."""
+def student_copy(views: Views, fitting: Sequence[Copy], *, seed: int, epoch: int, key: str) -> Copy:
+    """The copy that the student gets of those it may get."""
     match views.student.revisit:
         case "any":
-            return heard[named_choice(len(heard), seed, "student", epoch, key)]
+            return fitting[named_choice(len(fitting), seed, "student", epoch, key)]
         case "last":
-            turn, place = divmod(epoch, len(heard))
+            turn, place = divmod(epoch, len(fitting))
             order = sorted(
-                heard, key=lambda copy: (named_number(seed, "student-order", turn, key, copy.name), copy.name)
+                fitting, key=lambda copy: (named_number(seed, "student-order", turn, key, copy.name), copy.name)
             )
             return order[place]
         case _:
             assert_never(views.student.revisit)
 
 
-def student_may_hear(views: Views, copy: Copy) -> bool:
-    """Whether a copy fits the student; where both hear the same one it must fit the teacher too."""
+def student_may_get(views: Views, copy: Copy) -> bool:
+    """Whether a copy fits the student; where both get the same one it must fit the teacher too."""
     fits = of_conditions(copy, views.student.conditions)
     return fits and (views.kind != "same" or fits_teacher(views, copy))
 
 
-def teacher_may_hear(views: Views, copy: Copy, *, student: Copy) -> bool:
-    """Whether a copy fits the teacher while the student hears another."""
+def teacher_may_get(views: Views, copy: Copy, *, student: Copy) -> bool:
+    """Whether a copy fits the teacher while the student gets another."""
     family_fits = views.families == "any" or copy.family != student.family
     return copy.name != student.name and family_fits and fits_teacher(views, copy)
 
@@ -210,7 +213,7 @@ def check_copies(views: Views, copies: Mapping[str, int], *, where: object) -> N
     """Refuse views for which a split has too few copies, before hours are spent.
 
     Args:
-        views: What is asked.
+        views: As configured.
         copies: How many copies of each condition an utterance of the split has.
         where: The corpus and split, for the message.
 
@@ -227,12 +230,12 @@ def check_copies(views: Views, copies: Mapping[str, int], *, where: object) -> N
                 f"views.{who}.conditions: {printable(where)} has no copies of {printable(missing[0])!r}; "
                 f"it has {', '.join(map(printable, there)) or 'none'}"
             )
-    hers, its = (
+    teachers, students = (
         {name for name in there if conditions is None or name in conditions}
         for conditions in (views.teacher.conditions, views.student.conditions)
     )
-    heard = hers & its if views.kind == "same" else its if views.kind == "cdm1" else hers | its
-    found, needed = sum(copies[name] for name in heard), 2 if views.kind == "cdm2" else 1
+    used = teachers & students if views.kind == "same" else students if views.kind == "cdm1" else teachers | students
+    found, needed = sum(copies[name] for name in used), 2 if views.kind == "cdm2" else 1
     if found < needed:
         total = sum(copies.values())
         instead = "cdm1" if total else "none"

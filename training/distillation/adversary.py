@@ -1,17 +1,17 @@
-"""Domain adversarial training: a critic names the domain of what the student heard, the student learns to hide it.
+"""Domain adversarial training: a domain classifier reads the student's hidden layers, the student learns to hide the domain.
 
-Three objectives, all with the critic's own optimiser:
+The classifier is called the critic, as in the config. Three objectives, all with an optimiser of the critic's own:
 
-* `reversal` (Ganin and Lempitsky, arXiv 1409.7495): between the student's layers and the critic stands the identity, whose
-  gradient is multiplied by -strength.
-* `confusion` (Tzeng et al., arXiv 1510.02192): the student lowers the cross-entropy between the critic's answer and the uniform
+* `reversal` (Ganin and Lempitsky, arXiv 1409.7495): between the student's layers and the critic is the identity, whose gradient is
+  multiplied by -strength.
+* `confusion` (Tzeng et al., arXiv 1510.02192): the student lowers the cross-entropy between the critic's prediction and the uniform
   distribution; that gradient reaches the student alone. Its optimum is a critic at chance, so it cannot outrun the critic.
 * `game`: the alternation of the authors' code (arXiv 2210.07978): every `critic_every` steps the critic is updated on
-  detached features; every step the student's loss has the critic's, times a constant, taken away. The critic meets a batch
-  right after the student was updated on it; theirs right before.
+  detached features; at every step the critic's loss, times a constant, is subtracted from the student's. The critic is trained on a
+  batch right after the student was updated on it; theirs right before.
 
 The critic reads hidden layers and never the heads: heads are thrown away after distillation, and hiding a domain from them
-would leave it in the features that are kept.
+would leave it in the features that are used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manifests.errors import UsageError
-from training.distillation.critic import Critic, CriticRows, critic_rows, row_size
+from training.distillation.critic import Critic, CriticInput, critic_input, num_inputs
 from training.distillation.domains import domain_labels
 from training.distillation.optimiser import adamw
 from training.models.encoder import scale_gradient
@@ -34,40 +34,80 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.config.schema import Adversary, Optimiser
+    from training.data.batch import PairBatch
     from training.models.encoder import Encoder
-    from training.models.student import Heard, Student
+    from training.models.student import Student, StudentOutput
     from training.runs.distributed import Ranks
 
 GANIN_SLOPE = 10.0
 
 
-class Judgement(NamedTuple):
-    """What the critic made of a micro-batch.
+class AdversarialLoss(NamedTuple):
+    """What the adversary adds to a micro-batch.
 
     Attributes:
-        loss: Its cross-entropy, summed over judged utterances, without gradient; for the journal.
-        term: What is added to the student's loss, summed likewise.
-        right: How many utterances it named rightly (frames count for their share of an utterance).
-        asked: Utterances of each domain, in the order of the classes.
+        term: Added to the student's loss: divided by the utterances of the global batch.
+        cross_entropy: The critic's, divided likewise, without gradient; for the journal.
+        correct: How many utterances the critic named correctly (a frame counts for its share of an utterance).
+        domains: Utterances of each domain, in the order of the classes.
     """
 
-    loss: Tensor
     term: Tensor
-    right: Tensor
-    asked: list[int]
+    cross_entropy: Tensor
+    correct: Tensor
+    domains: list[int]
 
 
-class Opponent:
-    """The critic with its own optimiser, which keeps pace with the student so that the reversal does not outrun it.
+class NoAdversary:
+    """Adds nothing: for training without an adversary.
+
+    Attributes:
+        domains: None.
+        teacher_layers: None.
+        modules: None.
+        optimisers: None.
+    """
+
+    domains: tuple[str, ...] = ()
+    teacher_layers: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self.modules: dict[str, torch.nn.Module] = {}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+
+    def loss(
+        self, output: StudentOutput, batch: PairBatch, teacher: Tensor, *, progress: float, num_utterances: int
+    ) -> AdversarialLoss:
+        """Nought."""
+        del batch, teacher, progress, num_utterances
+        nought = torch.zeros((), device=output.num_frames.device)
+        return AdversarialLoss(nought, nought, nought, [])
+
+    def update(self, step: int, *, ranks: Ranks = ALONE) -> None:
+        """Nothing to update."""
+
+    def journal_facts(self, *, progress: float) -> dict[str, float]:
+        """None."""
+        del progress
+        return {}
+
+
+class DomainAdversary:
+    """The domain classifier (critic) with its optimiser, and the loss by which the student hides the domain.
 
     Args:
-        adversary: How it is asked to be.
+        adversary: Its config.
         domains: Its classes.
         layers: Which hidden layers it reads, counted from 1.
         num_features: Of each.
         optimiser: The student's settings; the learning rate is the adversary's own.
         seed: Of the run.
         device: Where it computes.
+
+    Attributes:
+        teacher_layers: The teacher's layers that it compares with the student's, where the domain is `view`.
+        modules: What a checkpoint holds of it, by name.
+        optimisers: The same.
     """
 
     def __init__(
@@ -84,76 +124,101 @@ class Opponent:
         self.adversary = adversary
         self.domains = domains
         self.layers = layers
+        self.teacher_layers = layers if adversary.domain == "view" else ()
         self.clip = optimiser.clip
-        size = row_size(adversary.features, num_features=num_features, num_layers=len(layers))
-        self.critic = Critic(
-            size, hidden=adversary.hidden, num_domains=len(domains), seed=seed, standardise=adversary.standardise
-        ).to(device)
+        size = num_inputs(adversary.features, num_features=num_features, num_layers=len(layers))
+        self.critic = Critic(size, num_domains=len(domains), seed=seed, standardise=adversary.standardise).to(device)
         rate = adversary.learning_rate or optimiser.learning_rate
-        self.optimiser = adamw(self.critic.parameters(), optimiser, learning_rate=rate)
-        self.judged: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self.optimiser = adamw(self.critic.parameters(), learning_rate=rate)
+        self.modules: dict[str, torch.nn.Module] = {"critic": self.critic}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"critic_optimiser": self.optimiser}
+        self.inputs: list[tuple[CriticInput, Tensor]] = []
 
-    def judge(
+    def loss(
+        self, output: StudentOutput, batch: PairBatch, teacher: Tensor, *, progress: float, num_utterances: int
+    ) -> AdversarialLoss:
+        """The adversarial loss of a micro-batch.
+
+        Args:
+            output: The student's.
+            batch: Names the copies that the student was given.
+            teacher: Outputs of `teacher_layers`, shape (batch, layer, frame, feature).
+            progress: Share of the run that is done after this step.
+            num_utterances: Of the global batch, those with a frame.
+        """
+        strength = reversal_strength(self.adversary, progress=progress)
+        found = self.sums(
+            output,
+            batch.student_copies,
+            families=batch.student_families,
+            strength=strength,
+            teacher=teacher.unbind(dim=1) if self.teacher_layers else None,
+        )
+        count = num_utterances * (2 if self.teacher_layers else 1)
+        return found._replace(
+            term=found.term / count,
+            cross_entropy=found.cross_entropy / count,
+            correct=found.correct.float(),
+        )
+
+    def sums(
         self,
-        heard: Heard,
+        output: StudentOutput,
         copies: Sequence[str],
         *,
         families: Sequence[str] = (),
         strength: float,
         teacher: Sequence[Tensor] | None = None,
-    ) -> Judgement:
-        """Name the domain of each utterance of a micro-batch; utterances without a frame are not asked about.
+    ) -> AdversarialLoss:
+        """The adversarial loss summed over the utterances of a micro-batch that have a frame and a known domain.
 
         Args:
-            heard: What the student made of it.
-            copies: Which copy the student heard of each.
+            output: The student's.
+            copies: Which copy the student was given of each utterance.
             families: Of those copies.
             strength: Of the reversal or confusion.
             teacher: The teacher's layers of the same depths, where the domain is `view`.
         """
-        named = domain_labels(self.adversary.domain, self.domains, copies, families).to(heard.num_frames.device)
-        rows = critic_rows(
-            self.adversary.features,
-            [heard.layers[layer - 1] for layer in self.layers],
-            heard.num_frames,
-            asked=named >= 0,
-        )
-        voices = named[named.ge(0) & (heard.num_frames > 0)]
-        rows = rows._replace(features=self.hidden_from(rows.features, strength=strength))
-        labels = named[rows.voices]
+        domain = domain_labels(self.adversary.domain, self.domains, copies, families).to(output.num_frames.device)
+        layers = [output.layers[layer - 1] for layer in self.layers]
+        given = critic_input(self.adversary.features, layers, output.num_frames, is_labelled=domain >= 0)
+        domains = domain[domain.ge(0) & (output.num_frames > 0)]
+        given = given._replace(features=self.towards_student(given.features, strength=strength))
+        labels = domain[given.utterance_index]
         if teacher is not None:
-            own = critic_rows(self.adversary.features, teacher, heard.num_frames, asked=named >= 0)
-            rows = joined_rows(rows, own)
-            place = self.domains.index("teacher")
-            labels = torch.cat([labels, torch.full_like(labels, place)])
-            voices = torch.cat([voices, torch.full_like(voices, place)])
-        self.judged.append((rows.features.detach(), labels, rows.weight))
-        answers = self.answers(rows.features)
-        loss = summed_cross_entropy(answers, labels, rows.weight)
-        is_right = answers.argmax(dim=1) == labels
-        right = is_right.sum() if rows.weight is None else (is_right * rows.weight).sum()
-        asked = torch.bincount(voices, minlength=len(self.domains)).tolist()
-        return Judgement(loss.detach(), self.term(answers, loss, rows.weight, strength=strength), right, asked)
+            others = critic_input(self.adversary.features, teacher, output.num_frames, is_labelled=domain >= 0)
+            given = joined(given, others)
+            number = self.domains.index("teacher")
+            labels = torch.cat([labels, torch.full_like(labels, number)])
+            domains = torch.cat([domains, torch.full_like(domains, number)])
+        self.inputs.append((given._replace(features=given.features.detach()), labels))
+        logits = self.logits(given.features)
+        cross_entropy = summed_cross_entropy(logits, labels, given.weight)
+        is_correct = logits.argmax(dim=1) == labels
+        correct = is_correct.sum() if given.weight is None else (is_correct * given.weight).sum()
+        counts = torch.bincount(domains, minlength=len(self.domains)).tolist()
+        term = self.term(logits, cross_entropy, given.weight, strength=strength)
+        return AdversarialLoss(term, cross_entropy.detach(), correct, counts)
 
-    def hidden_from(self, features: Tensor, *, strength: float) -> Tensor:
-        """Features as the critic gets them; what flows back to the student is reversed unless it is confused instead."""
+    def towards_student(self, features: Tensor, *, strength: float) -> Tensor:
+        """Features as the critic gets them; the gradient that flows back to the student is reversed, but for confusion."""
         return features if self.adversary.objective == "confusion" else reverse_gradient(features, strength)
 
-    def answers(self, features: Tensor) -> Tensor:
-        """Logits; but for the reversal, the critic's own weights get no gradient from the student's loss."""
+    def logits(self, features: Tensor) -> Tensor:
+        """The critic's logits; but for the reversal, its own weights get no gradient from the student's loss."""
         if self.adversary.objective == "reversal":
             return torch.as_tensor(self.critic(features))
         fixed = {name: weight.detach() for name, weight in self.critic.named_parameters()}
         return torch.as_tensor(torch.func.functional_call(self.critic, fixed, (features,)))
 
-    def term(self, answers: Tensor, loss: Tensor, weight: Tensor | None, *, strength: float) -> Tensor:
+    def term(self, logits: Tensor, cross_entropy: Tensor, weight: Tensor | None, *, strength: float) -> Tensor:
         """What is added to the student's loss."""
         match self.adversary.objective:
             case "reversal" | "game":
-                return loss
+                return cross_entropy
             case "confusion":
-                surprise = -functional.log_softmax(answers, dim=1).mean(dim=1)
-                return strength * (surprise if weight is None else surprise * weight).sum()
+                to_uniform = -functional.log_softmax(logits, dim=1).mean(dim=1)
+                return strength * (to_uniform if weight is None else to_uniform * weight).sum()
             case _:
                 assert_never(self.adversary.objective)
 
@@ -161,51 +226,56 @@ class Opponent:
         """Update the critic on a global batch: on the gradients at hand (reversal), else and further on detached features.
 
         Args:
-            step: Of the student, from 1; the critic rests unless `critic_every` divides it.
-            ranks: Each has judged a part of the batch.
+            step: Of the student, from 1; the critic is left as it is unless `critic_every` divides it.
+            ranks: Each had a part of the batch.
         """
-        judged = [rows for rows in self.judged if len(rows[1])]
-        self.judged.clear()
+        inputs = [(given, labels) for given, labels in self.inputs if len(labels)]
+        self.inputs.clear()
         if step % self.adversary.critic_every:
             self.optimiser.zero_grad(set_to_none=True)
             return
-        here = float(sum(len(labels) if weight is None else weight.sum() for _, labels, weight in judged))
-        share = here / max(ranks.sums({"judged": here})["judged"], 1e-9)
-        at_hand = self.adversary.objective == "reversal"
+        here = float(sum(len(labels) if given.weight is None else given.weight.sum() for given, labels in inputs))
+        share = here / max(ranks.sums({"utterances": here})["utterances"], 1e-9)
+        has_gradient = self.adversary.objective == "reversal"
         for update in range(self.adversary.critic_steps):
-            if judged and (update or not at_hand):
-                torch.autograd.backward(share * self.mean_loss(judged))
+            if inputs and (update or not has_gradient):
+                torch.autograd.backward(share * self.mean_loss(inputs))
             ranks.sum_gradients(self.critic.parameters())
             torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.clip)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
 
-    def mean_loss(self, judged: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
-        """The critic's cross-entropy over rows of one rank's micro-batches."""
-        features = torch.cat([features for features, _, _ in judged])
-        labels = torch.cat([labels for _, labels, _ in judged])
-        weights = [weight for _, _, weight in judged if weight is not None]
+    def mean_loss(self, inputs: Sequence[tuple[CriticInput, Tensor]]) -> Tensor:
+        """The critic's cross-entropy over one rank's micro-batches."""
+        features = torch.cat([given.features for given, _ in inputs])
+        labels = torch.cat([labels for _, labels in inputs])
+        weights = [given.weight for given, _ in inputs if given.weight is not None]
         return mean_cross_entropy(self.critic(features), labels, torch.cat(weights) if weights else None)
 
-
-def joined_rows(rows: CriticRows, others: CriticRows) -> CriticRows:
-    """The rows of the student, then those of the teacher."""
-    weight = None if rows.weight is None or others.weight is None else torch.cat([rows.weight, others.weight])
-    return CriticRows(torch.cat([rows.features, others.features]), torch.cat([rows.voices, others.voices]), weight)
+    def journal_facts(self, *, progress: float) -> dict[str, float]:
+        """How strong the reversal or confusion is."""
+        return {"reversal": reversal_strength(self.adversary, progress=progress)}
 
 
-def summed_cross_entropy(answers: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+def joined(student: CriticInput, teacher: CriticInput) -> CriticInput:
+    """The student's rows, then the teacher's."""
+    weight = None if student.weight is None or teacher.weight is None else torch.cat([student.weight, teacher.weight])
+    index = torch.cat([student.utterance_index, teacher.utterance_index])
+    return CriticInput(torch.cat([student.features, teacher.features]), index, weight)
+
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
     """Cross-entropy summed over utterances."""
     if weight is None:
-        return functional.cross_entropy(answers, labels, reduction="sum")
-    return (functional.cross_entropy(answers, labels, reduction="none") * weight).sum()
+        return functional.cross_entropy(logits, labels, reduction="sum")
+    return (functional.cross_entropy(logits, labels, reduction="none") * weight).sum()
 
 
-def mean_cross_entropy(answers: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+def mean_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
     """Cross-entropy averaged over utterances."""
     if weight is None:
-        return functional.cross_entropy(answers, labels)
-    return summed_cross_entropy(answers, labels, weight) / weight.sum()
+        return functional.cross_entropy(logits, labels)
+    return summed_cross_entropy(logits, labels, weight) / weight.sum()
 
 
 def critic_layers(adversary: Adversary, *, student: Student, teacher: Encoder) -> tuple[int, ...]:

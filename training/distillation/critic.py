@@ -1,4 +1,4 @@
-"""The critic: what it is given of hidden layers, and the two layers it answers with. The authors published none; it is ours."""
+"""The domain classifier (critic): its input features, and a network of two layers. The authors published none; this one is ours."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from training.models.initialisation import SEED_RANGE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VARIANCE_FLOOR = 1e-5
-DEVIATION_FLOOR = 1e-6
+LEAST_VARIANCE = 1e-5
+LEAST_DEVIATION = 1e-6
 
 Features = Literal["pooled", "frames"]
+WIDTH = 256  # ours: the authors published no critic
 
 
-class CriticRows(NamedTuple):
-    """What the critic is asked about.
+class CriticInput(NamedTuple):
+    """The rows of features that the critic classifies.
 
     Attributes:
         features: Shape (row, feature), float32.
-        voices: Which utterance of the micro-batch each row is of, shape (row,).
+        utterance_index: Which utterance of the micro-batch each row is of, shape (row,).
         weight: Shape (row,), 1 in sum over an utterance; None where each utterance has one row.
     """
 
     features: Tensor
-    voices: Tensor
+    utterance_index: Tensor
     weight: Tensor | None
 
 
@@ -48,33 +49,33 @@ def pooled(hidden: Tensor, num_frames: Tensor) -> Tensor:
     weight = real_frames(num_frames, hidden.shape[1])[:, :, None] / num_frames.clamp(min=1)[:, None, None]
     mean = (hidden * weight).sum(dim=1)
     variance = ((hidden - mean[:, None]).square() * weight).sum(dim=1)
-    return torch.cat([mean, torch.sqrt(variance + VARIANCE_FLOOR)], dim=1)
+    return torch.cat([mean, torch.sqrt(variance + LEAST_VARIANCE)], dim=1)
 
 
-def critic_rows(kind: Features, layers: Sequence[Tensor], num_frames: Tensor, *, asked: Tensor) -> CriticRows:
-    """Features for the critic, of the utterances it is asked about.
+def critic_input(kind: Features, layers: Sequence[Tensor], num_frames: Tensor, *, is_labelled: Tensor) -> CriticInput:
+    """The critic's input from hidden layers, of the utterances that have a label.
 
     Args:
         kind: `pooled` gives one row an utterance, `frames` one a real frame.
         layers: Hidden layers side by side, each of shape (batch, frame, feature).
-        num_frames: Shape (batch,).
-        asked: Which utterances have a label, shape (batch,), True for those; those without a frame are left out too.
+        num_frames: Shape (batch,); utterances without a frame are left out.
+        is_labelled: Which utterances have a label, shape (batch,).
     """
-    asked = asked.to(num_frames.device) & (num_frames > 0)
+    is_used = is_labelled.to(num_frames.device) & (num_frames > 0)
     match kind:
         case "pooled":
             features = torch.cat([pooled(hidden, num_frames) for hidden in layers], dim=1)
-            return CriticRows(features[asked], torch.nonzero(asked)[:, 0], None)
+            return CriticInput(features[is_used], torch.nonzero(is_used)[:, 0], None)
         case "frames":
             hidden = torch.cat([layer.float() for layer in layers], dim=2)
-            is_real = real_frames(num_frames, hidden.shape[1]) & asked[:, None]
-            voices = torch.nonzero(is_real)[:, 0]
-            return CriticRows(hidden[is_real], voices, 1.0 / num_frames[voices])
+            is_real = real_frames(num_frames, hidden.shape[1]) & is_used[:, None]
+            utterance_index = torch.nonzero(is_real)[:, 0]
+            return CriticInput(hidden[is_real], utterance_index, 1.0 / num_frames[utterance_index])
         case _:
             assert_never(kind)
 
 
-def row_size(kind: Features, *, num_features: int, num_layers: int) -> int:
+def num_inputs(kind: Features, *, num_features: int, num_layers: int) -> int:
     """Features of one row."""
     return num_features * num_layers * (2 if kind == "pooled" else 1)
 
@@ -84,11 +85,10 @@ class Critic(nn.Module):
 
     Args:
         num_inputs: Features of a row.
-        hidden: Width.
         num_domains: Classes.
         seed: Of its first weights.
-        name: Of the stream of chance that they come from.
-        standardise: Whether features are shifted and scaled first, by what `settle` found.
+        name: Of the random stream that they come from.
+        standardise: Whether features are shifted and scaled first, as `fit_scaling` found.
     """
 
     centre: Tensor
@@ -98,7 +98,6 @@ class Critic(nn.Module):
         self,
         num_inputs: int,
         *,
-        hidden: int,
         num_domains: int,
         seed: int,
         name: str = "critic",
@@ -111,8 +110,8 @@ class Critic(nn.Module):
             self.register_buffer("scale", torch.ones(num_inputs))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(named_number(seed, name) % SEED_RANGE)
-            self.first = nn.Linear(num_inputs, hidden)
-            self.second = nn.Linear(hidden, num_domains)
+            self.first = nn.Linear(num_inputs, WIDTH)
+            self.second = nn.Linear(WIDTH, num_domains)
 
     def forward(self, features: Tensor) -> Tensor:
         """Shape (row, feature) to (row, domain)."""
@@ -120,7 +119,7 @@ class Critic(nn.Module):
             features = (features - self.centre) / self.scale
         return torch.as_tensor(self.second(torch.relu(self.first(features))))
 
-    def settle(self, features: Tensor) -> None:
-        """Bring features like these, of shape (row, feature), to zero mean and unit variance from now on."""
+    def fit_scaling(self, features: Tensor) -> None:
+        """From now on, scale features so that these, of shape (row, feature), have zero mean and unit variance."""
         self.centre.copy_(features.mean(dim=0))
-        self.scale.copy_(features.std(dim=0).clamp(min=DEVIATION_FLOOR))
+        self.scale.copy_(features.std(dim=0).clamp(min=LEAST_DEVIATION))

@@ -1,4 +1,4 @@
-"""What a critic is asked: which domain did this come from? Its classes, and the label of each utterance."""
+"""The domains that the critic classifies: its classes, and the label of each utterance."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ UNKNOWN = -1
 
 
 class OneDomainError(UsageError):
-    """A critic with a single domain has nothing to tell apart."""
+    """A critic with a single domain has nothing to classify."""
 
     def __init__(self, domain: str, *, found: Sequence[str]) -> None:
         remedy = {
-            "distorted": "set views.clean_share between 0 and 1, so that the student hears clean and distorted speech",
+            "distorted": "set views.clean_share between 0 and 1, so that the student gets clean and distorted speech",
             "condition": "use a corpus with more conditions, raise views.clean_share above 0, or set views.kind to cdm1 or cdm2",
             "family": "use a corpus with more families of distortions, or raise views.clean_share above 0",
         }.get(domain, "choose another domain")
         shown = ", ".join(printable(name) for name in found) or "none"
         super().__init__(
-            f"adversary.domain: {domain} needs at least two domains, the student would hear: {shown}; {remedy}"
+            f"adversary.domain: {domain} needs at least two domains, the student would get: {shown}; {remedy}"
         )
 
 
 def domain_classes(
     domain: Domain, views: Views, conditions: Sequence[str], *, families: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """Names of the classes that the critic tells apart, in the order of its outputs.
+    """Names of the critic's classes, in the order of its outputs.
 
     Args:
         domain: What the critic names.
-        views: What the student hears.
+        views: Which copies the student gets.
         conditions: Conditions of the split.
-        families: Families found among the copies that the student may hear.
+        families: Families found among the copies that the student may get.
 
     Raises:
         OneDomainError: If there are fewer than two.
     """
-    hears_clean = views.kind == "none" or views.clean_share + views.student.clean_share > 0
-    hears_copies = views.kind != "none" and views.clean_share + views.student.clean_share < 1
+    gets_clean = views.kind == "none" or views.clean_share + views.student.clean_share > 0
+    gets_copies = views.kind != "none" and views.clean_share + views.student.clean_share < 1
     chosen = views.student.conditions
-    heard = sorted(name for name in conditions if chosen is None or name in chosen)
+    used = sorted(name for name in conditions if chosen is None or name in chosen)
     match domain:
         case "view":
             return ("teacher", "student")
         case "condition":
-            classes = ((CLEAN,) if hears_clean else ()) + (tuple(heard) if hears_copies else ())
+            classes = ((CLEAN,) if gets_clean else ()) + (tuple(used) if gets_copies else ())
         case "family":
-            found = (set(families) if hears_copies else set()) | ({CLEAN} if hears_clean else set())
+            found = (set(families) if gets_copies else set()) | ({CLEAN} if gets_clean else set())
             classes = tuple(sorted(found, key=lambda name: (name != CLEAN, name)))
         case "distorted":
-            classes = ((CLEAN,) if hears_clean else ()) + (("distorted",) if hears_copies else ())
+            classes = ((CLEAN,) if gets_clean else ()) + (("distorted",) if gets_copies else ())
         case _:
             assert_never(domain)
     if len(classes) < 2:
@@ -74,12 +74,12 @@ def domain_classes(
 def domain_labels(
     domain: Domain, classes: Sequence[str], copies: Sequence[str], families: Sequence[str] = ()
 ) -> Tensor:
-    """The class of what the student heard of each utterance, shape (batch,), int64; -1 for one that is no class.
+    """The class of the student's copy of each utterance, shape (batch,), int64; -1 for one that is no class.
 
     Args:
         domain: What the critic names.
         classes: From `domain_classes`.
-        copies: Which copy the student heard of each utterance.
+        copies: Which copy the student was given of each utterance.
         families: Of those copies.
     """
     match domain:

@@ -1,7 +1,7 @@
-"""How far the student's predictions lie from the teacher's layers, over real frames only.
+"""The distance of the student's predictions from the teacher's layers, over real frames only.
 
 DistilHuBERT's loss (arXiv 2110.01900, equation 1): the mean absolute difference plus the negative log-sigmoid of the cosine,
-averaged over layers and frames. s3prl averages over padded frames as well; here they count for nothing.
+averaged over layers and frames. s3prl averages over padded frames as well; here they do not count.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def layer_distance(
     weights: LossWeights = EQUAL,
     standardise: bool = False,
 ) -> LayerDistance:
-    """Both parts of the loss, in float32, not yet weighed against each other.
+    """Both parts of the loss, in float32, not yet weighted.
 
     Args:
         predictions: Shape (batch, layer, frame, feature).
@@ -78,7 +78,7 @@ def standardised(target: Tensor) -> Tensor:
 
 
 def check_layer_weights(weights: LossWeights, layers: Sequence[int]) -> None:
-    """There are as many weights as target layers.
+    """Check that there are as many weights as target layers.
 
     Raises:
         UsageError: If not.

@@ -9,17 +9,20 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from training.config.schema import Optimiser
+# DistilHuBERT's, as in s3prl's pretrain/distiller/config_runner.yaml.
+BETAS = (0.9, 0.98)
+EPSILON = 1e-6
+WEIGHT_DECAY = 1e-6
 
 
-def adamw(parameters: Iterable[torch.nn.Parameter], settings: Optimiser, *, learning_rate: float) -> torch.optim.AdamW:
+def adamw(parameters: Iterable[torch.nn.Parameter], *, learning_rate: float) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) in its fused form, on whatever device the parameters are."""
     return torch.optim.AdamW(
         parameters,
         lr=learning_rate,
-        betas=settings.betas,
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
+        betas=BETAS,
+        eps=EPSILON,
+        weight_decay=WEIGHT_DECAY,
         fused=True,
     )
 

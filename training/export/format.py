@@ -1,4 +1,4 @@
-"""A student as another library's model: what each format's writer gives back, and when it cannot."""
+"""The result of writing a student for another library, and the errors of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NotExportableError(StillroomError, ValueError):
-    """A format that cannot say what this student is."""
+    """A format that cannot represent this student."""
 
     def __init__(self, what: object, *, form: str, why: list[str], instead: str) -> None:
         super().__init__(f"{printable(what)} cannot be written as {form}: {'; '.join(why)}; {instead}")
@@ -27,18 +27,18 @@ class Written:
     Attributes:
         name: Of its file in the folder; empty if it is the folder.
         loads: How it is loaded, for a person.
-        hear: Gives the outputs of the layers of one utterance of shape (time,), in the other library: (layer, frame, feature).
+        outputs: Runs the model in the other library on one utterance of shape (time,); returns its layers, (layer, frame, feature).
         note: What else a user must know.
     """
 
     name: str
     loads: str
-    hear: Callable[[Tensor], Tensor]
+    outputs: Callable[[Tensor], Tensor]
     note: str = ""
 
 
 def library_missing(form: str, *, install: str) -> NoReturn:
-    """The library that reads a format is not here.
+    """The library that reads a format is not installed.
 
     Raises:
         UsageError: Always.

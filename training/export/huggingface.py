@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 
+from manifests.io.atomic import write_bytes
 from manifests.io.json_yaml import write_json
 from training.export.format import NotExportableError, Written, library_missing
 from training.models.encoder import normalised
@@ -28,7 +29,7 @@ def write_huggingface(encoder: Encoder, folder: Path) -> Written:
     """Write the folder and load it with `transformers`.
 
     The model gets the wave normalised as the run does it: Hugging Face's extractor adds 1e-7 to the variance where fairseq and
-    torchaudio add 1e-5, which moves quiet speech by more than rounding, and is said in a note.
+    torchaudio add 1e-5, which changes the features of quiet speech by more than rounding, and is reported in a note.
 
     Raises:
         NotExportableError: If it is a WavLM without the norm that every WavLM has there.
@@ -50,7 +51,8 @@ def write_huggingface(encoder: Encoder, folder: Path) -> Written:
         name: tensor.contiguous().clone() for name, tensor in huggingface_state(encoder.trunk.state_dict()).items()
     }
     state["masked_spec_embed"] = torch.zeros(config.encoder_embed_dim)  # of training there; never used here
-    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    # Not by save_file, whose files have mode 600 whatever the umask.
+    write_bytes(folder / "model.safetensors", safetensors.torch.save(state, metadata={"format": "pt"}))
     write_json(
         folder / "preprocessor_config.json",
         {
@@ -66,7 +68,7 @@ def write_huggingface(encoder: Encoder, folder: Path) -> Written:
     )
     model, extractor = loaded(folder, architecture)
 
-    def hear(wave: Tensor) -> Tensor:
+    def outputs(wave: Tensor) -> Tensor:
         given = extractor(wave.numpy(), sampling_rate=config.sample_rate, return_tensors="pt").input_values
         if config.normalize_waveform:
             given = normalised(wave[None], torch.tensor([len(wave)]), epsilon=config.normalize_epsilon)
@@ -78,7 +80,7 @@ def write_huggingface(encoder: Encoder, folder: Path) -> Written:
         if config.normalize_waveform and config.normalize_epsilon != EXTRACTOR_EPSILON
         else ""
     )
-    return Written("", f"transformers.{architecture}.from_pretrained({{path}})", hear, note)
+    return Written("", f"transformers.{architecture}.from_pretrained({{path}})", outputs, note)
 
 
 def loaded(folder: Path, architecture: str) -> tuple[Any, Any]:
@@ -88,9 +90,9 @@ def loaded(folder: Path, architecture: str) -> tuple[Any, Any]:
     except ImportError:
         library_missing("huggingface", install="pip install 'stillroom[transformers]'")
     with quiet(transformers):
-        model, said = getattr(transformers, architecture).from_pretrained(folder, output_loading_info=True)
+        model, loading = getattr(transformers, architecture).from_pretrained(folder, output_loading_info=True)
         extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
-    unread = sorted({*said["missing_keys"], *said["unexpected_keys"]})
+    unread = sorted({*loading["missing_keys"], *loading["unexpected_keys"]})
     assert not unread, unread
     return model.eval(), extractor
 

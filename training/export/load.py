@@ -1,4 +1,4 @@
-"""An export of a student, read back from its folder: what `stillroom export --to s3prl` and `--to torchaudio` wrote.
+"""Reads an export of a student back from its folder: what `stillroom export --to s3prl` and `--to torchaudio` wrote.
 
 An export to Hugging Face is a folder of Hugging Face, and is read as one (`training.models.huggingface_format`).
 """
@@ -15,7 +15,7 @@ from training.export.torchaudio import NAME as BUILDER
 from training.export.torchaudio import WEIGHTS
 from training.models.encoder import Encoder, EncoderConfig
 from training.models.fairseq_format import load_checkpoint_file
-from training.models.native_format import filled, heard_beside
+from training.models.native_format import filled, trained_on_beside
 from training.models.torch_weights import read_weights
 
 if TYPE_CHECKING:
@@ -58,17 +58,17 @@ def load_export(folder: Path, *, name: str) -> Encoder:
 def load_torchaudio(folder: Path, *, name: str) -> Encoder:
     """A model from the arguments of torchaudio's builder and its weights."""
     where = folder / BUILDER
-    told = read_json(where, needed=NEEDED)
-    arguments = told.get("arguments") if isinstance(told, dict) else None
-    if not isinstance(told, dict) or not isinstance(arguments, dict):
-        raise BadDocumentError(where, "the arguments of torchaudio's builder are due here")
+    found = read_json(where, needed=NEEDED)
+    arguments = found.get("arguments") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not isinstance(arguments, dict):
+        raise BadDocumentError(where, "arguments: expected a mapping, the arguments of torchaudio's builder")
     ours = ("sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm")
-    shape = {**arguments, **{key: told[key] for key in ours if key in told}}
-    shape["family"] = "wavlm" if told.get("builder") == "wavlm_model" else "wav2vec2"
+    shape = {**arguments, **{key: found[key] for key in ours if key in found}}
+    shape["family"] = "wavlm" if found.get("builder") == "wavlm_model" else "wav2vec2"
     config = EncoderConfig.parse(shape, where=where)
     path = folder / WEIGHTS
     state = read_weights(path, needed=NEEDED)
     if not isinstance(state, dict) or not all(hasattr(tensor, "to") for tensor in state.values()):
-        raise BadDocumentError(path, "tensors by name are due here")
+        raise BadDocumentError(path, "expected tensors by name")
     trunk = filled(config, state, where=where, weights=path)
-    return Encoder(trunk, config, name=name, heard=heard_beside(folder))
+    return Encoder(trunk, config, name=name, trained_on=trained_on_beside(folder))

@@ -1,4 +1,4 @@
-"""A student as ONNX: waves of any length in, the output of every layer out; normalisation, where it is due, is in the graph."""
+"""Writes a student as ONNX: waves of any length in, the output of every layer out; normalisation, where the model needs it, is in the graph."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def write_onnx(encoder: Encoder, folder: Path) -> Written:
         )
     session: Any = runtime.InferenceSession(folder / NAME, providers=["CPUExecutionProvider"])
 
-    def hear(wave: Tensor) -> Tensor:
+    def outputs(wave: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["layers"], {"wave": wave[None].numpy()})[0][0])
 
-    return Written(NAME, "onnxruntime.InferenceSession({path}), wave -> layers", hear)
+    return Written(NAME, "onnxruntime.InferenceSession({path}), wave -> layers", outputs)
 
 
 def length_of(encoder: Encoder) -> Any:
@@ -83,7 +83,7 @@ def length_of(encoder: Encoder) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter speaks of its own inner life on every channel."""
+    """Silence the exporter, which reports its progress on every channel."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A DistilHuBERT student, heads and all, as a checkpoint of s3prl's distiller upstream."""
+"""Writes a DistilHuBERT student, with its heads, as a checkpoint of s3prl's distiller upstream."""
 
 from __future__ import annotations
 
@@ -19,41 +19,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.models.encoder import EncoderConfig
-    from training.runs.checkpoint import Kept
+    from training.runs.checkpoint import TrainedStudent
 
 NAME = "distiller.ckpt"
 
 
-def write_s3prl(kept: Kept, folder: Path) -> Written:
+def write_s3prl(trained: TrainedStudent, folder: Path) -> Written:
     """Write the checkpoint and load it into s3prl's model.
 
     Raises:
         NotExportableError: If the student has not the shape that s3prl's distiller has.
     """
-    config = kept.encoder.config
-    reasons = misfits(config, kept.heads)
+    config = trained.encoder.config
+    reasons = misfits(config, trained.heads)
     if reasons:
         raise NotExportableError(
-            kept.encoder.name, form="s3prl", why=reasons, instead="write it with --to huggingface, torchaudio or onnx"
+            trained.encoder.name,
+            form="s3prl",
+            why=reasons,
+            instead="write it with --to huggingface, torchaudio or onnx",
         )
-    num_targets, _, num_features = kept.heads["weight"].shape
-    layers = list(kept.encoder.facts.get("teacher_layers") or range(1, num_targets + 1))
+    num_targets, _, num_features = trained.heads["weight"].shape
+    layers = list(trained.encoder.facts.get("teacher_layers") or range(1, num_targets + 1))
     shape = distiller_shape(config, num_features=num_features, layers=layers)
-    state = {fairseq_name(name): tensor.clone() for name, tensor in kept.encoder.trunk.state_dict().items()}
-    state |= head_state(kept.heads)
+    state = {fairseq_name(name): tensor.clone() for name, tensor in trained.encoder.trunk.state_dict().items()}
+    state |= head_state(trained.heads)
     torch.save({"Config": {"distiller": shape}, "Distiller": state}, folder / NAME)
     model = loaded(folder / NAME)
 
-    def hear(wave: Tensor) -> Tensor:
+    def outputs(wave: Tensor) -> Tensor:
         with torch.inference_mode():
             hidden = model(wave[None], torch.ones(1, len(wave)), get_hidden=True)[4]
             return torch.cat(list(hidden))
 
-    return Written(NAME, "s3prl.upstream.distiller.expert.UpstreamExpert({path})", hear)
+    return Written(NAME, "s3prl.upstream.distiller.expert.UpstreamExpert({path})", outputs)
 
 
 def misfits(config: EncoderConfig, heads: dict[str, Tensor]) -> list[str]:
-    """What of a student s3prl's distiller cannot be, each with what would have been needed."""
+    """What of a student s3prl's distiller cannot represent, each with what would have been needed."""
     found = {
         "its heads are not DistilHuBERT's (student.predict: last)": "expand.weight" not in heads,
         "it has a layer norm before the projection (train with student.projection_norm: false)": config.projection_norm,

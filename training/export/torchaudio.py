@@ -1,4 +1,4 @@
-"""A student for torchaudio alone: its weights, the arguments of its builder, and a script of a few lines that joins them."""
+"""Writes a student for torchaudio alone: its weights, the arguments of its builder, and a script of a few lines that loads them."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def write_torchaudio(encoder: Encoder, folder: Path) -> Written:
     assert specification.loader is not None
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
-    model, said = script.load(folder)
+    model, config_there = script.load(folder)
 
-    def hear(wave: Tensor) -> Tensor:
+    def outputs(wave: Tensor) -> Tensor:
         with torch.inference_mode():
-            return torch.cat(model.extract_features(script.prepare(wave[None], said))[0])
+            return torch.cat(model.extract_features(script.prepare(wave[None], config_there))[0])
 
-    return Written("", "load() of {path}/load.py", hear)
+    return Written("", "load() of {path}/load.py", outputs)

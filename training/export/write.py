@@ -1,7 +1,7 @@
-"""A run's student as other libraries read it, written only if it hears there what it hears here.
+"""Writes a run's student for another library, if its outputs are the same there.
 
-Every format is loaded back by its own library, both models hear the same real utterances, and the largest difference over all layers
-and frames is said; above `LARGEST_DIFFERENCE` nothing is written. Beside the model lie `heard.txt` (what it was trained on) and
+Every format is loaded back by its own library, both models are given the same real utterances, and the largest difference over all layers
+and frames is reported; above `LARGEST_DIFFERENCE` nothing is written. Beside the model are `heard.txt` (what it was trained on) and
 `export.json` (from which run, and that difference).
 """
 
@@ -19,10 +19,10 @@ from manifests.errors import BadDocumentError, StillroomError, UsageError, print
 from manifests.io.atomic import temporary_path
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import write_json
-from training.config.schema import TrainConfig
+from training.config.load import run_config
 from training.data.joined_corpus import open_corpus
 from training.runs.checkpoint import load_student
-from training.validation.utterances import Panel
+from training.validation.utterances import FixedUtterances
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
     from training.export.format import Written
     from training.models.encoder import Encoder
-    from training.runs.checkpoint import Kept
+    from training.runs.checkpoint import TrainedStudent
 
 Format = Literal["huggingface", "s3prl", "torchaudio", "onnx"]
 FORMATS: tuple[Format, ...] = ("huggingface", "s3prl", "torchaudio", "onnx")
 LARGEST_DIFFERENCE = 1e-4
 UTTERANCES = 6
 MOST_S = 15.0
-KEPT_BESIDE = ("heard.txt", "trained.json")
+COPIED_BESIDE = ("heard.txt", "trained.json")
 
 
 class DiffersError(StillroomError, ArithmeticError):
-    """What was written does not hear what the run hears."""
+    """The written model's outputs are not those of the run."""
 
     def __init__(self, run: Path, *, form: str, difference: float) -> None:
         super().__init__(
@@ -66,7 +66,7 @@ class Exported:
         path: The file or folder that the other library reads.
         loads: How it is loaded, for a person.
         difference: Largest absolute difference over all layers and frames.
-        utterances: How many were heard for it.
+        utterances: How many were compared.
         seconds: How long they are together.
         note: What else a user must know; empty if nothing.
     """
@@ -97,25 +97,27 @@ def export_run(
         audio: Files to compare on; utterances of the run's corpus by default.
 
     Raises:
-        NotExportableError: If the format cannot say what this student is.
+        NotExportableError: If the format cannot represent this student.
         DiffersError: If it is not the same there.
         ExportExistsError: If the target is there.
-        UsageError: If the other library is not installed, or there is nothing to listen to.
+        UsageError: If the other library is not installed, or there is nothing to compare on.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExportExistsError(out)
-    kept = load_student(run, checkpoint=checkpoint)
-    waves = waves_to_hear(run, kept.encoder, audio=audio)
+    trained = load_student(run, checkpoint=checkpoint)
+    waves = comparison_waves(run, trained.encoder, audio=audio)
     part = temporary_path(out)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        written = write_as(form, kept, part)
-        difference = max(largest_difference(kept.encoder, wave, written) for wave in waves)
+        written = write_as(form, trained, part)
+        difference = max(largest_difference(trained.encoder, wave, written) for wave in waves)
         if not difference <= LARGEST_DIFFERENCE:  # NaN too
             raise DiffersError(run, form=form, difference=difference)
-        seconds = sum(map(len, waves)) / kept.encoder.sample_rate
-        write_beside(part, run, kept.encoder, form=form, difference=difference, utterances=len(waves), seconds=seconds)
+        seconds = sum(map(len, waves)) / trained.encoder.sample_rate
+        write_beside(
+            part, run, trained.encoder, form=form, difference=difference, utterances=len(waves), seconds=seconds
+        )
         if out.exists():
             out.rmdir()
         part.rename(out)
@@ -126,25 +128,25 @@ def export_run(
     return Exported(path, loads, difference, len(waves), seconds, written.note)
 
 
-def write_as(form: Format, kept: Kept, folder: Path) -> Written:
-    """Write a student in one format; gives how the other library hears."""
+def write_as(form: Format, trained: TrainedStudent, folder: Path) -> Written:
+    """Write a student in one format, and load it by the other library."""
     match form:
         case "huggingface":
             from training.export.huggingface import write_huggingface
 
-            return write_huggingface(kept.encoder, folder)
+            return write_huggingface(trained.encoder, folder)
         case "s3prl":
             from training.export.s3prl import write_s3prl
 
-            return write_s3prl(kept, folder)
+            return write_s3prl(trained, folder)
         case "torchaudio":
             from training.export.torchaudio import write_torchaudio
 
-            return write_torchaudio(kept.encoder, folder)
+            return write_torchaudio(trained.encoder, folder)
         case "onnx":
             from training.export.onnx import write_onnx
 
-            return write_onnx(kept.encoder, folder)
+            return write_onnx(trained.encoder, folder)
         case _:
             assert_never(form)
 
@@ -152,15 +154,15 @@ def write_as(form: Format, kept: Kept, folder: Path) -> Written:
 def largest_difference(encoder: Encoder, wave: Tensor, written: Written) -> float:
     """Largest absolute difference of any value of any layer for one utterance; infinite where shapes differ."""
     ours = encoder.layers(wave[None], torch.tensor([len(wave)]))[0][0]
-    theirs = written.hear(wave)
+    theirs = written.outputs(wave)
     return float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
 
 
 def write_beside(
     folder: Path, run: Path, encoder: Encoder, *, form: Format, difference: float, utterances: int, seconds: float
 ) -> None:
-    """What a stranger wants to know of the model, and what an evaluation must know: what it has heard."""
-    for name in KEPT_BESIDE:
+    """Write facts of the model for its users, and for evaluations what it was trained on."""
+    for name in COPIED_BESIDE:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     write_json(
@@ -179,7 +181,7 @@ def write_beside(
     )
 
 
-def waves_to_hear(run: Path, encoder: Encoder, *, audio: tuple[Path, ...]) -> list[Tensor]:
+def comparison_waves(run: Path, encoder: Encoder, *, audio: tuple[Path, ...]) -> list[Tensor]:
     """Real utterances of several lengths, each of shape (time,).
 
     Raises:
@@ -197,20 +199,21 @@ def waves_to_hear(run: Path, encoder: Encoder, *, audio: tuple[Path, ...]) -> li
 
 def corpus_waves(run: Path, encoder: Encoder) -> list[Tensor]:
     """Clean utterances of the run's corpus, of its validation split where there is one."""
-    config = TrainConfig.read(run / "config.yaml", needed="the config of a run")
     try:
+        config = run_config(run / "config.yaml", any_version=True)
         with open_corpus(config.corpus) as reader:
-            has_dev = any(entry.samples for entry in reader.manifest.splits.get(config.dev, ()))
-            split = config.dev if has_dev else config.split
-            panel = Panel(reader, split=split, utterances=UTTERANCES, crop_samples=int(MOST_S * encoder.sample_rate))
+            split = config.dev if reader.has_split(config.dev) else config.split
+            utterances = FixedUtterances(
+                reader, split=split, utterances=UTTERANCES, crop_samples=int(MOST_S * encoder.sample_rate)
+            )
             waves = []
-            for crops in panel.batches:
-                wave, num_samples = panel.waves(crops, "clean")
+            for crops in utterances.batches:
+                wave, num_samples = utterances.waves(crops, "clean")
                 waves += [row[:length] for row, length in zip(wave, num_samples.tolist(), strict=True)]
             return waves
     except (StillroomError, OSError) as problem:
         raise UsageError(
-            f"the corpus of {printable(run)} cannot be listened to ({printable(problem)}): give a file of speech with --audio FILE"
+            f"the corpus of {printable(run)} cannot be read ({printable(problem)}): give a file of speech with --audio FILE"
         ) from None
 
 

@@ -1,1 +1,1 @@
-"""Encoders: `encoder` (teachers and the student's body), `student`, `initialisation`, `masking`, and the formats that weights come in."""
+"""Encoders: `encoder` (teachers and the student's body), `student`, `initialisation`, `masking`, and the file formats of weights."""

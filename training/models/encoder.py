@@ -2,12 +2,12 @@
 
 wav2vec 2.0 (arXiv 2006.11477), HuBERT (2106.07447) and WavLM (2110.13900) share one shape: seven strided convolutions, a
 projection, a convolutional position embedding and a stack of transformer layers. torchaudio's modules are used as they
-are; what is written here is how they are walked through, so that
+are; this module runs them layer by layer, so that
 
 * layer k is the output of transformer layer k, counted from 1, for post-norm and pre-norm models alike;
 * an utterance gets the same features whatever it is batched with: group norm and input normalisation take their
   statistics over real samples only, padding is zeroed before the position embedding and masked out of the attention
-  (torchaudio normalises a whole batch at once, lets padding into the group norm, and refuses padding for WavLM).
+  (torchaudio normalises a whole batch at once, includes padding in the group norm, and refuses padding for WavLM).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderConfig(Record):
-    """Shape of an encoder: the arguments of `torchaudio.models.wav2vec2_model` or `wavlm_model`, and what they leave out.
+    """Shape of an encoder: the arguments of `torchaudio.models.wav2vec2_model` or `wavlm_model`, and what they do not cover.
 
     Attributes:
         family: Which of the two builds it.
         sample_rate: Of the waves it takes, in Hz.
         normalize_waveform: Whether each utterance is brought to zero mean and unit variance first (the large models).
         normalize_epsilon: What is added to that variance: 1e-5 in fairseq and torchaudio, 1e-7 in Hugging Face's extractors.
-        projection_norm: Whether a layer norm stands before the projection; s3prl's DistilHuBERT has none.
+        projection_norm: Whether a layer norm is before the projection; s3prl's DistilHuBERT has none.
         pretrained_as: Whose objective it was trained with, where that is known: wav2vec 2.0 and HuBERT have one shape, and
             an export to Hugging Face names the class.
     """
@@ -124,10 +124,10 @@ class Encoder(nn.Module):
     Args:
         trunk: The model; its output layer, if any, is not used.
         config: Its shape.
-        name: What to call it in a table.
-        heard: First 16 hex digits of the SHA-256 of the PCM (little-endian int16) of each clean utterance that it, or the
+        name: Its name in a table.
+        trained_on: First 16 hex digits of the SHA-256 of the PCM (little-endian int16) of each clean utterance that it, or the
             teacher it was distilled from, was trained on.
-        facts: What is known of its training, for a report.
+        facts: Of its training, for a report.
 
     Attributes:
         sample_rate: Of the waves it takes, in Hz.
@@ -142,7 +142,7 @@ class Encoder(nn.Module):
         config: EncoderConfig,
         *,
         name: str,
-        heard: frozenset[str] = frozenset(),
+        trained_on: frozenset[str] = frozenset(),
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Encoder(nn.Module):
         self.trunk = trunk
         self.config = config
         self.name = name
-        self.heard = heard
+        self.trained_on = trained_on
         self.facts: dict[str, Any] = dict(facts or {})
         self.sample_rate = config.sample_rate
         self.num_layers = config.encoder_num_layers
@@ -160,7 +160,7 @@ class Encoder(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Encoder:  # noqa: ARG002, FBT001, FBT002 (torch's signature)
-        """Stays in eval mode whatever is asked: a teacher with dropout teaches noise."""
+        """Stays in eval mode whatever `mode` says: a teacher with dropout teaches noise."""
         return super().train(False)  # noqa: FBT003
 
     @cached_property
@@ -177,7 +177,7 @@ class Encoder(nn.Module):
             only: Which layers, counted from 1; all by default. Nothing above the highest is computed.
 
         Returns:
-            Outputs of shape (batch, layer, frame, feature), where layer k stands at index k-1 (or in the order of `only`),
+            Outputs of shape (batch, layer, frame, feature), where layer k is at index k-1 (or in the order of `only`),
             and the number of real frames of each utterance, shape (batch,).
         """
         wanted = tuple(range(1, self.num_layers + 1)) if only is None else tuple(only)
@@ -194,10 +194,10 @@ class Encoder(nn.Module):
 
 
 class FrameMask(NamedTuple):
-    """Frames whose content an encoder does not get to see.
+    """Frames whose content is replaced by a vector.
 
     Attributes:
-        frame_is_masked: Shape (batch, frame), True where the vector stands instead.
+        frame_is_masked: Shape (batch, frame), True where the vector is used instead.
         vector: Shape (feature,).
     """
 
@@ -216,7 +216,7 @@ def transformer_outputs(
     mask: FrameMask | None = None,
     only: Sequence[int] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """Walk a batch through convolutions and the first `depth` transformer layers.
+    """Run a batch through convolutions and the first `depth` transformer layers.
 
     Args:
         trunk: The model, in whatever mode it is.
@@ -226,7 +226,7 @@ def transformer_outputs(
         depth: How many layers to go up.
         cnn_gradient: What the gradient that reaches the convolutions is multiplied by (wav2vec 2.0 and s3prl: 0.1).
         mask: Frames that are replaced by a vector before the transformer.
-        only: Layers that are kept, counted from 1; all by default.
+        only: Layers that are returned, counted from 1; all by default.
 
     Returns:
         One tensor of shape (batch, frame, feature) a layer, in the order of `only`, and the number of real frames, shape
@@ -288,9 +288,9 @@ def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tens
         return cast("Tensor", norm(hidden))
     rows = []
     for row, length in enumerate(lengths):
-        kept = min(longest, max(2, length))  # statistics of fewer than two values do not exist
-        normed = norm(hidden[row : row + 1, :, :kept])
-        rows.append(functional.pad(normed, (0, longest - kept)))
+        used = min(longest, max(2, length))  # statistics of fewer than two values do not exist
+        normed = norm(hidden[row : row + 1, :, :used])
+        rows.append(functional.pad(normed, (0, longest - used)))
     return torch.cat(rows)
 
 

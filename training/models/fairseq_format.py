@@ -1,4 +1,4 @@
-"""Checkpoints of fairseq's wav2vec 2.0 and HuBERT, of s3prl (converted from those, and its distiller) and of Microsoft's WavLM.
+"""Reads checkpoints of fairseq's wav2vec 2.0 and HuBERT, of s3prl (converted from those, and its distiller) and of Microsoft's WavLM.
 
 All are one file of torch's that holds a configuration and the weights under fairseq's names; none of fairseq or s3prl is needed to
 read one, and nothing is unpickled. Three layouts are met:
@@ -19,7 +19,7 @@ import torch
 from manifests.errors import BadDocumentError, printable
 from training.models.encoder import Encoder, EncoderConfig
 from training.models.huggingface_format import WrongFamilyError, joined_attention
-from training.models.native_format import filled, heard_beside
+from training.models.native_format import filled, trained_on_beside
 from training.models.torch_weights import PickledObjectsError, read_weights
 
 if TYPE_CHECKING:
@@ -90,21 +90,21 @@ def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
     config = encoder_config(shape, state, normalise=normalise, is_distiller=layout == "s3prl distiller", where=path)
     width, channels = config.encoder_embed_dim, config.extractor_conv_layer_config[-1][0]
     if width == channels and "encoder.feature_projection.projection.weight" not in state:
-        # fairseq leaves the projection out where sizes are equal
+        # fairseq has no projection where sizes are equal
         if width * width > sum(tensor.numel() for tensor in state.values()):
             raise BadDocumentError(path, f"its configuration says {width} features, its weights are of fewer")
         state["encoder.feature_projection.projection.weight"] = torch.eye(width)
         state["encoder.feature_projection.projection.bias"] = torch.zeros(width)
     state = joined_attention(state) if config.family == "wavlm" else state
     trunk = filled(config, state, where=path, weights=path)
-    # What lies beside a single file is its own only where an export put both there.
-    heard = heard_beside(path.parent) if (path.parent / "export.json").is_file() else frozenset()
+    # What is beside a single file belongs to it only where an export wrote both.
+    trained_on = trained_on_beside(path.parent) if (path.parent / "export.json").is_file() else frozenset()
     facts = {"source": layout, "weights": path.name}
-    return Encoder(trunk, config, name=name, heard=heard, facts=facts)
+    return Encoder(trunk, config, name=name, trained_on=trained_on, facts=facts)
 
 
 def parts_of(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor], str, bool]:
-    """Shape, weights, layout and whether waves are normalised, as a checkpoint says."""
+    """Shape, weights, layout and whether waves are normalised, of a checkpoint."""
     try:
         found = read_weights(path, needed=NEEDED)
     except PickledObjectsError:
@@ -113,7 +113,7 @@ def parts_of(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor], str, 
         if not isinstance(found, dict) or "Distiller" not in found:
             raise
     if not isinstance(found, dict):
-        raise BadDocumentError(path, "a mapping with weights and their configuration is due here")
+        raise BadDocumentError(path, "expected a mapping with weights and their configuration")
     if "Distiller" in found:
         config = found.get("Config")
         shape = config.get("distiller") if isinstance(config, dict) else None
@@ -163,7 +163,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fairseq_name(name: str) -> str:
     """The name in fairseq of one of torchaudio's weights: `renamed` the other way round, for wav2vec 2.0 and HuBERT.
 
-    Only group norms: layer norms of convolutions stand one module deeper there.
+    Only group norms: layer norms of convolutions are one module deeper there.
     """
     for pattern, theirs in BACK:
         match = pattern.fullmatch(name)
@@ -175,7 +175,7 @@ def fairseq_name(name: str) -> str:
 def encoder_config(
     shape: Mapping[str, Any], state: Mapping[str, Tensor], *, normalise: bool, is_distiller: bool, where: object
 ) -> EncoderConfig:
-    """The shape in torchaudio's words; sizes that the weights show are not asked of the configuration.
+    """The shape under torchaudio's names; sizes that the weights show are not taken from the configuration.
 
     Raises:
         BadDocumentError: If the configuration has no such shape.

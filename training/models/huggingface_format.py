@@ -1,6 +1,6 @@
 """Hugging Face's folders of the wav2vec 2.0 family, read into torchaudio's modules and written from them.
 
-Nothing of `transformers` is needed to read one. The two libraries name the same parameters almost alike; what differs stands in
+Nothing of `transformers` is needed to read one. The two libraries name the same parameters almost alike; what differs is in
 `RENAMED`. Layer k is the output of transformer layer k, Hugging Face's `hidden_states[k]`. `last_hidden_state` (and before version 5
 of `transformers` the last of `hidden_states`) of a model with layer norm first is that of the last layer after a final norm.
 """
@@ -17,7 +17,7 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 from manifests.io.json_yaml import read_json, safe_relative
 from manifests.io.records import faults
 from training.models.encoder import Encoder, EncoderConfig
-from training.models.native_format import filled, heard_beside, read_safetensors
+from training.models.native_format import filled, read_safetensors, trained_on_beside
 from training.models.torch_weights import read_weights
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class WrongFamilyError(StillroomError, ValueError):
-    """A model whose layers are made otherwise."""
+    """A model of a family that is not read."""
 
     def __init__(self, where: object, what: str) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class WrongFamilyError(StillroomError, ValueError):
 
 
 class HuggingFaceConfig(BaseModel):
-    """What is read of a `config.json`; defaults are those of `transformers`, other keys do not change a layer's output."""
+    """The keys of a `config.json` that are read; defaults are those of `transformers`, other keys do not change a layer's output."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -82,7 +82,7 @@ class HuggingFaceConfig(BaseModel):
     layerdrop: Share = 0.1
 
     def encoder_config(self, *, normalise: bool, sample_rate: int, where: object) -> EncoderConfig:
-        """The same shape in torchaudio's words.
+        """The same shape under torchaudio's names.
 
         Raises:
             BadDocumentError: If a size is beyond reason.
@@ -139,7 +139,7 @@ def load_huggingface(folder: Path, *, name: str) -> Encoder:
     path, state = read_state(folder)
     trunk = filled(config, trunk_state(state, config, where=path), where=folder / "config.json", weights=path)
     facts = {"source": "huggingface", "model_type": found.model_type, "weights": path.name}
-    return Encoder(trunk, config, name=name, heard=heard_beside(folder), facts=facts)
+    return Encoder(trunk, config, name=name, trained_on=trained_on_beside(folder), facts=facts)
 
 
 def read_config(path: Path) -> HuggingFaceConfig:
@@ -150,7 +150,7 @@ def read_config(path: Path) -> HuggingFaceConfig:
     """
     data = read_json(path, needed=NEEDED)
     if not isinstance(data, dict):
-        raise BadDocumentError(path, "a mapping is due here")
+        raise BadDocumentError(path, "expected a mapping")
     if data.get("model_type") not in FAMILIES:
         raise WrongFamilyError(path, f"model_type is {printable(data.get('model_type'))!r}")
     given = {key: value for key, value in data.items() if value is not None}
@@ -168,13 +168,15 @@ def preprocessing(folder: Path, config: HuggingFaceConfig) -> tuple[bool, int]:
     path = folder / "preprocessor_config.json"
     found = read_json(path, needed="preprocessing") if path.is_file() else {}
     if not isinstance(found, dict):
-        raise BadDocumentError(path, "a mapping is due here")
+        raise BadDocumentError(path, "expected a mapping")
     normalise = found.get("do_normalize", config.feat_extract_norm == "layer")
     sample_rate = found.get("sampling_rate", 16000)
     if not isinstance(normalise, bool):
-        raise BadDocumentError(path, "do_normalize: true or false is due here")
+        raise BadDocumentError(path, f"do_normalize: expected true or false, got {printable(normalise)!r}")
     if not isinstance(sample_rate, int) or isinstance(sample_rate, bool) or not 1000 <= sample_rate <= 384_000:
-        raise BadDocumentError(path, "sampling_rate: a rate in Hz is due here")
+        raise BadDocumentError(
+            path, f"sampling_rate: expected a rate in Hz from 1000 to 384000, got {printable(sample_rate)!r}"
+        )
     return normalise, sample_rate
 
 
@@ -189,7 +191,7 @@ def read_state(folder: Path) -> tuple[Path, dict[str, Tensor]]:
             data = read_json(index, needed=NEEDED)
             places = data.get("weight_map") if isinstance(data, dict) else None
             if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
-                raise BadDocumentError(index, "weight_map: a mapping of names to files is due here")
+                raise BadDocumentError(index, "weight_map: expected a mapping of names to files")
             parts = [folder / safe_relative(part, where=index) for part in sorted(set(places.values()))]
             return index, {key: tensor for part in parts for key, tensor in read_part(part).items()}
     raise MissingFileError(folder / WEIGHTS[0], needed=NEEDED)
@@ -201,7 +203,7 @@ def read_part(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path, needed=NEEDED)
     found = read_weights(path, needed=NEEDED)
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
-        raise BadDocumentError(path, "a mapping of names to tensors is due here")
+        raise BadDocumentError(path, "expected a mapping of names to tensors")
     return found
 
 
@@ -230,7 +232,7 @@ def trunk_state(state: Mapping[str, Tensor], config: EncoderConfig, *, where: ob
 
 
 def joined_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """WavLM's query, key and value projections as torchaudio keeps them: in one."""
+    """WavLM's query, key and value projections joined in one, as torchaudio has them."""
     found = dict(state)
     for name in state:
         match = re.fullmatch(r"(.*\.attention)\.q_proj\.(weight|bias)", name)
@@ -260,7 +262,7 @@ def huggingface_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def huggingface_config(config: EncoderConfig) -> dict[str, Any]:
-    """An encoder's shape in Hugging Face's words; with its `model_type`."""
+    """An encoder's shape under Hugging Face's names; with its `model_type`."""
     model_type = model_type_of(config)
     dims, kernels, strides = zip(*config.extractor_conv_layer_config, strict=True)
     shape: dict[str, Any] = {
@@ -293,7 +295,7 @@ def huggingface_config(config: EncoderConfig) -> dict[str, Any]:
 
 
 def model_type_of(config: EncoderConfig) -> Literal["wav2vec2", "hubert", "wavlm"]:
-    """The class that an encoder is: what it was trained as, HuBERT's where that is not known or the only one that fits."""
+    """The model type of an encoder: what it was trained as; HuBERT's where that is not known or the only one that fits."""
     if config.family == "wavlm":
         return "wavlm"
     return "wav2vec2" if config.pretrained_as == "wav2vec2" and config.projection_norm else "hubert"

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from training.models.encoder import EncoderConfig
 
 
-def hidden_frames(mask: InputMask | None, batch: PairBatch, shape: EncoderConfig, *, seed: int) -> Tensor | None:
-    """Which frames of a batch the student does not get to hear, shape (batch, frame); None if its input is not masked.
+def masked_frames_of(mask: InputMask | None, batch: PairBatch, shape: EncoderConfig, *, seed: int) -> Tensor | None:
+    """Which frames of a batch are hidden from the student, shape (batch, frame); None if its input is not masked.
 
     Args:
-        mask: As the config asks for it, if it does.
-        batch: What is heard.
+        mask: As configured; None for no mask.
+        batch: Whose frames.
         shape: Of the student.
         seed: Of the run.
     """
@@ -46,7 +46,7 @@ def masked_frames(
 ) -> Tensor:
     """Which frames of some utterances are hidden.
 
-    Chance is named by (seed, epoch, utterance): it does not depend on batches, ranks or workers, and moves no other draw.
+    The random stream is named by (seed, epoch, utterance): it does not depend on batches, ranks or workers, nor they on it.
 
     Args:
         mask: How many and how long.
@@ -61,8 +61,8 @@ def masked_frames(
     """
     rows = []
     for key, frames in zip(keys, num_frames, strict=True):
-        dice = torch.Generator().manual_seed(named_number(seed, "mask", epoch, key) % SEED_RANGE)
-        starts = (torch.rand(frames, generator=dice) < mask.start).float()
+        generator = torch.Generator().manual_seed(named_number(seed, "mask", epoch, key) % SEED_RANGE)
+        starts = (torch.rand(frames, generator=generator) < mask.start).float()
         # A frame is hidden if a span began at it or at one of the span - 1 frames before it.
         reached = functional.max_pool1d(functional.pad(starts, (mask.span - 1, 0))[None], mask.span, stride=1)[0]
         rows.append(functional.pad(reached[:frames] > 0, (0, longest - frames)))

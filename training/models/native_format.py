@@ -1,4 +1,4 @@
-"""An encoder as a folder: `config.json`, `weights.safetensors`, and what is known of it in `heard.txt` and `card.json`."""
+"""Reads an encoder from a folder: `config.json`, `weights.safetensors`, its training audio in `heard.txt`, facts in `card.json`."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
         trunk,
         config,
         name=name,
-        heard=heard_beside(folder),
+        trained_on=trained_on_beside(folder),
         facts=read_json(card, needed="a card") if card.exists() else None,
     )
 
 
 def built(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
-    """A model of a user's shape with random weights.
+    """A model of a configured shape with random weights.
 
     Raises:
         BadDocumentError: If there can be no such model: heads that do not divide the width, and the like.
@@ -57,7 +57,7 @@ def built(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
 
 
 def outlined(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
-    """A model of a stranger's shape without memory, on torch's device `meta`: a few numbers in a config could ask for terabytes.
+    """A model of an untrusted shape without memory, on torch's device `meta`: a few numbers in a config could need terabytes.
 
     Raises:
         BadDocumentError: If there can be no such model.
@@ -76,7 +76,7 @@ def outlined(config: EncoderConfig, *, where: object) -> Wav2Vec2Model:
 
 
 def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object, weights: object) -> Wav2Vec2Model:
-    """A model of a stranger's shape with a stranger's weights, in float32; it takes them as they are, so they are held once.
+    """A model of an untrusted shape with untrusted weights, in float32; they are not copied, so they are in memory once.
 
     Args:
         config: The shape.
@@ -112,45 +112,47 @@ def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
 
 
 def first_misfit(problem: Exception) -> str:
-    """What torch says of weights that do not fit, without its line breaks."""
+    """Torch's message on weights that do not fit, without its line breaks."""
     return " ".join(str(problem).split())
 
 
-def heard_beside(folder: Path, *, required: bool = False) -> frozenset[str]:
-    """What the model in a folder has heard, if that is written down (in a run it must be).
+def trained_on_beside(folder: Path, *, required: bool = False) -> frozenset[str]:
+    """What the model in a folder was trained on, if that is recorded (in a run it must be).
 
     Raises:
-        BadDocumentError: If it is not what `card.json` (a teacher) or `provenance.json` (a run) says of it, or `export.json`, so that a file cut at
+        BadDocumentError: If its digest is not that in `card.json` (a teacher), `provenance.json` (a run) or `export.json`, so that a file cut at
             the end of a line is noticed.
     """
     path = folder / "heard.txt"
-    told = [told_digest(folder / name) for name in ("card.json", "provenance.json", "export.json")]
-    expected = next((sha256 for sha256 in told if sha256 is not None), None)
+    recorded = [recorded_digest(folder / name) for name in ("card.json", "provenance.json", "export.json")]
+    expected = next((sha256 for sha256 in recorded if sha256 is not None), None)
     if not path.exists():
         if required or expected is not None:
-            raise MissingFileError(path, needed="it says what the model has heard, and no test may be taken on that")
+            raise MissingFileError(
+                path, needed="it lists what the model was trained on, and no test may be made on that"
+            )
         return frozenset()
-    return read_heard(path, sha256=expected)
+    return read_trained_on(path, sha256=expected)
 
 
-def told_digest(path: Path) -> str | None:
-    """The digest of `heard.txt` that a record beside it holds, if there is one and it does."""
+def recorded_digest(path: Path) -> str | None:
+    """The digest of `heard.txt` in a record beside it, if there is one."""
     record = read_json(path, needed="a record") if path.exists() else None
     sha256 = record.get("heard_sha256") if isinstance(record, dict) else None
     return sha256 if isinstance(sha256, str) else None
 
 
-def read_heard(path: Place, *, sha256: str | None = None) -> frozenset[str]:
-    """Lines of 16 hex digits: what a model has heard.
+def read_trained_on(path: Place, *, sha256: str | None = None) -> frozenset[str]:
+    """Lines of 16 hex digits: what a model was trained on.
 
     Args:
         path: The file.
-        sha256: Of its bytes, where a record says so.
+        sha256: Of its bytes, where that is recorded.
 
     Raises:
         DigestMismatchError: If it is cut short, or was changed.
     """
-    content = read_bytes(path, needed="what the model has heard")
+    content = read_bytes(path, needed="what the model was trained on")
     if sha256 is not None and bytes_digest(content) != sha256:
         raise DigestMismatchError(path, expected=sha256, found=bytes_digest(content))
     lines = content.decode("ascii", "replace").split()

@@ -1,8 +1,8 @@
 """The student: by default DistilHuBERT's (arXiv 2110.01900), the teacher's convolutions and first layers with heads on the last.
 
 Those heads are s3prl's "expand-last": one linear layer to as many parts as there are target layers, GELU, and a linear layer of
-its own for each part. They read the last transformer layer only, so everything they are told must pass through it. Deep and thin
-students (FitHuBERT, arXiv 2207.00555; ARMHuBERT, 2305.11685) are taught layer to layer instead, by a linear layer each. All
+its own for each part. They read the last transformer layer only, so everything they predict from must pass through it. Deep and thin
+students (FitHuBERT, arXiv 2207.00555; ARMHuBERT, 2305.11685) are distilled layer to layer instead, by a linear layer each. All
 heads are thrown away after distillation.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from training.models.encoder import Encoder
 
 
-__all__ = ["SEED_RANGE", "Heads", "Heard", "LayerHeads", "Student"]
+__all__ = ["SEED_RANGE", "Heads", "LayerHeads", "Student", "StudentOutput"]
 
 
-class Heard(NamedTuple):
-    """What the student makes of a batch.
+class StudentOutput(NamedTuple):
+    """The student's output for a batch.
 
     Attributes:
         hidden: Output of its last transformer layer, shape (batch, frame, feature).
@@ -111,7 +111,7 @@ class Student(nn.Module):
     Attributes:
         config: Its shape.
         copied: Names of the parts that were copied; all others were drawn.
-        heard: What its first weights had heard, as `Encoder.heard`.
+        trained_on: What its first weights were trained on, as `Encoder.trained_on`.
 
     Raises:
         UsageError: If the source has fewer layers, or no part that fits.
@@ -136,8 +136,8 @@ class Student(nn.Module):
         if layers > source.num_layers and not is_random:
             who = "the teacher" if source is teacher else "student.init"
             raise UsageError(
-                f"student.layers: {layers} asked for, {who} {source.name} has {source.num_layers} to begin with; "
-                "ask for fewer, or set student.init: random"
+                f"student.layers: {layers}, but {who} {source.name} has {source.num_layers} to begin with; "
+                "choose fewer, or set student.init: random"
             )
         self.config = student_config(source.config, layers=layers, dropout=dropout, shape=shape)
         self.cnn_gradient = cnn_gradient
@@ -155,12 +155,12 @@ class Student(nn.Module):
                 self.mask_vector = nn.Parameter(torch.empty(width).uniform_())
             draw_weights(self.trunk, seed=seed)
         self.copied = () if is_random else copy_parts(self.trunk, source)
-        self.heard = frozenset() if is_random else source.heard
+        self.trained_on = frozenset() if is_random else source.trained_on
         if cnn_gradient == 0:
             self.trunk.feature_extractor.requires_grad_(requires_grad=False)
 
-    def forward(self, wave: Tensor, num_samples: Tensor, frame_is_masked: Tensor | None = None) -> Heard:
-        """Hear a batch.
+    def forward(self, wave: Tensor, num_samples: Tensor, frame_is_masked: Tensor | None = None) -> StudentOutput:
+        """Run a batch through trunk and heads.
 
         Args:
             wave: Shape (batch, time), zeros after each utterance's end.
@@ -176,23 +176,23 @@ class Student(nn.Module):
             cnn_gradient=self.cnn_gradient or 1.0,
             mask=FrameMask(frame_is_masked, self.mask_vector) if frame_is_masked is not None else None,
         )
-        return Heard(layers[-1], self.heads(layers), num_frames, tuple(layers))
+        return StudentOutput(layers[-1], self.heads(layers), num_frames, tuple(layers))
 
 
 def frame_grid(config: EncoderConfig) -> list[tuple[int, int]]:
-    """Kernels and strides: what decides where the frames of an encoder lie."""
+    """Kernels and strides, which decide where the frames of an encoder are."""
     return [(kernel, stride) for _, kernel, stride in config.extractor_conv_layer_config]
 
 
 def even_layers(shape: StudentShape, layers: int, num_targets: int) -> tuple[int, ...]:
-    """By which layer each target is predicted: as asked, or evenly, the last by the last; 12 targets and 12 layers are pairs."""
+    """The layer that predicts each target: as configured, or evenly, the last by the last; 12 targets and 12 layers are pairs."""
     if shape.predict_from is not None:
         return shape.predict_from
     return tuple(max(1, round((number + 1) * layers / num_targets)) for number in range(num_targets))
 
 
 def keeps_norm(source: EncoderConfig, shape: StudentShape) -> bool:
-    """Whether a layer norm stands before the student's projection: as asked, or, of a HuBERT of base shape, as in DistilHuBERT."""
+    """Whether a layer norm is before the student's projection: as configured, or, of a HuBERT of base shape, as in DistilHuBERT."""
     if shape.projection_norm is not None:
         return shape.projection_norm
     is_base = source.extractor_mode == "group_norm" and not source.encoder_layer_norm_first
@@ -213,11 +213,11 @@ def student_config(
         "aux_num_out": None,
     }
     if shape is not None:
-        asked = {
+        configured = {
             "encoder_embed_dim": shape.width,
             "encoder_num_heads": shape.attention_heads,
             "encoder_ff_interm_features": shape.feed_forward,
         }
-        own |= {key: value for key, value in asked.items() if value is not None}
+        own |= {key: value for key, value in configured.items() if value is not None}
         own["projection_norm"] = source.projection_norm and keeps_norm(source, shape)
     return source.model_copy(update=own)

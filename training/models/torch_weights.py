@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import re
 import shlex
-import struct
 import warnings
 import zipfile
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,10 +17,7 @@ from manifests.errors import BadDocumentError, MissingFileError, StillroomError,
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOCAL_MARK, END_MARK, WIDE_PLACE_MARK, WIDE_END_MARK = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
-END = struct.Struct("<4sHHHHLLH")  # .ZIP File Format Specification 6.3.10, sections 4.3.16, 4.3.15 and 4.3.14
-WIDE_PLACE = struct.Struct("<4sLQL")
-WIDE_END = struct.Struct("<4sQHHLLQQQQ")
+ZIP_MARK = b"PK\x03\x04"
 MOST_SHARING = 4
 FREE_BYTES = 1 << 20
 CONVERSION = (
@@ -41,7 +36,7 @@ class PickledObjectsError(StillroomError, ValueError):
         converted = path.with_suffix(".converted.pt").name
         command = CONVERSION % tuple(shlex.quote(printable(name, limit=1000)) for name in (path, converted))
         super().__init__(
-            f"{printable(path)} holds Python objects beside its weights, and reading them would run a stranger's code: if you trust "
+            f"{printable(path)} holds Python objects beside its weights, and reading them would run code that is in the file: if you trust "
             f"it, convert it once where it can be read (for fairseq's: an environment with fairseq), with {command}"
         )
 
@@ -51,8 +46,8 @@ def read_weights(path: Path, *, needed: str, namespace: bool = False) -> Any:
 
     Args:
         path: The file.
-        needed: What it is needed for, said if it is missing.
-        namespace: Whether an `argparse.Namespace` may be among them; it is a plain container too, but none of torch's.
+        needed: What it is needed for, for the message if it is missing.
+        namespace: Whether an `argparse.Namespace` may be among them; it is a plain container too, but torch does not allow it by default.
 
     Raises:
         MissingFileError: If there is none.
@@ -64,13 +59,13 @@ def read_weights(path: Path, *, needed: str, namespace: bool = False) -> Any:
     refuse_compressed(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace] if namespace else []), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another pickle protocol: what comes of it is said in one line below
+            warnings.simplefilter("ignore")  # of another pickle protocol: the result is reported in one line below
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         if re.search(r"Unsupported (global|class)|Trying to|Can only", str(problem)):
             raise PickledObjectsError(path) from None
         raise BadDocumentError(path, "is not a file of weights, or is damaged") from None
-    except Exception as problem:  # torch raises almost anything at bytes that are none of its own
+    except Exception as problem:  # torch raises almost anything at bytes that it did not write
         if isinstance(problem, MemoryError):
             raise
         raise BadDocumentError(path, f"is not a file of weights, or is damaged ({type(problem).__name__})") from None
@@ -79,65 +74,32 @@ def read_weights(path: Path, *, needed: str, namespace: bool = False) -> Any:
 
 
 def refuse_compressed(path: Path) -> None:
-    """Refuse a zip that unpacks to more than it holds: torch stores its tensors as they are, so this is a bomb.
+    """Refuse a zip that unpacks to more bytes than it has: torch stores its tensors uncompressed, so this is a decompression bomb.
 
     Raises:
-        BadDocumentError: If it is one, or if Python and torch could read different members in it.
+        BadDocumentError: If it is one, or cannot be read.
     """
     with path.open("rb") as stream:
-        if stream.read(len(LOCAL_MARK)) != LOCAL_MARK:
-            return  # torch takes it for no zip
-        ended = ends_as_torch_writes(stream)
+        if stream.read(len(ZIP_MARK)) != ZIP_MARK:
+            return  # torch does not read it as a zip either
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
-            packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
-        ended = False
-    if not ended:
-        raise BadDocumentError(path, "is not a file of weights, or is damaged")
+        raise BadDocumentError(path, "is not a file of weights, or is damaged") from None
     size = path.stat().st_size
-    if unpacked > size or packed:
+    if unpacked > size:
         raise BadDocumentError(path, f"unpacks to {unpacked} bytes from {size}: a decompression bomb; refused")
 
 
-def ends_as_torch_writes(stream: IO[bytes]) -> bool:
-    """Whether a zip's list of members stands where its end says, and the end is the end of the file.
-
-    Otherwise Python's reader, which looks for the list just before the end, and torch's, which goes to the place that the end names, may find
-    two lists: one that was looked at, and another that is loaded.
-    """
-    size = stream.seek(0, os.SEEK_END)
-    end = size - END.size
-    if end < 0:
-        return False
-    stream.seek(end)
-    mark, *disks, _, _, length, start, comment = END.unpack(stream.read(END.size))
-    if mark != END_MARK or any(disks) or comment:
-        return False
-    place = end - WIDE_PLACE.size
-    if place < 0:
-        return bool(start + length == end)
-    stream.seek(place)
-    mark, _, told, _ = WIDE_PLACE.unpack(stream.read(WIDE_PLACE.size))
-    if mark != WIDE_PLACE_MARK:
-        return bool(start + length == end)
-    wide = place - WIDE_END.size
-    if told != wide or wide < 0:
-        return False
-    stream.seek(wide)
-    mark, own, *_, length, start = WIDE_END.unpack(stream.read(WIDE_END.size))
-    return bool(mark == WIDE_END_MARK and own == WIDE_END.size - 12 and start + length == wide)
-
-
 def refuse_expanded(found: Any, *, where: object) -> None:
-    """Refuse tensors that say they have more numbers than the file holds (strides of 0, one storage under many names).
+    """Refuse tensors that claim more numbers than the file holds (strides of 0, one storage under many names).
 
     Raises:
         BadDocumentError: If they do.
     """
     claimed = 0
-    held: dict[int, int] = {}
+    stored: dict[int, int] = {}
     pending: list[Any] = [found]
     seen: set[int] = set()
     while pending:
@@ -145,11 +107,11 @@ def refuse_expanded(found: Any, *, where: object) -> None:
         if isinstance(item, torch.Tensor) and item.layout is torch.strided:
             storage = item.untyped_storage()
             claimed += item.numel() * item.element_size()
-            held[storage.data_ptr()] = storage.nbytes()
+            stored[storage.data_ptr()] = storage.nbytes()
         elif isinstance(item, torch.Tensor):
-            raise BadDocumentError(where, f"holds a tensor of layout {item.layout}; plain ones are due")
+            raise BadDocumentError(where, f"holds a tensor of layout {item.layout}; expected plain ones")
         elif isinstance(item, dict | list | tuple) and id(item) not in seen:
             seen.add(id(item))
             pending.extend(item.values() if isinstance(item, dict) else item)
-    if claimed > MOST_SHARING * sum(held.values()) + FREE_BYTES:
-        raise BadDocumentError(where, f"its tensors claim {claimed} bytes, it holds {sum(held.values())}; refused")
+    if claimed > MOST_SHARING * sum(stored.values()) + FREE_BYTES:
+        raise BadDocumentError(where, f"its tensors claim {claimed} bytes, it holds {sum(stored.values())}; refused")

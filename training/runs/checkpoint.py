@@ -18,9 +18,8 @@ from manifests.errors import BadDocumentError, MissingFileError, NewerSchemaErro
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import bytes_digest, file_digest
 from manifests.io.records import Document, Sha256
-from training.data.sampler import Cursor
 from training.models.encoder import Encoder, EncoderConfig
-from training.models.native_format import filled, heard_beside, read_safetensors
+from training.models.native_format import filled, read_safetensors, trained_on_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-KEPT = 2
 TRUNK_PREFIX = "student.trunk."
 HEADS_PREFIX = "student.heads."
-MOST_COUNTED = 2**48  # batches and steps: more is no count, and would overflow where it is worked with
+MOST_COUNTED = 2**48  # batches and steps: more cannot be a count, and would overflow
 
 
 class Mark(Document):
@@ -46,7 +44,7 @@ class Mark(Document):
         counts: Of the whole run: audio seconds, utterances, seconds of work.
         best_loss: Lowest validation loss so far.
         run_sha256: Digest that names the run, from its `provenance.json`.
-        facts: What a report says of the student.
+        facts: Of the student, for a report.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/checkpoint/1"
@@ -71,7 +69,7 @@ class Mark(Document):
 
 
 class NoCheckpointError(StillroomError, FileNotFoundError):
-    """A run has no checkpoint of the asked-for kind."""
+    """A run has no checkpoint of the wanted kind."""
 
     def __init__(self, run: Path, *, folder: str) -> None:
         remedy = (
@@ -122,13 +120,13 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def write_checkpoint(folder: Path, tensors: dict[str, Tensor], *, kept: int = KEPT, **mark: Any) -> None:
+def write_checkpoint(folder: Path, tensors: dict[str, Tensor], *, most: int = 2, **mark: Any) -> None:
     """Write a checkpoint, then remove all but the newest; before it, what a killed process left of one.
 
     Args:
         folder: `checkpoints/` or `best/`.
         tensors: By name, on the CPU.
-        kept: How many stay.
+        most: How many stay.
         **mark: Fields of `Mark` but its digest.
 
     Raises:
@@ -138,10 +136,10 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], *, kept: int = KE
         part.unlink(missing_ok=True)
     content = safetensors.torch.save(tensors)
     stem = f"step-{mark['step']:09d}"
-    (folder / f"{stem}.json").unlink(missing_ok=True)  # a mark never stands beside another's tensors
+    (folder / f"{stem}.json").unlink(missing_ok=True)  # a mark is never beside another's tensors
     write_bytes(folder / f"{stem}.safetensors", content)
     Mark.model_validate({"schema": Mark.SCHEMA, "sha256": bytes_digest(content), **mark}).write(folder / f"{stem}.json")
-    for path in sorted(folder.glob("step-*.json"))[:-kept]:
+    for path in sorted(folder.glob("step-*.json"))[:-most]:
         path.unlink()
     marks = {path.stem for path in folder.glob("step-*.json")}
     for path in folder.glob("step-*.safetensors"):
@@ -183,8 +181,8 @@ def is_run(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a checkpoint keeps of a student.
+class TrainedStudent:
+    """A student from a checkpoint.
 
     Attributes:
         encoder: Without its heads.
@@ -200,7 +198,7 @@ def load_run(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> Enco
     return load_student(run, checkpoint=checkpoint).encoder
 
 
-def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> Kept:
+def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> TrainedStudent:
     """The student of a run.
 
     Args:
@@ -221,14 +219,11 @@ def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> 
     tensors = read_tensors(path)
     own = {name.removeprefix(TRUNK_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TRUNK_PREFIX)}
     trunk = filled(mark.encoder, own, where=path.with_suffix(".json"), weights=path)
-    heard = heard_beside(run, required=True)
+    trained_on = trained_on_beside(run, required=True)
     facts = {**mark.facts, "checkpoint": checkpoint, "steps": mark.step}
     heads = {
         name.removeprefix(HEADS_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(HEADS_PREFIX)
     }
-    return Kept(Encoder(trunk, mark.encoder, name=run.resolve().name, heard=heard, facts=facts), heads)
-
-
-def cursor_of(mark: Mark) -> Cursor:
-    """Where the order goes on."""
-    return Cursor(*mark.cursor)
+    return TrainedStudent(
+        Encoder(trunk, mark.encoder, name=run.resolve().name, trained_on=trained_on, facts=facts), heads
+    )

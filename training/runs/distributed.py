@@ -1,6 +1,6 @@
 """Ranks: processes that train one student together, started by `torchrun`, or by whatever sets its variables.
 
-Every rank holds the whole student and takes whole lanes of each global batch (law 5). The loss of a micro-batch is divided by
+Every rank has the whole student and takes whole lanes of each global batch (law 5). The loss of a micro-batch is divided by
 the frames of the *global* batch, so gradients are summed over ranks, never averaged: once a step, in one buffer. Rank 0 alone
 writes. Numbers and signals travel over gloo, tensors of the models over NCCL where there are GPUs.
 """
@@ -48,9 +48,9 @@ class RankLostError(StillroomError, ConnectionError):
     """Another rank is gone, or cannot be reached."""
 
     def __init__(self, *, rank: int, why: object) -> None:
-        told = (str(why).splitlines() or [type(why).__name__])[0]
+        reason = (str(why).splitlines() or [type(why).__name__])[0]
         super().__init__(
-            f"rank {rank} lost another rank ({printable(told)}): look for what ended it (memory, its machine); "
+            f"rank {rank} lost another rank ({printable(reason)}): look for what ended it (memory, its machine); "
             "the last checkpoint is kept, the same command goes on from it"
         )
 
@@ -101,14 +101,6 @@ class Ranks:
                 distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return int(value)
 
-    def largest(self, values: Tensor) -> Tensor:
-        """The larger of each value of a CPU tensor over ranks."""
-        if self.count > 1:
-            values = values.clone()
-            with self.connected():
-                distributed.all_reduce(values, distributed.ReduceOp.MAX)
-        return values
-
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum the gradients over ranks, in place; a parameter without one on any rank stays without.
 
@@ -126,13 +118,13 @@ class Ranks:
         buffer = torch.cat([*parts, has])
         with self.connected():
             distributed.all_reduce(buffer)
-        *summed, held = torch.split(buffer, [*(parameter.numel() for parameter in every), len(every)])
-        for parameter, values, holders in zip(every, summed, held.tolist(), strict=True):
+        *summed, has_any = torch.split(buffer, [*(parameter.numel() for parameter in every), len(every)])
+        for parameter, values, holders in zip(every, summed, has_any.tolist(), strict=True):
             if holders:
                 parameter.grad = values.view_as(parameter)
 
-    def told(self, plain: Plain) -> Plain:
-        """What rank 0 gives, to all: text, numbers, lists and mappings."""
+    def broadcast(self, plain: Plain) -> Plain:
+        """Send text, numbers, lists and mappings from rank 0 to all."""
         box: list[Any] = [plain]
         if self.count > 1:
             with self.connected():
@@ -140,12 +132,12 @@ class Ranks:
         given: Plain = box[0]
         return given
 
-    def shared(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Tensors that rank 0 gives, on the CPU, to all: the others need not see its disk."""
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Send tensors on the CPU from rank 0 to all: the others need not see its disk."""
         if self.count == 1:
             return dict(tensors or {})
         mine = dict(tensors or {}) if self.is_first else {}
-        forms = self.told([(name, tuple(tensor.shape), tensor.dtype) for name, tensor in mine.items()])
+        forms = self.broadcast([(name, tuple(tensor.shape), tensor.dtype) for name, tensor in mine.items()])
         found = {}
         for name, shape, kind in forms:
             tensor = mine[name].contiguous() if self.is_first else torch.empty(shape, dtype=kind)
@@ -154,8 +146,8 @@ class Ranks:
             found[name] = tensor
         return found
 
-    def share(self, *modules: nn.Module) -> None:
-        """Give rank 0's weights and buffers to all, so that they begin alike to the last bit."""
+    def broadcast_modules(self, *modules: nn.Module) -> None:
+        """Send rank 0's weights and buffers to all, so that they begin alike to the last bit."""
         if self.count == 1:
             return
         for module in modules:
@@ -193,7 +185,7 @@ def joined_ranks() -> Iterator[Ranks]:
     """This process's place among those that torchrun started; alone without it.
 
     Nobody leaves before all are done. An error is raised in the rank that met it first; the others, which meet it too or lose
-    that one, leave with exit code 2 and without a word.
+    that one, leave with exit code 2 and without a message.
 
     Raises:
         UsageError: If torchrun's variables are not all there, or no number.
@@ -229,16 +221,16 @@ def joined_ranks() -> Iterator[Ranks]:
         yield ranks
         ranks.wait()
     except (StillroomError, OSError):
-        if not is_first_to_say(store):
+        if not is_first_error(store):
             raise SystemExit(2) from None
         raise
     distributed.destroy_process_group()
 
 
-def is_first_to_say(store: Store) -> bool:
-    """Whether no other rank met an error before."""
+def is_first_error(store: Store) -> bool:
+    """Whether no other rank raised an error before."""
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         return int(store.add(f"stillroom/errors/{attempt}", 1)) == 1
     except (RuntimeError, OSError):
-        return True  # the store went with the rank that kept it
+        return True  # the store ended with the rank that held it

@@ -1,12 +1,10 @@
-"""A run's folder: what it was asked to be, what made it, what it has heard, how far it is, and how it is stopped."""
+"""A run's folder: its config, its provenance, the digests of its training audio, and its status."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from array import array
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from manifests.corpus.provenance import provenance
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -19,15 +17,14 @@ from training.config.presets import PRESETS
 from training.data.joined_corpus import clean_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
-    from types import FrameType
 
     from training.config.schema import TrainConfig
     from training.data.corpus import CorpusReader
     from training.models.encoder import Encoder
 
-MOST_TOLD = 1000
+LONGEST_PROBLEM = 1000
 
 
 class OtherConfigError(StillroomError, ValueError):
@@ -64,7 +61,7 @@ def prepare_run(
     *,
     reader: CorpusReader,
     teacher: Encoder,
-    heard: Collection[str] = (),
+    trained_on: Collection[str] = (),
     targets_sha256: str | None = None,
 ) -> str | None:
     """Make a run's folder, or check that it is this run's; `config.yaml` is written last and is its mark.
@@ -73,8 +70,8 @@ def prepare_run(
         run: The folder; its lock is held.
         config: As resolved.
         reader: Of the corpus.
-        teacher: Whose digest is kept.
-        heard: What the student's first weights have heard, beside the teacher's.
+        teacher: Whose digest is recorded.
+        trained_on: What the student's first weights were trained on, beside the teacher's.
         targets_sha256: Of the targets that take the teacher's place, if any.
 
     Returns:
@@ -93,7 +90,7 @@ def prepare_run(
         strange = sorted(entry.name for entry in run.iterdir() if entry.name not in written and entry.name[0] != ".")
         if strange:
             raise NotARunError(run, found=strange[0])
-        lines = heard_lines(reader, config.split, teacher, heard)
+        lines = training_digests(reader, config.split, teacher, trained_on)
         record = provenance(
             corpus=reader.manifest.name,
             corpus_sha256=reader.digest,
@@ -121,11 +118,11 @@ def prepare_run(
             raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
         if began != found:
             raise SourceChangedError(run, what=what, where=where, began=began, found=found)
-    kept = record.get("targets_sha256")
-    if kept is not None and targets_sha256 is not None and kept != targets_sha256:
-        raise SourceChangedError(run, what="targets", where=config.targets, began=str(kept), found=targets_sha256)
-    named = record.get("run_sha256")
-    return named if isinstance(named, str) else None
+    before = record.get("targets_sha256")
+    if before is not None and targets_sha256 is not None and before != targets_sha256:
+        raise SourceChangedError(run, what="targets", where=config.targets, began=str(before), found=targets_sha256)
+    run_sha256 = record.get("run_sha256")
+    return run_sha256 if isinstance(run_sha256, str) else None
 
 
 def preset_facts(config: TrainConfig) -> dict[str, Any]:
@@ -136,17 +133,15 @@ def preset_facts(config: TrainConfig) -> dict[str, Any]:
     return {"preset": config.preset, "preset_source": preset.source, "preset_deviations": list(preset.deviations)}
 
 
-def heard_lines(reader: CorpusReader, split: str, teacher: Encoder, more: Collection[str] = ()) -> str:
-    """What the student will have heard, itself or through its teacher: 16 hex digits a line, sorted; 8 bytes each in memory."""
-    heard = array("Q", (int(prefix, 16) for prefix in {*teacher.heard, *more}))
-    heard.extend(int(sha256[:16], 16) for _, sha256 in clean_digests(reader.url, split))
-    return "".join(f"{number:016x}\n" for number in sorted(set(heard)))
+def training_digests(reader: CorpusReader, split: str, teacher: Encoder, more: Collection[str] = ()) -> str:
+    """Digests of the clean utterances that the student, or its teacher, is trained on: 16 hex digits a line, sorted; 8 bytes each in memory."""
+    digests = array("Q", (int(prefix, 16) for prefix in {*teacher.trained_on, *more}))
+    digests.extend(int(sha256[:16], 16) for _, sha256 in clean_digests(reader.url, split))
+    return "".join(f"{number:016x}\n" for number in sorted(set(digests)))
 
 
-def run_facts(
-    config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, layers: Sequence[int], told: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a report says of a student: how it was made and what it cost; no path of this machine."""
+def run_facts(config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, layers: Sequence[int]) -> dict[str, Any]:
+    """Facts of a student for a report: how it was made; no path of this machine."""
     adversary = config.adversary
     return {
         "preset": config.preset,
@@ -161,21 +156,20 @@ def run_facts(
         "adversary": adversary.model_dump(mode="json") if adversary is not None else None,
         "seed": config.seed,
         "planned_steps": config.steps,
-        **told,
     }
 
 
 def write_status(run: Path, state: State, *, step: int, steps: int) -> None:
-    """Say in `status.json` how far the run is; a requeue script reads it."""
+    """Write to `status.json` how far the run is; a requeue script reads it."""
     status = {"schema": RunStatus.SCHEMA, "state": state, "step": step, "steps": steps}
     RunStatus.parse(status, where="status.json").write(run / "status.json")
 
 
 @contextlib.contextmanager
-def failure_told(run: Path, config: TrainConfig) -> Iterator[None]:
-    """Around a run whose lock is held: an error that ends it stands in `status.json`, where a requeue script looks.
+def failure_recorded(run: Path, config: TrainConfig) -> Iterator[None]:
+    """Around a run whose lock is held: an error that ends it is written to `status.json`, which a requeue script reads.
 
-    The step that stands there stays: it is that of the last checkpoint, from which the run can go on. A run that is done, or another config's, is
+    The step there stays that of the last checkpoint, from which the run can go on. A run that is done, or another config's, is
     left as it is.
     """
     try:
@@ -183,52 +177,20 @@ def failure_told(run: Path, config: TrainConfig) -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as problem:
         with contextlib.suppress(
             StillroomError, OSError
-        ):  # no space left, most of all: the first error is the one to tell
+        ):  # no space left, most of all: the first error is the one to report
             if is_runs_own(run, config):
-                told = RunStatus.read(run / "status.json", needed="how far the run is")
-                if told.state != "done":
-                    line = printable(f"{type(problem).__name__}: {problem}", limit=MOST_TOLD)
-                    told.model_copy(update={"state": "failed", "problem": line}).write(run / "status.json")
+                status = RunStatus.read(run / "status.json", needed="how far the run is")
+                if status.state != "done":
+                    line = printable(f"{type(problem).__name__}: {problem}", limit=LONGEST_PROBLEM)
+                    status.model_copy(update={"state": "failed", "problem": line}).write(run / "status.json")
         raise
 
 
 def is_runs_own(run: Path, config: TrainConfig) -> bool:
-    """Whether a folder holds a run of this config; its crops may come from targets that were not looked at."""
+    """Whether a folder holds a run of this config; its crops may come from targets that were not read."""
     if not (run / "config.yaml").is_file():
         return False
     own = run_config(run / "config.yaml")
     if config.targets is not None and config.crops is None:
         own = own.model_copy(update={"crops": None})
     return method_difference(config, own) is None
-
-
-class StopSignals:
-    """Notes SIGTERM, SIGUSR1 and Ctrl-C while it is entered, so that the loop can stop between two steps.
-
-    A second Ctrl-C raises KeyboardInterrupt at once.
-
-    Attributes:
-        received: The first signal, or None.
-    """
-
-    CAUGHT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
-        del frame
-        if self.received is signal.SIGINT and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = self.received or signal.Signals(number)
-
-    def __enter__(self) -> Self:
-        self.before = {}
-        if threading.current_thread() is threading.main_thread():  # Python delivers signals there alone
-            self.before = {number: signal.signal(number, self.note) for number in self.CAUGHT}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

@@ -1,31 +1,43 @@
-"""The run's journal: one JSON line a logged step, floats in full, each line one write."""
+"""The run's journal: one JSON line a logged step, floats in full, each line one write; and the sums that its lines are made from."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import math
 import os
+import sys
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from manifests.errors import UsageError
+from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.json_yaml import MAX_LINE_BYTES
-from training.data.sampler import named_number
+from manifests.io.progress import Progress, stderr_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from torch import Tensor
 
-PLACES_BITS = 14
-PLACES = 1 << PLACES_BITS
-REST_BITS = 64 - PLACES_BITS
+    from training.config.schema import TrainConfig
+    from training.data.batch import PairBatch
+    from training.runs.checkpoint import Mark
+    from training.runs.distributed import Ranks
+
+# The order of `training.step.Losses.sums`; the names are those of a checkpoint.
+LOSSES = ("loss", "l1", "cosine", "domain", "right")
 
 
-# Flajolet, Fusy, Gandouet and Meunier (2007), figure 3: the constant of the estimate for many places.
-ALPHA = 0.7213 / (1 + 1.079 / PLACES)
-LINEAR_UNTIL = 2.5 * PLACES
+class TooMuchDamageError(StillroomError, ValueError):
+    """More shards cannot be read than the config allows."""
+
+    def __init__(self, count: int, *, most: int, last: str) -> None:
+        super().__init__(
+            f"{count} shards cannot be read, damaged_shards: {most} are allowed; the last one: {last}; the last checkpoint is kept"
+        )
 
 
 class Journal:
@@ -43,7 +55,7 @@ class Journal:
             os.ftruncate(self.handle, length_until(path, step=step))
             os.lseek(self.handle, 0, os.SEEK_END)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Mapping[str, Any]) -> None:
         """Append one line.
 
         Raises:
@@ -100,7 +112,7 @@ class Board:
             ) from None
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Mapping[str, Any]) -> None:
         """Add the numbers of a journal line."""
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
@@ -113,68 +125,179 @@ class Board:
         self.writer.close()
 
 
-class Meters:
-    """Sums over the steps since the last journal line; part of a checkpoint, so that a resumed run logs the same means.
+def add(sums: dict[str, float], **values: float) -> None:
+    """Add to named sums."""
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value
+
+
+def mean(sums: Mapping[str, float], name: str, *, over: str) -> float:
+    """One sum over another; 0 if there is nothing to divide by."""
+    count = sums.get(over, 0.0)
+    return sums.get(name, 0.0) / count if count else 0.0
+
+
+class TrainingLog:
+    """Sums of the step at hand, since the last journal line, and of the whole run; writes the journal from them.
 
     Args:
-        sums: What an earlier part of the run had summed.
+        journal: Where lines go.
+        progress: The progress bar.
+        domains: Classes of the domain classifier; none without an adversary.
+        rate_hz: Of the waves.
+        runs_teacher: Whether the teacher itself processes every batch.
+        split_utterances: How many utterances the training split has.
+        mark: The checkpoint that the run goes on from.
+
+    Attributes:
+        since_line: Sums since the last line; part of a checkpoint, so that a resumed run logs the same means.
+        in_all: Sums of the whole run; part of a checkpoint.
     """
 
-    def __init__(self, sums: dict[str, float] | None = None) -> None:
-        self.sums: dict[str, float] = dict(sums or {})
+    def __init__(
+        self,
+        journal: Journal,
+        progress: Progress,
+        *,
+        domains: Sequence[str],
+        rate_hz: int,
+        runs_teacher: bool,
+        split_utterances: int,
+        mark: Mark | None,
+    ) -> None:
+        self.journal, self.progress = journal, progress
+        self.domains, self.rate_hz, self.runs_teacher = domains, rate_hz, runs_teacher
+        self.split_utterances = split_utterances
+        self.since_line: dict[str, float] = dict(mark.sums) if mark is not None else {}
+        self.in_all: dict[str, float] = dict(mark.counts) if mark is not None else {}
+        self.epoch = mark.cursor[0] if mark is not None else 0
+        self.damaged: set[str] = set()
+        self.note = ""
+        self.logged_s = time.monotonic()
+        self.waited_s = self.logged_audio_s = 0.0
+        self.begin_step()
 
-    def add(self, **values: float) -> None:
-        """Add to the sums."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+    def begin_step(self) -> None:
+        """Forget the sums of the last step."""
+        self.losses: list[Tensor] = []
+        names = ("utterances", "fell_back", "audio_s", "lost", "lost_frames")
+        self.counts = dict.fromkeys((*names, *(f"domain.{name}" for name in self.domains)), 0.0)
 
-    def mean(self, name: str, *, over: str) -> float:
-        """One sum over another; 0 if there is nothing to divide by."""
-        count = self.sums.get(over, 0.0)
-        return self.sums.get(name, 0.0) / count if count else 0.0
+    def timed(self, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
+        """The same batches; the time spent waiting for them is measured, and the clock of the first line starts."""
+        self.logged_s = began = time.monotonic()
+        for batch in batches:
+            self.waited_s += time.monotonic() - began
+            yield batch
+            began = time.monotonic()
 
-    def clear(self) -> None:
-        """Begin anew."""
-        self.sums.clear()
+    def add(self, batch: PairBatch, losses: Tensor, domains: Sequence[int]) -> None:
+        """Add a micro-batch to the sums of its step; losses as `LOSSES`, and the utterances of each domain."""
+        self.losses.append(losses)
+        add(self.counts, **{f"domain.{name}": count for name, count in zip(self.domains, domains, strict=True)})
+        audio_s = float(batch.num_samples.sum()) / self.rate_hz
+        add(self.counts, utterances=len(batch.keys), fell_back=batch.fell_back, audio_s=audio_s)
+
+    def add_damage(self, batch: PairBatch, *, frames: int, step: int, most: int) -> None:
+        """Count what could not be read of a micro-batch, and name each damaged shard once.
+
+        Args:
+            batch: With something lost.
+            frames: How many were lost.
+            step: At hand.
+            most: How many damaged shards are allowed.
+
+        Raises:
+            TooMuchDamageError: If there are more.
+        """
+        add(self.counts, lost=len(batch.lost), lost_frames=frames)
+        for shard, problem in batch.damage:
+            if shard in self.damaged:
+                continue
+            self.damaged.add(shard)
+            if len(self.damaged) > most:
+                raise TooMuchDamageError(len(self.damaged), most=most, last=problem)
+            stderr_line(f"left out (damaged_shards: {len(self.damaged)} of at most {most}): {printable(problem)}")
+            self.journal.write({"step": step, "damaged_shard": shard, "warning": problem})
+
+    def step_sums(self, ranks: Ranks) -> dict[str, float]:
+        """The sums of the step over all micro-batches of all ranks."""
+        losses = torch.stack(self.losses).sum(dim=0).tolist() if self.losses else [0.0] * len(LOSSES)
+        return ranks.sums({**dict(zip(LOSSES, losses, strict=True)), **self.counts})
+
+    def end_step(
+        self, sums: Mapping[str, float], *, epoch: int, gradient_norm: float, write: Mapping[str, Any] | None
+    ) -> None:
+        """Add a step that is done; with `write`, its facts become part of a journal line over all steps since the last one."""
+        means = {name: value for name, value in sums.items() if name not in {"audio_s", "lost_frames"}}
+        add(self.since_line, steps=1, gradient_norm=gradient_norm, **means)
+        audio_s = sums["audio_s"]
+        teacher_audio_s = audio_s if self.runs_teacher else 0.0
+        add(self.in_all, audio_s=audio_s, teacher_audio_s=teacher_audio_s, utterances=sums["utterances"])
+        self.logged_audio_s += audio_s
+        self.epoch = epoch
+        self.begin_step()
+        if write is not None:
+            self.write_line(write)
+        self.progress.advance(note=self.note)
+
+    def write_line(self, facts: Mapping[str, Any]) -> None:
+        """Write a line with the means since the last one."""
+        now_s = time.monotonic()
+        add(self.in_all, wall_s=now_s - self.logged_s)
+        line = journal_line(facts["step"], self.since_line, domains=self.domains)
+        line |= {"learning_rate": facts["learning_rate"], "epoch": self.epoch, **self.training_audio(), **facts}
+        line |= speeds(self.logged_audio_s, waited_s=self.waited_s, spent_s=now_s - self.logged_s)
+        self.journal.write(line)
+        self.note = progress_note(line)
+        self.since_line.clear()
+        self.logged_s, self.waited_s, self.logged_audio_s = now_s, 0.0, 0.0
+
+    def training_audio(self) -> dict[str, Any]:
+        """How much audio the run has been trained on since it began; after the first epoch every utterance was used."""
+        utterances = int(self.in_all.get("utterances", 0))
+        return {
+            "audio_s": self.in_all.get("audio_s", 0.0),
+            "teacher_audio_s": self.in_all.get("teacher_audio_s", 0.0),
+            "utterances": utterances,
+            "distinct_utterances": self.split_utterances if self.epoch else min(utterances, self.split_utterances),
+        }
 
 
-def journal_line(step: int, meters: Meters, *, domains: Sequence[str]) -> dict[str, Any]:
-    """Means over the steps since the last line; with domains, how well the critic did and what always guessing the most frequent would."""
+@contextlib.contextmanager
+def training_log(
+    run: Path, config: TrainConfig, *, mark: Mark | None, ranks: Ranks, **facts: Any
+) -> Iterator[TrainingLog]:
+    """Opens the journal, TensorBoard and the progress bar of a run; `facts` as of `TrainingLog`."""
+    done = mark.step if mark is not None else 0
+    with contextlib.ExitStack() as stack:
+        path = run / "journal.jsonl" if ranks.is_first else None
+        journal = stack.enter_context(Journal(path, step=done if mark is not None else -1))
+        if config.tensorboard and ranks.is_first:
+            journal.board = stack.enter_context(Board(run, step=done))
+        stream = sys.stderr if ranks.is_first else io.StringIO()
+        progress = stack.enter_context(Progress("training", total=config.steps, unit="steps", done=done, stream=stream))
+        yield TrainingLog(journal, progress, mark=mark, **facts)
+
+
+def journal_line(step: int, sums: Mapping[str, float], *, domains: Sequence[str]) -> dict[str, Any]:
+    """Means over the steps since the last line; with domains, the critic's accuracy and that of always naming the most frequent one."""
     line: dict[str, Any] = {
         "step": step,
-        **{name: meters.mean(name, over="steps") for name in ("loss", "l1", "cosine", "gradient_norm")},
+        **{name: mean(sums, name, over="steps") for name in ("loss", "l1", "cosine", "gradient_norm")},
     }
     if domains:
-        asked = [meters.sums.get(f"domain.{name}", 0.0) for name in domains]
+        counts = [sums.get(f"domain.{name}", 0.0) for name in domains]
         line |= {
-            "domain_loss": meters.mean("domain", over="steps"),
-            "domain_accuracy": meters.sums.get("right", 0.0) / max(1.0, sum(asked)),
-            "domain_majority": max(asked) / max(1.0, sum(asked)),
+            "domain_loss": mean(sums, "domain", over="steps"),
+            "domain_accuracy": sums.get("right", 0.0) / max(1.0, sum(counts)),
+            "domain_majority": max(counts) / max(1.0, sum(counts)),
         }
-    if meters.sums.get("fell_back"):
-        line["fell_back"] = meters.mean("fell_back", over="utterances")
-    if meters.sums.get("lost"):
-        line["lost"] = meters.sums["lost"]
+    if sums.get("fell_back"):
+        line["fell_back"] = mean(sums, "fell_back", over="utterances")
+    if sums.get("lost"):
+        line["lost"] = sums["lost"]
     return line
-
-
-def heard_so_far(counts: Meters, copies: DistinctCount, *, epoch: int, split_utterances: int) -> dict[str, Any]:
-    """What the run has heard since it began.
-
-    Args:
-        counts: Sums of the whole run.
-        copies: The distorted copies heard by either model.
-        epoch: Of the batch heard last: after the first one every utterance was heard.
-        split_utterances: How many there are.
-    """
-    utterances = int(counts.sums.get("utterances", 0))
-    return {
-        "audio_s": counts.sums.get("audio_s", 0.0),
-        "teacher_audio_s": counts.sums.get("teacher_audio_s", 0.0),
-        "utterances": utterances,
-        "distinct_utterances": split_utterances if epoch else min(utterances, split_utterances),
-        "distinct_copies": copies.estimate(),
-    }
 
 
 def speeds(audio_s: float, *, waited_s: float, spent_s: float) -> dict[str, float]:
@@ -182,38 +305,11 @@ def speeds(audio_s: float, *, waited_s: float, spent_s: float) -> dict[str, floa
     return {"audio_s_per_s": audio_s / max(1e-9, spent_s), "waiting_share": waited_s / max(1e-9, spent_s)}
 
 
-def noted(line: dict[str, Any]) -> str:
-    """A journal line for the progress line."""
+def progress_note(line: Mapping[str, Any]) -> str:
+    """A journal line for the progress bar."""
     domain = (
         f", domain {line['domain_accuracy']:.0%} (majority {line['domain_majority']:.0%})"
         if "domain_accuracy" in line
         else ""
     )
     return f"loss {line['loss']:.4f}{domain}, {line['audio_s_per_s']:.0f} s/s, waiting {line['waiting_share']:.0%}"
-
-
-class DistinctCount:
-    """HyperLogLog: 16 kB whatever is counted; within about 1 % (standard error 0.8 %), nearly exact below 40 000.
-
-    Attributes:
-        ranks: Shape (16384,), uint8; two counts are joined by the larger of each.
-    """
-
-    def __init__(self) -> None:
-        self.ranks = torch.zeros(PLACES, dtype=torch.uint8)
-
-    def add(self, *names: str) -> None:
-        """Count a thing with this name, if it was not counted before."""
-        number = named_number(0, "tally", *names)
-        place, rest = number >> REST_BITS, number & ((1 << REST_BITS) - 1)
-        rank = REST_BITS - rest.bit_length() + 1
-        if rank > int(self.ranks[place]):
-            self.ranks[place] = rank
-
-    def estimate(self) -> int:
-        """How many different things were counted."""
-        empty = int((self.ranks == 0).sum())
-        found = ALPHA * PLACES**2 / float(torch.exp2(-self.ranks.double()).sum())
-        if found <= LINEAR_UNTIL and empty:
-            found = PLACES * math.log(PLACES / empty)
-        return round(found)

@@ -1,1 +1,1 @@
-"""Precomputed teacher outputs: `schema` of their folder, `reader`."""
+"""Stored teacher outputs: the `schema` of their folder, and its `reader`."""

@@ -1,13 +1,9 @@
-"""A teacher's outputs, computed once: `targets.json` and shards beside those of the audio.
+"""Reads a teacher's stored outputs: `targets.json`, and shards beside those of the audio.
 
-A target is what chosen layers of the teacher give for one stretch of one copy, as float16 of shape (layer, frame, feature), a
-plain `.npy` in a tar: `<key>.<copy>.<start>.npy`. Two contexts, which are two methods:
-
-* `crop`: the teacher heard the very crop that the student will hear. Crops are planned: they begin on the teacher's frame grid and
-  each utterance has as many as there are *crop sets*; epoch e hears those of set e modulo their number. Losses are those with
-  the teacher in the loop, but for float16.
-* `whole`: the teacher heard the whole utterance, and a crop takes the frames that lie in it. Every crop on the grid can be had;
-  targets know what was said before and after the crop, as they do not in DistilHuBERT.
+A target is the output of chosen layers of the teacher for one stretch of one copy, as float16 of shape (layer, frame, feature), a
+plain `.npy` in a tar: `<key>.<copy>.<start>.npy`. The teacher was given the very crop that the student will get. Crops are planned:
+they begin on the teacher's frame grid and each utterance has as many as there are *crop sets*; epoch e has those of set e modulo their
+number. Losses are those with the teacher in the loop, but for float16.
 """
 
 from __future__ import annotations
@@ -25,10 +21,10 @@ from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import MAX_JSON_BYTES, parse_json, read_bytes
 from manifests.io.place import place_of
-from training.data.node_cache import Wanted
+from training.data.node_cache import SourceShard
 from training.data.tar_reader import DamagedShardError, TarBytes
 from training.models.encoder import Encoder
-from training.models.native_format import load_encoder_folder, outlined, read_heard
+from training.models.native_format import load_encoder_folder, outlined, read_trained_on
 from training.targets.schema import TargetIndex, TargetPlan, Targets
 
 if TYPE_CHECKING:
@@ -44,9 +40,9 @@ if TYPE_CHECKING:
 class TargetsMisfitError(UsageError):
     """Targets are not those of this run."""
 
-    def __init__(self, where: object, *, what: str, found: object, due: object) -> None:
+    def __init__(self, where: object, *, what: str, found: object, expected: object) -> None:
         super().__init__(
-            f"targets: {printable(where)} are of {what} {printable(found)}, this run has {printable(due)}: "
+            f"targets: {printable(where)} are of {what} {printable(found)}, this run has {printable(expected)}: "
             "compute them again with `stillroom targets`, or leave the key out"
         )
 
@@ -61,7 +57,7 @@ class NoTargetsError(StillroomError, FileNotFoundError):
 
 
 class Place(NamedTuple):
-    """Where the target of a stretch lies."""
+    """Where the target of a stretch is in its tar."""
 
     length: int
     offset: int
@@ -102,7 +98,7 @@ class TargetsReader:
         return read_bytes(self.place / relative, needed="part of the targets", limit=MAX_JSON_BYTES)
 
     def places_of(self, shard: str) -> dict[tuple[str, str, int], Place]:
-        """Where the targets of a shard lie; those of the shards of the last windows are held."""
+        """Where the targets of a shard are; cached for the shards of the last windows."""
         if shard not in self.indexes:
             where = f"{self.url}/{index_name(shard)}"
             index = TargetIndex.parse_text(self.document(index_name(shard)), where=where)
@@ -113,36 +109,32 @@ class TargetsReader:
             }
         return self.indexes[shard]
 
-    def keep(self, shards: Sequence[str]) -> None:
-        """Forget the indexes of all shards but these."""
+    def hold(self, shards: Sequence[str]) -> None:
+        """Free the indexes of all shards but these."""
         self.indexes = {name: places for name, places in self.indexes.items() if name in shards}
 
     def read(self, crop: Crop, copy: str, rows: Sequence[int]) -> NDArray[np.float16]:
-        """The target of one crop, shape (layer, frame, feature), of the layers that stand in these rows.
+        """The target of one crop, shape (layer, frame, feature), of the layers in these rows.
 
         Raises:
             DamagedShardError: If there is none, or not of this length.
         """
         where = f"{self.url}/{tar_name(crop.shard)}: {crop.sample.key}.{copy}"
-        is_whole = self.plan.context == "whole"
-        start = 0 if is_whole else crop.start
-        length = crop.sample.num_samples if is_whole else crop.length
-        place = self.places_of(crop.shard).get((crop.sample.key, copy, start))
-        if place is None or place.length != length:
-            raise DamagedShardError(where, f"there is no target of {length} samples from {start} on")
-        frames = self.plan.encoder.num_frames(length)
+        place = self.places_of(crop.shard).get((crop.sample.key, copy, crop.start))
+        if place is None or place.length != crop.length:
+            raise DamagedShardError(where, f"there is no target of {crop.length} samples from {crop.start} on")
+        frames = self.plan.encoder.num_frames(crop.length)
         shape = (len(self.plan.layers), frames, self.plan.encoder.encoder_embed_dim)
         head = npy_header(shape)
         if place.size != len(head) + 2 * shape[0] * shape[1] * shape[2]:
-            raise DamagedShardError(where, f"the index gives it {place.size} bytes, {shape} numbers of float16 are due")
+            raise DamagedShardError(
+                where, f"the index gives it {place.size} bytes, expected {shape} numbers of float16"
+            )
         content = self.tars.span(crop.shard, place.offset, place.offset + place.size)
         if not content.startswith(head):
             raise DamagedShardError(where, f"is not a .npy of float16 of shape {shape}")
-        found = np.frombuffer(content, dtype="<f2", offset=len(head)).reshape(shape)[list(rows)]
-        if not is_whole:
-            return found
-        first = crop.start // self.plan.encoder.hop_samples
-        return found[:, first : first + self.plan.encoder.num_frames(crop.length)]
+        found: NDArray[np.float16] = np.frombuffer(content, dtype="<f2", offset=len(head)).reshape(shape)[list(rows)]
+        return found
 
     def batch(self, crops: Sequence[Crop], copies: Sequence[str], *, layers: Sequence[int]) -> Tensor:
         """Targets of a micro-batch: float16 of shape (batch, layer, frame, feature), zeros after each utterance's end."""
@@ -154,12 +146,12 @@ class TargetsReader:
             batch[row, :, :count] = self.read(crop, copy, rows)
         return torch.from_numpy(batch)
 
-    def sources(self, shards: Sequence[str]) -> list[Wanted]:
-        """What is read of some shards, for a stage."""
-        return [Wanted(self.tars, name) for name in shards if name in self.tars.entries]
+    def sources(self, shards: Sequence[str]) -> list[SourceShard]:
+        """The tars of some shards, for a node's cache."""
+        return [SourceShard(self.tars, name) for name in shards if name in self.tars.entries]
 
     def teacher(self) -> StoredTeacher:
-        """Who was heard, without its weights."""
+        """The teacher, without its weights."""
         return StoredTeacher(self)
 
     def close(self) -> None:
@@ -175,17 +167,17 @@ class TargetsReader:
 
 @functools.lru_cache(maxsize=4096)
 def npy_header(shape: tuple[int, ...]) -> bytes:
-    """What numpy writes before float16 of a shape."""
+    """The header that numpy writes before float16 of a shape."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f2", "fortran_order": False, "shape": shape})
     return stream.getvalue()
 
 
 class StoredTeacher(Encoder):
-    """A teacher whose outputs are kept: everything of it but its weights, which take no memory.
+    """A teacher whose outputs are stored: everything of it but its weights, which take no memory.
 
     Args:
-        targets: What it gave.
+        targets: Its outputs.
     """
 
     def __init__(self, targets: TargetsReader) -> None:
@@ -195,7 +187,7 @@ class StoredTeacher(Encoder):
             outlined(plan.encoder, where=f"{targets.url}/targets.json"),
             plan.encoder,
             name=plan.teacher,
-            heard=read_heard(targets.place / "teacher" / "heard.txt", sha256=plan.heard_sha256),
+            trained_on=read_trained_on(targets.place / "teacher" / "heard.txt", sha256=plan.heard_sha256),
         )
         self.__dict__["digest"] = plan.teacher_sha256
 
@@ -203,12 +195,12 @@ class StoredTeacher(Encoder):
         """The teacher itself, for a student that begins with its first layers.
 
         Raises:
-            UsageError: If the targets lie behind a URL.
+            UsageError: If the targets are at a URL.
         """
         folder = place_of(self.targets_url)
         if not isinstance(folder, Path):
             raise UsageError(
-                f"student.init: teacher, and the targets lie at {printable(self.targets_url)}: copy its folder teacher/ to a disk "
+                f"student.init: teacher, and the targets are at {printable(self.targets_url)}: copy its folder teacher/ to a disk "
                 "and name that in student.init"
             )
         return load_encoder_folder(folder / "teacher", name=self.name)
@@ -220,8 +212,8 @@ class StoredTeacher(Encoder):
         *,
         only: Sequence[int] | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """It hears nothing."""
-        raise AssertionError("a stored teacher was asked to listen")
+        """Never called."""
+        raise AssertionError("a stored teacher has no weights to run")
 
 
 def check_targets(
@@ -233,23 +225,23 @@ def check_targets(
     crop_samples: int,
     layers: Sequence[int],
 ) -> None:
-    """See that targets are those of this run.
+    """Check that targets are those of this run.
 
     Args:
-        targets: What is kept.
+        targets: The stored outputs.
         reader: Of the run's corpus.
-        name: What the run's teacher is called.
-        weights_sha256: Digest of its files, where they are here.
+        name: Of the run's teacher.
+        weights_sha256: Digest of its files, where they are on this machine.
         crop_samples: The run's longest crop.
-        layers: That it asks for.
+        layers: That the student predicts.
 
     Raises:
         TargetsMisfitError: If they are not.
     """
-    for what, kept, due in misfits(
+    for what, found, expected in misfits(
         targets.plan, reader, name=name, weights_sha256=weights_sha256, crop_samples=crop_samples, layers=layers
     ):
-        raise TargetsMisfitError(targets.url, what=what, found=kept, due=due)
+        raise TargetsMisfitError(targets.url, what=what, found=found, expected=expected)
 
 
 def misfits(
@@ -261,43 +253,43 @@ def misfits(
     crop_samples: int,
     layers: Sequence[int],
 ) -> Iterator[tuple[str, str, str]]:
-    """What differs, as it was and as it is due; arguments as of `check_targets`."""
+    """What differs, as found and as expected; arguments as of `check_targets`."""
     if plan.corpus_sha256 != reader.digest:
-        due = f"{reader.manifest.name} of SHA-256 {reader.digest[:12]}"
-        yield "the corpus", f"{plan.corpus} of SHA-256 {plan.corpus_sha256[:12]}", due
+        expected = f"{reader.manifest.name} of SHA-256 {reader.digest[:12]}"
+        yield "the corpus", f"{plan.corpus} of SHA-256 {plan.corpus_sha256[:12]}", expected
     known = plan.weights_sha256 is not None and weights_sha256 is not None
     if known and plan.weights_sha256 != weights_sha256:
-        due = f"{name} with weights of SHA-256 {str(weights_sha256)[:12]}"
-        yield "the teacher", f"{plan.teacher} with weights of SHA-256 {str(plan.weights_sha256)[:12]}", due
+        expected = f"{name} with weights of SHA-256 {str(weights_sha256)[:12]}"
+        yield "the teacher", f"{plan.teacher} with weights of SHA-256 {str(plan.weights_sha256)[:12]}", expected
     if not known and plan.teacher != name:
         yield "the teacher", plan.teacher, name
     missing = [layer for layer in layers if layer not in plan.layers]
     if missing:
         yield "layers", ", ".join(map(str, plan.layers)), f"layer {missing[0]}"
-    if plan.context == "crop" and plan.crop_samples != crop_samples:
+    if plan.crop_samples != crop_samples:
         yield "crops of", f"{plan.crop_samples} samples", f"crop_s of {crop_samples} samples"
 
 
 def check_layers(targets: TargetsReader, layers: Sequence[int]) -> None:
-    """See that all layers that are asked for are kept: the targets, and those that a critic reads.
+    """Check that all layers that a run needs are stored: those that the student predicts, and those that a critic reads.
 
     Raises:
         TargetsMisfitError: If one is not.
     """
     missing = [layer for layer in layers if layer not in targets.plan.layers]
     if missing:
-        kept = ", ".join(map(str, targets.plan.layers))
-        raise TargetsMisfitError(targets.url, what="layers", found=kept, due=f"layer {missing[0]}")
+        stored = ", ".join(map(str, targets.plan.layers))
+        raise TargetsMisfitError(targets.url, what="layers", found=stored, expected=f"layer {missing[0]}")
 
 
 def check_split(targets: TargetsReader, *, split: str, shards: Sequence[str]) -> None:
-    """See that a split was heard whole.
+    """Check that a split was computed whole.
 
     Raises:
         UsageError: If not.
     """
-    kept = {entry.name for entry in targets.manifest.splits.get(split, ())}
-    if set(shards) - kept:
+    computed = {entry.name for entry in targets.manifest.splits.get(split, ())}
+    if set(shards) - computed:
         raise UsageError(
             f"targets: {printable(targets.url)} have none of split {printable(split)}: run `stillroom targets` with --split {printable(split)} too"
         )

@@ -1,10 +1,10 @@
-"""What is written of a teacher's kept outputs: `targets.json`, and the index beside each of their shards."""
+"""The documents of a teacher's stored outputs: `targets.json`, and the index beside each of their shards."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import ShardEntry, Size
@@ -17,22 +17,22 @@ Count = Annotated[int, Field(ge=1, le=65536)]
 
 
 class TargetPlan(Record):
-    """What targets are: two that agree in this agree in every number.
+    """Everything that decides targets: two that agree in this agree in every number.
 
     Attributes:
         corpus: Name of the corpus.
         corpus_sha256: Its digest.
-        teacher: Who was heard.
+        teacher: Its name.
         teacher_sha256: Digest of its parameters.
         weights_sha256: Digest of the files that its weights were read from.
         heard_sha256: Digest of `teacher/heard.txt`.
         encoder: Its shape.
-        layers: Which layers, counted from 1, in the order in which they stand.
-        context: Whether it heard the crop or the whole utterance.
-        crop_samples: Longest crop; of `crop`.
-        crop_sets: How many crops an utterance has; of `crop`.
+        layers: Which layers, counted from 1, in the order in which they are stored.
+        context: What the teacher was given of an utterance: the crop.
+        crop_samples: Longest crop.
+        crop_sets: How many crops an utterance has.
         crop_seed: Of the crops.
-        conditions: Of which conditions copies were heard, beside the clean utterances.
+        conditions: Whose copies were given, beside the clean utterances.
         precision: In which the teacher computed.
     """
 
@@ -44,12 +44,22 @@ class TargetPlan(Record):
     heard_sha256: Sha256
     encoder: EncoderConfig
     layers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1, max_length=256)]
-    context: Literal["crop", "whole"] = "crop"
+    context: Literal["crop"] = "crop"
     crop_samples: Annotated[int, Field(ge=1)] | None = None
     crop_sets: Count | None = None
     crop_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     conditions: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def check_context(cls, context: object) -> object:
+        """Targets of whole utterances were made by an older Stillroom."""
+        if context == "whole":
+            raise ValueError(
+                "targets made with `--context whole` are not supported any more: compute them again with `stillroom targets`"
+            )
+        return context
 
     @property
     def grid(self) -> CropGrid:
@@ -57,7 +67,7 @@ class TargetPlan(Record):
         return CropGrid(self.encoder.hop_samples, sets=self.crop_sets, seed=self.crop_seed)
 
     def has(self, copy: str) -> bool:
-        """Whether targets of a copy are kept."""
+        """Whether there are targets of a copy."""
         return copy == CLEAN or condition_of(copy) in self.conditions
 
 
@@ -65,7 +75,7 @@ class Targets(Document):
     """`targets.json`, written last.
 
     Attributes:
-        plan: What they are.
+        plan: What decided them.
         splits: Their shards, named as those of the audio.
     """
 
@@ -77,7 +87,7 @@ class Targets(Document):
 
 
 class Target(Record):
-    """One member: which stretch, in samples, of the copy of this name, and where it lies in the tar."""
+    """One member: which stretch, in samples, of the copy of this name, and where it is in the tar."""
 
     name: Annotated[str, Field(max_length=64)]
     start: Size

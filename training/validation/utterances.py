@@ -1,4 +1,4 @@
-"""Fixed utterances of a split, each clean and as the first copy of every condition: what validations and probes listen to."""
+"""Fixed utterances of a split, each clean and as the first copy of every condition: the input of validations and probes."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ BATCH_UTTERANCES = 8
 WINDOW_SHARDS = 8
 
 
-class Panel:
-    """The utterances, alike in every run.
+class FixedUtterances:
+    """The same utterances in every run.
 
     Args:
         reader: Of the corpus; used again each time.
         split: Which split.
         utterances: How many, at most; chosen by hash from the split's first window.
         crop_samples: Longer utterances are cut.
-        skip: How many of that order are left to another panel.
+        skip: How many of that order are left to another set.
         grid: Where crops may begin; at any sample by default.
         only_readable: Whether utterances that cannot be read are left out, instead of being an error when they are.
-        targets: What the teacher gave, where it is kept.
+        targets: The teacher's stored outputs, if they take its place.
 
     Attributes:
         batches: Crops of like length, batch by batch.
@@ -59,15 +59,9 @@ class Panel:
     ) -> None:
         self.reader, self.targets = reader, targets
         shards = [entry.name for entry in reader.shards(split)]
-        whole = Batching(
-            lanes=1,
-            crop_samples=crop_samples,
-            lane_utterances=1,
-            window_shards=WINDOW_SHARDS,
-            grid=grid,
-        )
+        singly = Batching(lanes=1, crop_samples=crop_samples, lane_utterances=1, window_shards=WINDOW_SHARDS, grid=grid)
         chosen = itertools.islice(
-            global_batches(shards, reader.samples, whole, seed=0, epochs=1), skip, skip + utterances
+            global_batches(shards, reader.samples, singly, seed=0, epochs=1), skip, skip + utterances
         )
         crops = sorted((batch.lanes[0][0] for batch in chosen), key=lambda crop: (crop.length, crop.sample.key))
         if only_readable:
@@ -89,23 +83,23 @@ class Panel:
         waves, _ = batch_waves(self.reader, crops, [Pair(copy, copy)] * len(crops))
         return waves, torch.tensor([crop.length for crop in crops])
 
-    def taught(
+    def teacher_outputs(
         self, teacher: Encoder, crops: Sequence[Crop], copy: str, *, only: Sequence[int], device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """What the teacher gives for one copy of a batch, or gave: as `Encoder.layers`."""
+        """The teacher's outputs for one copy of a batch, as `Encoder.layers`; computed here, or stored before."""
         if self.targets is None:
             wave, num_samples = self.waves(crops, copy)
             return teacher.layers(wave.to(device), num_samples, only=only)
         num_frames = torch.tensor([teacher.config.num_frames(crop.length) for crop in crops])
-        kept = self.targets.batch(crops, [copy] * len(crops), layers=only)
-        return kept.to(device).float(), num_frames.to(device)
+        stored = self.targets.batch(crops, [copy] * len(crops), layers=only)
+        return stored.to(device).float(), num_frames.to(device)
 
     def families(self, crops: Sequence[Crop], copy: str) -> list[str]:
         """The family of one copy of each utterance of a batch."""
         if copy == CLEAN:
             return [CLEAN] * len(crops)
-        told = [recorded_copies(self.reader, crop.shard, crop.sample) for crop in crops]
-        return [next(found.family for found in copies if found.name == copy) for copies in told]
+        records = [recorded_copies(self.reader, crop.shard, crop.sample) for crop in crops]
+        return [next(found.family for found in copies if found.name == copy) for copies in records]
 
 
 def shared_copies(crops: Sequence[Crop]) -> list[str]:

@@ -1,6 +1,6 @@
-"""How late a codec is: measured on a probe that goes through the whole chain.
+"""Measures the delay of a codec on a probe that goes through the whole chain.
 
-A codec's delay depends on codec, bit rate, application and the resampling around it, and its bit stream does not tell it. So the
+A codec's delay depends on codec, bit rate, application and the resampling around it, and is not in its bit stream. So the
 delay of each setting is measured, once in a process.
 """
 
@@ -33,7 +33,7 @@ def measured_delay(setting: Setting) -> float:
 
 @lru_cache(maxsize=4)
 def probe(rate_hz: int) -> Wave:
-    """Four seconds that a speech codec takes for speech: noise of a falling spectrum in syllables, at -26 dBFS."""
+    """Four seconds of a speech-like signal: noise of a falling spectrum in syllables, at -26 dBFS."""
     time_s = np.arange(round(PROBE_S * rate_hz)) / rate_hz
     noise = np.random.RandomState(26090).standard_normal(time_s.size)  # a frozen stream
     spectrum = np.fft.rfft(noise)
@@ -58,8 +58,10 @@ def phase_delay(clean: Wave, delayed: Wave, *, most: int, finest: int) -> float:
     length = 1 << (clean.size + delayed.size).bit_length()
     before, after = np.fft.rfft(clean, length), np.fft.rfft(delayed, length)
     cross = after * np.conj(before)
-    told = np.abs(after) > 1e-3 * np.abs(after).max()  # where the codec let nothing through, the phase is noise
-    cross = np.where(told, cross / np.maximum(np.abs(cross), 1e-300), 0.0)
+    is_strong = (
+        np.abs(after) > 1e-3 * np.abs(after).max()
+    )  # elsewhere the codec removed the signal, and the phase is noise
+    cross = np.where(is_strong, cross / np.maximum(np.abs(cross), 1e-300), 0.0)
     correlation = np.fft.irfft(cross, finest * length)
     near = np.concatenate([correlation[-most * finest :], correlation[: most * finest + 1]])
     return float(np.argmax(near) - most * finest) / finest

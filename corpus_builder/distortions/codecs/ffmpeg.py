@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 import av
 import numpy as np
 
-from corpus_builder.audio.chunks import joined
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -82,7 +80,6 @@ def av_samples(
         reader.options = dict(options)
     if header:
         reader.extradata = header
-    frames = (frame.to_ndarray()[0] for packet in packets for frame in reader.decode(av.Packet(packet)))
-    decoded = joined(frames, empty=np.float32)
-    assert decoded.size, "a decoder that gives nothing for packets would pass as silence"
-    return decoded
+    frames = [frame.to_ndarray()[0] for packet in packets for frame in reader.decode(av.Packet(packet))]
+    assert frames, "a decoder that gives nothing for packets would pass as silence"
+    return np.concatenate(frames)

@@ -1,4 +1,4 @@
-"""The codecs of music files and broadcasts: MP3, AAC and Vorbis, coded as one stream."""
+"""Codecs of music files and broadcasts: MP3, AAC and Vorbis, coded as one stream."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mp3(samples: NDArray[np.float32], *, bitrate_kbps: float, rate_hz: int) -> N
 def aac(samples: NDArray[np.float32], *, bitrate_kbps: float, rate_hz: int) -> NDArray[Any]:
     """Advanced audio coding, low complexity (ISO/IEC 14496-3), by FFmpeg, shape (time or more,).
 
-    FFmpeg's `fast` search of quantisers: its `twoloop` costs five times as much and lies no nearer at these rates.
+    FFmpeg's `fast` search of quantisers: its `twoloop` costs five times as much and is no more accurate at these rates.
     """
     packets, header = av_packets(
         samples,
@@ -73,6 +73,6 @@ def vorbis(samples: NDArray[np.float32], *, bitrate_kbps: float, rate_hz: int) -
 
 
 def vorbis_quality(bitrate_kbps: float, *, rate_hz: int) -> float:
-    """The quality, 0 to 1, whose nominal bit rate is the asked one."""
+    """The quality, 0 to 1, with the given nominal bit rate."""
     qualities, rates = VORBIS_BITRATES_KBPS[rate_hz]
     return float(np.interp(bitrate_kbps, rates, qualities))

@@ -46,6 +46,6 @@ def opus(samples: NDArray[np.float32], *, bitrate_kbps: float, application: Appl
     return Coded(packets, decode, DECODED_HZ // 50, stand_in=empty_frame, skip_samples=skip)
 
 
-def empty_frame(heard: bytes) -> bytes:
-    """A packet of the same configuration with a frame of no bytes, which is how a decoder hears of a lost one (RFC 6716, 3.2.1)."""
-    return bytes([heard[0] & 0xFC])
+def empty_frame(latest: bytes) -> bytes:
+    """A packet of the same configuration with a frame of no bytes, which a decoder takes for a lost one (RFC 6716, 3.2.1)."""
+    return bytes([latest[0] & 0xFC])

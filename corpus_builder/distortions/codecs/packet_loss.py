@@ -1,4 +1,4 @@
-"""Which packets of 20 ms are lost on the way: each by itself, or in bursts (Gilbert 1960, Elliott 1963)."""
+"""Draws which packets of 20 ms are lost: independently, or in bursts (Gilbert 1960, Elliott 1963)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def packet_is_lost(
     bad_percent: float = 100.0,
     good_percent: float = 0.0,
 ) -> NDArray[np.bool_]:
-    """Render the losses of a seed; the first packets are the same however many are asked for.
+    """Render the losses of a seed; the first packets are the same whatever their number.
 
-    Without bursts a packet is lost with chance ``percent / 100``. With them a chain of two states, begun as it stands in the long
-    run, leaves the bad state with chance ``1 / burst_packets`` a packet and enters it as often as the mean loss needs; in each
-    state a packet is lost with that state's own chance.
+    Without bursts a packet is lost with probability ``percent / 100``. With them a Markov chain of two states, begun in its
+    stationary distribution, leaves the bad state with probability ``1 / burst_packets`` a packet and enters it as often as the mean
+    loss needs; in each state a packet is lost with that state's own probability.
 
     Args:
         num_packets: How many.
@@ -45,16 +45,16 @@ def packet_is_lost(
     Returns:
         True where a packet is lost, shape (num_packets,).
     """
-    dice = np.random.RandomState(seed).random_sample((num_packets, 2))
+    values = np.random.RandomState(seed).random_sample((num_packets, 2))
     if burst_packets is None:
-        return dice[:, 0] < percent / 100.0
+        return values[:, 0] < percent / 100.0
     odds = odds_of_bad(percent, bad_percent=bad_percent, good_percent=good_percent)
     leave = 1.0 / burst_packets
     enter = leave * odds
     is_bad = np.zeros(num_packets, dtype=np.bool_)
     bad = False
-    for place, chance in enumerate(dice[:, 1].tolist()):
-        turns_bad = enter if place else odds / (1.0 + odds)
-        bad = chance >= leave if bad else chance < turns_bad
-        is_bad[place] = bad
-    return dice[:, 0] < np.where(is_bad, bad_percent, good_percent) / 100.0
+    for number, value in enumerate(values[:, 1].tolist()):
+        turns_bad = enter if number else odds / (1.0 + odds)
+        bad = value >= leave if bad else value < turns_bad
+        is_bad[number] = bad
+    return values[:, 0] < np.where(is_bad, bad_percent, good_percent) / 100.0

@@ -19,13 +19,13 @@ PACKET_S = 0.02
 
 @dataclass(frozen=True)
 class Coded:
-    """What a coder sends.
+    """The packets of one coded wave, and how to decode them.
 
     Attributes:
         packets: One every 20 ms.
         decode: From any packets to ``packet_samples`` samples each, full scale at +-1 or int16, shape (packets * packet_samples,).
         packet_samples: Samples that a packet decodes to.
-        stand_in: From the last packet heard to what makes the decoder conceal; None where it cannot.
+        stand_in: From the last packet received to one that makes the decoder conceal; None where it cannot.
         skip_samples: Samples at the start that the format says to drop.
     """
 
@@ -35,19 +35,19 @@ class Coded:
     stand_in: Callable[[bytes], bytes] | None = None
     skip_samples: int = 0
 
-    def heard(self) -> NDArray[Any]:
-        """Everything decoded, nothing lost, shape (time,)."""
+    def decoded(self) -> NDArray[Any]:
+        """All packets decoded, none lost, shape (time,)."""
         return self.decode(self.packets)[self.skip_samples :]
 
-    def heard_with_losses(self, frame_is_lost: NDArray[np.bool_], *, conceal: Concealment) -> NDArray[Any]:
-        """Decoded with packets lost.
+    def decoded_with_losses(self, frame_is_lost: NDArray[np.bool_], *, conceal: Concealment) -> NDArray[Any]:
+        """Decode with packets lost.
 
-        The decoder is not told of a lost packet unless it conceals it itself, so that one with a memory goes on from the packet
+        A lost packet is left out unless the decoder conceals it itself, so that a decoder with a state goes on from the packet
         before, as a receiver's does.
 
         Args:
             frame_is_lost: Shape (packets,).
-            conceal: What stands in for a lost packet.
+            conceal: What replaces a lost packet.
 
         Returns:
             Samples, shape (time,), as long as without losses.

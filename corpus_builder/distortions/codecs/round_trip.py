@@ -1,4 +1,4 @@
-"""The whole chain of a codec with its delay left in: to the codec's rate and level, coder, lossy way, decoder, and back."""
+"""The whole chain of a codec with its delay left in: to the codec's rate and level, coder, packet loss, decoder, and back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 import numpy as np
 import soxr
 
-from corpus_builder.audio.chunks import joined
 from corpus_builder.audio.levels import FULL_SCALE, Pcm, Wave, peak
+from corpus_builder.audio.resample import RESAMPLER
 from corpus_builder.distortions.codecs import music, opus, telephony
 from corpus_builder.distortions.codecs.packet_loss import packet_is_lost
 from manifests.recipe.codecs import DEFAULT_APPLICATION, Application, Codec
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 HEADROOM = 0.9  # codecs clip what they overshoot, so a louder wave is coded softer and made louder again
 TAIL_S = 0.12  # more than any codec's delay: silence after the end, so that the end comes out of the codec
-BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,20 +55,16 @@ def through(wave: Wave, setting: Setting, *, loss: PlannedPacketLoss | None = No
     coder_hz = codec_rate_hz(setting)
     padded = np.concatenate([wave, np.zeros(round(TAIL_S * setting.rate_hz))])
     native = resampled(padded, setting.rate_hz, coder_hz)
-    del padded  # half an hour is a quarter of a gigabyte
     loudest = peak(native)
     gain = HEADROOM / loudest if loudest > HEADROOM else 1.0
     if gain != 1.0:
-        native *= gain  # of the padded copy, or of what the resampler made: never the caller's wave
+        native = native * gain
     match setting.codec:
         case "mp3" | "aac" | "vorbis" | "opus":
-            samples = native.astype(np.float32)
-            del native  # the coder would hold it through all its work
-            decoded, decoded_hz = music_coded(samples, setting, loss=loss, coder_hz=coder_hz)
+            decoded, decoded_hz = music_coded(native.astype(np.float32), setting, loss=loss, coder_hz=coder_hz)
         case "g711-alaw" | "g711-mulaw" | "g722" | "g726" | "gsm-fr" | "amr-nb":
             conceals = loss is not None and loss.conceal == "codec"
             coded = telephone_coded(sixteen_bit(native), setting, conceals_itself=conceals)
-            del native
             decoded, decoded_hz = received(coded, loss), coder_hz
         case _:
             assert_never(setting.codec)
@@ -79,7 +74,7 @@ def through(wave: Wave, setting: Setting, *, loss: PlannedPacketLoss | None = No
 def music_coded(
     samples: NDArray[np.float32], setting: Setting, *, loss: PlannedPacketLoss | None, coder_hz: int
 ) -> tuple[NDArray[Any], int]:
-    """What the decoder of a codec that takes float samples gives, shape (time,), and at which rate."""
+    """Code and decode with a codec that takes float samples: the decoded samples, shape (time,), and their rate."""
     match setting.codec:
         case "mp3":
             return music.mp3(samples, bitrate_kbps=setting.bitrate_kbps, rate_hz=coder_hz), coder_hz
@@ -122,9 +117,9 @@ def telephone_coded(samples: Pcm, setting: Setting, *, conceals_itself: bool) ->
 
 
 def received(coded: Coded, loss: PlannedPacketLoss | None) -> NDArray[Any]:
-    """What the decoder gives, shape (time,)."""
+    """The decoded samples, with packets lost if losses are planned, shape (time,)."""
     if loss is None:
-        return coded.heard()
+        return coded.decoded()
     frame_is_lost = packet_is_lost(
         len(coded.packets),
         seed=loss.seed,
@@ -133,11 +128,11 @@ def received(coded: Coded, loss: PlannedPacketLoss | None) -> NDArray[Any]:
         bad_percent=loss.bad_percent,
         good_percent=loss.good_percent,
     )
-    return coded.heard_with_losses(frame_is_lost, conceal=loss.conceal)
+    return coded.decoded_with_losses(frame_is_lost, conceal=loss.conceal)
 
 
 def codec_rate_hz(setting: Setting) -> int:
-    """At which rate a codec takes the samples: its own, or the next above the wave's that it knows."""
+    """The sample rate that a codec runs at: its own, or the next above the wave's that it supports."""
     match setting.codec:
         case "g711-alaw" | "g711-mulaw" | "g726" | "gsm-fr" | "amr-nb":
             return telephony.NARROW_BAND_HZ
@@ -160,22 +155,16 @@ def codec_rate_hz(setting: Setting) -> int:
 def resampled(samples: NDArray[Any], from_hz: int, to_hz: int, *, divisor: float = 1.0) -> Wave:
     """The samples as a wave at another rate, by a filter of linear phase, its delay taken out.
 
-    Block by block, so that half an hour at 48 kHz is never held in float64; the result is that of one call to the last bit.
-
     Args:
         samples: Full scale at +-1, or int16, shape (time,).
         from_hz: Their rate.
-        to_hz: The rate that is asked for; at the same rate the same samples.
+        to_hz: The rate wanted; at the same rate the same samples.
         divisor: What they are divided by.
     """
     if from_hz == to_hz:
         return as_wave(samples, divisor)
-    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float64")
-    blocks = (
-        stream.resample_chunk(as_wave(samples[start : start + BLOCK], divisor), last=start + BLOCK >= samples.size)
-        for start in range(0, samples.size, BLOCK)
-    )
-    return joined(blocks, empty=np.float64)
+    wave: Wave = soxr.resample(as_wave(samples, divisor), from_hz, to_hz, quality=RESAMPLER)
+    return wave
 
 
 def as_wave(samples: NDArray[Any], divisor: float) -> Wave:

@@ -1,7 +1,7 @@
-"""Speech and music codecs: coded, decoded, and put back in step with what went in.
+"""Codes and decodes a wave with a speech or music codec, and removes the delay.
 
-The coders run in process (`coders`), each at its own sample rate; the delay of each setting is measured (`codec_delay`) and taken
-out. Packets of the codecs of telephony may be lost on the way (`packet_loss`).
+The coders run in this process (`round_trip`), each at its own sample rate; the delay of each setting is measured (`delay`) and taken
+out. Packets of the codecs of telephony may be lost (`packet_loss`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["BITRATES_KBPS", "DEFAULT_BITRATE_KBPS", "CodecFailedError", "Unknown
 
 
 class UnknownBitrateError(StillroomError, ValueError):
-    """A codec is asked for a bit rate that it does not have."""
+    """A plan has a bit rate that its codec does not have."""
 
     def __init__(self, codec: Codec, bitrate_kbps: float) -> None:
         super().__init__(f"{codec} has no bit rate of {bitrate_kbps:g} kbit/s; it has {known_bitrates(codec)}")

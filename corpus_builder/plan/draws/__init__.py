@@ -1,1 +1,1 @@
-"""The draws of one copy: `copy` (the steps one after another), `noise`, `room`, `channel`, `codec`."""
+"""The draws of one utterance: `row` (its copies), `copy` (the steps of one), `noise`, `room`, `channel`, `codec`."""

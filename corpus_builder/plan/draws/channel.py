@@ -1,4 +1,4 @@
-"""One channel step, drawn: a recipe's ranges in, the numbers of a filter, gain, clipping, rate or pitch out."""
+"""Draws one channel step: from a recipe's ranges to the numbers of a filter, gain, clipping, rate or pitch."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from manifests.recipe.channel_steps import (
 )
 
 if TYPE_CHECKING:
-    from corpus_builder.plan.materials.seeded_random import Chance
+    from corpus_builder.plan.materials.seeded_random import SeededRandom
     from manifests.recipe.channel_steps import AnyChannelStep
     from manifests.recipe.distributions import Draw
 
 
-def drawn_channel_step(step: AnyChannelStep, name: str, chance: Chance, *, rate_hz: int) -> dict[str, Any] | None:
+def drawn_channel_step(step: AnyChannelStep, name: str, random: SeededRandom, *, rate_hz: int) -> dict[str, Any] | None:
     """A planned channel step, as plain data.
 
     Args:
         step: As the recipe has it.
         name: Of its draws.
-        chance: The copy's generators.
+        random: The copy's generators.
         rate_hz: Sample rate of the corpus.
 
     Returns:
@@ -39,7 +39,7 @@ def drawn_channel_step(step: AnyChannelStep, name: str, chance: Chance, *, rate_
     """
 
     def number(draw: Draw, key: str) -> float:
-        return float(chance.value(draw, f"{name}.{key}"))
+        return float(random.value(draw, f"{name}.{key}"))
 
     planned: dict[str, Any] | None
     match step:
@@ -49,7 +49,7 @@ def drawn_channel_step(step: AnyChannelStep, name: str, chance: Chance, *, rate_
             low_hz, high_hz = number(step.low_hz, "low_hz"), number(step.high_hz, "high_hz")
             planned = {"kind": "bandpass", "low_hz": low_hz, "high_hz": high_hz}
         case BandRejectStep():
-            low_hz, high_hz = rejected_band(step, name, chance, rate_hz=rate_hz)
+            low_hz, high_hz = rejected_band(step, name, random, rate_hz=rate_hz)
             planned = {"kind": "bandreject", "low_hz": low_hz, "high_hz": high_hz}
         case TiltStep():
             slope = number(step.db_per_octave, "db_per_octave")
@@ -70,22 +70,22 @@ def drawn_channel_step(step: AnyChannelStep, name: str, chance: Chance, *, rate_
     return planned
 
 
-def rejected_band(step: BandRejectStep, name: str, chance: Chance, *, rate_hz: int) -> tuple[float, float]:
+def rejected_band(step: BandRejectStep, name: str, random: SeededRandom, *, rate_hz: int) -> tuple[float, float]:
     """The edges of a rejected band in hertz, to two decimals."""
     half_hz = rate_hz / 2.0
     if step.width_hz is not None:
-        width = float(chance.value(step.width_hz, f"{name}.width_hz"))
+        width = float(random.value(step.width_hz, f"{name}.width_hz"))
         highest = half_hz
     else:
         assert step.width_mel is not None, "the recipe's own check"
-        width = float(chance.value(step.width_mel, f"{name}.width_mel"))
+        width = float(random.value(step.width_mel, f"{name}.width_mel"))
         highest = mel_of(half_hz)
     in_mel = step.width_hz is None
     if step.low_hz is not None:
-        low_hz = float(chance.value(step.low_hz, f"{name}.low_hz"))
+        low_hz = float(random.value(step.low_hz, f"{name}.low_hz"))
         low = mel_of(low_hz) if in_mel else low_hz
     else:
-        low = float(chance.dice(f"{name}.low").random()) * (highest - width)
+        low = float(random.rng(f"{name}.low").random()) * (highest - width)
     high = low + width
     low_hz, high_hz = (hertz_of(low), hertz_of(high)) if in_mel else (low, high)
     return round(low_hz, 2), min(round(high_hz, 2), half_hz - 0.01)

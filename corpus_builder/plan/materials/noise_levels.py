@@ -1,11 +1,10 @@
-"""The noises of a recipe, read through once: which split may use which file, how long it is, how loud it is where.
+"""The noise files of a recipe: the splits that may use each, its length, and its level over time.
 
-Planning draws a segment from these numbers, so that no silent one is drawn and no audio is read twice.
+Each file is read through once. Planning draws segments from these numbers, so that no silent one is drawn and no audio is read twice.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,22 @@ from corpus_builder.audio.errors import MissingAudioError, UnfitAudioError
 from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.audio.tar_members import audio_digest
 from corpus_builder.plan.materials.noise_power import LEVEL_FRAME_S, measure_levels
-from corpus_builder.plan.materials.split_assignment import dealt
-from corpus_builder.sources.noise_files import NoiseTask, noise_tasks
-from corpus_builder.workers.pool import mapped
+from corpus_builder.plan.materials.split_assignment import assigned
+from corpus_builder.sources.utterance import Refused
+from corpus_builder.workers.resume_cache import PartialResults, resumed
 from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.io.digest import canonical_json
 from manifests.io.place import local_copy, place_of
-from manifests.io.progress import Progress
 from manifests.io.url import Url
 from manifests.plan.plan import NoiseLevels
 from manifests.recipe.noises import DividedNoise, RecordedNoise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from corpus_builder.sources.roots import Located
-    from corpus_builder.workers.resume_cache import PartialResults
-    from manifests.io.place import Place
+    from corpus_builder.sources.noise_files import NoiseListing, NoiseTask
     from manifests.recipe.recipe import Recipe
 
 SHORTEST_S = 0.001
@@ -73,9 +69,9 @@ class NoiseFile:
         return to_db(float(self.energy[-1]) / (self.energy.size - 1))
 
     def segment_db(self, offset: int, num_samples: int, *, rate_hz: int) -> float:
-        """The least that a segment's mean power can be, in dBFS: from the 100 ms frames that lie wholly in it.
+        """Lower bound of a segment's mean power, in dBFS: from the 100 ms frames that are wholly inside it.
 
-        A segment that holds no whole frame has the mean of those that it touches, one that is repeated that of the file.
+        A segment without a whole frame has the mean of those that it touches, one that is repeated that of the file.
         """
         if num_samples >= self.num_samples:
             return self.mean_db()
@@ -100,7 +96,7 @@ def to_db(power: float) -> float:
 
 @dataclass(frozen=True)
 class ReadNoise:
-    """What reading one noise file gave: a row without its splits, or a reason."""
+    """What was read of one noise file: a row without its splits, or the reason why it cannot be used."""
 
     task: NoiseTask
     row: dict[str, Any] | None
@@ -133,107 +129,89 @@ def read_noise(task: NoiseTask) -> ReadNoise:
 
 
 def cache_key(task: NoiseTask) -> str | None:
-    """What an interrupted run knows a file by: place, size and time of change; None if it is not there."""
+    """The name of a file in the cache: its path, size and time of change; None if it does not exist."""
     try:
         place = place_of(task.place)
         if isinstance(place, Url):
             found = place.info()
-            told = [found.get(name) for name in ("size", "ETag", "etag", "LastModified", "mtime")] if found else None
-            return None if told is None else f"{task.place}\x1f{task.channel}\x1f{told}"
+            version = [found.get(name) for name in ("size", "ETag", "etag", "LastModified", "mtime")] if found else None
+            return None if version is None else f"{task.place}\x1f{task.channel}\x1f{version}"
         status = place.stat()
     except OSError:
         return None
     return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
 
 
-def read_noises(
-    recipe: Recipe,
-    sources: dict[str, Located],
-    *,
-    done: PartialResults,
-    workers: int,
-    refuse: Callable[[str, str, str], None],
-    leave_out: Callable[[str, str], None],
-    places: dict[str, Place],
-    progress: bool = True,
-) -> list[NoiseLevels]:
-    """Read every noise file of a recipe once and deal the files to the splits.
+@dataclass(frozen=True)
+class MeasuredNoises:
+    """The noises of a recipe after every file was read.
+
+    Attributes:
+        levels: Rows of `levels.jsonl`, by source and path.
+        refused: Files that cannot be used, each with the name of its source.
+    """
+
+    levels: tuple[NoiseLevels, ...]
+    refused: tuple[tuple[str, Refused], ...]
+
+
+def measure_noises(
+    recipe: Recipe, listings: Sequence[NoiseListing], *, cache: PartialResults, workers: int, progress: bool = True
+) -> MeasuredNoises:
+    """Read every noise file of a recipe once and assign the files to the splits.
 
     Args:
         recipe: What is wanted.
-        sources: Where the sources lie.
-        done: What an interrupted run has read.
+        listings: The files of its noise sources.
+        cache: What an interrupted run has read.
         workers: Number of processes.
-        refuse: Called with source, file and reason for each file that cannot be used.
-        leave_out: Called with source and reason for each file that the recipe's own rules leave out.
-        places: Takes the real folder of each root.
         progress: Show how far it is.
 
-    Returns:
-        Rows of `levels.jsonl`, by source and path.
-
     Raises:
-        MissingFileError: If a file that a manifest names is not there.
+        MissingFileError: If a file that a manifest names does not exist.
         SilentNoiseError: If nothing usable is left of a source in a split.
-        TooFewToDealError: If a source has fewer groups than there are splits.
+        TooFewToAssignError: If a source has fewer groups than there are splits.
     """
-    splits = tuple(recipe.speech)
-    tasks = list(noise_tasks(recipe, sources, refuse=refuse, leave_out=leave_out, places=places))
-    found: list[ReadNoise] = []
-    with contextlib.ExitStack() as stack:
-        shown = stack.enter_context(Progress("noises", total=len(tasks), unit="files")) if progress and tasks else None
-        for read in reads_of(tasks, done=done, workers=workers):
-            found.append(read)
-            if shown is not None:
-                shown.advance()
+    reads = resumed(
+        read_noise,
+        [task for listing in listings for task in listing.tasks],
+        cache=cache,
+        key=cache_key,
+        to_cache=lambda read: read.row,
+        from_cache=lambda task, row: ReadNoise(task, row, None),
+        workers=workers,
+        what="reading noises",
+        unit="files",
+        progress=progress,
+    )
+    for read in reads:
+        if read.missing:
+            raise MissingFileError(
+                read.task.place,
+                needed=f"a noise of {read.task.source!r}; say --root {read.task.root}=DIR if it is elsewhere",
+            )
+    refused = [(read.task.source, Refused(read.task.path, read.reason)) for read in reads if read.reason is not None]
     rows: list[NoiseLevels] = []
     for name, noise in recipe.noises.items():
-        if not isinstance(noise, RecordedNoise | DividedNoise):
-            continue
-        usable: list[ReadNoise] = []
-        for read in found:
-            if read.task.source != name:
-                continue
-            if read.missing:
-                raise MissingFileError(
-                    read.task.place, needed=f"a noise of {name!r}; say --root {read.task.root}=DIR if it lies elsewhere"
-                )
-            if read.reason is not None:
-                refuse(name, read.task.path, read.reason)
-            else:
-                usable.append(read)
-        rows += dealt_levels(name, noise, usable, recipe=recipe, splits=splits)
-    return sorted(rows, key=lambda row: (row.source, row.path, row.splits))
+        if isinstance(noise, RecordedNoise | DividedNoise):
+            usable = [read for read in reads if read.task.source == name and read.reason is None]
+            rows += assigned_levels(name, noise, usable, recipe=recipe)
+    rows.sort(key=lambda row: (row.source, row.path, row.splits))
+    return MeasuredNoises(tuple(rows), tuple(refused))
 
 
-def reads_of(tasks: list[NoiseTask], *, done: PartialResults, workers: int) -> Iterator[ReadNoise]:
-    """What each file gave; those that an interrupted run has read are not read again."""
-    unread: list[tuple[str | None, NoiseTask]] = []
-    for task in tasks:
-        key = cache_key(task)
-        if key in done.known:
-            yield ReadNoise(task, done.known[key], None)
-        else:
-            unread.append((key, task))
-    reads = mapped(read_noise, [task for _, task in unread], workers=min(workers, len(unread)), what="reading noises")
-    for (key, _), read in zip(unread, reads, strict=True):
-        if read.row is not None and key is not None:
-            done.add(key, read.row)
-        yield read
-
-
-def dealt_levels(
-    name: str, noise: RecordedNoise | DividedNoise, usable: list[ReadNoise], *, recipe: Recipe, splits: tuple[str, ...]
+def assigned_levels(
+    name: str, noise: RecordedNoise | DividedNoise, usable: list[ReadNoise], *, recipe: Recipe
 ) -> list[NoiseLevels]:
     """Rows of one source, each with the splits that may use it."""
+    splits = tuple(recipe.speech)
     needed = [split for split in splits if split in noise.splits] if isinstance(noise, DividedNoise) else list(splits)
     if not usable:
         raise SilentNoiseError(name, split=needed[0], why="every file was refused (silent, damaged or not audio)")
-    owner: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     if isinstance(noise, RecordedNoise) and noise.split == "own":
-        owner = dealt(
-            (read.task.group for read in usable), splits, seed=recipe.seed, deck=name, what="groups of noise files"
-        )
+        groups = (read.task.group for read in usable)
+        split_of = assigned(groups, splits, seed=recipe.seed, owner=name, what="groups of noise files")
     rows = []
     for read in usable:
         assert read.row is not None
@@ -241,7 +219,7 @@ def dealt_levels(
         num_samples = num_samples_at(row.pop("num_frames"), from_hz=row["rate_hz"], to_hz=recipe.sample_rate)
         task = read.task
         row |= {"source": name, "root": task.root, "path": task.path, "num_samples": num_samples}
-        row["splits"] = list(task.splits) or [owner[task.group]]
+        row["splits"] = list(task.splits) or [split_of[task.group]]
         rows.append(NoiseLevels.parse(row, where=task.place))
     for split in needed:
         if not any(split in row.splits for row in rows):

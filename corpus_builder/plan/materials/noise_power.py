@@ -84,7 +84,7 @@ def blocks(path: Path, *, name: object, num_frames: int, channel: int | None) ->
 
 
 def container_pieces(path: Path, kind: str, *, num_frames: int, channel: int | None) -> Iterator[Wave]:
-    """One channel of a file that PyAV decodes, up to the length that its header tells; the decoder's own blocks are joined."""
+    """One channel of a file that PyAV decodes, up to the length in its header; the decoder's own blocks are joined."""
     left = container_header(path, kind, name=path.name).num_frames
     kept: list[Wave] = []
     with byte_stream(path) as stream:

@@ -1,31 +1,25 @@
-"""Recorded rooms as they are planned: every response read and measured once, its room dealt to a split."""
+"""Recorded rooms as they are planned: every response read and measured once, each room assigned to a split."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.audio.decode import channel_of, read_header, read_stretch
 from corpus_builder.audio.errors import MissingAudioError, UnfitAudioError
 from corpus_builder.audio.resample import at_rate
-from corpus_builder.plan.materials.split_assignment import dealt
-from corpus_builder.rooms.measured_rir import UnfitResponseError, taken_response
-from corpus_builder.sources.rir_files import ResponseTask, response_tasks
-from corpus_builder.workers.pool import mapped
+from corpus_builder.plan.materials.split_assignment import assigned
+from corpus_builder.rooms.measured_rir import UnfitResponseError, usable_response
+from corpus_builder.sources.utterance import Refused
+from corpus_builder.workers.resume_cache import PartialResults, resumed
 from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.io.digest import file_digest
-from manifests.io.progress import Progress
 from manifests.plan.rooms import RecordedRoom
-from manifests.recipe.rooms import RecordedBank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Sequence
 
-    from corpus_builder.sources.roots import Located
-    from corpus_builder.workers.resume_cache import PartialResults
-    from manifests.io.place import Place
+    from corpus_builder.sources.rir_files import ResponseListing, ResponseTask
     from manifests.recipe.recipe import Recipe
 
 
@@ -39,7 +33,7 @@ class NoResponseError(BadDocumentError):
 
 @dataclass(frozen=True)
 class ReadResponse:
-    """What reading one recording gave: a row a usable channel, and a reason for each other one."""
+    """What was read of one recording: a row for each usable channel, a reason for each other one."""
 
     task: ResponseTask
     rows: tuple[dict[str, Any], ...]
@@ -62,8 +56,8 @@ def read_response_file(task: ResponseTask) -> ReadResponse:
         channels = range(header.num_channels) if task.channels is None else task.channels
     except UnfitAudioError as problem:
         return ReadResponse(task, (), (str(problem),), missing=isinstance(problem, MissingAudioError))
-    for asked in channels:
-        name = task.path if header.num_channels == 1 else f"{task.path} (channel {asked})"
+    for number in channels:
+        name = task.path if header.num_channels == 1 else f"{task.path} (channel {number})"
         try:
             span: dict[str, Any] = {
                 "root": task.root,
@@ -71,7 +65,7 @@ def read_response_file(task: ResponseTask) -> ReadResponse:
                 "start": task.start / header.rate_hz,
                 "num_frames": num_frames,
                 "rate_hz": header.rate_hz,
-                "channel": channel_of(header.num_channels, asked, name=task.path),
+                "channel": channel_of(header.num_channels, number, name=task.path),
                 "sha256": sha256,
             }
             wave = read_stretch(
@@ -83,7 +77,7 @@ def read_response_file(task: ResponseTask) -> ReadResponse:
                 rate_hz=header.rate_hz,
             )
             wave = at_rate(wave, from_hz=header.rate_hz, to_hz=task.rate_hz)
-            response = taken_response(wave, rate_hz=task.rate_hz, name=name)
+            response = usable_response(wave, rate_hz=task.rate_hz, name=name)
         except UnfitAudioError as problem:
             reasons.append(str(problem))
         else:
@@ -93,7 +87,7 @@ def read_response_file(task: ResponseTask) -> ReadResponse:
 
 
 def cache_key(task: ResponseTask) -> str | None:
-    """What an interrupted run knows a recording by; None if its file tells no size and time of change."""
+    """The name of a recording in the cache; None if its file has no size and time of change."""
     try:
         status = task.place.stat()  # type: ignore[union-attr]
     except (OSError, AttributeError):
@@ -102,105 +96,81 @@ def cache_key(task: ResponseTask) -> str | None:
     return "\x1f".join(map(str, (*what, status.st_size, status.st_mtime_ns)))
 
 
+@dataclass(frozen=True)
+class RecordedRooms:
+    """The recorded rooms of a recipe after every response was read.
+
+    Attributes:
+        rooms: By bank and number.
+        refused: Responses that cannot be used, each with the name of its bank.
+    """
+
+    rooms: tuple[RecordedRoom, ...]
+    refused: tuple[tuple[str, Refused], ...]
+
+
 def plan_recorded_rooms(
-    recipe: Recipe,
-    sources: Mapping[str, Located],
-    *,
-    done: PartialResults,
-    workers: int,
-    refuse: Callable[[str, str, str], None],
-    places: dict[str, Place],
-    progress: bool = True,
-) -> list[RecordedRoom]:
-    """Every recorded room of a recipe, by bank and number.
+    recipe: Recipe, listings: Sequence[ResponseListing], *, cache: PartialResults, workers: int, progress: bool = True
+) -> RecordedRooms:
+    """Read every recorded response of a recipe once and assign the rooms to the splits.
 
     Args:
         recipe: What is wanted.
-        sources: Where the sources lie.
-        done: What an interrupted run has read.
+        listings: The responses of its recorded banks.
+        cache: What an interrupted run has read.
         workers: Number of processes.
-        refuse: Called with bank, file and reason for each response that cannot be used.
-        places: Takes the real folder of each root.
         progress: Show how far it is.
 
     Raises:
-        MissingFileError: If a file that a list or manifest names is not there.
+        MissingFileError: If a file that a list or manifest names does not exist.
         NoResponseError: If nothing usable is left of a bank.
-        TooFewToDealError: If a bank has fewer rooms than there are splits.
+        TooFewToAssignError: If a bank has fewer rooms than there are splits.
     """
     rooms: list[RecordedRoom] = []
-    for name, bank in recipe.rooms.items():
-        if not isinstance(bank, RecordedBank):
-            continue
-        tasks = response_tasks(
-            name, bank, sources[name], rate_hz=recipe.sample_rate, refuse=refuse, places=places, tell=tell
+    refused: list[tuple[str, Refused]] = []
+    for listing in listings:
+        reads = resumed(
+            read_response_file,
+            listing.tasks,
+            cache=cache,
+            key=cache_key,
+            to_cache=lambda read: None if read.missing else {"rows": list(read.rows), "reasons": list(read.reasons)},
+            from_cache=lambda task, known: ReadResponse(task, tuple(known["rows"]), tuple(known["reasons"])),
+            workers=workers,
+            what=f"reading responses of {listing.bank}",
+            unit="files",
+            progress=progress,
         )
-        found = reads_of(name, tasks, done=done, workers=workers, progress=progress)
-        reasons: list[str] = []
-        for read in found:
+        for read in reads:
             if read.missing:
-                needed = f"a response of {name!r}; say --root {read.task.root}=DIR if it lies elsewhere"
+                needed = f"a response of {listing.bank!r}; say --root {read.task.root}=DIR if it is elsewhere"
                 raise MissingFileError(read.task.place, needed=needed)
-            for reason in read.reasons:
-                refuse(name, read.task.path, reason)
-                reasons.append(reason)
-        rooms += dealt_rooms(name, bank, found, recipe=recipe, reasons=reasons)
-    return rooms
+        rooms += assigned_rooms(listing, reads, recipe=recipe)
+        refused += [(listing.bank, Refused(read.task.path, reason)) for read in reads for reason in read.reasons]
+    return RecordedRooms(tuple(rooms), tuple(refused))
 
 
-def tell(line: str) -> None:
-    """Say something that a user should know."""
-    print(line, file=sys.stderr)
-
-
-def reads_of(
-    name: str, tasks: list[ResponseTask], *, done: PartialResults, workers: int, progress: bool
-) -> list[ReadResponse]:
-    """What each recording gave, in the order of the tasks; what an interrupted run has read is not read again."""
-    keys = [cache_key(task) for task in tasks]
-    unread = [task for task, key in zip(tasks, keys, strict=True) if key not in done.known]
-    with contextlib.ExitStack() as stack:
-        shown = None
-        if progress and unread:
-            known = len(tasks) - len(unread)
-            shown = stack.enter_context(Progress(f"responses of {name}", total=len(tasks), unit="files", done=known))
-        reads = mapped(read_response_file, unread, workers=min(workers, len(unread)), what="reading responses")
-        found: list[ReadResponse] = []
-        for task, key in zip(tasks, keys, strict=True):
-            if key in done.known:
-                found.append(ReadResponse(task, tuple(done.known[key]["rows"]), tuple(done.known[key]["reasons"])))
-                continue
-            read = next(reads)
-            found.append(read)
-            if key is not None and not read.missing:
-                done.add(key, {"rows": list(read.rows), "reasons": list(read.reasons)})
-            if shown is not None:
-                shown.advance()
-        next(reads, None)  # its end lets the workers go
-    return found
-
-
-def dealt_rooms(
-    name: str, bank: RecordedBank, found: list[ReadResponse], *, recipe: Recipe, reasons: list[str]
-) -> list[RecordedRoom]:
+def assigned_rooms(listing: ResponseListing, reads: list[ReadResponse], *, recipe: Recipe) -> list[RecordedRoom]:
     """The rooms that have a usable response, numbered by their labels, each with the splits that may use it."""
     by_room: dict[str, list[ReadResponse]] = {}
-    for read in found:
+    for read in reads:
         if read.rows:
             by_room.setdefault(read.task.room, []).append(read)
     if not by_room:
-        raise NoResponseError(name, refused=reasons)
+        raise NoResponseError(listing.bank, refused=[reason for read in reads for reason in read.reasons])
     splits = tuple(recipe.speech)
-    owner = dealt(by_room, splits, seed=recipe.seed, deck=name, what="recorded rooms") if bank.split == "own" else {}
+    split_of: dict[str, str] = {}
+    if recipe.rooms[listing.bank].split == "own":
+        split_of = assigned(by_room, splits, seed=recipe.seed, owner=listing.bank, what="recorded rooms")
     rooms = []
     for number, label in enumerate(sorted(by_room)):
         responses = [dict(row, place=place) for place, read in enumerate(by_room[label]) for row in read.rows]
         row = {
-            "bank": name,
+            "bank": listing.bank,
             "room": number,
-            "splits": [owner[label]] if owner else list(splits),
+            "splits": [split_of[label]] if split_of else list(splits),
             "label": label,
             "responses": responses,
         }
-        rooms.append(RecordedRoom.parse(row, where=f"rooms.{name}"))
+        rooms.append(RecordedRoom.parse(row, where=f"rooms.{listing.bank}"))
     return rooms

@@ -1,4 +1,4 @@
-"""The long-term average spectrum of a split's speech, measured once at planning and kept in the plan as numbers.
+"""The long-term average spectrum of a split's speech, measured once at planning and written to the plan as numbers.
 
 Speech-shaped noise is made from these numbers alone, so rendering reads no other utterance for it.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from corpus_builder.audio.levels import Wave
-    from corpus_builder.plan.materials.utterance_store import Spool
+    from corpus_builder.plan.materials.utterance_store import UtteranceStore
     from manifests.recipe.recipe import Recipe
 
 MOST_UTTERANCES = 200
@@ -46,54 +46,54 @@ def is_shaped(recipe: Recipe, split: str) -> bool:
     return any(isinstance(noise, ColouredNoise) and noise.colour == "speech" for noise in noises)
 
 
-def spectrum_rows(recipe: Recipe, spools: Mapping[str, Spool]) -> list[bytes]:
+def spectrum_rows(recipe: Recipe, stores: Mapping[str, UtteranceStore]) -> list[bytes]:
     """Lines of `plan/spectra.jsonl`: one for each split that speech-shaped noise is made for.
 
     Args:
         recipe: What is wanted.
-        spools: The utterances of each split, settled.
+        stores: The utterances of each split, in their final order.
 
     Raises:
         NoAudioError: If no utterance of a split can be read.
     """
     return [
-        canonical_json(split_spectrum(spools[split], rate_hz=recipe.sample_rate)) for split in shaped_splits(recipe)
+        canonical_json(split_spectrum(stores[split], rate_hz=recipe.sample_rate)) for split in shaped_splits(recipe)
     ]
 
 
-def split_spectrum(spool: Spool, *, rate_hz: int) -> dict[str, Any]:
+def split_spectrum(store: UtteranceStore, *, rate_hz: int) -> dict[str, Any]:
     """The row of one split: of its first 200 utterances by keyed hash, the first 10 s of each that can be read."""
     spectra: list[NDArray[np.float64]] = []
     unread = 0
-    for number in spool.order[:MOST_UTTERANCES]:
-        spooled = spool.read(int(number))
-        told = spooled.utterance
+    for index in store.order[:MOST_UTTERANCES]:
+        stored = store.read(int(index))
+        utterance = stored.utterance
         try:
             wave = read_stretch(
-                spool.rooting.place / spooled.path,
-                name=spooled.path,
-                start=round(told.start_s * told.rate_hz),
-                num_frames=min(told.num_frames, round(MOST_S * told.rate_hz)),
-                channel=told.channel,
-                rate_hz=told.rate_hz,
+                store.finder.folder / stored.path,
+                name=stored.path,
+                start=round(utterance.start_s * utterance.rate_hz),
+                num_frames=min(utterance.num_frames, round(MOST_S * utterance.rate_hz)),
+                channel=utterance.channel,
+                rate_hz=utterance.rate_hz,
             )
         except UnfitAudioError:
             unread += 1  # rendering refuses it with its reason
             continue
-        wave = at_rate(wave, from_hz=told.rate_hz, to_hz=rate_hz)
+        wave = at_rate(wave, from_hz=utterance.rate_hz, to_hz=rate_hz)
         if wave.size < frame_samples(rate_hz) or is_silent(wave):
             continue
         spectra.append(power_spectrum(wave, rate_hz=rate_hz))
     if not spectra:
         raise NoAudioError(
-            f"speech.{spool.split}",
-            f"no spectrum for speech-shaped noise: of {min(len(spool), MOST_UTTERANCES)} utterances {unread} could not be read and "
+            f"speech.{store.split}",
+            f"no spectrum for speech-shaped noise: of {min(len(store), MOST_UTTERANCES)} utterances {unread} could not be read and "
             "the others are silent or shorter than 32 ms",
         )
     power = np.mean(spectra, axis=0)
     decibels = np.maximum(10.0 * np.log10(np.maximum(power / power.max(), 1e-20)), FLOOR_DB)
     return {
-        "split": spool.split,
+        "split": store.split,
         "rate_hz": rate_hz,
         "utterances": len(spectra),
         "power_db": [round(float(value), 2) for value in decibels],

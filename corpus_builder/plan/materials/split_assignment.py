@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 TRAIN_SHARE = 0.8
 
 
-class TooFewToDealError(StillroomError, ValueError):
-    """There are fewer things than splits, so that some split would have none."""
+class TooFewToAssignError(StillroomError, ValueError):
+    """There are fewer groups or rooms than splits, so that some split would have none."""
 
     def __init__(self, name: str, *, count: int, what: str, splits: Sequence[str]) -> None:
         super().__init__(
-            f"{printable(name)}: {count} {what} cannot be dealt to {len(splits)} splits ({', '.join(splits)}) with at least one "
-            "each; add more, give each split its own, or say split: shared (which leaks, and audit says so)"
+            f"{printable(name)}: {count} {what} cannot be assigned to {len(splits)} splits ({', '.join(splits)}) with at least one "
+            "each; add more, give each split its own, or say split: shared (which leaks, and audit reports it)"
         )
 
 
@@ -32,31 +32,33 @@ def shares(splits: Sequence[str]) -> list[float]:
     return [TRAIN_SHARE if split == first else (1.0 - TRAIN_SHARE) / (len(splits) - 1) for split in splits]
 
 
-def dealt(names: Iterable[str], splits: Sequence[str], *, seed: int, deck: str, what: str = "groups") -> dict[str, str]:
-    """Deal names to splits by keyed hash, 80/10/10, at least one each; their order does not matter.
+def assigned(
+    names: Iterable[str], splits: Sequence[str], *, seed: int, owner: str, what: str = "groups"
+) -> dict[str, str]:
+    """Assign names to splits by keyed hash, 80/10/10, at least one each; their order does not matter.
 
     Args:
-        names: What is dealt: groups of noise files, numbers of rooms.
+        names: What is assigned: groups of noise files, numbers of rooms.
         splits: In the recipe's order.
         seed: The recipe's.
-        deck: Name of the noise source or bank.
+        owner: Name of the noise source or bank.
         what: What the names are, in the plural, for the message.
 
     Returns:
         The split of each name.
 
     Raises:
-        TooFewToDealError: If there are fewer names than splits.
+        TooFewToAssignError: If there are fewer names than splits.
     """
-    ranked = sorted(set(names), key=lambda name: (keyed_hash(seed, deck, name), name))
+    ranked = sorted(set(names), key=lambda name: (keyed_hash(seed, owner, name), name))
     if len(ranked) < len(splits):
-        raise TooFewToDealError(deck, count=len(ranked), what=what, splits=splits)
+        raise TooFewToAssignError(owner, count=len(ranked), what=what, splits=splits)
     counts = [max(1, round(share * len(ranked))) for share in shares(splits)]
-    largest = max(range(len(splits)), key=lambda place: counts[place])
+    largest = max(range(len(splits)), key=lambda number: counts[number])
     counts[largest] += len(ranked) - sum(counts)
     while counts[largest] < 1:  # many splits and few names: the next largest gives one
-        giver = max(range(len(splits)), key=lambda place: counts[place])
+        giver = max(range(len(splits)), key=lambda number: counts[number])
         counts[giver] -= 1
         counts[largest] += 1
-    owners = [split for split, count in zip(splits, counts, strict=True) for _ in range(count)]
-    return dict(zip(ranked, owners, strict=True))
+    ordered = [split for split, count in zip(splits, counts, strict=True) for _ in range(count)]
+    return dict(zip(ranked, ordered, strict=True))

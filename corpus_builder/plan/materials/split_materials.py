@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from corpus_builder.plan.materials.noise_levels import NoiseFile
-    from corpus_builder.plan.materials.utterance_store import Spool
+    from corpus_builder.plan.materials.utterance_store import UtteranceStore
     from manifests.recipe.noises import NoiseSource
 
 
@@ -23,7 +23,7 @@ AnyRoom = PlannedRoom | RecordedRoom
 
 
 class NoNoiseInSplitError(StillroomError, ValueError):
-    """A divided noise says nothing for a split that uses it."""
+    """A divided noise has no files for a split that uses it."""
 
     def __init__(self, source: str, *, split: str) -> None:
         super().__init__(
@@ -32,26 +32,26 @@ class NoNoiseInSplitError(StillroomError, ValueError):
 
 
 class FilePool:
-    """Files that are drawn from together, each with the same chance or with that of its length.
+    """Files that are drawn from together, each equally likely or in proportion to its length.
 
     Args:
         files: In a fixed order.
-        by_length: A file's chance is its number of samples.
+        by_length: A file is drawn in proportion to its number of samples.
     """
 
     def __init__(self, files: tuple[NoiseFile, ...], *, by_length: bool) -> None:
         self.files = files
         self.ends = list(accumulate(file.num_samples for file in files)) if by_length else None
 
-    def drawn(self, dice: np.random.Generator) -> NoiseFile:
-        """One of them."""
+    def drawn(self, rng: np.random.Generator) -> NoiseFile:
+        """One of them, drawn at random."""
         if self.ends is None:
-            return self.files[index_below(len(self.files), dice)]
-        return self.files[bisect_right(self.ends, index_below(self.ends[-1], dice))]
+            return self.files[index_below(len(self.files), rng)]
+        return self.files[bisect_right(self.ends, index_below(self.ends[-1], rng))]
 
 
 def pool_of(materials: Materials, sources: tuple[str, ...], *, by_length: bool) -> FilePool:
-    """The files of some sources in one pool, kept from row to row.
+    """The files of some sources in one pool, which is made once.
 
     Raises:
         NoNoiseInSplitError: If a source has no file for the split.
@@ -73,8 +73,8 @@ class Materials:
         noises: The recipe's noise sources.
         files: Noise files by source.
         rooms: Rooms by bank.
-        spool: The split's utterances, for babble.
-        pools: Noise files that are drawn from together, filled as they are asked for.
+        store: The split's utterances, for babble.
+        pools: Noise files that are drawn from together, made when they are first needed.
     """
 
     seed: int
@@ -83,6 +83,6 @@ class Materials:
     noises: dict[str, NoiseSource]
     files: dict[str, list[NoiseFile]]
     rooms: dict[str, list[AnyRoom]]
-    spool: Spool
+    store: UtteranceStore
     root: str
     pools: dict[tuple[tuple[str, ...], bool], FilePool] = field(default_factory=dict)

@@ -100,7 +100,7 @@ def test_two_hums_of_one_pitch_are_not_one_sound(tmp_path: Path, monkeypatch: py
     for _ in range(2):
         library.add((chance.randint(1, 1 << 20, 400).astype(np.uint32) << np.uint32(12)) | np.uint32(0b1011_0110_1101))
     assert list(library.matches()) == []
-    monkeypatch.setattr(fingerprint_search, "stands_out", lambda *_: True)
+    monkeypatch.setattr(fingerprint_search, "beats_other_orders", lambda *_: True)
     assert [(one.first, one.second) for one in library.matches()] == [(0, 1)]
 
 

@@ -132,7 +132,7 @@ def test_a_renamed_noise_of_another_corpus_is_found_and_a_changed_one_by_its_sou
     assert again["leaks"] == document["leaks"]
     without = audited(first, second)[1]
     assert {leak["how"] for leak in without["leaks"]} == {"file"}
-    assert any("not listened to" in one["why"] for one in without["not_checked"])
+    assert any("not compared by sound" in one["why"] for one in without["not_checked"])
 
 
 def test_a_pack_and_its_corpus_share_everything_unless_they_are_editions(built_lab: Lab, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.audit.leaks import NO_MATCH, SAID, Audit, Facts, Leaks, Unchecked
+from corpus_builder.audit.leaks import HOW_TEXTS, NO_MATCH, Audit, Facts, Leaks, Unchecked
 from manifests.results.reports import How, Kind
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def test_a_renamed_noise_of_another_corpus_is_found_by_its_digest(tmp_path: Path
         found = audited(facts)
     assert told(found.leaks, "noise") == [("file", "A:train", "B:test", 1)]
     leak = found.leaks.of("noise")[0]
-    assert leak.heard == 0
+    assert leak.used == 0
     assert leak.examples == [("noise-0001.wav in u", "point.wav")]
     assert found.leaky
-    assert any("only dealt to both" in line for line in found.lines())
+    assert any("only assigned to both" in line for line in found.lines())
 
 
 def test_the_same_path_in_two_corpora_is_no_match_without_a_digest(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_thing_that_is_heard_says_so_whatever_came_first(tmp_path: Path) -> No
             for heard in (False, True, False):
                 facts.add([("room", "geometry", "g", facts.group("A", split), heard, "heard" if heard else "dealt")])
         leak = audited(facts).leaks.of("room")[0]
-    assert (leak.count, leak.heard, leak.examples) == (1, 1, [("heard", "heard")])
+    assert (leak.count, leak.used, leak.examples) == (1, 1, [("heard", "heard")])
 
 
 def test_a_strangers_names_stay_on_their_line(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_every_kind_is_found_in_every_way_and_said_in_words(tmp_path: Path, kind
     assert (leak["kind"], leak["how"], leak["heard"], leak["examples"]) == (kind, how, 0, [["x", "y"]])
     lines = list(found.lines())
     assert f"{kind:<10} LEAK ({found.checked[kind]} compared)" in lines
-    assert any(f"A:train and A:test: 1 the same by {SAID[how]}, 0 of them heard in both" in line for line in lines)
+    assert any(f"A:train and A:test: 1 the same by {HOW_TEXTS[how]}, 0 of them used in both" in line for line in lines)
     assert lines[-1] == "leaks were found"
 
 
@@ -147,7 +147,7 @@ def test_at_most_five_examples_are_shown_and_all_are_counted(tmp_path: Path) -> 
             group = facts.group("A", split)
             facts.add([("speaker", "label", f"s{number}", group, True, f"s{number}") for number in range(9)])
         (leak,) = audited(facts).leaks.of("speaker")
-    assert (leak.count, leak.heard, len(leak.examples)) == (9, 9, 5)
+    assert (leak.count, leak.used, len(leak.examples)) == (9, 9, 5)
 
 
 def test_files_are_given_once_with_their_digest_channel_and_splits(tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def test_a_scheduler_that_is_gone_is_one_line_and_the_build_goes_on_elsewhere(ma
     cluster.scheduler.kill()
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2, said
-    told = [line for line in said.decode().splitlines() if not line.startswith(("rendering ", "planning ", "noises "))]
+    told = [line for line in said.decode().splitlines() if not line.startswith(("rendering ", "planning ", "reading "))]
     assert len(told) == 1, said
-    assert "the scheduler is gone; what was finished is kept" in told[0]
+    assert "the scheduler ended; finished shards are saved" in told[0]
     for worker in cluster.workers:
         worker.kill()
         worker.wait()
@@ -99,7 +99,7 @@ def test_no_scheduler_and_no_address_are_one_line(monkeypatch: pytest.MonkeyPatc
     from corpus_builder.build import dask_executor as module
 
     monkeypatch.setattr(module, "CONNECT_WITHIN_S", 1)
-    with pytest.raises(SchedulerGoneError, match="no scheduler answers"), dask_executor("tcp://127.0.0.1:9"):
+    with pytest.raises(SchedulerGoneError, match="no scheduler responds"), dask_executor("tcp://127.0.0.1:9"):
         pass
     with pytest.raises((UsageError, SchedulerGoneError)) as caught, dask_executor("no such thing://"):
         pass

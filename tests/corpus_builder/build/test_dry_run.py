@@ -138,7 +138,7 @@ def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turn
     met: set[str] = set()
     clock = SimpleNamespace(cpu=0.0, wall=0.0, process_time=lambda: clock.cpu, monotonic=lambda: clock.wall)
 
-    def weigh(row: PlanRow, waves: object, rate_hz: int) -> int:
+    def rendered_bytes(row: PlanRow, waves: object, rate_hz: int) -> int:
         del waves, rate_hz
         clock.cpu += 1.0 if row.id in met else 100.0  # a codec's delay is measured when its setting is first met
         clock.wall += 2.0
@@ -146,7 +146,7 @@ def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turn
         return 10
 
     monkeypatch.setattr("corpus_builder.build.dry_run.time", clock)
-    monkeypatch.setattr("corpus_builder.build.dry_run.weigh", weigh)
+    monkeypatch.setattr("corpus_builder.build.dry_run.rendered_bytes", rendered_bytes)
     folder = built_lab.folder / "turns"
     plan, _ = built_lab.plan("turns")
     chosen = sampled_rows(plan, folder)
@@ -162,7 +162,7 @@ def test_a_dry_run_takes_a_finished_plan_and_no_url(built_lab: Lab) -> None:
     assert told.utterances == 12
     with pytest.raises(UsageError, match="--limit belongs to planning"):
         estimate(built_lab.folder / "dry_plan", roots={}, limit=3, workers=1, remote=True)
-    with pytest.raises(UsageError, match="on a disk is due here"):
+    with pytest.raises(UsageError, match="expected a recipe or a plan on a disk"):
         estimate(Url("s3://bucket/plan"), roots={}, limit=None, workers=1, remote=True)
 
 

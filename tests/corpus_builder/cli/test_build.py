@@ -33,7 +33,7 @@ def test_plan_and_build_say_what_they_made_and_do_nothing_twice(lab: Lab) -> Non
     built = run(build_command, lab.folder / "plan", lab.folder / "corpus")
     assert built.exit_code == 0, built.output
     assert "12 utterances" in built.stdout
-    assert "it was there already" in run(build_command, lab.folder / "plan", lab.folder / "corpus").stdout
+    assert "it was finished before" in run(build_command, lab.folder / "plan", lab.folder / "corpus").stdout
 
 
 def test_refused_utterances_beyond_the_allowance_give_exit_1_and_a_sealed_corpus(lab: Lab) -> None:
@@ -59,12 +59,12 @@ def test_verify_exits_0_when_all_is_well_and_1_when_not(built_lab: Lab, tmp_path
     shutil.copytree(built_lab.folder / "corpus", tmp_path / "corpus")
     good = run(verify_command, tmp_path / "corpus")
     assert good.exit_code == 0
-    assert "12 samples, 52 waves decoded: all as it should be" in good.stdout
+    assert "12 samples, 52 waves decoded: nothing is wrong" in good.stdout
     (tmp_path / "corpus" / "README.md").write_text("changed")
     (tmp_path / "corpus" / "shards" / "e\x1b[31mvil\n.tar").write_bytes(b"")
     bad = run(verify_command, tmp_path / "corpus", "--level", "bytes")
     assert bad.exit_code == 1
-    assert "README.md: is not what its digest says" in bad.stdout
+    assert "README.md: has another digest" in bad.stdout
     assert "\x1b" not in bad.stdout
     assert "e\\x1b[31mvil\\n.tar" in bad.stdout
     document = json.loads(run(verify_command, tmp_path / "corpus", "--level", "bytes", "--json").stdout)

@@ -13,14 +13,22 @@ import pytest
 import soundfile
 from scipy import signal
 
-from corpus_builder.audit.audit_corpora import Listened, decoded, distinct, own_roots
+from corpus_builder.audit.audit_corpora import FileToCompare, distinct, fingerprint_of, roots_by_letter
 from corpus_builder.build.build_corpus import Slice
 from corpus_builder.exchange.index_webdataset import index_shards
 from corpus_builder.exchange.lhotse_export import cut_sets
 from corpus_builder.exchange.unpack import unpack
 from corpus_builder.rebuild.plan_subset import Selection, write_selection
 from corpus_builder.rebuild.wave_verdict import Indexed, compared
-from corpus_builder.shards.fingerprint import Deviation, Sketch, deviation, is_near_coded, is_near_fine, prints_of
+from corpus_builder.shards.fingerprint import (
+    Deviation,
+    Sketch,
+    deviation,
+    fingerprint,
+    is_near_coded,
+    is_near_fine,
+    signs,
+)
 from corpus_builder.verify.copy_measurements import Measured
 from corpus_builder.verify.verify_corpus import verify
 from corpus_builder.workers.resume_cache import PartialResults
@@ -257,7 +265,7 @@ def indexed(folder: Path, name: str, pcm: Any, *, uncoded: Any, tar: bool) -> In
     offset, size = places["k.phone-0.flac"]
     member = {"offset": offset, "size": size, "pcm_sha256": pcm_sha256(content)}
     sample = IndexedSample.model_validate({"key": "k", "num_samples": pcm.size, "members": {"phone-0": member}})
-    prints = prints_of({"phone-0": (pcm, uncoded)}, "k")
+    prints = {"phone-0": fingerprint(pcm, signs("k", pcm.size), uncoded=uncoded)}
     return Indexed(sample, prints, folder / f"{name}.tar" if tar else None)
 
 
@@ -334,31 +342,31 @@ def test_a_limit_takes_the_utterances_that_planning_would(built_lab: Lab, tmp_pa
 # --- sound of an audit ------------------------------------------------------------------------------------------------
 
 
-def listened(**values: Any) -> Listened:
+def listened(**values: Any) -> FileToCompare:
     told = {
         "corpus": "A", "root": "r", "path": "a.wav", "place": None, "sha256": "0" * 64, "channel": None, "cache": None,
         "kind": "noise", "groups": (0,),
     }  # fmt: skip
-    return Listened(**(told | values))
+    return FileToCompare(**(told | values))
 
 
 def test_a_file_of_another_digest_than_the_manifest_says_is_not_compared(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "a.wav", wave(count=80_000))
-    found = decoded(listened(place=str(path)))
-    assert (found.prints, found.why) == (None, "they have another digest than the manifest says")
-    right = decoded(listened(place=str(path), sha256=sha256(path.read_bytes())))
+    found = fingerprint_of(listened(place=str(path)))
+    assert (found.prints, found.why) == (None, "they have another digest than in the manifest")
+    right = fingerprint_of(listened(place=str(path), sha256=sha256(path.read_bytes())))
     assert right.prints is not None
     assert right.prints.size > 200
-    assert decoded(listened(place=str(path), sha256=None)).prints is not None
+    assert fingerprint_of(listened(place=str(path), sha256=None)).prints is not None
 
 
 def test_of_one_file_in_two_places_that_which_is_there_is_read_for_all_splits() -> None:
     gone, there = listened(groups=(0, 2)), listened(corpus="B", place="/x/a.wav", groups=(1,))
     for order in ([gone, there], [there, gone]):
-        (one,) = distinct(iter(order))
+        (one,) = distinct(order)
         assert (one.place, one.groups) == ("/x/a.wav", (0, 1, 2))
-    assert len(distinct(iter([gone, listened(channel=1)]))) == 2
-    assert len(distinct(iter([listened(sha256=None), listened(sha256=None, corpus="B")]))) == 2
+    assert len(distinct([gone, listened(channel=1)])) == 2
+    assert len(distinct([listened(sha256=None), listened(sha256=None, corpus="B")])) == 2
 
 
 def test_a_root_of_one_corpus_goes_before_that_of_all_and_both_before_its_own(tmp_path: Path) -> None:
@@ -368,7 +376,7 @@ def test_a_root_of_one_corpus_goes_before_that_of_all_and_both_before_its_own(tm
         document = {"schema": "stillroom/roots/1", "roots": roots}
         (tmp_path / letter / "roots.local.json").write_text(json.dumps(document))
     letters = {"A": tmp_path / "a", "B": tmp_path / "b"}
-    found = own_roots(letters, {"B:r": tmp_path / "one", "r": tmp_path / "all", "s": tmp_path / "every"})
+    found = roots_by_letter(letters, {"B:r": tmp_path / "one", "r": tmp_path / "all", "s": tmp_path / "every"})
     assert {key: str(place) for key, place in found.items()} == {
         ("A", "r"): f"{tmp_path}/all", ("B", "r"): f"{tmp_path}/one", ("A", "s"): f"{tmp_path}/every",
         ("B", "s"): f"{tmp_path}/every", ("A", "t"): "/own/a", ("B", "t"): "/own/b",

@@ -14,15 +14,15 @@ import pytest
 from scipy import stats
 
 from corpus_builder.distortions.codecs.packet_loss import packet_is_lost
-from corpus_builder.plan.draws.copy import StepDrawer
+from corpus_builder.plan.draws.copy import StepDrawer, planned_copy
 from corpus_builder.plan.materials.noise_levels import NoiseFile
-from corpus_builder.plan.materials.seeded_random import Chance, dice_for, drawn, index_below, keyed_hash
+from corpus_builder.plan.materials.seeded_random import SeededRandom, drawn, index_below, keyed_hash, rng_for
 from corpus_builder.plan.materials.simulated_rooms import RoomTask, drawn_room
-from corpus_builder.plan.materials.split_assignment import dealt
+from corpus_builder.plan.materials.split_assignment import assigned
 from corpus_builder.plan.materials.split_materials import Materials
-from corpus_builder.plan.materials.utterance_store import Spool
+from corpus_builder.plan.materials.utterance_store import UtteranceStore
 from corpus_builder.rooms.placement import Heights, other_places, other_places_at, place, place_at
-from corpus_builder.sources.relative_paths import Rooting
+from corpus_builder.sources.relative_paths import RootFinder
 from corpus_builder.sources.roots import Located
 from corpus_builder.sources.utterance import Utterance
 from manifests.plan.rooms import PlannedRoom, RecordedRoom
@@ -63,7 +63,7 @@ def draw_of(short):
 
 
 def draws(short, times=TIMES):
-    return [drawn(draw_of(short), dice_for(3, "train", f"u{number}", "c-0", "x")) for number in range(times)]
+    return [drawn(draw_of(short), rng_for(3, "train", f"u{number}", "c-0", "x")) for number in range(times)]
 
 
 def test_a_uniform_number_is_spread_evenly_over_its_whole_range():
@@ -81,28 +81,30 @@ def test_whole_numbers_and_choices_come_equally_often():
     assert is_even(draws({"uniform_int": [-2, 5]}), range(-2, 6))
     assert is_even(draws({"choice": ["a", "b", "c"]}), "abc")
     assert is_even(draws({"choice": [1.5, 7, 1000]}), [1.5, 7, 1000])
-    assert is_even([index_below(7, dice_for(1, "", str(number), "", "")) for number in range(TIMES)], range(7))
+    assert is_even([index_below(7, rng_for(1, "", str(number), "", "")) for number in range(TIMES)], range(7))
 
 
 def test_the_numbers_behind_a_name_are_pinned():
     """A plan made by one version is made by every other: these are part of the format."""
     assert keyed_hash(5, "order", "train", "u0") == 7816218846153764616
-    assert dice_for(5, "train", "u0", "noise-0", "0.snr_db").random() == 0.16643140442793536
-    assert drawn(draw_of({"uniform": [0, 20]}), dice_for(5, "train", "u0", "noise-0", "0.snr_db")) == 3.33
-    assert index_below(2**32, dice_for(5, "train", "u0", "noise-0", "0.seed")) == 3709958353
+    assert rng_for(5, "train", "u0", "noise-0", "0.snr_db").random() == 0.16643140442793536
+    assert drawn(draw_of({"uniform": [0, 20]}), rng_for(5, "train", "u0", "noise-0", "0.snr_db")) == 3.33
+    assert index_below(2**32, rng_for(5, "train", "u0", "noise-0", "0.seed")) == 3709958353
 
 
 # --- every draw of every step -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def spool(tmp_path):
+def store(tmp_path):
     """Utterances of 0.5 s: eight speakers, of whom each has five."""
     source = Located("train", "train", SpeechSource.parse({"dir": "x"}, where="test"), tmp_path)
-    with contextlib.closing(Spool(tmp_path / "spool", split="train", seed=1, rooting=Rooting(source))) as made:
+    with contextlib.closing(
+        UtteranceStore(tmp_path / "store", split="train", seed=1, finder=RootFinder(source))
+    ) as made:
         for number in range(40):
             made.add(Utterance(f"u{number}", f"{number}.wav", 0.0, 8000, RATE, speaker=f"s{number % 8}"))
-        made.settle()
+        made.finish()
         yield made
 
 
@@ -133,7 +135,7 @@ def noise_file(name, num_samples, source="hum"):
     return NoiseFile(source, source, name, ("train",), num_samples, np.arange(frames + 1) * 0.01)
 
 
-def materials(spool, *, files=(), talkers=None, seed=1, split="train"):
+def materials(store, *, files=(), talkers=None, seed=1, split="train"):
     plain = {
         "schema": "stillroom/recipe/1",
         "name": "x",
@@ -152,14 +154,14 @@ def materials(spool, *, files=(), talkers=None, seed=1, split="train"):
     }
     return Materials(
         seed=seed, split=split, rate_hz=RATE, noises=dict(recipe.noises), files={"hum": list(files)}, rooms=rooms,
-        spool=spool, root="train",
+        store=store, root="train",
     )  # fmt: skip
 
 
 def copies(stuff, steps, *, times=TIMES, num_samples=4000, level="keep"):
     condition = Condition.parse({"steps": steps, "level": level}, where="test")
     return [
-        stuff.copy(condition, name="c", number=0, utterance=f"v{number}", place=0, num_samples=num_samples)
+        planned_copy(stuff, condition, name="c", number=0, utterance=f"v{number}", index=0, num_samples=num_samples)
         for number in range(times)
     ]
 
@@ -261,32 +263,32 @@ def test_the_table_of_draws_has_every_draw_of_every_step():
 
 
 @pytest.mark.parametrize(("model", "key"), DRAWN)
-def test_every_draw_of_a_step_has_the_distribution_of_the_recipe(spool, model, key):
+def test_every_draw_of_a_step_has_the_distribution_of_the_recipe(store, model, key):
     asked, found, holds = DRAWN[model, key]
     size = 64_000 if model == "PacketLoss" else 4000  # of so many packets some are always lost
-    assert holds([found(copy) for copy in copies(materials(spool), [asked(key)], times=1500, num_samples=size)])
+    assert holds([found(copy) for copy in copies(materials(store), [asked(key)], times=1500, num_samples=size)])
 
 
-def test_the_level_of_a_copy_has_the_distribution_of_the_recipe(spool):
-    made = copies(materials(spool), [WHITE], level={"uniform": [-40, -10]})
+def test_the_level_of_a_copy_has_the_distribution_of_the_recipe(store):
+    made = copies(materials(store), [WHITE], level={"uniform": [-40, -10]})
     assert is_uniform([copy["level"] for copy in made], -40, -10)
-    assert {copy["level"] for copy in copies(materials(spool), [WHITE], level="match_clean", times=5)} == {
+    assert {copy["level"] for copy in copies(materials(store), [WHITE], level="match_clean", times=5)} == {
         "match_clean"
     }
 
 
-def test_a_rejected_band_without_a_beginning_lies_anywhere_with_equal_chance_on_the_scale_of_its_width(spool):
-    in_hertz = copies(materials(spool), [{"kind": "bandreject", "width_hz": 1000}])
+def test_a_rejected_band_without_a_beginning_lies_anywhere_with_equal_chance_on_the_scale_of_its_width(store):
+    in_hertz = copies(materials(store), [{"kind": "bandreject", "width_hz": 1000}])
     assert is_uniform([copy["steps"][0]["low_hz"] for copy in in_hertz], 0, 7000)
-    in_mel = copies(materials(spool), [{"kind": "bandreject", "width_mel": 200}])
+    in_mel = copies(materials(store), [{"kind": "bandreject", "width_mel": 200}])
     assert is_uniform([mel_of(copy["steps"][0]["low_hz"]) for copy in in_mel], 0, mel_of(8000) - 200)
 
 
-def test_choose_takes_each_way_as_often_as_its_weight_says(spool):
+def test_choose_takes_each_way_as_often_as_its_weight_says(store):
     ways = [[WHITE], [{"kind": "clip", "percent": 1}], [{"kind": "tilt", "db_per_octave": 3}], []]
-    made = [tuple(step["kind"] for step in copy["steps"]) for copy in copies(materials(spool), [{"choose": ways}])]
+    made = [tuple(step["kind"] for step in copy["steps"]) for copy in copies(materials(store), [{"choose": ways}])]
     assert is_even(made, [("noise",), ("clip",), ("tilt",), ()])
-    weighted = copies(materials(spool), [{"choose": ways, "weights": [4, 3, 0, 1]}])
+    weighted = copies(materials(store), [{"choose": ways, "weights": [4, 3, 0, 1]}])
     made = [tuple(step["kind"] for step in copy["steps"]) for copy in weighted]
     assert has_shares(made, {("noise",): 0.5, ("clip",): 0.375, (): 0.125})
 
@@ -294,46 +296,46 @@ def test_choose_takes_each_way_as_often_as_its_weight_says(spool):
 # --- noises -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_segment_begins_at_any_sample_of_a_file_from_which_it_fits(spool):
+def test_a_segment_begins_at_any_sample_of_a_file_from_which_it_fits(store):
     """Both ends come: the first sample, and the last from which a whole segment fits."""
     steps = [{"kind": "noise", "from": ["hum"], "snr_db": 5}]
-    made = copies(materials(spool, files=[noise_file("a.wav", 4010)]), steps)
+    made = copies(materials(store, files=[noise_file("a.wav", 4010)]), steps)
     assert is_even([copy["steps"][0]["offset"] for copy in made], range(11))
-    made = copies(materials(spool, files=[noise_file("a.wav", 64_000)]), steps)
+    made = copies(materials(store, files=[noise_file("a.wav", 64_000)]), steps)
     assert is_uniform([copy["steps"][0]["offset"] for copy in made], 0, 60_001)
 
 
-def test_a_noise_that_is_too_short_begins_at_any_of_its_samples(spool):
+def test_a_noise_that_is_too_short_begins_at_any_of_its_samples(store):
     steps = [{"kind": "noise", "from": ["hum"], "snr_db": 5}]
-    made = copies(materials(spool, files=[noise_file("a.wav", 12)]), steps)
+    made = copies(materials(store, files=[noise_file("a.wav", 12)]), steps)
     assert is_even([copy["steps"][0]["offset"] for copy in made], range(12))
 
 
-def test_offset_and_file_of_a_segment_do_not_hang_together(spool):
+def test_offset_and_file_of_a_segment_do_not_hang_together(store):
     files = [noise_file(f"{name}.wav", 4003) for name in "abc"]
-    made = copies(materials(spool, files=files), [{"kind": "noise", "from": ["hum"], "snr_db": 5}])
+    made = copies(materials(store, files=files), [{"kind": "noise", "from": ["hum"], "snr_db": 5}])
     found = [(copy["steps"][0]["recording"], copy["steps"][0]["offset"]) for copy in made]
     assert is_even(found, [(f"{name}.wav", offset) for name in "abc" for offset in range(4)])
 
 
 @pytest.mark.parametrize("over", ["whole", "active"])
-def test_the_speech_that_an_snr_counts_is_planned_as_requested(spool, over):
+def test_the_speech_that_an_snr_counts_is_planned_as_requested(store, over):
     for source in ("hum", "white", "babble"):
         step = {"kind": "noise", "from": [source], "snr_db": 5, "over": over, "count": {"uniform_int": [1, 2]}}
-        made = copies(materials(spool, files=[noise_file("a.wav", 9000)]), [step], times=20)
+        made = copies(materials(store, files=[noise_file("a.wav", 9000)]), [step], times=20)
         assert {copy["steps"][0]["over"] for copy in made} == {over}
 
 
-def test_files_drawn_by_duration_have_the_chance_of_their_length(spool):
+def test_files_drawn_by_duration_have_the_chance_of_their_length(store):
     files = [noise_file("a.wav", 8000), noise_file("b.wav", 24_000), noise_file("c.wav", 16_000)]
     steps = [{"kind": "noise", "from": ["hum"], "draw": "duration", "snr_db": 5}]
-    made = copies(materials(spool, files=files), steps)
+    made = copies(materials(store, files=files), steps)
     shares = {"a.wav": 1 / 6, "b.wav": 3 / 6, "c.wav": 2 / 6}
     assert has_shares([copy["steps"][0]["recording"] for copy in made], shares)
 
 
-def test_seeds_of_noise_and_of_lost_packets_cover_all_of_32_bits(spool):
-    made = copies(materials(spool), [WHITE, {**OPUS, "loss": {"percent": 60}}], num_samples=64_000)
+def test_seeds_of_noise_and_of_lost_packets_cover_all_of_32_bits(store):
+    made = copies(materials(store), [WHITE, {**OPUS, "loss": {"percent": 60}}], num_samples=64_000)
     noise = [copy["steps"][0]["seed"] for copy in made]
     lost = [copy["steps"][1]["loss"]["seed"] for copy in made]
     assert is_uniform(noise, 0, 2**32)
@@ -341,8 +343,8 @@ def test_seeds_of_noise_and_of_lost_packets_cover_all_of_32_bits(spool):
     assert len(set(noise) | set(lost)) == 2 * TIMES
 
 
-def test_a_babble_has_its_number_of_talkers_each_of_the_others_equally_often(spool):
-    made = copies(materials(spool), [{"kind": "noise", "from": ["babble"], "snr_db": 5}])
+def test_a_babble_has_its_number_of_talkers_each_of_the_others_equally_often(store):
+    made = copies(materials(store), [{"kind": "noise", "from": ["babble"], "snr_db": 5}])
     talkers = [copy["steps"][0]["talkers"] for copy in made]
     assert is_even([len(one) for one in talkers], range(2, 6))
     assert all(len({talker["speaker"] for talker in one}) == len(one) for one in talkers)
@@ -352,14 +354,14 @@ def test_a_babble_has_its_number_of_talkers_each_of_the_others_equally_often(spo
     assert all("spare" not in copy["steps"][0] for copy in made)
 
 
-def test_talkers_shorter_than_the_utterance_begin_at_any_of_their_samples(spool):
+def test_talkers_shorter_than_the_utterance_begin_at_any_of_their_samples(store):
     steps = [{"kind": "noise", "from": ["babble"], "snr_db": 5}]
-    made = copies(materials(spool), steps, num_samples=20_000)
+    made = copies(materials(store), steps, num_samples=20_000)
     assert is_uniform([copy["steps"][0]["talkers"][1]["offset"] for copy in made], 0, 8000)
 
 
-def test_one_interfering_talker_has_three_others_in_reserve(spool):
-    made = copies(materials(spool, talkers=1), [{"kind": "noise", "from": ["babble"], "snr_db": 5}], times=400)
+def test_one_interfering_talker_has_three_others_in_reserve(store):
+    made = copies(materials(store, talkers=1), [{"kind": "noise", "from": ["babble"], "snr_db": 5}], times=400)
     for copy in made:
         (talker,), spare = copy["steps"][0]["talkers"], copy["steps"][0]["spare"]
         assert len({one["speaker"] for one in spare} - {"s0"}) == 3
@@ -371,26 +373,26 @@ def test_one_interfering_talker_has_three_others_in_reserve(spool):
 # --- rooms ------------------------------------------------------------------------------------------------------------
 
 
-def test_rooms_and_positions_come_equally_often_and_noise_stands_at_each_other_position(spool):
+def test_rooms_and_positions_come_equally_often_and_noise_stands_at_each_other_position(store):
     steps = [{"kind": "room", "bank": "simulated"}, {**WHITE, "in_room": True}]
-    made = [copy["steps"] for copy in copies(materials(spool), steps)]
+    made = [copy["steps"] for copy in copies(materials(store), steps)]
     assert is_even([(room["room"], room["position"]) for room, _ in made], [(r, p) for r in range(3) for p in range(4)])
     assert all(room["response"] == f"simulated-{room['room']}-{room['position']}" for room, _ in made)
     moved = [(int(noise["response"].rpartition("-")[2]) - room["position"]) % 4 for room, noise in made]
     assert is_even(moved, [1, 2, 3])
 
 
-def test_a_recording_and_then_its_channel_come_equally_often(spool):
-    made = [copy["steps"][0] for copy in copies(materials(spool), [{"kind": "room", "bank": "recorded"}])]
+def test_a_recording_and_then_its_channel_come_equally_often(store):
+    made = [copy["steps"][0] for copy in copies(materials(store), [{"kind": "room", "bank": "recorded"}])]
     shares = {(0, at): 1 / 8 for at in range(4)} | {(1, 0): 1 / 4} | {(1, at): 1 / 12 for at in (1, 2, 3)}
     assert has_shares([(room["room"], room["position"]) for room in made], shares)
 
 
-def test_noise_in_a_recorded_room_is_of_another_recording_and_of_the_same_channel_where_it_has_that(spool):
+def test_noise_in_a_recorded_room_is_of_another_recording_and_of_the_same_channel_where_it_has_that(store):
     steps = [{"kind": "room", "bank": "recorded"}, {**WHITE, "in_room": True}]
     pairs = Counter(
         (room["room"], room["position"], int(noise["response"].rpartition("-")[2]))
-        for room, noise in (copy["steps"] for copy in copies(materials(spool), steps))
+        for room, noise in (copy["steps"] for copy in copies(materials(store), steps))
     )
     # room 0: recordings (0, 1) and (2, 3) of two channels; room 1: recording (0,) of one and (1, 2, 3) of three channels
     same_channel = {(0, 0, 2), (0, 1, 3), (0, 2, 0), (0, 3, 1), (1, 0, 1), (1, 1, 0)}
@@ -398,16 +400,16 @@ def test_noise_in_a_recorded_room_is_of_another_recording_and_of_the_same_channe
     assert set(pairs) == same_channel | no_such_channel
 
 
-def test_noise_in_a_room_of_one_recording_is_of_each_other_channel_equally_often(spool):
+def test_noise_in_a_room_of_one_recording_is_of_each_other_channel_equally_often(store):
     steps = [{"kind": "room", "bank": "lone"}, {**WHITE, "in_room": True}]
-    made = [copy["steps"] for copy in copies(materials(spool), steps)]
+    made = [copy["steps"] for copy in copies(materials(store), steps)]
     found = [(room["position"], int(noise["response"].rpartition("-")[2])) for room, noise in made]
     assert is_even(found, [(own, other) for own in range(3) for other in range(3) if own != other])
 
 
-def test_a_room_within_a_choice_minds_the_noise_that_follows_it(spool):
+def test_a_room_within_a_choice_minds_the_noise_that_follows_it(store):
     """Of a room with a single response nothing is left for the noise, so it is not drawn where noise follows, however nested."""
-    stuff = materials(spool)
+    stuff = materials(store)
     stuff.rooms["mixed"] = [recorded_room(0, [1]), recorded_room(1, [1, 1])]
     room, noise = {"kind": "room", "bank": "mixed"}, {**WHITE, "in_room": True}
     alone = copies(stuff, [{"choose": [[room], []]}], times=200)
@@ -418,11 +420,11 @@ def test_a_room_within_a_choice_minds_the_noise_that_follows_it(spool):
     assert {copy["steps"][0]["room"] for copy in copies(stuff, further, times=200)} == {0, 1}
 
 
-def test_a_room_step_says_only_that_its_level_is_not_kept(spool):
+def test_a_room_step_says_only_that_its_level_is_not_kept(store):
     for step in ({"kind": "room", "bank": "simulated"}, {"kind": "freeverb"}):
         for asked in ({}, {"keep_rms": True}):
-            assert "keep_rms" not in copies(materials(spool), [{**step, **asked}], times=1)[0]["steps"][0]
-        (planned,) = copies(materials(spool), [{**step, "keep_rms": False}], times=1)[0]["steps"]
+            assert "keep_rms" not in copies(materials(store), [{**step, **asked}], times=1)[0]["steps"][0]
+        (planned,) = copies(materials(store), [{**step, "keep_rms": False}], times=1)[0]["steps"]
         assert planned["keep_rms"] is False
 
 
@@ -558,7 +560,7 @@ def test_the_first_packets_are_lost_as_often_as_any_other(chain):
 def test_over_seeds_each_name_goes_to_train_eight_times_of_ten():
     names = [f"n{number}" for number in range(20)]
     splits = ("train", "dev", "test")
-    owners = [dealt(names, splits, seed=seed, deck="musan") for seed in range(300)]
+    owners = [assigned(names, splits, seed=seed, owner="musan") for seed in range(300)]
     for name in names:
         assert has_shares([owner[name] for owner in owners], {"train": 0.8, "dev": 0.1, "test": 0.1})
 
@@ -566,15 +568,15 @@ def test_over_seeds_each_name_goes_to_train_eight_times_of_ten():
 def test_another_seed_or_source_assigns_otherwise():
     names = [f"n{number}" for number in range(40)]
     splits = ("train", "dev", "test")
-    one = dealt(names, splits, seed=1, deck="musan")
-    assert one != dealt(names, splits, seed=2, deck="musan")
-    assert one != dealt(names, splits, seed=1, deck="demand")
-    assert dealt(names[:3], splits, seed=1, deck="x").keys() == set(names[:3])
+    one = assigned(names, splits, seed=1, owner="musan")
+    assert one != assigned(names, splits, seed=2, owner="musan")
+    assert one != assigned(names, splits, seed=1, owner="demand")
+    assert assigned(names[:3], splits, seed=1, owner="x").keys() == set(names[:3])
 
 
 def test_few_names_leave_each_split_one_and_the_largest_the_rest():
     def counts(number, splits):
-        return Counter(dealt([str(n) for n in range(number)], splits, seed=1, deck="x").values())
+        return Counter(assigned([str(n) for n in range(number)], splits, seed=1, owner="x").values())
 
     splits = ("train", "dev", "test")
     assert counts(3, splits) == {"train": 1, "dev": 1, "test": 1}
@@ -585,10 +587,10 @@ def test_few_names_leave_each_split_one_and_the_largest_the_rest():
 
 def spool_of(folder, ids, *, seed=1, split="train"):
     source = Located(split, split, SpeechSource.parse({"dir": "x"}, where="test"), folder)
-    made = Spool(folder / f"{split}-{seed}", split=split, seed=seed, rooting=Rooting(source))
+    made = UtteranceStore(folder / f"{split}-{seed}", split=split, seed=seed, finder=RootFinder(source))
     for name in ids:
         made.add(Utterance(name, f"{name}.wav", 0.0, 8000, RATE))
-    made.settle()
+    made.finish()
     return made
 
 
@@ -626,12 +628,12 @@ def test_a_limit_takes_the_utterances_of_the_smallest_hashes(tmp_path):
 # --- names of draws ---------------------------------------------------------------------------------------------------
 
 
-class NotedChance(Chance):
+class NotedRandom(SeededRandom):
     """The generators of a copy, with a note of each that was asked for."""
 
-    def dice(self, step):
+    def rng(self, step):
         NOTED.append(step)
-        return super().dice(step)
+        return super().rng(step)
 
 
 NOTED: list[str] = []
@@ -670,15 +672,15 @@ MORE_STEPS = [
 
 
 @pytest.mark.parametrize("talkers", [1, {"uniform_int": [2, 5]}])
-def test_no_two_draws_of_a_copy_share_a_name(spool, talkers):
-    stuff = materials(spool, files=[noise_file("a.wav", 9000)], talkers=talkers)
+def test_no_two_draws_of_a_copy_share_a_name(store, talkers):
+    stuff = materials(store, files=[noise_file("a.wav", 9000)], talkers=talkers)
     most = 0
     for steps in (EVERY_STEP, MORE_STEPS, [*MORE_STEPS, *EVERY_STEP[:8]]):
         condition = Condition.parse({"steps": steps}, where="test")
         for number in range(40):
             NOTED.clear()
-            chance = NotedChance(1, "train", f"v{number}", "c-0")
-            drawer = StepDrawer(stuff, chance, 0, 4000)
+            random = NotedRandom(1, "train", f"v{number}", "c-0")
+            drawer = StepDrawer(stuff, random, 0, 4000)
             for at, step in enumerate(condition.steps):
                 drawer.draw(step, f"{at}", condition.steps[at + 1 :])
             names = [*NOTED, "level"]
@@ -697,13 +699,12 @@ def kind_field(model):
     return field if field is not None and get_origin(field.annotation) is Literal else None
 
 
-def test_copies_utterances_splits_and_seeds_each_have_draws_of_their_own(spool):
+def test_copies_utterances_splits_and_seeds_each_have_draws_of_their_own(store):
     condition = Condition.parse({"steps": [{**WHITE, "snr_db": {"uniform": [0, 100]}}]}, where="test")
 
     def planned(name="c", number=0, utterance="u", **options):
-        made = materials(spool, **options).copy(
-            condition, name=name, number=number, utterance=utterance, place=0, num_samples=4000
-        )
+        stuff = materials(store, **options)
+        made = planned_copy(stuff, condition, name=name, number=number, utterance=utterance, index=0, num_samples=4000)
         return made["steps"][0]["seed"]
 
     variants = [{}, {"name": "d"}, {"number": 1}, {"utterance": "v"}, {"seed": 2}, {"split": "test"}]

@@ -17,10 +17,11 @@ from corpus_builder.plan.draws.copy import planned_copy
 from corpus_builder.plan.draws.noise import NoLoudSegmentError
 from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError
 from corpus_builder.plan.materials.split_materials import Materials
-from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, Spool
-from corpus_builder.sources.relative_paths import Rooting
+from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, UtteranceStore
+from corpus_builder.plan.planner import usable
+from corpus_builder.sources.relative_paths import RootFinder
 from corpus_builder.sources.roots import Located
-from corpus_builder.sources.utterance import NoAudioError, Utterance
+from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
@@ -209,7 +210,7 @@ def test_an_id_that_stands_twice_is_kept_once_whatever_the_order(lab: Lab) -> No
     plan, _ = lab.plan()
     (refusal,) = plan.refused
     assert (refusal.split, refusal.id) == ("train", "u0")
-    assert "stands 2 times; the one of s0/u0.wav is kept, not that of s1/u0.wav" in refusal.reason
+    assert "occurs 2 times; the one of s0/u0.wav is used, not that of s1/u0.wav" in refusal.reason
     assert [row.source.path for row in lab.rows() if row.id == "u0"] == ["s0/u0.wav"]
 
 
@@ -226,7 +227,7 @@ def test_two_stretches_of_one_recording_with_one_id_are_told_apart_by_their_star
     lab.recipe["speech"]["train"] = {"cuts": "speech/train/cuts.jsonl"}
     plan, _ = lab.plan()
     (refusal,) = plan.refused
-    assert refusal.reason.endswith("the one of s0/u0.wav at 0 s is kept, not that of s0/u0.wav at 0.25 s")
+    assert refusal.reason.endswith("the one of s0/u0.wav at 0 s is used, not that of s0/u0.wav at 0.25 s")
 
 
 def test_a_silent_noise_is_refused_and_a_source_of_nothing_else_is_an_error(lab: Lab) -> None:
@@ -330,21 +331,43 @@ def test_an_empty_split_says_why(lab: Lab) -> None:
         lab.plan()
 
 
+@pytest.mark.parametrize(
+    ("manifest", "advice"), [(None, "cut it into utterances"), ("cuts.jsonl", "cut_into_windows(120)")]
+)
+def test_an_utterance_that_is_too_long_is_refused_with_what_its_source_can_do(
+    tmp_path: Path, manifest: str | None, advice: str
+) -> None:
+    plain = SpeechSource.parse({"dir": "x", "min_s": 2}, where="test")
+    source = Located("train", "train", plain, tmp_path, manifest=None if manifest is None else tmp_path / manifest)
+    found = [Utterance("u", "u.wav", 0.0, round(seconds * 16_000), 16_000) for seconds in (120, 121, 601, 1)]
+    fits, too_long, beyond_max_s, short = (usable(one, source, rate_hz=8_000) for one in found)
+    assert fits == found[0]
+    assert isinstance(too_long, Refused)
+    assert advice in too_long.reason
+    assert too_long.reason.endswith("max_s: 120")
+    assert beyond_max_s == LeftOut("longer than 600 s")
+    assert short == LeftOut("shorter than 2 s")
+
+
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
+def store(tmp_path: Path) -> Iterator[UtteranceStore]:
     source = Located("train", "train", SpeechSource.parse({"dir": "x"}, where="test"), tmp_path)
-    with contextlib.closing(Spool(tmp_path / "spool", split="train", seed=1, rooting=Rooting(source))) as made:
+    with contextlib.closing(
+        UtteranceStore(tmp_path / "store", split="train", seed=1, finder=RootFinder(source))
+    ) as made:
         yield made
 
 
-def fill(spool: Spool, speakers: list[str | None]) -> Spool:
+def fill(store: UtteranceStore, speakers: list[str | None]) -> UtteranceStore:
     for number, speaker in enumerate(speakers):
-        spool.add(Utterance(f"u{number}", f"{number}.wav", 0.0, 16_000, 16_000, speaker=speaker))
-    spool.settle()
-    return spool
+        store.add(Utterance(f"u{number}", f"{number}.wav", 0.0, 16_000, 16_000, speaker=speaker))
+    store.finish()
+    return store
 
 
-def materials(spool: Spool, *, files: list[NoiseFile] | None = None, noises: dict[str, Any] | None = None) -> Materials:
+def materials(
+    store: UtteranceStore, *, files: list[NoiseFile] | None = None, noises: dict[str, Any] | None = None
+) -> Materials:
     recipe = Recipe.parse(
         {
             "schema": "stillroom/recipe/1", "name": "x", "speech": {"train": {"dir": "x"}},
@@ -359,7 +382,7 @@ def materials(spool: Spool, *, files: list[NoiseFile] | None = None, noises: dic
         noises=dict(recipe.noises),
         files={"hum": files or []},
         rooms={},
-        spool=spool,
+        store=store,
         root="train",
     )
 
@@ -369,42 +392,42 @@ def noise_file(power_db: list[float]) -> NoiseFile:
     return NoiseFile("hum", "hum", "n.wav", ("train",), 1600 * len(power_db), energy)
 
 
-def test_speakers_of_a_babble_repeat_only_when_fewer_remain(spool: Spool) -> None:
-    fill(spool, ["a", "a", "b", "b", "c"])
-    dice = np.random.default_rng(0)
+def test_speakers_of_a_babble_repeat_only_when_fewer_remain(store: UtteranceStore) -> None:
+    fill(store, ["a", "a", "b", "b", "c"])
+    rng = np.random.default_rng(0)
     for _ in range(50):
-        chosen = spool.others(0, 2, dice)
-        assert {spool.read(place).utterance.speaker for place in chosen} == {"b", "c"}
-        chosen = spool.others(0, 3, dice)
-        assert Counter(spool.read(place).utterance.speaker for place in chosen) == {"b": 2, "c": 1}
+        chosen = store.others(0, 2, rng)
+        assert {store.read(index).utterance.speaker for index in chosen} == {"b", "c"}
+        chosen = store.others(0, 3, rng)
+        assert Counter(store.read(index).utterance.speaker for index in chosen) == {"b": 2, "c": 1}
         assert len(set(chosen)) == 3
-        assert len(spool.others(0, 7, dice)) == 7
+        assert len(store.others(0, 7, rng)) == 7
 
 
-def test_without_labels_other_utterances_count_as_other_speakers(spool: Spool) -> None:
-    fill(spool, [None] * 4)
-    assert set(spool.others(2, 3, np.random.default_rng(0))) == {0, 1, 3}
+def test_without_labels_other_utterances_count_as_other_speakers(store: UtteranceStore) -> None:
+    fill(store, [None] * 4)
+    assert set(store.others(2, 3, np.random.default_rng(0))) == {0, 1, 3}
 
 
-def test_a_corpus_of_one_speaker_cannot_babble(spool: Spool) -> None:
-    fill(spool, ["ann", "ann"])
+def test_a_corpus_of_one_speaker_cannot_babble(store: UtteranceStore) -> None:
+    fill(store, ["ann", "ann"])
     with pytest.raises(NoOtherSpeakerError, match="split 'train' has only the one speaker 'ann'"):
-        spool.others(0, 1, np.random.default_rng(0))
+        store.others(0, 1, np.random.default_rng(0))
 
 
-def test_silent_segments_are_drawn_again(spool: Spool) -> None:
-    fill(spool, ["a"])
+def test_silent_segments_are_drawn_again(store: UtteranceStore) -> None:
+    fill(store, ["a"])
     noise = noise_file([-20.0] * 3 + [-90.0] * 40 + [-20.0] * 3)
     condition = Condition.parse({"steps": [{"kind": "noise", "from": ["hum"], "snr_db": 5}]}, where="test")
     offsets = []
     for number in range(60):
         copy = planned_copy(
-            materials(spool, files=[noise]),
+            materials(store, files=[noise]),
             condition,
             name="noise",
             number=number,
             utterance="u0",
-            place=0,
+            index=0,
             num_samples=3200,
         )
         offsets.append(copy["steps"][0]["offset"])
@@ -421,18 +444,18 @@ def test_a_segment_40_db_under_its_file_is_silent_there_however_loud() -> None:
     assert silent == [False, False, False, False, False, True, True]  # 40 dB under -10.4 dBFS is -50.4 dBFS
 
 
-def test_a_noise_of_silence_in_every_segment_is_named(spool: Spool) -> None:
-    fill(spool, ["a"])
+def test_a_noise_of_silence_in_every_segment_is_named(store: UtteranceStore) -> None:
+    fill(store, ["a"])
     noise = noise_file([-90.0] * 4000 + [-20.0])
     condition = Condition.parse({"steps": [{"kind": "noise", "from": ["hum"], "snr_db": 5}]}, where="test")
     with pytest.raises(NoLoudSegmentError, match=r"noises.hum: 100 segments drawn for split 'train' were all silent"):
         planned_copy(
-            materials(spool, files=[noise]),
+            materials(store, files=[noise]),
             condition,
             name="noise",
             number=0,
             utterance="u0",
-            place=0,
+            index=0,
             num_samples=1600,
         )
 
@@ -450,17 +473,17 @@ def test_a_segment_is_never_softer_than_its_level_says(power_db: list[float], da
     assert aligned == pytest.approx(power_db[1], abs=1e-3)
 
 
-def test_choose_takes_each_way_at_its_rate(spool: Spool) -> None:
-    fill(spool, ["a"])
+def test_choose_takes_each_way_at_its_rate(store: UtteranceStore) -> None:
+    fill(store, ["a"])
     ways = [[{"kind": "noise", "from": ["white"], "snr_db": 5}], [{"kind": "codec", "codec": "mp3"}], []]
     condition = Condition.parse({"steps": [{"choose": ways}]}, where="test")
-    drawer = materials(spool, noises={"white": {"colour": "white"}})
+    drawer = materials(store, noises={"white": {"colour": "white"}})
     count = 3000
     taken = Counter(
         tuple(
             step["kind"]
             for step in planned_copy(
-                drawer, condition, name="c", number=number, utterance="u", place=0, num_samples=100
+                drawer, condition, name="c", number=number, utterance="u", index=0, num_samples=100
             )["steps"]
         )
         for number in range(count)
@@ -482,7 +505,7 @@ def test_one_draw_does_not_move_another(lab: Lab) -> None:
 
 def test_rooms_too_small_for_the_distance_are_one_line(lab: Lab) -> None:
     lab.recipe["rooms"]["cell"]["distance_m"] = 4.7
-    with pytest.raises(StillroomError, match=r"4.7 m is asked; make size_m larger or distance_m smaller"):
+    with pytest.raises(StillroomError, match=r"4.7 m is requested; make size_m larger or distance_m smaller"):
         lab.plan()
 
 

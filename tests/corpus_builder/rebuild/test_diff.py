@@ -277,7 +277,7 @@ def test_a_wave_without_a_fingerprint_or_with_one_of_another_kind_is_different(c
     edit_lines(path, change)
     why = {line["copy"]: (line["verdict"], line["why"]) for line in waves_apart(first, second)}
     assert why == {
-        "noise-0": ("different", "there is no fingerprint to tell how far"),
+        "noise-0": ("different", "there is no fingerprint to compare"),
         "noise-1": ("different", "one went through a codec, the other did not"),
     }
 

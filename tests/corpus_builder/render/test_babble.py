@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from corpus_builder.audio.errors import NotFiniteAudioError
-from corpus_builder.render.babble import NoTalkerHeardError, next_sound, voices
+from corpus_builder.render.babble import NoUsableTalkerError, next_sound, talker_segments
 from manifests.plan.steps import BabblePart
 
 RATE = 16_000
@@ -25,8 +25,8 @@ def babble_of(*talkers, spare=()):
     return BabblePart(form="babble", source="b", talkers=list(talkers), spare=list(spare) or None)
 
 
-class Voices:
-    """Talkers by name: a number is the seed of a voice, None a file that cannot be used."""
+class Talkers:
+    """Talkers by name: a number is the seed of a wave, None a file that cannot be used."""
 
     def __init__(self, **seeds):
         self.seeds = seeds
@@ -38,62 +38,62 @@ class Voices:
         return seed if isinstance(seed, np.ndarray) else np.random.default_rng(seed).standard_normal(4000)
 
 
-def heard(part, waves, num_samples=1000):
-    return list(voices(part, waves, num_samples=num_samples, rate_hz=RATE, unheard=[]))
+def segments(part, waves, num_samples=1000):
+    return list(talker_segments(part, waves, num_samples=num_samples, rate_hz=RATE, skipped=[]))
 
 
-def unheard(part, waves):
-    missed = []
-    list(voices(part, waves, num_samples=1000, rate_hz=RATE, unheard=missed))
-    return missed
+def skipped(part, waves):
+    found = []
+    list(talker_segments(part, waves, num_samples=1000, rate_hz=RATE, skipped=found))
+    return found
 
 
-def test_every_talker_is_heard_from_its_offset():
-    waves = Voices(a=1, b=2)
-    first, second = heard(babble_of(talker("a", 10), talker("b", 700)), waves)
+def test_every_talker_begins_at_its_offset():
+    waves = Talkers(a=1, b=2)
+    first, second = segments(babble_of(talker("a", 10), talker("b", 700)), waves)
     np.testing.assert_array_equal(
         first, waves.talker(BabblePart.model_validate(babble_of(talker("a"))).talkers[0].file)[10:1010]
     )
     assert second.shape == (1000,)
-    assert unheard(babble_of(talker("a"), talker("b")), waves) == []
+    assert skipped(babble_of(talker("a"), talker("b")), waves) == []
 
 
-def test_a_talker_who_pauses_through_the_segment_is_heard_from_the_next_sound_on():
+def test_a_talker_who_pauses_through_the_segment_begins_at_the_next_sound():
     wave = np.zeros(4000)
     wave[3000:3500] = 0.1
-    (found,) = heard(babble_of(talker("a", 100)), Voices(a=wave))
+    (found,) = segments(babble_of(talker("a", 100)), Talkers(a=wave))
     np.testing.assert_array_equal(found, wave[3000:4000])
-    (found,) = heard(
-        babble_of(talker("a", 3600)), Voices(a=wave), num_samples=300
+    (found,) = segments(
+        babble_of(talker("a", 3600)), Talkers(a=wave), num_samples=300
     )  # after the last sound: the first one
     np.testing.assert_array_equal(found, wave[3000:3300])
     assert next_sound(wave, 3200) == 3200
-    assert unheard(babble_of(talker("a", 100)), Voices(a=wave)) == []
+    assert skipped(babble_of(talker("a", 100)), Talkers(a=wave)) == []
 
 
 @pytest.mark.parametrize("bad", [None, np.zeros(4000)], ids=["damaged", "silent"])
-def test_a_talker_that_cannot_be_heard_adds_nothing_and_is_named(bad):
-    waves = Voices(a=1, b=bad, c=3)
-    assert len(heard(babble_of(talker("a"), talker("b"), talker("c")), waves)) == 2
-    assert unheard(babble_of(talker("a"), talker("b"), talker("c")), waves) == ["b"]
+def test_a_talker_that_cannot_be_used_adds_nothing_and_is_named(bad):
+    waves = Talkers(a=1, b=bad, c=3)
+    assert len(segments(babble_of(talker("a"), talker("b"), talker("c")), waves)) == 2
+    assert skipped(babble_of(talker("a"), talker("b"), talker("c")), waves) == ["b"]
 
 
-def test_a_spare_talker_stands_in_where_nobody_is_left_and_only_there():
-    waves = Voices(a=None, b=None, c=3, d=4)
+def test_a_spare_talker_is_added_where_nobody_is_left_and_only_there():
+    waves = Talkers(a=None, b=None, c=3, d=4)
     part = babble_of(talker("a"), spare=[talker("b"), talker("c", 5), talker("d")])
-    (found,) = heard(part, waves)
+    (found,) = segments(part, waves)
     np.testing.assert_array_equal(found, np.random.default_rng(3).standard_normal(4000)[5:1005])
-    assert unheard(babble_of(talker("a"), spare=[talker("b"), talker("c"), talker("d")]), waves) == ["a", "b"]
-    assert unheard(babble_of(talker("d"), spare=[talker("b")]), waves) == []
+    assert skipped(babble_of(talker("a"), spare=[talker("b"), talker("c"), talker("d")]), waves) == ["a", "b"]
+    assert skipped(babble_of(talker("d"), spare=[talker("b")]), waves) == []
 
 
-def test_where_nobody_at_all_can_be_heard_the_error_names_them():
-    with pytest.raises(NoTalkerHeardError, match=r"\(a, b\)"):
-        heard(babble_of(talker("a"), spare=[talker("b")]), Voices(a=None, b=np.zeros(9)))
+def test_where_nobody_at_all_can_be_used_the_error_names_them():
+    with pytest.raises(NoUsableTalkerError, match=r"\(a, b\)"):
+        segments(babble_of(talker("a"), spare=[talker("b")]), Talkers(a=None, b=np.zeros(9)))
 
 
-def test_a_damaged_file_refuses_itself_and_no_utterance_that_would_have_heard_it(lab):
-    """The whole way: one voice is NaN, one is digital silence; every other utterance has its babble."""
+def test_a_damaged_file_refuses_itself_and_no_utterance_that_would_have_used_it(lab):
+    """The whole way: one talker is NaN, one is digital silence; every other utterance has its babble."""
     lab.without_rooms()
     lab.recipe["conditions"] = {
         "babble": {"steps": [{"kind": "noise", "from": ["babble"], "snr_db": 5}]},

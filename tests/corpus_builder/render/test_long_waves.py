@@ -7,25 +7,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.fft import next_fast_len
 from scipy.signal import lfilter, oaconvolve
 
-from corpus_builder.audio import chunks
 from corpus_builder.audio.flac import flac
-from corpus_builder.audio.levels import quantise
 from corpus_builder.distortions import additive_noise, convolution, freeverb
-from corpus_builder.distortions.convolution import convolved, fast_length
-from corpus_builder.render.spilled_wave import KeptWave
+from corpus_builder.distortions.convolution import convolved
 from corpus_builder.shards.encode import EncodedWaves
-from corpus_builder.sources.utterance import LONG_UTTERANCE_SAMPLES, Utterance, too_long
+from corpus_builder.sources.utterance import Utterance, too_long
 from corpus_builder.workers.pool import WORKER_SETTINGS
 
 RATE = 16_000
-
-
-def test_a_fast_length_is_scipys():
-    lengths = [*range(1, 3000), *np.random.default_rng(0).integers(3000, 20_000_000, 3000).tolist()]
-    assert [fast_length(length) for length in lengths] == [next_fast_len(length, real=True) for length in lengths]
 
 
 @pytest.mark.parametrize("taps", [1, 2, 163, 1001, 6400])
@@ -73,54 +64,6 @@ def test_a_comb_in_pieces_is_its_difference_equation(monkeypatch):
     np.testing.assert_allclose(freeverb.combs(wave, [delay], feedback=feedback, damping=damping), expected, atol=1e-12)
 
 
-def peak_of(make):
-    tracemalloc.start()
-    made = make()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return made, peak
-
-
-@pytest.mark.parametrize("size", [0, 1, chunks.AT_ONCE, chunks.AT_ONCE + 1, 1_000_003, 3_333_336])
-def test_power_by_pieces_is_that_of_the_whole_wave_to_the_last_bit_and_holds_no_second_wave(size):
-    wave = np.random.default_rng(size).standard_normal(size)
-    found, peak = peak_of(lambda: chunks.sum_of_squares(wave))
-    assert found == float(np.square(wave).sum())
-    assert peak < 2 * 8 * chunks.AT_ONCE
-
-
-def test_a_wave_is_rounded_piece_by_piece():
-    wave = np.random.default_rng(3).uniform(-1.0, 0.999, 1_000_003)
-    found, peak = peak_of(lambda: quantise(wave))
-    np.testing.assert_array_equal(found, np.rint(wave * 32768).astype(np.int16))
-    assert peak < found.nbytes + 3 * 8 * chunks.AT_ONCE
-
-
-@pytest.mark.parametrize("sizes", [(), (0,), (5,), (960,) * 3000, (1_000_000, 3, 1_000_000, 960, 500_000)])
-def test_pieces_are_joined_in_their_order(sizes):
-    wave = np.random.default_rng(4).standard_normal(sum(sizes)).astype(np.float32)
-    found = chunks.joined(np.split(wave, np.cumsum(sizes)[:-1].astype(int)) if sizes else [], empty=np.float32)
-    np.testing.assert_array_equal(found, wave)
-    assert found.dtype == np.float32
-
-
-def test_frames_of_a_long_wave_are_joined_without_being_held_twice():
-    program = """
-import sys
-import numpy as np
-from corpus_builder.audio.chunks import joined
-def resident() -> int:
-    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) << 10
-joined((np.ones(960, np.float32) for _ in range(3000)), empty=np.float32)
-before = resident()
-wave = joined((np.ones(960, np.float32) for _ in range(30_000)), empty=np.float32)
-print((resident() - before) / wave.nbytes)
-"""
-    settings = {**os.environ, **WORKER_SETTINGS}
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=settings)
-    assert 0.7 < float(said.stdout) < 1.3  # 2.0 by one call of numpy.concatenate
-
-
 def test_coloured_noise_of_many_lengths_leaves_nothing_behind():
     program = """
 from corpus_builder.distortions.additive_noise import coloured
@@ -137,55 +80,22 @@ print((resident() - before) / 8e6)
     assert float(said.stdout) < 2.0  # waves; scipy.fft keeps what it has worked out for each of the last 16 lengths
 
 
-@pytest.mark.parametrize("num_samples", [0, 1000, LONG_UTTERANCE_SAMPLES + 7])
-def test_a_clean_wave_that_is_kept_for_its_copies_comes_back_as_it_was(num_samples, tmp_path):
-    wave = np.random.default_rng(num_samples).standard_normal(num_samples)
-    kept = KeptWave(wave.copy(), scratch=tmp_path)
-    for _ in range(2):
-        np.testing.assert_array_equal(kept.get(), wave)
-    assert not list(tmp_path.iterdir())
-    assert (kept.held is None) == (num_samples > LONG_UTTERANCE_SAMPLES)
-
-
-def test_a_babble_holds_one_voice_at_a_time():
+def test_a_babble_holds_one_talker_at_a_time():
     num_samples = 1 << 18
 
-    def voices():
+    def talkers():
         for number in range(6):
             yield np.random.default_rng(number).standard_normal(num_samples)
 
     tracemalloc.start()
-    additive_noise.babble(voices())
+    additive_noise.babble(talkers())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4.5 * 8 * num_samples  # the sum, the last voice, the next one or its share; not six
-
-
-def test_what_lies_free_between_small_pieces_is_given_back():
-    code = """
-import numpy as np
-from corpus_builder.workers.pool import give_back
-
-def resident() -> int:
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-
-before, large, small = resident(), [], []
-for _ in range(2000):
-    large.append(np.ones(8000))
-    small.append(np.ones(1000))
-del large
-held = resident() - before
-give_back()
-print(held, resident() - before)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    held, left = map(int, done.stdout.split())
-    assert held > 120e6
-    assert left < 40e6
+    assert peak < 4.5 * 8 * num_samples  # the sum, the last talker, the next one or its share; not six
 
 
 def test_coded_copies_that_are_too_many_for_memory_come_back_as_they_were(monkeypatch, tmp_path):
-    monkeypatch.setattr("corpus_builder.shards.encode.HELD_BYTES", 1000)
+    monkeypatch.setattr("corpus_builder.shards.encode.MEMORY_BYTES", 1000)
     waves = {f"c-{n}": np.random.default_rng(n).integers(-9000, 9000, 2000, dtype=np.int16) for n in range(5)}
     with EncodedWaves("key", 2000, rate_hz=RATE, scratch=tmp_path) as encoded:
         for name, pcm in waves.items():
@@ -197,13 +107,24 @@ def test_coded_copies_that_are_too_many_for_memory_come_back_as_they_were(monkey
 
 
 @pytest.mark.parametrize(
-    ("seconds", "from_hz", "to_hz", "most_s"),
-    [(600, 16_000, 16_000, None), (601, 16_000, 16_000, 600), (500, 44_100, 48_000, 200), (590, 96_000, 16_000, 300)],
+    ("num_frames", "from_hz", "most_s"),
+    [
+        (120 * 16_000, 16_000, None),
+        (120 * 16_000 + 1, 16_000, "120"),
+        (120 * 44_100, 44_100, None),
+        (601 * 8_000, 8_000, "120"),
+        (120 * 192_000, 192_000, None),
+        (29_000_000, 500_000, "57.6"),
+    ],
 )
-def test_an_utterance_beyond_a_workers_memory_is_refused_with_what_to_do(seconds, from_hz, to_hz, most_s):
-    utterance = Utterance("u", "u.wav", 0.0, seconds * from_hz, from_hz)
-    reason = too_long(utterance, rate_hz=to_hz)
-    assert (reason is None) == (most_s is None)
-    if reason is not None:
-        assert f"lasts {seconds} s" in reason
-        assert f"max_s: {most_s}" in reason
+def test_an_utterance_beyond_a_workers_memory_is_refused_with_what_to_do(num_frames, from_hz, most_s):
+    utterance = Utterance("u", "u.wav", 0.0, num_frames, from_hz)
+    reason, in_manifest = too_long(utterance, in_manifest=False), too_long(utterance, in_manifest=True)
+    if most_s is None:
+        assert reason is None
+        assert in_manifest is None
+    else:
+        assert reason.startswith(f"lasts {num_frames / from_hz:g} s; ")
+        assert reason.endswith(f"max_s: {most_s}")
+        assert f"cut_into_windows({most_s})" in in_manifest
+        assert in_manifest.endswith(f"max_s: {most_s}")

@@ -20,7 +20,7 @@ from corpus_builder.rooms.calibration import (
     MAX_CALIBRATED,
     DrawnRoom,
     RoomMissedError,
-    Wanted,
+    WantedRoom,
     calibrate,
     draw_room,
     image_order,
@@ -44,11 +44,11 @@ few = settings(max_examples=60, derandomize=True, deadline=None)
 
 def drawn_room(seed, attempt=0, *, sources=2):
     """A room by chance, of the sizes and times that a recipe would ask for."""
-    dice = np.random.default_rng([seed, attempt])
-    size_m = tuple(round(float(side), 3) for side in dice.uniform([3, 3, 2.4], [8, 6, 3.5]))
-    distances_m = [float(distance) for distance in dice.uniform(0.5, 3, sources)]
-    wanted = Wanted(size_m, round(float(dice.uniform(0.2, 0.7)), 3), distances_m)
-    return draw_room(dice, wanted, rate_hz=RATE)
+    rng = np.random.default_rng([seed, attempt])
+    size_m = tuple(round(float(side), 3) for side in rng.uniform([3, 3, 2.4], [8, 6, 3.5]))
+    distances_m = [float(distance) for distance in rng.uniform(0.5, 3, sources)]
+    wanted = WantedRoom(size_m, round(float(rng.uniform(0.2, 0.7)), 3), distances_m)
+    return draw_room(rng, wanted, rate_hz=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +79,12 @@ def test_every_position_keeps_off_the_walls_and_at_its_distance(size_m, shares, 
 
 
 def test_directions_are_even_over_the_sphere():
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     ways = np.array(
         [
             np.subtract(*reversed(placed))
             for _ in range(600)
-            for placed in [flat(place(dice, size_m=(6, 6, 6), distances_m=[1]))]
+            for placed in [flat(place(rng, size_m=(6, 6, 6), distances_m=[1]))]
         ]
     )
     assert np.abs(ways.mean(axis=0)).max() < 0.1
@@ -102,7 +102,7 @@ def test_a_room_too_small_for_the_asked_distance_is_told_in_one_line():
     message = str(told.value)
     assert "3 x 3 x 2.4 m" in message
     assert "3.84 m" in message
-    assert "5 m is asked" in message
+    assert "5 m is requested" in message
     assert "\n" not in message
     with pytest.raises(RoomTooSmallError):
         place(np.random.default_rng(0), size_m=(3.0, 0.5, 2.4), distances_m=[0.1])
@@ -234,8 +234,8 @@ def test_a_room_whose_reflections_drown_its_direct_sound_is_not_used():
 
 
 def test_a_drowned_source_is_placed_anew_at_its_distance():
-    dice = np.random.default_rng(2)
-    settled = [draw_room(dice, Wanted((5.0, 4.0, 2.6), 0.4, [2.5] * 3), rate_hz=RATE) for _ in range(4)]
+    rng = np.random.default_rng(2)
+    settled = [draw_room(rng, WantedRoom((5.0, 4.0, 2.6), 0.4, [2.5] * 3), rate_hz=RATE) for _ in range(4)]
     assert all(room.rival <= 0.85 for room in settled)
     for room in settled:
         assert all(math.dist(room.microphone_m, source) == pytest.approx(2.5, abs=0.002) for source in room.sources_m)

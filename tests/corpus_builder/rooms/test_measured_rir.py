@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from corpus_builder.distortions.reverb import reverberate
-from corpus_builder.rooms.measured_rir import UnfitResponseError, taken_response
+from corpus_builder.rooms.measured_rir import UnfitResponseError, usable_response
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.measured_response import measured_response
@@ -16,7 +16,7 @@ SPEECH = speechlike(2.0, seed=4)
 
 
 def taken(wave, rate_hz=RATE):
-    return taken_response(np.asarray(wave, dtype=np.float64), rate_hz=rate_hz, name="hall/a.wav")
+    return usable_response(np.asarray(wave, dtype=np.float64), rate_hz=rate_hz, name="hall/a.wav")
 
 
 @few

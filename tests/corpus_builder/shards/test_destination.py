@@ -194,9 +194,9 @@ def test_a_url_of_another_corpus_or_of_something_else_is_refused(lab: Lab, bucke
         build_at(lab, bucket)
     other = Url(f"{bucket}-other")
     (other / "thesis.tex").put(b"x")
-    with pytest.raises(UsageError, match=r"holds 'thesis.tex', which is not of a plan or corpus"):
+    with pytest.raises(UsageError, match=r"has 'thesis.tex', which is no file of a plan or corpus"):
         build_at(lab, other)
-    with pytest.raises(UsageError, match="a recipe or a plan on a disk is due here"):
+    with pytest.raises(UsageError, match="expected a recipe or a plan on a disk"):
         build_at(lab, bucket, source=other)
 
 
@@ -249,7 +249,7 @@ def test_sealing_looks_again_for_a_shard_that_a_network_disk_does_not_show_yet(
     assert seal(plan, Target(corpus)).totals.shards == len(plan.files)
     assert len(waited) == 3
     hidden.unlink()
-    with pytest.raises(MissingFileError, match="a shard vanished; run the same command again"):
+    with pytest.raises(MissingFileError, match="the index of a shard that was finished; run the same command again"):
         seal(plan, Target(corpus))
 
 

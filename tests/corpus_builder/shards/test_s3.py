@@ -113,7 +113,7 @@ def test_build_verify_and_show_at_s3_with_its_sources_there_too(
         if name != "provenance.json":
             assert (Url(url) / name).read() == (small.folder / "corpus" / name).read_bytes(), name
     again = run(server, "build", recipe, url, "--root", root, "--scratch", tmp_path / "scratch")
-    assert "it was there already" in again.stdout, again.stderr
+    assert "it was finished before" in again.stdout, again.stderr
     checked = run(server, "verify", url, "--workers", 2)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "small: 12 utterances" in run(server, "show", url).stdout

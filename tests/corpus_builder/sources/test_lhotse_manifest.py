@@ -10,7 +10,7 @@ import pytest
 
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, noise_files, utterances
 from corpus_builder.sources.path_labels import pattern_of, template_of
-from corpus_builder.sources.relative_paths import Rooting, remember_place
+from corpus_builder.sources.relative_paths import RootFinder, root_folders
 from corpus_builder.sources.roots import Located, locate, parse_roots, published
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError
@@ -163,7 +163,7 @@ def test_the_channel_of_a_folder_is_that_of_the_recipe_and_a_mono_file_has_none(
         ("name,id\na,b\n", "has no column 'path'"),
         ("path,id\na.wav,b,c\n", "more or fewer cells"),
         ("path\n../a.wav\n", "leaves its root"),
-        ("path\na.wav\na.wav\n", "stands twice"),
+        ("path\na.wav\na.wav\n", "occurs twice"),
         ("path,text,text\na.wav,b,c\n", "more than one column 'text'"),
         ('path,id\n"a.wav,b\n', "not a CSV table"),
     ],
@@ -375,8 +375,8 @@ def test_a_cut_with_a_field_of_a_wrong_type_is_refused_and_the_others_stay(
     [
         (b"", "has no line"),
         (b"{not json}\n", "not valid JSON"),
-        (b'"text"\n', "a cut or a recording is due"),
-        (b'{"id": "x"}\n', "lhotse cannot read it|is due here"),
+        (b'"text"\n', "expected a cut or a recording"),
+        (b'{"id": "x"}\n', "lhotse cannot read it|expected a"),
         (b'{"id": "x", "type": "MonoCut"}\n', "lhotse cannot read it"),
         (b'{"a":' * 100 + b"1" + b"}" * 100 + b"\n", "nested deeper"),
     ],
@@ -397,9 +397,9 @@ def test_a_cut_off_gzip_is_one_line(tmp_path: Path) -> None:
 
 
 def rooted(source: Located) -> tuple[Path, list[str]]:
-    rooting = Rooting(source)
-    paths = [rooting.see(item.path) for item in found_in(source)]
-    return rooting.place, [rooting.below(path) for path in paths]
+    finder = RootFinder(source)
+    paths = [finder.add(item.path) for item in found_in(source)]
+    return finder.folder, [finder.relative(path) for path in paths]
 
 
 def test_roots_of_a_manifest_are_its_strip_its_common_folder_or_where_its_relative_paths_lie(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_a_published_recipe_names_roots_and_no_path_of_this_machine(lab: Lab) ->
         "dev": lab.folder,
     }
     assert published(again, locate(again, beside=lab.folder, roots=roots)) == plain
-    with pytest.raises(UsageError, match="does not say where root 'train' lies; say --root train=DIR"):
+    with pytest.raises(UsageError, match="does not name the folder of root 'train'; say --root train=DIR"):
         locate(again, beside=lab.folder, roots={})
 
 
@@ -465,7 +465,7 @@ def test_roots_are_given_by_name(lab: Lab) -> None:
     recipe = Recipe.read(lab.write_recipe(), needed="a recipe")
     with pytest.raises(UsageError, match="the recipe has no such root; it has hum, test, train"):
         locate(recipe, beside=lab.folder, roots={"trian": lab.folder})
-    with pytest.raises(UsageError, match="NAME=DIR is due here"):
+    with pytest.raises(UsageError, match="expected NAME=DIR"):
         parse_roots(("train",))
     with pytest.raises(MissingFileError, match="should name a folder"):
         parse_roots((f"train={lab.folder}/nowhere",))
@@ -473,14 +473,14 @@ def test_roots_are_given_by_name(lab: Lab) -> None:
         locate(recipe, beside=lab.folder / "elsewhere", roots={})
 
 
-def test_one_root_cannot_lie_in_two_places(tmp_path: Path) -> None:
-    places: dict[str, Path] = {}
-    for folder in ("/old/x", "/old/y"):
+def test_one_root_cannot_be_in_two_folders(tmp_path: Path) -> None:
+    found = []
+    for folder in ("/old/x", "/old/x", "/old/y"):
         source = manifest_source(write_manifest(tmp_path / "a.jsonl", [cut("a", recording(f"{folder}/1.wav"))]))
-        rooting = Rooting(source)
+        finder = RootFinder(source)
         for item in found_in(source):
-            rooting.see(item.path)
-        if folder == "/old/x":
-            remember_place(places, rooting)
+            finder.add(item.path)
+        found.append(finder.found())
+    assert root_folders(found[:2]) == {"train": Path("/old/x")}
     with pytest.raises(UsageError, match="its root 'train' is /old/y here and /old/x for another source"):
-        remember_place(places, rooting)
+        root_folders(found)

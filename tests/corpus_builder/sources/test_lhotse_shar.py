@@ -16,7 +16,7 @@ from corpus_builder.audio.decode import read_stretch
 from corpus_builder.audio.errors import MissingAudioError
 from corpus_builder.audio.tar_members import audio_digest, audio_exists, member_of
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, utterances
-from corpus_builder.sources.relative_paths import Rooting
+from corpus_builder.sources.relative_paths import RootFinder
 from corpus_builder.sources.roots import Located
 from corpus_builder.sources.utterance import NoAudioError, Refused, Utterance
 from corpus_builder.verify.verify_corpus import verify
@@ -71,10 +71,10 @@ def test_a_shar_directory_gives_the_samples_that_lhotse_gives(tmp_path: Path, fo
 
     folder = write_shar(tmp_path / "shar", form=form)
     found = [item for item in utterances(shar_source(folder)) if isinstance(item, Utterance)]
-    rooting = Rooting(shar_source(folder))
+    finder = RootFinder(shar_source(folder))
     for item, cut in zip(found, CutSet.from_shar(in_dir=folder), strict=True):
-        below = rooting.see(item.path)
-        place = rooting.place / rooting.below(below)
+        below = finder.add(item.path)
+        place = finder.folder / finder.relative(below)
         wave = read_stretch(
             place, name="x", start=round(item.start_s * RATE_HZ), num_frames=item.num_frames, rate_hz=item.rate_hz
         )

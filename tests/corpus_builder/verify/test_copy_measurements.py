@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from corpus_builder.verify.copy_measurements import PLAIN_PEAK, CopyLook, envelope_lag_s, phase_transform_lag, power_db
+from corpus_builder.verify.copy_measurements import PLAIN_PEAK, CopyCheck, envelope_lag_s, phase_transform_lag, power_db
 from corpus_builder.verify.draw_rates import expected, rate_findings
 from corpus_builder.verify.rir_check import reverberation_time_s
 from corpus_builder.verify.verify_corpus import verify
@@ -30,7 +30,7 @@ def rounded(wave):
 
 def looked(clean, wave, *steps, level="keep", gain_db=0.0, response=None):
     planned = PlannedCopy.parse({"name": "x-0", "condition": "x", "steps": list(steps), "level": level}, where="test")
-    look = CopyLook(rounded(clean), rounded(wave), planned, gain_db=gain_db, rate_hz=RATE_HZ, response=response)
+    look = CopyCheck(rounded(clean), rounded(wave), planned, gain_db=gain_db, rate_hz=RATE_HZ, response=response)
     return list(look.findings()), look.measured
 
 
@@ -216,4 +216,4 @@ def test_a_corpus_of_ours_is_as_it_should_be(built_lab):
     assert report.measured["noise"].snrs + report.measured["noise"].by_plan == report.measured["noise"].copies
     assert report.measured["far"].snrs > 0
     assert report.plain()["physics"]["phone"]["lag_samples"]["measured"] > 0
-    assert any(line.startswith("noise: ") for line in report.told())
+    assert any(line.startswith("noise: ") for line in report.measurement_lines())

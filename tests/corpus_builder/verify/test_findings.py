@@ -18,7 +18,7 @@ import soundfile
 from scipy import signal
 
 from corpus_builder.exchange.index_webdataset import index_shards
-from corpus_builder.verify import copy_measurements, draw_rates, linked_corpus, rir_check, shard_check
+from corpus_builder.verify import copy_measurements, draw_rates, plain_readers, plan_check, rir_check, shard_check
 from corpus_builder.verify.verify_corpus import verify
 from tests.corpus_builder.conftest import Lab, write_wave
 from tests.oracles.forgery import forge, literal_texts, read_members, sha256, write_members
@@ -42,7 +42,7 @@ def module_of(thing: Any) -> Any:
 def texts_of(*modules: Any) -> set[str]:
     """Everything that some modules can find, with `{}` for what is put in."""
     return set().union(
-        *(literal_texts(one, calls=("Finding", "off"), yields=True, returned_by="finding") for one in modules)
+        *(literal_texts(one, calls=("Finding", "add"), yields=True, returned_by="finding") for one in modules)
     )
 
 
@@ -247,15 +247,17 @@ def set_response(name: str, change: Callable[[Any], Any], **said: Any) -> Callab
     return changed
 
 
-def asked_for(rt60_s: float) -> Callable[[Path], None]:
+def planned_rt60(rt60_s: float) -> Callable[[list[dict[str, Any]]], None]:
     """Another reverberation time in the plan of the rooms than they have."""
+    return lambda rooms: [room.update(rt60_s=rt60_s) for room in rooms] and None
 
-    def changed(corpus: Path) -> None:
-        path = corpus / "plan" / "rooms.jsonl"
-        rooms = [json.loads(line) | {"rt60_s": rt60_s} for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps(room) + "\n" for room in rooms))
 
-    return changed
+def other_codec(recipe: dict[str, Any]) -> None:
+    recipe["conditions"]["phone"]["steps"][0]["codec"] = "gsm-fr"
+
+
+def with_spectra(corpus: Path) -> None:
+    (corpus / "plan" / "spectra.jsonl").write_bytes(b"")
 
 
 def replace_text(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -269,15 +271,16 @@ def replace_text(name: str, old: str, new: str) -> Callable[[Path], None]:
 
 # --- texts -----------------------------------------------------------------------------------------------------------
 
-SUMS_LINE = "not a digest and a new file name"
+SUMS_LINE = "expected a digest and the name of a file that is not listed above"
 UNLISTED = "is not listed in SHA256SUMS: it does not belong here"
 NOT_LISTED = "is not listed in SHA256SUMS"
 MISSING = "is missing"
 TWO_DIGESTS = "SHA256SUMS and corpus.json name different digests"
-DAMAGED = "is not what its digest says: it was changed or damaged"
+DAMAGED = "has another digest: it was changed or damaged"
+OTHER_RECIPE = "is not the recipe that the corpus was sealed with"
 OTHER_PLAN = "is not the plan that the corpus was sealed with"
 PLAN_FILE = "is not what plan.json says"
-ONE_ONLY = "stands in only one of plan.json and corpus.json"
+ONE_ONLY = "is in only one of plan.json and corpus.json"
 TOTALS = "{}: {} in the totals, {} by counting"
 REFUSED = "has {} lines, corpus.json counts {}"
 PLANNED = "{} utterances were planned, {} are in shards and {} were refused"
@@ -289,8 +292,8 @@ INDEX_COUNT = "its index has {} samples, corpus.json {}"
 LASTS = "its samples last {} s, corpus.json says {} s"
 GONE = "member {} is missing"
 STRAY = "member {} is not in the index"
-ELSEWHERE = "member {} lies at {}, the index says {}"
-KEY_TWICE = "a key stands twice in the index"
+ELSEWHERE = "member {} has offset and size {}, the index says {}"
+KEY_TWICE = "a key occurs twice in the index"
 UNPLANNED = "is not in the plan"
 INDEX_LENGTH = "length differs between index and plan"
 LOST = "planned utterance {} is neither in the shard nor refused"
@@ -302,7 +305,7 @@ SOURCE = "source differs between JSON and plan"
 COPIES = "copies differ between JSON and plan"
 INDEX_COPIES = "copies differ between index and plan"
 UNDECODABLE = "{}: cannot be decoded: {}"
-WAVE = "{}: {} samples in {} channel(s) at {} Hz; due are {} mono at {} Hz"
+WAVE = "{}: {} samples in {} channel(s) at {} Hz; expected {} mono at {} Hz"
 PCM = "{}: its PCM is not what the index says"
 SILENT = "{}: is silent"
 CLEAN = "{}: is the clean wave, sample for sample"
@@ -313,16 +316,16 @@ WDS_UNREADABLE = "plain webdataset and soundfile cannot read {}: {}"
 WDS_LENGTH = "plain webdataset and soundfile give {} samples for {}"
 WDS_COUNT = "plain webdataset gives {} of {} samples"
 T30_BANK = "T30 is {} s by measuring, its bank says {} s"
-T30_ASKED = "T30 is {} s by measuring, {} s were asked for"
-DIRECT = "its first strong sound is at sample {}, its direct path is said to be at {}"
-RATE = "{} came {} times in {} copies; the recipe asks for {} ± {}"
-ENVELOPE = "its envelope is {} ms from that of the clean wave; at most 2.5 ms are due"
+T30_ASKED = "T30 is {} s by measuring, {} s were planned"
+DIRECT = "its first strong sound is at sample {}, by its bank the direct path is at {}"
+RATE = "{} was drawn {} times in {} copies, by the recipe {} ± {}"
+ENVELOPE = "its envelope is {} ms from that of the clean wave, more than 2.5 ms"
 LAG = "lags {} samples behind the clean wave (GCC-PHAT, peak {} standard deviations)"
 SNR = "SNR {} dB by subtraction, {} dB were planned"
-LEVEL = "has {} dBFS before its last gain; {} dBFS are due"
+LEVEL = "has {} dBFS before its last gain, expected {} dBFS"
 CLIPS = "clips: three samples and more at full scale"
 CLIPPED = "clips {} % of its samples; {} % were planned"
-BAND = "{} to {} Hz are {} dB over the clean wave; at most {} dB are due"
+BAND = "{} to {} Hz are {} dB over the clean wave, expected at most {} dB"
 
 ZEROS, ONES = "0" * 64, "1" * 64
 
@@ -341,6 +344,15 @@ CASES = [
     case("a changed card", DAMAGED, sums=change_line("README.md", ZEROS)),
     case("a changed seal", DAMAGED, sums=change_line("corpus.json", ZEROS)),
     # plan and totals
+    case("another recipe", OTHER_RECIPE, files=replace_text("recipe.yaml", "g711-mulaw", "gsm-fr")),
+    case("a recipe that was not sealed", OTHER_RECIPE, OTHER_PLAN, sealed=lambda sealed: sealed.update(recipe_sha256=ZEROS)),
+    case("a plan of another recipe", OTHER_PLAN, plan=lambda plan: plan.update(recipe_sha256=ZEROS)),
+    case("other levels of noises", PLAN_FILE, files=append("plan/levels.jsonl", b"{}\n")),
+    case("other rooms", PLAN_FILE, files=append("plan/rooms.jsonl", b"{}\n")),
+    case(
+        "other spectra", PLAN_FILE, files=with_spectra, plan=lambda plan: plan.update(spectra_sha256=ZEROS),
+        sums=lambda lines: lines.append(f"{sha256(b'')}  plan/spectra.jsonl"),
+    ),
     case("another plan", OTHER_PLAN, sealed=lambda sealed: sealed.update(plan_sha256=ZEROS)),
     case("another plan file", PLAN_FILE, **both_plans(ZEROS)),
     case(
@@ -429,7 +441,7 @@ CASES = [
     case("a clean wave that cannot be decoded", UNDECODABLE, WDS_UNREADABLE, level="pcm", waves=unreadable(".clean.flac")),
     case("a copy that cannot be decoded", UNDECODABLE, level="pcm", waves=unreadable(".noise-0.flac")),
     case("a copy that is short", WAVE, level="pcm", waves=other_wave("noise-0", lambda pcm: pcm[:-1])),
-    case("a copy that is long", WAVE, PCM, level="pcm", waves=other_wave("noise-0", lambda pcm: np.append(pcm, pcm[:1]))),
+    case("a copy that is long", WAVE, level="pcm", waves=other_wave("noise-0", lambda pcm: np.append(pcm, pcm[:1]))),
     case("a clean wave that is short", WAVE, WDS_LENGTH, level="pcm", waves=other_wave("clean", lambda pcm: pcm[:-1])),
     case("a copy in stereo", WAVE, level="pcm", waves=other_wave("noise-0", lambda pcm: np.stack([pcm, pcm], 1))),
     case("a copy at another rate", WAVE, level="pcm", waves=other_wave("noise-0", lambda pcm: pcm, rate_hz=8000)),
@@ -455,12 +467,12 @@ CASES = [
     case("members out of order", WDS_MEMBERS, WDS_COUNT, level="pcm", waves=by_suffix),
     # rooms and rates
     case("a T30 that the bank says wrong", T30_BANK, level="physics", files=set_response("cell-0-0", lambda x: x, t30_s=0.3)),
-    case("a T30 that was not asked for", T30_ASKED, level="physics", files=asked_for(0.5)),
+    case("a T30 that was not asked for", T30_ASKED, level="physics", rooms=planned_rt60(0.5)),
     case(
         "a direct path that the bank says wrong", DIRECT, SNR, level="physics",
         files=set_response("cell-1-1", lambda x: x, direct_sample=40),
     ),
-    case("a codec that the recipe has not", RATE, level="physics", files=replace_text("recipe.yaml", "g711-mulaw", "gsm-fr")),
+    case("a codec that the recipe has not", RATE, level="physics", recipe=other_codec),
 ]  # fmt: skip
 
 
@@ -472,7 +484,8 @@ def corpus(built_lab: Lab, tmp_path: Path) -> Path:
 
 
 def all_texts() -> set[str]:
-    return texts_of(module_of(verify), shard_check, copy_measurements, rir_check, draw_rates) - {OF_A_COPY}
+    modules = (module_of(verify), shard_check, plan_check, plain_readers, copy_measurements, rir_check, draw_rates)
+    return texts_of(*modules) - {OF_A_COPY}
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
@@ -510,6 +523,13 @@ def test_what_cannot_be_read_is_found(corpus: Path, changes: Any, due: str) -> N
     assert any(re.fullmatch(due + ".*", line) for line in found), found
 
 
+@pytest.mark.parametrize("name", ["rooms/cell.jsonl", "plan/rooms.jsonl", "recipe.yaml"])
+def test_a_torn_file_of_the_rooms_or_the_recipe_is_found_by_the_physics(corpus: Path, name: str) -> None:
+    forge(corpus, files=append(name, b'{"torn'))
+    found = [f"{one.where}: {one.what}" for one in verify(corpus, level="physics", progress=False).findings]
+    assert any(re.fullmatch(rf"{name}: .*(not valid JSON|cannot be read|YAML).*", line) for line in found), found
+
+
 def set_end(corpus: Path, end: bytes) -> None:
     """Cut the end of a tar off, and say its size and digest as they are then."""
     tar = corpus / "shards" / f"{SHARD}.tar"
@@ -527,7 +547,7 @@ def set_end(corpus: Path, end: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "due"),
     [
-        (set_response("cell-0-0", lambda wave: wave[:-1]), r"\d+ finite samples in float32 are due here"),
+        (set_response("cell-0-0", lambda wave: wave[:-1]), r"\d+ finite samples in float32"),
         (set_response("cell-0-0", lambda wave: wave.astype(np.float64)), r"finite samples in float32"),
         (
             set_response("cell-0-0", lambda wave: np.where(wave == wave.max(), np.nan, wave)),
@@ -641,11 +661,6 @@ def test_a_copy_that_is_not_what_its_numbers_say_is_found_and_nothing_else(
 
 # --- a corpus that has its tars elsewhere -----------------------------------------------------------------------------
 
-B_SIZE, B_SHA = SIZE, SHA
-B_INDEX = "its index is of another shard or split, or has another number of samples than corpus.json says"
-B_MEMBER = "member {} is missing, or not where the index says"
-B_WAVE = "{}: {} samples at {} Hz; due are {} mono at {} Hz"
-
 
 @pytest.fixture(scope="module")
 def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -711,19 +726,19 @@ LINKED = [
     case("an index that is not listed", NOT_LISTED, sums=change_line("shards/s.json", None)),
     case("refusals that are not listed", NOT_LISTED, sums=change_line("refused.jsonl", None)),
     case("refusals that are not counted", REFUSED, files=refuse),
-    case("the index's size", B_SIZE, index=lambda index: index.update(bytes=index["bytes"] + 512)),
-    case("the index's digest", B_SHA, index=lambda index: index.update(sha256=ZEROS)),
-    case("the seal's digest", B_SHA, sealed=lambda sealed: sealed["splits"]["train"][0].update(sha256=ZEROS)),
-    case("the index's split", B_INDEX, index=lambda index: index.update(split="dev")),
-    case("the seal's samples", B_INDEX, TOTALS, sealed=fewer),
+    case("the index's size", SIZE, index=lambda index: index.update(bytes=index["bytes"] + 512)),
+    case("the index's digest", SHA, index=lambda index: index.update(sha256=ZEROS)),
+    case("the seal's digest", SHA, sealed=lambda sealed: sealed["splits"]["train"][0].update(sha256=ZEROS)),
+    case("the index's split", INDEX_OTHER, index=lambda index: index.update(split="dev")),
+    case("the seal's samples", INDEX_COUNT, TOTALS, sealed=fewer),
     case("a key twice", KEY_TWICE, index=lambda index: index["samples"][1].update(index["samples"][0])),
-    case("a member elsewhere", B_MEMBER, index=in_sample(lambda one: one["members"]["mix-0"].update(offset=512))),
-    case("a member of another size", B_MEMBER, index=in_sample(lambda one: one["members"]["mix-0"].update(size=9))),
+    case("a member elsewhere", ELSEWHERE, index=in_sample(lambda one: one["members"]["mix-0"].update(offset=512))),
+    case("a member of another size", ELSEWHERE, index=in_sample(lambda one: one["members"]["mix-0"].update(size=9))),
     case("a wave that cannot be decoded", UNDECODABLE, level="pcm", tar=unreadable("a.mix.flac")),
-    case("a wave in stereo", UNDECODABLE, level="pcm", tar=foreign_wave(lambda pcm: np.stack([pcm, pcm], 1))),
-    case("a short wave", B_WAVE, level="pcm", tar=foreign_wave(lambda pcm: pcm[1:])),
-    case("a long wave", B_WAVE, level="pcm", tar=foreign_wave(lambda pcm: np.append(pcm, pcm))),
-    case("a wave at another rate", B_WAVE, level="pcm", tar=foreign_wave(lambda pcm: pcm, rate_hz=8000)),
+    case("a wave in stereo", WAVE, level="pcm", tar=foreign_wave(lambda pcm: np.stack([pcm, pcm], 1))),
+    case("a short wave", WAVE, level="pcm", tar=foreign_wave(lambda pcm: pcm[1:])),
+    case("a long wave", WAVE, level="pcm", tar=foreign_wave(lambda pcm: np.append(pcm, pcm))),
+    case("a wave at another rate", WAVE, level="pcm", tar=foreign_wave(lambda pcm: pcm, rate_hz=8000)),
     case("another wave", PCM, level="pcm", tar=foreign_wave(lambda pcm: pcm // 2)),
     case("samples of the totals", TOTALS, sealed=more("samples")),
     case("shards of the totals", TOTALS, sealed=more("shards")),
@@ -736,7 +751,7 @@ def test_what_is_off_in_an_index_of_shards_is_found_and_nothing_else(linked: Pat
     shutil.copytree(linked, tmp_path / "corpus")
     forge_linked(tmp_path / "corpus", **one.changes)
     report = verify(tmp_path / "corpus", level=one.level, progress=False)  # type: ignore[arg-type]
-    assert kinds(report, texts_of(linked_corpus) | {TOTALS}) == one.due, report.findings
+    assert kinds(report, all_texts()) == one.due, report.findings
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -745,7 +760,6 @@ def test_what_is_off_in_an_index_of_shards_is_found_and_nothing_else(linked: Pat
 def test_everything_that_verify_can_find_has_a_case() -> None:
     of_copies = set().union(*(due for _, _, due in MEASURED))
     assert all_texts() == set().union(of_copies, *(one.due for one in CASES))
-    assert texts_of(linked_corpus) | {TOTALS} == set().union(*(one.due for one in LINKED))
 
 
 def test_what_was_refused_at_planning_is_no_loss_of_the_shards(corpus: Path) -> None:

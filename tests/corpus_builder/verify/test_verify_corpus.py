@@ -92,8 +92,8 @@ def lose_room(corpus: Path) -> None:
         (cut_tar, "bytes; its index says"),
         (lose_shard, "is missing"),
         (lose_index, "does not exist"),
-        (change_plan, "is not what its digest says"),
-        (change_response, "is not what its digest says"),
+        (change_plan, "has another digest"),
+        (change_response, "has another digest"),
         (lose_room, "is missing"),
     ],
 )
@@ -101,7 +101,7 @@ def test_damage_is_found_at_both_levels(corpus: Path, level: str, damage: Callab
     damage(corpus)
     report = look(corpus, level)
     assert due in said(report)
-    assert f"{len(report.findings)} things are off" in report.summary()
+    assert f"{len(report.findings)} things are wrong" in report.summary()
 
 
 def test_a_corpus_that_is_not_sealed_is_one_line(corpus: Path) -> None:

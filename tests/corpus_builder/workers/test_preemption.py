@@ -148,11 +148,11 @@ def test_progress_counts_utterances_of_shards_in_hand_once() -> None:
     dispatcher = Dispatcher(workers=2)
     dispatcher.pool = Counting()  # type: ignore[assignment]
     dispatcher.pool.counter.value = 7  # type: ignore[union-attr]
-    assert dispatcher.in_hand() == 7
+    assert dispatcher.in_progress() == 7
     dispatcher.accounted = 5
-    assert dispatcher.in_hand() == 2
+    assert dispatcher.in_progress() == 2
     dispatcher.accounted = 9  # a shard that was done again
-    assert dispatcher.in_hand() == 0
+    assert dispatcher.in_progress() == 0
 
 
 def test_real_workers_tell_how_far_they_are(many: Lab) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.plan.materials.seeded_random import dice_for, drawn
+from corpus_builder.plan.materials.seeded_random import drawn, rng_for
 from manifests.errors import BadDocumentError
 from manifests.io.yaml12 import parse_yaml
 from manifests.recipe.channel_steps import CHANNEL_KINDS, hertz_of, mel_of, probability_of_no_step, probability_of_zero
@@ -119,7 +119,7 @@ def test_by_counting_nothing_is_planned_as_often_as_is_said():
     draw = (
         recipe_with({"kind": "tilt", "db_per_octave": {"uniform": [-0.1, 0.1]}}).conditions["c"].steps[0].db_per_octave
     )
-    zeros = sum(drawn(draw, dice_for(1, "train", f"u{number}", "c-0", "0")) == 0.0 for number in range(4000))
+    zeros = sum(drawn(draw, rng_for(1, "train", f"u{number}", "c-0", "0")) == 0.0 for number in range(4000))
     assert abs(zeros / 4000 - probability_of_zero(draw)) < 4 * (0.05 * 0.95 / 4000) ** 0.5
 
 

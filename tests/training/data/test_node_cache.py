@@ -22,12 +22,13 @@ from tests.training.test_loop import HOUSE, assert_same_run, config_of, journal
 from training import loop
 from training.config.schema import Staging
 from training.data.joined_corpus import open_corpus
-from training.data.node_cache import Stage
+from training.data.node_cache import NodeCache
 from training.data.tar_reader import DamagedShardError
 from training.dataloader import loader
-from training.loop import TooMuchDamageError
-from training.precompute import Asked, compute_targets
+from training.precompute import TargetSettings, compute_targets
+from training.runs.journal import TooMuchDamageError
 from training.stream import pairs
+from training.targets.reader import TargetsReader
 
 
 @pytest.fixture(scope="module", name="made")
@@ -40,13 +41,13 @@ def corpus_and_its_pcm(tmp_path_factory):
 @pytest.fixture(name="fetched")
 def names_of_fetched_shards(monkeypatch):
     names = []
-    copied = Stage.copied
+    copied = NodeCache.copied
 
     def counted(self, source, stream, one):
         names.append(one.name)
         return copied(self, source, stream, one)
 
-    monkeypatch.setattr(Stage, "copied", counted)
+    monkeypatch.setattr(NodeCache, "copied", counted)
     return names
 
 
@@ -120,7 +121,7 @@ def test_several_processes_of_a_node_share_the_stage(made, tmp_path):
 def test_threads_that_want_one_shard_fetch_it_once_and_hold_it_against_eviction(made, tmp_path, fetched):
     with open_corpus(made) as reader:
         name = reader.shards("train")[0].name
-        stages = [Stage(tmp_path / "stage", say=str) for _ in range(4)]
+        stages = [NodeCache(tmp_path / "stage", report=str) for _ in range(4)]
         found = []
         threads = [
             threading.Thread(target=lambda stage=stage: found.append(stage.handle(reader.tars, name)))
@@ -144,7 +145,7 @@ def test_threads_that_want_one_shard_fetch_it_once_and_hold_it_against_eviction(
 def test_a_copy_that_was_cut_off_is_fetched_again(made, tmp_path, fetched):
     with open_corpus(made) as reader:
         entry = reader.shards("train")[0]
-        stage = Stage(tmp_path / "stage", say=str)
+        stage = NodeCache(tmp_path / "stage", report=str)
         (tmp_path / "stage" / f"{entry.sha256}.tar").write_bytes(b"half")
         (tmp_path / "stage" / f"{entry.sha256}.part").write_bytes(b"left by a process that was killed")
         handle = stage.handle(reader.tars, entry.name)
@@ -175,14 +176,14 @@ def test_a_shard_that_is_not_what_the_corpus_says_is_named(copy, tmp_path):
 def test_a_stage_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"stage: .*file/stage cannot be written to \(Not a directory\)"):
-        Stage(tmp_path / "file" / "stage", say=str)
+        NodeCache(tmp_path / "file" / "stage", report=str)
 
 
 def test_a_run_finds_that_before_it_leaves_anything(tmp_path, copy, teacher_folder):
     (tmp_path / "file").write_text("")
     config = config_of(copy, teacher_folder, stage=str(tmp_path / "file" / "stage"), workers=1)
     with pytest.raises(UsageError, match=r"stage: .*file/stage cannot be written to") as caught:
-        loop.distil(config, tmp_path / "run", say=str)
+        loop.distil(config, tmp_path / "run", report=str)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -197,20 +198,20 @@ def test_damaged_shards_are_left_out_and_counted_if_the_config_says_so(tmp_path,
     (copy / "shards" / "train-000002.tar").unlink()
     os.truncate(copy / "shards" / "train-000004.tar", 2000)
     with pytest.raises((MissingFileError, DamagedShardError), match=r"train-00000[24]\.tar"):
-        loop.distil(damaged_config(copy, teacher_folder, **stage), tmp_path / "fatal", say=str)
+        loop.distil(damaged_config(copy, teacher_folder, **stage), tmp_path / "fatal", report=str)
     with pytest.raises(
         TooMuchDamageError, match=r"2 shards cannot be read, damaged_shards: 1 are allowed; the last one: "
     ):
-        loop.distil(damaged_config(copy, teacher_folder, damaged_shards=1, **stage), tmp_path / "one", say=str)
+        loop.distil(damaged_config(copy, teacher_folder, damaged_shards=1, **stage), tmp_path / "one", report=str)
     config = damaged_config(copy, teacher_folder, damaged_shards=2, **stage)
-    assert loop.distil(config, tmp_path / "run", say=str) == "done"
+    assert loop.distil(config, tmp_path / "run", report=str) == "done"
     said = capfd.readouterr().err
     assert len(re.findall(r"left out \(damaged_shards: \d of at most 2\): .*train-000002\.tar", said)) == 1
     assert len(re.findall(r"left out \(damaged_shards: \d of at most 2\): .*train-000004\.tar", said)) == 1
     lines = journal(tmp_path / "run")
     assert {line["damaged_shard"] for line in lines if "damaged_shard" in line} == {"train-000002", "train-000004"}
     assert sum(line.get("lost", 0) for line in lines) >= 10
-    assert loop.distil(config.model_copy(update={"workers": 1}), tmp_path / "again", say=str) == "done"
+    assert loop.distil(config.model_copy(update={"workers": 1}), tmp_path / "again", report=str) == "done"
     assert_same_run(tmp_path / "run", tmp_path / "again")
 
 
@@ -238,18 +239,18 @@ def test_what_is_left_out_does_not_count_in_the_mean(tmp_path, copy, teacher_fol
         }
         batch = {"utterances": 2 * samples, "lanes": 2}
         config = damaged_config(tmp_path / name, teacher_folder, batch=batch, crop_s=0.5, **{**keys, "steps": 2})
-        loop.distil(config, tmp_path / f"run-{name}", say=str)
+        loop.distil(config, tmp_path / f"run-{name}", report=str)
         found.append([line["loss"] for line in journal(tmp_path / f"run-{name}") if "loss" in line])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_targets_are_staged_beside_the_audio(made, tmp_path, teacher_folder, fetched):
-    asked = Asked(str(teacher_folder), layers=(3,), conditions=("noise", "phone", "room"), crop_s=0.5)
-    compute_targets(made, tmp_path / "targets", asked, say=str)
+    asked = TargetSettings(str(teacher_folder), layers=(3,), conditions=("noise", "phone", "room"), crop_s=0.5)
+    compute_targets(made, tmp_path / "targets", asked, report=str)
     stream = staged_stream(made, tmp_path / "stage")
     stream.targets, stream.target_layers = str(tmp_path / "targets"), (3,)
     with open_corpus(made):
-        object.__setattr__(stream.batching, "grid", loop.TargetsReader(tmp_path / "targets").plan.grid)
+        object.__setattr__(stream.batching, "grid", TargetsReader(tmp_path / "targets").plan.grid)
     assert all(batch.target.any() for batch in stream)
     assert len(fetched) == 12
     assert len(list((tmp_path / "stage").glob("*.tar"))) == 12
@@ -322,6 +323,6 @@ def test_from_s3_several_processes_of_a_node_fetch_each_shard_once(server, bucke
 def test_a_trainer_stages_from_s3(server, bucket, made, tmp_path, teacher_folder):
     keys = {"steps": 6, "log_every": 1}
     staged = config_of(bucket, teacher_folder, stage=str(tmp_path / "stage"), workers=1, **keys)
-    assert loop.distil(staged, tmp_path / "there", say=str) == "done"
-    assert loop.distil(config_of(made, teacher_folder, **keys), tmp_path / "here", say=str) == "done"
+    assert loop.distil(staged, tmp_path / "there", report=str) == "done"
+    assert loop.distil(config_of(made, teacher_folder, **keys), tmp_path / "here", report=str) == "done"
     assert_same_run(tmp_path / "there", tmp_path / "here")

@@ -14,10 +14,10 @@ from manifests.errors import UsageError
 from tests.oracles import distiller
 from training.config.schema import Adversary, Optimiser
 from training.data.views import Views
-from training.distillation.adversary import Opponent, critic_layers, reversal_strength, reverse_gradient
-from training.distillation.critic import Critic, critic_rows, pooled
+from training.distillation.adversary import DomainAdversary, critic_layers, reversal_strength, reverse_gradient
+from training.distillation.critic import Critic, critic_input, pooled
 from training.distillation.domains import OneDomainError, domain_classes, domain_labels
-from training.models.student import Heard, Student
+from training.models.student import Student, StudentOutput
 from training.teacher import load_teacher
 
 CPU = torch.device("cpu")
@@ -28,13 +28,13 @@ def domain_gradients(teacher_folder, strength):
     """Gradients of the critic's loss alone, with the reversal at `strength` or, for None, without it."""
     teacher = load_teacher(teacher_folder)
     student = Student(teacher, layers=2, num_targets=3, dropout=0.0, cnn_gradient=1.0, seed=1)
-    critic = Critic(48, hidden=16, num_domains=2, seed=1)
+    critic = Critic(48, num_domains=2, seed=1)
     wave = 0.1 * torch.randn(4, 6000, generator=torch.Generator().manual_seed(3))
     wave[2:] *= 3
-    heard = student(wave, torch.tensor([6000, 6000, 5000, 4000]))
-    features = pooled(heard.hidden, heard.num_frames)
-    answers = critic(features if strength is None else reverse_gradient(features, strength))
-    functional.cross_entropy(answers, torch.tensor([0, 0, 1, 1])).backward()
+    output = student(wave, torch.tensor([6000, 6000, 5000, 4000]))
+    features = pooled(output.hidden, output.num_frames)
+    logits = critic(features if strength is None else reverse_gradient(features, strength))
+    functional.cross_entropy(logits, torch.tensor([0, 0, 1, 1])).backward()
     return (
         {name: parameter.grad for name, parameter in student.named_parameters()},
         {name: parameter.grad for name, parameter in critic.named_parameters()},
@@ -80,7 +80,7 @@ def test_ganins_schedule_rises_from_nothing_to_the_strength():
     assert reversal_strength(Adversary(strength=0.2, schedule="constant"), progress=0.0) == 0.2
 
 
-def test_classes_are_what_the_student_can_hear():
+def test_classes_are_what_the_student_can_get():
     views = Views(kind="cdm1", clean_share=0.1)
     assert domain_classes("condition", views, ["room", "noise"]) == ("clean", "noise", "room")
     assert domain_classes("condition", Views(kind="cdm2"), ["room", "noise"]) == ("noise", "room")
@@ -103,7 +103,7 @@ def test_a_single_domain_is_one_clear_line(domain, views):
     assert "\n" not in str(caught.value)
 
 
-def test_labels_name_what_was_heard():
+def test_labels_name_the_students_copies():
     copies = ["clean", "room-1", "noise-0"]
     assert domain_labels("condition", ("clean", "noise", "room"), copies).tolist() == [0, 2, 1]
     assert domain_labels("distorted", ("clean", "distorted"), copies).tolist() == [0, 1, 1]
@@ -116,13 +116,13 @@ def test_classes_follow_what_views_leave_the_student():
     views = Views.model_validate({"kind": "cdm2", "student": {"conditions": ["noise"], "clean_share": 0.5}})
     assert domain_classes("condition", views, ["room", "noise"]) == ("clean", "noise")
     assert domain_classes("family", Views(kind="cdm2"), [], families={"room", "noise"}) == ("noise", "room")
-    with pytest.raises(OneDomainError, match="family needs at least two domains, the student would hear: noise"):
+    with pytest.raises(OneDomainError, match="family needs at least two domains, the student would get: noise"):
         domain_classes("family", Views(kind="cdm2"), ["noise", "music"], families={"noise"})
 
 
-def opponent(*, domains=("clean", "noise"), layers=(1,), **options):
-    return Opponent(
-        Adversary.model_validate({"hidden": 32, "learning_rate": 1e-2, **options}),
+def adversary_of(*, domains=("clean", "noise"), layers=(1,), **options):
+    return DomainAdversary(
+        Adversary.model_validate({"learning_rate": 1e-2, **options}),
         domains=domains,
         layers=layers,
         num_features=8,
@@ -132,32 +132,32 @@ def opponent(*, domains=("clean", "noise"), layers=(1,), **options):
     )
 
 
-def heard_of(hidden, num_frames):
-    return Heard(hidden, torch.zeros(0), num_frames, (hidden,))
+def output_of(hidden, num_frames):
+    return StudentOutput(hidden, torch.zeros(0), num_frames, (hidden,))
 
 
 def two_domains(generator, *, scale=2.0):
     hidden = torch.randn(16, 5, 8, generator=generator)
     hidden[8:] *= scale
-    return heard_of(hidden, torch.full((16,), 5)), ["clean"] * 8 + ["noise-0"] * 8
+    return output_of(hidden, torch.full((16,), 5)), ["clean"] * 8 + ["noise-0"] * 8
 
 
 def accuracy_after(steps, **options):
-    judge = opponent(**options)
+    adversary = adversary_of(**options)
     generator = torch.Generator().manual_seed(0)
     right = []
     for step in range(1, steps + 1):
-        judgement = judge.judge(*two_domains(generator), strength=0.0)
-        assert judgement.asked == [8, 8]
-        right.append(float(judgement.right))
-        if judgement.term.requires_grad:
-            torch.autograd.backward(judgement.term / 16)
-        judge.update(step)
+        found = adversary.sums(*two_domains(generator), strength=0.0)
+        assert found.domains == [8, 8]
+        right.append(float(found.correct))
+        if found.term.requires_grad:
+            torch.autograd.backward(found.term / 16)
+        adversary.update(step)
     return sum(right[-5:]) / 80
 
 
 @pytest.mark.parametrize("objective", ["reversal", "confusion", "game"])
-def test_a_critic_learns_to_tell_visible_domains_apart(objective):
+def test_a_critic_learns_to_name_visible_domains(objective):
     assert accuracy_after(40, objective=objective) > 0.9
 
 
@@ -171,17 +171,17 @@ def test_a_critic_that_standardises_sees_what_is_small_beside_the_rest():
     hidden = torch.randn(16, 5, 8, generator=generator) * 1e-4
     hidden[..., 0] += 5
     hidden[8:, :, 1] += 1e-3
-    heard, copies = heard_of(hidden, torch.full((16,), 5)), ["clean"] * 8 + ["noise-0"] * 8
+    output, copies = output_of(hidden, torch.full((16,), 5)), ["clean"] * 8 + ["noise-0"] * 8
     right = {}
     for standardise in (False, True):
-        judge = opponent(standardise=standardise)
+        adversary = adversary_of(standardise=standardise)
         if standardise:
-            judge.critic.settle(pooled(hidden, heard.num_frames))
+            adversary.critic.fit_scaling(pooled(hidden, output.num_frames))
         for step in range(1, 31):
-            judgement = judge.judge(heard, copies, strength=0.0)
-            torch.autograd.backward(judgement.term / 16)
-            judge.update(step)
-        right[standardise] = float(judgement.right)
+            found = adversary.sums(output, copies, strength=0.0)
+            torch.autograd.backward(found.term / 16)
+            adversary.update(step)
+        right[standardise] = float(found.correct)
     assert right[True] == 16
     assert right[False] < 16
 
@@ -191,104 +191,106 @@ def test_more_steps_of_the_critic_learn_faster_from_the_same_batches():
 
 
 def test_a_critic_rests_between_its_steps():
-    judge = opponent(objective="game", critic_every=3)
+    adversary = adversary_of(objective="game", critic_every=3)
     generator = torch.Generator().manual_seed(0)
-    weights = [judge.critic.first.weight.detach().clone()]
+    weights = [adversary.critic.first.weight.detach().clone()]
     for step in range(1, 7):
-        judge.judge(*two_domains(generator), strength=1.0)
-        judge.update(step)
-        weights.append(judge.critic.first.weight.detach().clone())
+        adversary.sums(*two_domains(generator), strength=1.0)
+        adversary.update(step)
+        weights.append(adversary.critic.first.weight.detach().clone())
     moved = [not torch.equal(before, after) for before, after in itertools.pairwise(weights)]
     assert moved == [False, False, True, False, False, True]
 
 
-def student_gradient(judge, *, strength):
+def student_gradient(adversary, *, strength):
     """What reaches the hidden layer, and whether the critic's own weights got a gradient."""
     hidden = torch.randn(16, 5, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
     copies = ["clean"] * 8 + ["noise-0"] * 8
-    judgement = judge.judge(heard_of(hidden, torch.full((16,), 5)), copies, strength=strength)
-    torch.autograd.backward(judgement.term)
-    return hidden.grad, [parameter.grad for parameter in judge.critic.parameters()]
+    found = adversary.sums(output_of(hidden, torch.full((16,), 5)), copies, strength=strength)
+    torch.autograd.backward(found.term)
+    return hidden.grad, [parameter.grad for parameter in adversary.critic.parameters()]
 
 
 def test_the_game_gives_the_student_minus_the_constant_times_the_critics_gradient_and_the_critic_none():
-    by_reversal, critics = student_gradient(opponent(), strength=0.3)
-    by_game, nothing = student_gradient(opponent(objective="game"), strength=0.3)
+    by_reversal, critics = student_gradient(adversary_of(), strength=0.3)
+    by_game, nothing = student_gradient(adversary_of(objective="game"), strength=0.3)
     torch.testing.assert_close(by_game, by_reversal)
     assert all(gradient is not None for gradient in critics)
     assert all(gradient is None for gradient in nothing)
 
 
-def test_confusion_draws_the_answers_to_the_uniform_distribution():
+def test_confusion_draws_the_predictions_to_the_uniform_distribution():
     """By hand: the gradient of -mean(log p) over all classes, times the strength; none to the critic."""
-    judge = opponent(objective="confusion")
-    found, nothing = student_gradient(judge, strength=0.3)
+    adversary = adversary_of(objective="confusion")
+    found, nothing = student_gradient(adversary, strength=0.3)
     assert all(gradient is None for gradient in nothing)
     hidden = torch.randn(16, 5, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    answers = judge.critic(pooled(hidden, torch.full((16,), 5)))
-    uniform = torch.full_like(answers, 0.5)
-    (0.3 * functional.cross_entropy(answers, uniform, reduction="sum")).backward()
+    logits = adversary.critic(pooled(hidden, torch.full((16,), 5)))
+    uniform = torch.full_like(logits, 0.5)
+    (0.3 * functional.cross_entropy(logits, uniform, reduction="sum")).backward()
     torch.testing.assert_close(found, hidden.grad)
 
 
 @pytest.mark.parametrize("objective", ["reversal", "confusion", "game"])
 def test_hiding_brings_a_fixed_critic_nearer_to_chance(objective):
     """Against a critic that has learned, steps along the student's gradient lower what it knows; confusion stops at chance."""
-    judge = opponent(objective=objective)
+    adversary = adversary_of(objective=objective)
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 41):
-        judge.judge(*two_domains(generator), strength=0.0)
-        judge.critic.zero_grad()
-        features, labels, _ = judge.judged[-1]
-        torch.autograd.backward(functional.cross_entropy(judge.critic(features), labels))
-        judge.update(step)
-    heard, copies = two_domains(generator)
-    hidden = heard.hidden.clone().requires_grad_()
-    before = float(judge.judge(heard, copies, strength=1.0).loss)
+        adversary.sums(*two_domains(generator), strength=0.0)
+        adversary.critic.zero_grad()
+        given, labels = adversary.inputs[-1]
+        torch.autograd.backward(functional.cross_entropy(adversary.critic(given.features), labels))
+        adversary.update(step)
+    output, copies = two_domains(generator)
+    hidden = output.hidden.clone().requires_grad_()
+    before = float(adversary.sums(output, copies, strength=1.0).cross_entropy)
     mover = torch.optim.Adam([hidden], lr=0.02)
     for _ in range(150):
         mover.zero_grad()
-        torch.autograd.backward(judge.judge(heard_of(hidden, heard.num_frames), copies, strength=1.0).term)
+        torch.autograd.backward(adversary.sums(output_of(hidden, output.num_frames), copies, strength=1.0).term)
         mover.step()
-    after = float(judge.judge(heard_of(hidden.detach(), heard.num_frames), copies, strength=1.0).loss)
+    after = float(adversary.sums(output_of(hidden.detach(), output.num_frames), copies, strength=1.0).cross_entropy)
     chance = 16 * math.log(2)
     assert before < 0.5 * chance
     if objective == "confusion":
         assert after == pytest.approx(chance, rel=0.05), "it ends at chance"
     else:
-        assert after > 1.5 * chance, "it outruns a critic that does not answer"
+        assert after > 1.5 * chance, "it outruns a critic that is not updated"
 
 
-def test_an_utterance_without_a_frame_or_a_class_is_not_judged():
-    judge = opponent()
-    heard, copies = two_domains(torch.Generator().manual_seed(0))
-    heard.num_frames[0] = 0
-    copies[15] = "surprise-0"
-    assert judge.judge(heard, copies, strength=0.1).asked == [7, 7]
+def test_an_utterance_without_a_frame_or_a_class_is_not_counted():
+    adversary = adversary_of()
+    output, copies = two_domains(torch.Generator().manual_seed(0))
+    output.num_frames[0] = 0
+    copies[15] = "unknown-0"
+    assert adversary.sums(output, copies, strength=0.1).domains == [7, 7]
 
 
-@pytest.mark.parametrize(("kind", "voices"), [("pooled", [1, 2]), ("frames", [1, 1, 1, 2])])
-def test_an_utterance_without_a_frame_is_no_row(kind, voices):
-    rows = critic_rows(kind, [torch.randn(3, 4, 2)], torch.tensor([0, 3, 1]), asked=torch.ones(3, dtype=torch.bool))
-    assert rows.voices.tolist() == voices
-    assert len(rows.features) == len(voices)
+@pytest.mark.parametrize(("kind", "index"), [("pooled", [1, 2]), ("frames", [1, 1, 1, 2])])
+def test_an_utterance_without_a_frame_is_no_row(kind, index):
+    rows = critic_input(
+        kind, [torch.randn(3, 4, 2)], torch.tensor([0, 3, 1]), is_labelled=torch.ones(3, dtype=torch.bool)
+    )
+    assert rows.utterance_index.tolist() == index
+    assert len(rows.features) == len(index)
 
 
 def test_rows_of_frames_are_the_real_frames_of_all_layers_and_weigh_one_an_utterance():
     layers = [torch.randn(3, 4, 2), torch.randn(3, 4, 2)]
-    rows = critic_rows("frames", layers, torch.tensor([4, 2, 3]), asked=torch.tensor([True, True, False]))
-    assert rows.voices.tolist() == [0, 0, 0, 0, 1, 1]
+    rows = critic_input("frames", layers, torch.tensor([4, 2, 3]), is_labelled=torch.tensor([True, True, False]))
+    assert rows.utterance_index.tolist() == [0, 0, 0, 0, 1, 1]
     assert rows.weight.tolist() == [0.25] * 4 + [0.5] * 2
     assert torch.equal(rows.features[4], torch.cat([layers[0][1, 0], layers[1][1, 0]]))
 
 
 def test_for_views_the_teachers_layers_are_the_other_class():
-    judge = opponent(domains=("teacher", "student"), domain="view")
-    heard, copies = two_domains(torch.Generator().manual_seed(0))
-    hidden = heard.hidden.requires_grad_()
-    judgement = judge.judge(heard_of(hidden, heard.num_frames), copies, strength=0.5, teacher=[torch.zeros(16, 5, 8)])
-    assert judgement.asked == [16, 16]
-    torch.autograd.backward(judgement.term)
+    adversary = adversary_of(domains=("teacher", "student"), domain="view")
+    output, copies = two_domains(torch.Generator().manual_seed(0))
+    hidden = output.hidden.requires_grad_()
+    found = adversary.sums(output_of(hidden, output.num_frames), copies, strength=0.5, teacher=[torch.zeros(16, 5, 8)])
+    assert found.domains == [16, 16]
+    torch.autograd.backward(found.term)
     assert hidden.grad.abs().sum() > 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.config.schema import Optimiser
 from training.distillation.optimiser import adamw, learning_rate_scale
 
 
@@ -26,9 +25,11 @@ def test_short_runs_never_train_with_nothing_or_too_much(share, updates):
 
 def test_the_optimiser_is_adamw_with_the_papers_numbers():
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimiser = adamw([weight], Optimiser(weight_decay=0.5), learning_rate=0.1)
+    optimiser = adamw([weight], learning_rate=0.1)
+    (group,) = optimiser.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-6, 1e-6)
+    group["weight_decay"] = 0.5
     weight.grad = torch.tensor([3.0, -0.5])
     optimiser.step()
     # The first update by hand: moments are corrected to the gradient itself, so the step is its sign, after decay.
     torch.testing.assert_close(weight.detach(), torch.tensor([1 - 0.05 - 0.1, -2 + 0.1 + 0.1]), atol=1e-5, rtol=1e-5)
-    assert (Optimiser().betas, Optimiser().epsilon, Optimiser().clip) == ((0.9, 0.98), 1e-6, 5.0)

@@ -104,7 +104,10 @@ def test_a_hugging_face_export_is_the_run_for_transformers_and_for_us(case, tmp_
     found = layers_of(load_run(run), wave)
     torch.testing.assert_close(found[:, 0], first, atol=5e-3 if extractor.do_normalize else 1e-5, rtol=1e-3)
     again = load_teacher(tmp_path / "out")
-    assert again.heard == {"0123456789abcdef"}
+    assert again.trained_on == {"0123456789abcdef"}
+    (tmp_path / "any").touch()
+    modes = {path.stat().st_mode for path in [tmp_path / "any", *(tmp_path / "out").iterdir()]}
+    assert len(modes) == 1, "files of an export follow the umask, as any other"
     torch.testing.assert_close(layers_of(again, wave), found, atol=5e-3 if extractor.do_normalize else 1e-5, rtol=1e-3)
 
 
@@ -140,7 +143,7 @@ def test_an_s3prl_export_is_the_run_heads_and_all(layers, tmp_path, corpus):
     assert len(hidden) == 3 + len(layers)
     for target in range(len(layers)):
         torch.testing.assert_close(hidden[3 + target], predictions[:, target], atol=1e-5, rtol=1e-4)
-    assert load_teacher(done.path).heard == {"0123456789abcdef"}
+    assert load_teacher(done.path).trained_on == {"0123456789abcdef"}
     assert load_teacher(done.path).digest == load_run(run).digest
 
 
@@ -288,7 +291,7 @@ def test_an_export_is_read_back_from_its_folder(plain, tmp_path):
     run = load_run(plain)
     export_run(plain, tmp_path / "out", form="torchaudio")
     found = load_teacher(tmp_path / "out")
-    assert (found.digest, found.heard, found.config.num_frames(9000)) == (run.digest, run.heard, 27)
+    assert (found.digest, found.trained_on, found.config.num_frames(9000)) == (run.digest, run.trained_on, 27)
     assert torch.equal(layers_of(found, spoken()), layers_of(run, spoken()))
     torch.save([1], tmp_path / "out/weights.pt")
     with pytest.raises(BadDocumentError, match="tensors by name"):

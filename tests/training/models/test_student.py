@@ -120,7 +120,7 @@ def test_dropout_is_in_attention_feed_forward_and_residual_paths_and_not_on_the_
 
 
 def test_more_layers_than_the_teacher_has_are_refused(teacher):
-    with pytest.raises(UsageError, match=r"student.layers: 4 asked for, the teacher small has 3"):
+    with pytest.raises(UsageError, match=r"student.layers: 4, but the teacher small has 3"):
         student_of(teacher, layers=4)
 
 
@@ -193,7 +193,7 @@ def test_a_random_student_has_the_teachers_shape_and_nothing_of_its_weights(teac
             assert name not in theirs or not torch.equal(tensor, theirs[name]), name
         assert torch.equal(tensor, again.trunk.state_dict()[name])
     assert not torch.equal(student.heads.weight, other.heads.weight)
-    assert student.heard == frozenset()
+    assert student.trained_on == frozenset()
     heard = student.eval()(wave_of(), torch.tensor([8000, 8000]))
     assert 0.5 < float(heard.hidden.detach().std()) < 2
 
@@ -225,7 +225,7 @@ def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
     assert all(
         torch.equal(tensor, student.trunk.state_dict()[name]) for name, tensor in source.trunk.state_dict().items()
     )
-    assert student.heard == {"fedcba9876543210"}
+    assert student.trained_on == {"fedcba9876543210"}
     other = asked(teacher, init=str(write_teacher(tmp_path / "other", seed=4)))
     conv = "feature_extractor.conv_layers.0.conv.weight"
     assert not torch.equal(other.trunk.state_dict()[conv], teacher.trunk.state_dict()[conv])
@@ -234,7 +234,7 @@ def test_a_student_begins_with_a_run_or_any_other_model(teacher, tmp_path):
 def test_a_source_that_does_not_fit_is_one_line(teacher, tmp_path):
     with pytest.raises(MissingFileError):
         asked(teacher, init=str(tmp_path / "nothing"))
-    with pytest.raises(UsageError, match=r"student.layers: 4 asked for, student.init other has 3"):
+    with pytest.raises(UsageError, match=r"student.layers: 4, but student.init other has 3"):
         asked(teacher, init=str(write_teacher(tmp_path / "other")), layers=4)
     with pytest.raises(BadDocumentError, match="describes no model"):
         asked(teacher, width=17, init="random")

@@ -11,7 +11,6 @@ import torch
 
 from manifests.errors import MissingFileError, NoSpaceLeftError
 from tests.training.conftest import encoder_config
-from training.config.schema import Optimiser
 from training.data.sampler import Cursor
 from training.distillation.optimiser import adamw
 from training.models.encoder import EncoderConfig
@@ -30,7 +29,7 @@ from training.runs.checkpoint import (
 CONFIG = EncoderConfig.parse(encoder_config(layers=1), where="test")
 
 
-def write(folder, step, *, seed=0, kept=2):
+def write(folder, step, *, seed=0, most=2):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trunk = CONFIG.build()
@@ -38,7 +37,7 @@ def write(folder, step, *, seed=0, kept=2):
     write_checkpoint(
         folder,
         module_tensors(student=student),
-        kept=kept,
+        most=most,
         step=step,
         cursor=tuple(Cursor(1, 2, 3)),
         encoder=CONFIG,
@@ -95,13 +94,13 @@ def test_an_optimiser_comes_back_bit_for_bit(tmp_path):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
-        optimiser = adamw(model.parameters(), Optimiser(weight_decay=0.1), learning_rate=0.05)
+        optimiser = adamw(model.parameters(), learning_rate=0.05)
         generator = torch.Generator().manual_seed(1)
         for step in range(steps):
             if step == resume_at:
                 saved = module_tensors(model=model) | optimiser_tensors(optimiser=optimiser)
                 model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
-                optimiser = adamw(model.parameters(), Optimiser(weight_decay=0.1), learning_rate=0.05)
+                optimiser = adamw(model.parameters(), learning_rate=0.05)
                 restore_module(model, saved, prefix="model")
                 restore_optimiser(optimiser, saved, prefix="optimiser")
             optimiser.zero_grad()
@@ -131,10 +130,10 @@ def test_a_run_is_an_encoder_without_heads(tmp_path):
     run = tmp_path / "my-run"
     write(run / "checkpoints", 3, seed=1)
     trunk = write(run / "checkpoints", 7, seed=2)
-    best = write(run / "best", 3, seed=1, kept=1)
+    best = write(run / "best", 3, seed=1, most=1)
     (run / "heard.txt").write_text("00000000000000aa\n")
     encoder = load_run(run)
-    assert (encoder.name, encoder.num_layers, encoder.heard) == ("my-run", 1, {"00000000000000aa"})
+    assert (encoder.name, encoder.num_layers, encoder.trained_on) == ("my-run", 1, {"00000000000000aa"})
     assert encoder.facts == {"views": "cdm2", "checkpoint": "last", "steps": 7}
     assert all(torch.equal(tensor, trunk.state_dict()[name]) for name, tensor in encoder.trunk.state_dict().items())
     assert torch.equal(

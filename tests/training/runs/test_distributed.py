@@ -19,7 +19,8 @@ from tests.training.conftest import write_corpus
 from tests.training.test_loop import assert_same_run, config_of, journal, whole_lines
 from training import loop
 from training.config.schema import Adversary, Optimiser
-from training.distillation.adversary import Opponent
+from training.distillation.adversary import DomainAdversary
+from training.distillation.critic import CriticInput
 from training.runs.distributed import Ranks, TooManyRanksError, joined_ranks
 from training.stream import pairs
 
@@ -45,7 +46,7 @@ def test_alone_nothing_changes():
     assert parameter.grad is None
     assert ranks.sums({"a": 0.1}) == {"a": 0.1}
     assert ranks.any_of([]) == 0
-    assert ranks.told([1]) == [1]
+    assert ranks.broadcast([1]) == [1]
 
 
 def test_half_of_torchruns_variables_are_one_line(monkeypatch):
@@ -76,10 +77,10 @@ def test_whatever_the_number_of_ranks_the_global_batches_are_the_same_and_none_i
 
 
 class Half(Ranks):
-    """One of two ranks in one process: sums are told beforehand."""
+    """One of two ranks in one process: sums are known beforehand."""
 
     def sums(self, numbers):
-        return {**numbers, "judged": 7.0}
+        return {**numbers, "utterances": 7.0}
 
 
 @pytest.mark.parametrize("objective", ["game", "confusion", "reversal"])
@@ -89,8 +90,8 @@ def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch
     rows = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([0, 1, 1, 0, 1, 0, 0])
     for part in (slice(0, 3), slice(3, 7), slice(0, 7)):
-        opponent = Opponent(
-            Adversary(objective=objective, critic_steps=2 if objective == "reversal" else 1, hidden=5, learning_rate=1e-3),
+        adversary = DomainAdversary(
+            Adversary(objective=objective, critic_steps=2 if objective == "reversal" else 1, learning_rate=1e-3),
             domains=("a", "b"), layers=(1,), num_features=3, optimiser=Optimiser(), seed=1, device=torch.device("cpu"),
         )  # fmt: skip
         gradients = []
@@ -98,8 +99,9 @@ def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch
             Half, "sum_gradients", lambda _, parameters, kept=gradients: kept.append([p.grad for p in parameters])
         )
         monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
-        opponent.judged = [(rows[part], labels[part], None)]
-        opponent.update(1, ranks=Half(0, 2))
+        count = len(labels[part])
+        adversary.inputs = [(CriticInput(rows[part], torch.arange(count), None), labels[part])]
+        adversary.update(1, ranks=Half(0, 2))
         found.append([gradient.clone() for gradient in gradients[-1]])
     for first, second, whole in zip(*found, strict=True):
         assert torch.allclose(first + second, whole, atol=1e-6)
@@ -185,13 +187,13 @@ def test_any_number_of_ranks_and_workers_trains_the_same_student(
     tmp_path, torchrun, wide, teacher_folder, count, workers, adversary
 ):
     config = wide_config(wide, teacher_folder, workers=workers, adversary=adversary)
-    assert loop.distil(config, tmp_path / "alone", say=str) == "done"
+    assert loop.distil(config, tmp_path / "alone", report=str) == "done"
     finish(torchrun("run", count, config), tmp_path)
     ours, theirs = ([line for line in journal(tmp_path / name) if "loss" in line] for name in ("alone", "run"))
     for one, other in zip(ours, theirs, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=2e-4)
         assert other["domain_loss"] == pytest.approx(one["domain_loss"], rel=2e-3)
-        for exact in ("step", "utterances", "epoch", "distinct_copies", "domain_majority", "learning_rate"):
+        for exact in ("step", "utterances", "epoch", "domain_majority", "learning_rate"):
             assert other[exact] == one[exact], exact
         assert other["audio_s"] == pytest.approx(one["audio_s"])
     if count == 1:
@@ -219,7 +221,7 @@ def test_a_signal_to_one_rank_stops_all_with_a_checkpoint_and_other_ranks_go_on(
     tmp_path, torchrun, wide, teacher_folder, number
 ):
     config = wide_config(wide, teacher_folder, steps=40, checkpoint_every=100)
-    assert loop.distil(config, tmp_path / "alone", say=str) == "done"
+    assert loop.distil(config, tmp_path / "alone", report=str) == "done"
     process = torchrun("run", 2, config)
     wait_for_step(tmp_path / "run", 3, process)
     os.kill(ranks_below(process)[-1], number)

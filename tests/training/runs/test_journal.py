@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
 from manifests.errors import UsageError
-from training.runs.journal import Board, DistinctCount, Journal, Meters, heard_so_far, journal_line, noted, speeds
+from manifests.io.progress import Progress
+from training.runs.journal import Board, Journal, TrainingLog, journal_line, progress_note, speeds
 
 
 def lines(path):
@@ -50,38 +52,39 @@ def test_a_number_that_is_none_is_not_written(tmp_path):
 
 
 def test_a_line_says_how_the_critic_did_against_always_guessing_the_most_frequent():
-    meters = Meters()
-    meters.add(steps=2, loss=3.0, l1=2.0, cosine=1.0, gradient_norm=1.0, domain=0.5, right=3)
-    meters.add(**{"domain.clean": 1, "domain.noise": 5})
-    line = journal_line(8, meters, domains=("clean", "noise"))
+    sums = {"steps": 2, "loss": 3.0, "l1": 2.0, "cosine": 1.0, "gradient_norm": 1.0, "domain": 0.5, "right": 3}
+    sums |= {"domain.clean": 1, "domain.noise": 5}
+    line = journal_line(8, sums, domains=("clean", "noise"))
     assert (line["loss"], line["domain_loss"], line["domain_accuracy"]) == (1.5, 0.25, 0.5)
     assert line["domain_majority"] == pytest.approx(5 / 6)
-    assert "domain_accuracy" not in journal_line(8, meters, domains=())
+    assert "domain_accuracy" not in journal_line(8, sums, domains=())
 
 
 def test_the_progress_note_says_what_matters():
     line = {"loss": 1.5, "domain_accuracy": 0.31, "domain_majority": 0.4, **speeds(960.0, waited_s=1.0, spent_s=8.0)}
-    assert noted(line) == "loss 1.5000, domain 31% (majority 40%), 120 s/s, waiting 12%"
+    assert progress_note(line) == "loss 1.5000, domain 31% (majority 40%), 120 s/s, waiting 12%"
 
 
-def test_pairs_that_fell_back_on_clean_speech_are_told_as_a_share():
-    meters = Meters()
-    meters.add(steps=2, utterances=8, fell_back=2)
-    assert journal_line(2, meters, domains=())["fell_back"] == 0.25
-    meters.add(fell_back=-2)
-    assert "fell_back" not in journal_line(2, meters, domains=())
+def test_pairs_that_fell_back_on_clean_speech_are_logged_as_a_share():
+    sums = {"steps": 2.0, "utterances": 8.0, "fell_back": 2.0}
+    assert journal_line(2, sums, domains=())["fell_back"] == 0.25
+    assert "fell_back" not in journal_line(2, {**sums, "fell_back": 0.0}, domains=())
 
 
-def test_distinct_utterances_are_those_of_the_first_epoch_until_it_is_over():
-    counts, copies = Meters(), DistinctCount()
-    counts.add(utterances=30, audio_s=60.0, teacher_audio_s=50.0)
-    copies.add("utt", "noise-0")
-    told = heard_so_far(counts, copies, epoch=0, split_utterances=100)
-    assert told == {
-        "audio_s": 60.0, "teacher_audio_s": 50.0, "utterances": 30, "distinct_utterances": 30, "distinct_copies": 1,
-    }  # fmt: skip
-    counts.add(utterances=75)
-    assert heard_so_far(counts, copies, epoch=1, split_utterances=100)["distinct_utterances"] == 100
+def test_distinct_utterances_are_those_of_the_first_epoch_until_it_is_over(tmp_path):
+    progress = Progress("training", total=2, unit="steps", stream=io.StringIO())
+    with Journal(tmp_path / "journal.jsonl", step=0) as journal:
+        log = TrainingLog(
+            journal, progress, domains=(), rate_hz=16000, runs_teacher=True, split_utterances=100, mark=None
+        )
+        sums = dict.fromkeys(("loss", "l1", "cosine", "domain", "right", "fell_back", "lost", "lost_frames"), 0.0)
+        log.end_step({**sums, "utterances": 30.0, "audio_s": 60.0}, epoch=0, gradient_norm=1.0, write=None)
+        expected = {"audio_s": 60.0, "teacher_audio_s": 60.0, "utterances": 30, "distinct_utterances": 30}
+        assert log.training_audio() == expected
+        log.runs_teacher = False
+        log.end_step({**sums, "utterances": 75.0, "audio_s": 4.0}, epoch=1, gradient_norm=1.0, write=None)
+        expected = {"audio_s": 64.0, "teacher_audio_s": 60.0, "utterances": 105, "distinct_utterances": 100}
+        assert log.training_audio() == expected
 
 
 def test_tensorboard_gets_the_numbers_of_the_journal(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from corpus_builder.plan.draws.channel import drawn_channel_step
-from corpus_builder.plan.materials.seeded_random import Chance
+from corpus_builder.plan.materials.seeded_random import SeededRandom
 from manifests.plan.steps import PlannedStep
 from manifests.recipe.channel_steps import mel_of
 from manifests.recipe.steps import Step
@@ -16,7 +16,7 @@ def drawn(step, times=300, rate_hz=RATE):
     """Planned steps of many utterances, checked by the plan's own model; None where nothing was planned."""
     asked = TypeAdapter(Step).validate_python(step)
     found = [
-        drawn_channel_step(asked, "0", Chance(3, "train", f"u{number}", "c-0"), rate_hz=rate_hz)
+        drawn_channel_step(asked, "0", SeededRandom(3, "train", f"u{number}", "c-0"), rate_hz=rate_hz)
         for number in range(times)
     ]
     return [plain and TypeAdapter(PlannedStep).validate_python(plain) for plain in found]

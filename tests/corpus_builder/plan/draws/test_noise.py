@@ -7,7 +7,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus_builder.plan.materials.seeded_random import dice_for, weighted_index
+from corpus_builder.plan.materials.seeded_random import rng_for, weighted_index
 from corpus_builder.plan.materials.split_materials import FilePool
 from corpus_builder.render.corpus_waves import CorpusWaves
 from corpus_builder.verify.verify_corpus import verify
@@ -23,7 +23,7 @@ class File:
 
 
 def counted(draw, times=6000):
-    return Counter(draw(dice_for(1, "train", f"u{number}", "c-0", "x")) for number in range(times))
+    return Counter(draw(rng_for(1, "train", f"u{number}", "c-0", "x")) for number in range(times))
 
 
 def within_four_errors(counts, chances, times=6000):

@@ -244,9 +244,9 @@ def test_an_empty_list_and_a_bank_without_a_usable_response_are_told(hall: Lab) 
         hall.plan()
 
 
-def test_one_room_cannot_be_dealt_to_two_splits_unless_it_is_shared(hall: Lab) -> None:
+def test_one_room_cannot_be_assigned_to_two_splits_unless_it_is_shared(hall: Lab) -> None:
     hall.recipe["rooms"]["taken"]["responses"]["pattern"] = "room0/*"
-    with pytest.raises(StillroomError, match="1 recorded rooms cannot be dealt to 2 splits"):
+    with pytest.raises(StillroomError, match="1 recorded rooms cannot be assigned to 2 splits"):
         hall.plan()
     hall.recipe["rooms"]["taken"]["split"] = "shared"
     hall.plan("shared")
@@ -341,7 +341,7 @@ def test_verify_measures_recorded_responses_as_a_stranger_and_finds_a_wrong_plac
     stored_response.cache_clear()
     ((where, what),) = response_findings(corpus)
     assert where.startswith("rooms/taken-")
-    assert "at sample 80, its direct path is said to be at 85" in what
+    assert "at sample 80, by its bank the direct path is at 85" in what
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00a.wav\n", b"a\x00b.wav\n", b"x" * (9 << 20)])

@@ -1,0 +1,60 @@
+"""Audio in memory is decoded no further than it should be, and said to be exact only where every decoder agrees."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpus_builder.audio import decode_bytes as module
+from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
+
+PCM = np.random.default_rng(0).integers(-9000, 9000, (5000, 2), dtype=np.int16)
+
+
+def coded(samples, *, form="FLAC", subtype="PCM_16", rate_hz=16_000):
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate_hz, format=form, subtype=subtype)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("most", [1, 999, 1000, 4999, 5000, 5001, 10**9])
+def test_no_more_samples_are_decoded_than_requested(monkeypatch, most):
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 1000)
+    wave = decode_bytes(coded(PCM), most_samples=most)
+    expected = PCM[:most]
+    assert (wave.num_samples, wave.num_channels, wave.rate_hz) == (len(expected), 2, 16_000)
+    np.testing.assert_array_equal(wave.pcm, expected[:, 0])
+    assert wave.pcm_sha256 == hashlib.sha256(expected.astype("<i2").tobytes()).hexdigest()
+    assert not wave.is_silent
+
+
+def test_samples_that_are_not_kept_are_still_counted_and_digested():
+    kept, dropped = (decode_bytes(coded(PCM), most_samples=9999, keep_pcm=keep) for keep in (True, False))
+    assert dropped.pcm.size == 0
+    assert (dropped.num_samples, dropped.pcm_sha256) == (kept.num_samples, kept.pcm_sha256)
+
+
+@pytest.mark.parametrize("loud", [0, 2500, 4999, None])
+def test_a_wave_is_silent_only_if_every_sample_of_every_channel_is_zero(monkeypatch, loud):
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 1000)
+    samples = np.zeros((5000, 2), np.int16)
+    if loud is not None:
+        samples[loud, 1] = 1
+    assert decode_bytes(coded(samples), most_samples=9999).is_silent == (loud is None)
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype", "is_exact"),
+    [("FLAC", "PCM_16", True), ("WAV", "PCM_24", True), ("WAV", "FLOAT", False), ("OGG", "VORBIS", False), ("WAV", "ULAW", False)],
+)  # fmt: skip
+def test_only_integer_samples_are_exact(form, subtype, is_exact):
+    content = coded(PCM[:, 0], form=form, subtype=subtype)
+    assert decode_bytes(content, most_samples=9999).is_exact == is_exact
+
+
+@pytest.mark.parametrize("content", [b"", b"fLaC and no more", coded(PCM)[:60]])
+def test_bytes_that_are_no_audio_raise_a_decoding_error(content):
+    with pytest.raises(DECODING_ERRORS):
+        decode_bytes(content, most_samples=9999)

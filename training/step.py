@@ -1,0 +1,120 @@
+"""One forward and backward pass of a micro-batch: the distillation loss and the adversarial loss, and their gradients.
+
+Losses are sums over a micro-batch, divided by the frames and utterances of the *global* batch: gradients of micro-batches and of
+ranks are added, and the sum is that of the mean over the global batch (law 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from training.data.sampler import named_number
+from training.distillation.losses import layer_distance
+from training.models.initialisation import SEED_RANGE
+from training.models.masking import masked_frames_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from training.config.schema import TrainConfig
+    from training.data.batch import PairBatch
+    from training.distillation.adversary import DomainAdversary, NoAdversary
+    from training.models.encoder import Encoder
+    from training.models.student import Student
+
+
+# Of the sums of a step, those that are means over the global batch.
+MEANS = ("loss", "l1", "cosine", "domain")
+
+
+@dataclass(frozen=True)
+class Models:
+    """What takes part in a step.
+
+    Attributes:
+        student: Trained.
+        teacher: Frozen; not run where batches carry its stored outputs.
+        target_layers: Those of the teacher's layers that the student predicts.
+        adversary: The domain classifier with its objective, or `NoAdversary`.
+        device: Where all of them compute.
+    """
+
+    student: Student
+    teacher: Encoder
+    target_layers: tuple[int, ...]
+    adversary: DomainAdversary | NoAdversary
+    device: torch.device
+
+    @property
+    def teacher_layers(self) -> tuple[int, ...]:
+        """Every layer of the teacher that a step needs: the targets, then those that the domain classifier compares with the student's."""
+        return (*self.target_layers, *self.adversary.teacher_layers)
+
+
+class Losses(NamedTuple):
+    """Losses of a micro-batch as shares of the global batch's means, without gradient.
+
+    Attributes:
+        sums: Shape (5,): distillation loss, its L1 part, its cosine part, the domain classifier's cross-entropy, and how many
+            utterances the classifier named correctly.
+        domains: Utterances of each domain, in the order of `adversary.domains`.
+    """
+
+    sums: Tensor
+    domains: list[int]
+
+
+def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, step: int) -> Losses:
+    """Add the gradients of a micro-batch to those of its step; the batch has at least one utterance."""
+    student, adversary = models.student, models.adversary
+    local = batch.to(models.device)
+    num_frames, num_utterances = global_counts(batch, student)
+    # Dropout has a named random stream of its own, so a resumed run draws the same numbers.
+    torch.manual_seed(named_number(config.seed, "dropout", step, batch.lane) % SEED_RANGE)
+    with torch.autocast(models.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
+        teacher = teacher_outputs(models, local)
+        masked = masked_frames_of(config.student.mask, local, student.config, seed=config.seed)
+        output = student(local.student_wave, local.num_samples, masked)
+    target, compared = teacher[:, : len(models.target_layers)], teacher[:, len(models.target_layers) :]
+    distance = layer_distance(
+        output.predictions, target, output.num_frames, weights=config.loss, standardise=config.teacher.standardise
+    )
+    l1, cosine = distance.l1 / num_frames, distance.cosine / num_frames
+    distillation = config.loss.l1 * l1 + config.loss.cosine * cosine
+    adversarial = adversary.loss(output, batch, compared, progress=step / config.steps, num_utterances=num_utterances)
+    torch.autograd.backward(distillation + adversarial.term)
+    sums = torch.stack([distillation, l1, cosine, adversarial.cross_entropy, adversarial.correct])
+    return Losses(sums.detach(), adversarial.domains)
+
+
+def teacher_outputs(models: Models, batch: PairBatch) -> Tensor:
+    """The teacher's layers for a micro-batch, shape (batch, layer, frame, feature): computed here, or stored before."""
+    if batch.target is not None:
+        return batch.target.float()
+    outputs, _ = models.teacher.layers(batch.teacher_wave, batch.num_samples, only=models.teacher_layers)
+    return outputs
+
+
+def global_counts(batch: PairBatch, student: Student) -> tuple[int, int]:
+    """Frames of the global batch, and its utterances that have a frame; each at least 1."""
+    frames = [student.config.num_frames(length) for length in batch.global_lengths]
+    return max(1, sum(frames)), max(1, sum(count > 0 for count in frames))
+
+
+def correct_for_lost(
+    sums: dict[str, float], parameters: Sequence[nn.Parameter], batch: PairBatch, student: Student
+) -> dict[str, float]:
+    """Rescale losses and gradients where frames could not be read: the mean is over those that were, not over all that were planned."""
+    if not sums["lost_frames"]:
+        return sums
+    num_frames, _ = global_counts(batch, student)
+    scale = num_frames / max(1.0, num_frames - sums["lost_frames"])
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad *= scale
+    return {**sums, **{name: sums[name] * scale for name in MEANS}}
