@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from corpus_builder.audio.tar_members import audio_exists
-from corpus_builder.plan.make_plan import finished_plan, make_plan
+from corpus_builder.plan.make_plan import finished_plan, plan_locked
 from corpus_builder.sources.roots import read_roots, write_roots
 from manifests.corpus.layout import PLAN, RECIPE, plain_rows, planned_digests, read_recipe, roots_needed
 from manifests.errors import DigestMismatchError, MissingFileError, OtherRecipeError, UsageError, printable
@@ -39,7 +39,7 @@ def plan_for(
                 "--slice needs a finished plan that all slices share: run `stillroom plan RECIPE PLAN`, "
                 "then `stillroom build PLAN CORPUS --rooms`, then the slices"
             )
-        plan, _ = make_plan(source, corpus, roots=roots, limit=limit, workers=workers, progress=progress)
+        plan, _ = plan_locked(source, corpus, roots=roots, limit=limit, workers=workers, progress=progress)
         return plan
     planned = finished_plan(source)
     if planned is None:
@@ -105,7 +105,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")
         if not place.is_dir():
-            needed = f"root {name!r} holds the sources; pass --root {name}=DIR if it is elsewhere"
+            needed = f"root {name!r} holds the sources; say --root {name}=DIR if it is elsewhere"
             raise no_folder(place, needed=needed)
     first: dict[str, PlanFile] = {}
     for name, expected in planned_digests(plan).items():
@@ -121,7 +121,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         place = places[span["root"]] / span["path"]
         if not audio_exists(place):
             raise MissingFileError(
-                place, needed=f"an utterance of {file.split!r}; pass --root {span['root']}=DIR if they are elsewhere"
+                place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they are elsewhere"
             )
     if changed:
         write_roots(corpus, places)

@@ -117,7 +117,7 @@ def test_refusals_with_nasty_names_are_harmless_lines(lab: Lab) -> None:
         (lambda r: r["conditions"]["phone"]["steps"][0].update(codec="codec2"), "unknown codec 'codec2'"),
         (lambda r: r["copies"]["train"].update(foggy=1), "no such condition"),
         (lambda r: r.update(schema="stillroom/recipe/99"), "install a newer one"),
-        (lambda r: r.pop("schema"), "schema: this key is missing; 'stillroom/recipe/1' is due here"),
+        (lambda r: r.pop("schema"), "schema: this key is missing, expected 'stillroom/recipe/1'"),
         (lambda r: r["speech"]["train"].update(dir="nowhere"), "nowhere does not exist: the folder of 'train'"),
         (lambda r: r["speech"]["train"].update(dir="silence"), "no audio file"),
         (

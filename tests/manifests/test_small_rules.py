@@ -210,7 +210,7 @@ def test_a_fingerprint_has_a_fine_block_and_a_coded_one_at_most(blocks: tuple[in
     if fits:
         assert SamplePrints(key="k", prints={"clean": text}).prints == {"clean": text}
     else:
-        with pytest.raises(ValidationError, match="a fingerprint of a later Stillroom, or none"):
+        with pytest.raises(ValidationError, match="not a fingerprint, or one of a later Stillroom"):
             SamplePrints(key="k", prints={"clean": text})
 
 

@@ -313,7 +313,7 @@ def fail_at_checkpoint(monkeypatch, problem):
 
 def test_a_full_disk_at_a_checkpoint_keeps_the_one_before_and_says_so(tmp_path, monkeypatch, corpus, teacher_folder):
     fail_at_checkpoint(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
-    with pytest.raises(NoSpaceLeftError, match="what was finished is kept"):
+    with pytest.raises(NoSpaceLeftError, match="finished files stay"):
         loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", report=str)
     monkeypatch.undo()
     assert load_run(tmp_path / "run").facts["steps"] == 2

@@ -130,8 +130,8 @@ def pcm(content):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"room_scale": 101}, "room_scale: 101 lies outside [0, 100]"),
-        ({"wet_gain_db": {"uniform": [-20, 0]}}, "wet_gain_db: -20 lies outside [-10, 10]"),
+        ({"room_scale": 101}, "room_scale: 101 is outside [0, 100]"),
+        ({"wet_gain_db": {"uniform": [-20, 0]}}, "wet_gain_db: -20 is outside [-10, 10]"),
         ({"stereo_depth": 100}, "stereo_depth: unknown key"),
     ],
 )

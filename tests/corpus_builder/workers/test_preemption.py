@@ -250,5 +250,5 @@ def test_a_file_where_a_folder_is_due_is_called_a_file(lab: Lab, tmp_path: Path)
     lab.without_rooms()
     (tmp_path / "file").write_text("x")
     lab.recipe["speech"]["train"]["dir"] = str(tmp_path / "file")
-    with pytest.raises(NotAFolderError, match=r"file is a file where a folder is due: the folder of 'train'"):
+    with pytest.raises(NotAFolderError, match=r"file is a file, not a folder: the folder of 'train'"):
         lab.build()

@@ -39,7 +39,7 @@ def test_a_full_disk_is_told_as_such_and_keeps_the_old_file(tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(NoSpaceLeftError, match="what was finished is kept"):
+    with pytest.raises(NoSpaceLeftError, match="finished files stay"):
         json_yaml.write_json(target, {"new": 1})
     monkeypatch.undo()
     assert json.loads(target.read_text()) == {"old": 1}
@@ -48,7 +48,7 @@ def test_a_full_disk_is_told_as_such_and_keeps_the_old_file(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": 1, "a": 2}', "occurs twice"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
         (b'{"a": 1e999}', "too large"),
@@ -89,7 +89,7 @@ BOMB = "\n".join(
         (BOMB.encode(), "expands to more"),
         (b"a: &a [*a]", "expands to more"),
         (b"!!python/object/apply:os.system ['true']", "is not plain data"),
-        (b"a: 1\na: 2", "stands twice"),
+        (b"a: 1\na: 2", "occurs twice"),
         (b"a: " + b"9" * 10_000, "more than 30 digits"),
         (b"a: 0x" + b"F" * 10_000, "more than 30 digits"),
         (b"a: 1e999", "too large"),

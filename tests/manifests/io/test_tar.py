@@ -71,7 +71,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path):
     with tarfile.open(path, "w") as tar:
         tar.addfile(tarfile.TarInfo("a.json"))
         tar.addfile(tarfile.TarInfo("a.json"))
-    with pytest.raises(StillroomError, match="stands twice"):
+    with pytest.raises(StillroomError, match="occurs twice"):
         list(entries(path))
 
 

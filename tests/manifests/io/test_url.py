@@ -212,5 +212,5 @@ def test_a_short_answer_is_an_error(bucket: Url, monkeypatch: pytest.MonkeyPatch
     write_bytes(bucket / "x", b"content")
     stream = opened(bucket / "x")
     monkeypatch.setattr(Url, "read", lambda *_: b"con")
-    with pytest.raises(CutShortError, match="3 bytes where 7 were due"):
+    with pytest.raises(CutShortError, match="3 bytes were transferred, expected 7"):
         stream.read()

@@ -238,10 +238,10 @@ SHARDS = "names other shards than the plan"
 PLAN_FILE = "is missing, or not what plan.json says"
 NOBODY = "belongs to no shard of the plan and no bank of the recipe"
 PRINTS_KIND = "its fingerprints are {}, this Stillroom reads {}; install a newer one"
-COUNT = "says {} {}, the pack holds {}"
+COUNT = "says {} {}, the pack has {}"
 LEVEL_ROOT = "names a root that is not in the recipe"
 BANK = "is a room of bank {}, which is not in the recipe or the pack"
-RESPONSE_NAME = "a response of this bank with a name of its own is due here"
+RESPONSE_NAME = "is not a response of this bank with a name of its own"
 RESPONSE_GONE = "is a simulated response that is not in the pack"
 RESPONSE_STRAY = "is a response that no bank lists"
 SHARD_GONE = "is missing, or its fingerprints are"
@@ -249,18 +249,18 @@ SHARD_OTHER = "has other samples, size or digest than corpus.json says"
 PRINTS = "has fingerprints of other waves than the index"
 INDEX = "is the index of another shard, split or plan"
 INDEX_RATE = "has another sample rate than the plan"
-OVERLAP = "members overlap, or lie outside the tar, at byte {}"
+OVERLAP = "members overlap, or are outside the tar, at byte {}"
 SAMPLE_TWICE = "names a sample twice"
-ROW = "is of another split, its key is not that of its id, or it stands twice"
+ROW = "is of another split, its key is not that of its id, or it occurs twice"
 ROW_ROOT = "names root {}, which is not in the recipe"
 COPIES = "has two copies of one name"
 COPY_NAME = "copy {} is not named <condition>-<number>"
 CONDITION = "condition {} is not in the recipe"
 ROWS = "has {} rows, plan.json says {}"
 SAMPLE = "sample {} is not as it was planned"
-SUFFIX = "a member of {} has a name that Stillroom gives none"
+SUFFIX = "a member of {} has another name than Stillroom gives it"
 NO_DIGEST = "a wave of {} has no digest"
-ONE_ONLY = "stands in only one of {} and the pack"
+ONE_ONLY = "is in only one of {} and the pack"
 
 RULES: list[tuple[str, str, Callable[[Parts], Any]]] = [
     ("another corpus", CORPUS, put("pack", corpus_sha256=ZEROS)),
@@ -363,7 +363,7 @@ def test_a_pack_must_have_all_that_is_read_from_it_whatever_it_holds() -> None:
 
 
 def test_what_the_list_of_digests_and_the_pack_do_not_both_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StillroomError, match=r"gone\.jsonl: stands in only one of SHA256SUMS and the pack"):
+    with pytest.raises(StillroomError, match=r"gone\.jsonl: is in only one of SHA256SUMS and the pack"):
         opened(tmp_path, Parts().members(), sums={"gone.jsonl": ZEROS})
 
 

@@ -195,7 +195,7 @@ def test_the_ends_of_a_draw_are_its_smallest_and_largest_number():
         (4, 4),
         (-2, 9),
     ]
-    with pytest.raises(ValueError, match="numbers are due here"):
+    with pytest.raises(ValueError, match="expected numbers"):
         _ = Draw.model_validate("keep").low
 
 

@@ -112,7 +112,7 @@ def test_a_whole_number_may_be_written_with_an_exponent(tmp_path):
     assert (config.steps, config.checkpoint_every, config.batch.utterances, config.seed) == (200_000, 1000, 24, 100)
     assert type(config.steps) is int
     for wrong in ("steps=2.5e0", "steps=.inf", "steps=yes"):
-        with pytest.raises(BadDocumentError, match="steps: a whole number is due here"):
+        with pytest.raises(BadDocumentError, match="steps: expected a whole number"):
             load_config(path, overrides=(wrong,))
 
 
@@ -173,7 +173,7 @@ def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
     ("keys", "message"),
     [
         ({"stepz": 3}, r"stepz: unknown key \(did you mean 'steps'\?\)"),
-        ({"views": {"kind": "cdm3"}}, r"views.kind: 'none', 'cdm1', 'cdm2' or 'same' is due here"),
+        ({"views": {"kind": "cdm3"}}, r"views.kind: expected 'none', 'cdm1', 'cdm2' or 'same'"),
         (
             {"views": {"teacher": {"condition": ["noise"]}}},
             r"views.teacher.condition: unknown key \(did you mean 'conditions",
@@ -193,7 +193,7 @@ def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
         ({"steps": 0}, "steps"),
         ({"teacher": {}}, "teacher.name: this key is missing"),
         ({"teacher": {"name": "nano", "layers": [2, 2]}}, "names a layer twice"),
-        ({"crop_s": 0.001}, "crop_s: a number of at least 0.1"),
+        ({"crop_s": 0.001}, "crop_s: expected a number >= 0.1"),
         ({"loss": {"l1": 0, "cosine": 0}}, "both 0"),
         ({"optimiser": {"learning_rate": float("nan")}}, "config|JSON|nan"),
     ],
