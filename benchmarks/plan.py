@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 
 from corpus_builder.plan import planner
-from corpus_builder.plan.make_plan import make_plan
+from corpus_builder.plan.make_plan import plan
 from manifests.io.json_yaml import write_yaml
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def plan_once(utterances: int) -> None:
             timed_apart(step, apart_s)
         exists, Path.exists = Path.exists, lambda path, **_: path.suffix == ".flac" or exists(path)  # type: ignore[method-assign]
         cpu_s, wall_s = time.process_time(), time.perf_counter()
-        make_plan(folder / "recipe.yaml", folder / "plan", workers=1, progress=False)
+        plan(folder / "recipe.yaml", folder / "plan", workers=1, progress=False)
         cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
         num_bytes = sum(path.stat().st_size for path in (folder / "plan" / "plan").glob("train-*.jsonl"))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

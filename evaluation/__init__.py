@@ -1,13 +1,18 @@
-"""How robust a model is: measures, and never trains the student.
+"""Measures how robust a model is, and never trains the student. Part of Stillroom.
 
-Read in this order it is the method:
+Read in this order:
 
-* what is asked: `config`, `roster` (which utterances), `labels`, `texts`, `alignments`, `verification` (what they are called);
-* what a copy is to a model: `seenness`, `trained`, `roll`;
-* features: `embed`, `floor` (log-mel), `heads`, `hearing` (three passes over a corpus);
-* without labels: `invariance`, `similarity`, `retrieval`, `agreement`, `leakage`;
-* with labels: `probes`, `sums`, `framewise`, `verification`;
-* what a model costs: `efficiency`;
-* one model measured and kept: `cells`, `evaluate`;
-* the tables: `rates`, `outcomes` (groups and intervals), `paper`, `layer_tables`, `report`.
+* what is evaluated: `config`, `data` (utterances, labels, transcripts, alignments, trials), `exposure` (what a model was trained on);
+* features: `models`, `features`, `extraction` (three passes over a corpus);
+* without labels: `measures`; with labels: `tasks` (probes);
+* one model measured and saved: `model_scores`; all of them: `evaluate_models`; the tables and the page: `report`.
 """
+
+from typing import TYPE_CHECKING
+
+from manifests.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from evaluation.evaluate_models import evaluate as evaluate
+
+__getattr__, __dir__ = lazy_names(__name__, __file__)

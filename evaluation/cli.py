@@ -27,13 +27,15 @@ def evaluate_command(config: Path, results: Path, device: str, best: bool) -> No
     """
     from evaluation.config import EvaluationConfig
 
-    asked = EvaluationConfig.read(config)  # before torch is loaded: a typing error is told at once
+    read = EvaluationConfig.read(config)  # before torch is loaded: a typing error is reported at once
     if best:
-        asked = asked.with_best()
+        read = read.with_best()
     from evaluation.evaluate_models import evaluate
 
-    evaluate(asked, results, device=device, say=click.echo)
-    click.echo(f"stillroom report {shlex.quote(printable(results))} shows the table; it stands in report.md there too")
+    evaluate(read, results, device=device, log=click.echo)
+    click.echo(
+        f"stillroom report {shlex.quote(printable(results))} prints the tables, which are in report.md there too"
+    )
 
 
 @click.command("report")
@@ -49,17 +51,6 @@ def evaluate_command(config: Path, results: Path, device: str, best: bool) -> No
 @click.option("--against", metavar="SYSTEM", help="Compare every system with this one (the plain student by default).")
 def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path | None, against: str | None) -> None:
     """Print the tables of one or several RESULTS folders of the same data."""
-    from evaluation.report.markdown import read_results, report_text
-    from manifests.io.atomic import write_text
+    from evaluation.report.make_report import report
 
-    read = [read_results(folder) for folder in results]
-    names = [str(folder) for folder in results]
-    text = report_text(read, names=names, against=against)
-    if markdown is not None:
-        write_text(markdown, text)
-    if page is not None:
-        from evaluation.report.html import write_page
-        from manifests.corpus.provenance import provenance
-
-        write_page(page, read, names=names, against=against, command=provenance()["command"])
-    click.echo(text, nl=False)
+    click.echo(report(results, markdown=markdown, html=page, against=against), nl=False)

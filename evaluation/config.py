@@ -1,4 +1,4 @@
-"""What is asked of an evaluation: a corpus, models, splits, tasks, measures."""
+"""The config of an evaluation: corpus, models, splits, tasks, measures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 Features = Literal["last", "sum", "sum+heads"]
-Measured = Literal["cosine", "cka", "agreement", "leakage"]
+MeasureName = Literal["cosine", "cka", "agreement", "leakage"]
 
 
 class RunSource(Record):
@@ -51,12 +51,12 @@ class Splits(Record):
         """A probe may not be tested on what it was trained on."""
         named = [split for split in (self.train, self.dev, self.test) if split is not None]
         if len(set(named)) != len(named):
-            raise ValueError(f"three different splits are due here, found {', '.join(named)}")
+            raise ValueError(f"expected three different splits, found {', '.join(named)}")
         return self
 
 
 class ProbedTask(Record):
-    """What every task has: a frozen model's features, and a probe that reads a label out of them.
+    """Keys that every task has: a probe predicts a label from a frozen model's features.
 
     Attributes:
         label: `speaker`, `language`, `text`, or a custom field of the corpus.
@@ -75,7 +75,7 @@ class ProbedTask(Record):
     @field_validator("where", mode="before")
     @classmethod
     def listed_values(cls, where: Any) -> Any:
-        """One value may stand without its list; numbers and booleans are words here."""
+        """A single value is a list of one; numbers and booleans become text."""
         if not isinstance(where, dict):
             return where
         return {
@@ -84,16 +84,16 @@ class ProbedTask(Record):
         }
 
     @property
-    def what(self) -> str:
-        """What is asked, without features, probe and filter."""
+    def target(self) -> str:
+        """What is predicted, without features, probe and filter."""
         return self.label
 
     @property
     def name(self) -> str:
-        """What the task is called in a table."""
+        """Name of the task in a table."""
         filters = ", ".join(f"{field} {' or '.join(values)}" for field, values in self.where.items())
         return (
-            self.what
+            self.target
             + (f" where {filters}" if filters else "")
             + ("" if self.features == "last" else f" ({self.features})")
             + (" (probe trained on distorted)" if self.probe == "distorted" else "")
@@ -101,11 +101,11 @@ class ProbedTask(Record):
 
 
 class ClassifyTask(ProbedTask):
-    """Name the label of an utterance from frozen features, their mean over frames.
+    """Predict the label of an utterance from its frozen features, averaged over frames.
 
     Attributes:
-        within: One probe for each value of this field, their answers pooled: speakers within one recording set cannot
-            be told by the channel.
+        within: One probe for each value of this field, their predictions pooled: within one recording set the channel
+            does not give away who speaks.
     """
 
     kind: Literal["classify"]
@@ -113,25 +113,25 @@ class ClassifyTask(ProbedTask):
 
     @model_validator(mode="after")
     def check_within(self) -> Self:
-        """A field is not divided by itself."""
+        """`within` is another field than the label."""
         if self.within == self.label:
             raise ValueError(f"within: {self.label!r} is the label itself; name another field, or leave it out")
         return self
 
     @property
-    def what(self) -> str:
-        """The label, and within what."""
+    def target(self) -> str:
+        """The label, and the field it is within."""
         return self.label + (f" within {self.within}" if self.within else "")
 
 
 class CtcTask(ProbedTask):
-    """Write down what is said, by connectionist temporal classification (CTC).
+    """Transcribe speech by connectionist temporal classification (CTC).
 
     Attributes:
         units: `characters` of the text (CER and WER), or `phones`, words of the field (PER).
         head: `linear`, or `blstm`: two bidirectional layers.
         updates: Of the probe.
-        unseen: What becomes of characters that stand only in test: `refuse`, or count them as `errors`, for no probe knows them.
+        unseen: For characters that only test has: `refuse` the task, or count them as `errors`, as no probe has learned them.
     """
 
     kind: Literal["ctc"]
@@ -142,13 +142,13 @@ class CtcTask(ProbedTask):
     unseen: Literal["refuse", "errors"] = "refuse"
 
     @property
-    def what(self) -> str:
+    def target(self) -> str:
         """The field and its units."""
         return f"{self.units} of {self.label}" + ("" if self.head == "linear" else f" by {self.head}")
 
 
 class VerifyTask(ProbedTask):
-    """Say whether two utterances are of one speaker: clean enrolment, and clean or distorted test.
+    """Decide whether two utterances are of one speaker: clean enrolment, clean or distorted test.
 
     Attributes:
         trials: At most so many a condition, half of them of one speaker.
@@ -159,13 +159,13 @@ class VerifyTask(ProbedTask):
     trials: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
 
     @property
-    def what(self) -> str:
+    def target(self) -> str:
         """The field that is verified."""
         return f"verify {self.label}"
 
 
 class FramesTask(ProbedTask):
-    """Name the phone of every frame, where alignments are.
+    """Predict the phone of every frame, where there are alignments.
 
     Attributes:
         label: A custom field of the corpus: a list of `[start, end, phone]`, in seconds.
@@ -177,8 +177,8 @@ class FramesTask(ProbedTask):
     table: str | None = None
 
     @property
-    def what(self) -> str:
-        """The field that is named."""
+    def target(self) -> str:
+        """The field that is predicted."""
         return f"frames of {self.label}"
 
 
@@ -186,7 +186,7 @@ KINDS = ("classify", "ctc", "verify", "frames")
 
 
 def task_kind(data: Any) -> str | None:
-    """Which kind of task the keys tell; None if they do not."""
+    """The kind of task that the keys name; None if they name none."""
     kind = data.get("kind") if isinstance(data, dict) else getattr(data, "kind", None)
     return f"-{kind}" if kind in KINDS else None
 
@@ -200,7 +200,7 @@ Task = Annotated[
     Discriminator(
         task_kind,
         custom_error_type="unknown_step",
-        custom_error_message=f"kind: one of {', '.join(KINDS)} is due here",
+        custom_error_message=f"kind: expected one of {', '.join(KINDS)}",
     ),
 ]
 
@@ -211,7 +211,7 @@ def word(value: Any) -> Any:
 
 
 def model_form(data: Any) -> str:
-    """Whether a model is named or told as a run, so that a fault is looked for in that form alone."""
+    """Whether a model is a name or a run, so that an error message is about that form alone."""
     return "-run" if isinstance(data, dict | RunSource) else "-name"
 
 
@@ -223,48 +223,49 @@ class EvaluationConfig(Record):
 
     Attributes:
         corpus: A sealed corpus: a folder or a URL.
-        models: By the name they have in the tables: a teacher's name, a folder, a run with its checkpoint, or `logmel`, the floor.
-        measures: Between clean and distorted frames, `cosine` and `cka` (linear CKA), each beside what collapse would win;
+        models: By the name they have in the tables: a teacher's name, a folder, a run with its checkpoint, or `logmel`, log-mel energies as a baseline.
+        measures: Between clean and distorted frames, `cosine` and `cka` (linear CKA), each with a measure that collapsed features lose;
             `agreement`, the CKA of a student's frames with its teacher's clean ones; `leakage` of the domain to probes.
-        seed: Of which utterances are held back and which are taken under a limit.
+        seed: Of the choice of utterances that are held back or taken under a limit, and of probes.
         limit: At most so many utterances of each split, by keyed hash.
         probes: Probes a task, each with its own seed (of its first weights, and of the tenth of train that it holds back); the
             spread is theirs.
-        efficiency: Whether MACs, real-time factor and memory are measured too.
+        efficiency: Whether MACs, real-time factor and size are measured too.
     """
 
     corpus: str
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     splits: Splits = Splits()
     tasks: Annotated[tuple[Task, ...], Field(strict=False)] = ()
-    measures: Annotated[tuple[Measured, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
+    measures: Annotated[tuple[MeasureName, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     probes: Annotated[int, Field(ge=1, le=MAX_PROBES)] = 2
     efficiency: bool = True
 
     @model_validator(mode="after")
-    def check_something_is_asked(self) -> Self:
-        """At least one number is asked for, none twice."""
+    def check_something_is_requested(self) -> Self:
+        """At least one task or measure is requested, none twice."""
         if not self.tasks and not self.measures:
             raise ValueError("neither tasks nor measures: name at least one, such as measures: [cosine, leakage]")
         names = [task.name for task in self.tasks]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"tasks: {min(twice)!r} stands twice")
+            raise ValueError(f"tasks: {min(twice)!r} is listed twice")
         if len(set(self.measures)) != len(self.measures):
-            raise ValueError("measures: one stands twice")
+            raise ValueError("measures: one is listed twice")
         return self
 
     @classmethod
-    def read(cls, path: Path) -> EvaluationConfig:
+    def read(cls, path: str | Path) -> EvaluationConfig:
         """Read a YAML file and resolve its relative paths.
 
         Raises:
-            BadDocumentError: If a key is unknown, a value is not what is due, or a system's name is that of another model.
+            BadDocumentError: If a key is unknown, a value is wrong, or a system's name is that of another model.
             MissingFileError: If there is no such file.
         """
-        config = cls.parse(read_yaml(path, needed="an evaluation config is due here"), where=path)
+        path = Path(path)
+        config = cls.parse(read_yaml(path, needed="expected an evaluation config"), where=path)
         folder = path.resolve().parent
         models = {name: resolved_model(source, folder=folder) for name, source in config.models.items()}
         systems = {source.system for source in models.values() if isinstance(source, RunSource)}
@@ -288,7 +289,7 @@ class EvaluationConfig(Record):
         return self.model_copy(update={"models": models})
 
     def settings(self) -> dict[str, Any]:
-        """What decides a number besides the models and the data, as plain JSON data; a table is its digest."""
+        """Everything that decides the scores besides models and data, as plain JSON data; an alignment table is its digest."""
         include = {"splits", "tasks", "measures", "seed", "limit", "probes", "efficiency"}
         settings = self.model_dump(mode="json", exclude_none=True, include=include)
         for task in settings["tasks"]:
@@ -303,7 +304,7 @@ def resolved(path: str, *, folder: Path) -> str:
 
 
 def resolved_model(source: str | RunSource, *, folder: Path) -> str | RunSource:
-    """A model's folder made absolute; a word that is no run folder beside the config is a teacher's name."""
+    """A model's folder made absolute; a name without a run folder beside the config is a teacher's."""
     if isinstance(source, RunSource):
         return source.model_copy(update={"run": resolved(source.run, folder=folder)})
     path = folder / Path(source).expanduser()

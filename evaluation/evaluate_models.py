@@ -1,49 +1,49 @@
-"""An evaluation from its config to its results folder, stopped and started again by model."""
+"""Evaluates the models of a config into a results folder; a stopped evaluation goes on with the models that are not finished."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import torch
 
-from evaluation.config import ClassifyTask, CtcTask, FramesTask, VerifyTask
+from evaluation.config import ClassifyTask, CtcTask, EvaluationConfig, FramesTask, VerifyTask
 from evaluation.data.alignments import align_task
 from evaluation.data.labels import label_task
 from evaluation.data.transcripts import label_texts
 from evaluation.data.trials import label_speakers
-from evaluation.data.utterances import call_roll
+from evaluation.data.utterances import list_utterances
 from evaluation.exposure.categories import Library, copy_facts
-from evaluation.exposure.test_copies import call_test_roll
-from evaluation.exposure.training_set import TrainingUnknownError, trained_by, trained_by_teacher
-from evaluation.extraction import plan_hearing
+from evaluation.exposure.test_copies import index_test_copies
+from evaluation.extraction import EvaluationSetup, plan_extraction
 from evaluation.measures.teacher_agreement import check_frames, teacher_frames, teacher_of
-from evaluation.model_scores import SCRATCH, Bench, Subject, measure
-from evaluation.models import FLOOR, distillation_heads, exported_facts, load_model, look_at, origin_of
+from evaluation.model_scores import SCRATCH, measure
+from evaluation.models import inspect_model, load_model, open_model, origin_of
 from evaluation.report.markdown import DamagedResultsError, report_text
 from manifests.corpus.provenance import machine, provenance, software
 from manifests.errors import BadDocumentError, NewerSchemaError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders, write_text
 from manifests.io.digest import digest
 from manifests.io.lock import writing
-from manifests.results.scores import Cell, ModelFacts, Protocol, Results
-from manifests.results.training_exposure import TrainedOn
+from manifests.results.scores import ModelScores, Protocol, Results
 from training.data.joined_corpus import open_corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from evaluation.config import AnyTask, EvaluationConfig
-    from evaluation.data.utterances import Roster
-    from evaluation.extraction import AnyPrepared
+    from evaluation.config import AnyTask
+    from evaluation.data.utterances import EvaluationSet
+    from evaluation.extraction import PreparedTask
+    from evaluation.models import InspectedModel
+    from manifests.results.scores import ModelFacts
 
 
 class NotResultsError(StillroomError, FileExistsError):
-    """The folder holds something, but no results."""
+    """A folder with other files than results."""
 
     def __init__(self, folder: Path, *, found: str) -> None:
         super().__init__(
@@ -53,209 +53,227 @@ class NotResultsError(StillroomError, FileExistsError):
 
 
 def evaluate(
-    config: EvaluationConfig, folder: Path, *, device: str = "cpu", say: Callable[[str], None] = print
+    config: EvaluationConfig | str | Path,
+    results: str | Path,
+    *,
+    device: str = "cpu",
+    log: Callable[[str], None] = print,
 ) -> Results:
     """Measure every model of a config, and write `results.json` and `report.md`.
 
-    What can be wrong is looked for before the first model runs. A model whose cell is there, by the same protocol and
-    the same parameters, is not measured again.
+    Config, corpus and models are checked before the first model runs. A model whose scores are in the folder, by the same
+    protocol and of the same parameters, is not measured again.
 
     Args:
-        config: With its paths resolved.
-        folder: The results folder; made if it is not there.
+        config: The config, its paths resolved, or the YAML file to read it from.
+        results: The results folder; made if it does not exist.
         device: Where models run.
-        say: Told what happens, line by line.
+        log: Called with each line of progress.
 
     Raises:
-        OtherRecipeError: If the folder holds the results of another config.
-        NotResultsError: If it holds other files.
+        OtherRecipeError: If the folder has the results of another config.
+        NotResultsError: If it has other files.
         LockedError: If another process writes there.
-        StillroomError: For everything that does not fit: see `roster` and `labels`.
+        StillroomError: If config, corpus and models do not fit: see `evaluation.data` and `evaluation.models`.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no such device here; leave it out to run on the CPU")
-    asked, bench = set_up(config)
-    looks = {name: look_at(name, source, roster=bench.roster) for name, source in config.models.items()}
-    facts = {name: look.facts for name, look in looks.items()}
-    teachers = {name: teacher_of(name, facts) for name in facts} if "agreement" in config.measures else {}
-    for name, teacher in teachers.items():
-        if teacher is not None:
-            check_frames(name, looks[name].clock, teacher, looks[teacher].clock)
+    config = config if isinstance(config, EvaluationConfig) else EvaluationConfig.read(config)
+    folder = Path(results)
+    protocol, setup = set_up(config)
+    models = {name: inspect_model(name, source, dataset=setup.dataset) for name, source in config.models.items()}
+    teachers = teachers_of(models) if "agreement" in config.measures else {}
     with writing(folder):
-        claim(folder, asked)
+        claim_folder(folder, protocol)
         for left in folder.glob(f"{SCRATCH}*"):  # of an evaluation that was killed
             shutil.rmtree(left, ignore_errors=True)
-        protocol_sha256 = digest(asked.model_copy(update={"models": {}}))
-        bench = dataclasses.replace(bench, protocol_sha256=protocol_sha256, scratch=folder)
-        cells = {name: finished_cell(folder, name, facts[name], bench=bench, say=say) for name in facts}
-        missing = [name for name, cell in cells.items() if cell is None]
-        if not missing and (found := finished_results(folder, cells, say=say)) is not None:
+        protocol_sha256 = digest(protocol.model_copy(update={"models": {}}))
+        setup = dataclasses.replace(setup, protocol_sha256=protocol_sha256, scratch=folder)
+        scores = {
+            name: finished_scores(folder, name, model.facts, setup=setup, log=log) for name, model in models.items()
+        }
+        missing = [name for name, found in scores.items() if found is None]
+        if not missing and (finished := finished_results(folder, scores, log=log)) is not None:
             if not (folder / "report.md").is_file():
-                write_text(folder / "report.md", report_text([found]))
-            say(f"{printable(folder)}: already evaluated, nothing to do")
-            return found
-        heard_by_teacher: dict[str, dict[str, Tensor]] = {}
-        for name in missing:
-            teacher = teachers.get(name)
-            if teacher is not None and teacher not in heard_by_teacher:
-                encoder = load_model(config.models[teacher], bench.roster.sample_rate).to(device)
-                heard_by_teacher = {teacher: teacher_frames(encoder, roster=bench.roster, config=config)}
-            subject = look_closely(name, config, facts[name], bench=bench, device=device)
-            subject = dataclasses.replace(subject, teacher=heard_by_teacher.get(teacher) if teacher else None)
-            if subject.trained is not None:
-                subject.trained.write(folder / "trained" / f"{name}.json")
-            cell = measure(subject, bench)
-            cell.write(cell_path(folder, name))
-            cells[name] = cell
-        results = Results.model_validate(
-            {
-                "schema": Results.SCHEMA,
-                "protocol": asked,
-                "cells": tuple(cell for cell in cells.values() if cell is not None),
-                "software": software(),
-                "machine": machine(),
-                "roll": bench.roll.record,
-                "command": tuple(provenance()["command"]),
-            }
-        )
-        write_text(folder / "report.md", report_text([results]))
-        results.write(folder / "results.json")
-    return results
+                write_text(folder / "report.md", report_text([finished]))
+            log(f"{printable(folder)}: already evaluated, nothing to do")
+            return finished
+        for name, found in measured(missing, models, teachers, setup=setup, device=device):
+            found.write(scores_path(folder, name))
+            scores[name] = found
+        document = results_of(protocol, setup, [found for found in scores.values() if found is not None])
+        write_text(folder / "report.md", report_text([document]))
+        document.write(folder / "results.json")
+    return document
 
 
-def set_up(config: EvaluationConfig) -> tuple[Protocol, Bench]:
-    """Everything that is decided before a model is looked at; every fault of config and corpus is told here."""
+def set_up(config: EvaluationConfig) -> tuple[Protocol, EvaluationSetup]:
+    """Everything that is decided before a model is loaded; every fault of config and corpus raises here."""
     with open_corpus(config.corpus) as reader:
-        roster = call_roll(reader, config)
-        tasks = tuple(prepared(task, roster, seed=config.seed) for task in config.tasks)
-        hearing = plan_hearing(roster, tasks, config)
-        roll = call_test_roll(reader, roster)
+        dataset = list_utterances(reader, config)
+        tasks = tuple(prepared(task, dataset, seed=config.seed) for task in config.tasks)
+        plan = plan_extraction(dataset, tasks, config)
+        copies = index_test_copies(reader, dataset)
         library = Library(reader)
         recordings = {
             (key, copy.name): tuple(digest for facts in copy_facts(copy, library) for digest in facts.recordings)
-            for role, keys in hearing.leakage.items()
+            for role, keys in plan.leakage.items()
             for key in keys
-            for copy in roster.of(role)[key].sample.copies
+            for copy in dataset.of(role)[key].sample.copies
         }
-    return protocol_of(config, roster), Bench(roster, roll, hearing, tasks, config, recordings)
+    return protocol_of(config, dataset), EvaluationSetup(dataset, copies, plan, tasks, config, recordings)
 
 
-def prepared(task: AnyTask, roster: Roster, *, seed: int) -> AnyPrepared:
+def teachers_of(models: Mapping[str, InspectedModel]) -> dict[str, str]:
+    """Of each student its teacher, where that is among the models.
+
+    Raises:
+        OtherFrameRateError: If frames of the two have other times.
+    """
+    facts = {name: model.facts for name, model in models.items()}
+    teachers = {}
+    for name, model in models.items():
+        teacher = teacher_of(name, facts)
+        if teacher is not None:
+            check_frames(name, model.clock, teacher, models[teacher].clock)
+            teachers[name] = teacher
+    return teachers
+
+
+def measured(
+    names: Sequence[str],
+    models: Mapping[str, InspectedModel],
+    teachers: Mapping[str, str],
+    *,
+    setup: EvaluationSetup,
+    device: str,
+) -> Iterator[tuple[str, ModelScores]]:
+    """Measure some models one by one; what each was trained on is written to `trained/`."""
+    config, rate_hz = setup.config, setup.dataset.sample_rate
+    frames: dict[str, dict[str, Tensor]] = {}  # of one teacher at a time
+    for name in names:
+        teacher = teachers.get(name)
+        if teacher is not None and teacher not in frames:
+            encoder = load_model(config.models[teacher], rate_hz).to(device)
+            frames = {teacher: teacher_frames(encoder, dataset=setup.dataset, config=config)}
+        model = open_model(
+            name,
+            config,
+            models[name].facts,
+            sample_rate=rate_hz,
+            device=device,
+            teacher=None if teacher is None else frames[teacher],
+        )
+        if model.trained is not None:
+            model.trained.write(setup.scratch / "trained" / f"{name}.json")
+        yield name, measure(model, setup)
+
+
+def results_of(protocol: Protocol, setup: EvaluationSetup, scores: Sequence[ModelScores]) -> Results:
+    """The document of all scores."""
+    return Results.model_validate(
+        {
+            "schema": Results.SCHEMA,
+            "protocol": protocol,
+            "cells": tuple(scores),
+            "software": software(),
+            "machine": machine(),
+            "roll": setup.copies.record,
+            "command": tuple(provenance()["command"]),
+        }
+    )
+
+
+def prepared(task: AnyTask, dataset: EvaluationSet, *, seed: int) -> PreparedTask:
     """A task with its labels."""
     match task:
         case ClassifyTask():
-            return label_task(task, roster)
+            return label_task(task, dataset)
         case CtcTask():
-            return label_texts(task, roster)
+            return label_texts(task, dataset)
         case VerifyTask():
-            return label_speakers(task, roster, seed=seed)
+            return label_speakers(task, dataset, seed=seed)
         case FramesTask():
-            return align_task(task, roster)
+            return align_task(task, dataset)
         case _:
             assert_never(task)
 
 
-def look_closely(name: str, config: EvaluationConfig, facts: ModelFacts, *, bench: Bench, device: str) -> Subject:
-    """A model with all that is known of it, ready to be measured."""
-    source = config.models[name]
-    encoder = load_model(source, bench.roster.sample_rate).to(device)
-    notes = []
-    trained: dict[str, TrainedOn | None] = {}
-    for whose, find in (("own", trained_by), ("teacher", trained_by_teacher)):
-        try:
-            trained[whose] = (
-                TrainedOn.clean()
-                if source == FLOOR
-                else find(name, source, {**(exported_facts(source) or {}), **encoder.facts})
-            )
-        except TrainingUnknownError as problem:
-            trained[whose] = None
-            notes.append(str(problem))
-    heads = None
-    if any(task.features == "sum+heads" for task in config.tasks):
-        heads = distillation_heads(name, source, encoder)
-        if heads is None:
-            notes.append("sum+heads: it has no distillation heads, so its sum is over its layers")
-        else:
-            heads = heads.to(device)
-    return Subject(
-        name, encoder, facts, heads, trained=trained["own"], teacher_trained=trained["teacher"], notes=tuple(notes)
-    )
-
-
-def protocol_of(config: EvaluationConfig, roster: Roster) -> Protocol:
-    """What is asked, without a path."""
+def protocol_of(config: EvaluationConfig, dataset: EvaluationSet) -> Protocol:
+    """What is measured, and how, without paths."""
     return Protocol.model_validate(
         {
             "schema": Protocol.SCHEMA,
-            "corpus": roster.corpus,
-            "data_sha256": roster.data_sha256,
-            "conditions": roster.conditions,
-            "settings": config.model_copy(update={"splits": roster.splits}).settings(),
+            "corpus": dataset.corpus,
+            "data_sha256": dataset.data_sha256,
+            "conditions": dataset.conditions,
+            "settings": config.model_copy(update={"splits": dataset.splits}).settings(),
             "models": {name: origin_of(source) for name, source in config.models.items()},
         }
     )
 
 
-def claim(folder: Path, asked: Protocol) -> None:
-    """Write down what the folder is for, or see that it is for the same.
+def claim_folder(folder: Path, protocol: Protocol) -> None:
+    """Write the protocol into a new folder, or check that it is the one that the folder has.
 
     Raises:
-        OtherRecipeError: If it is for something else.
-        NotResultsError: If it holds other files, such as a corpus.
-        UsageError: If a folder of it is a link.
+        OtherRecipeError: If it is another.
+        NotResultsError: If the folder has other files, such as a corpus.
+        UsageError: If a folder in it is a link.
     """
     refuse_linked_folders(folder, "cells", "trained")
     path = folder / "protocol.json"
     if not path.exists():
-        strange = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-        if strange:
-            raise NotResultsError(folder, found=strange[0])
-        asked.write(path)
+        other = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        if other:
+            raise NotResultsError(folder, found=other[0])
+        protocol.write(path)
         return
     try:
-        found = Protocol.read(path, needed="what the folder is for")
+        found = Protocol.read(path, needed="the protocol of the results")
     except NewerSchemaError:
         raise
     except BadDocumentError as problem:
         raise DamagedResultsError(problem) from None
-    if found != asked:
-        raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), wanted=digest(asked))
+    if found != protocol:
+        raise OtherRecipeError(folder, what="evaluation config or corpus", found=digest(found), wanted=digest(protocol))
 
 
-def finished_results(folder: Path, cells: Mapping[str, Cell | None], *, say: Callable[[str], None]) -> Results | None:
-    """The results, if they are written and are those of these cells."""
+def finished_results(
+    folder: Path, scores: Mapping[str, ModelScores | None], *, log: Callable[[str], None]
+) -> Results | None:
+    """The results, if they are written and have these scores."""
     path = folder / "results.json"
     if not path.exists():
         return None
     try:
         results = Results.read(path, needed="the results")
     except BadDocumentError as problem:
-        say(f"{problem}; it is written anew from the cells")
+        log(f"{problem}; it is written again from the scores of the models")
         return None
-    return results if list(results.cells) == list(cells.values()) else None
+    return results if list(results.cells) == list(scores.values()) else None
 
 
-def cell_path(folder: Path, name: str) -> Path:
-    """Where the numbers of one model lie."""
+def scores_path(folder: Path, name: str) -> Path:
+    """Path of the scores of one model."""
     return folder / "cells" / f"{name}.json"
 
 
-def finished_cell(
-    folder: Path, name: str, facts: ModelFacts, *, bench: Bench, say: Callable[[str], None]
-) -> Cell | None:
-    """The cell of a model, if it was measured by this protocol and with these parameters; a damaged one is measured again."""
-    path = cell_path(folder, name)
+def finished_scores(
+    folder: Path, name: str, facts: ModelFacts, *, setup: EvaluationSetup, log: Callable[[str], None]
+) -> ModelScores | None:
+    """The scores of a model, if it was measured by this protocol and with these parameters; damaged ones are measured again."""
+    path = scores_path(folder, name)
     if not path.exists():
         return None
     try:
-        cell = Cell.read(path, needed="a cell")
+        scores = ModelScores.read(path, needed="the scores of a model")
     except NewerSchemaError:
         raise
     except BadDocumentError as problem:
-        say(f"{problem}; this model is measured again")
+        log(f"{problem}; this model is measured again")
         return None
-    is_same = cell.protocol_sha256 == bench.protocol_sha256 and cell.facts.digest == facts.digest
+    is_same = scores.protocol_sha256 == setup.protocol_sha256 and scores.facts.digest == facts.digest
     if not is_same:
         return None
-    return cell if cell.facts == facts else cell.model_copy(update={"facts": facts})
+    return scores if scores.facts == facts else scores.model_copy(update={"facts": facts})

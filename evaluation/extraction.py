@@ -1,9 +1,10 @@
-"""Three passes over a corpus (train, dev, test), in which one model hears what the tasks and measures need, and no more."""
+"""Extracts the features of one model in three passes over a corpus (train, dev, test): those that tasks and measures need, no more."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.data.alignments import AlignedTask, FrameClock
@@ -11,7 +12,7 @@ from evaluation.data.labels import LabelledTask
 from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import REFERENCE_UTTERANCES, EmptyConditionError, TooShortError, keyed_order
-from evaluation.features import PooledRows, Scaling, condition_of, embedded
+from evaluation.features import PooledRows, Scaling, condition_of, features_of
 from evaluation.measures.cka import MOST_FRAMES, Similarity
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
 from evaluation.measures.retrieval import Retrieval, plan_retrieval
@@ -23,31 +24,29 @@ from training.data.audio import utterances
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from torch import Tensor, nn
 
     from evaluation.config import EvaluationConfig, Features
-    from evaluation.data.utterances import Listed, Roster
-    from evaluation.features import Embedded
-    from training.models.encoder import Encoder
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
+    from evaluation.exposure.test_copies import CopyIndex, CopyKey
+    from evaluation.features import UtteranceFeatures
+    from evaluation.models import EvaluatedModel
 
-AnyPrepared = LabelledTask | TextTask | VerificationTask | AlignedTask
+PreparedTask = LabelledTask | TextTask | VerificationTask | AlignedTask
 ROLES = ("train", "dev", "test")
 LEAKAGE_TEST_UTTERANCES = 2 * REFERENCE_UTTERANCES
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """Which members of which utterances one model has to hear; all mappings are by role (`train`, `dev`, `test`).
+class ExtractionPlan:
+    """Which members of which utterances a model processes; mappings are by role (`train`, `dev`, `test`).
 
     Attributes:
-        members: Names of the members that are heard, by sample key.
+        members: Names of the members that are processed, by sample key.
         chosen: By sample key, the copy of a training utterance that probes on distorted speech are trained on.
         leakage: Keys of utterances that the domain probe is trained or tested on.
         leakage_role: Where the domain probe is trained: `train`, or `dev` if train has no copies of the test's conditions.
         leakage_conditions: Conditions that both that split and the test split have, and `clean`.
-        notes: What is left out.
+        notes: What is left out, for readers of the scores.
     """
 
     members: dict[str, dict[str, frozenset[str]]]
@@ -58,53 +57,53 @@ class Hearing:
     notes: tuple[str, ...]
 
     def passes(self, role: str) -> list[tuple[tuple[str, ...], frozenset[str]]]:
-        """Members and keys of each pass over a split; members that nobody hears are not decoded."""
+        """Members and keys of each pass over a split; members that are not needed are not decoded."""
         groups: dict[tuple[str, ...], set[str]] = {}
         for key, members in self.members[role].items():
             groups.setdefault((CLEAN, *sorted(members - {CLEAN})), set()).add(key)
         return [(members, frozenset(keys)) for members, keys in sorted(groups.items())]
 
 
-def plan_hearing(roster: Roster, tasks: Iterable[AnyPrepared], config: EvaluationConfig) -> Hearing:
-    """Decide what must be heard for the tasks and measures that are asked for, and nothing else.
+def plan_extraction(dataset: EvaluationSet, tasks: Iterable[PreparedTask], config: EvaluationConfig) -> ExtractionPlan:
+    """List what the requested tasks and measures need, and nothing else.
 
     Raises:
-        EmptyConditionError: If leakage, or a probe on distorted speech, is asked for and there are no copies to train on.
+        EmptyConditionError: If leakage, or a probe on distorted speech, is requested and there are no copies to train on.
     """
     members: dict[str, dict[str, set[str]]] = {role: {} for role in ROLES}
     chosen: dict[str, str] = {}
 
-    def hear_of(role: str, keys: Iterable[str], copies: Callable[[str], Iterable[str]] = lambda _: ()) -> None:
+    def need(role: str, keys: Iterable[str], copies: Callable[[str], Iterable[str]] = lambda _: ()) -> None:
         for key in keys:
             members[role].setdefault(key, {CLEAN}).update(copies(key))
 
     for task in tasks:
-        hear_of("test", task.keys("test"), lambda key: copies_of(roster.test[key]))
-        hear_of("dev", task.keys("dev"))
-        hear_of("train", task.keys("train"))
+        need("test", task.keys("test"), lambda key: copies_of(dataset.test[key]))
+        need("dev", task.keys("dev"))
+        need("train", task.keys("train"))
         if task.probe == "distorted":
-            chosen.update(chosen_copies(roster, task.keys("train"), seed=config.seed, task=task.name))
-            hear_of("train", task.keys("train"), lambda key: (chosen[key],))
+            chosen.update(chosen_copies(dataset, task.keys("train"), seed=config.seed, task=task.name))
+            need("train", task.keys("train"), lambda key: (chosen[key],))
     compared = {"cosine", "cka", "agreement"} & set(config.measures)
     if compared or any(isinstance(task, TextTask | AlignedTask) for task in tasks):
-        hear_of("train", roster.reference)
+        need("train", dataset.reference)
     if compared:
-        hear_of("test", roster.test, lambda key: copies_of(roster.test[key]))
+        need("test", dataset.test, lambda key: copies_of(dataset.test[key]))
     leakage: dict[str, frozenset[str]] = dict.fromkeys(ROLES, frozenset())
-    source, shared = "train", conditions_of(roster.train) & set(roster.conditions)
+    source, shared = "train", conditions_of(dataset.train) & set(dataset.conditions)
     notes: list[str] = []
     if "leakage" in config.measures:
         if not shared:
-            source, shared = "dev", conditions_of(roster.dev) & set(roster.conditions)
+            source, shared = "dev", conditions_of(dataset.dev) & set(dataset.conditions)
         if not shared:
-            raise EmptyConditionError(split=roster.splits.train, condition=None, purpose="measure leakage")
-        leakage[source] = chosen_keys(roster.of(source), REFERENCE_UTTERANCES, seed=config.seed)
-        leakage["test"] = chosen_keys(roster.test, LEAKAGE_TEST_UTTERANCES, seed=config.seed)
-        hear_of(source, leakage[source], lambda key: copies_of(roster.of(source)[key], conditions=shared))
-        hear_of("test", leakage["test"], lambda key: copies_of(roster.test[key]))
-        if missing := sorted(set(roster.conditions) - shared):
-            notes.append(f"leakage: {', '.join(missing)} left out, split {roster.split_of(source)} does not have it")
-    return Hearing(
+            raise EmptyConditionError(split=dataset.splits.train, condition=None, purpose="measure leakage")
+        leakage[source] = chosen_keys(dataset.of(source), REFERENCE_UTTERANCES, seed=config.seed)
+        leakage["test"] = chosen_keys(dataset.test, LEAKAGE_TEST_UTTERANCES, seed=config.seed)
+        need(source, leakage[source], lambda key: copies_of(dataset.of(source)[key], conditions=shared))
+        need("test", leakage["test"], lambda key: copies_of(dataset.test[key]))
+        if missing := sorted(set(dataset.conditions) - shared):
+            notes.append(f"leakage: {', '.join(missing)} left out, split {dataset.split_of(source)} does not have it")
+    return ExtractionPlan(
         members={role: {key: frozenset(names) for key, names in found.items()} for role, found in members.items()},
         chosen=chosen,
         leakage=leakage,
@@ -114,7 +113,7 @@ def plan_hearing(roster: Roster, tasks: Iterable[AnyPrepared], config: Evaluatio
     )
 
 
-def chosen_copies(roster: Roster, keys: Iterable[str], *, seed: int, task: str) -> dict[str, str]:
+def chosen_copies(dataset: EvaluationSet, keys: Iterable[str], *, seed: int, task: str) -> dict[str, str]:
     """One distorted copy of each training utterance, by keyed hash.
 
     Raises:
@@ -122,10 +121,10 @@ def chosen_copies(roster: Roster, keys: Iterable[str], *, seed: int, task: str) 
     """
     chosen = {}
     for key in keys:
-        names = copies_of(roster.train[key])
+        names = copies_of(dataset.train[key])
         if not names:
             purpose = f"task {printable(task, limit=80)!r}"
-            raise EmptyConditionError(split=roster.splits.train, condition=None, purpose=purpose)
+            raise EmptyConditionError(split=dataset.splits.train, condition=None, purpose=purpose)
         chosen[key] = keyed_order(names, seed=seed, purpose=f"distorted {key}")[0]
     return chosen
 
@@ -135,31 +134,31 @@ def chosen_keys(entries: Iterable[str], most: int, *, seed: int) -> frozenset[st
     return frozenset(keyed_order(entries, seed=seed, purpose="reference")[:most])
 
 
-def copies_of(entry: Listed, *, conditions: Container[str] | None = None) -> list[str]:
+def copies_of(entry: ListedUtterance, *, conditions: Container[str] | None = None) -> list[str]:
     """Names of an utterance's copies of some conditions (all by default)."""
     return [copy.name for copy in entry.sample.copies if conditions is None or copy.condition in conditions]
 
 
-def conditions_of(entries: Mapping[str, Listed]) -> set[str]:
+def conditions_of(entries: Mapping[str, ListedUtterance]) -> set[str]:
     """Conditions that some utterance has a copy of."""
     return {copy.condition for entry in entries.values() for copy in entry.sample.copies}
 
 
 @dataclass
-class Tables:
-    """What is kept of one model's features.
+class ModelFeatures:
+    """Features of one model, as tasks and measures need them.
 
     Attributes:
         pooled: Pooled states by features and role, for tasks that read one vector an utterance.
-        deep: Pooled layers by role, for the domain probe.
+        pooled_layers: Pooled layers by role, for the domain probe.
         frames: States of training and dev utterances by role, in files, for tasks that read frames.
-        frame_probes: Those tasks; their probes learn between dev and test.
-        moments: Of clean reference frames: layers, and heads where they are asked for.
-        cosine: Of test frames; made when the moments are known. So are `similarity` and `retrieval`.
+        frame_probes: Of those tasks; they are trained between dev and test.
+        moments: Mean and variance of clean reference frames: layers, and heads where they are needed.
+        cosine: Of test frames; created when the moments are known, as `similarity` and `retrieval` are.
     """
 
     pooled: dict[tuple[Features, str], PooledRows]
-    deep: dict[str, PooledRows]
+    pooled_layers: dict[str, PooledRows]
     frames: dict[str, FrameStore]
     moments: FrameMoments
     frame_probes: list[FrameProbes] = field(default_factory=list)
@@ -168,84 +167,95 @@ class Tables:
     retrieval: Retrieval | None = None
     too_short: int = 0
 
-    def add(self, role: str, utterance: Embedded, *, roster: Roster, hearing: Hearing) -> None:
-        """Take in one utterance."""
+    def add(self, role: str, utterance: UtteranceFeatures, *, dataset: EvaluationSet, plan: ExtractionPlan) -> None:
+        """Add one utterance."""
         key = utterance.key
         if any(frames.shape[1] == 0 for frames in utterance.frames.values()):
             self.too_short += 1
             return
         for member, frames in utterance.frames.items():
-            if role == "test" or member == CLEAN or hearing.chosen.get(key) == member:
+            if role == "test" or member == CLEAN or plan.chosen.get(key) == member:
                 for (features, owner), rows in self.pooled.items():
                     if owner == role:
                         states = utterance.states(member, features)
                         rows.add(key, member, states[-1] if features == "last" else states)
                 if role != "test" and role in self.frames:
                     self.frames[role].add(utterance, member)
-            if key in hearing.leakage[role] and condition_of(member) in hearing.leakage_conditions:
-                self.deep[role].add(key, member, frames)
-        if role == "train" and key in roster.reference and CLEAN in utterance.frames:
+            if key in plan.leakage[role] and condition_of(member) in plan.leakage_conditions:
+                self.pooled_layers[role].add(key, member, frames)
+        if role == "train" and key in dataset.reference and CLEAN in utterance.frames:
             self.moments.add(utterance.states(CLEAN, "sum+heads"))
         if role == "test":
-            for listener in (self.cosine, self.similarity, self.retrieval):
-                if listener is not None:
-                    listener.add(utterance)
+            for measure in (self.cosine, self.similarity, self.retrieval):
+                if measure is not None:
+                    measure.add(utterance)
             for probes in self.frame_probes:
-                probes.judge(utterance)
+                probes.test(utterance)
 
 
 @dataclass(frozen=True)
-class Listener:
-    """One model and what is asked of it.
+class EvaluationSetup:
+    """Everything that is the same for all models of an evaluation.
 
     Attributes:
-        heads: Its distillation heads, where some task reads them.
-        teacher: Scaled features of its teacher on clean test, by sample key, for agreement; None where there are none.
-        scratch: A folder for files of frames; the caller removes it.
+        copies: The copies that are tested.
+        plan: What is extracted of each model.
+        recordings: Digests of noise recordings and responses of each copy, of the utterances of the domain probe.
+        scratch: The results folder, where files of frames are while a model is measured.
     """
 
-    name: str
-    encoder: Encoder
-    heads: nn.Module | None
-    teacher: Mapping[str, Tensor] | None
-    scratch: Path
+    dataset: EvaluationSet
+    copies: CopyIndex
+    plan: ExtractionPlan
+    tasks: tuple[PreparedTask, ...]
+    config: EvaluationConfig
+    recordings: Mapping[CopyKey, tuple[str, ...]]
+    protocol_sha256: str = ""
+    scratch: Path = Path()
 
 
-def hear(
-    listener: Listener, *, roster: Roster, hearing: Hearing, tasks: Sequence[AnyPrepared], config: EvaluationConfig
-) -> tuple[Tables, float]:
-    """Run a model over everything it has to hear; returns what is kept, and the seconds of audio it heard.
+def extract(model: EvaluatedModel, setup: EvaluationSetup, *, scratch: Path) -> tuple[ModelFeatures, float]:
+    """Run a model over everything in the plan.
+
+    Args:
+        model: The model.
+        setup: What is extracted, and from which corpus.
+        scratch: A folder for files of frames; the caller removes it.
+
+    Returns:
+        Its features, and the seconds of audio that it processed.
 
     Raises:
         TooShortError: If a split has no utterance that is long enough.
     """
-    tables = empty_tables(tasks, scratch=listener.scratch)
+    dataset, plan = setup.dataset, setup.plan
+    tables = empty_features(setup.tasks, scratch=scratch)
     total_s = sum(
-        len(members) * roster.of(role)[key].seconds
+        len(members) * dataset.of(role)[key].seconds
         for role in ROLES
-        for members, keys in hearing.passes(role)
+        for members, keys in plan.passes(role)
         for key in keys
     )
     with ExitStack() as stack:
         for store in tables.frames.values():
             stack.callback(store.close)
-        progress = stack.enter_context(Progress(f"hear with {listener.name}", total=round(total_s), unit="s of audio"))
+        progress = stack.enter_context(Progress(f"features of {model.name}", total=round(total_s), unit="s of audio"))
         for role in ROLES:
             if role == "test":
-                prepare_test(tables, listener, roster=roster, hearing=hearing, tasks=tasks, config=config)
-            heard_any = False
-            for members, keys in hearing.passes(role):
-                heard = utterances(config.corpus, roster.split_of(role), members=members, keys=keys)
-                for utterance in embedded(listener.encoder, heard, advance=progress.advance, heads=listener.heads):
-                    tables.add(role, utterance, roster=roster, hearing=hearing)
-                    heard_any = heard_any or utterance.frames[CLEAN].shape[1] > 0
-            if hearing.passes(role) and not heard_any:
-                raise TooShortError(listener.name, split=roster.split_of(role))
+                prepare_test(tables, model, setup)
+            is_any_long = False
+            for members, keys in plan.passes(role):
+                found = utterances(setup.config.corpus, dataset.split_of(role), members=members, keys=keys)
+                for utterance in features_of(model.encoder, found, advance=progress.advance, heads=model.heads):
+                    tables.add(role, utterance, dataset=dataset, plan=plan)
+                    is_any_long = is_any_long or utterance.frames[CLEAN].shape[1] > 0
+            if plan.passes(role) and not is_any_long:
+                raise TooShortError(model.name, split=dataset.split_of(role))
     return tables, total_s
 
 
-def empty_tables(tasks: Sequence[AnyPrepared], *, scratch: Path) -> Tables:
-    """Tables for what the tasks read."""
+def empty_features(tasks: Sequence[PreparedTask], *, scratch: Path) -> ModelFeatures:
+    """Empty tables for what the tasks read."""
     pooled = {
         (task.features, role): PooledRows()
         for task in tasks
@@ -254,49 +264,42 @@ def empty_tables(tasks: Sequence[AnyPrepared], *, scratch: Path) -> Tables:
     }
     widest: dict[str, int] = {"last": 0, "sum": 1, "sum+heads": 2}
     framewise = [task for task in tasks if isinstance(task, TextTask | AlignedTask)]
-    kept = max((task.features for task in framewise), key=lambda features: widest[features], default=None)
-    frames = {role: FrameStore(scratch / f"{role}.f32", kept) for role in ("train", "dev")} if kept else {}
-    return Tables(pooled, {role: PooledRows() for role in ROLES}, frames, FrameMoments())
+    stored = max((task.features for task in framewise), key=lambda features: widest[features], default=None)
+    frames = {role: FrameStore(scratch / f"{role}.f32", stored) for role in ("train", "dev")} if stored else {}
+    return ModelFeatures(pooled, {role: PooledRows() for role in ROLES}, frames, FrameMoments())
 
 
-def prepare_test(
-    tables: Tables,
-    listener: Listener,
-    *,
-    roster: Roster,
-    hearing: Hearing,
-    tasks: Sequence[AnyPrepared],
-    config: EvaluationConfig,
-) -> None:
-    """What must be known before test is heard: the scaling, and the probes that judge frames as they come."""
-    encoder, asked = listener.encoder, set(config.measures)
+def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: EvaluationSetup) -> None:
+    """Before the pass over test: measures with their scaling, and trained probes that test frames as they come."""
+    encoder, dataset, config = model.encoder, setup.dataset, setup.config
+    measures = set(config.measures)
     if tables.moments.count == 0:
         return
     scaling = tables.moments.scaling()
     layers = scaling.first(encoder.num_layers)
-    if asked & {"cosine", "cka", "agreement"}:
-        tables.cosine = FrameCosine(layers) if "cosine" in asked else None
-        each = max(1, MOST_FRAMES // max(1, len(roster.test)))
-        tables.similarity = Similarity(layers, each, listener.teacher)
-    if asked & {"cosine", "cka"}:
-        plan = plan_retrieval(
-            roster.test,
+    if measures & {"cosine", "cka", "agreement"}:
+        tables.cosine = FrameCosine(layers) if "cosine" in measures else None
+        each = max(1, MOST_FRAMES // max(1, len(dataset.test)))
+        tables.similarity = Similarity(layers, each, model.teacher)
+    if measures & {"cosine", "cka"}:
+        retrieval = plan_retrieval(
+            dataset.test,
             num_frames=encoder.config.num_frames,
             bytes_a_frame=4 * encoder.num_layers * encoder.num_features,
-            num_conditions=len(roster.conditions),
+            num_conditions=len(dataset.conditions),
             seed=config.seed,
         )
-        tables.retrieval = Retrieval(plan, layers)
+        tables.retrieval = Retrieval(retrieval, layers)
     clock = FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate)
-    for task in tasks:
+    for task in setup.tasks:
         if isinstance(task, TextTask | AlignedTask):
             own = scaling_of(scaling, task.features, num_layers=encoder.num_layers)
             probes = FrameProbes(task, own, encoder.num_layers, clock)
             members = dict.fromkeys(task.train, CLEAN)
             if task.probe == "distorted":
-                members = {key: hearing.chosen[key] for key in task.train}
+                members = {key: setup.plan.chosen[key] for key in task.train}
             dev = tables.frames["dev"] if task.keys("dev") else None
-            probes.learn(tables.frames["train"], dev, members=members, seed=config.seed, probes=config.probes)
+            probes.fit(tables.frames["train"], dev, members=members, seed=config.seed, probes=config.probes)
             tables.frame_probes.append(probes)
 
 

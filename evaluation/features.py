@@ -1,7 +1,7 @@
-"""Features of every layer, utterance by utterance, so that padding never enters them.
+"""Extracts the features of every layer, utterance by utterance, so that no padding enters them.
 
 The clean wave and the distorted copies of an utterance have the same length, so they are one batch without padding. Frame
-features live only while their utterance is looked at; what is kept is their mean over frames.
+features are in memory only while their utterance is processed; tables hold their mean over frames.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def condition_of(member: str) -> str:
 
 
 @dataclass(frozen=True)
-class Embedded:
+class UtteranceFeatures:
     """Frame features of one utterance.
 
     Attributes:
         key: Of the sample.
-        seconds: Of audio that was heard.
+        seconds: Of audio, all members together.
         frames: By member, each of shape (layer, frame, feature); all of the same number of frames.
-        heads: By member, predictions of the distillation heads, of shape (head, frame, feature); empty where nobody asks.
+        heads: By member, predictions of the distillation heads, of shape (head, frame, feature); empty where they are not needed.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Embedded:
     heads: dict[str, Tensor] = field(default_factory=dict)
 
     def states(self, member: str, features: Features) -> Tensor:
-        """What a probe may read of a member: shape (1, frame, feature) for `last`, (state, frame, feature) for sums."""
+        """States of a member that a probe reads: shape (1, frame, feature) for `last`, (state, frame, feature) for sums."""
         match features:
             case "last":
                 return self.frames[member][-1:]
@@ -66,41 +66,47 @@ class Embedded:
                 )
 
 
-def embedded(
+def features_of(
     encoder: Encoder,
     utterances: Iterable[Utterance],
     *,
     advance: Callable[[float], None] = lambda _: None,
     workers: int | None = None,
     heads: nn.Module | None = None,
-) -> Iterator[Embedded]:
+) -> Iterator[UtteranceFeatures]:
     """Features of every member of each utterance, in the order of the utterances.
 
-    Several utterances are heard side by side, each on one thread: short ones leave a second thread of the same operation
-    idle (measured on two busy cores: 2 seconds of audio a second with two threads an operation, 100 with one), and what
-    comes out does not depend on how many cores there are.
+    Several utterances are processed side by side, each on one thread: short ones leave a second thread of the same operation
+    idle (measured on two busy cores: 2 seconds of audio a second with two threads an operation, 100 with one), and the
+    features do not depend on how many cores there are.
 
     Args:
         encoder: The model.
-        utterances: What to hear.
-        advance: Told the seconds of audio that were just embedded.
+        utterances: To extract features of.
+        advance: Called with the seconds of audio that were just processed.
         workers: How many utterances at once; as many as there are cores by default, one where the model is on a GPU.
-        heads: Distillation heads whose predictions are wanted too.
+        heads: Distillation heads whose predictions are needed too.
 
     Yields:
-        One `Embedded` an utterance; one that is too short for a single frame has frame count 0.
+        One `UtteranceFeatures` an utterance; one that is too short for a single frame has frame count 0.
     """
     if workers is None:
         workers = available_cores() if device_of(encoder).type == "cpu" else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))  # a setting of each thread
-    under_way: deque[Future[Embedded]] = deque()
+    pending: deque[Future[UtteranceFeatures]] = deque()
+
+    def finished() -> UtteranceFeatures:
+        found = pending.popleft().result()
+        advance(found.seconds)
+        return found
+
     try:
         for utterance in utterances:
-            under_way.append(pool.submit(embedded_utterance, encoder, utterance, heads))
-            if len(under_way) > workers:
-                yield told(under_way.popleft().result(), advance)
-        while under_way:
-            yield told(under_way.popleft().result(), advance)
+            pending.append(pool.submit(utterance_features, encoder, utterance, heads))
+            if len(pending) > workers:
+                yield finished()
+        while pending:
+            yield finished()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -110,12 +116,6 @@ def available_cores() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def told(utterance: Embedded, advance: Callable[[float], None]) -> Embedded:
-    """The same, after telling how long it is."""
-    advance(utterance.seconds)
-    return utterance
-
-
 def device_of(encoder: Encoder) -> torch.device:
     """Where a model runs; one without parameters runs on the CPU."""
     parameter = next(encoder.parameters(), None)
@@ -123,14 +123,14 @@ def device_of(encoder: Encoder) -> torch.device:
 
 
 @torch.no_grad()
-def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> Embedded:
+def utterance_features(encoder: Encoder, utterance: Utterance, heads: nn.Module | None = None) -> UtteranceFeatures:
     """Features of one utterance; its members have one length and go through the model together."""
     names = list(utterance.waves)
     num_samples = utterance.sample.num_samples
     seconds = len(names) * num_samples / encoder.sample_rate
     if encoder.config.num_frames(num_samples) == 0:
         nothing = torch.empty(encoder.num_layers, 0, encoder.num_features)
-        return Embedded(utterance.key, seconds, dict.fromkeys(names, nothing))
+        return UtteranceFeatures(utterance.key, seconds, dict.fromkeys(names, nothing))
     device = device_of(encoder)
     at_once = max(1, int(MAX_BATCH_S * encoder.sample_rate / num_samples))
     frames: dict[str, Tensor] = {}
@@ -141,37 +141,43 @@ def embedded_utterance(encoder: Encoder, utterance: Utterance, heads: nn.Module 
         layers, num_frames = encoder.layers(wave, torch.full((len(batch),), num_samples, device=device))
         frames.update({name: layers[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
         if heads is not None:
-            told = heads(list(layers.unbind(dim=1)))
-            predicted.update({name: told[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
-    return Embedded(utterance.key, seconds, frames, predicted)
+            output = heads(list(layers.unbind(dim=1)))
+            predicted.update({name: output[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
+    return UtteranceFeatures(utterance.key, seconds, frames, predicted)
 
 
 @dataclass
 class PooledRows:
-    """Mean-pooled features as a table: one row a member that was heard.
+    """Mean-pooled features as a table: one row a member.
 
     Attributes:
         keys: Sample key of each row.
         members: Name of each row's copy, `clean` or `<condition>-<n>`.
         conditions: Condition of each row.
+        rows: Features of each row.
     """
 
     keys: list[str] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
+    stacked: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def add(self, key: str, member: str, frames: Tensor) -> None:
-        """Pool one member's frames, shape (..., frame, feature), and keep them as float32, shape (..., feature)."""
+        """Pool one member's frames, shape (..., frame, feature), and add them as float32, shape (..., feature)."""
         self.keys.append(key)
         self.members.append(member)
         self.conditions.append(condition_of(member))
+        self.stacked = None
         self.rows.append(frames.mean(dim=-2).cpu().numpy().astype(np.float32, copy=False))
 
     @property
     def features(self) -> NDArray[np.float32]:
         """All rows, shape (row, ..., feature)."""
-        return np.stack(self.rows)
+        if self.stacked is None:
+            self.stacked = np.stack(self.rows)
+            self.rows = list(self.stacked)  # views of the table, so that it is in memory once
+        return self.stacked
 
     def of(self, keys: Container[str]) -> list[int]:
         """Row numbers of these samples, whatever the copy, in the table's order."""
@@ -180,7 +186,7 @@ class PooledRows:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Centre and scale of each dimension; a dimension that does not move becomes zero, not noise.
+    """Centre and scale of each dimension; a dimension that does not vary becomes zero, not noise.
 
     Attributes:
         mean: Shape (..., feature).
@@ -194,12 +200,12 @@ class Scaling:
     def from_moments(cls, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> Scaling:
         """From mean and standard deviation, each of shape (..., feature).
 
-        A dimension whose deviation is float32's rounding of its mean, or nothing beside its layer, is dead: scaled up,
+        A dimension whose deviation is float32's rounding of its mean, or negligible beside its layer, is dead: scaled up,
         a constant model's rounding errors would pass for features.
         """
         layer_rms = np.sqrt(np.mean(mean**2 + deviation**2, axis=-1, keepdims=True))
-        floor = np.maximum(DEAD_RELATIVE_TO_MEAN * np.abs(mean), DEAD_RELATIVE_TO_LAYER * layer_rms)
-        is_alive = deviation > floor
+        lowest = np.maximum(DEAD_RELATIVE_TO_MEAN * np.abs(mean), DEAD_RELATIVE_TO_LAYER * layer_rms)
+        is_alive = deviation > lowest
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=is_alive))
 
     @classmethod

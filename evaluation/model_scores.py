@@ -1,4 +1,4 @@
-"""One model measured: it hears what is needed, the probes are trained and tested, and the numbers are a cell."""
+"""Measures one model: its features are extracted, probes are trained and tested, and the scores become one document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
-from evaluation.extraction import Listener, hear
+from evaluation.extraction import extract
 from evaluation.measures.cka import effective_rank
 from evaluation.measures.efficiency import measured_efficiency
 from evaluation.measures.retrieval import POOL
@@ -23,75 +23,30 @@ from evaluation.tasks.classification import probe_task
 from evaluation.tasks.leakage import held_out, leakage_scores
 from evaluation.tasks.verification import verify_task
 from manifests.corpus.sample import CLEAN
-from manifests.results.scores import Cell, Score, Trials, joined
+from manifests.results.scores import ModelScores, Score, Trials, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor, nn
-
-    from evaluation.config import EvaluationConfig
-    from evaluation.data.utterances import Roster
-    from evaluation.exposure.test_copies import Place, TestRoll
-    from evaluation.extraction import AnyPrepared, Hearing, Tables
+    from evaluation.exposure.test_copies import CopyKey
+    from evaluation.extraction import EvaluationSetup, ModelFeatures, PreparedTask
     from evaluation.measures.cka import Similarity
     from evaluation.measures.frame_cosine import FrameCosine, Mean
     from evaluation.measures.retrieval import Retrieval
+    from evaluation.models import EvaluatedModel
     from evaluation.tasks.frame_probes import FrameProbes
-    from evaluation.tasks.verification import Verified
-    from manifests.results.scores import ModelFacts, Outcomes
+    from evaluation.tasks.verification import VerificationScores
+    from manifests.results.scores import Outcomes
     from manifests.results.training_exposure import TrainedOn
-    from training.models.encoder import Encoder
 
 
 SCRATCH = ".frames-"
-SIMILARITY_DECIMALS = 8  # single-precision similarities near 1 lie 6e-8 apart
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One model, and what is known of it.
-
-    Attributes:
-        heads: Its distillation heads, where some task reads them.
-        teacher: Scaled features of its teacher's last layer on clean test, by sample key; None where there are none.
-        trained: What it met in training; None if that is not known.
-        teacher_trained: What its teacher met.
-        notes: What a reader must know of it.
-    """
-
-    name: str
-    encoder: Encoder
-    facts: ModelFacts
-    heads: nn.Module | None = None
-    teacher: Mapping[str, Tensor] | None = None
-    trained: TrainedOn | None = None
-    teacher_trained: TrainedOn | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every model is measured on, and how.
-
-    Attributes:
-        recordings: Digests of noise recordings and responses by sample key and member, of the utterances of the domain probe.
-        scratch: The results folder, where files of frames lie while a model is measured.
-    """
-
-    roster: Roster
-    roll: TestRoll
-    hearing: Hearing
-    tasks: tuple[AnyPrepared, ...]
-    config: EvaluationConfig
-    recordings: Mapping[Place, tuple[str, ...]]
-    protocol_sha256: str = ""
-    scratch: Path = Path()
+SIMILARITY_DECIMALS = 8  # single-precision similarities near 1 differ by 6e-8 at least
 
 
 @dataclass
 class Findings:
-    """Numbers of one cell as they come."""
+    """Scores of one model and what belongs to them, as they are measured."""
 
     scores: list[Score] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -101,168 +56,177 @@ class Findings:
     trials: list[Trials] = field(default_factory=list)
 
 
-def measure(subject: Subject, bench: Bench) -> Cell:
+def measure(model: EvaluatedModel, setup: EvaluationSetup) -> ModelScores:
     """Measure one model.
 
     Raises:
         TooShortError: If no utterance of a split is long enough for it.
     """
-    roster, config, hearing = bench.roster, bench.config, bench.hearing
     start_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=bench.scratch) as scratch:
-        listener = Listener(subject.name, subject.encoder, subject.heads, subject.teacher, Path(scratch))
-        tables, audio_s = hear(listener, roster=roster, hearing=hearing, tasks=bench.tasks, config=config)
-    heard_s = time.monotonic()
-    found = Findings(notes=[*subject.notes, *hearing.notes])
-    if tables.too_short:
-        found.notes.append(f"{tables.too_short} utterances shorter than one frame are left out")
-    for task in bench.tasks:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=setup.scratch) as scratch:
+        features, audio_s = extract(model, setup, scratch=Path(scratch))
+    extracted_s = time.monotonic()
+    found = Findings(notes=[*model.notes, *setup.plan.notes])
+    if features.too_short:
+        found.notes.append(f"{features.too_short} utterances shorter than one frame are left out")
+    for task in setup.tasks:
         found.notes += task.notes
         match task:
             case LabelledTask():
-                add_classification(found, task, tables, bench)
+                add_classification(found, task, features, setup)
             case VerificationTask():
-                add_verification(found, task, tables, bench)
+                add_verification(found, task, features, setup)
             case TextTask() | AlignedTask():
-                [probes] = [probes for probes in tables.frame_probes if probes.task is task]
-                add_framewise(found, probes, bench)
+                [probes] = [probes for probes in features.frame_probes if probes.task is task]
+                add_framewise(found, probes, setup)
             case _:
                 assert_never(task)
-    if tables.cosine is not None:
-        found.scores += cosine_scores(tables.cosine)
-    if tables.similarity is not None:
-        found.scores += similarity_scores(tables.similarity, measures=config.measures)
-    if tables.retrieval is not None:
-        found.scores += retrieval_scores(tables.retrieval, roster.conditions)
-        if min(tables.retrieval.plan.sizes) < POOL:
-            found.notes.append(f"retrieval is among {min(tables.retrieval.plan.sizes)} frames: no speaker has more")
-    if "leakage" in config.measures:
-        known = tables.deep[hearing.leakage_role]
-        speakers = {
-            key: entry.sample.speaker
-            for role in (hearing.leakage_role, "test")
-            for key, entry in roster.of(role).items()
-        }
-        train, test, notes = held_out(
-            known, tables.deep["test"], speakers=speakers, recordings=bench.recordings, seed=config.seed
-        )
-        found.scores += leakage_scores(train, test)
-        found.notes += notes
+    add_frame_measures(found, features, setup)
+    if "leakage" in setup.config.measures:
+        add_leakage(found, features, setup)
     probed_s = time.monotonic()
-    return Cell.model_validate(
+    return ModelScores.model_validate(
         {
-            "schema": Cell.SCHEMA,
-            "model": subject.name,
-            "protocol_sha256": bench.protocol_sha256,
-            "data_sha256": roster.data_sha256,
-            "facts": subject.facts,
+            "schema": ModelScores.SCHEMA,
+            "model": model.name,
+            "protocol_sha256": setup.protocol_sha256,
+            "data_sha256": setup.dataset.data_sha256,
+            "facts": model.facts,
             "scores": tuple(found.scores),
             "notes": tuple(dict.fromkeys(found.notes)),
             "chosen": found.chosen,
             "chosen_is": found.chosen_is,
             "cost": {
                 "audio_s": round(audio_s, 1),
-                "hearing_s": round(heard_s - start_s, 1),
-                "probing_s": round(probed_s - heard_s, 1),
+                "hearing_s": round(extracted_s - start_s, 1),
+                "probing_s": round(probed_s - extracted_s, 1),
             },
             "outcomes": tuple(found.outcomes),
             "trials": tuple(found.trials),
-            "seen": bench.roll.letters(subject.trained),
-            "seen_by_teacher": bench.roll.letters(subject.teacher_trained),
-            "trained": trained_summary(subject.trained),
-            "efficiency": measured_efficiency(subject.encoder) if config.efficiency else None,
+            "seen": setup.copies.letters(model.trained),
+            "seen_by_teacher": setup.copies.letters(model.teacher_trained),
+            "trained": trained_summary(model.trained),
+            "efficiency": measured_efficiency(model.encoder) if setup.config.efficiency else None,
         }
     )
 
 
 def trained_summary(trained: TrainedOn | None) -> dict[str, object] | None:
-    """What a model met, recordings as a number."""
+    """The distortions that a model was trained on, recordings as a number."""
     if trained is None:
         return None
     return {
         kind: {
-            "count": met.count,
-            "sources": list(met.sources),
-            "recordings": len(met.recordings),
-            "ranges": {name: list(span) for name, span in met.ranges.items()},
+            "count": facts.count,
+            "sources": list(facts.sources),
+            "recordings": len(facts.recordings),
+            "ranges": {name: list(span) for name, span in facts.ranges.items()},
         }
-        for kind, met in trained.kinds.items()
+        for kind, facts in trained.kinds.items()
     }
 
 
-def training_members(task: AnyPrepared, bench: Bench) -> dict[str, str] | None:
+def training_members(task: PreparedTask, setup: EvaluationSetup) -> dict[str, str] | None:
     """Which copy of each training utterance a task's probes are trained on; None for clean."""
-    return {key: bench.hearing.chosen[key] for key in task.keys("train")} if task.probe == "distorted" else None
+    return {key: setup.plan.chosen[key] for key in task.keys("train")} if task.probe == "distorted" else None
 
 
-def add_classification(found: Findings, task: LabelledTask, tables: Tables, bench: Bench) -> None:
-    """Accuracy of a classification task."""
-    config = bench.config
-    told = probe_task(
+def add_classification(found: Findings, task: LabelledTask, features: ModelFeatures, setup: EvaluationSetup) -> None:
+    """Add the accuracy of a classification task."""
+    config = setup.config
+    probed = probe_task(
         task,
-        train=tables.pooled[task.features, "train"],
-        dev=tables.pooled[task.features, "dev"] if bench.roster.dev else None,
-        test=tables.pooled[task.features, "test"],
+        train=features.pooled[task.features, "train"],
+        dev=features.pooled[task.features, "dev"] if setup.dataset.dev else None,
+        test=features.pooled[task.features, "test"],
         seed=config.seed,
         probes=config.probes,
-        members=training_members(task, bench),
+        members=training_members(task, setup),
     )
-    found.scores += told.scores
-    found.notes += told.notes
-    found.chosen[task.name] = told.chosen
+    found.scores += probed.scores
+    found.notes += probed.notes
+    found.chosen[task.name] = probed.chosen
     found.chosen_is[task.name] = "C" if task.features == "last" else "learning rate"
     found.outcomes += [
-        outcomes_of(answered, bench.roll.places, task=task.name, measure="accuracy", probe=probe)
-        for probe, answered in enumerate(told.answered)
+        outcomes_of(outcomes, setup.copies.numbers, task=task.name, measure="accuracy", probe=probe)
+        for probe, outcomes in enumerate(probed.outcomes)
     ]
 
 
-def add_verification(found: Findings, task: VerificationTask, tables: Tables, bench: Bench) -> None:
-    """EER of a verification task."""
-    config, places = bench.config, bench.roll.places
-    told = verify_task(
+def add_verification(found: Findings, task: VerificationTask, features: ModelFeatures, setup: EvaluationSetup) -> None:
+    """Add the EER of a verification task."""
+    config = setup.config
+    verified = verify_task(
         task,
-        train=tables.pooled[task.features, "train"],
-        dev=tables.pooled[task.features, "dev"] if task.dev else None,
-        test=tables.pooled[task.features, "test"],
+        train=features.pooled[task.features, "train"],
+        dev=features.pooled[task.features, "dev"] if task.dev else None,
+        test=features.pooled[task.features, "test"],
         seed=config.seed,
         probes=config.probes,
-        members=training_members(task, bench),
+        members=training_members(task, setup),
     )
-    found.scores += told.scores
-    found.chosen[task.name] = told.chosen
+    found.scores += verified.scores
+    found.chosen[task.name] = verified.chosen
     found.chosen_is[task.name] = "learning rate"
-    found.trials.append(kept_trials(told, places, task=task.name))
+    found.trials.append(trials_record(verified, setup.copies.numbers, task=task.name))
 
 
-def kept_trials(told: Verified, places: Mapping[Place, int], *, task: str) -> Trials:
-    """Trials as they are kept: places in the roll, and similarities as fine as they were measured: EER is decided by their order."""
-    trials = told.trials[0]
+def trials_record(verified: VerificationScores, numbers: Mapping[CopyKey, int], *, task: str) -> Trials:
+    """Trials as they are written: copies by number, similarities unrounded, as their order decides the EER."""
+    trials = verified.trials[0]
     return Trials(
         task=task,
-        copies=joined(float(places[tested]) for tested, *_ in trials),
-        enrolled=joined(float(places[enrolled]) for _, enrolled, *_ in trials),
+        copies=joined(float(numbers[tested]) for tested, *_ in trials),
+        enrolled=joined(float(numbers[enrolled]) for _, enrolled, *_ in trials),
         same="".join(str(int(same)) for *_, same, _ in trials),
         scores=tuple(
-            joined((similarity for *_, similarity in probe), decimals=SIMILARITY_DECIMALS) for probe in told.trials
+            joined((similarity for *_, similarity in probe), decimals=SIMILARITY_DECIMALS) for probe in verified.trials
         ),
     )
 
 
-def add_framewise(found: Findings, probes: FrameProbes, bench: Bench) -> None:
-    """Error rates of CTC, or accuracy of frames.
+def add_framewise(found: Findings, probes: FrameProbes, setup: EvaluationSetup) -> None:
+    """Add error rates of CTC, or the accuracy of frames.
 
     Raises:
-        TooFewFramesError: If there was nothing to judge.
+        TooFewFramesError: If there was nothing to test on.
     """
     task = probes.task
-    if not any(total for answered in probes.answered.values() for _, total in answered.values()):
-        raise TooFewFramesError(task.name, "no frame with something to tell is left to test on")
-    for (measure, probe), answered in sorted(probes.answered.items()):
-        found.scores += condition_scores(answered, task=task.name, measure=measure, probe=probe)
-        found.outcomes.append(outcomes_of(answered, bench.roll.places, task=task.name, measure=measure, probe=probe))
+    if not any(total for outcomes in probes.outcomes.values() for _, total in outcomes.values()):
+        raise TooFewFramesError(task.name, "no frame with something to predict is left to test on")
+    for (measure, probe), outcomes in sorted(probes.outcomes.items()):
+        found.scores += condition_scores(outcomes, task=task.name, measure=measure, probe=probe)
+        found.outcomes.append(outcomes_of(outcomes, setup.copies.numbers, task=task.name, measure=measure, probe=probe))
     found.chosen[task.name] = (probes.learning_rate,) * len(probes.probes)
     found.chosen_is[task.name] = "learning rate"
+
+
+def add_frame_measures(found: Findings, features: ModelFeatures, setup: EvaluationSetup) -> None:
+    """Add the measures between clean and distorted frames."""
+    if features.cosine is not None:
+        found.scores += cosine_scores(features.cosine)
+    if features.similarity is not None:
+        found.scores += similarity_scores(features.similarity, measures=setup.config.measures)
+    if features.retrieval is not None:
+        found.scores += retrieval_scores(features.retrieval, setup.dataset.conditions)
+        smallest = min(features.retrieval.plan.sizes)
+        if smallest < POOL:
+            found.notes.append(f"retrieval is among {smallest} frames: no speaker has more")
+
+
+def add_leakage(found: Findings, features: ModelFeatures, setup: EvaluationSetup) -> None:
+    """Add the accuracy of the domain probes, on speakers and noises that they were not trained on."""
+    role = setup.plan.leakage_role
+    speakers = {key: entry.sample.speaker for one in (role, "test") for key, entry in setup.dataset.of(one).items()}
+    train, test, notes = held_out(
+        features.pooled_layers[role],
+        features.pooled_layers["test"],
+        speakers=speakers,
+        recordings=setup.recordings,
+        seed=setup.config.seed,
+    )
+    found.scores += leakage_scores(train, test)
+    found.notes += notes
 
 
 def cosine_scores(cosine: FrameCosine) -> list[Score]:

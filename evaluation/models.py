@@ -1,4 +1,4 @@
-"""`logmel`, the floor under every table: log-mel energies, which nobody trained."""
+"""The models of an evaluation: loaded, checked and described; and `logmel`, log-mel energies as a baseline that nobody trained."""
 
 from __future__ import annotations
 
@@ -14,28 +14,34 @@ from torchaudio.functional import melscale_fbanks
 from evaluation.config import RunSource
 from evaluation.data.alignments import FrameClock
 from evaluation.data.utterances import check_model
-from evaluation.exposure.training_set import training_command
+from evaluation.exposure.training_set import (
+    TrainingUnknownError,
+    exposure_of,
+    teacher_exposure,
+    training_command,
+)
 from manifests.errors import StillroomError
 from manifests.io.json_yaml import read_json
 from manifests.results.scores import ModelFacts
+from manifests.results.training_exposure import TrainedOn
 from training.models.student import Heads
 from training.runs.checkpoint import load_run, load_student
 from training.teacher import load_teacher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from evaluation.data.utterances import Roster
+    from evaluation.config import EvaluationConfig
+    from evaluation.data.utterances import EvaluationSet
     from manifests.results.scores import ModelKind
     from training.models.encoder import Encoder
 
 
-FLOOR = "logmel"
+LOGMEL = "logmel"
 NUM_BANDS = 80
 WINDOW_S = 0.025
 HOP_S = 0.02
 ENERGY_FLOOR = 1e-10
-__all__ = ["Heads", "OtherWidthError", "distillation_heads"]
 
 
 class LogMelShape:
@@ -67,14 +73,14 @@ class LogMel(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.config = LogMelShape(sample_rate)
-        self.name = FLOOR
+        self.name = LOGMEL
         self.sample_rate = sample_rate
         self.num_layers = 1
         self.num_features = NUM_BANDS
         self.num_parameters = 0
         self.trained_on: frozenset[str] = frozenset()
         self.facts: dict[str, Any] = {}
-        self.digest = hashlib.sha256(f"{FLOOR} {NUM_BANDS} {WINDOW_S} {HOP_S} {sample_rate}".encode()).hexdigest()
+        self.digest = hashlib.sha256(f"{LOGMEL} {NUM_BANDS} {WINDOW_S} {HOP_S} {sample_rate}".encode()).hexdigest()
         self.num_bins = 1 << (self.config.receptive_samples - 1).bit_length()
         self.register_buffer("window", torch.hann_window(self.config.receptive_samples), persistent=False)
         banks = melscale_fbanks(self.num_bins // 2 + 1, 0.0, sample_rate / 2, NUM_BANDS, sample_rate, mel_scale="htk")
@@ -94,12 +100,12 @@ class LogMel(nn.Module):
 
 
 class OtherWidthError(StillroomError, ValueError):
-    """Predictions that cannot stand in one sum with the layers."""
+    """Heads whose predictions have another width than the layers, so they cannot be summed."""
 
     def __init__(self, model: str, *, layer: int, head: int) -> None:
         super().__init__(
             f"model {model!r}: features sum+heads: its layers have {layer} features, its heads' predictions {head}; "
-            "ask for features: sum"
+            "use features: sum"
         )
 
 
@@ -109,9 +115,9 @@ def distillation_heads(name: str, source: str | RunSource, encoder: Encoder) -> 
     Raises:
         OtherWidthError: If they predict a teacher of another width.
     """
-    kept = getattr(encoder, "heads", None)
-    if kept is not None or not isinstance(source, RunSource):
-        return kept
+    own: nn.Module | None = getattr(encoder, "heads", None)
+    if own is not None or not isinstance(source, RunSource):
+        return own
     weights = load_student(Path(source.run), checkpoint=source.checkpoint).heads
     if not {"expand.weight", "weight"} <= weights.keys():
         return None  # a student of another shape predicts layer by layer and has no heads on its last
@@ -124,50 +130,50 @@ def distillation_heads(name: str, source: str | RunSource, encoder: Encoder) -> 
 
 
 def load_model(source: str | RunSource, rate_hz: int) -> Encoder:
-    """A teacher, the student of a run, or the floor (for a corpus of this sample rate)."""
+    """A teacher, the student of a run, or log-mel energies (for a corpus of this sample rate)."""
     if isinstance(source, RunSource):
         return load_run(Path(source.run), checkpoint=source.checkpoint)
-    return cast("Encoder", LogMel(rate_hz)) if source == FLOOR else load_teacher(source)
+    return cast("Encoder", LogMel(rate_hz)) if source == LOGMEL else load_teacher(source)
 
 
 def origin_of(source: str | RunSource) -> str:
-    """A model's origin without its place on this machine."""
+    """A model's origin without its path on this machine."""
     if isinstance(source, RunSource):
         return f"{Path(source.run).name}, {source.checkpoint}"
     return Path(source).name
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """What a first look at a model tells; the model itself is not kept."""
+class InspectedModel:
+    """Facts of a model, and the times of its frames; the model itself is freed."""
 
     facts: ModelFacts
     clock: FrameClock
 
 
-def look_at(name: str, source: str | RunSource, *, roster: Roster) -> Look:
-    """Load a model to see that it is there and fits, and what it is; it is not kept."""
-    encoder = load_model(source, roster.sample_rate)
-    check_model(name, encoder, roster)
+def inspect_model(name: str, source: str | RunSource, *, dataset: EvaluationSet) -> InspectedModel:
+    """Load a model to check that it is there and fits, and describe it."""
+    encoder = load_model(source, dataset.sample_rate)
+    check_model(name, encoder, dataset)
     exported = exported_facts(source)
-    typed = training_command(Path(source.run)) if isinstance(source, RunSource) else {}
+    command = training_command(Path(source.run)) if isinstance(source, RunSource) else {}
     facts = ModelFacts(
         kind=kind_of(source, encoder, is_export=exported is not None),
         origin=origin_of(source),
         digest=encoder.digest,
         parameters=encoder.num_parameters,
         layers=encoder.num_layers,
-        heard_known=bool(encoder.trained_on) or source == FLOOR,
+        heard_known=bool(encoder.trained_on) or source == LOGMEL,
         details={
-            key: value for key, value in {**(exported or {}), **typed, **encoder.facts}.items() if key != "trained"
+            key: value for key, value in {**(exported or {}), **command, **encoder.facts}.items() if key != "trained"
         },
         system=source.system if isinstance(source, RunSource) else None,
     )
-    return Look(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))
+    return InspectedModel(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))
 
 
 def exported_facts(source: str | RunSource) -> dict[str, Any] | None:
-    """What `export.json` says of the run that an export was made from; None if there is none."""
+    """Facts in `export.json` of the run that an export was made from; None if there is no such file."""
     if isinstance(source, RunSource) or not Path(source).exists():
         return None
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
@@ -179,11 +185,66 @@ def exported_facts(source: str | RunSource) -> dict[str, Any] | None:
 
 
 def kind_of(source: str | RunSource, encoder: Encoder, *, is_export: bool) -> ModelKind:
-    """What a model is: only a teacher is what others are compared with in the table."""
+    """The kind of a model; only a teacher is what others are compared with in the tables."""
     if isinstance(source, RunSource):
         return "run"
-    if source == FLOOR:
+    if source == LOGMEL:
         return "floor"
     if is_export:
         return "export"
     return "checkpoint" if encoder.facts.get("source") == "s3prl distiller" else "teacher"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedModel:
+    """A loaded model with everything that is known of it.
+
+    Attributes:
+        heads: Its distillation heads, where some task reads them.
+        teacher: Scaled features of its teacher's last layer on clean test, by sample key; None where there are none.
+        trained: Distortions that it was trained on; None if they are not known.
+        teacher_trained: The same of its teacher.
+        notes: For readers of its scores.
+    """
+
+    name: str
+    encoder: Encoder
+    facts: ModelFacts
+    heads: nn.Module | None = None
+    teacher: Mapping[str, Tensor] | None = None
+    trained: TrainedOn | None = None
+    teacher_trained: TrainedOn | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_model(
+    name: str,
+    config: EvaluationConfig,
+    facts: ModelFacts,
+    *,
+    sample_rate: int,
+    device: str,
+    teacher: Mapping[str, Tensor] | None = None,
+) -> EvaluatedModel:
+    """Load a model of the config, ready to be measured."""
+    source = config.models[name]
+    encoder = load_model(source, sample_rate).to(device)
+    notes = []
+    own_facts = {**(exported_facts(source) or {}), **encoder.facts}
+
+    def known(find: Callable[[str, str | RunSource, Mapping[str, Any]], TrainedOn | None]) -> TrainedOn | None:
+        try:
+            return TrainedOn.clean() if source == LOGMEL else find(name, source, own_facts)
+        except TrainingUnknownError as problem:
+            notes.append(str(problem))
+            return None
+
+    trained, teacher_trained = known(exposure_of), known(teacher_exposure)
+    heads = None
+    if any(task.features == "sum+heads" for task in config.tasks):
+        heads = distillation_heads(name, source, encoder)
+        if heads is None:
+            notes.append("sum+heads: it has no distillation heads, so its sum is over its layers")
+        else:
+            heads = heads.to(device)
+    return EvaluatedModel(name, encoder, facts, heads, teacher, trained, teacher_trained, tuple(notes))

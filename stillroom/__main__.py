@@ -1,43 +1,13 @@
-"""The front door: `stillroom` and `python -m stillroom`."""
+"""The entry point of the command: `stillroom` and `python -m stillroom`."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import NoReturn
-
-HOUSE = Path(__file__).resolve().parent.parent
-ROOMS = ("manifests", "corpus_builder", "training", "evaluation")
-
-
-def shut_out_strangers() -> None:
-    """Take the current folder off the import path.
-
-    `python -m` and `torchrun -m` put it first, where a lab's own `training/` would shadow ours. Our own checkout may stay.
-    """
-    first = Path(sys.path[0] or ".").resolve() if sys.path else None
-    if first is not None and first != HOUSE and first == Path.cwd().resolve():
-        del sys.path[0]
-
-
-def check_rooms() -> None:
-    """Stop with one line if a package of the same name, but not ours, would be imported."""
-    import importlib.util
-
-    for room in ROOMS:
-        found = importlib.util.find_spec(room)
-        if found is None or found.origin is None or Path(found.origin).resolve().parent.parent != HOUSE:
-            where = found.origin if found else "nowhere"
-            sys.exit(
-                f"stillroom: the package {room!r} was found at {where}, not beside stillroom at {HOUSE}; "
-                "take that folder off PYTHONPATH, or install stillroom into an environment of its own"
-            )
 
 
 def main() -> None:
     """Run the command; every error a person can mend is one line and exit code 2."""
-    shut_out_strangers()
-    check_rooms()
     import click
 
     from manifests.errors import StillroomError

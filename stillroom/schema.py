@@ -28,7 +28,7 @@ DOCUMENTS = {
     "target-shard": ("training.targets.schema", "TargetIndex"),
     "checkpoint": ("training.runs.checkpoint", "Mark"),
     "trained": ("manifests.results.training_exposure", "TrainedOn"),
-    "cell": ("manifests.results.scores", "Cell"),
+    "cell": ("manifests.results.scores", "ModelScores"),
     "protocol": ("manifests.results.scores", "Protocol"),
     "results": ("manifests.results.scores", "Results"),
     "rebuilt": ("manifests.results.reports", "RebuiltReport"),

@@ -13,8 +13,8 @@ from corpus_builder.exchange.index_webdataset import index_shards
 from corpus_builder.exchange.subset import subset
 from evaluation import evaluate_models as stage
 from evaluation.config import EvaluationConfig
-from evaluation.exposure.training_set import summed_up
-from evaluation.report.markdown import OtherDataError, merged_cells
+from evaluation.exposure.training_set import corpus_exposure
+from evaluation.report.markdown import OtherDataError, merged_models
 from manifests.corpus.filter import parse_where
 from manifests.errors import OtherRecipeError
 from manifests.io.json_yaml import write_yaml
@@ -55,7 +55,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def bench(monkeypatch):
-    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
 
 
 def part_of(lab, out, *expressions):
@@ -103,14 +103,14 @@ def test_a_subset_is_other_data_than_what_it_is_a_part_of(lab, tmp_path):
     assert (counts(whole, "accuracy")["clean"], counts(less, "accuracy")["clean"]) == (12, 11)
     assert whole.protocol.data_sha256 != less.protocol.data_sha256
     with pytest.raises(OtherDataError, match="different data"):
-        merged_cells([whole, less])
+        merged_models([whole, less])
     with pytest.raises(OtherRecipeError):
         evaluated(part, tmp_path)
 
 
 def test_what_was_trained_on_a_subset_met_nothing_else(lab, tmp_path):
     part = part_of(lab, tmp_path / "pink", "condition=pink", "snr_db>=10")
-    [kind] = summed_up((str(part),), "train").kinds.values()
+    [kind] = corpus_exposure((str(part),), "train").kinds.values()
     assert kind.sources == ("pink",)
     assert kind.ranges["snr_db"][0] >= 10
 

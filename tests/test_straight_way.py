@@ -36,9 +36,8 @@ def stillroom(*words, cwd):
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def road(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("road")
+def furnish(folder):
+    """Speech, noises, a recipe, a teacher, and configs of training and evaluation."""
     number = 0
     for split, count in (("train", 8), ("dev", 4), ("test", 4)):
         for speaker, pitch_hz in (("low", 95), ("high", 210)):
@@ -79,6 +78,12 @@ def road(tmp_path_factory):
         "measures": ["cosine", "leakage"], "seed": 0,
     }  # fmt: skip
     (folder / "evaluation.yaml").write_text(yaml.safe_dump(evaluation))
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("road")
+    furnish(folder)
     stillroom("build", "recipe.yaml", "corpus", "--workers", "2", cwd=folder)
     return folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from manifests.errors import StillroomError, printable
 from manifests.io.lock import writing
 from manifests.io.progress import stderr_line
+from training.config.load import load_config
 from training.dataloader import loader
 from training.distillation.optimiser import learning_rate_scale
 from training.runs.distributed import Ranks, alone
@@ -24,7 +26,6 @@ from training.step import correct_for_lost, forward_backward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from manifests.results.reports import State
     from training.config.schema import TrainConfig
@@ -44,12 +45,16 @@ class NonFiniteLossError(StillroomError, ArithmeticError):
 
 
 def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
-    config: TrainConfig, run: Path, *, ranks: Ranks | None = None, report: Callable[[str], None] | None = None
+    config: TrainConfig | str | Path,
+    run: str | Path,
+    *,
+    ranks: Ranks | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Distil a student; goes on from the run's last whole checkpoint, if it has one.
 
     Args:
-        config: As resolved.
+        config: A resolved config, or the file of one.
         run: The run's folder; rank 0 alone writes to it.
         ranks: This process among those that train together; alone by default.
         report: Gets single lines for a person; standard error by default.
@@ -61,6 +66,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         StillroomError: What a person can mend: see the error classes of this package.
         NonFiniteLossError: If the loss or its gradient is NaN or infinite; nothing of that step is saved.
     """
+    config, run = load_config(config) if isinstance(config, str | Path) else config, Path(run)
     ranks = ranks or alone()
     report = (report or stderr_line) if ranks.is_first else no_report
     with contextlib.ExitStack() as stack:

@@ -105,7 +105,7 @@ def set_up(
     rate_hz = checked_rate(reader, teacher)
     layers = chosen_layers(config.teacher.layers, teacher=teacher)
     if targets is not None:
-        config = with_targets(config, targets, reader, rate_hz=rate_hz, layers=layers)
+        config = with_targets(config, targets, reader, rate_hz=rate_hz)
     check_layer_weights(config.loss, layers)
     batching = batching_of(config, reader, rate_hz=rate_hz, hop_samples=teacher.config.hop_samples, report=report)
     stream = stream_of(config, batching)
@@ -113,11 +113,11 @@ def set_up(
     validator = Validator(
         config,
         reader,
+        student,
+        teacher,
+        layers=layers,
         batching=batching,
         targets=targets,
-        student=student,
-        teacher=teacher,
-        layers=layers,
         device=ranks.device,
         report=report,
     )
@@ -129,27 +129,17 @@ def set_up(
     if ranks.is_first:
         if not (run / "config.yaml").exists():
             check_first_batch(stream, reader, report=report)
+        targets_sha256 = targets.digest if targets is not None else None
         run_sha256 = prepare_run(
-            run,
-            config,
-            reader=reader,
-            teacher=teacher,
-            trained_on=student.trained_on,
-            targets_sha256=targets.digest if targets is not None else None,
+            run, config, reader=reader, teacher=teacher, trained_on=student.trained_on, targets_sha256=targets_sha256
         )
     if targets is None:
         teacher.to(ranks.device)
     student.to(ranks.device).train()
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
-    checkpoints = Checkpoints(
-        run,
-        modules={"student": student, **adversary.modules},
-        optimisers={"optimiser": optimiser, **adversary.optimisers},
-        encoder=student.config,
-        run_sha256=run_sha256,
-        facts=run_facts(config, reader=reader, teacher=teacher, layers=layers),
-    )
+    facts = run_facts(config, reader=reader, teacher=teacher, layers=layers)
+    checkpoints = checkpoints_of(run, models, optimiser, run_sha256=run_sha256, facts=facts)
     mark = checkpoints.restore(ranks, report=report)
     stream.cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
     stream.lanes, stream.target_layers = lanes, models.teacher_layers
@@ -157,6 +147,20 @@ def set_up(
     if ranks.is_first:
         write_status(run, "done" if setup.done >= config.steps else "running", step=setup.done, steps=config.steps)
     return setup
+
+
+def checkpoints_of(
+    run: Path, models: Models, optimiser: torch.optim.Optimizer, *, run_sha256: str | None, facts: dict[str, Any]
+) -> Checkpoints:
+    """What writes a run's checkpoints: student, adversary and their optimisers by name."""
+    return Checkpoints(
+        run,
+        modules={"student": models.student, **models.adversary.modules},
+        optimisers={"optimiser": optimiser, **models.adversary.optimisers},
+        encoder=models.student.config,
+        run_sha256=run_sha256,
+        facts=facts,
+    )
 
 
 def checked_rate(reader: CorpusReader, teacher: Encoder) -> int:
@@ -219,13 +223,11 @@ def stream_of(config: TrainConfig, batching: Batching) -> PairStream:
     )
 
 
-def with_targets(
-    config: TrainConfig, targets: TargetsReader, reader: CorpusReader, *, rate_hz: int, layers: Sequence[int]
-) -> TrainConfig:
+def with_targets(config: TrainConfig, targets: TargetsReader, reader: CorpusReader, *, rate_hz: int) -> TrainConfig:
     """A config with the crops of its targets, after a check that the targets are those of this run.
 
     Raises:
-        TargetsMisfitError: If they are of another corpus, teacher, crop or layer.
+        TargetsMisfitError: If they are of another corpus, teacher or crop.
         UsageError: If a split or condition that it needs was not computed.
     """
     plan = targets.plan
@@ -235,7 +237,6 @@ def with_targets(
         name=known_as(config.teacher.name),
         weights_sha256=weights_digest(config.teacher.name),
         crop_samples=round(config.crop_s * rate_hz),
-        layers=layers,
     )
     for split in (config.split, config.dev) if reader.has_split(config.dev) else (config.split,):
         check_split(targets, split=split, shards=[entry.name for entry in reader.shards(split)])

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from manifests.io.progress import stderr_line
-from training.data.audio import Utterance, batch_waves, recorded_copies, student_waves, utterances
+from training.data.audio import Utterance, batch_waves, recorded_copies, utterances
 from training.data.batch import PairBatch
 from training.data.corpus import CorpusReader, NeededMembers
 from training.data.joined_corpus import clean_digests, open_corpus
@@ -33,14 +33,7 @@ if TYPE_CHECKING:
     from training.data.sampler import GlobalBatch
 
 
-__all__ = [
-    "PairStream",
-    "Utterance",
-    "clean_digests",
-    "open_corpus",
-    "pairs",
-    "utterances",
-]
+__all__ = ["PairStream", "Utterance", "clean_digests", "open_corpus", "pairs", "utterances"]
 
 
 class Sources(NamedTuple):
@@ -213,7 +206,8 @@ class PairStream(IterableDataset[PairBatch]):
             if targets is None:
                 teacher_wave, student_wave = batch_waves(reader, crops, chosen)
             else:
-                teacher_wave, student_wave = torch.zeros(len(crops), 0), student_waves(reader, crops, chosen)
+                teacher_wave = torch.zeros(len(crops), 0)
+                _, student_wave = batch_waves(reader, crops, [Pair(pair.student, pair.student) for pair in chosen])
                 target = targets.batch(crops, [pair.teacher for pair in chosen], layers=self.target_layers)
         finally:
             reader.forget()

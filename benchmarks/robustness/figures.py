@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import cells as study_cells
 import numpy as np
 
-from evaluation.report.plots import curves, intervals
+from corpus_builder.pages.plots import COLOURS as PALETTE
+from corpus_builder.pages.plots import PLOT_INCHES, line_style, new_figure, plain_label, with_legend
+from evaluation.report.plots import curves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,3 +89,44 @@ def around(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean, and a standard deviation to both sides."""
     middle, reach = float(np.mean(values)), deviation(values)
     return middle, middle - reach, middle + reach
+
+
+def intervals(
+    rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]],
+    *,
+    unit: str,
+    marks: Mapping[int, float] | None = None,
+    with_zero: bool = False,
+    colours: Mapping[str, str] | None = None,
+) -> Any:
+    """Values with their intervals on a common horizontal axis, a row a name, with a legend, as SVG.
+
+    Args:
+        rows: From top to bottom: what it is, and of each series that it has: value, lower and upper end.
+        unit: Of the values.
+        marks: Values that are marked by a vertical stroke, by the number of the row: a margin, for instance.
+        with_zero: Whether there is a line at 0.
+        colours: Of the series that have one of their own.
+    """
+    series = list(dict.fromkeys(name for _, values in rows for name in values))
+    figure = new_figure()
+    axes = figure.subplots()
+    if with_zero:
+        axes.axvline(0.0, color=PALETTE[6], linewidth=0.8)
+    for number, name in enumerate(series):
+        style = line_style(number) | ({"color": colours[name]} if colours and name in colours else {})
+        found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
+        places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
+        reach = [
+            [middle - low for middle, low in zip(middles, lows, strict=True)],
+            [high - middle for middle, high in zip(middles, highs, strict=True)],
+        ]
+        axes.errorbar(
+            middles, places, xerr=reach, label=plain_label(name), linestyle="none", elinewidth=1.5, capsize=2, **style
+        )
+    for row, mark in (marks or {}).items():
+        axes.plot([mark, mark], [row - 0.3, row + 0.3], color=PALETTE[7], linewidth=1.2)
+    axes.set_yticks(range(len(rows)), [plain_label(name) for name, _ in rows])
+    axes.invert_yaxis()
+    height_in = 0.6 + 0.19 * len(rows)
+    return with_legend(figure, unit=unit, inches=(1.5 * PLOT_INCHES[0], height_in), axis="x")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from evaluation.report.bootstrap import Copies, told_by
+from evaluation.report.bootstrap import Copies, task_outcomes
 from manifests.io.records import Document, Record, Sha256
 
 if TYPE_CHECKING:
     from manifests.results.scores import Cell as Measured
-    from manifests.results.scores import Roll
+    from manifests.results.scores import CopyTable
 
 LABEL_FREE = ("cosine", "mismatched", "retrieval", "rank", "variance")
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]
@@ -78,9 +78,9 @@ def chance_of(measured: Measured, task: str) -> float | None:
     return found[0] if found else None
 
 
-def task_counts(measured: Measured, roll: Roll, task: str, *, chance: float) -> TaskCounts:
+def task_counts(measured: Measured, roll: CopyTable, task: str, *, chance: float) -> TaskCounts:
     """Counts of one task by condition and unit."""
-    [told] = told_by(measured, task)
+    [told] = task_outcomes(measured, task)
     copies = Copies.of(roll)
     part = told.takes_part(np.ones(len(copies.condition), dtype=np.bool_))
     by_speaker = len(np.unique(copies.speaker[part])) >= FEWEST_SPEAKERS

@@ -160,23 +160,21 @@ def build(
         target.fetch()
         plan_source = target.work if source == corpus else source
         if isinstance(plan_source, Url):
-            raise UsageError(
-                f"{printable(source)}: expected a recipe or a plan on a disk, or the URL of the corpus itself, got another URL"
-            )
+            raise UsageError(f"expected a recipe or a plan on a disk, or the corpus's own URL, got {printable(source)}")
         check_target(target.work, plan_source)
         plan = find_plan(plan_source, target, roots=given_roots, limit=limit, part=part, rendering=rendering)
         all_roots = places_of(read_roots(target.work)) | given_roots
         check_places(plan, target.work, all_roots, changed=bool(roots))
         for folder in (private_folder(), target.work, *(target.work / name for name in FOLDERS)):
             clear_leftovers(folder)
-        if part is not None:
-            check_rooms(target.work, part=f"{part.number}/{part.count}")
-        else:
+        if part is None:
             target.send_plan()
             build_rooms(target.work, roots=all_roots, rate_hz=plan.sample_rate, workers=workers, progress=progress)
             target.send_rooms()
-            if only_rooms:
-                return Built(plan, None, left=len(plan.files))
+        else:
+            check_rooms(target.work, part=f"{part.number}/{part.count}")
+        if only_rooms:
+            return Built(plan, None, left=len(plan.files))
         return build_shards(plan, target, all_roots, part=part, rendering=rendering)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from corpus_builder.build.preflight import check_places, copy_plan, limit_text
-from corpus_builder.plan.make_plan import finished_plan, make_plan
+from corpus_builder.plan.make_plan import finished_plan, plan_locked
 from corpus_builder.render.corpus_waves import CorpusWaves
 from corpus_builder.rooms.build_banks import planned_rooms
 from corpus_builder.rooms.rir_bank import write_bank, write_room
@@ -116,7 +116,7 @@ def estimate(
         folder.mkdir()
         planned = finished_plan(source) if source.is_dir() else None
         if planned is None:
-            planned, _ = make_plan(source, folder, roots=roots, limit=limit, workers=workers, progress=progress)
+            planned, _ = plan_locked(source, folder, roots=roots, limit=limit, workers=workers, progress=progress)
         else:
             if limit is not None and limit != planned.limit:
                 raise UsageError("--limit belongs to planning: this plan was made " + limit_text(planned.limit))

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from corpus_builder.audio.tar_members import audio_exists
-from corpus_builder.plan.make_plan import finished_plan, make_plan
+from corpus_builder.plan.make_plan import finished_plan, plan_locked
 from corpus_builder.sources.roots import read_roots, write_roots
 from manifests.corpus.layout import PLAN, RECIPE, plain_rows, planned_digests, read_recipe, roots_needed
 from manifests.errors import DigestMismatchError, MissingFileError, OtherRecipeError, UsageError, printable
@@ -39,7 +39,7 @@ def plan_for(
                 "--slice needs a finished plan that all slices share: run `stillroom plan RECIPE PLAN`, "
                 "then `stillroom build PLAN CORPUS --rooms`, then the slices"
             )
-        plan, _ = make_plan(source, corpus, roots=roots, limit=limit, workers=workers, progress=progress)
+        plan, _ = plan_locked(source, corpus, roots=roots, limit=limit, workers=workers, progress=progress)
         return plan
     planned = finished_plan(source)
     if planned is None:

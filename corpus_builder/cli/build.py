@@ -32,14 +32,11 @@ def plan_command(recipe: Path, plan: Path, roots: tuple[str, ...], limit: int | 
     All random numbers are drawn here: which noise, from which sample, at which SNR, which room, which codec. A finished plan is not
     made twice.
     """
-    from corpus_builder.plan.make_plan import check_target, make_plan, no_empty_folder
+    from corpus_builder.plan import make_plan
     from corpus_builder.sources.roots import parse_roots
-    from manifests.io.lock import writing
 
-    check_target(plan, recipe)
-    with no_empty_folder(plan), writing(plan):
-        made, was_there = make_plan(recipe, plan, roots=parse_roots(roots), limit=limit, workers=workers)
-    if was_there:
+    made, existed = make_plan.plan(recipe, plan, roots=parse_roots(roots), limit=limit, workers=workers)
+    if existed:
         click.echo(f"{printable(plan)} has this plan already; nothing to do")
     print_plan(made)
 
@@ -122,9 +119,7 @@ def build_command(
     given_roots = parse_roots(roots)
     slice_ = None if part is None else Slice.parse(part)
     if only_rooms and slice_ is not None:
-        raise UsageError(
-            f"--rooms with --slice {printable(part)}: rooms are made once, for all slices; leave out --slice"
-        )
+        raise UsageError("--rooms with --slice: rooms are made once, for all slices; leave out --slice")
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop(None if time is None else parse_time(time)))
         try:

@@ -7,6 +7,7 @@ drawn. `plan.json` is written last. An interrupted plan begins again, but reads 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.plan.planner import PlanJob, write_plan
@@ -18,13 +19,13 @@ from manifests.corpus.layout import PLAN, PLAN_FOLDER, RECIPE, SHARDS_FOLDER, to
 from manifests.errors import OtherRecipeError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.json_yaml import write_yaml
-from manifests.io.place import Place, place_of
+from manifests.io.lock import writing
+from manifests.io.place import Place, place_of, places_of
 from manifests.plan.plan import Plan
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from corpus_builder.sources.roots import Located
 
@@ -113,21 +114,21 @@ def new_job(
     )
 
 
-def make_plan(
-    recipe_path: Path,
-    folder: Path,
+def plan(
+    recipe: str | Path,
+    folder: str | Path,
     *,
-    roots: Mapping[str, Place] | None = None,
+    roots: Mapping[str, str | Place] | None = None,
     limit: int | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> tuple[Plan, bool]:
-    """Decide everything that a recipe leaves open, and write it down. The caller holds the folder's lock.
+    """Decide everything that a recipe leaves open, and write it down.
 
     Args:
-        recipe_path: The recipe.
+        recipe: A recipe, or the folder of a plan, whose recipe is taken.
         folder: Where to: `folder/plan/`, `folder/recipe.yaml`, `folder/roots.local.json`.
-        roots: Folders of roots, by `--root`.
+        roots: Folder or URL of each root, as `--root` gives them.
         limit: Only so many utterances a split, by keyed hash of their ids.
         workers: Number of processes that read noises and calibrate rooms.
         progress: Show how far it is.
@@ -136,28 +137,44 @@ def make_plan(
         The plan, and whether it existed already.
 
     Raises:
-        OtherRecipeError: If the folder holds the plan of another recipe.
-        StillroomError: By what is wrong with recipe or sources.
+        LockedError: If another process plans here.
+        OtherRecipeError: If the folder has the plan of another recipe.
+        StillroomError: If recipe or sources are missing or damaged.
     """
+    recipe, folder = Path(recipe), Path(folder)
+    check_target(folder, recipe)
+    with no_empty_folder(folder), writing(folder):
+        return plan_locked(recipe, folder, roots=places_of(roots), limit=limit, workers=workers, progress=progress)
+
+
+def plan_locked(
+    recipe_path: Path,
+    folder: Path,
+    *,
+    roots: Mapping[str, Place],
+    limit: int | None,
+    workers: int,
+    progress: bool,
+) -> tuple[Plan, bool]:
+    """As `plan`, in a folder whose lock the caller holds."""
     recipe, beside = recipe_at(recipe_path)
-    check_target(folder, recipe_path)
     names = {source.root or name for name, source in recipe.file_sources()}
     remembered = {**read_roots(beside), **read_roots(folder)}
-    known_roots = {name: place_of(place) for name, place in remembered.items() if name in names} | dict(roots or {})
+    known_roots = {name: place_of(place) for name, place in remembered.items() if name in names} | dict(roots)
     sources = locate(recipe, beside=beside, roots=known_roots)
     recipe_sha256 = published_digest(recipe, sources)
-    plan = finished_plan(folder)
-    if plan is not None:
-        check_same(plan, recipe_sha256=recipe_sha256, limit=limit, folder=folder)
+    existing = finished_plan(folder)
+    if existing is not None:
+        check_same(existing, recipe_sha256=recipe_sha256, limit=limit, folder=folder)
         if not read_roots(folder):  # it was fetched from a URL, or copied without what belongs to a machine
             write_roots(folder, {source.root: root_folder(source) for source in sources.values()})
-        return plan, True
+        return existing, True
     job = new_job(recipe, sources, folder / PLAN_FOLDER, limit=limit, workers=workers, progress=progress)
     document, found_roots = write_plan(job, recipe_sha256=recipe_sha256)
     write_yaml(folder / RECIPE, published(recipe, sources))
     write_roots(folder, found_roots)
-    plan = Plan.parse(document, where=folder)
-    plan.write(folder / PLAN)
+    made = Plan.parse(document, where=folder)
+    made.write(folder / PLAN)
     job.noise_cache.remove()
     job.room_cache.remove()
-    return plan, False
+    return made, False

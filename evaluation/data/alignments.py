@@ -1,4 +1,4 @@
-"""Which phone is said in which frame: alignments from a custom field or a table, in seconds."""
+"""Phone alignments, from a custom field or a table in seconds, and the phone of each frame."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from evaluation.data.labels import (
     KeyedTask,
     MissingLabelError,
-    NobodyLeftError,
     OneClassError,
     UnseenLabelError,
     known_fields,
-    takes_part,
+    left_out,
+    task_labels,
 )
 from evaluation.data.utterances import check_conditions
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.config import FramesTask
-    from evaluation.data.utterances import Listed, Roster
+    from evaluation.data.utterances import EvaluationSet, ListedUtterance
 
 COLUMNS = ("id", "start", "end", "label")
 Segments = tuple[tuple[float, float, str], ...]
@@ -40,14 +40,14 @@ class BadAlignmentError(StillroomError, ValueError):
 
     def __init__(self, where: str, utterance: str, what: str) -> None:
         super().__init__(
-            f"{printable(where)}: utterance {printable(utterance, limit=60)!r}: {what}; a list of [start, end, phone] in "
-            "seconds is due, with start before end"
+            f"{printable(where)}: utterance {printable(utterance, limit=60)!r}: {what}; expected a list of [start, end, phone] "
+            "in seconds, with start before end"
         )
 
 
 @dataclass(frozen=True)
 class AlignedTask(KeyedTask["FramesTask", "Segments"]):
-    """A frame task with its alignments by sample key.
+    """A frame task with its alignments.
 
     Attributes:
         names: Phones of the training utterances, sorted.
@@ -56,60 +56,61 @@ class AlignedTask(KeyedTask["FramesTask", "Segments"]):
     names: tuple[str, ...]
 
 
-def align_task(task: FramesTask, roster: Roster) -> AlignedTask:
+def align_task(task: FramesTask, dataset: EvaluationSet) -> AlignedTask:
     """Alignments of a task; utterances without one are left out.
 
     Raises:
         MissingLabelError: If no utterance of train or test has one.
-        UnseenLabelError: If a phone stands only in test.
+        UnseenLabelError: If only test has a phone.
         OneClassError: If there is one phone in all.
         EmptyConditionError: If no aligned test utterance has a copy of some condition.
         BadAlignmentError: If one is malformed, or starts after its utterance's end.
     """
     table = None if task.table is None else read_table(Path(task.table))
     found = {
-        "train": aligned(task, roster.train, table, split=roster.splits.train),
-        "dev": aligned(task, roster.dev, table, split=None),
-        "test": aligned(task, roster.test, table, split=roster.splits.test),
+        "train": aligned(task, dataset.train, table, split=dataset.splits.train),
+        "dev": aligned(task, dataset.dev, table, split=None),
+        "test": aligned(task, dataset.test, table, split=dataset.splits.test),
     }
     names = {role: {phone for segments in split.values() for *_, phone in segments} for role, split in found.items()}
     if unseen := names["test"] - names["train"]:
         raise UnseenLabelError(
-            task.name, sorted(unseen), train=roster.splits.train, test=roster.splits.test, limit=roster.limit
+            task.name, sorted(unseen), train=dataset.splits.train, test=dataset.splits.test, limit=dataset.limit
         )
     if len(names["train"]) < 2:
-        raise OneClassError(task.name, label=min(names["train"]), is_within=False, limit=roster.limit)
-    check_conditions(task.name, found["test"], roster)
-    left_out = len(roster.test) - len(found["test"])
-    notes = (f"{task.name}: {left_out} of {len(roster.test)} test utterances are left out",) if left_out else ()
+        raise OneClassError(task.name, label=min(names["train"]), is_within=False, limit=dataset.limit)
+    check_conditions(task.name, found["test"], dataset)
+    notes = tuple(left_out(task.name, len(found["test"]), dataset))
     return AlignedTask(
         task.name, task, found["train"], found["dev"], found["test"], notes, tuple(sorted(names["train"]))
     )
 
 
 def aligned(
-    task: FramesTask, entries: Mapping[str, Listed], table: Mapping[str, Segments] | None, *, split: str | None
+    task: FramesTask, entries: Mapping[str, ListedUtterance], table: Mapping[str, Segments] | None, *, split: str | None
 ) -> dict[str, Segments]:
-    """Alignments by sample key; `split` is None where there may be none."""
-    found: dict[str, Segments] = {}
-    anywhere = False
-    for key, entry in entries.items():
-        if table is not None:
-            segments = table.get(entry.sample.id)
-        else:
-            value = entry.sample.custom.get(task.label)
-            segments = None if value in (None, "", []) else parsed(value, utterance=entry.sample.id, where=task.name)
-        anywhere = anywhere or segments is not None
-        if segments and segments[-1][0] >= entry.seconds:
-            late = f"found {list(segments[-1])}, which starts after its end at {entry.seconds:.3f} s"
-            raise BadAlignmentError(task.table or task.name, entry.sample.id, late)
-        if segments and takes_part(task.where, entry.sample):
-            found[key] = segments
-    if split is not None and not found:
-        if not anywhere:
-            raise MissingLabelError(task.table or task.label, split=split, known=known_fields(entries))
-        raise NobodyLeftError(task.name, split=split)
-    return found
+    """Alignments by sample key of the utterances that belong to a task; `split` as in `task_labels`."""
+    found = {key: segments_of(task, entry, table) for key, entry in entries.items()}
+    if split is not None and not any(found.values()):
+        raise MissingLabelError(task.table or task.label, split=split, known=known_fields(entries))
+    return task_labels(task, entries, found, split=split)
+
+
+def segments_of(task: FramesTask, entry: ListedUtterance, table: Mapping[str, Segments] | None) -> Segments | None:
+    """The alignment of one utterance; None if it has none.
+
+    Raises:
+        BadAlignmentError: If it is malformed, or starts after its utterance's end.
+    """
+    name, value = entry.sample.id, entry.sample.custom.get(task.label)
+    if table is not None:
+        segments = table.get(name)
+    else:
+        segments = None if value in (None, "", []) else parsed(value, utterance=name, where=task.name)
+    if segments and segments[-1][0] >= entry.seconds:
+        late = f"found {list(segments[-1])}, which starts after its end at {entry.seconds:.3f} s"
+        raise BadAlignmentError(task.table or task.name, name, late)
+    return segments
 
 
 def parsed(value: Any, *, utterance: str, where: str) -> Segments:
@@ -141,20 +142,20 @@ def read_table(path: Path) -> dict[str, Segments]:
     text = read_bytes(path, needed="the alignments of a task").decode("utf-8-sig", "replace")
     reader = csv.DictReader(io.StringIO(text))
     if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        raise BadDocumentError(path, f"the column {missing[0]} is missing; {','.join(COLUMNS)} are due")
+        raise BadDocumentError(path, f"the column {missing[0]} is missing; expected {','.join(COLUMNS)}")
     rows: dict[str, list[list[Any]]] = {}
     for line, row in enumerate(reader, 2):
         try:
             segment = [float(row["start"]), float(row["end"]), row["label"]]
         except (TypeError, ValueError):
-            raise BadDocumentError(path, f"line {line}: start and end are to be seconds") from None
+            raise BadDocumentError(path, f"line {line}: expected start and end in seconds") from None
         rows.setdefault(str(row["id"]), []).append(segment)
     return {name: parsed(segments, utterance=name, where=str(path)) for name, segments in rows.items()}
 
 
 @dataclass(frozen=True)
 class FrameClock:
-    """When a model's frames are: frame i is heard from `i * hop` for `receptive` samples; its middle is its time.
+    """Times of a model's frames: frame i is computed from `receptive` samples, the first of them `i * hop`; its middle is its time.
 
     Attributes:
         hop: Samples from one frame to the next.
@@ -167,7 +168,7 @@ class FrameClock:
 
     @classmethod
     def of(cls, num_frames: Callable[[int], int], *, rate_hz: int) -> FrameClock:
-        """From nothing but how many frames a length gives."""
+        """From the function that gives the number of frames of so many samples."""
         receptive = first_length(num_frames, frames=1)
         return cls(first_length(num_frames, frames=2) - receptive, receptive, rate_hz)
 

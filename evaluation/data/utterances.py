@@ -1,4 +1,4 @@
-"""Which utterances are heard for what, and what they are called: decided, and checked, before any model runs."""
+"""The utterances of an evaluation by role (train, dev, test), listed and checked before any model runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UnknownSplitError(StillroomError, ValueError):
 
 
 class EmptyConditionError(StillroomError, ValueError):
-    """A condition that was asked for in the recipe, and of which there is nothing to hear."""
+    """A condition of the recipe that no utterance has a copy of."""
 
     def __init__(self, *, split: str, condition: str | None, purpose: str) -> None:
         what = f"condition {condition!r} has no utterance" if condition else "there is no distorted copy"
@@ -45,7 +45,7 @@ class TooShortError(StillroomError, ValueError):
 
 
 class TooFewFramesError(StillroomError, ValueError):
-    """What a task has left without the utterances that are shorter than one frame, or the frames that have no label."""
+    """A task with too little left, without utterances that are shorter than one frame and frames that have no label."""
 
     def __init__(self, task: str, left: str) -> None:
         super().__init__(
@@ -53,18 +53,18 @@ class TooFewFramesError(StillroomError, ValueError):
         )
 
 
-class HeardTestError(StillroomError, ValueError):
-    """A model was trained on what it is to be tested on."""
+class TrainedOnTestError(StillroomError, ValueError):
+    """A model that was trained on test utterances."""
 
-    def __init__(self, model: str, *, heard: int, total: int, split: str, first: str) -> None:
+    def __init__(self, model: str, *, count: int, total: int, split: str, first: str) -> None:
         super().__init__(
-            f"model {model!r} was trained on {heard} of the {total} utterances of split {split!r} (such as "
-            f"{printable(first, limit=60)!r}); test on others, or on a model that has not heard them"
+            f"model {model!r} was trained on {count} of the {total} utterances of split {split!r} (such as "
+            f"{printable(first, limit=60)!r}); test on others, or a model that was not trained on them"
         )
 
 
 def under_limit(limit: int | None) -> str:
-    """What a message about utterances that lack something adds where only some of them were taken."""
+    """An addition to messages about what utterances lack, where a limit was set."""
     return "" if limit is None else f" (of which limit: {limit} takes {limit} utterances at most)"
 
 
@@ -79,11 +79,11 @@ class OtherRateError(StillroomError, ValueError):
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedUtterance:
     """One utterance of a split.
 
     Attributes:
-        sample: Its JSON.
+        sample: Its record, from the JSON member.
         pcm_sha256: Digest of its clean PCM, from the shard index.
     """
 
@@ -97,14 +97,14 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Roster:
+class EvaluationSet:
     """The utterances of an evaluation by role, under the limit, by sample key.
 
     Attributes:
         conditions: Of the test split, sorted.
-        reference: Keys of train utterances that features are centred and scaled on, and that train the domain probe.
+        reference: Keys of the train utterances that features are centred and scaled on, and that the domain probe is trained on.
         limit: At most so many utterances of each split were taken; None for all.
-        data_sha256: Digest over the shards of the splits, and over what a part of a corpus takes of them.
+        data_sha256: Digest over the shards of the splits and, of a linked corpus, over the members that it has of them.
     """
 
     corpus: str
@@ -113,29 +113,29 @@ class Roster:
     splits: Splits
     limit: int | None
     conditions: tuple[str, ...]
-    train: dict[str, Listed]
-    dev: dict[str, Listed]
-    test: dict[str, Listed]
+    train: dict[str, ListedUtterance]
+    dev: dict[str, ListedUtterance]
+    test: dict[str, ListedUtterance]
     reference: frozenset[str]
 
-    def of(self, role: str) -> dict[str, Listed]:
+    def of(self, role: str) -> dict[str, ListedUtterance]:
         """The utterances of a role."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[role]
 
     def split_of(self, role: str) -> str:
-        """The split of a role that the corpus has."""
+        """Name of the split of a role."""
         split = {"train": self.splits.train, "dev": self.splits.dev, "test": self.splits.test}[role]
         assert split is not None
         return split
 
 
 def keyed_order(keys: Iterable[str], *, seed: int, purpose: str) -> list[str]:
-    """Keys in an order that depends on nothing but the seed, the purpose and themselves."""
+    """Keys in pseudo-random order, by hash of seed, purpose and key, so that other keys do not change it."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}\x1f{purpose}\x1f{key}".encode()).digest())
 
 
 def resolved_splits(splits: Splits, reader: CorpusReader) -> Splits:
-    """The splits by name; dev is filled in where the corpus has a split of that name.
+    """The splits by role; dev is filled in where the corpus has a split of that name.
 
     Raises:
         UnknownSplitError: If the corpus lacks a split that is named.
@@ -149,7 +149,7 @@ def resolved_splits(splits: Splits, reader: CorpusReader) -> Splits:
     return splits
 
 
-def call_roll(reader: CorpusReader, config: EvaluationConfig) -> Roster:
+def list_utterances(reader: CorpusReader, config: EvaluationConfig) -> EvaluationSet:
     """List the utterances of every role from indexes and JSON members alone; no audio is read.
 
     Raises:
@@ -158,16 +158,18 @@ def call_roll(reader: CorpusReader, config: EvaluationConfig) -> Roster:
         EmptyConditionError: If a condition of the test split has none, or a measure needs copies and there are none.
     """
     splits = resolved_splits(config.splits, reader)
-    roles = {split: listed(reader, split, config=config) for split in (splits.train, splits.dev, splits.test) if split}
+    roles = {
+        split: utterances_of(reader, split, config=config) for split in (splits.train, splits.dev, splits.test) if split
+    }
     conditions = tuple(sorted(name for name, count in reader.copies(splits.test).items() if count))
-    there = {copy.condition for entry in roles[splits.test].values() for copy in entry.sample.copies}
+    found = {copy.condition for entry in roles[splits.test].values() for copy in entry.sample.copies}
     for condition in conditions:
-        if condition not in there:
+        if condition not in found:
             raise EmptyConditionError(split=splits.test, condition=condition, purpose="conditions")
     if config.measures and not conditions:
         raise EmptyConditionError(split=splits.test, condition=None, purpose=f"measures {', '.join(config.measures)}")
     order = keyed_order(roles[splits.train], seed=config.seed, purpose="reference")
-    return Roster(
+    return EvaluationSet(
         corpus=reader.manifest.name,
         data_sha256=digest({split: data_of(reader, split) for split in roles}),
         sample_rate=reader.manifest.sample_rate,
@@ -182,52 +184,54 @@ def call_roll(reader: CorpusReader, config: EvaluationConfig) -> Roster:
 
 
 def data_of(reader: CorpusReader, split: str) -> list[object]:
-    """What tells the data of a split: its shards, and which members a subset or an index has of them."""
+    """What identifies the data of a split: digests of its shards and, of a linked corpus, the members that it has of them."""
     shards: list[object] = [shard.sha256 for shard in reader.manifest.splits[split]]
     if reader.manifest.borrowed is None:
         return shards
-    held = [
+    members = [
         [sample.key, *sorted(sample.members)] for shard in reader.shards(split) for sample in reader.samples(shard.name)
     ]
-    return [*shards, held]
+    return [*shards, members]
 
 
-def check_conditions(task: str, keys: Iterable[str], roster: Roster) -> None:
-    """Some utterance of a task has a copy of each condition of the test.
+def check_conditions(task: str, keys: Iterable[str], dataset: EvaluationSet) -> None:
+    """Check that some utterance of a task has a copy of each condition of the test.
 
     Raises:
         EmptyConditionError: If none has.
     """
-    there = {copy.condition for key in keys for copy in roster.test[key].sample.copies}
-    for condition in roster.conditions:
-        if condition not in there:
+    found = {copy.condition for key in keys for copy in dataset.test[key].sample.copies}
+    for condition in dataset.conditions:
+        if condition not in found:
             purpose = f"task {printable(task, limit=80)!r}"
-            raise EmptyConditionError(split=roster.splits.test, condition=condition, purpose=purpose)
+            raise EmptyConditionError(split=dataset.splits.test, condition=condition, purpose=purpose)
 
 
-def listed(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dict[str, Listed]:
+def utterances_of(reader: CorpusReader, split: str, *, config: EvaluationConfig) -> dict[str, ListedUtterance]:
     """The utterances of one split under the limit, in the corpus's order."""
     found = {
         sample.key: (shard.name, sample) for shard in reader.shards(split) for sample in reader.samples(shard.name)
     }
-    kept = set(keyed_order(found, seed=config.seed, purpose="limit")[: config.limit])
+    taken = set(keyed_order(found, seed=config.seed, purpose="limit")[: config.limit])
     entries = {}
     for key, (shard, indexed) in found.items():
-        if key in kept:
+        if key in taken:
             sample = reader.whole_record(shard, indexed, split=split)
-            entries[key] = Listed(sample, indexed.members["clean"].pcm_sha256 or "")
+            entries[key] = ListedUtterance(sample, indexed.members["clean"].pcm_sha256 or "")
     return entries
 
 
-def check_model(name: str, encoder: Encoder, roster: Roster) -> None:
-    """A model fits the corpus, and has not heard the test.
+def check_model(name: str, encoder: Encoder, dataset: EvaluationSet) -> None:
+    """Check that a model fits the corpus and was not trained on test utterances.
 
     Raises:
         OtherRateError: If its sample rate is another.
-        HeardTestError: If it, or the teacher it was distilled from, was trained on test utterances.
+        TrainedOnTestError: If it, or the teacher that it was distilled from, was trained on test utterances.
     """
-    if encoder.sample_rate != roster.sample_rate:
-        raise OtherRateError(name, rate_hz=encoder.sample_rate, corpus_rate_hz=roster.sample_rate)
-    heard = [entry.sample.id for entry in roster.test.values() if entry.pcm_sha256[:16] in encoder.trained_on]
-    if heard:
-        raise HeardTestError(name, heard=len(heard), total=len(roster.test), split=roster.splits.test, first=heard[0])
+    if encoder.sample_rate != dataset.sample_rate:
+        raise OtherRateError(name, rate_hz=encoder.sample_rate, corpus_rate_hz=dataset.sample_rate)
+    trained_on = [entry.sample.id for entry in dataset.test.values() if entry.pcm_sha256[:16] in encoder.trained_on]
+    if trained_on:
+        raise TrainedOnTestError(
+            name, count=len(trained_on), total=len(dataset.test), split=dataset.splits.test, first=trained_on[0]
+        )

@@ -1,9 +1,9 @@
-"""What a test copy is to a model: heard, seen, shifted or new, decided from the copy's steps and never from a name.
+"""The category of a test copy for a model: heard, seen, shifted or new, decided from the copy's steps and never from a name.
 
 A step is *heard* if its noise recording or room response was used in training, by content; *seen* if its kind and source were,
 with another recording and numbers within the trained range; *shifted* if its kind was, but not this source or these numbers;
-*new* if its kind was not. Bandwidth makes the kind of a codec: a new narrow-band codec after AMR-NB is shifted. A copy is what
-its strangest step is, with two riders: a heard recording taints a copy that would be seen, and known steps in a chain that
+*new* if its kind was not. The kind of a codec is its bandwidth: a new narrow-band codec after AMR-NB is shifted. A copy has the
+category of its step that is furthest from training (in the order seen, heard, shifted, new); known steps in a chain that
 training did not have are shifted.
 """
 
@@ -24,21 +24,23 @@ if TYPE_CHECKING:
     from manifests.corpus.sample import SampleCopy
     from manifests.plan.references import Reference
     from manifests.plan.steps import PlannedStep
-    from manifests.results.scores import Seen
+    from manifests.results.scores import Category
     from manifests.results.training_exposure import TrainedKind, TrainedOn
     from training.data.corpus import CorpusReader
 
 NARROW_BAND = ("g711", "g726", "g723", "g721", "g729", "gsm", "amr-nb", "amr_nb")
 OPUS_WIDE_KBPS = 9.0  # below, Opus codes speech narrow-band (RFC 6716, section 2.1.1)
-PLACES = frozenset({"offset", "seed", "room", "position", "lost_packets"})  # say which, or how long, not how strong
-REACH_DRAWS = 3.0
-MOST_REACH = 0.1
-STRANGER: tuple[Seen, ...] = ("seen", "heard", "shifted", "new")
+NOT_STRENGTHS = frozenset(
+    {"offset", "seed", "room", "position", "lost_packets"}
+)  # say which, or how long, not how strong
+MARGIN_DRAWS = 3.0
+MOST_MARGIN = 0.1
+CATEGORY_ORDER: tuple[Category, ...] = ("seen", "heard", "shifted", "new")
 
 
 @dataclass(frozen=True)
 class StepFacts:
-    """What matters of one step.
+    """What a category depends on, of one step.
 
     Attributes:
         kind: Such as `noise recorded` or `codec narrow-band`.
@@ -54,7 +56,7 @@ class StepFacts:
 
 
 class Library:
-    """What a corpus says of its noise recordings and responses, read when first asked for."""
+    """Noise recordings and room responses of a corpus with their digests, read when first needed."""
 
     def __init__(self, reader: CorpusReader) -> None:
         self.reader = reader
@@ -62,7 +64,7 @@ class Library:
         self.noises: dict[tuple[str, str], str] | None = None
 
     def noise(self, source: str, root: str, path: str) -> str:
-        """Digest of a noise recording: of its content, or of its place where that is not known."""
+        """Digest of a noise recording: of its content, or of its path where that is not known."""
         if self.noises is None:
             self.noises = {
                 (str(row.get("source")), str(row.get("path"))): str(row["sha256"])[:16]
@@ -97,7 +99,7 @@ def text_digest(text: str) -> str:
 
 
 def step_facts(step: PlannedStep, library: Library) -> tuple[StepFacts, ...]:
-    """What matters of a planned step, whatever its kind: several noises at once, or a codec that loses packets, are several."""
+    """Facts of a planned step of any kind: several noises at once, or a codec that loses packets, have several."""
     data = step.model_dump(mode="json")
     kind = str(data["kind"])
     if kind == "noise":
@@ -119,7 +121,7 @@ def step_facts(step: PlannedStep, library: Library) -> tuple[StepFacts, ...]:
 
 
 def noise_facts(data: Mapping[str, Any], library: Library, *, snr_db: float) -> StepFacts:
-    """What matters of one noise: a recording's source, a colour, a babble, or one talker."""
+    """Facts of one noise: a recording's source, a colour, a babble, or one talker."""
     form = str(data.get("form", "recorded"))
     talkers = data.get("talkers")
     if isinstance(talkers, list):
@@ -130,11 +132,11 @@ def noise_facts(data: Mapping[str, Any], library: Library, *, snr_db: float) -> 
 
 
 def numbers_of(data: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a step that say how strong it is."""
+    """The numbers of a step that say how strong it is, by name."""
     return {
         name: float(value)
         for name, value in data.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and name not in PLACES
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in NOT_STRENGTHS
     }
 
 
@@ -169,60 +171,62 @@ def codec_band(codec: str, bitrate_kbps: float | None) -> str:
 
 
 def copy_facts(copy: SampleCopy, library: Library) -> list[StepFacts]:
-    """What matters of every step of a copy, in order."""
+    """Facts of every step of a copy, in order."""
     return [facts for step in copy.steps for facts in step_facts(step, library)]
 
 
-def seen_as(steps: Iterable[StepFacts], trained: TrainedOn | None) -> Seen:
-    """What a copy with these steps is to a model.
+def category_of(steps: Iterable[StepFacts], trained: TrainedOn | None) -> Category:
+    """The category of a copy with these steps for a model.
 
     Args:
-        steps: In order; none at all is a copy that was left as it was, which is `seen`.
-        trained: What the model met; None if that is not known.
+        steps: In order; a copy without any was left as it was, and is `seen`.
+        trained: Distortions that the model was trained on; None if they are not known.
     """
     if trained is None:
         return "unknown"
     chain: list[str] = []
-    strangest: Seen = "seen"
+    furthest: Category = "seen"
     for step in steps:
         chain.append(step.kind)
-        found = step_seen_as(step, trained.kinds.get(step.kind))
-        strangest = max(strangest, found, key=STRANGER.index)
-    was_met = not trained.chains or any(
+        found = step_category(step, trained.kinds.get(step.kind))
+        furthest = max(furthest, found, key=CATEGORY_ORDER.index)
+    is_known_chain = not trained.chains or any(
         is_within(chain, known) for known in trained.chains
     )  # a card may leave chains out
-    if strangest in {"seen", "heard"} and not was_met:
+    if furthest in {"seen", "heard"} and not is_known_chain:
         return "shifted"
-    return strangest
+    return furthest
 
 
-def step_seen_as(step: StepFacts, kind: TrainedKind | None) -> Seen:
-    """What one step is to a model that met `kind`."""
+def step_category(step: StepFacts, kind: TrainedKind | None) -> Category:
+    """The category of one step for a model that was trained on `kind`."""
     if kind is None:
         return "new"
     is_known_source = step.source is None or step.source in kind.sources
-    if not all(in_reach(value, kind.ranges.get(name), count=kind.count) for name, value in step.numbers.items()):
+    if not all(
+        in_trained_range(value, kind.ranges.get(name), count=kind.count) for name, value in step.numbers.items()
+    ):
         return "shifted"
     if any(recording in kind.recordings for recording in step.recordings):
         return "heard"  # by content, whatever the source is called
     return "seen" if is_known_source else "shifted"
 
 
-def in_reach(value: float, span: tuple[float, float] | None, *, count: int) -> bool:
-    """Whether a number lies in a trained range.
+def in_trained_range(value: float, span: tuple[float, float] | None, *, count: int) -> bool:
+    """Whether a number is in the range that a model was trained on, widened a little.
 
     The ends of a range are drawn too: of n uniform draws the outermost fall short of the true ends by about width / n each, so
-    a range reaches three times that beyond what was met, at most a tenth of its width.
+    a range is widened by three times that, at most by a tenth of its width.
     """
     if span is None:
         return False
     low, high = span
-    reach = (high - low) * min(MOST_REACH, REACH_DRAWS / max(1, count)) + 1e-6 * max(1.0, abs(low), abs(high))
-    return low - reach <= value <= high + reach
+    margin = (high - low) * min(MOST_MARGIN, MARGIN_DRAWS / max(1, count)) + 1e-6 * max(1.0, abs(low), abs(high))
+    return low - margin <= value <= high + margin
 
 
 def is_within(chain: list[str], known: tuple[str, ...]) -> bool:
-    """Whether a chain is a known one with steps left out."""
+    """Whether a chain is a known one, perhaps with steps left out."""
     rest = iter(known)
     return all(kind in rest for kind in chain)
 

@@ -1,95 +1,96 @@
-"""The roll: every copy that is tested, numbered once, and what it is to each model; and outcomes told in its order."""
+"""The index of test copies: every copy that is tested, numbered once, and its category for each model; outcomes in its order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation.exposure.categories import Library, copy_facts, seen_as, snr_of
+from evaluation.exposure.categories import Library, category_of, copy_facts, snr_of
 from evaluation.features import condition_of
 from manifests.corpus.sample import CLEAN
-from manifests.results.scores import SEEN_LETTERS, Outcomes, Roll, Score, joined
+from manifests.results.scores import CATEGORY_LETTERS, CopyTable, Outcomes, Score, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evaluation.data.utterances import Roster
+    from evaluation.data.utterances import EvaluationSet
     from evaluation.exposure.categories import StepFacts
     from manifests.results.scores import TaskMeasure
     from manifests.results.training_exposure import TrainedOn
     from training.data.corpus import CorpusReader
 
-LETTERS = {seen: letter for letter, seen in SEEN_LETTERS.items()}
-Place = tuple[str, str]
-Answered = dict[Place, tuple[float, float]]
-"""What was counted and out of how many, by sample key and member."""
+LETTERS = {category: letter for letter, category in CATEGORY_LETTERS.items()}
+CopyKey = tuple[str, str]
+"""Sample key and member."""
+CopyOutcomes = dict[CopyKey, tuple[float, float]]
+"""Of each copy what was counted (right answers, edits), and out of how many."""
 
 
 @dataclass(frozen=True)
-class TestRoll:
-    """The roll and what it was made from.
+class CopyIndex:
+    """Every copy that is tested, in one order.
 
     Attributes:
-        record: As it is written.
-        places: Number of each copy, by sample key and member.
+        record: The table as it is written.
+        numbers: Number of each copy.
         steps: Facts of each copy's steps; None for clean.
     """
 
-    record: Roll
-    places: dict[Place, int]
+    record: CopyTable
+    numbers: dict[CopyKey, int]
     steps: tuple[list[StepFacts] | None, ...]
 
     def letters(self, trained: TrainedOn | None) -> str:
-        """What each copy is to a model that was trained on this, one letter each."""
-        return "".join(LETTERS["clean" if steps is None else seen_as(steps, trained)] for steps in self.steps)
+        """The category of each copy for a model that was trained on this, one letter each."""
+        return "".join(LETTERS["clean" if steps is None else category_of(steps, trained)] for steps in self.steps)
 
 
-def call_test_roll(reader: CorpusReader, roster: Roster) -> TestRoll:
+def index_test_copies(reader: CorpusReader, dataset: EvaluationSet) -> CopyIndex:
     """Number the copies of the test utterances: each utterance's clean wave, then its copies."""
     library = Library(reader)
     speakers: dict[str, int] = {}
-    conditions = {name: number for number, name in enumerate((CLEAN, *roster.conditions))}
-    places: dict[Place, int] = {}
+    conditions = {name: number for number, name in enumerate((CLEAN, *dataset.conditions))}
+    numbers: dict[CopyKey, int] = {}
     steps: list[list[StepFacts] | None] = []
     columns: dict[str, list[float | None]] = {name: [] for name in ("utterance", "speaker", "condition", "snr_db")}
-    for number, (key, entry) in enumerate(roster.test.items()):
+    for number, (key, entry) in enumerate(dataset.test.items()):
         speaker = speakers.setdefault(entry.sample.speaker or entry.sample.id, len(speakers))
         for copy in (None, *entry.sample.copies):
             name = CLEAN if copy is None else copy.name
             condition = CLEAN if copy is None else copy.condition
-            places[key, name] = len(places)
+            numbers[key, name] = len(numbers)
             steps.append(None if copy is None else copy_facts(copy, library))
             columns["utterance"].append(number)
             columns["speaker"].append(speaker)
             columns["condition"].append(conditions.setdefault(condition, len(conditions)))
             columns["snr_db"].append(None if copy is None else snr_of(copy))
-    record = Roll(
+    record = CopyTable(
         speakers=tuple(speakers),
         conditions=tuple(conditions),
         **{name: joined(column) for name, column in columns.items()},
     )
-    return TestRoll(record, places, tuple(steps))
+    return CopyIndex(record, numbers, tuple(steps))
 
 
 def outcomes_of(
-    answered: Answered, places: Mapping[Place, int], *, task: str, measure: TaskMeasure, probe: int
+    outcomes: CopyOutcomes, numbers: Mapping[CopyKey, int], *, task: str, measure: TaskMeasure, probe: int
 ) -> Outcomes:
-    """Outcomes of one probe in the order of the roll."""
-    counts: list[float | None] = [None] * len(places)
-    totals: list[float | None] = [None] * len(places)
-    for place, (count, total) in answered.items():
-        counts[places[place]], totals[places[place]] = count, total
+    """Outcomes of one probe in the order of the index, as they are written."""
+    counts: list[float | None] = [None] * len(numbers)
+    totals: list[float | None] = [None] * len(numbers)
+    for copy, (count, total) in outcomes.items():
+        counts[numbers[copy]], totals[numbers[copy]] = count, total
     ones = all(total in (None, 1) for total in totals)
     return Outcomes(
         task=task, measure=measure, probe=probe, counts=joined(counts), totals=None if ones else joined(totals)
     )
 
 
-def condition_scores(answered: Answered, *, task: str, measure: TaskMeasure, probe: int) -> list[Score]:
-    """One score a condition: what was counted over out of how many, summed up; none where nothing was out of anything."""
+def condition_scores(outcomes: CopyOutcomes, *, task: str, measure: TaskMeasure, probe: int) -> list[Score]:
+    """One score a condition: the sum of counts over the sum of totals; none where that is 0."""
     sums: dict[str, list[float]] = {}
     utterances: dict[str, set[str]] = {}
-    for (key, member), (count, total) in answered.items():
+    for (key, member), (count, total) in outcomes.items():
         condition = condition_of(member)
         pair = sums.setdefault(condition, [0.0, 0.0])
         pair[0] += count

@@ -1,4 +1,4 @@
-"""What a model was trained on, from its own record: `trained.json`, its card, or its run's config and corpus."""
+"""The distortions that a model was trained on, from its own record: `trained.json`, its card, or its run's config and corpus."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class TrainingUnknownError(StillroomError, ValueError):
-    """What a model was trained on cannot be found out; told as a note, never fatal."""
+    """A model whose training cannot be found out; it becomes a note, never fatal."""
 
     def __init__(self, model: str, why: object) -> None:
         super().__init__(f"{model}: what it was trained on is not known: {why}")
 
 
-def trained_by(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
-    """What a model met in training; None if nothing is known of it.
+def exposure_of(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
+    """The distortions that a model was trained on; None if nothing is known of them.
 
     Args:
-        name: What it is called in the tables.
-        source: Where it came from.
+        name: Its name in the tables.
+        source: Its source in the config.
         facts: Its card or its checkpoint's facts.
 
     Raises:
@@ -43,15 +43,15 @@ def trained_by(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> 
     """
     try:
         if isinstance(source, RunSource):
-            return of_run(Path(source.run))
+            return run_exposure(Path(source.run))
         if "trained" in facts:
             return TrainedOn.parse(facts["trained"], where=f"the card of {name}, key trained")
-        return of_folder(folder_of(source))
+        return folder_exposure(folder_of(source))
     except (StillroomError, OSError) as problem:
         raise TrainingUnknownError(printable(name), problem) from None
 
 
-def trained_by_teacher(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
+def teacher_exposure(name: str, source: str | RunSource, facts: Mapping[str, Any]) -> TrainedOn | None:
     """The same of the teacher that a student was distilled from; of the model itself, if it has none."""
     try:
         if isinstance(source, RunSource):
@@ -60,8 +60,8 @@ def trained_by_teacher(name: str, source: str | RunSource, facts: Mapping[str, A
         elif isinstance(facts.get("teacher"), str):
             teacher = facts["teacher"]
         else:
-            return trained_by(name, source, facts)
-        return of_folder(folder_of(teacher))
+            return exposure_of(name, source, facts)
+        return folder_exposure(folder_of(teacher))
     except (StillroomError, OSError, KeyError, TypeError) as problem:
         raise TrainingUnknownError(f"the teacher of {printable(name)}", problem) from None
 
@@ -74,7 +74,7 @@ def folder_of(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def of_folder(folder: Path | None) -> TrainedOn | None:
+def folder_exposure(folder: Path | None) -> TrainedOn | None:
     """From `trained.json`, `card.json` or a run's own record in a folder; None if it has none of them."""
     if folder is None:
         return None
@@ -84,11 +84,11 @@ def of_folder(folder: Path | None) -> TrainedOn | None:
         card = read_json(folder / "card.json", needed="a card")
         if isinstance(card, dict) and "trained" in card:
             return TrainedOn.parse(card["trained"], where=f"{folder / 'card.json'}, key trained")
-    return of_run(folder) if is_run(folder) else None
+    return run_exposure(folder) if is_run(folder) else None
 
 
 def training_command(run: Path) -> dict[str, Any]:
-    """What was typed to train a run, under the key `command`; nothing where its record does not say."""
+    """The command line that trained a run, under the key `command`; empty where its record has none."""
     path = run / "provenance.json"
     record = read_json(path, needed="what made the run") if path.is_file() else None
     command = record.get("command") if isinstance(record, dict) else None
@@ -96,8 +96,8 @@ def training_command(run: Path) -> dict[str, Any]:
     return {"command": command} if is_words else {}
 
 
-def of_run(run: Path) -> TrainedOn | None:
-    """From `trained.json`, or from the corpus that the run's config names, if it is still what it was."""
+def run_exposure(run: Path) -> TrainedOn | None:
+    """From `trained.json`, or from the corpus that the run's config names, if that is unchanged."""
     if (run / "trained.json").exists():
         return TrainedOn.read(run / "trained.json", needed="what the model was trained on")
     config = read_yaml(run / "config.yaml", needed="the config of a run")
@@ -113,13 +113,13 @@ def of_run(run: Path) -> TrainedOn | None:
                 raise TrainingUnknownError(run.name, f"the corpus {names} changed since")
     student = views.get("student")
     conditions = student.get("conditions") if isinstance(student, dict) else None
-    heard = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
-    return summed_up(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=heard)
+    used = tuple(map(str, conditions)) if isinstance(conditions, list | tuple) else None
+    return corpus_exposure(tuple(map(str, corpora)), str(config.get("split", "train")), conditions=used)
 
 
 @dataclass
-class Tally:
-    """Training copies, summed up one by one."""
+class ExposureCounter:
+    """Counts steps of training copies: kinds, sources, recordings and ranges of numbers."""
 
     counts: dict[str, int] = field(default_factory=dict)
     sources: dict[str, set[str]] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Tally:
     chains: set[tuple[str, ...]] = field(default_factory=set)
 
     def add(self, steps: Iterable[StepFacts]) -> None:
-        """Take in the steps of one copy."""
+        """Count the steps of one copy."""
         chain = []
         for step in steps:
             chain.append(step.kind)
@@ -143,7 +143,7 @@ class Tally:
         self.chains.add(tuple(chain))
 
     def summary(self) -> TrainedOn:
-        """What it came to."""
+        """The counts as a document."""
         kinds = {
             kind: TrainedKind(
                 count=count,
@@ -159,29 +159,29 @@ class Tally:
 
 
 @functools.lru_cache(maxsize=8)
-def summed_up(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ...] | None = None) -> TrainedOn:
-    """What a model met that was trained on the copies of a split; JSON members alone are read, once for all its seeds.
+def corpus_exposure(corpora: tuple[str, ...], split: str, *, conditions: tuple[str, ...] | None = None) -> TrainedOn:
+    """The distortions of the copies of a split; JSON members alone are read, once for all seeds of a system.
 
     Args:
         corpora: One, or several that were joined.
         split: Which split.
-        conditions: Copies of which conditions could be heard at all; None for all.
+        conditions: Conditions whose copies were used; None for all.
 
     Raises:
         StillroomError: If a corpus cannot be read.
     """
-    tally = Tally()
+    counter = ExposureCounter()
     for corpus in corpora:
         with open_corpus(corpus) as reader:
             library = Library(reader)
             for copy in copies_in(reader, split):
                 if conditions is None or copy.condition in conditions:
-                    tally.add(copy_facts(copy, library))
-    return tally.summary()
+                    counter.add(copy_facts(copy, library))
+    return counter.summary()
 
 
 def copies_in(reader: CorpusReader, split: str) -> Iterator[SampleCopy]:
-    """Every copy that a split has, as its sample's JSON tells it."""
+    """Every copy of a split, from the JSON of its samples."""
     for shard in reader.shards(split):
         for indexed in reader.samples(shard.name):
             yield from reader.whole_record(shard.name, indexed, split=split).copies

@@ -1,7 +1,7 @@
-"""Linear CKA between clean and distorted frames, and what it must stand beside: effective rank and variance.
+"""Linear CKA between clean and distorted frames, and what it is to be read with: effective rank and variance.
 
 Linear CKA (Kornblith, Norouzi, Lee, Hinton 2019, arXiv 1905.00414) of centred X and Y, frames in rows:
-``|Y'X|_F ** 2 / (|X'X|_F * |Y'Y|_F)``. The three products are summed up utterance by utterance, so that no frame is kept; at most
+``|Y'X|_F ** 2 / (|X'X|_F * |Y'Y|_F)``. The three products are summed up utterance by utterance, so that no frames stay in memory; at most
 `MOST_FRAMES` a condition are taken, evenly spaced in every utterance. Effective rank (Roy, Vetterli 2007) is the exponential of
 the entropy of the singular values' shares: features that collapse score well on any similarity and have a rank near 1.
 """
@@ -23,23 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from evaluation.features import Embedded, Scaling
+    from evaluation.features import Scaling, UtteranceFeatures
 
 MOST_FRAMES = 20_000
-WIDE = 512  # features from which sums of products are kept in float32: 12 layers of 768 take 85 MB a condition so
-
-
-def linear_cka(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Linear CKA of two sets of features of the same frames; 0 where one of them does not vary.
-
-    Args:
-        first: Shape (frame, feature).
-        second: Shape (frame, other feature).
-    """
-    centred = first - first.mean(axis=0), second - second.mean(axis=0)
-    crossed = centred[0].T @ centred[1]
-    own = np.linalg.norm(centred[0].T @ centred[0]) * np.linalg.norm(centred[1].T @ centred[1])
-    return float(np.sum(crossed**2) / own) if own > 0 else 0.0
+WIDE = 512  # features from which sums of products are in float32: 12 layers of 768 take 85 MB a condition so
 
 
 def effective_rank(covariance: NDArray[np.float64]) -> float:
@@ -77,7 +64,7 @@ class Products:
     second_second: Tensor | float = 0.0
 
     def add(self, first: Tensor, second: Tensor) -> None:
-        """Take in paired frames of an utterance, each of shape (layer, frame, feature); one layer of x may stand for all."""
+        """Add paired frames of an utterance, each of shape (layer, frame, feature); x may have one layer, paired with all of y."""
         kind = torch.float64 if max(first.shape[-1], second.shape[-1]) <= WIDE else torch.float32
         self.count += first.shape[1]
         self.first = self.first + first.sum(dim=1).to(kind)
@@ -119,7 +106,7 @@ class Energy:
     squares: Tensor | float = 0.0
 
     def add(self, frames: Tensor) -> None:
-        """Take in frames of shape (layer, frame, feature)."""
+        """Add frames of shape (layer, frame, feature)."""
         wide = frames.double()
         self.count += wide.shape[1]
         self.total = self.total + wide.sum(dim=1)
@@ -150,8 +137,8 @@ class Similarity:
     agreement: dict[str, Products] = field(default_factory=dict)
     energy: dict[str, Energy] = field(default_factory=dict)
 
-    def add(self, utterance: Embedded) -> None:
-        """Take in one utterance with its clean wave and its copies."""
+    def add(self, utterance: UtteranceFeatures) -> None:
+        """Add one utterance with its clean wave and its copies."""
         chosen = torch.from_numpy(evenly_spaced(utterance.frames[CLEAN].shape[1], self.frames_each))
         clean = self.scaling.scaled(utterance.frames[CLEAN][:, chosen])
         target = None if self.teacher is None else self.teacher.get(utterance.key)

@@ -1,15 +1,40 @@
-"""Error rates and their arithmetic, without torch: what a report needs."""
+"""Error rates: edits of transcripts and the equal error rate of trials; without torch, for a report needs them too."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from manifests.results.scores import TaskMeasure
+
 SMALLER_IS_BETTER = frozenset({"cer", "wer", "per", "eer"})
+
+
+def edit_counts(
+    reference: Sequence[str], found: Sequence[str], *, units: Literal["characters", "phones"]
+) -> dict[TaskMeasure, tuple[float, float]]:
+    """Edits (substitutions, insertions, deletions) and length of the reference, of each error rate of the units.
+
+    Args:
+        reference: Units of a transcript.
+        found: Units that were predicted; spaces at either end, which no reference has, are not counted.
+        units: What they are: phones have a PER, characters a CER and a WER.
+    """
+    if units == "phones":
+        return {"per": (float(Levenshtein.distance(reference, found)), float(len(reference)))}
+    text, read = "".join(reference), "".join(found).strip(" ")
+    words = text.split()
+    return {
+        "cer": (float(Levenshtein.distance(text, read)), float(len(text))),
+        "wer": (float(Levenshtein.distance(words, read.split())), float(len(words))),
+    }
 
 
 def equal_error_rate(
@@ -37,5 +62,5 @@ def equal_error_rate(
 
 
 def is_two_sided(is_same: NDArray[np.bool_]) -> bool:
-    """Whether trials of one speaker and of two occur."""
+    """Whether there are trials of one speaker and trials of two."""
     return bool(len(is_same)) and not is_same.all() and bool(is_same.any())

@@ -1,7 +1,7 @@
-"""How little a distortion moves the features: cosine between frames of a clean utterance and of its distorted copy.
+"""Cosine between frames of a clean utterance and of its distorted copy: how little a distortion changes the features.
 
-Raw features share a large common direction, so that anything looks alike; they are centred and scaled on clean train
-first. Features that collapse are alike too, so the same cosine against a copy of another utterance always stands beside:
+Raw features share a large common direction, so that all are similar; they are centred and scaled on clean train
+first. Features that collapse are similar too, so the same cosine against a copy of another utterance is reported with it:
 what counts is the gap.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from evaluation.features import Embedded
+    from evaluation.features import UtteranceFeatures
 
 
 @dataclass
@@ -32,7 +32,7 @@ class FrameMoments:
     squares: Tensor | None = None
 
     def add(self, frames: Tensor) -> None:
-        """Take in frames of shape (layer, frame, feature)."""
+        """Add frames of shape (layer, frame, feature)."""
         found = frames.shape[1]
         if found == 0:
             return
@@ -64,7 +64,7 @@ class Mean:
     count: int = 0
 
     def add(self, cosine: Tensor) -> None:
-        """Take in cosines of shape (layer, frame)."""
+        """Add cosines of shape (layer, frame)."""
         self.total = self.total + cosine.double().sum(dim=1).cpu().numpy()
         self.count += cosine.shape[1]
 
@@ -83,16 +83,16 @@ class FrameCosine:
 
     Attributes:
         matched: Frame t of the clean utterance and of its copy.
-        mismatched: Frame t of the clean utterance heard before and of this copy, over the shorter of the two.
+        mismatched: Frame t of the previous clean utterance and of this copy, over the shorter of the two.
     """
 
     scaling: Scaling
     matched: dict[str, Mean] = field(default_factory=dict)
     mismatched: dict[str, Mean] = field(default_factory=dict)
-    before: Tensor | None = None
+    previous: Tensor | None = None
 
-    def add(self, utterance: Embedded) -> None:
-        """Take in one utterance with its clean wave and its copies."""
+    def add(self, utterance: UtteranceFeatures) -> None:
+        """Add one utterance with its clean wave and its copies."""
         clean = self.scaling.scaled(utterance.frames[CLEAN])
         if clean.shape[1] == 0:
             return
@@ -102,8 +102,8 @@ class FrameCosine:
             condition = condition_of(member)
             copy = self.scaling.scaled(frames)
             self.matched.setdefault(condition, Mean()).add(functional.cosine_similarity(clean, copy, dim=-1))
-            if self.before is not None:
-                shorter = min(self.before.shape[1], copy.shape[1])
-                other = functional.cosine_similarity(self.before[:, :shorter], copy[:, :shorter], dim=-1)
+            if self.previous is not None:
+                shorter = min(self.previous.shape[1], copy.shape[1])
+                other = functional.cosine_similarity(self.previous[:, :shorter], copy[:, :shorter], dim=-1)
                 self.mismatched.setdefault(condition, Mean()).add(other)
-        self.before = clean
+        self.previous = clean

@@ -1,7 +1,7 @@
-"""Retrieval@1: is the clean frame the nearest of 1000 clean frames of the same speaker to its distorted self?
+"""Retrieval@1: how often a distorted frame's own clean frame is the nearest of 1000 clean frames of the same speaker.
 
-A measure that collapse cannot win: where all frames are alike none is nearest, and a tie is an error. The speaker is the same,
-so that who speaks does not help; frames of one utterance are among the wrong ones, so that where it was said does not either.
+Collapsed features get 0: where all frames are the same none is nearest, and a tie is an error. The speaker is the same,
+so that speaker information does not help; frames of the same utterance are among the wrong ones, so that its channel does not either.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from evaluation.data.utterances import Listed
-    from evaluation.features import Embedded, Scaling
+    from evaluation.data.utterances import ListedUtterance
+    from evaluation.features import Scaling, UtteranceFeatures
 
 POOL = 1000
 QUERIES = 100
@@ -33,12 +33,12 @@ MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Places:
-    """Frames of one utterance that take part.
+class PoolFrames:
+    """Frames of one utterance that are in a pool.
 
     Attributes:
         pool: Number of the speaker's pool.
-        slots: Place in the pool of each frame.
+        slots: Index in the pool of each frame.
         frames: Frame numbers.
     """
 
@@ -49,32 +49,32 @@ class Places:
 
 @dataclass(frozen=True)
 class RetrievalPlan:
-    """Which frames are candidates (all places) and queries (slots below `QUERIES`), by sample key.
+    """Which frames are candidates (all) and queries (slots below `QUERIES`), by sample key.
 
     Attributes:
         sizes: Candidates of each pool.
     """
 
-    places: dict[str, Places]
+    frames: dict[str, PoolFrames]
     sizes: tuple[int, ...]
 
 
 def plan_retrieval(
-    entries: Mapping[str, Listed],
+    entries: Mapping[str, ListedUtterance],
     *,
     num_frames: Callable[[int], int],
     bytes_a_frame: int,
     num_conditions: int,
     seed: int,
 ) -> RetrievalPlan:
-    """Deal frames of test utterances into one pool a speaker.
+    """Assign frames of test utterances to one pool a speaker.
 
     Args:
         entries: Test utterances by key.
-        num_frames: Of an utterance of so many samples.
+        num_frames: Number of frames of so many samples.
         bytes_a_frame: Of all layers; with `MOST_BYTES` it limits how many speakers take part.
         num_conditions: Of the test.
-        seed: Of what is drawn.
+        seed: Of the draw of frames and speakers.
     """
     speakers: dict[str, list[tuple[str, int]]] = {}
     for key, entry in entries.items():
@@ -87,23 +87,23 @@ def plan_retrieval(
     order = sorted(
         full or sorted(totals, key=lambda speaker: (-totals[speaker], speaker))[:1], key=lambda s: draw(seed, s)
     )
-    places: dict[str, Places] = {}
+    frames: dict[str, PoolFrames] = {}
     sizes = []
     for pool, speaker in enumerate(order[:most]):
-        dice = np.random.default_rng(draw(seed, speaker))
-        chosen = dice.permutation(totals[speaker])[:POOL]
+        rng = np.random.default_rng(draw(seed, speaker))
+        chosen = rng.permutation(totals[speaker])[:POOL]
         sizes.append(len(chosen))
         first = 0
         for key, length in speakers[speaker]:
             slots = np.flatnonzero((chosen >= first) & (chosen < first + length))
             if len(slots):
-                places[key] = Places(pool, slots, chosen[slots] - first)
+                frames[key] = PoolFrames(pool, slots, chosen[slots] - first)
             first += length
-    return RetrievalPlan(places, tuple(sizes))
+    return RetrievalPlan(frames, tuple(sizes))
 
 
 def draw(seed: int, speaker: str) -> int:
-    """A number for a speaker, free of the order in which speakers are met."""
+    """A pseudo-random number of a speaker that does not depend on the order of speakers."""
     return int.from_bytes(
         hashlib.sha256(f"{seed}\x1fretrieval\x1f{speaker}".encode("utf-8", "surrogatepass")).digest()[:8]
     )
@@ -114,7 +114,7 @@ class Retrieval:
     """Collects candidates and queries, on features centred and scaled on clean train.
 
     Args:
-        plan: Which frames take part.
+        plan: Which frames are candidates and queries.
         scaling: Of clean train.
 
     Attributes:
@@ -127,36 +127,36 @@ class Retrieval:
     pools: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[str, dict[int, list[tuple[NDArray[np.int64], Tensor]]]] = field(default_factory=dict)
 
-    def add(self, utterance: Embedded) -> None:
-        """Take in one utterance: its first copy of each condition asks."""
-        places = self.plan.places.get(utterance.key)
-        if places is None:
+    def add(self, utterance: UtteranceFeatures) -> None:
+        """Add one utterance: its clean frames are candidates, those of its first copy of each condition are queries."""
+        chosen = self.plan.frames.get(utterance.key)
+        if chosen is None:
             return
-        clean = self.unit(utterance.frames[CLEAN][:, torch.from_numpy(places.frames)])
-        if places.pool not in self.pools:
-            self.pools[places.pool] = clean.new_zeros(clean.shape[0], self.plan.sizes[places.pool], clean.shape[2])
-        self.pools[places.pool][:, torch.from_numpy(places.slots)] = clean
-        asks = np.flatnonzero(places.slots < QUERIES)
+        clean = self.unit(utterance.frames[CLEAN][:, torch.from_numpy(chosen.frames)])
+        if chosen.pool not in self.pools:
+            self.pools[chosen.pool] = clean.new_zeros(clean.shape[0], self.plan.sizes[chosen.pool], clean.shape[2])
+        self.pools[chosen.pool][:, torch.from_numpy(chosen.slots)] = clean
+        queries = np.flatnonzero(chosen.slots < QUERIES)
         done: set[str] = set()
         for member in sorted(utterance.frames):
             condition = condition_of(member)
-            if member == CLEAN or condition in done or not len(asks):
+            if member == CLEAN or condition in done or not len(queries):
                 continue
             done.add(condition)
-            query = self.unit(utterance.frames[member][:, torch.from_numpy(places.frames[asks])])
-            self.queries.setdefault(condition, {}).setdefault(places.pool, []).append((places.slots[asks], query))
+            query = self.unit(utterance.frames[member][:, torch.from_numpy(chosen.frames[queries])])
+            self.queries.setdefault(condition, {}).setdefault(chosen.pool, []).append((chosen.slots[queries], query))
 
     def unit(self, frames: Tensor) -> Tensor:
-        """Scaled frames of length one; a frame of nothing stays nothing."""
+        """Scaled frames of length one; a frame of zeros stays zero."""
         return functional.normalize(self.scaling.scaled(frames), dim=-1).cpu()
 
     def shares(self, condition: str) -> tuple[NDArray[np.float64], int]:
-        """Share of queries whose own clean frame is nearer than every other, by layer, and how many asked."""
+        """Share of queries whose own clean frame is nearer than every other, by layer, and the number of queries."""
         right: NDArray[np.float64] | float = 0.0
         total = 0
-        for pool, asked in self.queries.get(condition, {}).items():
-            slots = torch.from_numpy(np.concatenate([slots for slots, _ in asked]))
-            query = torch.cat([frames for _, frames in asked], dim=1)
+        for pool, queries in self.queries.get(condition, {}).items():
+            slots = torch.from_numpy(np.concatenate([slots for slots, _ in queries]))
+            query = torch.cat([frames for _, frames in queries], dim=1)
             nearness = query @ self.pools[pool].mT
             index = slots[None, :, None].expand(len(nearness), -1, 1)
             own = nearness.gather(2, index)

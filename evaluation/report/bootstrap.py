@@ -2,7 +2,7 @@
 
 Models that share a `system` are its seeds. A difference is judged by a hierarchical bootstrap: seeds are drawn with replacement
 within each system, speakers with replacement once for both (the test set is the same, so the comparison is paired), and
-everything a drawn speaker said under every drawn seed counts as often as he was drawn. Probes are averaged within a seed.
+all utterances of a drawn speaker under every drawn seed count as often as the speaker was drawn. Probes are averaged within a seed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from manifests.results.scores import Cell, Roll, TaskMeasure, Trials
+    from manifests.results.scores import CopyTable, ModelScores, TaskMeasure, Trials
 
 RESAMPLES = 2000
 TRIAL_RESAMPLES = 200
@@ -32,7 +32,7 @@ BAND_DB = 5.0
 
 @dataclass(frozen=True)
 class Copies:
-    """The roll as arrays, one value a copy.
+    """The copy table as arrays, one value a copy.
 
     Attributes:
         snr_db: NaN where no noise was added.
@@ -45,14 +45,14 @@ class Copies:
     conditions: tuple[str, ...]
 
     @classmethod
-    def of(cls, roll: Roll) -> Copies:
-        """From its record."""
+    def of(cls, table: CopyTable) -> Copies:
+        """From its document."""
         return cls(
-            np.array(separated(roll.utterance), dtype=np.int64),
-            np.array(separated(roll.speaker), dtype=np.int64),
-            np.array(separated(roll.condition), dtype=np.int64),
-            column(roll.snr_db),
-            roll.conditions,
+            np.array(separated(table.utterance), dtype=np.int64),
+            np.array(separated(table.speaker), dtype=np.int64),
+            np.array(separated(table.condition), dtype=np.int64),
+            column(table.snr_db),
+            table.conditions,
         )
 
 
@@ -65,7 +65,7 @@ def column(text: str) -> NDArray[np.float64]:
 
 
 def groups_of(copies: Copies, letters: str | None) -> dict[str, NDArray[np.bool_]]:
-    """Which copies are clean, heard, seen, shifted and new to a model; `distorted` where that is not known. Empty ones are left out."""
+    """Which copies are clean, and of which category for a model; `distorted` where that is not known. Empty groups are left out."""
     clean = copies.condition == 0
     groups = {"clean": clean}
     marks = np.array(list(letters or ""), dtype=np.str_)
@@ -87,13 +87,13 @@ def snr_bands(copies: Copies) -> dict[str, NDArray[np.bool_]]:
 
 
 @dataclass(frozen=True)
-class Told:
+class TaskOutcomes:
     """Outcomes of one model on one task: a row a probe, a column a copy.
 
     Attributes:
-        counts: NaN where the copy takes no part.
-        totals: Alike.
-        trials: In place of both, for verification: a record a probe.
+        counts: NaN where the copy does not belong to the task.
+        totals: The same.
+        trials: In place of both, for verification: a column a probe.
     """
 
     measure: TaskMeasure
@@ -118,7 +118,7 @@ class Told:
         return np.asarray(np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0))
 
     def takes_part(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which copies of some were answered."""
+        """Which of some copies have an outcome."""
         if self.trials is not None:
             tested = np.zeros(len(mask), dtype=np.bool_)
             tested[column(self.trials.copies).astype(np.int64)] = True
@@ -148,12 +148,12 @@ def trial_rates(trials: Trials, mask: NDArray[np.bool_], weights: NDArray[np.flo
     return np.array([equal_error_rate(is_same, column(scores)[chosen], weights=drawn) for scores in trials.scores])
 
 
-def told_by(cell: Cell, task: str) -> list[Told]:
-    """Outcomes of a cell on one task, one for each measure."""
-    told = []
-    for measure in dict.fromkeys(one.measure for one in cell.outcomes if one.task == task):
+def task_outcomes(scores: ModelScores, task: str) -> list[TaskOutcomes]:
+    """Outcomes of a model on one task, one for each measure."""
+    found = []
+    for measure in dict.fromkeys(one.measure for one in scores.outcomes if one.task == task):
         probes = sorted(
-            (one for one in cell.outcomes if (one.task, one.measure) == (task, measure)), key=lambda one: one.probe
+            (one for one in scores.outcomes if (one.task, one.measure) == (task, measure)), key=lambda one: one.probe
         )
         counts = np.stack([column(one.counts) for one in probes])
         totals = np.stack(
@@ -162,9 +162,13 @@ def told_by(cell: Cell, task: str) -> list[Told]:
                 for row, one in enumerate(probes)
             ]
         )
-        told.append(Told(measure, counts, totals))
-    told += [Told("eer", np.empty((0, 0)), np.empty((0, 0)), trials) for trials in cell.trials if trials.task == task]
-    return told
+        found.append(TaskOutcomes(measure, counts, totals))
+    found += [
+        TaskOutcomes("eer", np.empty((0, 0)), np.empty((0, 0)), trials)
+        for trials in scores.trials
+        if trials.task == task
+    ]
+    return found
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class Difference:
         low: End of the interval at 95 %.
         high: The other end.
         seeds: Of first and second.
-        units: What was drawn besides seeds: so many speakers; utterances, where one speaker says everything.
+        units: What was drawn besides seeds: so many speakers, or utterances where there is one speaker.
     """
 
     value: float
@@ -207,8 +211,8 @@ def hierarchical_bootstrap(
     weights = np.zeros((resamples, num_speakers))
     np.add.at(weights, (np.arange(resamples)[:, None], speakers), 1.0)
     sizes = len(first[0]), len(second[0])
-    dice = np.random.default_rng([seed, 1])
-    drawn = [dice.integers(0, size, (resamples, size)) for size in sizes]
+    rng = np.random.default_rng([seed, 1])
+    drawn = [rng.integers(0, size, (resamples, size)) for size in sizes]
     if sizes[0] == sizes[1]:
         drawn[1] = drawn[0]
     whole = np.ones((1, num_speakers))
@@ -230,33 +234,38 @@ def ratios(table: tuple[NDArray[np.float64], NDArray[np.float64]], weights: NDAr
 
 
 def difference(
-    first: Sequence[Told], second: Sequence[Told], mask: NDArray[np.bool_], copies: Copies, *, seed: int = 0
+    first: Sequence[TaskOutcomes],
+    second: Sequence[TaskOutcomes],
+    mask: NDArray[np.bool_],
+    copies: Copies,
+    *,
+    seed: int = 0,
 ) -> Difference | None:
     """Difference of two systems on some copies, each given by its seeds; None where one of them has nothing there."""
     if any(np.isnan(one.values(mask)).any() for one in (*first, *second)):
         return None
-    is_told = np.any([one.takes_part(mask) for one in (*first, *second)], axis=0)
+    is_used = np.any([one.takes_part(mask) for one in (*first, *second)], axis=0)
     name, owner = "speakers", copies.speaker
-    if len(np.unique(owner[is_told])) < 2:
+    if len(np.unique(owner[is_used])) < 2:
         name, owner = "utterances", copies.utterance
-    _, numbers = np.unique(owner[is_told], return_inverse=True)
+    _, numbers = np.unique(owner[is_used], return_inverse=True)
     num_units = int(numbers.max()) + 1
     units = np.zeros(len(owner), dtype=np.int64)
-    units[is_told] = numbers.reshape(-1)
+    units[is_used] = numbers.reshape(-1)
     if first[0].trials is not None:
-        found = trial_difference(first, second, is_told, units, num_units=num_units, seed=seed)
+        found = trial_difference(first, second, is_used, units, num_units=num_units, seed=seed)
     else:
         tables = []
         for system in (first, second):
-            sums = [one.by_unit(is_told, units, num_units=num_units) for one in system]
+            sums = [one.by_unit(is_used, units, num_units=num_units) for one in system]
             tables.append((np.stack([counts for counts, _ in sums]), np.stack([totals for _, totals in sums])))
         found = hierarchical_bootstrap(tables[0], tables[1], seed=seed)
     return replace(found, units=f"{num_units} {name}")
 
 
 def trial_difference(
-    first: Sequence[Told],
-    second: Sequence[Told],
+    first: Sequence[TaskOutcomes],
+    second: Sequence[TaskOutcomes],
     mask: NDArray[np.bool_],
     units: NDArray[np.int64],
     *,
@@ -264,17 +273,17 @@ def trial_difference(
     seed: int,
 ) -> Difference:
     """The same for EER, which is no ratio of sums: a trial counts as often as the unit of its tested copy was drawn."""
-    dice, dice_of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    rng, rng_of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
-    def mean(system: Sequence[Told], chosen: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
+    def mean(system: Sequence[TaskOutcomes], chosen: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
         return float(np.mean([system[one].values(mask, speaker_weights=weights).mean() for one in chosen]))
 
     sizes = len(first), len(second)
     point = mean(first, np.arange(sizes[0]), None) - mean(second, np.arange(sizes[1]), None)
     spread = []
     for _ in range(TRIAL_RESAMPLES):
-        drawn = np.bincount(dice.integers(0, num_units, num_units), minlength=num_units)
-        chosen = [dice_of_seeds.integers(0, size, size) for size in sizes]
+        drawn = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units)
+        chosen = [rng_of_seeds.integers(0, size, size) for size in sizes]
         if sizes[0] == sizes[1]:
             chosen[1] = chosen[0]
         weights = drawn[units].astype(np.float64)

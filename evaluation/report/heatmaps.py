@@ -14,7 +14,7 @@ from manifests.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from manifests.results.scores import Cell, Protocol
+    from manifests.results.scores import ModelScores, Protocol
 
 Place = tuple[int, str]  # layer and condition
 
@@ -25,7 +25,7 @@ class Kind:
 
     Attributes:
         measure: Its name in the results; `gap` is `cosine` less `mismatched`.
-        about: What it is, and which way is good.
+        about: What it is, and whether larger is better.
         is_share: Whether 0 and 1 are the ends of its colours; else they are those of all its maps.
     """
 
@@ -47,9 +47,9 @@ KINDS = (
 )  # fmt: skip
 
 
-def heat_maps(cells: Sequence[Cell], protocol: Protocol) -> list[dict[str, Any]]:
-    """For the template: each measure that was taken, with a map for each system that has it."""
-    systems = systems_of(cells)
+def heat_maps(models: Sequence[ModelScores], protocol: Protocol) -> list[dict[str, Any]]:
+    """Values for the template: each measure with a map for each system that has it."""
+    systems = systems_of(models)
     found = []
     for kind in KINDS:
         maps = {name: places for name, seeds in systems.items() if (places := mean_places(seeds, kind.measure))}
@@ -94,24 +94,24 @@ def rows(
     ]
 
 
-def mean_places(seeds: Iterable[Cell], measure: str) -> dict[Place, float]:
+def mean_places(seeds: Iterable[ModelScores], measure: str) -> dict[Place, float]:
     """Mean over seeds of a measure at each layer and condition."""
-    told: dict[Place, list[float]] = defaultdict(list)
-    for cell in seeds:
+    found: dict[Place, list[float]] = defaultdict(list)
+    for model in seeds:
         if measure == "gap":
-            matched, other = places_of(cell, "cosine"), places_of(cell, "mismatched")
-            of_cell = {place: matched[place] - other[place] for place in matched if place in other}
+            matched, other = places_of(model, "cosine"), places_of(model, "mismatched")
+            of_model = {place: matched[place] - other[place] for place in matched if place in other}
         else:
-            of_cell = places_of(cell, measure)
-        for place, value in of_cell.items():
-            told[place].append(value)
-    return {place: sum(values) / len(values) for place, values in told.items()}
+            of_model = places_of(model, measure)
+        for place, value in of_model.items():
+            found[place].append(value)
+    return {place: sum(values) / len(values) for place, values in found.items()}
 
 
-def places_of(cell: Cell, measure: str) -> dict[Place, float]:
+def places_of(model: ModelScores, measure: str) -> dict[Place, float]:
     """A measure of one model at each layer and condition."""
     return {
         (score.layer, score.condition): score.value
-        for score in cell.scores
+        for score in model.scores
         if score.measure == measure and score.layer is not None and score.condition is not None
     }

@@ -1,6 +1,6 @@
-"""The report as one HTML page that opens from a file: the paper's table, plots, heat maps, and how each number came about.
+"""The report as one HTML page that opens from a file: tables, plots, heat maps, and the origin of each number.
 
-Every number stands in the results documents or is a mean or a difference of such; tables are those of the Markdown report.
+Every number is in the results documents or is a mean or a difference of such; tables are those of the Markdown report.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from evaluation.report.markdown import (
     chosen_table,
     efficiency_table,
     hours_of,
-    merged_cells,
+    merged_models,
     model_table,
+    notes_of,
     preamble,
     steps_of,
     task_table,
@@ -28,9 +29,9 @@ from evaluation.report.plots import size_plots, snr_plots
 from evaluation.report.robustness_table import (
     ORDER,
     WORDS,
-    Paper,
+    SystemOutcomes,
     difference_tables,
-    paper_tables,
+    robustness_tables,
     seen_table,
     snr_tables,
 )
@@ -41,7 +42,7 @@ from manifests.io.digest import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from manifests.results.scores import Cell, Protocol, Results, Roll
+    from manifests.results.scores import CopyTable, ModelScores, Protocol, Results
 
 LONG = 2000
 
@@ -59,13 +60,13 @@ def write_page(
     Args:
         page: The HTML file; replaced if it is there.
         results: Of one protocol; models may differ.
-        names: What each is called.
+        names: Name of each.
         against: The system that others are compared with.
-        command: What was typed to write the page.
+        command: The command line that writes the page.
 
     Raises:
         OtherDataError: If they were not measured on the same data and in the same way.
-        TwoModelsError: If one name stands for two models.
+        TwoModelsError: If two models have one name.
         UnknownSystemError: If there is no system of that name.
     """
     content = page_content(results, names=names, against=against, command=command)
@@ -75,34 +76,34 @@ def write_page(
 def page_content(
     results: Sequence[Results], *, names: Sequence[str], against: str | None, command: Sequence[str]
 ) -> dict[str, Any]:
-    """What the template asks for."""
-    cells = merged_cells(results, names=names)
+    """Values for the template."""
+    models = merged_models(results, names=names)
     protocol = results[0].protocol
     roll = next((result.roll for result in results if result.roll is not None), None)
     return {
         "title": f"Robustness on {printable(protocol.corpus)}",
         "data_sha256": protocol.data_sha256,
-        "preamble": [unescaped(line) for line in preamble(protocol, cells)],
-        **paper_content(cells, roll, against=against),
-        "heat_maps": heat_maps(cells, protocol),
-        "leakage": [shown(leakage_table(cells, one)) for one in LEAKAGES if layer_rows(cells, one)],
-        "models": shown(model_table(cells)),
-        "cost": shown(efficiency_table(cells)) if any(cell.efficiency for cell in cells) else None,
-        "training": shown(training_table(cells)),
-        "conditions": [shown(task_table(cells, task, measure, protocol)) for task, measure in tasks_of(cells)],
-        "chosen": shown(table) if (table := chosen_table(cells)) is not None else None,
-        "notes": notes_of(cells),
+        "preamble": [unescaped(line) for line in preamble(protocol, models)],
+        **robustness_content(models, roll, against=against),
+        "heat_maps": heat_maps(models, protocol),
+        "leakage": [shown(leakage_table(models, one)) for one in LEAKAGES if layer_rows(models, one)],
+        "models": shown(model_table(models)),
+        "cost": shown(efficiency_table(models)) if any(model.efficiency for model in models) else None,
+        "training": shown(training_table(models)),
+        "conditions": [shown(task_table(models, task, measure, protocol)) for task, measure in tasks_of(models)],
+        "chosen": shown(table) if (table := chosen_table(models)) is not None else None,
+        "notes": [(printable(names), printable(note)) for names, note in notes_of(models)],
         "runs": [run_facts(name, result) for name, result in zip(names, results, strict=True)],
         "settings": settings_rows(protocol),
-        "digests": [(printable(cell.model), cell.facts.digest) for cell in cells],
+        "digests": [(printable(model.model), model.facts.digest) for model in models],
         "command": shell_line(command),
     }
 
 
-def paper_content(cells: Sequence[Cell], roll: Roll | None, *, against: str | None) -> dict[str, Any]:
-    """What can be told where outcomes are kept copy by copy: groups, SNR, size, differences."""
+def robustness_content(models: Sequence[ModelScores], roll: CopyTable | None, *, against: str | None) -> dict[str, Any]:
+    """Values for the template from outcomes copy by copy: groups, SNR, size, differences; empty where there are none."""
     nothing: dict[str, Any] = {
-        "paper": [],
+        "robustness": [],
         "snr_plots": [],
         "snr_tables": [],
         "size_plots": [],
@@ -111,22 +112,23 @@ def paper_content(cells: Sequence[Cell], roll: Roll | None, *, against: str | No
     }
     if roll is None:
         return nothing
-    paper = Paper.of(cells, roll)
-    tasks = paper.tasks()
+    outcomes = SystemOutcomes.from_scores(models, roll)
+    tasks = outcomes.tasks()
     if not tasks:
         return nothing
-    names = [name for name in ORDER if name in paper.groups]
+    names = [name for name in ORDER if name in outcomes.groups]
     above = [(f"{task}: {WORDS[measure]}", len(names)) for task, measure in tasks]
-    told = seen_table(cells, roll)
+    categories = seen_table(models, roll)
     return {
-        "paper": [
-            shown(table, above=above, header=(table.header[0], *names * len(tasks))) for table in paper_tables(paper)
+        "robustness": [
+            shown(table, above=above, header=(table.header[0], *names * len(tasks)))
+            for table in robustness_tables(outcomes)
         ],
-        "snr_plots": snr_plots(paper),
-        "snr_tables": [shown(table) for table in snr_tables(paper)],
-        "size_plots": size_plots(paper),
-        "differences": [shown(table) for table in difference_tables(paper, against=against)],
-        "seen": None if told is None else shown(told),
+        "snr_plots": snr_plots(outcomes),
+        "snr_tables": [shown(table) for table in snr_tables(outcomes)],
+        "size_plots": size_plots(outcomes),
+        "differences": [shown(table) for table in difference_tables(outcomes, against=against)],
+        "seen": None if categories is None else shown(categories),
     }
 
 
@@ -136,7 +138,7 @@ def shown(
     """A table for the template.
 
     Args:
-        table: Its texts are made fit to be shown here.
+        table: The table; its texts are made printable.
         above: A line over the header: texts, and how many columns each spans, from the second column on.
         header: In place of the table's own.
     """
@@ -149,32 +151,32 @@ def shown(
     }
 
 
-def training_table(cells: Sequence[Cell]) -> Table:
-    """How each student came about, as its own record has it."""
+def training_table(models: Sequence[ModelScores]) -> Table:
+    """How each student was trained, from its own record."""
     facts = ("preset", "teacher", "corpus", "corpus_sha256", "views", "adversary", "seed")
     rows = [
         (
-            cell.model,
-            cell.facts.system or cell.model,
-            *(brief(cell.facts.details.get(fact)) for fact in facts),
-            steps_of(cell),
-            brief(cell.facts.details.get("utterances")),
-            hours_of(cell),
-            brief(cell.facts.details.get("checkpoint")),
-            brief(cell.facts.details.get("command")),
+            model.model,
+            model.facts.system or model.model,
+            *(brief(model.facts.details.get(fact)) for fact in facts),
+            steps_of(model),
+            brief(model.facts.details.get("utterances")),
+            hours_of(model),
+            brief(model.facts.details.get("checkpoint")),
+            brief(model.facts.details.get("command")),
         )
-        for cell in cells
-        if cell.facts.kind == "run"
+        for model in models
+        if model.facts.kind == "run"
     ]
     header = (
-        "student", "system", "preset", "teacher", "corpus", "its digest", "views", "adversary", "seed", "updates", "utterances heard",
-        "audio heard", "checkpoint", "command",
+        "student", "system", "preset", "teacher", "corpus", "its digest", "views", "adversary", "seed", "updates", "training utterances",
+        "training audio", "checkpoint", "command",
     )  # fmt: skip
     return Table("How each student was trained", header, tuple(rows), words=8)
 
 
 def brief(value: object) -> str:
-    """A stranger's value in a cell of a table; digests by their first 12 letters."""
+    """An untrusted value as text of a table; digests by their first 12 letters."""
     match value:
         case None:
             return ""
@@ -191,39 +193,27 @@ def brief(value: object) -> str:
 
 
 def shell_line(command: Sequence[str]) -> str:
-    """A command as it can be typed."""
+    """A command as it can be entered in a shell."""
     import shlex
 
     return printable(shlex.join(command), limit=LONG) if command else ""
 
 
-def notes_of(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Whom a note is about, and the note; one that every model has stands once."""
-    models: dict[str, list[str]] = {}
-    for cell in cells:
-        for note in cell.notes:
-            models.setdefault(note, []).append(cell.model)
-    return [
-        ("all models" if len(names) == len(cells) else printable(", ".join(names)), printable(note))
-        for note, names in models.items()
-    ]
-
-
 def run_facts(name: str, result: Results) -> dict[str, Any]:
-    """Where numbers come from: command, digests, software and machine of one run of `evaluate`."""
+    """Command, digests, software and machine of one run of `evaluate`."""
     software: Mapping[str, str] = {**result.software, **result.machine}
     return {
         "name": printable(Path(name).name or name),
         "command": shell_line(result.command),
         "data_sha256": result.protocol.data_sha256,
         "protocol_sha256": digest(result.protocol.model_copy(update={"models": {}})),
-        "models": printable(", ".join(cell.model for cell in result.cells), limit=LONG),
+        "models": printable(", ".join(model.model for model in result.cells), limit=LONG),
         "software": printable(", ".join(f"{key} {value}" for key, value in software.items()), limit=LONG),
     }
 
 
 def settings_rows(protocol: Protocol) -> list[tuple[str, str]]:
-    """What was asked, key by key."""
+    """The settings of the evaluation, key by key."""
     return [
         (printable(key), printable(json.dumps(value, ensure_ascii=False), limit=LONG))
         for key, value in protocol.settings.items()
@@ -231,5 +221,5 @@ def settings_rows(protocol: Protocol) -> list[tuple[str, str]]:
 
 
 def unescaped(text: str) -> str:
-    """A line that was made for Markdown, as it reads."""
+    """A line of Markdown without its backslashes."""
     return re.sub(r"\\([\\`*\[\]<>|&#~_])", r"\1", text)

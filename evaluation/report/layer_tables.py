@@ -13,7 +13,7 @@ from manifests.corpus.sample import CLEAN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manifests.results.scores import Cell, Measure, Protocol, Score
+    from manifests.results.scores import Measure, ModelScores, Protocol, Score
 
 LEAKAGES: dict[Measure, str] = {"leakage": "linear probe", "leakage_mlp": "small network"}
 LAYER_MEASURES: tuple[tuple[Measure, str, int], ...] = (
@@ -26,74 +26,79 @@ LAYER_MEASURES: tuple[tuple[Measure, str, int], ...] = (
 
 
 def chosen_scores(
-    cell: Cell, measure: Measure, *, task: str | None = None, condition: str | None = None, layer: int | None = None
+    model: ModelScores,
+    measure: Measure,
+    *,
+    task: str | None = None,
+    condition: str | None = None,
+    layer: int | None = None,
 ) -> list[Score]:
-    """The scores of a cell that agree in everything that is given."""
+    """The scores of a model of this measure, task, condition and layer."""
     return [
         score
-        for score in cell.scores
+        for score in model.scores
         if (score.measure, score.task, score.condition, score.layer) == (measure, task, condition, layer)
     ]
 
 
-def layer_rows(cells: Sequence[Cell], measure: Measure) -> list[tuple[Cell, int]]:
+def layer_rows(models: Sequence[ModelScores], measure: Measure) -> list[tuple[ModelScores, int]]:
     """Each model's layers on which something was measured."""
     return [
-        (cell, layer)
-        for cell in cells
-        for layer in sorted({score.layer for score in cell.scores if score.measure == measure and score.layer})
+        (model, layer)
+        for model in models
+        for layer in sorted({score.layer for score in model.scores if score.measure == measure and score.layer})
     ]
 
 
-def cosine_table(cells: Sequence[Cell], protocol: Protocol) -> Table:
+def cosine_table(models: Sequence[ModelScores], protocol: Protocol) -> Table:
     """Frame cosine between clean and distorted, beside that of mismatched utterances, and the mean gap."""
     rows = []
     count = 0
-    for cell, layer in layer_rows(cells, "cosine"):
+    for model, layer in layer_rows(models, "cosine"):
         columns, gaps = [], []
         for condition in protocol.conditions:
-            matched = chosen_scores(cell, "cosine", condition=condition, layer=layer)
-            other = chosen_scores(cell, "mismatched", condition=condition, layer=layer)
+            matched = chosen_scores(model, "cosine", condition=condition, layer=layer)
+            other = chosen_scores(model, "mismatched", condition=condition, layer=layer)
             columns.append(" / ".join(f"{score.value:.2f}" for score in (*matched, *other)))
             gaps += [matched[0].value - other[0].value] if matched and other else []
             count = max(count, *(score.count for score in matched))
-        rows.append((cell.model, str(layer), *columns, f"{np.mean(gaps):.2f}" if gaps else ""))
+        rows.append((model.model, str(layer), *columns, f"{np.mean(gaps):.2f}" if gaps else ""))
     title = f"Frame cosine of clean and distorted / of mismatched utterances (up to {count} frames a condition)"
     return Table(title, ("model", "layer", *protocol.conditions, "mean gap"), tuple(rows))
 
 
-def layer_tables(cells: Sequence[Cell], protocol: Protocol) -> list[Table]:
+def layer_tables(models: Sequence[ModelScores], protocol: Protocol) -> list[Table]:
     """CKA, retrieval, agreement, rank and variance by layer, a column a condition."""
     tables = []
     for measure, title, decimals in LAYER_MEASURES:
-        found = layer_rows(cells, measure)
+        found = layer_rows(models, measure)
         if not found:
             continue
         columns = [
             name
             for name in (CLEAN, *protocol.conditions)
-            if any(score.measure == measure and score.condition == name for cell in cells for score in cell.scores)
+            if any(score.measure == measure and score.condition == name for model in models for score in model.scores)
         ]
         rows, count = [], 0
-        for cell, layer in found:
-            scores = [chosen_scores(cell, measure, condition=name, layer=layer) for name in columns]
+        for model, layer in found:
+            scores = [chosen_scores(model, measure, condition=name, layer=layer) for name in columns]
             count = max(count, *(one[0].count for one in scores if one))
-            rows.append((cell.model, str(layer), *(f"{one[0].value:.{decimals}f}" if one else "" for one in scores)))
+            rows.append((model.model, str(layer), *(f"{one[0].value:.{decimals}f}" if one else "" for one in scores)))
         tables.append(Table(f"{title} (up to {count} a condition)", ("model", "layer", *columns), tuple(rows)))
     return tables
 
 
-def leakage_table(cells: Sequence[Cell], measure: Measure) -> Table:
+def leakage_table(models: Sequence[ModelScores], measure: Measure) -> Table:
     """Accuracy of one domain probe by layer; a column a layer."""
     by_model: dict[str, dict[int, Score]] = defaultdict(dict)
-    for cell, layer in layer_rows(cells, measure):
-        by_model[cell.model][layer] = chosen_scores(cell, measure, layer=layer)[0]
+    for model, layer in layer_rows(models, measure):
+        by_model[model.model][layer] = chosen_scores(model, measure, layer=layer)[0]
     deepest = max((layer for layers in by_model.values() for layer in layers), default=0)
     rows = tuple(
         (model, *(percent(layers[layer].value) if layer in layers else "" for layer in range(1, deepest + 1)))
         for model, layers in by_model.items()
     )
-    majority = next((score for cell in cells for score in chosen_scores(cell, "majority")), None)
+    majority = next((score for model in models for score in chosen_scores(model, "majority")), None)
     always = (
         ""
         if majority is None

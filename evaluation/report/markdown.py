@@ -1,4 +1,4 @@
-"""The tables: what every model scores on clean and distorted speech, and what it costs."""
+"""The report as Markdown: scores of every model on clean and distorted speech, and its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from evaluation.report.layer_tables import (
     layer_tables,
     leakage_table,
 )
-from evaluation.report.robustness_table import Paper, difference_tables, paper_tables, seen_table, snr_tables
+from evaluation.report.robustness_table import (
+    SystemOutcomes,
+    difference_tables,
+    robustness_tables,
+    seen_table,
+    snr_tables,
+)
 from evaluation.report.table import Table, escaped, percent, smaller_percent
 from manifests.corpus.sample import CLEAN
 from manifests.errors import BadDocumentError, NewerSchemaError, StillroomError, UsageError, printable
@@ -27,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from manifests.results.scores import Cell, Measure, Protocol
+    from manifests.results.scores import Measure, ModelScores, Protocol
 
 
 class OtherDataError(StillroomError, ValueError):
-    """Numbers that were not measured on the same data, or not in the same way, cannot stand in one table."""
+    """Scores that were not measured on the same data, or not in the same way, and so cannot be in one table."""
 
     def __init__(self, first: Protocol, second: Protocol, *, names: tuple[str, str]) -> None:
         if first.data_sha256 != second.data_sha256:
@@ -39,9 +45,11 @@ class OtherDataError(StillroomError, ValueError):
             found = [f"{printable(one.corpus, limit=60)} {one.data_sha256[:12]}" for one in (first, second)]
         else:
             what = "settings"
-            asked = [{**one.settings, "conditions": ", ".join(one.conditions)} for one in (first, second)]
-            different = next(key for key in sorted(asked[0] | asked[1]) if asked[0].get(key) != asked[1].get(key))
-            found = [f"{different}: {printable(one.get(different), limit=60)}" for one in asked]
+            settings = [{**one.settings, "conditions": ", ".join(one.conditions)} for one in (first, second)]
+            different = next(
+                key for key in sorted(settings[0] | settings[1]) if settings[0].get(key) != settings[1].get(key)
+            )
+            found = [f"{different}: {printable(one.get(different), limit=60)}" for one in settings]
         super().__init__(
             f"{printable(names[0])} and {printable(names[1])} were measured with different {what} "
             f"({found[0]}; {found[1]}): report them one by one"
@@ -49,18 +57,18 @@ class OtherDataError(StillroomError, ValueError):
 
 
 class DamagedResultsError(StillroomError, ValueError):
-    """A file of a results folder that is torn or was changed by hand."""
+    """A file of a results folder that is truncated or was changed by hand."""
 
     def __init__(self, problem: BadDocumentError) -> None:
-        super().__init__(f"{problem}: remove it and run `stillroom evaluate` again, finished cells stay")
+        super().__init__(f"{problem}: remove it and run `stillroom evaluate` again, finished models stay")
 
 
 class TwoModelsError(StillroomError, ValueError):
-    """One name for two models."""
+    """One name of two models."""
 
     def __init__(self, model: str, *, digests: tuple[str, str]) -> None:
         super().__init__(
-            f"the name {model!r} stands for two models ({digests[0][:12]} and {digests[1][:12]}): "
+            f"two models have the name {model!r} ({digests[0][:12]} and {digests[1][:12]}): "
             "rename one in its evaluation config"
         )
 
@@ -70,7 +78,7 @@ def read_results(folder: Path) -> Results:
 
     Raises:
         MissingFileError: If there are none.
-        DamagedResultsError: If they are torn.
+        DamagedResultsError: If they are truncated or malformed.
     """
     path = folder / "results.json" if folder.is_dir() else folder
     try:
@@ -81,31 +89,31 @@ def read_results(folder: Path) -> Results:
         raise DamagedResultsError(problem) from None
 
 
-def merged_cells(results: Sequence[Results], *, names: Sequence[str] | None = None) -> list[Cell]:
-    """The cells of several results, each model once.
+def merged_models(results: Sequence[Results], *, names: Sequence[str] | None = None) -> list[ModelScores]:
+    """The scores of several results, each model once.
 
     Raises:
         UsageError: If there are no results.
         OtherDataError: If they were not measured on the same data and in the same way.
-        TwoModelsError: If one name stands for two models.
+        TwoModelsError: If two models have one name.
     """
     if not results:
         raise UsageError("no results to report: name at least one folder")
     names = names or [f"results {number}" for number in range(1, len(results) + 1)]
     first = results[0].protocol
-    cells: dict[str, Cell] = {}
+    models: dict[str, ModelScores] = {}
     for name, result in zip(names, results, strict=True):
         if compared(result.protocol) != compared(first):
             raise OtherDataError(first, result.protocol, names=(names[0], name))
-        for cell in result.cells:
-            known = cells.setdefault(cell.model, cell)
-            if known.facts.digest != cell.facts.digest:
-                raise TwoModelsError(cell.model, digests=(known.facts.digest, cell.facts.digest))
-    return list(cells.values())
+        for model in result.cells:
+            known = models.setdefault(model.model, model)
+            if known.facts.digest != model.facts.digest:
+                raise TwoModelsError(model.model, digests=(known.facts.digest, model.facts.digest))
+    return list(models.values())
 
 
 def compared(protocol: Protocol) -> str:
-    """Digest of what must be alike for numbers to stand in one table: data and settings, whatever corpus and models are called."""
+    """Digest of what must be the same for scores to be in one table: data and settings, but not names of corpus and models."""
     return digest(protocol.model_copy(update={"models": {}, "corpus": ""}))
 
 
@@ -114,38 +122,39 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
 
     Args:
         results: Of one protocol; models may differ.
-        names: What to call each in a message.
+        names: Name of each in error messages.
         against: The system that others are compared with.
 
     Raises:
         UnknownSystemError: If there is no system of that name.
     """
-    cells = merged_cells(results, names=names)
+    models = merged_models(results, names=names)
     protocol = results[0].protocol
     roll = next((result.roll for result in results if result.roll is not None), None)
-    tables = [model_table(cells)]
-    tables += [efficiency_table(cells)] if any(cell.efficiency for cell in cells) else []
-    paper = None if roll is None else Paper.of(cells, roll)
-    if paper is not None and roll is not None:
-        tables += paper_tables(paper) + difference_tables(paper, against=against)
-        tables += [table] if (table := seen_table(cells, roll)) is not None else []
-    tables += [task_table(cells, task, measure, protocol) for task, measure in tasks_of(cells)]
-    tables += snr_tables(paper) if paper is not None else []
+    tables = [model_table(models)]
+    tables += [efficiency_table(models)] if any(model.efficiency for model in models) else []
+    outcomes = None if roll is None else SystemOutcomes.from_scores(models, roll)
+    if outcomes is not None and roll is not None:
+        tables += robustness_tables(outcomes) + difference_tables(outcomes, against=against)
+        tables += [table] if (table := seen_table(models, roll)) is not None else []
+    tables += [task_table(models, task, measure, protocol) for task, measure in tasks_of(models)]
+    tables += snr_tables(outcomes) if outcomes is not None else []
     measures = protocol.settings.get("measures", [])
-    tables += [cosine_table(cells, protocol)] if "cosine" in measures else []
-    tables += layer_tables(cells, protocol)
-    tables += [leakage_table(cells, measure) for measure in LEAKAGES if layer_rows(cells, measure)]
-    tables += [table] if (table := chosen_table(cells)) is not None else []
-    blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(preamble(protocol, cells))]
+    tables += [cosine_table(models, protocol)] if "cosine" in measures else []
+    tables += layer_tables(models, protocol)
+    tables += [leakage_table(models, measure) for measure in LEAKAGES if layer_rows(models, measure)]
+    tables += [table] if (table := chosen_table(models)) is not None else []
+    blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(preamble(protocol, models))]
     blocks += ["\n".join(table.lines()) for table in tables]
-    if notes := noted(cells):
-        blocks.append("\n".join(["**Notes**", "", *notes]))
-    blocks.append("\n".join(small_print(results)))
+    if notes := notes_of(models):
+        lines = (f"- {escaped(names)}: {escaped(note)}" for names, note in notes)
+        blocks.append("\n".join(["**Notes**", "", *lines]))
+    blocks.append("\n".join(provenance_lines(results)))
     return "\n\n".join(blocks) + "\n"
 
 
-def preamble(protocol: Protocol, cells: Sequence[Cell]) -> list[str]:
-    """What the tables are about, in two or three lines."""
+def preamble(protocol: Protocol, models: Sequence[ModelScores]) -> list[str]:
+    """What was measured and how, in a few lines."""
     settings = protocol.settings
     splits = settings.get("splits", {})
     lines = [
@@ -161,27 +170,27 @@ def preamble(protocol: Protocol, cells: Sequence[Cell]) -> list[str]:
             f"task does not say sum. Trained on clean speech of split {escaped(str(splits.get('train')))}, where it does not say distorted; "
             f"features centred and scaled on clean train; regularisation or learning rate chosen on {chosen}."
         )
-    if any(cell.outcomes or cell.trials for cell in cells):
+    if any(model.outcomes or model.trials for model in models):
         lines.append(
             "Differences: 95 % intervals of a bootstrap over seeds and speakers (over utterances, where one speaker says everything)."
         )
-    unknown = [escaped(cell.model) for cell in cells if not cell.facts.heard_known]
+    unknown = [escaped(model.model) for model in models if not model.facts.heard_known]
     if unknown:
         lines.append(f"Not known which utterances they were trained on: {', '.join(unknown)}.")
     return lines
 
 
-def model_table(cells: Sequence[Cell]) -> Table:
+def model_table(models: Sequence[ModelScores]) -> Table:
     """Size and cost of each model."""
-    teacher = next((cell for cell in cells if cell.facts.kind == "teacher"), None)
+    teacher = next((model for model in models if model.facts.kind == "teacher"), None)
     rows = []
-    for cell in cells:
-        parameters = cell.facts.parameters
+    for model in models:
+        parameters = model.facts.parameters
         smaller = "" if teacher is None else f"{smaller_percent(parameters, than=teacher.facts.parameters):.1f} %"
-        hearing_s, audio_s = cell.cost.get("hearing_s", 0.0), cell.cost.get("audio_s", 0.0)
+        hearing_s, audio_s = model.cost.get("hearing_s", 0.0), model.cost.get("audio_s", 0.0)
         rows.append((
-            cell.model, cell.facts.kind, cell.facts.origin, cell.facts.digest[:12], steps_of(cell), hours_of(cell), str(cell.facts.layers), f"{parameters / 1e6:.2f} M",
-            smaller if cell is not teacher else "", f"{audio_s / 3600:.2f} h", duration(hearing_s + cell.cost.get("probing_s", 0.0)),
+            model.model, model.facts.kind, model.facts.origin, model.facts.digest[:12], steps_of(model), hours_of(model), str(model.facts.layers), f"{parameters / 1e6:.2f} M",
+            smaller if model is not teacher else "", f"{audio_s / 3600:.2f} h", duration(hearing_s + model.cost.get("probing_s", 0.0)),
         ))  # fmt: skip
     than = "smaller" if teacher is None else f"smaller than {teacher.model}"
     header = (
@@ -200,51 +209,53 @@ def model_table(cells: Sequence[Cell]) -> Table:
     return Table("Models", header, tuple(rows), words=4)
 
 
-def steps_of(cell: Cell) -> str:
+def steps_of(model: ModelScores) -> str:
     """Updates of a student, where its record has them."""
-    steps = cell.facts.details.get("steps")
+    steps = model.facts.details.get("steps")
     return str(steps) if isinstance(steps, int) else ""
 
 
-def hours_of(cell: Cell) -> str:
-    """Audio that a student heard in training, where its record has it."""
-    audio_s = cell.facts.details.get("audio_s")
+def hours_of(model: ModelScores) -> str:
+    """Audio that a student was trained on, where its record has it."""
+    audio_s = model.facts.details.get("audio_s")
     return f"{audio_s / 3600:.2f} h" if isinstance(audio_s, int | float) and audio_s else ""
 
 
-def efficiency_table(cells: Sequence[Cell]) -> Table:
-    """What each model costs to run, on one thread."""
+def efficiency_table(models: Sequence[ModelScores]) -> Table:
+    """The cost of running each model on one thread."""
     rows = tuple(
         (
-            cell.model, f"{cell.efficiency.macs_per_s / 1e6:.0f} M", f"{cell.efficiency.real_time_factor:.4f}",
-            f"{cell.efficiency.peak_mb:.1f}", f"{cell.efficiency.size_mb:.2f}",
+            model.model,
+            f"{model.efficiency.macs_per_s / 1e6:.0f} M",
+            f"{model.efficiency.real_time_factor:.4f}",
+            f"{model.efficiency.size_mb:.2f}",
         )
-        for cell in cells
-        if cell.efficiency is not None
-    )  # fmt: skip
-    header = ("model", "MACs a second of audio", "real-time factor", "peak memory, MB", "float32 parameters, MB")
+        for model in models
+        if model.efficiency is not None
+    )
+    header = ("model", "MACs a second of audio", "real-time factor", "float32 parameters, MB")
     return Table("Cost on one thread", header, rows)
 
 
-def tasks_of(cells: Sequence[Cell]) -> list[tuple[str, Measure]]:
+def tasks_of(models: Sequence[ModelScores]) -> list[tuple[str, Measure]]:
     """Name and measure of the tasks, in their order."""
     return list(
         dict.fromkeys(
             (score.task, score.measure)
-            for cell in cells
-            for score in cell.scores
+            for model in models
+            for score in model.scores
             if score.task is not None and score.measure != "majority"
         )
     )
 
 
-def task_table(cells: Sequence[Cell], task: str, measure: Measure, protocol: Protocol) -> Table:
-    """Every model on one task: clean, each condition, their mean, and what is lost against clean."""
+def task_table(models: Sequence[ModelScores], task: str, measure: Measure, protocol: Protocol) -> Table:
+    """Every model on one task: clean, each condition, their mean, and the loss against clean."""
     sign = -1.0 if measure in SMALLER_IS_BETTER else 1.0
     rows = []
-    for cell in cells:
+    for model in models:
         by_probe: dict[str, list[float]] = {
-            condition: [score.value for score in chosen_scores(cell, measure, task=task, condition=condition)]
+            condition: [score.value for score in chosen_scores(model, measure, task=task, condition=condition)]
             for condition in (CLEAN, *protocol.conditions)
         }
         by_probe = {name: values for name, values in by_probe.items() if values}
@@ -254,8 +265,8 @@ def task_table(cells: Sequence[Cell], task: str, measure: Measure, protocol: Pro
             mean = np.mean(distorted, axis=0)
             by_probe |= {"mean": mean.tolist(), "loss": (sign * (np.array(by_probe[CLEAN]) - mean)).tolist()}
         columns = (CLEAN, *protocol.conditions, "mean", "loss")
-        rows.append((cell.model, *(with_spread(by_probe.get(name, [])) for name in columns)))
-    scores = [score for score in cells[0].scores if score.task == task and score.measure in {measure, "majority"}]
+        rows.append((model.model, *(with_spread(by_probe.get(name, [])) for name in columns)))
+    scores = [score for score in models[0].scores if score.task == task and score.measure in {measure, "majority"}]
     count = max((score.count for score in scores), default=0)
     majority = next((score.value for score in scores if score.measure == "majority"), None)
     always = "" if majority is None else f", {percent(majority)} % for always the same answer"
@@ -266,41 +277,41 @@ def task_table(cells: Sequence[Cell], task: str, measure: Measure, protocol: Pro
 
 
 def with_spread(values: Sequence[float]) -> str:
-    """Mean of several probes in percent, with half their range; nothing where nothing was measured."""
+    """Mean of several probes in percent, with half their range; empty where nothing was measured."""
     if not values:
         return ""
     return percent(float(np.mean(values)), spread=None if len(values) == 1 else (max(values) - min(values)) / 2)
 
 
-def chosen_table(cells: Sequence[Cell]) -> Table | None:
-    """What the probes of each task chose on clean dev."""
-    tasks = list(dict.fromkeys(task for cell in cells for task in cell.chosen))
+def chosen_table(models: Sequence[ModelScores]) -> Table | None:
+    """Settings that were chosen on clean dev for the probes of each task."""
+    tasks = list(dict.fromkeys(task for model in models for task in model.chosen))
     if not tasks:
         return None
     header = (
         "model",
-        *(f"{task}: {next((c.chosen_is[task] for c in cells if task in c.chosen_is), 'C')}" for task in tasks),
+        *(f"{task}: {next((c.chosen_is[task] for c in models if task in c.chosen_is), 'C')}" for task in tasks),
     )
     rows = tuple(
-        (cell.model, *(" ".join(f"{value:g}" for value in dict.fromkeys(cell.chosen.get(task, ()))) for task in tasks))
-        for cell in cells
+        (
+            model.model,
+            *(" ".join(f"{value:g}" for value in dict.fromkeys(model.chosen.get(task, ()))) for task in tasks),
+        )
+        for model in models
     )
     return Table("What probes chose (C: inverse regularisation strength)", header, rows)
 
 
-def noted(cells: Sequence[Cell]) -> list[str]:
-    """The notes of all cells as a list; one that every model has stands once."""
-    models: dict[str, list[str]] = {}
-    for cell in cells:
-        for note in cell.notes:
-            models.setdefault(note, []).append(cell.model)
-    return [
-        f"- {'all models' if len(names) == len(cells) else escaped(', '.join(names))}: {escaped(note)}"
-        for note, names in models.items()
-    ]
+def notes_of(models: Sequence[ModelScores]) -> list[tuple[str, str]]:
+    """The notes of all models, each once: names of the models it is about, and the note."""
+    about: dict[str, list[str]] = {}
+    for model in models:
+        for note in model.notes:
+            about.setdefault(note, []).append(model.model)
+    return [("all models" if len(names) == len(models) else ", ".join(names), note) for note, names in about.items()]
 
 
-def small_print(results: Sequence[Results]) -> list[str]:
+def provenance_lines(results: Sequence[Results]) -> list[str]:
     """Software and machine of each run of `evaluate`."""
     lines = []
     for result in results:
@@ -313,5 +324,5 @@ def small_print(results: Sequence[Results]) -> list[str]:
 
 
 def escaped_long(text: str) -> str:
-    """Like `escaped`, in pieces, for a list that may be long."""
+    """A long list, escaped item by item."""
     return ", ".join(escaped(piece) for piece in text.split(", ")[:40])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus_builder.pages.plots import COLOURS, INK, PLOT_INCHES, line_style, new_figure, plain_label, with_legend
+from corpus_builder.pages.plots import INK, line_style, new_figure, plain_label, with_legend
 from evaluation.report.bootstrap import snr_bands
 from evaluation.report.robustness_table import WORDS, value_of
 from manifests.errors import printable
@@ -14,22 +14,22 @@ from manifests.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from evaluation.report.robustness_table import Paper
+    from evaluation.report.robustness_table import SystemOutcomes
 
 
-def snr_plots(paper: Paper) -> list[tuple[str, Any]]:
+def snr_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
     """A plot a task, with its caption: bands of 5 dB from left to right, clean at the end; the same numbers as in the tables by SNR."""
-    bands = snr_bands(paper.copies)
+    bands = snr_bands(outcomes.copies)
     if not bands:
         return []
-    masks = [*bands.values(), paper.groups["clean"]]
+    masks = [*bands.values(), outcomes.groups["clean"]]
     marks = {float(place): name.removesuffix(" dB") for place, name in enumerate((*bands, "clean"))}
     plots = []
-    for task, measure in paper.tasks():
+    for task, measure in outcomes.tasks():
         series = {}
-        for system in paper.systems:
-            told = paper.told(system, task).get(measure, [])
-            values = [(place, *value_of(told, mask)) for place, mask in enumerate(masks)] if told else []
+        for system in outcomes.systems:
+            own = outcomes.of(system, task).get(measure, [])
+            values = [(place, *value_of(own, mask)) for place, mask in enumerate(masks)] if own else []
             points = [
                 (float(place), 100 * value, 100 * spread) for place, value, spread in values if not np.isnan(value)
             ]
@@ -42,36 +42,39 @@ def snr_plots(paper: Paper) -> list[tuple[str, Any]]:
     return plots
 
 
-def size_plots(paper: Paper) -> list[tuple[str, Any]]:
+def size_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
     """A plot a task, with its caption: every system at its number of parameters, from clean (hollow) to the mean of all distorted copies (full)."""
-    is_distorted = paper.copies.condition > 0
+    is_distorted = outcomes.copies.condition > 0
     plots = []
-    for task, measure in paper.tasks():
+    for task, measure in outcomes.tasks():
         ends = {}
-        for system, cells in paper.systems.items():
-            told = paper.told(system, task).get(measure, [])
-            if not told:
+        for system, models in outcomes.systems.items():
+            own = outcomes.of(system, task).get(measure, [])
+            if not own:
                 continue
-            clean, _ = value_of(told, paper.groups["clean"])
-            distorted, _ = value_of(told, is_distorted)
+            clean, _ = value_of(own, outcomes.groups["clean"])
+            distorted, _ = value_of(own, is_distorted)
             if not np.isnan(clean) and not np.isnan(distorted):
-                ends[system] = float(cells[0].facts.parameters), 100 * clean, 100 * distorted
+                ends[system] = float(models[0].facts.parameters), 100 * clean, 100 * distorted
         if ends:
-            floors = [system for system, (parameters, _, _) in ends.items() if parameters == 0]
+            without_size = [system for system, (parameters, _, _) in ends.items() if parameters == 0]
             unit = f"{WORDS[measure]} in %"
             plots.append(
-                (printable(f"{task}: {WORDS[measure]}"), spans(ends, unit=unit, place="parameters", whole_width=floors))
+                (
+                    printable(f"{task}: {WORDS[measure]}"),
+                    spans(ends, unit=unit, place="parameters", whole_width=without_size),
+                )
             )
     return plots
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float, float]]], *, unit: str, marks: Mapping[float, str]) -> Any:
-    """Lines through points with error bars, one a name, with a legend, as SVG; what it is about stands in the page.
+    """Lines through points with error bars, one a name, with a legend, as SVG.
 
     Args:
         series: Of each name its points: place, value, half the length of the bar.
         unit: Of the values.
-        marks: What stands under a place; the places are its keys.
+        marks: Label of each place on the axis.
     """
     figure = new_figure()
     axes = figure.subplots()
@@ -106,7 +109,7 @@ def spans(
             axes.axhline(before, color=style["color"], linestyle=":", linewidth=1.0)
             axes.axhline(after, color=style["color"], linestyle="-", linewidth=1.0, label=plain_label(name))
             continue
-        beside = at * 1.04 ** taken.get(at, 0)  # several at one place stand side by side
+        beside = at * 1.04 ** taken.get(at, 0)  # several at one place are drawn side by side
         taken[at] = taken.get(at, 0) + 1
         axes.plot([beside, beside], [before, after], color=style["color"], linewidth=1.3)
         axes.plot([beside], [before], **style, markerfacecolor="white", linestyle="none")
@@ -121,49 +124,8 @@ def spans(
     return with_legend(figure, unit=unit)
 
 
-def intervals(
-    rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]],
-    *,
-    unit: str,
-    marks: Mapping[int, float] | None = None,
-    with_zero: bool = False,
-    colours: Mapping[str, str] | None = None,
-) -> Any:
-    """Values with their intervals on a common horizontal axis, a row a name, with a legend, as SVG.
-
-    Args:
-        rows: From top to bottom: what it is, and of each series that it has: value, lower and upper end.
-        unit: Of the values.
-        marks: Values that are marked by a vertical stroke, by the number of the row: a margin, for instance.
-        with_zero: Whether a line stands at 0.
-        colours: Of the series that have one of their own.
-    """
-    series = list(dict.fromkeys(name for _, values in rows for name in values))
-    figure = new_figure()
-    axes = figure.subplots()
-    if with_zero:
-        axes.axvline(0.0, color=COLOURS[6], linewidth=0.8)
-    for number, name in enumerate(series):
-        style = line_style(number) | ({"color": colours[name]} if colours and name in colours else {})
-        found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
-        places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
-        reach = [
-            [middle - low for middle, low in zip(middles, lows, strict=True)],
-            [high - middle for middle, high in zip(middles, highs, strict=True)],
-        ]
-        axes.errorbar(
-            middles, places, xerr=reach, label=plain_label(name), linestyle="none", elinewidth=1.5, capsize=2, **style
-        )
-    for row, mark in (marks or {}).items():
-        axes.plot([mark, mark], [row - 0.3, row + 0.3], color=COLOURS[7], linewidth=1.2)
-    axes.set_yticks(range(len(rows)), [plain_label(name) for name, _ in rows])
-    axes.invert_yaxis()
-    height_in = 0.6 + 0.19 * len(rows)
-    return with_legend(figure, unit=unit, inches=(1.5 * PLOT_INCHES[0], height_in), axis="x")
-
-
 def shade(value: float, *, low: float, high: float) -> str:
-    """Style of a cell of a heat map: from white at `low` to our ink at `high`, with letters that can be read on it."""
+    """Style of a cell of a heat map: from white at `low` to the colour of text at `high`, with readable letters."""
     share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
     ink = [int(INK[at : at + 2], 16) for at in (1, 3, 5)]
     mixed = "".join(f"{round(255 + (channel - 255) * share):02x}" for channel in ink)

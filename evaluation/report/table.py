@@ -1,4 +1,7 @@
-"""A table that reads well in a terminal and is Markdown."""
+"""A Markdown table that reads well in a terminal.
+
+`tabulate` cannot write it: it makes every column two wider than its header, and needs a further library for wide characters.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class Table:
 
 
 def escaped(text: str) -> str:
-    """A stranger's text that is one line and only text, in a terminal and in Markdown."""
+    """Untrusted text as one line without control characters or Markdown markup."""
     return re.sub(r"([\\`*\[\]<>|&#~])|(?<!\w)_|_(?!\w)", lambda found: "\\" + found[0], printable(text, limit=120))
 
 

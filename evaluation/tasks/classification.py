@@ -20,6 +20,7 @@ from evaluation.data.labels import held_back
 from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.test_copies import condition_scores
 from evaluation.features import Scaling
+from evaluation.tasks.dev_choice import best_on_dev
 from evaluation.tasks.weighted_sum import LEARNING_RATES, SumProbe, fitted_sum
 from manifests.corpus.sample import CLEAN
 from manifests.results.scores import Score
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evaluation.data.labels import LabelledTask
-    from evaluation.exposure.test_copies import Answered
+    from evaluation.data.labels import LabelGroup, LabelledTask
+    from evaluation.exposure.test_copies import CopyOutcomes
     from evaluation.features import PooledRows
 
 INVERSE_STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 4))
@@ -53,7 +54,7 @@ class Probe:
     inverse_strength: float
     has_converged: bool
 
-    def answers(self, rows: NDArray[np.float32]) -> NDArray[np.str_]:
+    def predictions(self, rows: NDArray[np.float32]) -> NDArray[np.str_]:
         """The label of each row of features, shape (row,)."""
         return np.asarray(self.model.predict(self.scaling.apply(rows))) if len(rows) else np.array([], dtype=np.str_)
 
@@ -71,12 +72,12 @@ def fitted_probe(
         rows: Pooled features, shape (row, feature).
         labels: Shape (row,), at least two different ones.
         inverse_strength: scikit-learn's `C`.
-        scaling: What features are centred and scaled by; fitted on the rows by default.
+        scaling: Centre and scale of the features; fitted on the rows by default.
     """
     scaling = scaling or Scaling.fitted(rows)
     model = LogisticRegression(C=inverse_strength, max_iter=MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by has_converged
+        warnings.simplefilter("ignore", ConvergenceWarning)  # reported by has_converged
         warnings.filterwarnings(
             "ignore", "The number of unique classes", UserWarning
         )  # few utterances a label are not wrong
@@ -93,32 +94,56 @@ def chosen_probe(
     dev_labels: NDArray[np.str_],
 ) -> Probe:
     """The probe of the grid that is best on dev; of equals the one with the strongest regularisation."""
-    if len(dev_labels) == 0:
-        return fitted_probe(rows, labels, inverse_strength=UNCHOSEN_STRENGTH, scaling=scaling)
-    best: tuple[float, Probe] | None = None
-    for strength in INVERSE_STRENGTHS:
-        probe = fitted_probe(rows, labels, inverse_strength=strength, scaling=scaling)
-        accuracy = float(np.mean(probe.answers(dev_rows) == dev_labels))
-        if best is None or accuracy > best[0]:
-            best = accuracy, probe
-    assert best is not None
-    return best[1]
+    strengths = INVERSE_STRENGTHS if len(dev_labels) else (UNCHOSEN_STRENGTH,)
+    fitted = (fitted_probe(rows, labels, inverse_strength=strength, scaling=scaling) for strength in strengths)
+    return best_on_dev(fitted, lambda probe: error_rate(probe, dev_rows, dev_labels))
+
+
+def chosen_sum(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    scaling: Scaling,
+    *,
+    dev_rows: NDArray[np.float32],
+    dev_labels: NDArray[np.str_],
+    seed: int,
+    probe: int,
+) -> SumProbe:
+    """The probe on the weighted sum whose learning rate is best on dev; of equals the lowest rate.
+
+    Args:
+        rows: Pooled states, shape (row, state, feature).
+        labels: Shape (row,).
+        scaling: Of clean train.
+        dev_rows: As `rows`, clean.
+        dev_labels: Shape (row,); empty where there is nothing to choose on.
+        seed: Of the evaluation.
+        probe: Number of the probe.
+    """
+    rates = LEARNING_RATES if len(dev_labels) else (UNCHOSEN_RATE,)
+    fitted = (fitted_sum(rows, labels, scaling, learning_rate=rate, seed=seed, probe=probe) for rate in rates)
+    return best_on_dev(fitted, lambda one: error_rate(one, dev_rows, dev_labels))
+
+
+def error_rate(probe: Probe | SumProbe, rows: NDArray[np.float32], labels: NDArray[np.str_]) -> float:
+    """Share of rows with a wrong prediction; 0 where there are no rows."""
+    return float(np.mean(probe.predictions(rows) != labels)) if len(labels) else 0.0
 
 
 @dataclass(frozen=True)
 class ProbeScores:
-    """What the probes of one task gave.
+    """Scores of the probes of one task.
 
     Attributes:
-        chosen: What each probe chose (of each group, group by group): its inverse regularisation strength for `last`, its
-            learning rate for sums.
-        answered: Right answers of each probe, by sample key and member.
+        chosen: What was chosen for each probe (of each group, group by group): its inverse regularisation strength for `last`,
+            its learning rate for sums.
+        outcomes: Of each probe: right predictions of each copy.
     """
 
     scores: tuple[Score, ...]
     chosen: tuple[float, ...]
     notes: tuple[str, ...]
-    answered: tuple[Answered, ...] = ()
+    outcomes: tuple[CopyOutcomes, ...] = ()
 
 
 def probe_task(
@@ -147,53 +172,68 @@ def probe_task(
     """
     scores: list[Score] = []
     chosen: list[float] = []
-    answered: list[Answered] = []
+    outcomes: list[CopyOutcomes] = []
     unfinished = unchosen = 0
-    tables = train.features, test.features, dev.features if dev is not None and dev.keys else None
     for number in range(probes):
-        right: Answered = {}
+        right: CopyOutcomes = {}
         for group in task.groups:
-            back = held_back(group.train, seed=seed, probe=number)
-            kept = {key: label for key, label in group.train.items() if key not in back}
-            clean, _ = picked(train, tables[0], kept)
-            rows, labels = picked(train, tables[0], kept, members=members)
-            if len(set(labels)) < 2:
-                raise TooFewFramesError(task.name, f"{len(set(labels))} labels are left to train on")
-            if dev is None or tables[2] is None or not group.dev:
-                dev_rows, dev_labels = picked(train, tables[0], {key: group.train[key] for key in back})
-            else:
-                dev_rows, dev_labels = picked(dev, tables[2], group.dev)
-            scaling = Scaling.fitted(clean)
-            probe: Probe | SumProbe
-            if task.features == "last":
-                probe = chosen_probe(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels)
-                chosen.append(probe.inverse_strength)
-                unfinished += not probe.has_converged
-            else:
-                dice = seed, number
-                probe = chosen_sum(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels, dice=dice)
-                chosen.append(probe.learning_rate)
-            unchosen += len(dev_labels) == 0
-            asked = test.of(group.test)
-            told = probe.answers(tables[1][asked])
-            for row, answer in zip(asked, told, strict=True):
+            probe, is_chosen = group_probe(task, group, train=train, dev=dev, seed=seed, number=number, members=members)
+            chosen.append(probe.inverse_strength if isinstance(probe, Probe) else probe.learning_rate)
+            unfinished += isinstance(probe, Probe) and not probe.has_converged
+            unchosen += not is_chosen
+            tested = test.of(group.test)
+            for row, label in zip(tested, probe.predictions(test.features[tested]), strict=True):
                 key = test.keys[row]
-                right[key, test.members[row]] = float(answer == group.test[key]), 1.0
+                right[key, test.members[row]] = float(label == group.test[key]), 1.0
         if not right:
             raise TooFewFramesError(task.name, "nothing is left to test on")
         scores += condition_scores(right, task=task.name, measure="accuracy", probe=number)
-        answered.append(right)
+        outcomes.append(right)
     scores.append(majority_score(task, test))
     notes = choice_notes(task, has_dev=dev is not None, count=len(chosen), unfinished=unfinished, unchosen=unchosen)
-    return ProbeScores(tuple(scores), tuple(chosen), notes, tuple(answered))
+    return ProbeScores(tuple(scores), tuple(chosen), notes, tuple(outcomes))
+
+
+def group_probe(
+    task: LabelledTask,
+    group: LabelGroup,
+    *,
+    train: PooledRows,
+    dev: PooledRows | None,
+    seed: int,
+    number: int,
+    members: Mapping[str, str] | None,
+) -> tuple[Probe | SumProbe, bool]:
+    """One probe of one group, and whether there was something to choose its setting on; arguments as of `probe_task`.
+
+    Raises:
+        TooFewFramesError: If the utterances that are long enough have one label.
+    """
+    back = held_back(group.train, seed=seed, probe=number)
+    learned = {key: label for key, label in group.train.items() if key not in back}
+    clean, _ = picked(train, learned)
+    rows, labels = picked(train, learned, members=members)
+    if len(set(labels)) < 2:
+        raise TooFewFramesError(task.name, f"{len(set(labels))} labels are left to train on")
+    if dev is None or not dev.keys or not group.dev:
+        dev_rows, dev_labels = picked(train, {key: group.train[key] for key in back})
+    else:
+        dev_rows, dev_labels = picked(dev, group.dev)
+    scaling = Scaling.fitted(clean)
+    probe: Probe | SumProbe
+    if task.features == "last":
+        probe = chosen_probe(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels)
+    else:
+        probe = chosen_sum(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels, seed=seed, probe=number)
+    return probe, len(dev_labels) > 0
 
 
 def choice_notes(task: LabelledTask, *, has_dev: bool, count: int, unfinished: int, unchosen: int) -> tuple[str, ...]:
-    """How the `count` probes of a task came by their setting, where it was not as usual."""
+    """Notes on how the settings of the `count` probes of a task were chosen, where that was not on dev."""
     notes = []
-    strange = sum(not group.dev for group in task.groups) if has_dev else 0
-    if strange:
-        where = "" if strange == len(task.groups) else f" in {strange} of {len(task.groups)} groups"
+    without = sum(not group.dev for group in task.groups) if has_dev else 0
+    if without:
+        where = "" if without == len(task.groups) else f" in {without} of {len(task.groups)} groups"
         notes.append(
             f"{task.name}: dev has none of its labels{where}, its probes chose on what they held back of train"
         )
@@ -205,57 +245,28 @@ def choice_notes(task: LabelledTask, *, has_dev: bool, count: int, unfinished: i
     return tuple(notes)
 
 
-def chosen_sum(
-    rows: NDArray[np.float32],
-    labels: NDArray[np.str_],
-    scaling: Scaling,
-    *,
-    dev_rows: NDArray[np.float32],
-    dev_labels: NDArray[np.str_],
-    dice: tuple[int, int],
-) -> SumProbe:
-    """The probe on the weighted sum whose learning rate is best on dev; of equals the lowest rate.
-
-    Args:
-        rows: Pooled states, shape (row, state, feature).
-        labels: Shape (row,).
-        scaling: Of clean train.
-        dev_rows: As `rows`, clean.
-        dev_labels: Shape (row,); empty where there is nothing to choose on.
-        dice: Seed of the evaluation and number of the probe.
-    """
-    rates = LEARNING_RATES if len(dev_labels) else (UNCHOSEN_RATE,)
-    tried = [fitted_sum(rows, labels, scaling, learning_rate=rate, seed=dice[0], probe=dice[1]) for rate in rates]
-    right = [float(np.mean(probe.answers(dev_rows) == dev_labels)) if len(dev_labels) else 0.0 for probe in tried]
-    return tried[int(np.argmax(right))]
-
-
 def picked(
-    table: PooledRows,
-    features: NDArray[np.float32],
-    labels: Mapping[str, str],
-    *,
-    members: Mapping[str, str] | None = None,
+    table: PooledRows, labels: Mapping[str, str], *, members: Mapping[str, str] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Rows of the labelled utterances, one copy each (clean by default), and their labels."""
+    """Features of the labelled utterances, one copy each (clean by default), and their labels."""
     numbers = [
         row
         for row in table.of(labels)
         if table.members[row] == (CLEAN if members is None else members[table.keys[row]])
     ]
-    return features[numbers], np.array([labels[table.keys[number]] for number in numbers], dtype=np.str_)
+    return table.features[numbers], np.array([labels[table.keys[number]] for number in numbers], dtype=np.str_)
 
 
 def majority_score(task: LabelledTask, test: PooledRows) -> Score:
-    """Accuracy of always answering the commonest training label of the group."""
+    """Accuracy of always predicting the commonest training label of the group."""
     right = total = 0
     for group in task.groups:
-        kept = [group.test[test.keys[number]] for number in test.of(group.test) if test.members[number] == CLEAN]
-        right += kept.count(commonest(list(group.train.values())))
-        total += len(kept)
+        truth = [group.test[test.keys[number]] for number in test.of(group.test) if test.members[number] == CLEAN]
+        right += truth.count(commonest(list(group.train.values())))
+        total += len(truth)
     return Score(measure="majority", task=task.name, value=right / max(1, total), count=total)
 
 
 def commonest(labels: Sequence[str]) -> str:
-    """The commonest label; of equals the first in the alphabet."""
+    """The commonest label; of equally common ones the first in the alphabet."""
     return max(sorted(set(labels)), key=labels.count)

@@ -1,13 +1,13 @@
 """Probes that read frames: CTC over a text, and the phone of every frame.
 
-Frames of training and dev utterances go to a file as they are heard and are read back batch by batch, so memory does not grow
-with the corpus; test frames are judged as they come and never kept.
+Frames of training and dev utterances are written to a file and read back batch by batch, so memory does not grow
+with the corpus; probes are tested on the frames of each test utterance as it comes, and these are not stored.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from torch.nn import functional
 
 from evaluation.data.alignments import AlignedTask, FrameClock, frame_classes
 from evaluation.data.labels import FOLDS
-from evaluation.data.transcripts import TextTask, unit_edits, without_outer_spaces, word_edits
+from evaluation.data.transcripts import TextTask
 from evaluation.data.utterances import TooFewFramesError, keyed_order
-from evaluation.tasks.weighted_sum import LEARNING_RATES, WeightedSum, descend, one_thread
+from evaluation.measures.error_rates import edit_counts
+from evaluation.tasks.dev_choice import best_on_dev
+from evaluation.tasks.weighted_sum import LEARNING_RATES, WeightedSum, run_adam, seeded_thread
+from manifests.corpus.sample import CLEAN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.config import Features
-    from evaluation.exposure.test_copies import Answered
-    from evaluation.features import Embedded, Scaling
+    from evaluation.exposure.test_copies import CopyOutcomes
+    from evaluation.features import Scaling, UtteranceFeatures
     from manifests.results.scores import TaskMeasure
 
 UTTERANCES = 16
@@ -39,6 +42,7 @@ TRIAL_SHARE = 3  # learning rates are tried for a third of the updates
 HIDDEN = 256
 
 FrameTask = TextTask | AlignedTask
+Role = Literal["train", "dev", "test"]
 
 
 @dataclass
@@ -46,8 +50,8 @@ class FrameStore:
     """States of utterances in one file, by sample key and member, float32 of shape (state, frame, feature).
 
     Args:
-        path: A file of its own; removed by whoever made it.
-        features: Which states are kept.
+        path: A new file; the caller removes it.
+        features: Which states are stored.
     """
 
     path: Path
@@ -56,8 +60,8 @@ class FrameStore:
     stream: BufferedWriter | None = None
     size: int = 0
 
-    def add(self, utterance: Embedded, member: str) -> None:
-        """Keep one member's states."""
+    def add(self, utterance: UtteranceFeatures, member: str) -> None:
+        """Write one member's states."""
         states = utterance.states(member, self.features).cpu().float().contiguous()
         if self.stream is None:
             self.stream = self.path.open("wb")
@@ -65,12 +69,12 @@ class FrameStore:
         self.size += self.stream.write(states.numpy().tobytes())
 
     def close(self) -> None:
-        """Write what is left; nothing is added after that."""
+        """Flush and close the file; nothing is added after that."""
         if self.stream is not None:
             self.stream.close()
 
     def states(self, key: str, member: str, features: Features, *, num_layers: int) -> Tensor:
-        """States of one utterance, no more of them than are asked for."""
+        """States of one utterance, those that the features name."""
         self.close()
         offset, shape = self.places[key, member]
         values = np.fromfile(self.path, dtype=np.float32, count=int(np.prod(shape)), offset=offset)
@@ -78,7 +82,7 @@ class FrameStore:
 
 
 def chosen_states(states: Tensor, features: Features, *, num_layers: int) -> Tensor:
-    """The states that some features name, of all that were kept, shape (state, frame, feature)."""
+    """The states that some features name, of all that were stored, shape (state, frame, feature)."""
     if len(states) == 1:
         return states
     match features:
@@ -90,14 +94,14 @@ def chosen_states(states: Tensor, features: Features, *, num_layers: int) -> Ten
             return states
 
 
-class Reader(nn.Module):
+class FrameClassifier(nn.Module):
     """Weighted sum of states, then one linear layer, or two bidirectional LSTM layers and a linear one.
 
     Args:
         num_states: States in the sum.
         num_features: Of each.
         num_classes: Of the output.
-        is_recurrent: Whether LSTM layers stand between.
+        is_recurrent: Whether there are LSTM layers between.
     """
 
     def __init__(self, num_states: int, num_features: int, num_classes: int, *, is_recurrent: bool) -> None:
@@ -116,8 +120,8 @@ class Reader(nn.Module):
                 summed, torch.tensor(list(lengths)), batch_first=True, enforce_sorted=False
             )
             summed, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        told: Tensor = self.output(summed)
-        return told
+        logits: Tensor = self.output(summed)
+        return logits
 
 
 @dataclass
@@ -128,23 +132,23 @@ class FrameProbes:
         task: Texts or alignments.
         scaling: Of clean train, shape (state, feature), of the states that the task reads.
         num_layers: Of the model.
-        clock: When its frames are.
+        clock: Times of its frames.
 
     Attributes:
-        probes: One a seed, after `learn`.
-        learning_rate: What dev chose.
-        answered: Outcomes by measure and probe.
+        probes: One for each seed, after `fit`.
+        learning_rate: Chosen on dev.
+        outcomes: By measure and probe.
     """
 
     task: FrameTask
     scaling: Scaling
     num_layers: int
     clock: FrameClock
-    probes: list[Reader] = field(default_factory=list)
+    probes: list[FrameClassifier] = field(default_factory=list)
     learning_rate: float = 0.0
-    answered: dict[tuple[TaskMeasure, int], Answered] = field(default_factory=dict)
+    outcomes: dict[tuple[TaskMeasure, int], CopyOutcomes] = field(default_factory=dict)
 
-    def learn(
+    def fit(
         self,
         train: FrameStore,
         dev: FrameStore | None,
@@ -170,27 +174,28 @@ class FrameProbes:
             for key in keyed_order(self.task.keys("train"), seed=seed, purpose="frames")
             if (key, members[key]) in train.places
         ]
-        if not any(self.is_told(key, train.places[key, members[key]][1][1]) for key in keys):
+        if not any(self.has_target(key, train.places[key, members[key]][1][1]) for key in keys):
             raise TooFewFramesError(self.task.name, "no frame with something to learn is left to train on")
         dev_keys = [] if dev is None else keyed_order(self.task.keys("dev"), seed=seed, purpose="frames")
-        dev_keys = [key for key in dev_keys if dev is not None and (key, "clean") in dev.places][:MOST_DEV]
+        dev_keys = [key for key in dev_keys if dev is not None and (key, CLEAN) in dev.places][:MOST_DEV]
         back = max(1, len(keys) // FOLDS)
-        judge_on, learn_on, store, role = keys[:back], keys[back:] or keys, train, "train"
+        role: Role = "train"
+        tested, learned, store = keys[:back], keys[back:] or keys, train
         if dev is not None and dev_keys:
-            judge_on, learn_on, store, role = dev_keys, keys, dev, "dev"
-        rates = [
-            self.trained(learn_on, train, members, rate=rate, seed=seed, probe=0, share=TRIAL_SHARE)
-            for rate in LEARNING_RATES
-        ]
-        errors = [self.error_rate(probe, judge_on, store, role=role) for probe in rates]
-        self.learning_rate = LEARNING_RATES[int(np.argmin(errors))]
+            tested, learned, store, role = dev_keys, keys, dev, "dev"
+
+        def error(rate: float) -> float:
+            probe = self.trained(learned, train, members, rate=rate, seed=seed, probe=0, share=TRIAL_SHARE)
+            return self.error_rate(probe, tested, store, role=role)
+
+        self.learning_rate = best_on_dev(LEARNING_RATES, error)
         self.probes = [
             self.trained(keys, train, members, rate=self.learning_rate, seed=seed, probe=probe, share=1)
             for probe in range(probes)
         ]
 
-    def is_told(self, key: str, length: int) -> bool:
-        """Whether a training utterance of so many frames says anything: a text does, an alignment where a frame has a phone."""
+    def has_target(self, key: str, length: int) -> bool:
+        """Whether a training utterance of so many frames has something to learn: a text, or a frame with a phone."""
         match self.task:
             case TextTask():
                 return True
@@ -207,8 +212,8 @@ class FrameProbes:
         seed: int,
         probe: int,
         share: int,
-    ) -> Reader:
-        """One probe at one learning rate, for a share of its updates."""
+    ) -> FrameClassifier:
+        """One probe at one learning rate, for one `share`-th of its updates."""
         shape = store.states(keys[0], members[keys[0]], self.task.features, num_layers=self.num_layers).shape
         match self.task:
             case TextTask():
@@ -216,28 +221,28 @@ class FrameProbes:
                 updates = self.task.task.updates
             case AlignedTask():
                 classes, recurrent, updates = len(self.task.names), False, FRAME_UPDATES
-        with one_thread(seed, self.task.name, probe) as dice:
-            reader = Reader(shape[0], shape[2], classes, is_recurrent=recurrent)
+        with seeded_thread(seed, self.task.name, probe) as generator:
+            classifier = FrameClassifier(shape[0], shape[2], classes, is_recurrent=recurrent)
 
             def loss_of() -> Tensor:
-                batch = torch.randint(len(keys), (min(UTTERANCES, len(keys)),), generator=dice).tolist()
+                batch = torch.randint(len(keys), (min(UTTERANCES, len(keys)),), generator=generator).tolist()
                 chosen = [keys[number] for number in batch]
                 states = [self.states(store, key, members[key]) for key in chosen]
                 lengths = [len(one) for one in states]
-                told = reader(nn.utils.rnn.pad_sequence(states, batch_first=True), lengths)
-                return self.loss(told, lengths, chosen)
+                logits = classifier(nn.utils.rnn.pad_sequence(states, batch_first=True), lengths)
+                return self.loss(logits, lengths, chosen)
 
-            descend(reader, loss_of, learning_rate=rate, updates=max(1, updates // share))
-        return reader
+            run_adam(classifier, loss_of, learning_rate=rate, updates=max(1, updates // share))
+        return classifier
 
-    def loss(self, told: Tensor, lengths: Sequence[int], keys: Sequence[str]) -> Tensor:
+    def loss(self, logits: Tensor, lengths: Sequence[int], keys: Sequence[str]) -> Tensor:
         """CTC loss, or cross-entropy of the frames that have a phone."""
         match self.task:
             case TextTask(units=units, train=train):
-                place = {unit: number for number, unit in enumerate(units, 1)}
-                targets = [[place[unit] for unit in train[key]] for key in keys]
+                number_of = {unit: number for number, unit in enumerate(units, 1)}
+                targets = [[number_of[unit] for unit in train[key]] for key in keys]
                 return functional.ctc_loss(
-                    told.log_softmax(-1).transpose(0, 1),
+                    logits.log_softmax(-1).transpose(0, 1),
                     torch.tensor([number for target in targets for number in target]),
                     torch.tensor(list(lengths)),
                     torch.tensor([len(target) for target in targets]),
@@ -250,13 +255,13 @@ class FrameProbes:
                 ]
                 target = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
                 if not bool((target >= 0).any()):
-                    return told.sum() * 0.0
-                return functional.cross_entropy(told.flatten(0, 1), target.flatten(), ignore_index=-1)
+                    return logits.sum() * 0.0
+                return functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1)
 
     def states(self, store: FrameStore, key: str, member: str) -> Tensor:
         """Scaled states of one utterance, shape (frame, state, feature)."""
-        kept = store.states(key, member, self.task.features, num_layers=self.num_layers)
-        return self.scaling.scaled(kept).transpose(0, 1)
+        states = store.states(key, member, self.task.features, num_layers=self.num_layers)
+        return self.scaling.scaled(states).transpose(0, 1)
 
     def classes(self, segments: tuple[tuple[float, float, str], ...], length: int) -> NDArray[np.int64]:
         """The phone of each frame, -1 where there is none."""
@@ -264,24 +269,23 @@ class FrameProbes:
         return frame_classes(segments, self.task.names, self.clock.times_s(length))
 
     @torch.no_grad()
-    def error_rate(self, probe: Reader, keys: Sequence[str], store: FrameStore, *, role: str) -> float:
-        """Of the first measure of the task, over clean utterances of one store."""
+    def error_rate(self, probe: FrameClassifier, keys: Sequence[str], store: FrameStore, *, role: Role) -> float:
+        """Error rate by the first measure of the task, over clean utterances of one store."""
         wrong = total = 0.0
         for key in keys:
-            if (key, "clean") not in store.places:
+            if (key, CLEAN) not in store.places:
                 continue
-            states = self.states(store, key, "clean")
+            states = self.states(store, key, CLEAN)
             if len(states):
-                (measure, (count, out_of)), *_ = self.outcome(
-                    probe(states[None], [len(states)])[0], key, role=role
-                ).items()
+                logits = probe(states[None], [len(states)])[0]
+                (measure, (count, out_of)), *_ = self.outcome(logits, key, role=role).items()
                 wrong += out_of - count if measure == "accuracy" else count
                 total += out_of
         return wrong / max(1.0, total)
 
     @torch.no_grad()
-    def judge(self, utterance: Embedded) -> None:
-        """Take in one test utterance: every copy, by every probe."""
+    def test(self, utterance: UtteranceFeatures) -> None:
+        """Add the outcomes of one test utterance: of every copy, by every probe."""
         if utterance.key not in self.task.test:
             return
         names = list(utterance.frames)
@@ -289,27 +293,19 @@ class FrameProbes:
             [self.scaling.scaled(utterance.states(name, self.task.features).cpu()).transpose(0, 1) for name in names]
         )
         for number, probe in enumerate(self.probes):
-            told = probe(states, [states.shape[1]] * len(names))
+            logits = probe(states, [states.shape[1]] * len(names))
             for row, name in enumerate(names):
-                for measure, outcome in self.outcome(told[row], utterance.key, role="test").items():
-                    self.answered.setdefault((measure, number), {})[utterance.key, name] = outcome
+                for measure, outcome in self.outcome(logits[row], utterance.key, role="test").items():
+                    self.outcomes.setdefault((measure, number), {})[utterance.key, name] = outcome
 
-    def outcome(self, told: Tensor, key: str, *, role: str) -> dict[TaskMeasure, tuple[float, float]]:
-        """What one utterance adds to each measure, from scores of shape (frame, class); dev chooses by the first measure."""
-        best = told.argmax(dim=-1)
+    def outcome(self, logits: Tensor, key: str, *, role: Role) -> dict[TaskMeasure, tuple[float, float]]:
+        """Count and total of one utterance for each measure, from logits of shape (frame, class); dev is chosen on by the first."""
+        best = logits.argmax(dim=-1)
         match self.task:
             case TextTask() as task:
-                text = {"train": task.train, "dev": task.dev, "test": task.test}[role][key]
                 found = [task.units[number - 1] for number in torch.unique_consecutive(best).tolist() if number]
-                if task.task.units == "phones":
-                    return {"per": (float(unit_edits(text, found)), float(len(text)))}
-                read, words = without_outer_spaces(found), "".join(text)
-                return {
-                    "cer": (float(unit_edits(text, read)), float(len(text))),
-                    "wer": (float(word_edits(words, "".join(read))), float(len(words.split()))),
-                }
-            case AlignedTask() as aligned:
-                segments = {"train": aligned.train, "dev": aligned.dev, "test": aligned.test}[role][key]
-                truth = torch.from_numpy(self.classes(segments, len(best)))
+                return edit_counts(task.of(role)[key], found, units=task.task.units)
+            case AlignedTask() as task:
+                truth = torch.from_numpy(self.classes(task.of(role)[key], len(best)))
                 is_known = truth >= 0
                 return {"accuracy": (float((best[is_known] == truth[is_known]).sum()), float(is_known.sum()))}

@@ -1,8 +1,8 @@
-"""How much of the domain the features give away: accuracy of fresh probes that name the distortion.
+"""Domain leakage: the accuracy of fresh probes that predict the distortion from the features.
 
 Classes are clean and each condition. A linear probe and a small network are trained on utterances of train (of dev, if train has
-no copies) and tested on other speakers and other noises; they mean something only beside the majority rate, the accuracy of
-always giving the same answer.
+no copies) and tested on other speakers and other noises; they are to be read with the majority rate, the accuracy of
+always making the same prediction.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ def leakage_scores(train: PooledRows, test: PooledRows) -> list[Score]:
         test: The same; rows of conditions that train does not have are left out.
     """
     domains = np.array(train.conditions, dtype=np.str_)
-    kept = np.flatnonzero(np.isin(test.conditions, domains))
-    truth = np.array(test.conditions, dtype=np.str_)[kept]
-    known, asked = train.features, test.features[kept]
+    tested = np.flatnonzero(np.isin(test.conditions, domains))
+    truth = np.array(test.conditions, dtype=np.str_)[tested]
+    known, unknown = train.features, test.features[tested]
     linear, deep = [], []
     for layer in range(known.shape[1]):
         probe = fitted_probe(known[:, layer], domains, inverse_strength=LEAKAGE_INVERSE_STRENGTH)
-        accuracy = float(np.mean(probe.answers(asked[:, layer]) == truth))
+        accuracy = float(np.mean(probe.predictions(unknown[:, layer]) == truth))
         linear.append(Score(measure="leakage", layer=layer + 1, value=accuracy, count=len(truth)))
-        accuracy = float(np.mean(network_answers(known[:, layer], domains, asked[:, layer]) == truth))
+        accuracy = float(np.mean(network_predictions(known[:, layer], domains, unknown[:, layer]) == truth))
         deep.append(Score(measure="leakage_mlp", layer=layer + 1, value=accuracy, count=len(truth)))
     majority = float(np.mean(truth == commonest(train.conditions)))
     return [*linear, *deep, Score(measure="majority", value=majority, count=len(truth))]
 
 
-def network_answers(
-    rows: NDArray[np.float32], domains: NDArray[np.str_], asked: NDArray[np.float32]
+def network_predictions(
+    rows: NDArray[np.float32], domains: NDArray[np.str_], unknown: NDArray[np.float32]
 ) -> NDArray[np.str_]:
-    """What a network of one hidden layer, trained on rows of shape (row, feature), answers to other rows."""
+    """Domains that a network of one hidden layer, trained on rows of shape (row, feature), predicts for unknown rows."""
     scaling = Scaling.fitted(rows)
     network = MLPClassifier((HIDDEN,), alpha=1e-2, learning_rate_init=3e-3, max_iter=EPOCHS, random_state=0)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs are the method
         network.fit(scaling.apply(rows), domains)
-        return np.asarray(network.predict(scaling.apply(asked)))
+        return np.asarray(network.predict(scaling.apply(unknown)))
 
 
 def held_out(
@@ -72,9 +72,9 @@ def held_out(
     recordings: Mapping[tuple[str, str], Sequence[str]],
     seed: int,
 ) -> tuple[PooledRows, PooledRows, list[str]]:
-    """Rows of other speakers and other noises on either side.
+    """Rows without a speaker, noise recording or response that both tables have.
 
-    A speaker who stands in both tables is dealt to one of them, by keyed hash. A test copy with a noise recording or response
+    A speaker who is in both tables is assigned to one of them, by keyed hash. A test copy with a noise recording or response
     that a training copy has is left out.
 
     Args:
@@ -82,10 +82,10 @@ def held_out(
         test: Rows of test.
         speakers: By sample key, of both.
         recordings: Digests by sample key and member, of both.
-        seed: Of who is dealt where.
+        seed: Of the assignment of speakers.
 
     Returns:
-        Both tables, and what is to be noted.
+        Both tables, and notes.
     """
     notes = []
     known = [{speaker for key in table.keys if (speaker := speakers.get(key)) is not None} for table in (train, test)]
@@ -96,27 +96,27 @@ def held_out(
         notes.append("leakage: one speaker in all, so the domain probe is not tested on another")
     if not known[0]:
         notes.append("leakage: no speaker is named, so the domain probe may be tested on those it was trained on")
-    kept_train = rows_where(train, [speakers.get(key) not in only_test for key in train.keys])
-    heard = {
+    left_train = rows_where(train, [speakers.get(key) not in only_test for key in train.keys])
+    used = {
         digest
-        for key, member in zip(kept_train.keys, kept_train.members, strict=True)
+        for key, member in zip(left_train.keys, left_train.members, strict=True)
         for digest in recordings.get((key, member), ())
     }
     is_new = [
-        speakers.get(key) not in only_train and heard.isdisjoint(recordings.get((key, member), ()))
+        speakers.get(key) not in only_train and used.isdisjoint(recordings.get((key, member), ()))
         for key, member in zip(test.keys, test.members, strict=True)
     ]
-    kept_test = rows_where(test, is_new)
-    lost = set(test.conditions) - set(kept_test.conditions)
-    if lost or len(set(kept_train.conditions)) < len(set(train.conditions)):
+    left_test = rows_where(test, is_new)
+    lost = set(test.conditions) - set(left_test.conditions)
+    if lost or len(set(left_train.conditions)) < len(set(train.conditions)):
         notes.append("leakage: speakers and noises are those of training, for there are too few to hold any out")
         return train, test, notes
-    return kept_train, kept_test, notes
+    return left_train, left_test, notes
 
 
-def rows_where(table: PooledRows, is_kept: Sequence[bool]) -> PooledRows:
+def rows_where(table: PooledRows, is_taken: Sequence[bool]) -> PooledRows:
     """Some rows of a table."""
-    chosen = [row for row, kept in enumerate(is_kept) if kept]
+    chosen = [row for row, taken in enumerate(is_taken) if taken]
     return PooledRows(
         [table.keys[row] for row in chosen],
         [table.members[row] for row in chosen],

@@ -1,7 +1,7 @@
-"""Probes that are trained by gradient: a learned weighted sum of states, as s3prl's featurizer, and whatever stands on it.
+"""Probes that are trained by gradient, on a learned weighted sum of states, as s3prl's featurizer.
 
-The states (layers, and heads where they are asked for) are centred and scaled on clean train, weighted by a softmax over one
-number a state, and summed. Probes are trained by Adam with batches from a named stream of chance; the learning rate is the one of
+The states (layers, and heads where they are requested) are centred and scaled on clean train, weighted by a softmax over one
+number a state, and summed. Probes are trained by Adam with batches from a named random stream; the learning rate is the one of
 `LEARNING_RATES` that is best on clean dev, the same for all seeds of a probe.
 """
 
@@ -46,8 +46,8 @@ class WeightedSum(nn.Module):
 
 
 @contextlib.contextmanager
-def one_thread(seed: int, *names: object) -> Iterator[torch.Generator]:
-    """One thread, so that a number does not depend on cores, and a stream of chance of this name; gives its generator."""
+def seeded_thread(seed: int, *names: object) -> Iterator[torch.Generator]:
+    """One thread, so that results do not depend on cores, and a random stream of this name; gives its generator."""
     text = "\x1f".join(map(str, (seed, *names))).encode("utf-8", "surrogatepass")
     number = int.from_bytes(hashlib.sha256(text).digest()[:7])
     before = torch.get_num_threads()
@@ -60,8 +60,8 @@ def one_thread(seed: int, *names: object) -> Iterator[torch.Generator]:
         torch.set_num_threads(before)
 
 
-def descend(module: nn.Module, loss_of: Callable[[], Tensor], *, learning_rate: float, updates: int) -> None:
-    """So many steps of Adam; a loss that is not finite ends it there (the rate is too high, and dev will say so)."""
+def run_adam(module: nn.Module, loss_of: Callable[[], Tensor], *, learning_rate: float, updates: int) -> None:
+    """Steps of Adam; a loss that is not finite ends them (the rate is too high, which dev will show)."""
     optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate)
     module.train()
     for _ in range(updates):
@@ -89,12 +89,12 @@ class SumProbe:
     learning_rate: float
 
     @torch.no_grad()
-    def answers(self, rows: NDArray[np.float32]) -> NDArray[np.str_]:
+    def predictions(self, rows: NDArray[np.float32]) -> NDArray[np.str_]:
         """The label of each row, shape (row, state, feature)."""
         if not len(rows):
             return np.array([], dtype=np.str_)
-        told: Tensor = self.module(scaled_rows(rows, self.scaling))
-        return np.asarray(self.names[told.argmax(dim=1).numpy()])
+        logits: Tensor = self.module(scaled_rows(rows, self.scaling))
+        return np.asarray(self.names[logits.argmax(dim=1).numpy()])
 
 
 def scaled_rows(rows: NDArray[np.float32], scaling: Scaling) -> Tensor:
@@ -123,12 +123,12 @@ def fitted_sum(
     """
     names, classes = np.unique(labels, return_inverse=True)
     states, target = scaled_rows(rows, scaling), torch.from_numpy(classes.reshape(-1))
-    with one_thread(seed, "sum probe", probe) as dice:
+    with seeded_thread(seed, "sum probe", probe) as generator:
         module = nn.Sequential(WeightedSum(rows.shape[1]), nn.Linear(rows.shape[2], len(names)))
 
         def loss_of() -> Tensor:
-            batch = torch.randint(len(states), (min(BATCH, len(states)),), generator=dice)
+            batch = torch.randint(len(states), (min(BATCH, len(states)),), generator=generator)
             return functional.cross_entropy(module(states[batch]), target[batch])
 
-        descend(module, loss_of, learning_rate=learning_rate, updates=UPDATES)
+        run_adam(module, loss_of, learning_rate=learning_rate, updates=UPDATES)
     return SumProbe(scaling, module, names, learning_rate)

@@ -11,7 +11,7 @@ from typing import Any
 
 LIBRARIES = (
     "stillroom", "torch", "torchaudio", "lhotse", "webdataset", "pyroomacoustics", "numpy", "scipy", "soundfile", "soxr", "av",
-    "fast-mp3-augment", "scikit-learn", "jiwer", "pydantic", "click",
+    "fast-mp3-augment", "scikit-learn", "rapidfuzz", "pydantic", "click",
 )  # fmt: skip
 
 

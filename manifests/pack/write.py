@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from manifests.corpus.fingerprints import decoded_sources
@@ -60,7 +61,6 @@ from manifests.recipe.rooms import RoomBank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import IO
 
     from manifests.corpus.shard_index import Corpus
@@ -97,7 +97,7 @@ def pack_path(target: Path, name: str) -> Path:
     return target
 
 
-def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Path, Pack]:
+def write_pack(corpus: str | Path, target: str | Path, *, progress: bool = True) -> tuple[Path, Pack]:
     """Pack a sealed corpus.
 
     Args:
@@ -114,6 +114,7 @@ def write_pack(corpus: Path, target: Path, *, progress: bool = True) -> tuple[Pa
         DigestMismatchError: If a file of the corpus does not have its digest in SHA256SUMS.
         NamesThisMachineError: If a file names a folder of this machine.
     """
+    corpus, target = Path(corpus), Path(target)
     sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         what = (

@@ -81,8 +81,8 @@ class DiffWhole(DiffReport):
     differences: list[dict[str, Any]]
 
 
-class Off(Record):
-    """Something that is off, and where."""
+class Finding(Record):
+    """A fault that was found, and where."""
 
     where: str
     what: str
@@ -135,7 +135,7 @@ class VerifyReport(Document):
     files: Count
     samples: Count
     waves: Count
-    findings: list[Off]
+    findings: list[Finding]
     physics: dict[str, PhysicsReport] | None = None
     against: DiffWhole | None = None
 

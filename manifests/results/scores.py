@@ -1,8 +1,8 @@
-"""Measured numbers, each with its condition, model and data digest.
+"""MeasureName numbers, each with its condition, model and data digest.
 
-A results folder has `protocol.json` (what is measured, written first), `cells/<model>.json` (one a finished model), and
-`results.json` (all of them, written last) with `report.md` beside it. Each score has its outcomes copy by copy, in the order of
-`roll`, so that any grouping and any bootstrap can be computed from the file alone.
+A results folder holds `protocol.json` (what is measured, and how; written first), `cells/<model>.json` (the scores of one model), and
+`results.json` (all of them, written last) with `report.md` beside it. The outcomes that a score was summed up from are saved with it,
+copy by copy in the order of the `CopyTable`, so that any grouping and any bootstrap can be computed from the file alone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,15 @@ Measure = Literal[
     "variance", "leakage", "leakage_mlp",
 ]  # fmt: skip
 ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
-Seen = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
-SEEN_LETTERS: dict[str, Seen] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
+Category = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
+CATEGORY_LETTERS: dict[str, Category] = {
+    "c": "clean",
+    "h": "heard",
+    "s": "seen",
+    "f": "shifted",
+    "n": "new",
+    "u": "unknown",
+}
 ABSENT = "-"
 NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?")
 MOST_COPIES = 2**40
@@ -64,9 +71,9 @@ class Outcomes(Record):
     """Outcomes of one probe, copy by copy; sums over any group of copies give its score there.
 
     Attributes:
-        counts: One number a copy of `roll`, separated by spaces: what `measure` counts (correct answers for `accuracy`, edits
-            for error rates); `-` for a copy that takes no part.
-        totals: Number of frames, characters, words or phones of each copy, likewise; None if each is 1.
+        counts: One number for each copy of the copy table, separated by spaces: what is counted by `measure` (right answers for
+            `accuracy`, edits for error rates); `-` where the copy takes no part.
+        totals: Out of how many (frames, characters, words, phones), alike; None where each is out of 1.
     """
 
     task: str
@@ -80,8 +87,8 @@ class Trials(Record):
     """Verification trials of one task: an enrolled clean utterance and a tested copy each.
 
     Attributes:
-        copies: Number in `roll` of the tested copy of each trial.
-        enrolled: Number in `roll` of the clean utterance that it is compared with.
+        copies: Number in the copy table of the tested copy of each trial.
+        enrolled: Number in the copy table of the clean utterance it is compared with.
         same: One letter a trial, `1` if both are of one speaker.
         scores: Similarity of each trial, a column a probe.
     """
@@ -99,14 +106,14 @@ class Efficiency(Record):
     Attributes:
         macs_per_s: Multiply-accumulate operations for a second of audio.
         real_time_factor: Seconds of work for a second of audio (smaller is faster).
-        peak_mb: Parameters and peak of other tensors while the stretch is processed, in 10**6 bytes.
+        peak_mb: Peak memory in 10**6 bytes, in results of before it was left out.
         size_mb: Of the parameters as float32, in 10**6 bytes.
-        measured_s: Length of the stretch of audio.
+        measured_s: Length of the audio that it was measured on.
     """
 
     macs_per_s: float
     real_time_factor: float
-    peak_mb: float
+    peak_mb: float | None = None
     size_mb: float
     measured_s: float
 
@@ -115,11 +122,11 @@ class ModelFacts(Record):
     """The evaluated model: its origin, and how it was trained.
 
     Attributes:
-        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the log-mel baseline (`floor`).
-        origin: The teacher's name, or the name of the run folder and its checkpoint.
+        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or `floor`, the log-mel baseline.
+        origin: The teacher's name, or the run folder's name and which of its checkpoints.
         digest: SHA-256 over its parameters.
-        heard_known: Whether its training utterances are known; those of published teachers are not.
-        details: Steps, seconds of training audio, views, adversary, from its own record.
+        heard_known: Whether its record lists the utterances that it was trained on; those of published teachers do not.
+        details: Steps, seconds of training audio, views, adversary, as its own record has them.
         system: Models of one system are its seeds: their spread is the system's. A model is its own system by default.
     """
 
@@ -133,8 +140,8 @@ class ModelFacts(Record):
     system: Name | None = None
 
 
-class Cell(Document):
-    """`cells/<model>.json`: one model measured; the mark that it need not be measured again.
+class ModelScores(Document):
+    """`cells/<model>.json`: the scores of one model; a model that has it is not measured again.
 
     Attributes:
         protocol_sha256: Digest of the protocol it was measured by, models left out.
@@ -145,10 +152,10 @@ class Cell(Document):
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
-        seen: One letter a copy of the roll (`SEEN_LETTERS`): what the copy is to this model.
-        seen_by_teacher: The same for the teacher that this model was distilled from; for itself, if it is a teacher.
-        trained: Summary of its training distortions without recordings; None if it is not known.
-        efficiency: Cost of running it.
+        seen: One letter for each copy of the copy table (`CATEGORY_LETTERS`): its category for this model.
+        seen_by_teacher: Its category for the teacher this model was distilled from; for itself, if it is a teacher.
+        trained: Distortions that the model was trained on, recordings as a number; None if they are not known.
+        efficiency: What it costs to run.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/cell/2"
@@ -171,16 +178,16 @@ class Cell(Document):
     efficiency: Efficiency | None = None
 
 
-class Roll(Record):
-    """Every copy that is tested, in one order; columns are numbers separated by spaces.
+class CopyTable(Record):
+    """A table of every copy that is tested (key `roll` of the results); columns are numbers separated by spaces.
 
     Attributes:
-        speakers: Speakers (the utterance itself for one without a speaker).
+        speakers: Names; an utterance without a speaker is a speaker of its own, by its id.
         conditions: `clean` first.
         utterance: Number of the utterance of each copy.
-        speaker: Number in `speakers` of each copy.
-        condition: Number in `conditions` of each copy.
-        snr_db: SNR of the loudest noise that was added, `-` if there is none.
+        speaker: Index in `speakers` of each copy.
+        condition: Index in `conditions`.
+        snr_db: SNR of the loudest noise that was added, `-` where there is none.
     """
 
     speakers: Annotated[tuple[str, ...], Field(strict=False)]
@@ -192,7 +199,7 @@ class Roll(Record):
 
 
 class Protocol(Document):
-    """`protocol.json`: the settings of an evaluation without paths; another protocol may not use the same folder.
+    """`protocol.json`: what is measured, and how, without paths; another protocol may not use the same folder.
 
     Attributes:
         corpus: Name of the corpus.
@@ -228,10 +235,10 @@ class Protocol(Document):
 
 
 def whole_numbers(column: str, *, below: int, what: str) -> list[int]:
-    """The whole numbers of a column.
+    """The numbers of a column of indexes.
 
     Raises:
-        ValueError: If one is not a whole number, or is too large.
+        ValueError: If one is not a whole number below the bound.
     """
     if len(column) > MOST_COLUMN_CHARACTERS:
         raise ValueError(f"{what}: a column of {len(column)} characters")
@@ -249,54 +256,56 @@ def check_numbers(column: str, *, length: int, what: str) -> None:
     """
     words = column.split()
     if len(words) != length:
-        raise ValueError(f"{what}: expected {length} numbers, got {len(words)}")
+        raise ValueError(f"{what}: expected {length} numbers, found {len(words)}")
     if any(word != ABSENT and not NUMBER.fullmatch(word) for word in words):
         raise ValueError(f"{what}: expected numbers or {ABSENT}, separated by spaces")
 
 
-def check_cell_columns(cell: Cell, *, copies: int) -> None:
-    """Check that columns of a model have one entry for each copy of `roll`.
+def check_score_columns(scores: ModelScores, *, copies: int) -> None:
+    """The columns of a model's scores fit the copy table.
 
     Raises:
         ValueError: If not.
     """
-    for one in cell.outcomes:
-        check_numbers(one.counts, length=copies, what=f"{cell.model}: counts")
-        if one.totals is not None:
-            check_numbers(one.totals, length=copies, what=f"{cell.model}: totals")
-    for letters in (cell.seen, cell.seen_by_teacher):
-        if letters is not None and (len(letters) != copies or set(letters) - set(SEEN_LETTERS)):
-            raise ValueError(f"{cell.model}: seen: expected one of the letters {''.join(SEEN_LETTERS)} for each copy")
-    for trials in cell.trials:
-        tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
-        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{cell.model}: enrolled")
+    for outcomes in scores.outcomes:
+        check_numbers(outcomes.counts, length=copies, what=f"{scores.model}: counts")
+        if outcomes.totals is not None:
+            check_numbers(outcomes.totals, length=copies, what=f"{scores.model}: totals")
+    for letters in (scores.seen, scores.seen_by_teacher):
+        if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORY_LETTERS)):
+            raise ValueError(
+                f"{scores.model}: seen: expected one of the letters {''.join(CATEGORY_LETTERS)} for each copy"
+            )
+    for trials in scores.trials:
+        tested = whole_numbers(trials.copies, below=copies, what=f"{scores.model}: copies")
+        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{scores.model}: enrolled")
         if not len(tested) == len(enrolled) == len(trials.same) or set(trials.same) - {"0", "1"}:
-            raise ValueError(f"{cell.model}: trials: columns of different lengths")
-        for scores in trials.scores:
-            check_numbers(scores, length=len(tested), what=f"{cell.model}: scores of trials")
+            raise ValueError(f"{scores.model}: trials: columns of different lengths")
+        for column in trials.scores:
+            check_numbers(column, length=len(tested), what=f"{scores.model}: scores of trials")
 
 
 class Results(Document):
     """`results.json`: everything that one `evaluate` measured.
 
     Attributes:
-        roll: The copies, in the order of the columns of outcomes.
-        command: The command line, absolute paths cut to their last name.
+        roll: The copies that outcomes are of.
+        command: What was typed, absolute paths cut to their last name.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/results/2"
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     protocol: Protocol
-    cells: Annotated[tuple[Cell, ...], Field(strict=False)]
+    cells: Annotated[tuple[ModelScores, ...], Field(strict=False)]
     software: dict[str, str]
     machine: dict[str, str]
-    roll: Roll | None = None
+    roll: CopyTable | None = None
     command: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:
-        """Every column has an entry for each copy of `roll`."""
+        """Every column has a number for each copy of the copy table, and every index is in it."""
         if self.roll is None:
             return self
         roll = self.roll
@@ -306,8 +315,8 @@ class Results(Document):
             if len(whole_numbers(column, below=len(names), what="roll")) != copies:
                 raise ValueError("roll: columns of different lengths")
         check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
-        for cell in self.cells:
-            check_cell_columns(cell, copies=copies)
+        for scores in self.cells:
+            check_score_columns(scores, copies=copies)
         return self
 
 

@@ -32,7 +32,7 @@ from train_nano import SETS, Settings, learning_rate, new_optimiser, save, updat
 from units import FRAME_SAMPLES, RATE_HZ, Units, fit_units, frame_features, nearest_units
 
 from evaluation.exposure.categories import Library, copy_facts
-from evaluation.exposure.training_set import Tally
+from evaluation.exposure.training_set import ExposureCounter
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import named_choice
 
@@ -72,7 +72,7 @@ def pcm_of(reader: CorpusReader, shard: str, sample: IndexedSample, name: str) -
 
 def read_heard(reader: CorpusReader, sets: Sequence[str]) -> tuple[list[Heard], TrainedOn]:
     """Every training utterance of some sets that is long enough for a frame, and what their copies are; clean samples alone are kept."""
-    found, tally, library = [], Tally(), Library(reader)
+    found, tally, library = [], ExposureCounter(), Library(reader)
     for entry in reader.shards("train"):
         for sample in reader.samples(entry.name):
             [record, *_] = reader.records(entry.name, sample)

@@ -18,7 +18,7 @@ import soundfile
 import yaml
 
 from corpus_builder.build.build_corpus import Built, build
-from corpus_builder.plan.make_plan import make_plan
+from corpus_builder.plan.make_plan import plan
 from manifests.plan.plan import Plan, PlanRow
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Lab:
         return write_wave(self.folder / "noise" / f"{name}.wav", voice(seed, seconds))
 
     def plan(self, name: str = "plan", **options: Any) -> tuple[Plan, bool]:
-        return make_plan(self.write_recipe(), self.folder / name, progress=False, **options)
+        return plan(self.write_recipe(), self.folder / name, progress=False, **options)
 
     def build(self, name: str = "corpus", *, source: Path | None = None, **options: Any) -> Built:
         options.setdefault("executor", Inline())

@@ -16,11 +16,11 @@ from evaluation import evaluate_models as stage
 from evaluation.cli import report_command
 from evaluation.config import EvaluationConfig, RunSource
 from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
-from evaluation.data.utterances import EmptyConditionError, HeardTestError, OtherRateError, UnknownSplitError
-from evaluation.exposure.training_set import summed_up
+from evaluation.data.utterances import EmptyConditionError, OtherRateError, TrainedOnTestError, UnknownSplitError
+from evaluation.exposure.training_set import corpus_exposure
 from evaluation.measures.teacher_agreement import OtherFrameRateError
 from evaluation.models import load_model, origin_of
-from evaluation.report.bootstrap import Copies, told_by
+from evaluation.report.bootstrap import Copies, task_outcomes
 from evaluation.report.markdown import DamagedResultsError
 from evaluation.report.robustness_table import UnknownSystemError
 from manifests.errors import MissingFileError, OtherRecipeError
@@ -46,7 +46,7 @@ def corpus(tmp_path_factory):
 def bench(monkeypatch):
     """Models by name, in place of downloads."""
     models = {"fake": FakeEncoder(), "constant": ConstantEncoder("constant"), "hiding": HidingEncoder("hiding")}
-    monkeypatch.setattr(stage, "load_teacher", lambda name: models[name])
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda name: models[name])
     return models
 
 
@@ -119,7 +119,7 @@ def test_a_finished_folder_is_left_alone(corpus, bench, tmp_path):
     first = stage.evaluate(config, tmp_path / "out")
     calls, before = bench["fake"].calls, (tmp_path / "out/results.json").stat().st_mtime_ns
     lines = []
-    assert stage.evaluate(config, tmp_path / "out", say=lines.append) == first
+    assert stage.evaluate(config, tmp_path / "out", log=lines.append) == first
     assert (bench["fake"].calls, (tmp_path / "out/results.json").stat().st_mtime_ns) == (calls, before)
     assert "nothing to do" in lines[0]
 
@@ -202,7 +202,7 @@ def test_a_model_that_has_heard_the_test_is_refused_and_named(corpus, bench, tmp
     heard = [utterance.waves["clean"] for utterance in tiny_split("test", count=24)[3:5]]
     prefixes = frozenset(hashlib.sha256(wave.tobytes()).hexdigest()[:16] for wave in heard)
     bench["fake"] = FakeEncoder(trained_on=prefixes)
-    with pytest.raises(HeardTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
+    with pytest.raises(TrainedOnTestError, match=r"'teacher' was trained on 2 of the 24 utterances .*'test/rye/3.wav'"):
         stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     bench["fake"] = FakeEncoder(trained_on=frozenset({"0" * 16}))
@@ -219,7 +219,7 @@ def test_a_model_of_another_rate_is_refused(corpus, bench, tmp_path):
     ("changes", "error", "told"),
     [
         ({"tasks": [{**WORD, "label": "mood"}]}, MissingLabelError, "it has speaker, language, name, take, word"),
-        ({"tasks": [{**WORD, "label": "name"}]}, UnseenLabelError, "do not stand in split 'train'"),
+        ({"tasks": [{**WORD, "label": "name"}]}, UnseenLabelError, "are not in split 'train'"),
         ({"tasks": [{**WORD, "within": "word", "label": "language", "where": {"language": "en"}}]}, OneClassError, "within"),
         ({"tasks": [{**WORD, "where": {"word": ["ale"]}}]}, OneClassError, "all training utterances have one label, such as 'ale'"),
         ({"tasks": [{**WORD, "where": {"word": ["mead"]}}]}, NobodyLeftError, "no utterance of split 'train'"),
@@ -317,7 +317,7 @@ def test_a_torn_cell_is_measured_again_and_said(corpus, bench, tmp_path, content
     first = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
     (tmp_path / "out/cells/teacher.json").write_text(content)
     lines = []
-    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", say=lines.append)
+    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", log=lines.append)
     assert again.cells[0].scores == first.cells[0].scores
     assert any("teacher.json" in line and "measured again" in line and "\n" not in line for line in lines)
 
@@ -326,9 +326,9 @@ def test_torn_results_are_written_anew_from_the_cells(corpus, bench, tmp_path):
     first = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
     (tmp_path / "out/results.json").write_text("{")
     calls, lines = bench["fake"].calls, []
-    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", say=lines.append)
+    again = stage.evaluate(small(corpus, tmp_path), tmp_path / "out", log=lines.append)
     assert (again.cells, bench["fake"].calls) == (first.cells, calls)
-    assert any("written anew" in line for line in lines)
+    assert any("written again" in line for line in lines)
 
 
 def test_a_torn_protocol_is_told_with_what_to_do(corpus, bench, tmp_path):
@@ -398,7 +398,7 @@ def test_outcomes_add_up_to_the_scores(corpus, bench, tmp_path):
     results = stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
     [cell] = results.cells
     copies = Copies.of(results.roll)
-    [told] = told_by(cell, "word")
+    [told] = task_outcomes(cell, "word")
     for number, condition in enumerate(copies.conditions):
         np.testing.assert_allclose(
             told.values(copies.condition == number), values(results, "teacher", "accuracy", condition=condition)
@@ -423,7 +423,7 @@ def test_an_export_is_known_by_its_record_and_is_no_teacher(corpus, monkeypatch,
     facts = {"teacher": "nano", "teacher_sha256": "a" * 64, "views": "cdm1", "audio_s": 7200.0}
     (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": facts}))
     TrainedOn.clean().write(export / "trained.json")
-    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
     results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}), tmp_path / "out")
     [cell] = results.cells
     assert (cell.facts.kind, cell.facts.details["views"]) == ("export", "cdm1")
@@ -438,7 +438,7 @@ def test_what_copies_are_to_a_student_and_to_its_teacher_are_two_things(corpus, 
     export.mkdir()
     (export / "config.json").write_text("{}")
     (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": {"teacher": "nano"}}))
-    summed_up((str(corpus),), "train", conditions=("noise",)).write(export / "trained.json")
+    corpus_exposure((str(corpus),), "train", conditions=("noise",)).write(export / "trained.json")
     monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
     results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}, tasks=[]), tmp_path / "out")
     [cell] = results.cells

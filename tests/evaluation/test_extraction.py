@@ -10,11 +10,11 @@ import pytest
 import torch
 from torchaudio.transforms import MelSpectrogram
 
-from evaluation.data.labels import field_of, takes_part
+from evaluation.data.labels import field_of, meets
 from evaluation.data.utterances import keyed_order
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
-from evaluation.extraction import Hearing, Tables, scaling_of
-from evaluation.features import Embedded, PooledRows, Scaling
+from evaluation.extraction import ExtractionPlan, ModelFeatures, scaling_of
+from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.measures.frame_cosine import FrameMoments
 from evaluation.models import LogMel
 from manifests.corpus.sample import Sample
@@ -30,19 +30,19 @@ def utterance(key, seed):
         for number, member in enumerate(MEMBERS)
     }
     heads = {member: 2 * one[:2] + 1 for member, one in frames.items()}
-    return Embedded(key, 1.0, frames, heads)
+    return UtteranceFeatures(key, 1.0, frames, heads)
 
 
 def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for():
     roles = ("train", "dev", "test")
     pooled = {(features, role): PooledRows() for features in ("last", "sum", "sum+heads") for role in roles}
-    tables = Tables(pooled, {role: PooledRows() for role in roles}, {}, FrameMoments())
+    tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, {}, FrameMoments())
     leakage = {"train": frozenset({"a"}), "dev": frozenset(), "test": frozenset({"d"})}
-    hearing = Hearing({}, {"a": "noise-1"}, leakage, "train", frozenset({"clean", "noise"}), ())
-    roster = SimpleNamespace(reference=frozenset({"a"}))
+    hearing = ExtractionPlan({}, {"a": "noise-1"}, leakage, "train", frozenset({"clean", "noise"}), ())
+    dataset = SimpleNamespace(reference=frozenset({"a"}))
     heard = {("train", "a"): 10, ("train", "b"): 20, ("dev", "c"): 30, ("test", "d"): 40}
     for (role, key), seed in heard.items():
-        tables.add(role, utterance(key, seed), roster=roster, hearing=hearing)
+        tables.add(role, utterance(key, seed), dataset=dataset, plan=hearing)
     expected = {
         "train": [("a", "clean"), ("a", "noise-1"), ("b", "clean")],
         "dev": [("c", "clean")],
@@ -56,7 +56,7 @@ def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for
             wanted = {"last": states[2], "sum": states, "sum+heads": torch.cat([states, one.heads[member].mean(dim=1)])}
             np.testing.assert_allclose(row, wanted[features].numpy(), rtol=1e-5, atol=1e-6)
     for role, (key, members) in {"train": ("a", MEMBERS[:3]), "test": ("d", MEMBERS[:3])}.items():
-        deep = tables.deep[role]
+        deep = tables.pooled_layers[role]
         assert list(zip(deep.keys, deep.members, strict=True)) == [(key, member) for member in members]
         np.testing.assert_allclose(
             deep.features[1],
@@ -64,7 +64,7 @@ def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for
             rtol=1e-5,
             atol=1e-6,
         )
-    assert not tables.deep["dev"].keys
+    assert not tables.pooled_layers["dev"].keys
     # frames are centred and scaled by the clean reference utterances of train alone
     one = utterance("a", 10)
     clean = torch.cat([one.frames["clean"], one.heads["clean"]]).double()
@@ -101,10 +101,10 @@ def test_a_label_is_a_field_as_text_and_a_filter_is_met_in_all_its_fields():
     assert [field_of(one, name) for name in ("take", "sung", "speaker", "language", "mood", "phones", "gone")] == [
         "3", "True", "ann", None, None, None, None,
     ]  # fmt: skip
-    assert takes_part({}, one)
-    assert takes_part({"take": ("2", "3"), "sung": ("True",)}, one)
-    assert not takes_part({"take": ("2", "3"), "sung": ("False",)}, one)
-    assert not takes_part({"take": ("2",), "sung": ("True",)}, one)
+    assert meets({}, one)
+    assert meets({"take": ("2", "3"), "sung": ("True",)}, one)
+    assert not meets({"take": ("2", "3"), "sung": ("False",)}, one)
+    assert not meets({"take": ("2",), "sung": ("True",)}, one)
 
 
 def test_a_conditions_score_is_the_sum_of_counts_over_the_sum_of_totals():

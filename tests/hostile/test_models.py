@@ -198,30 +198,6 @@ def bomb_behind_half_a_mark(path: Path) -> None:
     path.write_bytes(bomb(path) + b"PK\x05\x06")
 
 
-def bomb_with_a_second_list(path: Path) -> None:
-    """Python looks for the list of members just before the end, torch where the end says: each finds another one."""
-    content = bomb(path)
-    at = content.rindex(b"PK\x05\x06")
-    size, start = struct.unpack("<LL", content[at + 12 : at + 20])
-    listed = content[start : start + size]
-    harmless = bytearray(listed)
-    place = 0
-    while place < size:
-        stored = harmless[place + 20 : place + 24]
-        harmless[place + 24 : place + 28] = stored
-        name, extra, comment = struct.unpack("<HHH", harmless[place + 28 : place + 34])
-        place += 46 + name + extra + comment
-    path.write_bytes(content[:at] + bytes(harmless) + content[at:])
-
-
-def bomb_with_a_comment(path: Path) -> None:
-    """A second, harmless end stands in the comment of the first."""
-    content = bomb(path)
-    at = content.rindex(b"PK\x05\x06")
-    empty = b"PK\x05\x06" + bytes(18)
-    path.write_bytes(content[: at + 20] + struct.pack("<H", len(empty)) + empty)
-
-
 def zipped_weights(path: Path, *extra: tuple[str, bytes]) -> None:
     """Weights with more members in their zip."""
     torch.save({"model": {"x": torch.zeros(2)}, "cfg": {}}, path)
@@ -240,8 +216,6 @@ CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     "a pickle within weights": lambda path: torch.save({"model": {"w": torch.zeros(2)}, "args": Command()}, path),
     "a bomb": compressed,
     "a bomb behind half a mark of an end": bomb_behind_half_a_mark,
-    "a bomb with a second list of members": bomb_with_a_second_list,
-    "a bomb with an end in its comment": bomb_with_a_comment,
     "members that lead outside": lambda path: zipped_weights(path, ("../../OWNED", b"x"), ("/tmp/OWNED", b"x")),
     "a second pickle of one name": lambda path: zipped_weights(path, ("model/data.pkl", pickle.dumps(Command()))),
     "code of TorchScript": lambda path: zipped_weights(path, ("model/constants.pkl", pickle.dumps(Command())), ("model/code/x.py", b"import os")),

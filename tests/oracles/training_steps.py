@@ -178,9 +178,7 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
     critic = Critic(config, width * (2 if adversary.features == "pooled" else 1), classes) if adversary else None
 
     def walked(wave, num_samples, mask=None):
-        hidden, num_frames = transformer_outputs(
-            student.trunk, student.config, wave, num_samples, depth=student.config.encoder_num_layers, mask=mask
-        )
+        hidden, num_frames = transformer_outputs(student.trunk, student.config, wave, num_samples, mask=mask)
         return hidden, num_frames.tolist()
 
     if critic is not None and adversary.standardise:

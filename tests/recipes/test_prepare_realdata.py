@@ -113,7 +113,7 @@ def test_each_keyword_is_planned_for_each_voice_in_the_voice_s_own_split(prepare
 def test_running_speech_is_of_train_voices_and_said_once_by_each(prepare):
     planned = list(prepare.sentences())
     assert {item.split for item in planned} == {"train"}
-    assert {item.speaker for item in planned} == {voice.name for voice in talkers.voices("train")}
+    assert {item.speaker for item in planned} == {voice.name for voice in talkers.speakers("train")}
     assert len({(item.speaker, item.text) for item in planned}) == len(planned)
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from corpus_builder.build.build_corpus import build
 from corpus_builder.cli.exchange import unpack_command
-from corpus_builder.plan.make_plan import make_plan
+from corpus_builder.plan.make_plan import plan as make_plan
 from manifests.recipe.recipe import Recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

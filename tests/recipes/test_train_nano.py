@@ -15,7 +15,7 @@ import torch
 import torchaudio
 from safetensors.torch import load_file
 
-from stillroom.talkers import KEYWORDS, speech_16k, voices
+from stillroom.talkers import KEYWORDS, speakers, speech_16k
 
 HOUSE = Path(__file__).resolve().parents[2]
 SCRIPTS = ("units", "crops", "masked", "export", "train_nano")
@@ -319,7 +319,7 @@ def test_the_shipped_nano_tells_keywords_apart_by_voices_it_never_heard(nano):
 
     def pooled(split, step):
         features, words = [], []
-        for voice in voices(split)[::step]:
+        for voice in speakers(split)[::step]:
             for word in KEYWORDS:
                 wave = torch.from_numpy(speech_16k(word, voice))[None]
                 with torch.inference_mode():

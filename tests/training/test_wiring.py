@@ -156,7 +156,7 @@ def test_the_domain_probe_of_a_run_shares_no_utterance_between_its_sets(tmp_path
     batching = Batching(lanes=2, crop_samples=12800, lane_utterances=4)
     with open_corpus(config.corpus) as reader:
         probe = Validator(
-            config, reader, student=student, teacher=teacher, batching=batching, targets=None, layers=(1, 3), device=CPU, report=str
+            config, reader, student, teacher, batching=batching, targets=None, layers=(1, 3), device=CPU, report=str
         ).probe  # fmt: skip
         fit, held_out = (
             {crop.sample.key: crop.shard.partition("-")[0] for batch in fixed.batches for crop in batch}

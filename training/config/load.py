@@ -38,7 +38,7 @@ DROPPED_KEYS: dict[str, tuple[Any, str]] = {
 }
 
 
-def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
+def load_config(path: str | Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """A config file with its preset and `key=value` overrides worked in.
 
     Relative paths in the file are relative to it, those in overrides to the current folder. A run's own config.yaml is resolved
@@ -48,6 +48,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> TrainConfig:
         BadDocumentError: A wrong key or value, with its path.
         UsageError: An override that is none.
     """
+    path = Path(path)
     data = read_yaml(path, needed="the config of a training run")
     if not isinstance(data, dict):
         raise BadDocumentError(

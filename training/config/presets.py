@@ -18,7 +18,7 @@ EVERYWHERE = (
     "the teacher is in eval mode (theirs kept its dropout)",
     "the norm behind the position embedding begins as the teacher's (theirs: as it is made)",
     "padded frames count neither in the loss nor in the norms (theirs did)",
-    "float32, or bfloat16 if asked for (theirs: float16 with a scaler)",
+    "float32, or bfloat16 if configured (theirs: float16 with a scaler)",
     "batches are filled with utterances of like length by an order of our own (law 5)",
 )
 PRECOMPUTED = (

@@ -50,15 +50,6 @@ def batch_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pai
     return teacher, teacher if all_same else torch.from_numpy(student_wave)
 
 
-def student_waves(reader: CorpusReader, crops: Sequence[Crop], pairs: Sequence[Pair]) -> Tensor:
-    """The student's view of a micro-batch alone, shape (batch, time)."""
-    wave = silent_rows(crops)
-    for row, (crop, pair) in enumerate(zip(crops, pairs, strict=True)):
-        contents = reader.contents(crop.shard, crop.sample, [pair.student])
-        decode_crop(contents[pair.student], crop, pair.student, into=wave[row], reader=reader)
-    return torch.from_numpy(wave)
-
-
 def silent_rows(crops: Sequence[Crop]) -> NDArray[np.float32]:
     """Zeros for a micro-batch, shape (batch, time)."""
     return np.zeros((len(crops), max((crop.length for crop in crops), default=0)), dtype=np.float32)

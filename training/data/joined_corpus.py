@@ -125,10 +125,7 @@ class JoinedReader(CorpusReader):
             for number in range(len(self.others))
         ]
         return tuple(
-            self.joined(
-                Part(self, name, sample),
-                [parts[sample.key] for parts in added if sample.key in parts],
-            )
+            self.joined(Part(self, name, sample), [parts[sample.key] for parts in added if sample.key in parts])
             for sample in index.samples
         )
 

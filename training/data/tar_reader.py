@@ -28,11 +28,7 @@ class DamagedShardError(StillroomError, ValueError):
         )
 
 
-UNREADABLE = (
-    DamagedShardError,
-    MissingFileError,
-    BadDocumentError,
-)  # what reading a damaged or missing shard raises
+UNREADABLE = (DamagedShardError, MissingFileError, BadDocumentError)  # what reading a damaged or missing shard raises
 
 
 class TarBytes:

@@ -31,7 +31,7 @@ from training.models.encoder import scale_gradient
 from training.runs.distributed import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from training.config.schema import Adversary, Optimiser
     from training.data.batch import PairBatch
@@ -59,36 +59,23 @@ class AdversarialLoss(NamedTuple):
 
 
 class NoAdversary:
-    """Adds nothing: for training without an adversary.
-
-    Attributes:
-        domains: None.
-        teacher_layers: None.
-        modules: None.
-        optimisers: None.
-    """
+    """Adds nothing, in place of a `DomainAdversary`: for training without an adversary."""
 
     domains: tuple[str, ...] = ()
     teacher_layers: tuple[int, ...] = ()
+    modules: Mapping[str, torch.nn.Module] = {}
+    optimisers: Mapping[str, torch.optim.Optimizer] = {}
 
-    def __init__(self) -> None:
-        self.modules: dict[str, torch.nn.Module] = {}
-        self.optimisers: dict[str, torch.optim.Optimizer] = {}
-
-    def loss(
-        self, output: StudentOutput, batch: PairBatch, teacher: Tensor, *, progress: float, num_utterances: int
-    ) -> AdversarialLoss:
+    def loss(self, output: StudentOutput, *_: object, **__: object) -> AdversarialLoss:
         """Nought."""
-        del batch, teacher, progress, num_utterances
         nought = torch.zeros((), device=output.num_frames.device)
         return AdversarialLoss(nought, nought, nought, [])
 
     def update(self, step: int, *, ranks: Ranks = ALONE) -> None:
         """Nothing to update."""
 
-    def journal_facts(self, *, progress: float) -> dict[str, float]:
+    def journal_facts(self, **_: float) -> dict[str, float]:
         """None."""
-        del progress
         return {}
 
 
@@ -130,8 +117,8 @@ class DomainAdversary:
         self.critic = Critic(size, num_domains=len(domains), seed=seed, standardise=adversary.standardise).to(device)
         rate = adversary.learning_rate or optimiser.learning_rate
         self.optimiser = adamw(self.critic.parameters(), learning_rate=rate)
-        self.modules: dict[str, torch.nn.Module] = {"critic": self.critic}
-        self.optimisers: dict[str, torch.optim.Optimizer] = {"critic_optimiser": self.optimiser}
+        self.modules = {"critic": self.critic}
+        self.optimisers = {"critic_optimiser": self.optimiser}
         self.inputs: list[tuple[CriticInput, Tensor]] = []
 
     def loss(
@@ -156,9 +143,7 @@ class DomainAdversary:
         )
         count = num_utterances * (2 if self.teacher_layers else 1)
         return found._replace(
-            term=found.term / count,
-            cross_entropy=found.cross_entropy / count,
-            correct=found.correct.float(),
+            term=found.term / count, cross_entropy=found.cross_entropy / count, correct=found.correct.float()
         )
 
     def sums(

@@ -95,13 +95,7 @@ class Critic(nn.Module):
     scale: Tensor
 
     def __init__(
-        self,
-        num_inputs: int,
-        *,
-        num_domains: int,
-        seed: int,
-        name: str = "critic",
-        standardise: bool = False,
+        self, num_inputs: int, *, num_domains: int, seed: int, name: str = "critic", standardise: bool = False
     ) -> None:
         super().__init__()
         self.standardise = standardise

@@ -34,12 +34,7 @@ class LayerDistance(NamedTuple):
 
 
 def layer_distance(
-    predictions: Tensor,
-    target: Tensor,
-    num_frames: Tensor,
-    *,
-    weights: LossWeights = EQUAL,
-    standardise: bool = False,
+    predictions: Tensor, target: Tensor, num_frames: Tensor, *, weights: LossWeights = EQUAL, standardise: bool = False
 ) -> LayerDistance:
     """Both parts of the loss, in float32, not yet weighted.
 

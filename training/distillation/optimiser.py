@@ -18,12 +18,7 @@ WEIGHT_DECAY = 1e-6
 def adamw(parameters: Iterable[torch.nn.Parameter], *, learning_rate: float) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) in its fused form, on whatever device the parameters are."""
     return torch.optim.AdamW(
-        parameters,
-        lr=learning_rate,
-        betas=BETAS,
-        eps=EPSILON,
-        weight_decay=WEIGHT_DECAY,
-        fused=True,
+        parameters, lr=learning_rate, betas=BETAS, eps=EPSILON, weight_decay=WEIGHT_DECAY, fused=True
     )
 
 

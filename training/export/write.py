@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_never
 
 import soundfile
@@ -25,8 +26,6 @@ from training.runs.checkpoint import load_student
 from training.validation.utterances import FixedUtterances
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from training.export.format import Written
@@ -80,8 +79,8 @@ class Exported:
 
 
 def export_run(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
     form: Format,
     checkpoint: Literal["last", "best"] = "last",
@@ -102,6 +101,7 @@ def export_run(
         ExportExistsError: If the target is there.
         UsageError: If the other library is not installed, or there is nothing to compare on.
     """
+    run, out = Path(run), Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExportExistsError(out)
     trained = load_student(run, checkpoint=checkpoint)

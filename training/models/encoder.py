@@ -180,11 +180,8 @@ class Encoder(nn.Module):
             Outputs of shape (batch, layer, frame, feature), where layer k is at index k-1 (or in the order of `only`),
             and the number of real frames of each utterance, shape (batch,).
         """
-        wanted = tuple(range(1, self.num_layers + 1)) if only is None else tuple(only)
         with torch.inference_mode():
-            outputs, num_frames = transformer_outputs(
-                self.trunk, self.config, wave, num_samples, depth=max(wanted), only=wanted
-            )
+            outputs, num_frames = transformer_outputs(self.trunk, self.config, wave, num_samples, only=only)
         # Stacked outside: a loss may keep the result for its backward pass, which inference tensors forbid.
         return torch.stack(outputs, dim=1), num_frames.clone()
 
@@ -211,19 +208,17 @@ def transformer_outputs(
     wave: Tensor,
     num_samples: Tensor,
     *,
-    depth: int,
     cnn_gradient: float = 1.0,
     mask: FrameMask | None = None,
     only: Sequence[int] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """Run a batch through convolutions and the first `depth` transformer layers.
+    """Run a batch through convolutions and transformer layers, as far up as they are wanted.
 
     Args:
         trunk: The model, in whatever mode it is.
         config: Its shape.
         wave: Shape (batch, time), zeros after each utterance's end.
         num_samples: Shape (batch,).
-        depth: How many layers to go up.
         cnn_gradient: What the gradient that reaches the convolutions is multiplied by (wav2vec 2.0 and s3prl: 0.1).
         mask: Frames that are replaced by a vector before the transformer.
         only: Layers that are returned, counted from 1; all by default.
@@ -257,9 +252,9 @@ def transformer_outputs(
     transformer = trunk.encoder.transformer
     hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
     outputs: dict[int, Tensor] = {}
-    wanted = range(1, depth + 1) if only is None else only
+    wanted = tuple(range(1, config.encoder_num_layers + 1) if only is None else only)
     position_bias: Tensor | None = None
-    for number, layer in enumerate(list(transformer.layers)[:depth], 1):
+    for number, layer in enumerate(list(transformer.layers)[: max(wanted)], 1):
         if config.family == "wavlm":
             hidden, position_bias = layer(hidden, position_bias=position_bias, key_padding_mask=frame_is_padding)
         else:

@@ -172,7 +172,6 @@ class Student(nn.Module):
             self.config,
             wave,
             num_samples,
-            depth=self.config.encoder_num_layers,
             cnn_gradient=self.cnn_gradient or 1.0,
             mask=FrameMask(frame_is_masked, self.mask_vector) if frame_is_masked is not None else None,
         )

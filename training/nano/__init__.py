@@ -1,1 +1,1 @@
-"""The embedded teacher's files: weights, config, card, the digests of what it heard, licence. Read by `training.teacher`."""
+"""The embedded teacher's files: weights, config, card, digests of its training audio, licence. Read by `training.teacher`."""

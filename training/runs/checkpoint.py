@@ -8,6 +8,7 @@ student. The JSON is the mark: without it, or with another digest, a checkpoint 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import safetensors.torch
@@ -23,7 +24,6 @@ from training.models.native_format import filled, read_safetensors, trained_on_b
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -193,12 +193,12 @@ class TrainedStudent:
     heads: dict[str, Tensor]
 
 
-def load_run(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> Encoder:
+def load_run(run: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> Encoder:
     """The student of a run as a frozen encoder, without its heads; see `load_student`."""
     return load_student(run, checkpoint=checkpoint).encoder
 
 
-def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> TrainedStudent:
+def load_student(run: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> TrainedStudent:
     """The student of a run.
 
     Args:
@@ -209,6 +209,7 @@ def load_student(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> 
         MissingFileError: If there is no such run.
         NoCheckpointError: If it has no whole checkpoint of that kind.
     """
+    run = Path(run)
     if not run.is_dir():
         raise MissingFileError(run, needed="the folder of a training run")
     folder = "best" if checkpoint == "best" else "checkpoints"

@@ -84,43 +84,49 @@ def prepare_run(
         UsageError: If a folder of it is a link.
     """
     refuse_linked_folders(run, "checkpoints", "best", "tensorboard")
-    path = run / "config.yaml"
-    if not path.exists():
-        written = {"config.yaml", "provenance.json", "heard.txt", "status.json"}
-        strange = sorted(entry.name for entry in run.iterdir() if entry.name not in written and entry.name[0] != ".")
-        if strange:
-            raise NotARunError(run, found=strange[0])
-        lines = training_digests(reader, config.split, teacher, trained_on)
-        record = provenance(
-            corpus=reader.manifest.name,
-            corpus_sha256=reader.digest,
-            teacher=teacher.name,
-            teacher_sha256=teacher.digest,
-            heard_sha256=bytes_digest(lines.encode()),
-            **({"targets_sha256": targets_sha256} if targets_sha256 is not None else {}),
-            **preset_facts(config),
-        )
-        record["run_sha256"] = digest(record)
-        write_text(run / "heard.txt", lines)
-        write_json(run / "provenance.json", record)
-        write_yaml(path, config.model_dump(mode="json", by_alias=True))
-        return str(record["run_sha256"])
-    difference = method_difference(config, run_config(path))
+    if (run / "config.yaml").exists():
+        return checked_run(run, config, reader=reader, teacher=teacher, targets_sha256=targets_sha256)
+    written = {"config.yaml", "provenance.json", "heard.txt", "status.json"}
+    others = sorted(entry.name for entry in run.iterdir() if entry.name not in written and entry.name[0] != ".")
+    if others:
+        raise NotARunError(run, found=others[0])
+    lines = training_digests(reader, config.split, teacher, trained_on)
+    record = provenance(
+        corpus=reader.manifest.name,
+        corpus_sha256=reader.digest,
+        teacher=teacher.name,
+        teacher_sha256=teacher.digest,
+        heard_sha256=bytes_digest(lines.encode()),
+        **({"targets_sha256": targets_sha256} if targets_sha256 is not None else {}),
+        **preset_facts(config),
+    )
+    record["run_sha256"] = digest(record)
+    write_text(run / "heard.txt", lines)
+    write_json(run / "provenance.json", record)
+    write_yaml(run / "config.yaml", config.model_dump(mode="json", by_alias=True))
+    return str(record["run_sha256"])
+
+
+def checked_run(
+    run: Path, config: TrainConfig, *, reader: CorpusReader, teacher: Encoder, targets_sha256: str | None
+) -> str | None:
+    """The digest of a run that is there, after a check that config, corpus, teacher and targets are its own; see `prepare_run`."""
+    difference = method_difference(config, run_config(run / "config.yaml"))
     if difference is not None:
         raise OtherConfigError(run, difference)
-    record = read_json(run / "provenance.json", needed="what made the run")
+    record = read_json(run / "provenance.json", needed="the provenance of the run")
     for what, where, found in (
         ("corpus", reader.url, reader.digest),
         ("teacher", config.teacher.name, teacher.digest),
+        ("targets", config.targets, targets_sha256),
     ):
         began = record.get(f"{what}_sha256") if isinstance(record, dict) else None
+        if what == "targets" and (began is None or found is None):
+            continue
         if not isinstance(began, str):
             raise BadDocumentError(run / "provenance.json", f"the key {what}_sha256 is missing")
         if began != found:
-            raise SourceChangedError(run, what=what, where=where, began=began, found=found)
-    before = record.get("targets_sha256")
-    if before is not None and targets_sha256 is not None and before != targets_sha256:
-        raise SourceChangedError(run, what="targets", where=config.targets, began=str(before), found=targets_sha256)
+            raise SourceChangedError(run, what=what, where=where, began=began, found=str(found))
     run_sha256 = record.get("run_sha256")
     return run_sha256 if isinstance(run_sha256, str) else None
 

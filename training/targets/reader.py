@@ -25,10 +25,10 @@ from training.data.node_cache import SourceShard
 from training.data.tar_reader import DamagedShardError, TarBytes
 from training.models.encoder import Encoder
 from training.models.native_format import load_encoder_folder, outlined, read_trained_on
-from training.targets.schema import TargetIndex, TargetPlan, Targets
+from training.targets.schema import TargetIndex, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -217,15 +217,9 @@ class StoredTeacher(Encoder):
 
 
 def check_targets(
-    targets: TargetsReader,
-    reader: CorpusReader,
-    *,
-    name: str,
-    weights_sha256: str | None,
-    crop_samples: int,
-    layers: Sequence[int],
+    targets: TargetsReader, reader: CorpusReader, *, name: str, weights_sha256: str | None, crop_samples: int
 ) -> None:
-    """Check that targets are those of this run.
+    """Check that targets are of this run's corpus, teacher and crops.
 
     Args:
         targets: The stored outputs.
@@ -233,41 +227,26 @@ def check_targets(
         name: Of the run's teacher.
         weights_sha256: Digest of its files, where they are on this machine.
         crop_samples: The run's longest crop.
-        layers: That the student predicts.
 
     Raises:
         TargetsMisfitError: If they are not.
     """
-    for what, found, expected in misfits(
-        targets.plan, reader, name=name, weights_sha256=weights_sha256, crop_samples=crop_samples, layers=layers
-    ):
-        raise TargetsMisfitError(targets.url, what=what, found=found, expected=expected)
+    plan = targets.plan
 
+    def differs(what: str, found: object, expected: object) -> TargetsMisfitError:
+        return TargetsMisfitError(targets.url, what=what, found=found, expected=expected)
 
-def misfits(
-    plan: TargetPlan,
-    reader: CorpusReader,
-    *,
-    name: str,
-    weights_sha256: str | None,
-    crop_samples: int,
-    layers: Sequence[int],
-) -> Iterator[tuple[str, str, str]]:
-    """What differs, as found and as expected; arguments as of `check_targets`."""
     if plan.corpus_sha256 != reader.digest:
         expected = f"{reader.manifest.name} of SHA-256 {reader.digest[:12]}"
-        yield "the corpus", f"{plan.corpus} of SHA-256 {plan.corpus_sha256[:12]}", expected
-    known = plan.weights_sha256 is not None and weights_sha256 is not None
-    if known and plan.weights_sha256 != weights_sha256:
-        expected = f"{name} with weights of SHA-256 {str(weights_sha256)[:12]}"
-        yield "the teacher", f"{plan.teacher} with weights of SHA-256 {str(plan.weights_sha256)[:12]}", expected
-    if not known and plan.teacher != name:
-        yield "the teacher", plan.teacher, name
-    missing = [layer for layer in layers if layer not in plan.layers]
-    if missing:
-        yield "layers", ", ".join(map(str, plan.layers)), f"layer {missing[0]}"
+        raise differs("the corpus", f"{plan.corpus} of SHA-256 {plan.corpus_sha256[:12]}", expected)
+    if plan.weights_sha256 is None or weights_sha256 is None:
+        if plan.teacher != name:
+            raise differs("the teacher", plan.teacher, name)
+    elif plan.weights_sha256 != weights_sha256:
+        expected = f"{name} with weights of SHA-256 {weights_sha256[:12]}"
+        raise differs("the teacher", f"{plan.teacher} with weights of SHA-256 {plan.weights_sha256[:12]}", expected)
     if plan.crop_samples != crop_samples:
-        yield "crops of", f"{plan.crop_samples} samples", f"crop_s of {crop_samples} samples"
+        raise differs("crops of", f"{plan.crop_samples} samples", f"crop_s of {crop_samples} samples")
 
 
 def check_layers(targets: TargetsReader, layers: Sequence[int]) -> None:

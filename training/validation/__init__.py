@@ -1,1 +1,1 @@
-"""Validation: `utterances` (a fixed set), `loss`, `domain_probe` (how well a new classifier tells the domains)."""
+"""Validation: `utterances` (a fixed set), `loss`, `domain_probe` (how well a new classifier names the domains), `validator` (all of it)."""

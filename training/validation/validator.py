@@ -35,11 +35,11 @@ class Validator:
     Args:
         config: Of the run.
         reader: Of its corpus.
-        batching: Where and how long crops are.
-        targets: The teacher's stored outputs, if they take its place.
         student: Measured.
         teacher: Compared with.
         layers: The teacher's, that the student predicts.
+        batching: Where and how long crops are.
+        targets: The teacher's stored outputs, if they take its place.
         device: Where both are.
         report: Gets lines for a person.
 
@@ -51,12 +51,12 @@ class Validator:
         self,
         config: TrainConfig,
         reader: CorpusReader,
-        *,
-        batching: Batching,
-        targets: TargetsReader | None,
         student: Student,
         teacher: Encoder,
+        *,
         layers: tuple[int, ...],
+        batching: Batching,
+        targets: TargetsReader | None,
         device: torch.device,
         report: Callable[[str], None],
     ) -> None:

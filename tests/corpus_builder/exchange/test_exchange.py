@@ -225,7 +225,7 @@ def test_a_compressed_tar_a_wrong_tar_and_another_corpus_are_refused(tmp_path, b
     write_tar(tmp_path / "e.tar", [("readme", b"x")])
     with pytest.raises(NothingToIndexError):
         index_shards([str(tmp_path / "e.tar")])
-    with pytest.raises(UsageError, match="holds a corpus already"):
+    with pytest.raises(UsageError, match="has a corpus already"):
         index_shards([str(built_lab.folder / "corpus" / "shards")], out=built_lab.folder / "corpus")
 
 
@@ -277,7 +277,7 @@ def test_an_unknown_condition_and_a_folder_in_use_are_refused(built_lab, tmp_pat
     (tmp_path / "used" / "file").touch()
     with pytest.raises(UsageError, match="exists already"):
         unpack(corpus, tmp_path / "used", condition="noise", roots={})
-    with pytest.raises(UsageError, match="lies inside"):
+    with pytest.raises(UsageError, match="is inside --root"):
         unpack(
             corpus,
             built_lab.folder / "speech/train/new",

@@ -185,9 +185,9 @@ def test_a_plan_can_be_made_from_a_published_recipe_elsewhere(lab: Lab) -> None:
     shutil.copy(lab.folder / "plan" / "recipe.yaml", away / "theirs.yaml")
     shutil.move(lab.folder / "speech", away / "voices")
     roots = {"train": away / "voices" / "train", "test": away / "voices" / "test", "hum": lab.folder / "noise"}
-    from corpus_builder.plan.make_plan import make_plan
+    from corpus_builder.plan.make_plan import plan
 
-    again, _ = make_plan(away / "theirs.yaml", away / "plan", roots=roots, progress=False)
+    again, _ = plan(away / "theirs.yaml", away / "plan", roots=roots, progress=False)
     assert again == Plan.read(lab.folder / "plan" / "plan" / "plan.json", needed="a plan")
 
 
@@ -316,10 +316,10 @@ def test_a_folder_that_holds_something_else_is_not_written_to(lab: Lab) -> None:
         lab.plan("mine")
     (lab.folder / "beside").mkdir()
     lab.write_recipe("beside/recipe.yaml")
-    from corpus_builder.plan.make_plan import make_plan
+    from corpus_builder.plan.make_plan import plan
 
     with pytest.raises(UsageError, match="choose a new folder"):
-        make_plan(lab.folder / "beside" / "recipe.yaml", lab.folder / "beside", progress=False)
+        plan(lab.folder / "beside" / "recipe.yaml", lab.folder / "beside", progress=False)
 
 
 def test_an_empty_split_says_why(lab: Lab) -> None:

@@ -505,5 +505,5 @@ def test_a_url_where_only_a_disk_is_written_is_refused_and_no_folder_of_its_name
     }  # fmt: skip
     told = CliRunner().invoke(stillroom, [verb, *words[verb]])
     assert isinstance(told.exception, UsageError)
-    assert f"{url} is a URL" in str(told.exception).replace(".tar.gz", "")
+    assert f"got the URL {url}" in str(told.exception).replace(".tar.gz", "")
     assert not list(tmp_path.glob("s3*"))

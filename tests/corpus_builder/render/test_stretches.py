@@ -13,7 +13,7 @@ import soxr
 from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.build.dry_run import estimate
 from corpus_builder.distortions.additive_noise import segment
-from corpus_builder.plan.make_plan import make_plan
+from corpus_builder.plan.make_plan import plan
 from corpus_builder.render.corpus_waves import CorpusWaves
 from corpus_builder.render.render_copies import render
 from manifests.plan.plan import NoiseLevels, PlanRow
@@ -101,7 +101,7 @@ def rates(tmp_path_factory):
     (folder / "cuts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in cuts))
     recipe = {**RECIPE, "speech": {"train": {"cuts": "cuts.jsonl"}}}
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
-    make_plan(folder / "recipe.yaml", folder / "corpus", progress=False)
+    plan(folder / "recipe.yaml", folder / "corpus", progress=False)
     lines = [line for path in (folder / "corpus/plan").glob("train-*.jsonl") for line in path.read_bytes().splitlines()]
     rows = {row.id: row for row in map(PlanRow.model_validate_json, lines)}
     waves = CorpusWaves(

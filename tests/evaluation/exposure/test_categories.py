@@ -8,8 +8,22 @@ import pytest
 from pydantic import TypeAdapter
 
 from evaluation.config import RunSource
-from evaluation.exposure.categories import Library, StepFacts, codec_band, in_reach, seen_as, snr_of, step_facts
-from evaluation.exposure.training_set import Tally, TrainingUnknownError, summed_up, trained_by, trained_by_teacher
+from evaluation.exposure.categories import (
+    Library,
+    StepFacts,
+    category_of,
+    codec_band,
+    in_trained_range,
+    snr_of,
+    step_facts,
+)
+from evaluation.exposure.training_set import (
+    ExposureCounter,
+    TrainingUnknownError,
+    corpus_exposure,
+    exposure_of,
+    teacher_exposure,
+)
 from manifests.io.json_yaml import write_json, write_yaml
 from manifests.plan.steps import PlannedStep
 from manifests.results.training_exposure import TrainedOn
@@ -76,7 +90,7 @@ def facts(library, *steps):
 
 
 def trained(library, *copies):
-    tally = Tally()
+    tally = ExposureCounter()
     for steps in copies:
         tally.add(facts(library, *steps))
     return tally.summary()
@@ -84,13 +98,13 @@ def trained(library, *copies):
 
 def test_a_recording_is_heard_by_its_content_whatever_it_is_called(library):
     known = trained(library, [recorded("a.wav", snr_db=0.0)], [recorded("a.wav", snr_db=20.0)])
-    assert seen_as(facts(library, recorded("a.wav")), known) == "heard"
-    assert seen_as(facts(library, recorded("renamed.wav", source="copied")), known) == "heard"
-    assert seen_as(facts(library, recorded("b.wav")), known) == "seen"
-    assert seen_as(facts(library, recorded("b.wav", source="wham")), known) == "shifted"
-    assert seen_as(facts(library, recorded("b.wav", snr_db=-5.0)), known) == "shifted"
-    assert seen_as(facts(library, recorded("a.wav", snr_db=-5.0)), known) == "shifted"
-    assert seen_as(facts(library, coloured()), known) == "new"
+    assert category_of(facts(library, recorded("a.wav")), known) == "heard"
+    assert category_of(facts(library, recorded("renamed.wav", source="copied")), known) == "heard"
+    assert category_of(facts(library, recorded("b.wav")), known) == "seen"
+    assert category_of(facts(library, recorded("b.wav", source="wham")), known) == "shifted"
+    assert category_of(facts(library, recorded("b.wav", snr_db=-5.0)), known) == "shifted"
+    assert category_of(facts(library, recorded("a.wav", snr_db=-5.0)), known) == "shifted"
+    assert category_of(facts(library, coloured()), known) == "new"
 
 
 @pytest.mark.parametrize("order", [(20.0, 0.0, 10.0), (0.0, 10.0, 20.0), (10.0, 20.0, 0.0)])
@@ -102,46 +116,46 @@ def test_the_trained_range_is_from_the_least_to_the_largest_in_whatever_order_th
 
 def test_rooms_are_told_apart_by_what_was_measured_and_not_by_their_bank(library):
     known = trained(library, [room("office-0-0")], [room("office-1-0")])
-    assert seen_as(facts(library, room("office-0-0")), known) == "heard"
-    assert seen_as(facts(library, room("office-2-0")), known) == "seen"
-    assert seen_as(facts(library, room("hall-1-0")), known) == "seen"  # another bank, the same kind of room
-    assert seen_as(facts(library, room("hall-0-0")), known) == "shifted"  # 0.9 s of reverberation
+    assert category_of(facts(library, room("office-0-0")), known) == "heard"
+    assert category_of(facts(library, room("office-2-0")), known) == "seen"
+    assert category_of(facts(library, room("hall-1-0")), known) == "seen"  # another bank, the same kind of room
+    assert category_of(facts(library, room("hall-0-0")), known) == "shifted"  # 0.9 s of reverberation
 
 
 def test_bandwidth_makes_the_kind_of_a_codec(library):
     known = trained(library, [codec("amr-nb", 12.2)])
-    assert seen_as(facts(library, codec("amr-nb", 12.2)), known) == "seen"
-    assert seen_as(facts(library, codec("amr-nb", 4.75)), known) == "shifted"
-    assert seen_as(facts(library, codec("g711-mulaw")), known) == "shifted"
-    assert seen_as(facts(library, codec("opus", 6.0)), known) == "shifted"
-    assert seen_as(facts(library, codec("opus", 24.0)), known) == "new"
-    assert seen_as(facts(library, codec("mp3")), known) == "new"
+    assert category_of(facts(library, codec("amr-nb", 12.2)), known) == "seen"
+    assert category_of(facts(library, codec("amr-nb", 4.75)), known) == "shifted"
+    assert category_of(facts(library, codec("g711-mulaw")), known) == "shifted"
+    assert category_of(facts(library, codec("opus", 6.0)), known) == "shifted"
+    assert category_of(facts(library, codec("opus", 24.0)), known) == "new"
+    assert category_of(facts(library, codec("mp3")), known) == "new"
     assert [codec_band("gsm-fr", None), codec_band("g722", 64.0)] == ["narrow-band", "wide-band"]
 
 
 def test_a_copy_is_its_strangest_step_and_a_chain_must_have_been_met(library):
     far = [room("office-0-0"), recorded("a.wav")]
     known = trained(library, far, [room("office-1-0"), recorded("a.wav", snr_db=20.0)], [codec("amr-nb")])
-    assert seen_as(facts(library, room("office-2-0"), recorded("b.wav", snr_db=15.0)), known) == "seen"
-    assert seen_as(facts(library, room("office-2-0"), recorded("a.wav", snr_db=15.0)), known) == "heard"
-    assert seen_as(facts(library, room("office-2-0")), known) == "seen"  # a part of a chain that was met
+    assert category_of(facts(library, room("office-2-0"), recorded("b.wav", snr_db=15.0)), known) == "seen"
+    assert category_of(facts(library, room("office-2-0"), recorded("a.wav", snr_db=15.0)), known) == "heard"
+    assert category_of(facts(library, room("office-2-0")), known) == "seen"  # a part of a chain that was met
     assert (
-        seen_as(facts(library, recorded("b.wav", snr_db=15.0), room("office-2-0")), known) == "shifted"
+        category_of(facts(library, recorded("b.wav", snr_db=15.0), room("office-2-0")), known) == "shifted"
     )  # turned around
-    assert seen_as(facts(library, recorded("b.wav", snr_db=15.0), codec("amr-nb")), known) == "shifted"
-    assert seen_as(facts(library, recorded("b.wav", snr_db=15.0), codec("mp3")), known) == "new"
+    assert category_of(facts(library, recorded("b.wav", snr_db=15.0), codec("amr-nb")), known) == "shifted"
+    assert category_of(facts(library, recorded("b.wav", snr_db=15.0), codec("mp3")), known) == "new"
     # the strangest step counts wherever it stands, and a later one that is less strange takes nothing back
     heard, shifted, new = room("office-0-0"), recorded("a.wav", snr_db=-5.0), codec("mp3")
-    assert seen_as(facts(library, heard, shifted), known) == "shifted"
-    assert seen_as(facts(library, shifted, new), known) == seen_as(facts(library, new, shifted), known) == "new"
-    assert seen_as(facts(library, heard, recorded("b.wav", snr_db=15.0)), known) == "heard"
+    assert category_of(facts(library, heard, shifted), known) == "shifted"
+    assert category_of(facts(library, shifted, new), known) == category_of(facts(library, new, shifted), known) == "new"
+    assert category_of(facts(library, heard, recorded("b.wav", snr_db=15.0)), known) == "heard"
 
 
 def test_what_is_not_known_is_unknown_and_clean_training_makes_everything_new(library):
     steps = facts(library, recorded("a.wav"))
-    assert seen_as(steps, None) == "unknown"
-    assert seen_as(steps, TrainedOn.clean()) == "new"
-    assert seen_as([], TrainedOn.clean()) == "seen"  # a copy to which nothing was done
+    assert category_of(steps, None) == "unknown"
+    assert category_of(steps, TrainedOn.clean()) == "new"
+    assert category_of([], TrainedOn.clean()) == "seen"  # a copy to which nothing was done
 
 
 def test_several_noises_and_lost_packets_are_steps_of_their_own(library):
@@ -159,21 +173,21 @@ def test_several_noises_and_lost_packets_are_steps_of_their_own(library):
 
 
 def test_a_range_reaches_a_little_beyond_few_draws():
-    assert in_reach(20.2, (0.0, 19.9), count=30)
-    assert not in_reach(25.0, (0.0, 19.9), count=30)
-    assert not in_reach(20.2, (0.0, 19.9), count=5000)
-    assert in_reach(12.0, (12.0, 12.0), count=1)
-    assert not in_reach(12.1, (12.0, 12.0), count=1)
-    assert not in_reach(1.0, None, count=1)
+    assert in_trained_range(20.2, (0.0, 19.9), count=30)
+    assert not in_trained_range(25.0, (0.0, 19.9), count=30)
+    assert not in_trained_range(20.2, (0.0, 19.9), count=5000)
+    assert in_trained_range(12.0, (12.0, 12.0), count=1)
+    assert not in_trained_range(12.1, (12.0, 12.0), count=1)
+    assert not in_trained_range(1.0, None, count=1)
 
 
 def test_a_corpus_is_summed_up_by_its_samples(tmp_path):
     corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=3)})
-    found = summed_up((str(corpus),), "train")
+    found = corpus_exposure((str(corpus),), "train")
     assert {kind: met.count for kind, met in found.kinds.items()} == {"noise coloured": 6, "codec narrow-band": 3}
     assert found.kinds["noise coloured"].ranges == {"snr_db": (5.0, 5.0)}
     assert found.chains == (("codec narrow-band",), ("noise coloured",))
-    assert set(summed_up((str(corpus),), "train", conditions=("phone",)).kinds) == {"codec narrow-band"}
+    assert set(corpus_exposure((str(corpus),), "train", conditions=("phone",)).kinds) == {"codec narrow-band"}
     assert TrainedOn.parse(found.plain(), where="test") == found
 
 
@@ -191,9 +205,9 @@ def run_folder(tmp_path, corpus, *, views, teacher="nano"):
 def test_a_run_met_what_its_views_let_it_hear(tmp_path):
     corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=2)})
     plain = run_folder(tmp_path, corpus, views={"kind": "none"})
-    assert trained_by("plain", RunSource(run=str(plain)), {}) == TrainedOn.clean()
+    assert exposure_of("plain", RunSource(run=str(plain)), {}) == TrainedOn.clean()
     cdm = run_folder(tmp_path, corpus, views={"kind": "cdm2", "student": {"conditions": ["noise"]}})
-    found = trained_by("cdm2", RunSource(run=str(cdm)), {})
+    found = exposure_of("cdm2", RunSource(run=str(cdm)), {})
     assert found is not None
     assert set(found.kinds) == {"noise coloured"}
 
@@ -203,14 +217,14 @@ def test_a_corpus_that_is_gone_or_changed_makes_it_unknown_and_says_why(tmp_path
     run = run_folder(tmp_path, corpus, views={"kind": "cdm1"})
     write_json(run / "provenance.json", {"corpus_sha256": "0" * 64})
     with pytest.raises(TrainingUnknownError, match="changed since"):
-        trained_by("cdm1", RunSource(run=str(run)), {})
+        exposure_of("cdm1", RunSource(run=str(run)), {})
     write_yaml(
         run / "config.yaml", {"corpus": str(tmp_path / "gone"), "views": {"kind": "cdm1"}, "teacher": {"name": "nano"}}
     )
     with pytest.raises(TrainingUnknownError, match=r"corpus.json"):
-        trained_by("cdm1", RunSource(run=str(run)), {})
+        exposure_of("cdm1", RunSource(run=str(run)), {})
     TrainedOn.clean().write(run / "trained.json")  # what a record beside the run says needs no corpus
-    assert trained_by("cdm1", RunSource(run=str(run)), {}) == TrainedOn.clean()
+    assert exposure_of("cdm1", RunSource(run=str(run)), {}) == TrainedOn.clean()
 
 
 def test_corpora_that_were_joined_are_looked_after_too(tmp_path):
@@ -223,32 +237,32 @@ def test_corpora_that_were_joined_are_looked_after_too(tmp_path):
     write_yaml(run / "config.yaml", config)
     with open_corpus(parts) as reader:
         write_json(run / "provenance.json", {"corpus_sha256": reader.digest})
-    found = trained_by("cdm1", RunSource(run=str(run)), {})
+    found = exposure_of("cdm1", RunSource(run=str(run)), {})
     assert found is not None
     assert set(found.kinds) == {"noise coloured", "codec narrow-band"}
     write_json(run / "provenance.json", {"corpus_sha256": "0" * 64})
     with pytest.raises(TrainingUnknownError, match=r"noise, .*phone changed since"):
-        trained_by("cdm1", RunSource(run=str(run)), {})
+        exposure_of("cdm1", RunSource(run=str(run)), {})
 
 
 def test_the_teacher_is_asked_for_its_card(tmp_path):
     corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=1)})
-    assert trained_by("teacher", "nano", {}) == TrainedOn.clean()
-    assert trained_by("teacher", "hubert_base", {}) is None
+    assert exposure_of("teacher", "nano", {}) == TrainedOn.clean()
+    assert exposure_of("teacher", "hubert_base", {}) is None
     run = run_folder(tmp_path, corpus, views={"kind": "none"}, teacher="hubert_base")
-    assert trained_by_teacher("plain", RunSource(run=str(run)), {}) is None
+    assert teacher_exposure("plain", RunSource(run=str(run)), {}) is None
     card = {
         "trained": {"schema": "stillroom/trained/1", "kinds": {"clip": {"count": 3, "ranges": {"percent": [1.0, 5.0]}}}}
     }
     (tmp_path / "robust").mkdir()
     write_json(tmp_path / "robust/card.json", card)
     run = run_folder(tmp_path, corpus, views={"kind": "none"}, teacher=str(tmp_path / "robust"))
-    found = trained_by_teacher("plain", RunSource(run=str(run)), {})
+    found = teacher_exposure("plain", RunSource(run=str(run)), {})
     assert found is not None
-    assert seen_as([StepFacts("clip", None, (), {"percent": 2.0})], found) == "seen"
+    assert category_of([StepFacts("clip", None, (), {"percent": 2.0})], found) == "seen"
     write_json(tmp_path / "robust/card.json", {"trained": {"schema": "stillroom/trained/9"}})
     with pytest.raises(TrainingUnknownError, match="pip install"):
-        trained_by_teacher("plain", RunSource(run=str(run)), {})
+        teacher_exposure("plain", RunSource(run=str(run)), {})
 
 
 def test_the_snr_of_a_copy_is_that_of_its_loudest_noise(tmp_path):

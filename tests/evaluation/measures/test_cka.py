@@ -8,11 +8,11 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import linear_kernel
 
-from evaluation.data.utterances import Listed
-from evaluation.features import Embedded, Scaling
-from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced, linear_cka
+from evaluation.data.utterances import ListedUtterance
+from evaluation.features import Scaling, UtteranceFeatures
+from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced
 from evaluation.measures.frame_cosine import FrameCosine
-from evaluation.measures.retrieval import QUERIES, Places, Retrieval, RetrievalPlan, plan_retrieval
+from evaluation.measures.retrieval import QUERIES, PoolFrames, Retrieval, RetrievalPlan, plan_retrieval
 from evaluation.model_scores import cosine_scores, similarity_scores
 
 LAYERS, FRAMES, FEATURES = 3, 40, 6
@@ -33,15 +33,21 @@ def plain_scaling():
     return Scaling(np.zeros((LAYERS, FEATURES)), np.ones((LAYERS, FEATURES)))
 
 
+def cka(first, second):
+    products = Products()
+    products.add(torch.from_numpy(first)[None], torch.from_numpy(second)[None])
+    return products.cka(0)
+
+
 def test_linear_cka_is_that_of_gram_matrices():
     rng = np.random.default_rng(0)
     first = rng.standard_normal((200, 12)) + 3
     second = first @ rng.standard_normal((12, 7)) + rng.standard_normal((200, 7))
-    assert linear_cka(first, second) == pytest.approx(gram_cka(first, second), abs=1e-9)
-    assert linear_cka(first, first * 5 - 2) == pytest.approx(1.0, abs=1e-12)
+    assert cka(first, second) == pytest.approx(gram_cka(first, second), abs=1e-9)
+    assert cka(first, first * 5 - 2) == pytest.approx(1.0, abs=1e-12)
     rotation, _ = np.linalg.qr(rng.standard_normal((12, 12)))
-    assert linear_cka(first @ rotation, second) == pytest.approx(linear_cka(first, second), abs=1e-9)
-    assert linear_cka(first, np.full((200, 7), 3.0)) == 0.0
+    assert cka(first @ rotation, second) == pytest.approx(cka(first, second), abs=1e-9)
+    assert cka(first, np.full((200, 7), 3.0)) == 0.0
 
 
 def test_sums_of_products_give_the_same_cka_piece_by_piece():
@@ -88,7 +94,7 @@ def test_a_constant_model_has_no_cka_no_rank_and_no_variance():
     scaling = Scaling.from_moments(np.full((LAYERS, FEATURES), 2.5), np.full((LAYERS, FEATURES), 1e-9))
     similarity = Similarity(scaling, 100)
     flat = torch.full((LAYERS, FRAMES, FEATURES), 2.5) * (1 + 1e-7 * random_frames(4))
-    similarity.add(Embedded("a", 1.0, {"clean": flat, "noise-0": flat.flip(1)}))
+    similarity.add(UtteranceFeatures("a", 1.0, {"clean": flat, "noise-0": flat.flip(1)}))
     for layer in range(LAYERS):
         assert similarity.pairs["noise"].cka(layer) == 0.0
         assert effective_rank(similarity.pairs["noise"].covariances(layer)[2]) == 0.0
@@ -108,7 +114,7 @@ def listed(key, speaker, num_samples):
 
     sample = Sample()
     sample.id, sample.speaker, sample.num_samples, sample.sample_rate = key, speaker, num_samples, 16000
-    return Listed(sample, "")
+    return ListedUtterance(sample, "")
 
 
 def plan(entries, **changes):
@@ -122,7 +128,7 @@ def test_a_pool_is_1000_frames_of_one_speaker():
     found = plan(entries)
     assert found.sizes == (1000, 1000)  # c has too few frames
     for pool in range(2):
-        own = {key: places for key, places in found.places.items() if places.pool == pool}
+        own = {key: places for key, places in found.frames.items() if places.pool == pool}
         assert len({key[0] for key in own}) == 1
         slots = np.concatenate([places.slots for places in own.values()])
         assert sorted(slots) == list(range(1000))
@@ -130,7 +136,7 @@ def test_a_pool_is_1000_frames_of_one_speaker():
             places.frames.max() < 150 and len(set(places.frames)) == len(places.frames) for places in own.values()
         )
     shuffled = plan(dict(sorted(entries.items(), reverse=True)))
-    assert {key: places.pool for key, places in shuffled.places.items()}.keys() == found.places.keys()
+    assert {key: places.pool for key, places in shuffled.frames.items()}.keys() == found.frames.keys()
 
 
 def test_pools_are_limited_by_memory_and_a_small_corpus_has_a_small_pool():
@@ -143,8 +149,8 @@ def test_pools_are_limited_by_memory_and_a_small_corpus_has_a_small_pool():
 def retrieved(clean, copy):
     frames = clean.shape[1]
     order = np.arange(frames)
-    retrieval = Retrieval(RetrievalPlan({"a": Places(0, order, order)}, (frames,)), plain_scaling())
-    retrieval.add(Embedded("a", 1.0, {"clean": clean, "noise-0": copy, "noise-1": copy}))
+    retrieval = Retrieval(RetrievalPlan({"a": PoolFrames(0, order, order)}, (frames,)), plain_scaling())
+    retrieval.add(UtteranceFeatures("a", 1.0, {"clean": clean, "noise-0": copy, "noise-1": copy}))
     return retrieval.shares("noise")
 
 
@@ -178,8 +184,8 @@ def test_retrieval_compares_features_that_are_scaled():
     clean = random_frames(5, frames=150, mean=2.0)
     copy = clean + 0.8 * random_frames(6, frames=150)
     order = np.arange(150)
-    retrieval = Retrieval(RetrievalPlan({"a": Places(0, order, order)}, (150,)), scaling)
-    retrieval.add(Embedded("a", 1.0, {"clean": clean, "noise-0": copy}))
+    retrieval = Retrieval(RetrievalPlan({"a": PoolFrames(0, order, order)}, (150,)), scaling)
+    retrieval.add(UtteranceFeatures("a", 1.0, {"clean": clean, "noise-0": copy}))
     for layer in range(LAYERS):
         scaled = [((one[layer].double().numpy() - 2.0) * scaling.inverse[layer]) for one in (copy[:, :QUERIES], clean)]
         nearest = cdist(*scaled, metric="cosine").argmin(axis=1)
@@ -197,7 +203,7 @@ def test_each_conditions_scores_are_of_its_own_frames():
     for number, key in enumerate("abc"):
         clean = random_frames(number, mean=2.0) * torch.linspace(0.5, 2, FEATURES)
         copy = clean + 1.5 * random_frames(10 + number) * torch.tensor([3.0, 1, 0, 0, 0, 0])
-        similarity.add(Embedded(key, 1.0, {"clean": clean, "noise-0": copy}))
+        similarity.add(UtteranceFeatures(key, 1.0, {"clean": clean, "noise-0": copy}))
         frames["clean"].append(clean)
         frames["noise"].append(copy)
     scores = similarity_scores(similarity, measures=("cka", "agreement"))
@@ -222,7 +228,9 @@ def test_a_copy_is_near_its_own_clean_wave_and_not_that_of_another_utterance():
     cosine = FrameCosine(plain_scaling())
     for number in range(3):
         clean = random_frames(number)
-        cosine.add(Embedded(str(number), 1.0, {"clean": clean, "noise-0": clean + 0.1 * random_frames(9 + number)}))
+        cosine.add(
+            UtteranceFeatures(str(number), 1.0, {"clean": clean, "noise-0": clean + 0.1 * random_frames(9 + number)})
+        )
     values = {(one.measure, one.condition, one.layer): (one.value, one.count) for one in cosine_scores(cosine)}
     for layer in range(1, LAYERS + 1):
         assert values["cosine", "noise", layer] == (pytest.approx(0.99, abs=0.02), 3 * FRAMES)

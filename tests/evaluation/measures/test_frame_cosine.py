@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.features import Embedded, embedded
+from evaluation.features import UtteranceFeatures, features_of
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
 from manifests.corpus.sample import sample_key
 from tests.oracles.fake_encoder import ConstantEncoder, FakeEncoder
@@ -22,10 +22,10 @@ def corpus(tmp_path_factory):
 
 def measured(encoder, corpus):
     moments = FrameMoments()
-    for utterance in embedded(encoder, utterances(corpus, "train", members=("clean",))):
+    for utterance in features_of(encoder, utterances(corpus, "train", members=("clean",))):
         moments.add(utterance.frames["clean"])
     cosine = FrameCosine(moments.scaling())
-    for utterance in embedded(encoder, utterances(corpus, "test")):
+    for utterance in features_of(encoder, utterances(corpus, "test")):
         cosine.add(utterance)
     return moments, cosine
 
@@ -115,7 +115,7 @@ def test_an_utterance_longer_than_a_batch_is_heard_in_pieces(tmp_path):
     long = TinyUtterance("long", {"clean": wave, **{f"noise-{n}": wave // (n + 2) for n in range(4)}})
     corpus = write_corpus(tmp_path / "long", {"test": [long]})
     encoder = FakeEncoder()
-    [utterance] = embedded(encoder, utterances(corpus, "test"))
+    [utterance] = features_of(encoder, utterances(corpus, "test"))
     assert utterance.key == sample_key("long")
     assert list(utterance.frames) == ["clean", "noise-0", "noise-1", "noise-2", "noise-3"]
     [heard] = utterances(corpus, "test")
@@ -125,7 +125,7 @@ def test_an_utterance_longer_than_a_batch_is_heard_in_pieces(tmp_path):
 
 def test_features_and_their_order_do_not_depend_on_how_many_are_heard_at_once(corpus):
     encoder = FakeEncoder()
-    runs = [list(embedded(encoder, utterances(corpus, "test"), workers=workers)) for workers in (1, 3)]
+    runs = [list(features_of(encoder, utterances(corpus, "test"), workers=workers)) for workers in (1, 3)]
     assert [one.key for one in runs[0]] == [sample_key(one.sample.id) for one in utterances(corpus, "test")]
     for one, other in zip(*runs, strict=True):
         assert one.key == other.key
@@ -137,6 +137,6 @@ def test_one_utterance_has_no_mismatched_partner():
     frames = torch.arange(24.0).reshape(1, 6, 4)
     moments.add(frames)
     cosine = FrameCosine(moments.scaling())
-    cosine.add(Embedded("a", 1.0, {"clean": frames, "noise-0": frames}))
+    cosine.add(UtteranceFeatures("a", 1.0, {"clean": frames, "noise-0": frames}))
     assert cosine.mismatched == {}
     np.testing.assert_allclose(cosine.matched["noise"].value, 1.0)

@@ -12,31 +12,31 @@ from scipy.optimize import brentq
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_curve
 
-from evaluation.data.transcripts import normalised_text, unit_edits, without_outer_spaces, word_edits
-from evaluation.measures.error_rates import equal_error_rate
-from evaluation.model_scores import kept_trials
+from evaluation.data.transcripts import normalised_text
+from evaluation.measures.error_rates import edit_counts, equal_error_rate
+from evaluation.model_scores import trials_record
 from evaluation.report.bootstrap import (
     Copies,
-    Told,
+    TaskOutcomes,
     difference,
     groups_of,
     hierarchical_bootstrap,
     snr_bands,
-    told_by,
+    task_outcomes,
     trial_rates,
 )
 from evaluation.report.robustness_table import (
     MixedSystemError,
-    Paper,
+    SystemOutcomes,
     UnknownSystemError,
     difference_tables,
-    paper_tables,
+    robustness_tables,
     seen_table,
     snr_tables,
 )
-from evaluation.tasks.verification import Verified
+from evaluation.tasks.verification import VerificationScores
 from manifests.errors import BadDocumentError
-from manifests.results.scores import Cell, Results, Roll, joined, separated
+from manifests.results.scores import CopyTable, ModelScores, Results, joined, separated
 
 SPEAKERS, RESAMPLES = 17, 500
 
@@ -66,8 +66,8 @@ def test_with_one_seed_the_interval_is_that_of_scipy():
 def test_with_several_seeds_the_interval_is_that_of_a_slow_loop():
     first, second = sums(0, seeds=3), sums(1, seeds=2, right=0.5)
     speakers = np.random.default_rng(5).integers(0, SPEAKERS, (200, SPEAKERS))
-    dice = np.random.default_rng([5, 1])
-    drawn = [dice.integers(0, 3, (200, 3)), dice.integers(0, 2, (200, 2))]
+    rng = np.random.default_rng([5, 1])
+    drawn = [rng.integers(0, 3, (200, 3)), rng.integers(0, 2, (200, 2))]
     spread = []
     for resample in range(200):
         means = []
@@ -132,15 +132,16 @@ def slow_edits(first, second):
 
 @given(st.lists(st.sampled_from("ab 'ß"), min_size=1, max_size=12), st.lists(st.sampled_from("ab 'ß"), max_size=12))
 def test_edits_are_those_of_a_slow_table(reference, found):
-    assert unit_edits(tuple(reference), found) == slow_edits(reference, found)
+    found_edits, total = edit_counts(tuple(reference), found, units="phones")["per"]
+    assert (found_edits, total) == (slow_edits(reference, found), len(reference))
 
 
 @given(st.text("ab 'ß", min_size=1, max_size=12), st.text("ab 'ß", max_size=12))
 def test_what_a_probe_wrote_has_the_character_error_rate_of_jiwer(text, found):
     reference = normalised_text(text)
     assume(reference)
-    edits = unit_edits(tuple(reference), without_outer_spaces(tuple(found)))
-    assert edits / len(reference) == pytest.approx(jiwer.cer(reference, found), abs=1e-12)
+    edits, total = edit_counts(tuple(reference), tuple(found), units="characters")["cer"]
+    assert edits / total == pytest.approx(jiwer.cer(reference, found), abs=1e-12)
 
 
 @given(
@@ -148,7 +149,8 @@ def test_what_a_probe_wrote_has_the_character_error_rate_of_jiwer(text, found):
     st.lists(st.sampled_from(["one", "two"]), max_size=9),
 )
 def test_word_edits_are_those_of_a_slow_table(reference, found):
-    assert word_edits(" ".join(reference), " ".join(found)) == slow_edits(reference, found)
+    counts = edit_counts(tuple(" ".join(reference)), tuple(" ".join(found)), units="characters")
+    assert counts["wer"] == (slow_edits(reference, found), len(reference))
 
 
 @given(st.lists(st.none() | st.integers(0, 10**6) | st.floats(-50, 50).map(lambda x: round(x, 3))))
@@ -165,11 +167,11 @@ def test_kept_trials_have_the_eer_that_was_measured_however_close_their_similari
     similar = (0.99 + 1e-6 * rng.normal(same)).astype(np.float32)
     trials = tuple((("u", "clean"), ("v", "clean"), bool(s), float(v)) for s, v in zip(same, similar, strict=True))
     places = {("u", "clean"): 0, ("v", "clean"): 1}
-    kept = kept_trials(Verified((), (trials,), ()), places, task="who")
+    kept = trials_record(VerificationScores((), (trials,), ()), places, task="who")
     assert trial_rates(kept, np.ones(2, np.bool_), None) == pytest.approx([equal_error_rate(same, similar)], abs=1e-12)
 
 
-ROLL = Roll(
+ROLL = CopyTable(
     speakers=("a", "b", "c"),
     conditions=("clean", "noise", "phone"),
     utterance="0 0 0 1 1 1 2 2 2",
@@ -183,7 +185,7 @@ def cell(model, right, *, kind="run", seen="csncsnchf", system=None, views="cdm1
     """Two probes with the same answers, told as letters a copy."""
     scores = [{"measure": "accuracy", "task": "word", "condition": "clean", "value": 1.0, "count": 3, "probe": 0}]
     counts = " ".join(right)
-    return Cell.parse(
+    return ModelScores.parse(
         {
             "schema": "stillroom/cell/2", "model": model, "protocol_sha256": "a" * 64, "data_sha256": "d" * 64,
             "facts": {
@@ -226,25 +228,27 @@ ROBUST = cell("robust", "111111111")
 
 
 def test_groups_are_those_of_the_first_model_that_was_trained_on_copies():
-    paper = Paper.of([TEACHER, PLAIN, ROBUST], ROLL)
+    paper = SystemOutcomes.from_scores([TEACHER, PLAIN, ROBUST], ROLL)
     assert paper.grouped_by == "robust"
     assert {name: mask.nonzero()[0].tolist() for name, mask in paper.groups.items()} == {
         "clean": [0, 3, 6], "heard": [7], "seen": [1, 4], "shifted": [8], "new": [2, 5],
     }  # fmt: skip
     robust_teacher = cell("teacher", "110110111", kind="teacher", seen="cuucuucuu".replace("u", "s"))
-    assert Paper.of([robust_teacher, PLAIN, ROBUST], ROLL).grouped_by == "robust"  # a student's, where there is one
-    assert Paper.of([robust_teacher, PLAIN], ROLL).grouped_by == "teacher"
+    assert (
+        SystemOutcomes.from_scores([robust_teacher, PLAIN, ROBUST], ROLL).grouped_by == "robust"
+    )  # a student's, where there is one
+    assert SystemOutcomes.from_scores([robust_teacher, PLAIN], ROLL).grouped_by == "teacher"
     left_clean = cell(
         "plain", "100100110", seen="csncnscnn", views="none"
     )  # `choose` with an empty list: seen by anybody
-    assert Paper.of([left_clean, ROBUST], ROLL).grouped_by == "robust"
-    unknown = Paper.of([TEACHER], ROLL)
+    assert SystemOutcomes.from_scores([left_clean, ROBUST], ROLL).grouped_by == "robust"
+    unknown = SystemOutcomes.from_scores([TEACHER], ROLL)
     assert (unknown.grouped_by, list(unknown.groups)) == (None, ["clean", "distorted"])
     assert groups_of(Copies.of(ROLL), "cs")["distorted"].sum() == 6  # letters of another roll
 
 
 def test_the_three_tables_are_those_of_a_calculator():
-    absolute, loss, behind = paper_tables(Paper.of([TEACHER, PLAIN, ROBUST], ROLL))
+    absolute, loss, behind = robustness_tables(SystemOutcomes.from_scores([TEACHER, PLAIN, ROBUST], ROLL))
     assert absolute.header[1:] == tuple(
         f"word: accuracy, {name}" for name in ("clean", "heard", "seen", "shifted", "new")
     )
@@ -263,14 +267,14 @@ def test_error_rates_lose_upwards():
         one.model_copy(update={"outcomes": tuple(o.model_copy(update={"measure": "cer"}) for o in one.outcomes)})
         for one in (ROBUST, worse)
     ]
-    _, loss = paper_tables(Paper.of(as_cer, ROLL))
+    _, loss = robustness_tables(SystemOutcomes.from_scores(as_cer, ROLL))
     assert {row[0]: row[3] for row in loss.rows} == {"robust": "0.0", "plain": "-16.7"}  # seen 50 %, clean 66.7 %
 
 
 def test_models_of_one_system_are_its_seeds():
     seeds = [cell("robust-1", "111111111", system="robust"), cell("robust-2", "100111111", system="robust")]
-    paper = Paper.of([PLAIN, *seeds], ROLL)
-    absolute = paper_tables(paper)[0]
+    paper = SystemOutcomes.from_scores([PLAIN, *seeds], ROLL)
+    absolute = robustness_tables(paper)[0]
     assert [row[0] for row in absolute.rows] == ["plain", "robust"]
     seen = absolute.header.index("word: accuracy, seen")
     assert absolute.rows[1][seen] == "75.0 ±25.0"
@@ -283,18 +287,20 @@ def test_models_of_one_system_are_its_seeds():
 
 
 def test_a_system_is_of_one_kind_of_model():
-    with pytest.raises(MixedSystemError, match="'robust' stands for a teacher and for a run"):
-        Paper.of([cell("robust", "110110111", kind="teacher"), cell("robust-1", "111111111", system="robust")], ROLL)
+    with pytest.raises(MixedSystemError, match="'robust' is that of a teacher and of a run"):
+        SystemOutcomes.from_scores(
+            [cell("robust", "110110111", kind="teacher"), cell("robust-1", "111111111", system="robust")], ROLL
+        )
 
 
 def test_a_strangers_views_are_no_reason_to_fall():
     one, other = (cell(name, "111111111", views=views) for name, views in (("a", {"kind": "x"}), ("b", ["y"])))
-    assert "Against a" in difference_tables(Paper.of([one, other], ROLL))[0].title
+    assert "Against a" in difference_tables(SystemOutcomes.from_scores([one, other], ROLL))[0].title
 
 
 def test_a_difference_of_a_group_nobody_speaks_in_is_none():
     copies = Copies.of(ROLL)
-    told = told_by(ROBUST, "word")
+    told = task_outcomes(ROBUST, "word")
     assert difference(told, told, np.zeros(9, dtype=bool), copies) is None
 
 
@@ -303,8 +309,8 @@ def test_verification_outcomes_are_grouped_by_the_tested_copy():
         "task": "verify", "copies": "1 1 4 4 7 7", "enrolled": "0 3 3 0 6 0", "same": "101010",
         "scores": ["0.9 0.1 0.2 0.8 0.9 0.1", "0.9 0.1 0.9 0.1 0.9 0.1"],
     }  # fmt: skip
-    one = Cell.parse({**ROBUST.plain(), "trials": [trials], "outcomes": []}, where="test")
-    [told] = told_by(one, "verify")
+    one = ModelScores.parse({**ROBUST.plain(), "trials": [trials], "outcomes": []}, where="test")
+    [told] = task_outcomes(one, "verify")
     copies = Copies.of(ROLL)
     first = np.arange(9) == 1
     np.testing.assert_allclose(told.values(first), [0.0, 0.0])
@@ -320,7 +326,7 @@ def test_bands_of_snr_hold_their_lower_end():
     assert {name: mask.nonzero()[0].tolist() for name, mask in bands.items()} == {
         "-5 to 0 dB": [1], "0 to 5 dB": [4], "5 to 10 dB": [7],
     }  # fmt: skip
-    [table] = snr_tables(Paper.of([PLAIN, ROBUST], ROLL))
+    [table] = snr_tables(SystemOutcomes.from_scores([PLAIN, ROBUST], ROLL))
     assert table.rows[0] == ("plain", "0.0 ±0.0", "0.0 ±0.0", "100.0 ±0.0")
 
 
@@ -332,7 +338,7 @@ def test_what_copies_are_to_model_and_teacher_is_a_table():
 
 
 def test_probes_are_averaged_and_copies_without_an_answer_take_no_part():
-    told = Told("accuracy", np.array([[1.0, np.nan, 0.0]]), np.array([[1.0, np.nan, 1.0]]))
+    told = TaskOutcomes("accuracy", np.array([[1.0, np.nan, 0.0]]), np.array([[1.0, np.nan, 1.0]]))
     np.testing.assert_allclose(told.values(np.array([True, True, True])), [0.5])
 
 
@@ -340,7 +346,7 @@ def test_where_one_speaker_says_everything_utterances_are_drawn():
     """A bootstrap over one speaker would have no width at all."""
     roll = ROLL.model_copy(update={"speakers": ("a",), "speaker": " ".join("0" * 9)})
     copies = Copies.of(roll)
-    first, second = (told_by(one, "word") for one in (cell("one", "110100100"), cell("two", "100100100")))
+    first, second = (task_outcomes(one, "word") for one in (cell("one", "110100100"), cell("two", "100100100")))
     found = difference(first, second, copies.condition == 1, copies)
     assert found is not None
     assert found.units == "3 utterances"
@@ -349,7 +355,7 @@ def test_where_one_speaker_says_everything_utterances_are_drawn():
 
 
 def test_speakers_who_take_no_part_are_not_drawn():
-    first, second = (told_by(one, "word") for one in (cell("one", "110110---"), cell("two", "100100---")))
+    first, second = (task_outcomes(one, "word") for one in (cell("one", "110110---"), cell("two", "100100---")))
     copies = Copies.of(ROLL)
     found = difference(first, second, copies.condition == 1, copies)
     assert found is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.measures.error_rates import equal_error_rate
-from evaluation.report.bootstrap import LEVEL, TRIAL_RESAMPLES, Copies, Told, difference, hierarchical_bootstrap
+from evaluation.report.bootstrap import LEVEL, TRIAL_RESAMPLES, Copies, TaskOutcomes, difference, hierarchical_bootstrap
 from manifests.results.scores import Trials, joined
 
 SPEAKERS = 20
@@ -60,7 +60,7 @@ def told_of(tested, enrolled, is_same, scores):
         same="".join(map(str, is_same.astype(int))),
         scores=tuple(joined(one, decimals=8) for one in scores),
     )
-    return Told("eer", np.empty((0, 0)), np.empty((0, 0)), record)
+    return TaskOutcomes("eer", np.empty((0, 0)), np.empty((0, 0)), record)
 
 
 def test_the_interval_of_an_eer_is_that_of_a_slow_loop_over_drawn_speakers():

@@ -132,7 +132,7 @@ def test_results_of_one_protocol_are_joined_and_a_model_in_both_stands_once():
         (results(STUDENT, data="e"), OtherDataError, r"a and b were measured with different data \(tiny d{12}; tiny e{12}\)"),
         (results(STUDENT, limit=5), OtherDataError, r"different settings \(limit: None; limit: 5\)"),
         (changed_protocol(conditions=["noise"]), OtherDataError, r"settings \(conditions: noise, phone; conditions: noise\)"),
-        (results({**TEACHER, "facts": {**TEACHER["facts"], "digest": "3" * 64}}), TwoModelsError, "'teacher' stands for two models"),
+        (results({**TEACHER, "facts": {**TEACHER["facts"], "digest": "3" * 64}}), TwoModelsError, "two models have the name 'teacher'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused_and_named(other, error, told):

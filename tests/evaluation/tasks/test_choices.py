@@ -10,20 +10,20 @@ from sklearn.metrics import roc_curve
 
 from evaluation.config import CtcTask, FramesTask, VerifyTask
 from evaluation.data.alignments import AlignedTask, FrameClock
-from evaluation.data.labels import Labelled, LabelledTask, held_back
+from evaluation.data.labels import LabelGroup, LabelledTask, held_back
 from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
-from evaluation.features import Embedded, PooledRows, Scaling
+from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.tasks.classification import INVERSE_STRENGTHS, chosen_probe, chosen_sum, probe_task
 from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameProbes, FrameStore
 from evaluation.tasks.verification import fitted_verifier, verify_task
 from evaluation.tasks.weighted_sum import LEARNING_RATES, fitted_sum
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("seeded_thread")
 
 
 @pytest.fixture(scope="module")
-def one_thread():
+def seeded_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,7 +84,7 @@ def test_the_learning_rate_of_a_sum_is_the_best_on_dev():
         )
         logits = (scaled * shares[:, None]).sum(dim=1) @ linear["weight"].double().T + linear["bias"]
         accuracies.append(float(np.mean(np.array(["a", "b"])[logits.argmax(dim=1).numpy()] == dev_labels)))
-    found = chosen_sum(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels, dice=(0, 0))
+    found = chosen_sum(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels, seed=0, probe=0)
     assert found.learning_rate == LEARNING_RATES[best_place(accuracies)]
 
 
@@ -109,7 +109,7 @@ def test_features_are_scaled_by_clean_rows_whatever_a_probe_is_trained_on():
         np.stack([clean[::-1], copies[::-1] + rng.standard_normal((60, 6))], axis=1), members=("clean", "noise-0")
     )
     turned = {f"u{59 - number}": label for number, label in enumerate(labels.values())}
-    task = LabelledTask("word", (Labelled(labels, {}, turned),), (), probe="distorted")
+    task = LabelledTask("word", (LabelGroup(labels, {}, turned),), (), probe="distorted")
     members = dict.fromkeys(labels, "noise-0")
     found = probe_task(task, train=train, dev=None, test=test, seed=0, probes=1, members=members)
     back = held_back(labels, seed=0, probe=0)
@@ -134,7 +134,7 @@ def test_features_are_scaled_by_clean_rows_whatever_a_probe_is_trained_on():
 
 def test_the_majority_rate_is_that_of_the_commonest_training_label():
     train = {f"u{number}": "ab"[number % 3 == 0] for number in range(9)}
-    task = LabelledTask("word", (Labelled(train, {}, {"u0": "a", "u1": "b", "u2": "b", "u3": "b"}),), ())
+    task = LabelledTask("word", (LabelGroup(train, {}, {"u0": "a", "u1": "b", "u2": "b", "u3": "b"}),), ())
     rows = table_of(np.random.default_rng(0).standard_normal((9, 1, 3)))
     found = probe_task(task, train=rows, dev=None, test=rows, seed=0, probes=1)
     [majority] = [score for score in found.scores if score.measure == "majority"]
@@ -147,9 +147,9 @@ def test_each_probe_on_a_sum_has_a_seed_of_its_own_and_of_the_evaluation():
     rows = rng.standard_normal((12, 2, 8)).astype(np.float32)
     near = rows + 1.5 * rng.standard_normal(rows.shape).astype(np.float32)
     named = {f"u{number}": f"w{number}" for number in range(12)}
-    task = LabelledTask("word", (Labelled(named, {}, named),), (), features="sum")
+    task = LabelledTask("word", (LabelGroup(named, {}, named),), (), features="sum")
     train, test = table_of(rows[:, None]), table_of(near[:, None])
-    answered = [probe_task(task, train=train, dev=None, test=test, seed=seed, probes=2).answered for seed in (0, 1)]
+    answered = [probe_task(task, train=train, dev=None, test=test, seed=seed, probes=2).outcomes for seed in (0, 1)]
     assert answered[0][0] != answered[0][1]
     assert answered[0] != answered[1]
 
@@ -287,7 +287,9 @@ def spoken(seed, count, folder, role):
         for frame in range(FRAMES):
             frames[0, frame, "abc".index(units[frame // 3])] += 2.0
         texts[f"{role}-{number}"] = tuple(units)
-        store.add(Embedded(f"{role}-{number}", 1.0, {"clean": torch.from_numpy(frames.astype(np.float32))}), "clean")
+        store.add(
+            UtteranceFeatures(f"{role}-{number}", 1.0, {"clean": torch.from_numpy(frames.astype(np.float32))}), "clean"
+        )
     store.close()
     return texts, store
 
@@ -320,7 +322,7 @@ def test_ctc_takes_the_learning_rate_that_is_best_on_dev_and_counts_edits_over_t
     members = dict.fromkeys(train, "clean")
     errors = {"train": [], "dev": []}
     probes = FrameProbes(task, plain_scaling(), 1, CLOCK)
-    probes.learn(store, dev_store, members=members, seed=0, probes=1)
+    probes.fit(store, dev_store, members=members, seed=0, probes=1)
     for rate in LEARNING_RATES:
         reader = probes.trained(keyed_like(train), store, members, rate=rate, seed=0, probe=0, share=TRIAL_SHARE)
         for role, texts, states in (("train", train, store), ("dev", dev, dev_store)):
@@ -334,13 +336,13 @@ def test_ctc_takes_the_learning_rate_that_is_best_on_dev_and_counts_edits_over_t
     assert probes.learning_rate == LEARNING_RATES[best]
     [reader] = probes.probes
     for key in test:
-        probes.judge(Embedded(key, 1.0, {"clean": test_store.states(key, "clean", "last", num_layers=1)}))
+        probes.test(UtteranceFeatures(key, 1.0, {"clean": test_store.states(key, "clean", "last", num_layers=1)}))
     expected = {
         (key, "clean"): (slow_edits(text, written(reader, test_store.states(key, "clean", "last", num_layers=1))), 4)
         for key, text in test.items()
     }
-    assert probes.answered["cer", 0] == expected
-    assert probes.answered["wer", 0] == {place: (float(edits > 0), 1.0) for place, (edits, _) in expected.items()}
+    assert probes.outcomes["cer", 0] == expected
+    assert probes.outcomes["wer", 0] == {place: (float(edits > 0), 1.0) for place, (edits, _) in expected.items()}
 
 
 def keyed_like(texts):
@@ -361,7 +363,7 @@ def test_an_error_rate_is_edits_of_a_text_and_wrong_frames_of_an_alignment(tmp_p
     store = FrameStore(tmp_path / "dev", "last")
     states = torch.zeros(1, 5, 2)
     states[0, :, 0] = torch.tensor([0.0, 1, 1, 2, 1])
-    store.add(Embedded("u", 1.0, {"clean": states}), "clean")
+    store.add(UtteranceFeatures("u", 1.0, {"clean": states}), "clean")
     scaling = Scaling(np.zeros((1, 2)), np.ones((1, 2)))
     segments = ((0.0, 0.1, "a"), (0.1, 0.2, "b"))
     clock = FrameClock(640, 640, 16000)  # frames in the middle of 0 to 40 ms, 40 to 80 ms, ...
@@ -388,7 +390,7 @@ def test_a_frame_probe_on_distorted_speech_learns_the_copies(tmp_path):
             "noise-0": copy,
         }
         for member in ("clean", "noise-0"):
-            store.add(Embedded(f"u{number}", 1.0, copies[f"u{number}"]), member)
+            store.add(UtteranceFeatures(f"u{number}", 1.0, copies[f"u{number}"]), member)
     task = AlignedTask("t", FramesTask(kind="frames", probe="distorted"), segments, {}, segments, (), ("a", "b"))
     probes = FrameProbes(task, Scaling(np.full((1, 4), 5.0), np.full((1, 4), 0.25)), 1, FrameClock(320, 320, 16000))
     reader = probes.trained(
@@ -396,7 +398,7 @@ def test_a_frame_probe_on_distorted_speech_learns_the_copies(tmp_path):
     )
     probes.probes = [reader]
     for key, frames in copies.items():
-        probes.judge(Embedded(key, 1.0, frames))
-    answered = probes.answered["accuracy", 0]
+        probes.test(UtteranceFeatures(key, 1.0, frames))
+    answered = probes.outcomes["accuracy", 0]
     assert all(answered[key, "noise-0"] == (10.0, 10.0) for key in copies)
     assert sum(answered[key, "clean"][0] for key in copies) < 100

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from evaluation.data.labels import Labelled, LabelledTask, held_back
+from evaluation.data.labels import LabelGroup, LabelledTask, held_back
 from evaluation.features import PooledRows
 from evaluation.tasks.classification import INVERSE_STRENGTHS, probe_task
 from evaluation.tasks.leakage import LEAKAGE_INVERSE_STRENGTH, leakage_scores
@@ -45,7 +45,7 @@ def accuracy(scores, condition, probe=0):
 @pytest.fixture(scope="module")
 def one_task():
     train, dev, test = labels_of("train", 90), labels_of("dev", 60), labels_of("test", 75)
-    task = LabelledTask("word", (Labelled(train, dev, test),), ())
+    task = LabelledTask("word", (LabelGroup(train, dev, test),), ())
     copies = ("clean", "noise-0", "noise-1", "phone-0")
     tables = {
         "train": rows_of(train, seed=1, spread=2),
@@ -114,7 +114,7 @@ def test_within_trains_one_probe_a_group_and_pools_their_answers():
             for n, key in enumerate(labels[role]):
                 row = rng.standard_normal(NUM_FEATURES) * 0.1 + 5.0 * sign * (n % 2)
                 tables[role].add(key, "clean", torch.from_numpy(row)[None])
-        groups.append(Labelled(labels["train"], {}, labels["test"]))
+        groups.append(LabelGroup(labels["train"], {}, labels["test"]))
     task = LabelledTask("speaker within set", tuple(groups), ())
     found = probe_task(task, train=tables["train"], dev=None, test=tables["test"], seed=0, probes=1)
     assert accuracy(found.scores, "clean").value == 1.0
@@ -126,7 +126,7 @@ def test_within_trains_one_probe_a_group_and_pools_their_answers():
 def test_where_dev_has_none_of_trains_labels_a_probe_chooses_on_what_it_holds_back(one_task):
     """Speakers: a usual corpus has others in dev."""
     task, tables = one_task
-    strange = LabelledTask("word", (Labelled(task.groups[0].train, {}, task.groups[0].test),), ())
+    strange = LabelledTask("word", (LabelGroup(task.groups[0].train, {}, task.groups[0].test),), ())
     roles = {"train": tables["train"], "test": tables["test"]}
     held, without = (probe_task(strange, **roles, dev=dev, seed=5, probes=2) for dev in (PooledRows(), None))
     assert (held.scores, held.chosen) == (without.scores, without.chosen)
@@ -136,7 +136,7 @@ def test_where_dev_has_none_of_trains_labels_a_probe_chooses_on_what_it_holds_ba
 
 def test_nothing_to_choose_on_is_said():
     train, test = {"1": "a", "2": "b"}, {"3": "a", "4": "b"}
-    task = LabelledTask("word", (Labelled(train, {}, test),), ())
+    task = LabelledTask("word", (LabelGroup(train, {}, test),), ())
     found = probe_task(task, train=rows_of(train, seed=1), dev=None, test=rows_of(test, seed=2), seed=0, probes=1)
     assert any("nothing to choose on" in note for note in found.notes)
 

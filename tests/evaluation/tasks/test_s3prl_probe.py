@@ -89,7 +89,7 @@ def test_logits_and_accuracy_are_those_of_s3prl_on_the_same_features(both):
         ours = probe.module(scaled_rows(rows, probe.scaling))
         theirs = s3prl_logits(featurizer, model, waves, states)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    told = probe.answers(rows)
+    told = probe.predictions(rows)
     accuracy = float(np.mean(told == np.array([f"word {label}" for label in labels])))
     their_accuracy = (theirs.argmax(dim=-1) == torch.from_numpy(labels)).float().mean().item()
     assert accuracy == pytest.approx(their_accuracy, abs=1e-6)

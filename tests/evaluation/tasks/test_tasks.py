@@ -18,7 +18,7 @@ from evaluation.data.labels import MissingLabelError, OneClassError, UnseenLabel
 from evaluation.data.transcripts import UnseenUnitError, normalised_text
 from evaluation.data.trials import OneSpeakerError, chosen_pairs, training_pairs
 from evaluation.data.utterances import EmptyConditionError, TooFewFramesError
-from evaluation.features import Embedded, Scaling
+from evaluation.features import Scaling, UtteranceFeatures
 from evaluation.tasks import frame_probes, verification
 from evaluation.tasks.frame_probes import FrameStore
 from evaluation.tasks.weighted_sum import WeightedSum, fitted_sum
@@ -81,7 +81,7 @@ def bench(monkeypatch):
     monkeypatch.setattr(verification, "UPDATES", 60)
     monkeypatch.setattr(verification, "LEARNING_RATES", (1e-4, 1e-2))
     models = {"fake": FakeEncoder(num_features=24), "constant": ConstantEncoder("constant")}
-    monkeypatch.setattr(stage, "load_teacher", lambda name: models[name])
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda name: models[name])
     return models
 
 
@@ -185,17 +185,17 @@ def test_without_dev_frames_are_judged_on_utterances_that_the_trials_did_not_lea
 def test_without_dev_verification_is_judged_on_speakers_that_the_trials_did_not_learn(
     undeveloped, bench, tmp_path, monkeypatch
 ):
-    fitted, judged_trials = verification.fitted_verifier, verification.judged_trials
+    fitted, scored_trials = verification.fitted_verifier, verification.scored_trials
     learnt, judged = [], []
 
-    def spied(probe, rows, features, pairs, names, **named):
+    def spied(probe, rows, pairs, names, **named):
         judged.append({names[key] for pair in pairs for key in pair})
-        return judged_trials(probe, rows, features, pairs, names, **named)
+        return scored_trials(probe, rows, pairs, names, **named)
 
     monkeypatch.setattr(
         verification, "fitted_verifier", lambda rows, labels, *given, **named: learnt.append(set(labels)) or fitted(rows, labels, *given, **named)
     )  # fmt: skip
-    monkeypatch.setattr(verification, "judged_trials", spied)
+    monkeypatch.setattr(verification, "scored_trials", spied)
     results = run(undeveloped, tmp_path, {"kind": "verify", "trials": 24}, models={"good": "fake"}, probes=1)
     assert value(results, "good", "eer") < 0.1
     assert len(learnt) == 3
@@ -231,7 +231,7 @@ def test_sums_choose_the_layer_that_knows(tmp_path):
     rows = rng.standard_normal((200, 3, 8)).astype(np.float32)
     rows[:, 1, 0] += np.where(labels == "x", 4.0, -4.0)
     probe = fitted_sum(rows[:100], labels[:100], Scaling.fitted(rows[:100]), learning_rate=0.1, seed=0, probe=0)
-    assert np.mean(probe.answers(rows[100:]) == labels[100:]) > 0.95
+    assert np.mean(probe.predictions(rows[100:]) == labels[100:]) > 0.95
     weights = next(module for module in probe.module if isinstance(module, WeightedSum)).weights.softmax(0)
     assert weights.argmax() == 1
     again = fitted_sum(rows[:100], labels[:100], Scaling.fitted(rows[:100]), learning_rate=0.1, seed=0, probe=0)
@@ -411,8 +411,8 @@ def test_a_frame_is_what_is_said_in_its_middle():
 def test_frames_come_back_from_their_file_as_they_went(tmp_path):
     store = FrameStore(tmp_path / "frames", "sum+heads")
     frames, heads = torch.randn(3, 7, 4), torch.randn(2, 7, 4)
-    store.add(Embedded("a", 1.0, {"clean": torch.randn(3, 5, 4)}, {"clean": torch.randn(2, 5, 4)}), "clean")
-    store.add(Embedded("b", 1.0, {"clean": frames}, {"clean": heads}), "clean")
+    store.add(UtteranceFeatures("a", 1.0, {"clean": torch.randn(3, 5, 4)}, {"clean": torch.randn(2, 5, 4)}), "clean")
+    store.add(UtteranceFeatures("b", 1.0, {"clean": frames}, {"clean": heads}), "clean")
     assert torch.equal(store.states("b", "clean", "sum+heads", num_layers=3), torch.cat([frames, heads]))
     assert torch.equal(store.states("b", "clean", "sum", num_layers=3), frames)
     assert torch.equal(store.states("b", "clean", "last", num_layers=3), frames[2:])

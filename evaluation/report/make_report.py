@@ -1,0 +1,50 @@
+"""The report of results folders: its tables as Markdown, and as files where that is requested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.report.markdown import read_results, report_text
+from manifests.io.atomic import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def report(
+    results: str | Path | Sequence[str | Path],
+    *,
+    markdown: str | Path | None = None,
+    html: str | Path | None = None,
+    against: str | None = None,
+) -> str:
+    """Make the report of one or several results folders of the same data.
+
+    Args:
+        results: Folders that `evaluate` has finished, or one of them; models may differ.
+        markdown: A file to write it to.
+        html: A file to write it to as one self-contained HTML page, with plots and heat maps.
+        against: The system that others are compared with; the plain student by default.
+
+    Returns:
+        The report as Markdown that also reads well in a terminal.
+
+    Raises:
+        MissingFileError: If a folder has no results.
+        OtherDataError: If they were not measured on the same data and in the same way.
+        TwoModelsError: If two models have one name.
+        UnknownSystemError: If there is no system of the name `against`.
+    """
+    folders = [results] if isinstance(results, str | Path) else list(results)
+    documents = [read_results(Path(folder)) for folder in folders]
+    names = [str(folder) for folder in folders]
+    text = report_text(documents, names=names, against=against)
+    if markdown is not None:
+        write_text(Path(markdown), text)
+    if html is not None:
+        from evaluation.report.html import write_page
+        from manifests.corpus.provenance import provenance
+
+        write_page(Path(html), documents, names=names, against=against, command=provenance()["command"])
+    return text
