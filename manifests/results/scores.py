@@ -1,4 +1,4 @@
-"""MeasureName numbers, each with its condition, model and data digest.
+"""Measured numbers, each with its condition, model and data digest.
 
 A results folder holds `protocol.json` (what is measured, and how; written first), `cells/<model>.json` (the scores of one model), and
 `results.json` (all of them, written last) with `report.md` beside it. The outcomes that a score was summed up from are saved with it,
