@@ -12,7 +12,7 @@ from evaluation.data.labels import LabelledTask
 from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import REFERENCE_UTTERANCES, EmptyConditionError, TooShortError, keyed_order
-from evaluation.features import PooledRows, Scaling, condition_of, features_of
+from evaluation.features import PooledRows, Scaling, condition_of, features_of, state_slice
 from evaluation.measures.cka import MOST_FRAMES, Similarity
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
 from evaluation.measures.retrieval import Retrieval, plan_retrieval
@@ -305,10 +305,5 @@ def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: Evaluation
 
 def scaling_of(scaling: Scaling, features: Features, *, num_layers: int) -> Scaling:
     """The scaling of the states that some features name."""
-    match features:
-        case "last":
-            return Scaling(scaling.mean[num_layers - 1 : num_layers], scaling.inverse[num_layers - 1 : num_layers])
-        case "sum":
-            return scaling.first(num_layers)
-        case "sum+heads":
-            return scaling
+    states = state_slice(features, num_layers=num_layers)
+    return Scaling(scaling.mean[states], scaling.inverse[states])

@@ -35,6 +35,17 @@ def condition_of(member: str) -> str:
     return member.rpartition("-")[0] or member
 
 
+def state_slice(features: Features, *, num_layers: int) -> slice:
+    """Which states a probe reads, of those of all layers and heads in order."""
+    match features:
+        case "last":
+            return slice(num_layers - 1, num_layers)
+        case "sum":
+            return slice(num_layers)
+        case "sum+heads":
+            return slice(None)
+
+
 @dataclass(frozen=True)
 class UtteranceFeatures:
     """Frame features of one utterance.
@@ -53,17 +64,10 @@ class UtteranceFeatures:
 
     def states(self, member: str, features: Features) -> Tensor:
         """States of a member that a probe reads: shape (1, frame, feature) for `last`, (state, frame, feature) for sums."""
-        match features:
-            case "last":
-                return self.frames[member][-1:]
-            case "sum":
-                return self.frames[member]
-            case "sum+heads":
-                return (
-                    torch.cat([self.frames[member], self.heads[member]])
-                    if member in self.heads
-                    else self.frames[member]
-                )
+        layers = self.frames[member]
+        if features == "sum+heads" and member in self.heads:
+            return torch.cat([layers, self.heads[member]])
+        return layers[state_slice(features, num_layers=len(layers))]
 
 
 def features_of(

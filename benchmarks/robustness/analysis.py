@@ -20,7 +20,7 @@ from estimates import CDM_GAIN, DAT_GAIN, Comparison, Draws, Estimate, holm, lab
 from figures import figures
 from record import StudyCell
 
-from corpus_builder.pages.html import write_sheet
+from corpus_builder.pages.html import write_html
 from manifests.errors import StillroomError, UsageError
 from manifests.io.atomic import write_text
 from manifests.io.digest import bytes_digest
@@ -229,7 +229,7 @@ def analyse(folder: Path, out: Path) -> list[dict[str, Any]]:
         "tables": tables,
         "claims": CLAIMS.read_text(),
     }
-    write_sheet(out / "robustness.html", "study.html", folder=Path(__file__).parent, content=content)
+    write_html(out / "robustness.html", "study.html", folder=Path(__file__).parent, content=content)
     write_json(out / "claims.json", document)
     return document
 

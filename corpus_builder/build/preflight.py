@@ -105,7 +105,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         if name not in known:
             raise UsageError(f"--root {printable(name)}: the plan has no such root; it has {', '.join(sorted(known))}")
         if not place.is_dir():
-            needed = f"root {name!r} holds the sources; pass --root {name}=DIR if it is elsewhere"
+            needed = f"root {name!r} holds the sources; say --root {name}=DIR if it is elsewhere"
             raise no_folder(place, needed=needed)
     first: dict[str, PlanFile] = {}
     for name, expected in planned_digests(plan).items():
@@ -121,7 +121,7 @@ def check_places(plan: Plan, corpus: Path, places: Mapping[str, Place], *, chang
         place = places[span["root"]] / span["path"]
         if not audio_exists(place):
             raise MissingFileError(
-                place, needed=f"an utterance of {file.split!r}; pass --root {span['root']}=DIR if they are elsewhere"
+                place, needed=f"an utterance of {file.split!r}; say --root {span['root']}=DIR if they are elsewhere"
             )
     if changed:
         write_roots(corpus, places)

@@ -20,16 +20,13 @@ from corpus_builder.workers.pool import mapped_with_progress
 from manifests.corpus import layout
 from manifests.corpus.layout import (
     CORPUS,
-    LEVELS,
     PLAN,
     RECIPE,
     REFUSED,
-    ROOMS,
-    SPECTRA,
     SUM_LINE,
     SUMS,
     index_name,
-    plan_rows_name,
+    planned_digests,
     unsummed_names,
 )
 from manifests.corpus.reader import tar_folder
@@ -115,11 +112,7 @@ def check_plan(corpus: Place, sealed: Corpus, report: Report) -> Plan | None:
         return None
     if digest(plan) != sealed.plan_sha256 or plan.recipe_sha256 != sealed.recipe_sha256:
         report.findings.append(Finding(PLAN, "is not the plan that the corpus was sealed with"))
-    digests = {plan_rows_name(file.name): file.sha256 for file in plan.files}
-    digests |= {LEVELS: plan.levels_sha256, ROOMS: plan.rooms_sha256}
-    if plan.spectra_sha256 is not None:
-        digests[SPECTRA] = plan.spectra_sha256
-    for name, sha256 in digests.items():
+    for name, sha256 in planned_digests(plan).items():
         if size_of(corpus / name) is not None and file_digest(corpus / name) != sha256:
             report.findings.append(Finding(name, "is not what plan.json says"))
     names = {entry.name for shards in sealed.splits.values() for entry in shards}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from evaluation.exposure.categories import Library, category_of, copy_facts, snr_of
 from evaluation.features import condition_of
 from manifests.corpus.sample import CLEAN
-from manifests.results.scores import CATEGORY_LETTERS, CopyTable, Outcomes, Score, joined
+from manifests.results.scores import CATEGORIES, CopyTable, Outcomes, Score, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from manifests.results.training_exposure import TrainedOn
     from training.data.corpus import CorpusReader
 
-LETTERS = {category: letter for letter, category in CATEGORY_LETTERS.items()}
+LETTERS = {category: letter for letter, category in CATEGORIES.items()}
 CopyKey = tuple[str, str]
 """Sample key and member."""
 CopyOutcomes = dict[CopyKey, tuple[float, float]]

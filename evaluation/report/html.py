@@ -79,12 +79,12 @@ def page_content(
     """Values for the template."""
     models = merged_models(results, names=names)
     protocol = results[0].protocol
-    roll = next((result.roll for result in results if result.roll is not None), None)
+    copies = next((result.roll for result in results if result.roll is not None), None)
     return {
         "title": f"Robustness on {printable(protocol.corpus)}",
         "data_sha256": protocol.data_sha256,
         "preamble": [unescaped(line) for line in preamble(protocol, models)],
-        **robustness_content(models, roll, against=against),
+        **robustness_content(models, copies, against=against),
         "heat_maps": heat_maps(models, protocol),
         "leakage": [shown(leakage_table(models, one)) for one in LEAKAGES if layer_rows(models, one)],
         "models": shown(model_table(models)),
@@ -100,7 +100,9 @@ def page_content(
     }
 
 
-def robustness_content(models: Sequence[ModelScores], roll: CopyTable | None, *, against: str | None) -> dict[str, Any]:
+def robustness_content(
+    models: Sequence[ModelScores], copies: CopyTable | None, *, against: str | None
+) -> dict[str, Any]:
     """Values for the template from outcomes copy by copy: groups, SNR, size, differences; empty where there are none."""
     nothing: dict[str, Any] = {
         "robustness": [],
@@ -110,15 +112,15 @@ def robustness_content(models: Sequence[ModelScores], roll: CopyTable | None, *,
         "differences": [],
         "seen": None,
     }
-    if roll is None:
+    if copies is None:
         return nothing
-    outcomes = SystemOutcomes.from_scores(models, roll)
+    outcomes = SystemOutcomes.from_scores(models, copies)
     tasks = outcomes.tasks()
     if not tasks:
         return nothing
     names = [name for name in ORDER if name in outcomes.groups]
     above = [(f"{task}: {WORDS[measure]}", len(names)) for task, measure in tasks]
-    categories = seen_table(models, roll)
+    categories = seen_table(models, copies)
     return {
         "robustness": [
             shown(table, above=above, header=(table.header[0], *names * len(tasks)))

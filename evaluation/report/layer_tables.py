@@ -1,4 +1,4 @@
-"""Tables of the measures without labels: a row a layer of a model, a column a condition."""
+"""ModelFeatures of the measures without labels: a row a layer of a model, a column a condition."""
 
 from __future__ import annotations
 

@@ -130,13 +130,13 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
     """
     models = merged_models(results, names=names)
     protocol = results[0].protocol
-    roll = next((result.roll for result in results if result.roll is not None), None)
+    copies = next((result.roll for result in results if result.roll is not None), None)
     tables = [model_table(models)]
     tables += [efficiency_table(models)] if any(model.efficiency for model in models) else []
-    outcomes = None if roll is None else SystemOutcomes.from_scores(models, roll)
-    if outcomes is not None and roll is not None:
+    outcomes = None if copies is None else SystemOutcomes.from_scores(models, copies)
+    if outcomes is not None and copies is not None:
         tables += robustness_tables(outcomes) + difference_tables(outcomes, against=against)
-        tables += [table] if (table := seen_table(models, roll)) is not None else []
+        tables += [table] if (table := seen_table(models, copies)) is not None else []
     tables += [task_table(models, task, measure, protocol) for task, measure in tasks_of(models)]
     tables += snr_tables(outcomes) if outcomes is not None else []
     measures = protocol.settings.get("measures", [])

@@ -12,7 +12,7 @@ from evaluation.measures.error_rates import SMALLER_IS_BETTER
 from evaluation.report.bootstrap import GROUPS, Copies, difference, groups_of, snr_bands, task_outcomes
 from evaluation.report.table import Table
 from manifests.errors import StillroomError
-from manifests.results.scores import CATEGORY_LETTERS
+from manifests.results.scores import CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -216,9 +216,9 @@ def difference_tables(outcomes: SystemOutcomes, *, against: str | None = None) -
     return tables
 
 
-def seen_table(models: Sequence[ModelScores], roll: CopyTable) -> Table | None:
+def seen_table(models: Sequence[ModelScores], table: CopyTable) -> Table | None:
     """Categories of the copies of each condition for each model, and for its teacher."""
-    copies = Copies.of(roll)
+    copies = Copies.of(table)
     found = [model for model in models if model.seen]
     if not found or len(copies.conditions) < 2:
         return None
@@ -240,7 +240,7 @@ def seen_table(models: Sequence[ModelScores], roll: CopyTable) -> Table | None:
 
 def counted(marks: NDArray[np.str_]) -> str:
     """Numbers of copies by category: `seen` where all are, or `seen 60, shifted 12`."""
-    counts: Mapping[str, int] = Counter(CATEGORY_LETTERS[str(mark)] for mark in marks if str(mark) in CATEGORY_LETTERS)
+    counts: Mapping[str, int] = Counter(CATEGORIES[str(mark)] for mark in marks if str(mark) in CATEGORIES)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))

@@ -18,6 +18,7 @@ from evaluation.data.alignments import AlignedTask, FrameClock, frame_classes
 from evaluation.data.labels import FOLDS
 from evaluation.data.transcripts import TextTask
 from evaluation.data.utterances import TooFewFramesError, keyed_order
+from evaluation.features import state_slice
 from evaluation.measures.error_rates import edit_counts
 from evaluation.tasks.dev_choice import best_on_dev
 from evaluation.tasks.weighted_sum import LEARNING_RATES, WeightedSum, run_adam, seeded_thread
@@ -78,20 +79,8 @@ class FrameStore:
         self.close()
         offset, shape = self.places[key, member]
         values = np.fromfile(self.path, dtype=np.float32, count=int(np.prod(shape)), offset=offset)
-        return chosen_states(torch.from_numpy(values.reshape(shape)), features, num_layers=num_layers)
-
-
-def chosen_states(states: Tensor, features: Features, *, num_layers: int) -> Tensor:
-    """The states that some features name, of all that were stored, shape (state, frame, feature)."""
-    if len(states) == 1:
-        return states
-    match features:
-        case "last":
-            return states[num_layers - 1 : num_layers]
-        case "sum":
-            return states[:num_layers]
-        case "sum+heads":
-            return states
+        states = torch.from_numpy(values.reshape(shape))
+        return states if len(states) == 1 else states[state_slice(features, num_layers=num_layers)]
 
 
 class FrameClassifier(nn.Module):

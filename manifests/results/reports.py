@@ -96,7 +96,7 @@ class LagReport(Record):
 
 
 class SnrReport(Record):
-    """Measured minus planned SNR in dB, by subtraction; it cannot be measured for `by_plan` copies."""
+    """MeasureName minus planned SNR in dB, by subtraction; it cannot be measured for `by_plan` copies."""
 
     measured: Count
     by_plan: Count

@@ -1,8 +1,8 @@
 """Measured numbers, each with its condition, model and data digest.
 
-A results folder holds `protocol.json` (what is measured, and how; written first), `cells/<model>.json` (the scores of one model), and
-`results.json` (all of them, written last) with `report.md` beside it. The outcomes that a score was summed up from are saved with it,
-copy by copy in the order of the `CopyTable`, so that any grouping and any bootstrap can be computed from the file alone.
+A results folder has `protocol.json` (what is measured, written first), `cells/<model>.json` (one a finished model), and
+`results.json` (all of them, written last) with `report.md` beside it. Each score has its outcomes copy by copy, in the order of
+`roll`, so that any grouping and any bootstrap can be computed from the file alone.
 """
 
 from __future__ import annotations
@@ -25,14 +25,7 @@ Measure = Literal[
 ]  # fmt: skip
 ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
 Category = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
-CATEGORY_LETTERS: dict[str, Category] = {
-    "c": "clean",
-    "h": "heard",
-    "s": "seen",
-    "f": "shifted",
-    "n": "new",
-    "u": "unknown",
-}
+CATEGORIES: dict[str, Category] = {"c": "clean", "h": "heard", "s": "seen", "f": "shifted", "n": "new", "u": "unknown"}
 ABSENT = "-"
 NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?")
 MOST_COPIES = 2**40
@@ -71,9 +64,9 @@ class Outcomes(Record):
     """Outcomes of one probe, copy by copy; sums over any group of copies give its score there.
 
     Attributes:
-        counts: One number for each copy of the copy table, separated by spaces: what is counted by `measure` (right answers for
-            `accuracy`, edits for error rates); `-` where the copy takes no part.
-        totals: Out of how many (frames, characters, words, phones), alike; None where each is out of 1.
+        counts: One number a copy of `roll`, separated by spaces: what `measure` counts (correct answers for `accuracy`, edits
+            for error rates); `-` for a copy that takes no part.
+        totals: Number of frames, characters, words or phones of each copy, likewise; None if each is 1.
     """
 
     task: str
@@ -87,8 +80,8 @@ class Trials(Record):
     """Verification trials of one task: an enrolled clean utterance and a tested copy each.
 
     Attributes:
-        copies: Number in the copy table of the tested copy of each trial.
-        enrolled: Number in the copy table of the clean utterance it is compared with.
+        copies: Number in `roll` of the tested copy of each trial.
+        enrolled: Number in `roll` of the clean utterance that it is compared with.
         same: One letter a trial, `1` if both are of one speaker.
         scores: Similarity of each trial, a column a probe.
     """
@@ -106,9 +99,9 @@ class Efficiency(Record):
     Attributes:
         macs_per_s: Multiply-accumulate operations for a second of audio.
         real_time_factor: Seconds of work for a second of audio (smaller is faster).
-        peak_mb: Peak memory in 10**6 bytes, in results of before it was left out.
+        peak_mb: Peak memory in 10**6 bytes, in results of before it was dropped.
         size_mb: Of the parameters as float32, in 10**6 bytes.
-        measured_s: Length of the audio that it was measured on.
+        measured_s: Length of the stretch of audio.
     """
 
     macs_per_s: float
@@ -122,11 +115,11 @@ class ModelFacts(Record):
     """The evaluated model: its origin, and how it was trained.
 
     Attributes:
-        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or `floor`, the log-mel baseline.
-        origin: The teacher's name, or the run folder's name and which of its checkpoints.
+        kind: A teacher, the student of a run, an export, a checkpoint of another toolkit, or the log-mel baseline (`floor`).
+        origin: The teacher's name, or the name of the run folder and its checkpoint.
         digest: SHA-256 over its parameters.
-        heard_known: Whether its record lists the utterances that it was trained on; those of published teachers do not.
-        details: Steps, seconds of training audio, views, adversary, as its own record has them.
+        heard_known: Whether its training utterances are known; those of published teachers are not.
+        details: Steps, seconds of training audio, views, adversary, from its own record.
         system: Models of one system are its seeds: their spread is the system's. A model is its own system by default.
     """
 
@@ -152,10 +145,10 @@ class ModelScores(Document):
         cost: Wall seconds of features and of probes, seconds of audio.
         outcomes: Of every probe, copy by copy.
         trials: Of speaker verification.
-        seen: One letter for each copy of the copy table (`CATEGORY_LETTERS`): its category for this model.
-        seen_by_teacher: Its category for the teacher this model was distilled from; for itself, if it is a teacher.
-        trained: Distortions that the model was trained on, recordings as a number; None if they are not known.
-        efficiency: What it costs to run.
+        seen: One letter for each copy of `roll` (`CATEGORIES`): its category for this model.
+        seen_by_teacher: The same for the teacher that this model was distilled from; for itself, if it is a teacher.
+        trained: Summary of its training distortions without recordings; None if it is not known.
+        efficiency: Cost of running it.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/cell/2"
@@ -179,15 +172,15 @@ class ModelScores(Document):
 
 
 class CopyTable(Record):
-    """A table of every copy that is tested (key `roll` of the results); columns are numbers separated by spaces.
+    """Every copy that is tested, in one order; columns are numbers separated by spaces.
 
     Attributes:
-        speakers: Names; an utterance without a speaker is a speaker of its own, by its id.
+        speakers: Speakers (the utterance itself for one without a speaker).
         conditions: `clean` first.
         utterance: Number of the utterance of each copy.
-        speaker: Index in `speakers` of each copy.
-        condition: Index in `conditions`.
-        snr_db: SNR of the loudest noise that was added, `-` where there is none.
+        speaker: Number in `speakers` of each copy.
+        condition: Number in `conditions` of each copy.
+        snr_db: SNR of the loudest noise that was added, `-` if there is none.
     """
 
     speakers: Annotated[tuple[str, ...], Field(strict=False)]
@@ -199,7 +192,7 @@ class CopyTable(Record):
 
 
 class Protocol(Document):
-    """`protocol.json`: what is measured, and how, without paths; another protocol may not use the same folder.
+    """`protocol.json`: the settings of an evaluation without paths; another protocol may not use the same folder.
 
     Attributes:
         corpus: Name of the corpus.
@@ -235,10 +228,10 @@ class Protocol(Document):
 
 
 def whole_numbers(column: str, *, below: int, what: str) -> list[int]:
-    """The numbers of a column of indexes.
+    """The whole numbers of a column.
 
     Raises:
-        ValueError: If one is not a whole number below the bound.
+        ValueError: If one is not a whole number, or is too large.
     """
     if len(column) > MOST_COLUMN_CHARACTERS:
         raise ValueError(f"{what}: a column of {len(column)} characters")
@@ -256,41 +249,39 @@ def check_numbers(column: str, *, length: int, what: str) -> None:
     """
     words = column.split()
     if len(words) != length:
-        raise ValueError(f"{what}: expected {length} numbers, found {len(words)}")
+        raise ValueError(f"{what}: expected {length} numbers, got {len(words)}")
     if any(word != ABSENT and not NUMBER.fullmatch(word) for word in words):
         raise ValueError(f"{what}: expected numbers or {ABSENT}, separated by spaces")
 
 
-def check_score_columns(scores: ModelScores, *, copies: int) -> None:
-    """The columns of a model's scores fit the copy table.
+def check_score_columns(cell: ModelScores, *, copies: int) -> None:
+    """Check that columns of a model have one entry for each copy of `roll`.
 
     Raises:
         ValueError: If not.
     """
-    for outcomes in scores.outcomes:
-        check_numbers(outcomes.counts, length=copies, what=f"{scores.model}: counts")
-        if outcomes.totals is not None:
-            check_numbers(outcomes.totals, length=copies, what=f"{scores.model}: totals")
-    for letters in (scores.seen, scores.seen_by_teacher):
-        if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORY_LETTERS)):
-            raise ValueError(
-                f"{scores.model}: seen: expected one of the letters {''.join(CATEGORY_LETTERS)} for each copy"
-            )
-    for trials in scores.trials:
-        tested = whole_numbers(trials.copies, below=copies, what=f"{scores.model}: copies")
-        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{scores.model}: enrolled")
+    for one in cell.outcomes:
+        check_numbers(one.counts, length=copies, what=f"{cell.model}: counts")
+        if one.totals is not None:
+            check_numbers(one.totals, length=copies, what=f"{cell.model}: totals")
+    for letters in (cell.seen, cell.seen_by_teacher):
+        if letters is not None and (len(letters) != copies or set(letters) - set(CATEGORIES)):
+            raise ValueError(f"{cell.model}: seen: expected one of the letters {''.join(CATEGORIES)} for each copy")
+    for trials in cell.trials:
+        tested = whole_numbers(trials.copies, below=copies, what=f"{cell.model}: copies")
+        enrolled = whole_numbers(trials.enrolled, below=copies, what=f"{cell.model}: enrolled")
         if not len(tested) == len(enrolled) == len(trials.same) or set(trials.same) - {"0", "1"}:
-            raise ValueError(f"{scores.model}: trials: columns of different lengths")
-        for column in trials.scores:
-            check_numbers(column, length=len(tested), what=f"{scores.model}: scores of trials")
+            raise ValueError(f"{cell.model}: trials: columns of different lengths")
+        for scores in trials.scores:
+            check_numbers(scores, length=len(tested), what=f"{cell.model}: scores of trials")
 
 
 class Results(Document):
     """`results.json`: everything that one `evaluate` measured.
 
     Attributes:
-        roll: The copies that outcomes are of.
-        command: What was typed, absolute paths cut to their last name.
+        roll: The copies, in the order of the columns of outcomes.
+        command: The command line, absolute paths cut to their last name.
     """
 
     SCHEMA: ClassVar[str] = "stillroom/results/2"
@@ -305,7 +296,7 @@ class Results(Document):
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:
-        """Every column has a number for each copy of the copy table, and every index is in it."""
+        """Every column has an entry for each copy of `roll`."""
         if self.roll is None:
             return self
         roll = self.roll
@@ -315,8 +306,8 @@ class Results(Document):
             if len(whole_numbers(column, below=len(names), what="roll")) != copies:
                 raise ValueError("roll: columns of different lengths")
         check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
-        for scores in self.cells:
-            check_score_columns(scores, copies=copies)
+        for cell in self.cells:
+            check_score_columns(cell, copies=copies)
         return self
 
 

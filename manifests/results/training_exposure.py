@@ -1,7 +1,7 @@
 """Summary of the distortions that a model was trained on: kinds, sources, recordings and ranges of numbers.
 
-The document is `trained.json` beside a run or an export, or the key `trained` of a teacher's `card.json`. Of a model without it
-nothing is known; one with no `kinds` was trained on clean speech alone.
+It is `trained.json` beside a run or an export, or the key `trained` of a teacher's `card.json`. For a model without it nothing is
+known; a model with no `kinds` was trained on clean speech alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Word = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class TrainedKind(Record):
-    """Training steps of one kind of distortion.
+    """The training steps of one kind of distortion.
 
     Attributes:
         count: Number of steps of this kind in the training copies.

@@ -21,6 +21,7 @@ from evaluation.exposure.training_set import corpus_exposure
 from evaluation.measures.teacher_agreement import OtherFrameRateError
 from evaluation.models import load_model, origin_of
 from evaluation.report.bootstrap import Copies, task_outcomes
+from evaluation.report.make_report import report
 from evaluation.report.markdown import DamagedResultsError
 from evaluation.report.robustness_table import UnknownSystemError
 from manifests.errors import MissingFileError, OtherRecipeError
@@ -439,7 +440,7 @@ def test_what_copies_are_to_a_student_and_to_its_teacher_are_two_things(corpus, 
     (export / "config.json").write_text("{}")
     (export / "export.json").write_text(json.dumps({"schema": "stillroom/export/1", "facts": {"teacher": "nano"}}))
     corpus_exposure((str(corpus),), "train", conditions=("noise",)).write(export / "trained.json")
-    monkeypatch.setattr(stage, "load_teacher", lambda _: FakeEncoder())
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
     results = stage.evaluate(small(corpus, tmp_path, models={"out": "export"}, tasks=[]), tmp_path / "out")
     [cell] = results.cells
     assert cell.seen == "cssn" * 24  # clean, two of noise, one of phone
@@ -490,3 +491,17 @@ def test_the_checkpoint_that_is_asked_for_is_the_one_that_is_measured(tmp_path):
     assert [found[name].facts["steps"] for name in ("last", "best")] == [7, 3]
     assert found["last"].digest != found["best"].digest
     assert origin_of(RunSource(run=str(tmp_path / "run"), checkpoint="best")) == "run, best"
+
+
+def test_by_paths_as_text_config_and_results_give_what_the_command_prints(corpus, bench, tmp_path):
+    small(corpus, tmp_path, models={"teacher": "fake", "mute": "hiding"})
+    out = str(tmp_path / "out")
+    found = stage.evaluate(str(tmp_path / "evaluation.yaml"), out)
+    assert list(found.protocol.models) == ["teacher", "mute"]
+    markdown, page = tmp_path / "tables.md", tmp_path / "page.html"
+    text = report([out], markdown=str(markdown), html=str(page))
+    assert text == report(out) == markdown.read_text() == (tmp_path / "out/report.md").read_text()
+    assert "Against mute" in report(out, against="mute") != text
+    assert page.read_text().count("<h1>Robustness on tiny</h1>") == 1
+    printed = CliRunner().invoke(report_command, [out, "--markdown", str(tmp_path / "again.md")])
+    assert printed.output == (tmp_path / "again.md").read_text() == text

@@ -267,7 +267,7 @@ def test_a_full_disk_ends_the_build_with_one_line_and_keeps_what_is_finished(man
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_real_full_disk_is_one_line(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from manifests.io import json_yaml
+    from manifests.io import atomic
 
     lab.without_rooms()
     real = temporary_path
@@ -279,7 +279,7 @@ def test_a_real_full_disk_is_one_line(lab: Lab, monkeypatch: pytest.MonkeyPatch)
         link.symlink_to("/dev/full")
         return link
 
-    monkeypatch.setattr(json_yaml, "temporary_path", to_full)
+    monkeypatch.setattr(atomic, "temporary_path", to_full)
     with pytest.raises(NoSpaceLeftError, match=r"no space left while writing .*train-000000.tar"):
         lab.build()
     assert not list((lab.folder / "corpus" / "shards").glob("train-000000*"))
@@ -303,7 +303,7 @@ def test_a_plan_folder_builds_the_same_corpus_as_its_recipe(built_lab: Lab) -> N
     assert (ours / "SHA256SUMS").read_text() == (theirs / "SHA256SUMS").read_text()
     with pytest.raises(UsageError, match="--limit belongs to planning"):
         built_lab.build("from_plan", source=built_lab.folder / "planned", limit=2)
-    with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan is due"):
+    with pytest.raises(MissingFileError, match="a recipe or the folder of a finished plan"):
         built_lab.build("other", source=built_lab.folder / "speech")
     assert not (built_lab.folder / "other").exists()
 
@@ -396,7 +396,7 @@ def test_a_plan_without_its_roots_says_which_to_name_and_then_builds(lab: Lab) -
     lab.plan("planned")
     places = {name: Path(place) for name, place in read_roots(lab.folder / "planned").items()}
     (lab.folder / "planned" / "roots.local.json").unlink()
-    with pytest.raises(UsageError, match=r"are not known; add --root train=DIR"):
+    with pytest.raises(UsageError, match=r"are not known; add .*--root train=DIR"):
         lab.build(source=lab.folder / "planned")
     assert lab.build(source=lab.folder / "planned", roots=places).corpus is not None
 

@@ -91,7 +91,7 @@ def test_a_dry_run_prints_its_figures_in_their_units() -> None:
         "about 12.3 GB in 70 files",
         "about 2.5 GB of temporary space while it is built with 4 worker(s)",
         "about 4 core-hours (1 of them for rooms): 1h00m with 4 worker(s) if each has a core",
-        "from 64 utterances that were rendered, in rooms that were simulated, and thrown away; nothing was built",
+        "estimated from 64 utterances that were rendered and thrown away; nothing was built",
     ]
 
 
@@ -259,7 +259,7 @@ def test_a_recipe_with_a_long_noise_builds_the_same_as_with_the_whole_in_memory(
     lab.without_rooms()
     whole = lab.build("whole").corpus
     monkeypatch.setattr(corpus_waves, "LONG_NOISE_SAMPLES", 100)
-    corpus_waves.KEPT.__dict__.clear()
+    corpus_waves.CACHED.__dict__.clear()
     by_segments = lab.build("by_segments").corpus
     assert LONG_NOISE_SAMPLES > 100
     assert whole is not None

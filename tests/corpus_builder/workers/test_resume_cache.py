@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from corpus_builder.workers.pool import mapped_with_progress
 from corpus_builder.workers.resume_cache import PartialResults, resumed
 
 DONE: list[int] = []
@@ -73,3 +74,19 @@ def test_progress_counts_what_an_earlier_run_did(tmp_path, capsys):
     assert "3/3 numbers" in shown.replace(" of ", "/")
     run(path, [1, 2, 3], progress=True)
     assert capsys.readouterr().err == ""
+
+
+def test_the_display_counts_what_is_finished_and_begins_with_what_an_earlier_run_did(tmp_path, capsys):
+    run(tmp_path / "partial", [1, 2])
+    run(tmp_path / "partial", [1, 2, 3, 4, 5], progress=True)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("counting 5/5 numbers")
+    run(tmp_path / "partial", [1, 2, 3], progress=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_items_may_count_several_units_and_come_with_their_results(capsys):
+    pairs = mapped_with_progress(
+        tenfold, [1, 3], workers=1, what="counting", unit="samples", size=lambda item: 100 * item
+    )
+    assert list(pairs) == [(1, 10), (3, 30)]
+    assert capsys.readouterr().err.splitlines()[-1].startswith("counting 400/400 samples")
