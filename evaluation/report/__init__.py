@@ -1,1 +1,1 @@
-"""ModelFeatures and the page: `markdown`, `html`, `robustness_table`, `bootstrap`, `layer_tables`, `table`, `plots`, `heatmaps`."""
+"""Tables and the HTML page: `make_report` (both), `markdown`, `html`, `robustness_table`, `bootstrap`, `layer_tables`, `table`, `plots`, `heatmaps`."""

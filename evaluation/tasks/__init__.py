@@ -1,1 +1,1 @@
-"""Probes on frozen features: `classification`, `frame_probes`, `verification`, `weighted_sum`, `leakage`."""
+"""Probes on frozen features: `dev_choice`, `classification`, `weighted_sum`, `frame_probes`, `verification`, `leakage`."""

@@ -132,6 +132,28 @@ def test_features_are_scaled_by_clean_rows_whatever_a_probe_is_trained_on():
         assert score.value == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_task_with_a_dev_split_chooses_there_and_not_on_train():
+    rows, labels = two_classes(3, 60, features=30, wrong=0.1)
+    dev_rows, dev_labels = two_classes(103, 200, features=30)
+    train, dev = table_of(rows), table_of(dev_rows)
+    dev.keys[:] = [f"dev-{key}" for key in dev.keys]
+    names, dev_names = dict(zip(train.keys, labels, strict=True)), dict(zip(dev.keys, dev_labels, strict=True))
+    task = LabelledTask("word", (LabelGroup(names, dev_names, dev_names),), ())
+    found = probe_task(task, train=train, dev=dev, test=dev, seed=0, probes=1)
+    back = held_back(names, seed=0, probe=0)
+    learned = np.array([key not in back for key in train.keys])
+    mean, deviation = rows[learned, 0].mean(axis=0), rows[learned, 0].std(axis=0)
+    scaled, scaled_dev = (rows[:, 0] - mean) / deviation, (dev_rows[:, 0] - mean) / deviation
+    tried = [
+        LogisticRegression(C=strength, max_iter=1000).fit(scaled[learned], labels[learned])
+        for strength in INVERSE_STRENGTHS
+    ]
+    best = int(np.argmax([model.score(scaled_dev, dev_labels) for model in tried]))
+    for rest in (learned, ~learned):  # what is learned, and what is held back, would choose another
+        assert int(np.argmax([model.score(scaled[rest], labels[rest]) for model in tried])) != best
+    assert found.chosen == (INVERSE_STRENGTHS[best],)
+
+
 def test_the_majority_rate_is_that_of_the_commonest_training_label():
     train = {f"u{number}": "ab"[number % 3 == 0] for number in range(9)}
     task = LabelledTask("word", (LabelGroup(train, {}, {"u0": "a", "u1": "b", "u2": "b", "u3": "b"}),), ())
