@@ -115,6 +115,8 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path, mad
     best = min(losses, key=losses.get)
     assert best != 6
     assert load_run(tmp_path / "run", checkpoint="best").facts["steps"] == best
+    (path,) = (tmp_path / "run/best").glob("*.safetensors")
+    assert all(name.startswith("student.") for name in read_tensors(path)), "the student alone"
     assert load_run(tmp_path / "run").facts["steps"] == 6
 
 
