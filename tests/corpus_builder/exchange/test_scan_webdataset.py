@@ -47,7 +47,7 @@ def test_of_one_wave_in_two_codings_the_lossless_one_is_clean_wherever_it_stands
     assert dict(made.left_out) == {"mp3: another coding of the clean member; --clean mp3 selects it instead": 1}
     made, held = indexed(tmp_path, members, clean=".MP3")
     assert held["k"].sample.members["clean"].suffix == "mp3"
-    assert "--clean flac takes it" in next(iter(made.left_out))
+    assert "--clean flac selects it" in next(iter(made.left_out))
     assert verify(tmp_path / "index", progress=False).findings == []
 
 
