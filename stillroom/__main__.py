@@ -44,7 +44,7 @@ def what_to_do(problem: OSError) -> str:
     if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
         return str(NoSpaceLeftError(problem.filename or "a temporary file"))
     if problem.filename is not None and problem.errno in {errno.EEXIST, errno.ENOTDIR}:
-        return f"{printable(problem.filename)}: a file stands where a folder is due; check the path"
+        return f"{printable(problem.filename)}: is a file, not a folder; check the path"
     if problem.filename is not None:  # no permission, a loop of links, a folder that vanished, a disk that fails
         return f"{printable(problem.filename)}: {problem.strerror}; check the path and its permissions"
     raise problem

@@ -19,11 +19,11 @@ HOUSE = Path(__file__).resolve().parent.parent
         (KeyboardInterrupt(), 130, "goes on where"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 2, "no space left while writing /data/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
-        (FileExistsError(errno.EEXIST, "File exists", "/data/x"), 2, "/data/x: a file stands where a folder is due"),
+        (FileExistsError(errno.EEXIST, "File exists", "/data/x"), 2, "/data/x: is a file, not a folder"),
         (
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "/data/x/corpus.json"),
             2,
-            "/data/x/corpus.json: a file stands",
+            "/data/x/corpus.json: is a file",
         ),
         (OSError(errno.ELOOP, "Too many levels of symbolic links", "/data/\n"), 2, "/data/\\n: Too many levels"),
     ],

@@ -11,8 +11,7 @@ from evaluation.report.bootstrap import Copies, task_outcomes
 from manifests.io.records import Document, Record, Sha256
 
 if TYPE_CHECKING:
-    from manifests.results.scores import Cell as Measured
-    from manifests.results.scores import CopyTable
+    from manifests.results.scores import CopyTable, ModelScores
 
 LABEL_FREE = ("cosine", "mismatched", "retrieval", "rank", "variance")
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]
@@ -72,13 +71,13 @@ class StudyCell(Document):
 FEWEST_SPEAKERS = 10
 
 
-def chance_of(measured: Measured, task: str) -> float | None:
+def chance_of(measured: ModelScores, task: str) -> float | None:
     """What always answering the commonest label gets right, where `evaluate` says so."""
     found = [score.value for score in measured.scores if score.task == task and score.measure == "majority"]
     return found[0] if found else None
 
 
-def task_counts(measured: Measured, roll: CopyTable, task: str, *, chance: float) -> TaskCounts:
+def task_counts(measured: ModelScores, roll: CopyTable, task: str, *, chance: float) -> TaskCounts:
     """Counts of one task by condition and unit."""
     [told] = task_outcomes(measured, task)
     copies = Copies.of(roll)
@@ -99,7 +98,7 @@ def task_counts(measured: Measured, roll: CopyTable, task: str, *, chance: float
     return TaskCounts(units=names, counts=counts, totals=totals, chance=chance)
 
 
-def label_free(measured: Measured) -> dict[str, dict[str, tuple[float, ...]]]:
+def label_free(measured: ModelScores) -> dict[str, dict[str, tuple[float, ...]]]:
     """Scores without labels by measure and condition, a number a layer."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for score in measured.scores:

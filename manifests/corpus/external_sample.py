@@ -90,8 +90,8 @@ def label(text: str) -> int | str:
 
 def narrowed(record: Sample, sample: IndexedSample) -> Sample:
     """A record without the copies that the index of a subset leaves out."""
-    kept = tuple(copy for copy in record.copies if copy.name in sample.members)
-    return record if len(kept) == len(record.copies) else record.model_copy(update={"copies": kept})
+    copies = tuple(copy for copy in record.copies if copy.name in sample.members)
+    return record if len(copies) == len(record.copies) else record.model_copy(update={"copies": copies})
 
 
 def record_of(

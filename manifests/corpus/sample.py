@@ -42,8 +42,8 @@ MEMBER_PATTERN = re.compile(r"^(?P<key>[A-Za-z0-9_-]+)\.(?P<suffix>json|(?P<copy
 def sample_key(utterance_id: str) -> str:
     """The WebDataset key of an utterance.
 
-    webdataset splits a name at its first dot and groups members by what stands before it, so a key has no dot: characters
-    other than `[A-Za-z0-9_-]` become `_`, the first 40 are kept, and 12 hex digits of the id's SHA-256 keep it unique.
+    webdataset splits a name at its first dot and groups members by what precedes it, so a key has no dot: characters
+    other than `[A-Za-z0-9_-]` become `_`, it is cut to 40, and 12 hex digits of the id's SHA-256 keep it unique.
     """
     readable = re.sub(r"[^A-Za-z0-9_-]", "_", utterance_id)[:40]
     return f"{readable}-{hashlib.sha256(utterance_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"

@@ -25,7 +25,7 @@ STALE_AFTER_S = 600.0
 
 
 def process_start(pid: int) -> str | None:
-    """Start time of a process of this host, in clock ticks; None if there is none. It tells a reused process id from the first."""
+    """Start time of a process of this host, in clock ticks; None if there is none. It differs for a reused process id."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:  # noqa: PTH123
             return stream.read().rpartition(")")[2].split()[19]

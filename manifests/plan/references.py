@@ -51,7 +51,7 @@ class Reference(NamedTuple):
 
     @property
     def file(self) -> tuple[str, str]:
-        """Root and name, which tell files and responses apart."""
+        """Root and name, by which files and responses are compared."""
         return self.root, self.name
 
 

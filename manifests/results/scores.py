@@ -1,4 +1,4 @@
-"""MeasureName numbers, each with its condition, model and data digest.
+"""Measured numbers, each with its condition, model and data digest.
 
 A results folder has `protocol.json` (what is measured, written first), `cells/<model>.json` (one a finished model), and
 `results.json` (all of them, written last) with `report.md` beside it. Each score has its outcomes copy by copy, in the order of

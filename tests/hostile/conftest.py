@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lhotse  # noqa: F401 (it makes a folder in the home when it is first imported)
 import matplotlib.pyplot  # noqa: F401, ICN001 (it makes folders for its settings when it is first imported)
 import pytest
 import torch

@@ -67,8 +67,8 @@ def unpacked(tmp_path):
 
 @pytest.fixture
 def few_voices(monkeypatch):
-    real = talkers.voices
-    monkeypatch.setattr(talkers, "voices", lambda split: real(split)[:1])
+    real = talkers.speakers
+    monkeypatch.setattr(talkers, "speakers", lambda split: real(split)[:1])
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_a_run_is_the_steps_written_out(tmp_path, made, name):
             if key == "domain_loss" and config.adversary.standardise:
                 tolerance = FIRST_GRADIENTS  # features that hardly vary are scaled up with their rounding
             assert line[key] == pytest.approx(expected, rel=tolerance, abs=LOSSES), (number, key)
-        assert ("domain_loss" in line) == bool(classes)
+        assert ("domain_loss" in line) == ("reversal" in line) == bool(classes)
     for found, (key, expected) in zip(updates.gradients[0], steps[0].gradients.items(), strict=True):
         assert (found is None) == (expected is None), key
         if expected is not None and not key.endswith(WITHOUT_GRADIENT):

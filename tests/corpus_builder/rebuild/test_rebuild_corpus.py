@@ -421,7 +421,7 @@ def test_what_is_compared_with_something_that_is_not_there_is_named_as_it_was_ty
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "packs", "x.gz"])
 def test_a_pack_under_a_name_that_says_something_else_is_refused(packed_lab, tmp_path, name):
     lab, _ = packed_lab
-    with pytest.raises(UsageError, match=r"ends in \.tar\.gz, or a folder that is there") as told:
+    with pytest.raises(UsageError, match=r"ends in \.tar\.gz, or an existing folder") as told:
         write_pack(lab.folder / "corpus", tmp_path / name, progress=False)
     assert name in str(told.value)
     assert not list(tmp_path.iterdir())

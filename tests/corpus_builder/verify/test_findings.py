@@ -722,7 +722,7 @@ def fewer(sealed: dict[str, Any]) -> None:
 LINKED = [
     case("a manifest that is gone", MISSING, sums=lambda lines: lines.append(f"{ZEROS}  gone.json")),
     case("a changed seal", DAMAGED, sums=change_line("corpus.json", ZEROS)),
-    case("a manifest that is listed twice", "lists {} a second time", sums=lambda lines: lines.append(lines[0])),
+    case("a manifest that is listed twice", SUMS_LINE, sums=lambda lines: lines.append(lines[0])),
     case("an index that is not listed", NOT_LISTED, sums=change_line("shards/s.json", None)),
     case("refusals that are not listed", NOT_LISTED, sums=change_line("refused.jsonl", None)),
     case("refusals that are not counted", REFUSED, files=refuse),

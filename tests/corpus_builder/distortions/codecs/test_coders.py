@@ -34,7 +34,7 @@ def kbps(packets, seconds):
 def test_g711_is_that_of_the_standard_for_every_16_bit_sample(law, oracle):
     coded = telephony.g711(EVERY_SAMPLE, law=law)
     expected = [oracle(int(sample)) for sample in EVERY_SAMPLE]
-    np.testing.assert_array_equal(coded.heard()[: EVERY_SAMPLE.size], expected)
+    np.testing.assert_array_equal(coded.decoded()[: EVERY_SAMPLE.size], expected)
     assert {len(packet) for packet in coded.packets} == {160}
 
 
@@ -45,7 +45,7 @@ def test_g722_is_bit_for_bit_that_of_another_implementation(bitrate_kbps):
     stream = np.frombuffer(b"".join(coded.packets), np.uint8)
     np.testing.assert_array_equal(stream, np.frombuffer(G722.G722(16_000, 64_000).encode(WIDE), np.uint8))
     other = G722.G722(16_000, 8_000 * bits).decode((stream >> (8 - bits)).tobytes())
-    np.testing.assert_array_equal(coded.heard(), np.asarray(other))
+    np.testing.assert_array_equal(coded.decoded(), np.asarray(other))
 
 
 @pytest.mark.parametrize(("bitrate_kbps", "code"), [(24.0, 25), (32.0, 23)])
@@ -57,7 +57,7 @@ def test_g726_decodes_as_libsndfile_decodes_the_same_bits(bitrate_kbps, code):
     stream = np.packbits(codewords[:, ::-1].reshape(-1), bitorder="little").tobytes()
     header = struct.pack(">4sIIIII4x", b".snd", 28, len(stream), code, 8_000, 1)
     other, _ = soundfile.read(io.BytesIO(header + stream), dtype="int16")
-    assert distance_db(other, coded.heard()) < -25
+    assert distance_db(other, coded.decoded()) < -25
 
 
 @pytest.mark.parametrize(("bitrate_kbps", "subtype"), [(24.0, "G723_24"), (32.0, "G721_32"), (40.0, "G723_40")])
@@ -66,7 +66,7 @@ def test_g726_leaves_as_much_noise_as_libsndfiles(bitrate_kbps, subtype):
     soundfile.write(stream, NARROW, 8_000, format="AU", subtype=subtype)
     stream.seek(0)
     other, _ = soundfile.read(stream, dtype="int16")
-    heard = telephony.g726(NARROW, bitrate_kbps=bitrate_kbps).heard()
+    heard = telephony.g726(NARROW, bitrate_kbps=bitrate_kbps).decoded()
     assert heard.size >= NARROW.size
     assert distance_db(NARROW, heard) == pytest.approx(distance_db(NARROW, other), abs=0.6)
 
@@ -75,13 +75,13 @@ def test_g726_has_two_to_five_bits_a_sample():
     for bitrate_kbps in BITRATES_KBPS["g726"]:
         coded = telephony.g726(NARROW, bitrate_kbps=bitrate_kbps)
         assert {len(packet) for packet in coded.packets} == {int(bitrate_kbps * 20 / 8)}
-        assert coded.heard().size == 160 * len(coded.packets)
+        assert coded.decoded().size == 160 * len(coded.packets)
 
 
 def test_gsm_is_bit_for_bit_decoded_by_another_decoder():
     coded = telephony.gsm_full_rate(NARROW)
     assert {len(packet) for packet in coded.packets} == {33}
-    np.testing.assert_array_equal(coded.heard(), av_samples(coded.packets, decoder="gsm", rate_hz=8_000))
+    np.testing.assert_array_equal(coded.decoded(), av_samples(coded.packets, decoder="gsm", rate_hz=8_000))
 
 
 @pytest.mark.parametrize("bitrate_kbps", BITRATES_KBPS["amr-nb"])
@@ -90,7 +90,7 @@ def test_amr_is_heard_alike_by_both_decoders_at_its_bit_rate(bitrate_kbps):
         telephony.amr_narrow_band(NARROW, bitrate_kbps=bitrate_kbps, conceals_itself=which) for which in (False, True)
     )
     assert plain.packets == concealing.packets
-    assert distance_db(plain.heard() * 32768, concealing.heard()) < -15
+    assert distance_db(plain.decoded() * 32768, concealing.decoded()) < -15
     speech_bits = round(bitrate_kbps * 20)
     assert {len(packet) for packet in plain.packets} == {1 + -(-speech_bits // 8)}  # octets of RFC 4867 after a header
 
@@ -100,7 +100,7 @@ def test_opus_is_heard_alike_by_another_decoder(bitrate_kbps):
     samples = (WIDE / 32768).astype(np.float32)
     coded = opus.opus(samples, bitrate_kbps=bitrate_kbps, application="audio", rate_hz=16_000)
     other = av_samples(coded.packets, decoder="opus", rate_hz=16_000)
-    assert distance_db(other[coded.skip_samples :], coded.heard()) < -15
+    assert distance_db(other[coded.skip_samples :], coded.decoded()) < -15
     assert {packet[0] & 3 for packet in coded.packets} == {0}  # one frame a packet
     assert coded.decode(coded.packets).size == 960 * len(coded.packets)
 

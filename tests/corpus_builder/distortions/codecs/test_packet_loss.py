@@ -125,7 +125,7 @@ def test_zeros_are_heard_exactly_where_packets_are_lost_and_nothing_else_changes
     samples = np.rint(speechlike(2.0, rate_hz=8_000, seed=3) * 32768).astype(np.int16)
     coded = telephony.g711(samples, law="ALAW")
     gone = packet_is_lost(len(coded.packets), seed=4, percent=20.0)
-    whole, holed = coded.heard().reshape(-1, 160), coded.heard_with_losses(gone, conceal="zeros").reshape(-1, 160)
+    whole, holed = coded.decoded().reshape(-1, 160), coded.decoded_with_losses(gone, conceal="zeros").reshape(-1, 160)
     assert gone.any()
     assert not holed[gone].any()
     np.testing.assert_array_equal(holed[~gone], whole[~gone])
@@ -134,7 +134,7 @@ def test_zeros_are_heard_exactly_where_packets_are_lost_and_nothing_else_changes
 def test_the_last_packet_heard_is_repeated_and_silence_before_the_first():
     coded = Coded([bytes([number]) for number in range(1, 8)], lambda sent: np.repeat([p[0] for p in sent], 3), 3)
     gone = np.array([True, False, True, True, False, False, True])
-    heard = coded.heard_with_losses(gone, conceal="repeat").reshape(-1, 3)
+    heard = coded.decoded_with_losses(gone, conceal="repeat").reshape(-1, 3)
     assert heard[:, 0].tolist() == [0, 2, 2, 2, 5, 6, 6]
     assert (heard == heard[:, :1]).all()
 
