@@ -111,15 +111,7 @@ def set_up(
     stream = stream_of(config, batching)
     student = make_student(config.student, teacher, target_layers=layers, seed=config.seed)
     validator = Validator(
-        config,
-        reader,
-        student,
-        teacher,
-        layers=layers,
-        batching=batching,
-        targets=targets,
-        device=ranks.device,
-        report=report,
+        config, reader, student, teacher, layers, batching=batching, targets=targets, device=ranks.device, report=report
     )
     adversary = adversary_of(config, stream, reader, student=student, teacher=teacher, device=ranks.device)
     models = Models(student, teacher, layers, adversary, ranks.device)
