@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import yaml
 
 import stillroom
 from tests.test_straight_way import furnish
@@ -108,6 +109,9 @@ def test_the_straight_way_by_functions(tmp_path):
     student = stillroom.load_student(run)
     exported = stillroom.export(run, str(tmp_path / "exported"), form="torchaudio")
     assert exported.difference < 1e-4
+    config = yaml.safe_load((tmp_path / "evaluation.yaml").read_text())
+    config["models"].pop("plain")
+    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(config))
     results = stillroom.evaluate(str(tmp_path / "evaluation.yaml"), str(tmp_path / "results"))
     assert {cell.model for cell in results.cells} == {"teacher", "robust"}
     assert "robust" in stillroom.report([str(tmp_path / "results")])
