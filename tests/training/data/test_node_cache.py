@@ -170,6 +170,9 @@ def test_a_shard_that_is_not_what_the_corpus_says_is_named(copy, tmp_path):
     path.unlink()
     with pytest.raises(MissingFileError, match=r"train-000001\.tar does not exist"):
         list(staged_stream(copy, tmp_path / "stage"))
+    for thread in threading.enumerate():
+        if thread.name == "stage":  # it finishes the copy that it had begun
+            thread.join(30)
     assert not list((tmp_path / "stage").glob("*.part"))
 
 
