@@ -55,7 +55,6 @@ CLASSES: dict[str, tuple[str, str]] = {
     "a pack in a pack": ("test_packs.WHOLE", "a pack in a pack"),
     "rubbish after a gzip": ("test_packs.WHOLE", "rubbish after the pack"),
     "another lab's roots": ("test_packs.HEADERS", "places of the packer"),
-    "zips that two readers read otherwise": ("test_models.CHECKPOINTS", "a bomb with a second list of members"),
     "caches": ("test_packs.CACHES", "of links"),
     "numbers that overflow": ("test_packs.MEMBERS", "a row that starts at 1e308"),
     "a fingerprint that is none": ("test_packs.MEMBERS", "a fingerprint that is none"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import safetensors
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from manifests.io.place import Place
 
 MOST_PARAMETERS = 10_000_000_000
+MOST_UNKNOWN = (
+    100  # tensors that a model does not have; enough to name one, few enough for a million to be refused at once
+)
 NEEDED = "a teacher's folder holds config.json and weights.safetensors"
 
 
@@ -88,7 +92,10 @@ def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object,
         BadDocumentError: If there can be no such model, or the weights are not its own.
     """
     trunk = outlined(config, where=where)
-    own = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
+    known = trunk.state_dict().keys()
+    unknown = itertools.islice((name for name in state if name not in known), MOST_UNKNOWN)
+    names = [*(name for name in state if name in known), *unknown]
+    own = {name: state[name].to(torch.float32).contiguous() for name in names}
     try:
         trunk.load_state_dict(own, assign=True)
     except RuntimeError as problem:
