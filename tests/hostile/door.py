@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_CPU_S = 10.0
+MOST_CPU_S = (
+    40.0  # under 10 on an idle core; two hyper-threads that share one, or a slower machine, take three times that
+)
 MOST_BYTES = 500 << 20
 RUNS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
 MAKES = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "os.remove", "os.rmdir", "os.chmod"}
@@ -214,7 +216,7 @@ def armed(allowed: tuple[str, ...]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Ten seconds of processor time, and 500 MB more data than this process has."""
+    """`MOST_CPU_S` of processor time, and 500 MB more data than this process has."""
 
     def end(number: int, frame: object) -> NoReturn:
         del number, frame
