@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import safetensors
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from manifests.io.place import Place
 
 MOST_PARAMETERS = 10_000_000_000
-MOST_UNKNOWN = (
-    100  # tensors that a model does not have; enough to name one, few enough for a million to be refused at once
-)
+MOST_TENSORS = 100_000  # the largest model that is read has some thousands
 NEEDED = "a teacher's folder holds config.json and weights.safetensors"
 
 
@@ -92,10 +89,7 @@ def filled(config: EncoderConfig, state: Mapping[str, Tensor], *, where: object,
         BadDocumentError: If there can be no such model, or the weights are not its own.
     """
     trunk = outlined(config, where=where)
-    known = trunk.state_dict().keys()
-    unknown = itertools.islice((name for name in state if name not in known), MOST_UNKNOWN)
-    names = [*(name for name in state if name in known), *unknown]
-    own = {name: state[name].to(torch.float32).contiguous() for name in names}
+    own = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
     try:
         trunk.load_state_dict(own, assign=True)
     except RuntimeError as problem:
@@ -113,6 +107,10 @@ def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
     if not path.exists():
         raise MissingFileError(path, needed=needed)
     try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            count = len(stream.keys())
+        if count > MOST_TENSORS:
+            raise BadDocumentError(path, f"has {count} tensors, expected at most {MOST_TENSORS}")
         return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
     except safetensors.SafetensorError as problem:
         raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
