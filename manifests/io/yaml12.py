@@ -10,13 +10,26 @@ import yaml
 
 from manifests.errors import BadDocumentError, printable
 
-MAX_YAML_NODES = 200_000
+MAX_YAML_NODES = 50_000
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "int", "float", "str", "seq", "map")}
 MAX_DEPTH = 64
 
 
+class TooManyNodesError(Exception):
+    """A YAML text of more than `MAX_YAML_NODES` nodes, aliases expanded."""
+
+
 class Yaml12Loader(yaml.SafeLoader):
     """YAML with the scalars of version 1.2: `2e-4` is a number, `no` and `on` are words, `012` is twelve."""
+
+    num_composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; stops at the bound, so that what is too wide takes no longer than what is just allowed."""
+        self.num_composed += 1
+        if self.num_composed > MAX_YAML_NODES:
+            raise TooManyNodesError
+        return super().compose_node(parent, index)
 
 
 class Yaml12Dumper(yaml.SafeDumper):
@@ -84,7 +97,7 @@ def count_nodes(node: yaml.Node, counted: dict[int, int], *, depth: int = 0) -> 
     if node.tag not in PLAIN_TAGS:  # also those that only SafeLoader knows: a set or a time is no plain data
         raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not plain data", node.start_mark)
     if id(node) not in counted:
-        counted[id(node)] = MAX_YAML_NODES  # an alias to its own ancestor never ends
+        counted[id(node)] = MAX_YAML_NODES + 1  # an alias to its own ancestor never ends
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             children = [child for pair in node.value for child in pair]
@@ -111,9 +124,11 @@ def parse_yaml(text: bytes, *, where: object) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        if count_nodes(node, {}) >= MAX_YAML_NODES:
-            raise BadDocumentError(where, f"expands to more than {MAX_YAML_NODES} nodes; refused")
+        if count_nodes(node, {}) > MAX_YAML_NODES:
+            raise TooManyNodesError
         return loader.construct_document(node)
+    except TooManyNodesError:
+        raise BadDocumentError(where, f"expands to more than {MAX_YAML_NODES} nodes; refused") from None
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 0
         raise BadDocumentError(f"{where}:{line}", f"not valid YAML: {printable(problem.problem)}") from None

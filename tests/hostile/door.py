@@ -24,9 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_CPU_S = (
-    40.0  # under 10 on an idle core; two hyper-threads that share one, or a slower machine, take three times that
-)
+MOST_CPU_S = 10.0
 MOST_BYTES = 500 << 20
 RUNS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
 MAKES = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "os.remove", "os.rmdir", "os.chmod"}

@@ -5,20 +5,25 @@
 Each entry of a list has `wiring` (what is wrong), `file`, `old` (must be there exactly once), `new`, and `tests`. A mutant is killed when
 a test fails; it survives when all pass. A test file that cannot be imported, or an old line that is gone, is a fault of the list.
 `--check` looks at the lists alone and runs nothing.
+
+Each runner is a process that has imported the libraries, and none of our packages; it forks for each mutant, so that the five seconds
+of importing torch, lhotse and scipy are paid once.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +33,35 @@ TREE = Path(__file__).resolve().parents[2]
 LISTS = Path(__file__).resolve().parent
 KEYS = {"wiring", "file", "old", "new", "tests"}
 TIMEOUT_S = 300
+OURS = {"corpus_builder", "evaluation", "manifests", "stillroom", "training"}
+LIBRARIES = [
+    "click",
+    "fsspec",
+    "hypothesis",
+    "jinja2",
+    "jiwer",
+    "lhotse",
+    "matplotlib.pyplot",
+    "pydantic",
+    "pyroomacoustics",
+    "pytest",
+    "rich.progress",
+    "safetensors.torch",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.neural_network",
+    "sklearn.pipeline",
+    "soundfile",
+    "soxr",
+    "threadpoolctl",
+    "torch",
+    "torch.distributed",
+    "torchaudio",
+    "webdataset",
+]
 TESTS_FAILED = 1  # pytest's exit codes
 ALL_PASSED = 0
 
@@ -85,38 +119,67 @@ def copy_tree(to: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def outcome(mutant: Mutant, tree: Path) -> str:
-    """`killed`, `survived`, or what else pytest said."""
-    path = tree / mutant.file
+def start_runner(scratch: str) -> None:
+    """Makes this process a runner: a tree of its own to stand in, one thread, and the libraries imported."""
+    tree = Path(tempfile.mkdtemp(dir=scratch))
+    copy_tree(tree)
+    os.chdir(tree)
+    os.environ.update(PYTHONPATH=str(tree), OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
+    sys.dont_write_bytecode = True
+    sys.path[:] = [str(tree), *(path for path in sys.path if path and Path(path) not in (TREE, LISTS))]
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    ours = {name for name in sys.modules if name.partition(".")[0] in OURS}
+    assert not ours, ours
+
+
+def run_tests(tests: tuple[str, ...], output: Path) -> int | None:
+    """Pytest's exit code in a child of this process; None if it did not end in time."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        descriptor = os.open(output, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        code = 99
+        try:
+            import pytest
+
+            # Plugins that are imported already cannot have their assertions rewritten, which pytest would warn of.
+            quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *quiet, *tests]))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def outcome(mutant: Mutant) -> str:
+    """`killed`, `survived`, or what else pytest said; in the runner's own tree."""
+    path = Path(mutant.file)
     original = path.read_text(encoding="utf-8")
     path.write_text(original.replace(mutant.old, mutant.new), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-B",
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        *mutant.tests,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    output = Path(tempfile.gettempdir()) / f"mutant-{os.getpid()}.txt"
     try:
-        done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "killed"
+        code = run_tests(mutant.tests, output)
     finally:
         path.write_text(original, encoding="utf-8")
-    if done.returncode == TESTS_FAILED:
-        return "killed"
-    if done.returncode == ALL_PASSED:
-        return "survived"
-    return f"pytest ended with {done.returncode}: " + " ".join(done.stdout.split())[-300:]
+    if code in (None, TESTS_FAILED):
+        what = "killed"
+    elif code == ALL_PASSED:
+        what = "survived"
+    else:
+        what = f"pytest ended with {code}: " + " ".join(output.read_text(errors="replace").split())[-300:]
+    print(f"{what:9} {mutant.package}: {mutant.wiring}", flush=True)
+    return what
 
 
 def report(mutants: list[Mutant], outcomes: dict[str, str], seconds: float) -> str:
@@ -156,19 +219,12 @@ def main() -> None:
         print(f"{len(mutants)} wrong wirings, {len(faults)} of them no longer apply")
         sys.exit(1 if faults else 0)
     started = time.monotonic()
-    trees = threading.local()
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
-
-        def tried(mutant: Mutant) -> str:
-            """The outcome in a tree of this thread's own."""
-            if not hasattr(trees, "path"):
-                trees.path = Path(tempfile.mkdtemp(dir=scratch))
-                copy_tree(trees.path)
-            what = outcome(mutant, trees.path)
-            print(f"{what:9} {mutant.package}: {mutant.wiring}", flush=True)
-            return what
-
-        outcomes = dict(zip((one.wiring for one in mutants), pool.map(tried, mutants), strict=True))
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(options.jobs, spawn, start_runner, (scratch,)) as pool,
+    ):
+        outcomes = dict(zip((one.wiring for one in mutants), pool.map(outcome, mutants), strict=True))
     killed = sum(what == "killed" for what in outcomes.values())
     print(f"{killed} of {len(mutants)} killed")
     if options.report:

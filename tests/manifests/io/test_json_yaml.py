@@ -105,6 +105,15 @@ def test_hostile_yaml_is_one_clear_line(text, reason):
     assert "\n" not in str(problem.value)
 
 
+def test_yaml_is_bounded_by_nodes_and_read_no_further_than_the_bound(monkeypatch):
+    monkeypatch.setattr("manifests.io.yaml12.MAX_YAML_NODES", 100)
+    assert parse_yaml(b"[" + b"x, " * 99 + b"]", where="x") == ["x"] * 99
+    assert len(parse_yaml(b"a: &a [x, x]\nb: [" + b"*a, " * 30 + b"]", where="x")["b"]) == 30
+    for text in (b"[" + b"x, " * 100 + b"]", b"[" + b"x, " * 100 + b"}", b"a: &a [x, x]\nb: [" + b"*a, " * 32 + b"]"):
+        with pytest.raises(BadDocumentError, match="expands to more than 100 nodes"):
+            parse_yaml(text, where="x")
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-999, 999) | st.text(alphabet="abc no:[]{}#&*!|>'\"%@`-1.e"),
