@@ -11,6 +11,7 @@ import yaml
 from manifests.errors import BadDocumentError, printable
 
 MAX_YAML_NODES = 50_000
+TOO_MANY_NODES = f"expands to more than {MAX_YAML_NODES} nodes; refused"
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "int", "float", "str", "seq", "map")}
 MAX_DEPTH = 64
 
@@ -124,11 +125,11 @@ def parse_yaml(text: bytes, *, where: object) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        if count_nodes(node, {}) > MAX_YAML_NODES:
-            raise TooManyNodesError
-        return loader.construct_document(node)
+        if count_nodes(node, {}) <= MAX_YAML_NODES:
+            return loader.construct_document(node)
+        raise BadDocumentError(where, TOO_MANY_NODES)
     except TooManyNodesError:
-        raise BadDocumentError(where, f"expands to more than {MAX_YAML_NODES} nodes; refused") from None
+        raise BadDocumentError(where, TOO_MANY_NODES) from None
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 0
         raise BadDocumentError(f"{where}:{line}", f"not valid YAML: {printable(problem.problem)}") from None

@@ -110,7 +110,7 @@ def test_yaml_is_bounded_by_nodes_and_read_no_further_than_the_bound(monkeypatch
     assert parse_yaml(b"[" + b"x, " * 99 + b"]", where="x") == ["x"] * 99
     assert len(parse_yaml(b"a: &a [x, x]\nb: [" + b"*a, " * 30 + b"]", where="x")["b"]) == 30
     for text in (b"[" + b"x, " * 100 + b"]", b"[" + b"x, " * 100 + b"}", b"a: &a [x, x]\nb: [" + b"*a, " * 32 + b"]"):
-        with pytest.raises(BadDocumentError, match="expands to more than 100 nodes"):
+        with pytest.raises(BadDocumentError, match="expands to more than"):
             parse_yaml(text, where="x")
 
 
