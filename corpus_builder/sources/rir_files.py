@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corpus_builder.sources.folder import files_below
+from corpus_builder.sources.folder import labelled_files
 from corpus_builder.sources.lhotse_cut import custom_fields, cut_channels, sample_number, transform_reason
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, manifest_items, manifest_lines
-from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
 from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
-from corpus_builder.sources.utterance import NoAudioError, Refused
+from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused
 from manifests.errors import BadDocumentError, printable
 from manifests.recipe.rooms import RecordedBank, ResponseSource
 
@@ -188,18 +187,16 @@ def listed_responses(located: Located) -> Iterator[ListedResponse | Refused]:
 
 def folder_responses(located: Located) -> Iterator[ListedResponse | Refused]:
     """The audio files below a folder."""
-    pattern = pattern_of(located.source.pattern)
-    template = template_of(located.source.fields) if located.source.fields else None
-    table = read_table(located.table) if located.table is not None else None
-    for below in files_below(located.folder):
-        if not pattern.fullmatch(below) or (table is not None and below not in table):
-            continue
-        labels = find_labels(below, template=template, row=None if table is None else table[below])
-        path = f"{located.prefix}/{below}" if located.prefix else below
-        if labels is None:
-            yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
-        else:
-            yield ListedResponse(path, labels=labels)
+    for found in labelled_files(located):
+        if isinstance(found, Refused):
+            yield found
+        elif not isinstance(found, LeftOut):
+            below, labels = found
+            path = f"{located.prefix}/{below}" if located.prefix else below
+            if labels is None:
+                yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
+            else:
+                yield ListedResponse(path, labels=labels)
 
 
 def list_responses(path: Path) -> Iterator[ListedResponse]:
