@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from corpus_builder.audio.downmix import Downmix
+
 KINDS = {".m4a": "mov", ".m4b": "mov", ".mp4": "mov", ".aac": "aac"}
 PREROLL_S = 1.0  # a decoder needs a few frames until its output after a seek is its output without one
 SEEK_FROM_S = 5.0
@@ -110,9 +112,9 @@ def frame_wave(frame: Any) -> NDArray[np.float64]:
 
 
 def container_stretch(
-    source: IO[bytes], kind: str, *, start: int, num_frames: int, channel: int
+    source: IO[bytes], kind: str, *, start: int, num_frames: int, downmix: Downmix
 ) -> NDArray[np.float64]:
-    """Frames of one channel from `start` on, shape (time,): fewer if the stream ends before.
+    """Frames of one channel or of the mean of all from `start` on, shape (time,): fewer if the stream ends before.
 
     Raises:
         ContainerError: If it cannot be decoded.
@@ -121,7 +123,7 @@ def container_stretch(
     found = 0
     with contextlib.closing(container_blocks(source, kind, start=start)) as blocks:  # type: ignore[type-var]
         for block in blocks:
-            pieces.append(block[channel])
+            pieces.append(downmix.take(block.T[: num_frames - found]))
             found += block.shape[1]
             if found >= num_frames:
                 break

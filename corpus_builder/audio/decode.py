@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from corpus_builder.audio.containers import KINDS, ContainerError, container_kind, container_shape, container_stretch
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import (
     ChannelError,
     EmptyAudioError,
@@ -32,6 +33,7 @@ from manifests.io.url import Url
 
 if TYPE_CHECKING:
     from corpus_builder.audio.levels import Wave
+    from manifests.recipe.speech import Channel
 
 
 AUDIO_SUFFIXES = frozenset(
@@ -163,17 +165,19 @@ def checked_header(info: Any, *, name: object) -> Header:
     return Header(info.frames, info.samplerate, info.channels)
 
 
-def channel_of(num_channels: int, channel: int | None, *, name: object) -> int | None:
-    """Which channel to read: None of a mono file, else the requested one.
+def channel_of(num_channels: int, channel: Channel | None, *, name: object) -> Channel | None:
+    """Which channel to read: None of a mono file, else the requested one, or `mix` for the mean of all.
 
     Raises:
         ChannelError: If a file has several channels and none is requested, or lacks the requested one.
     """
     if channel is None and num_channels > 1:
         raise ChannelError(
-            name, f"has {num_channels} channels; say which with channel: 0 to {num_channels - 1} in the recipe"
+            name,
+            f"has {num_channels} channels; say which with channel: 0 to {num_channels - 1} in the recipe, or mix for "
+            "their mean",
         )
-    if channel is not None and channel >= num_channels:
+    if isinstance(channel, int) and channel >= num_channels:
         raise ChannelError(name, f"has {num_channels} channel(s); there is no channel {channel}")
     return channel if num_channels > 1 else None
 
@@ -184,7 +188,7 @@ def read_stretch(
     name: object,
     start: int = 0,
     num_frames: int | None = None,
-    channel: int | None = None,
+    channel: Channel | None = None,
     rate_hz: int,
 ) -> Wave:
     """Decode a stretch of one channel, found by seeking.
@@ -194,7 +198,7 @@ def read_stretch(
         name: What to call it in a message.
         start: First frame.
         num_frames: How many; None means to the end.
-        channel: Which channel; None means that the file has one.
+        channel: Which channel, or `mix` for the mean of all; None means that the file has one.
         rate_hz: The file's own rate, as planned.
 
     Returns:
@@ -232,10 +236,10 @@ class Stretch:
     name: object
     start: int
     num_frames: int | None
-    channel: int | None
+    channel: Channel | None
     rate_hz: int
 
-    def within(self, header: Header) -> tuple[int, int | None]:
+    def within(self, header: Header) -> tuple[int, Channel | None]:
         """Number of frames and channel of the stretch, checked against the file's header.
 
         Raises:
@@ -258,22 +262,33 @@ def sound_wave(path: Place, stretch: Stretch) -> tuple[Wave, int]:
         wanted, channel = stretch.within(checked_header(stream, name=stretch.name))
         if stretch.start:
             stream.seek(stretch.start)
-        return stream.read(wanted, dtype="float64") if channel is None else one_channel(stream, wanted, channel), wanted
+        return stream.read(wanted, dtype="float64") if channel is None else one_channel(
+            stream, wanted, channel, name=stretch.name
+        ), wanted
 
 
 def container_wave(path: Place, kind: str, stretch: Stretch) -> tuple[Wave, int]:
     """A stretch decoded by PyAV, and how long it should be."""
     wanted, channel = stretch.within(container_header(path, kind, name=stretch.name))
+    downmix = Downmix(channel)
     with byte_stream(path) as stream:
-        return container_stretch(stream, kind, start=stretch.start, num_frames=wanted, channel=channel or 0), wanted
+        wave = container_stretch(stream, kind, start=stretch.start, num_frames=wanted, downmix=downmix)
+    downmix.check(name=stretch.name)
+    return wave, wanted
 
 
-def one_channel(stream: Any, num_frames: int, channel: int) -> Wave:
-    """Frames of one channel, the others in memory only a million samples at a time; fewer if the file ends before."""
+def one_channel(stream: Any, num_frames: int, channel: Channel, *, name: object) -> Wave:
+    """Frames of one channel or of the mean of all, which are in memory only a million samples at a time; fewer if the file ends before.
+
+    Raises:
+        ChannelError: If channels whose mean is requested cancel each other.
+    """
+    downmix = Downmix(channel)
     step = max(1, MOST_INTERLEAVED // stream.channels)
     pieces: list[Wave] = []
     left = num_frames
     while left > 0 and (block := stream.read(min(step, left), dtype="float64", always_2d=True)).shape[0]:
         left -= block.shape[0]
-        pieces.append(np.ascontiguousarray(block[:, channel]))
+        pieces.append(downmix.take(block))
+    downmix.check(name=name)
     return np.concatenate(pieces) if pieces else np.zeros(0)

@@ -19,6 +19,7 @@ import scipy.fft
 import soundfile
 
 from corpus_builder.audio.decode import channel_of, read_header
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import UnreadableAudioError
 from corpus_builder.audio.resample import at_rate
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from corpus_builder.audio.levels import Wave
+    from manifests.recipe.speech import Channel
 
 METHOD: Final = "haitsma-kalker-1"
 RATE_HZ: Final = 8000
@@ -91,7 +93,7 @@ def prints_of(powers: NDArray[np.float64]) -> NDArray[np.uint32]:
     return prints
 
 
-def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDArray[np.uint32]:
+def fingerprint(path: Path, *, name: object, channel: Channel | None = None) -> NDArray[np.uint32]:
     """The fingerprint of a whole file, read a minute at a time.
 
     About 2.7 ms of one core for each second of the recording, without decoding, and 344 bytes.
@@ -99,7 +101,7 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     Args:
         path: An audio file.
         name: What to call it in a message.
-        channel: Which channel; None means that the file has one.
+        channel: Which channel, or `mix` for the mean of all; None means that the file has one.
 
     Returns:
         Shape (frame,); empty if the file is shorter than two frames, 0.38 s.
@@ -111,7 +113,7 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     channel = channel_of(header.num_channels, channel, name=name)
     rest = np.zeros(0)
     powers: list[NDArray[np.float64]] = []
-    for wave in stretches(path, name=name, channel=channel or 0, rate_hz=header.rate_hz):
+    for wave in stretches(path, name=name, downmix=Downmix(channel), rate_hz=header.rate_hz):
         rest = np.concatenate([rest, wave])
         found = band_powers(rest)
         powers.append(found)
@@ -119,8 +121,8 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     return prints_of(np.concatenate(powers) if powers else np.zeros((0, BITS + 1)))
 
 
-def stretches(path: Path, *, name: object, channel: int, rate_hz: int) -> Iterator[Wave]:
-    """One channel of a file at 8 kHz, about a minute at a time.
+def stretches(path: Path, *, name: object, downmix: Downmix, rate_hz: int) -> Iterator[Wave]:
+    """One channel of a file, or the mean of all, at 8 kHz, about a minute at a time.
 
     Each stretch is resampled with a second more on both sides, so that there is no edge between two.
     """
@@ -128,9 +130,9 @@ def stretches(path: Path, *, name: object, channel: int, rate_hz: int) -> Iterat
     try:
         with soundfile.SoundFile(str(path)) as stream:
             before = np.zeros(0)
-            block = stream.read(step, dtype="float64", always_2d=True)[:, channel]
+            block = downmix.take(stream.read(step, dtype="float64", always_2d=True))
             while block.size:
-                after = stream.read(step, dtype="float64", always_2d=True)[:, channel]
+                after = downmix.take(stream.read(step, dtype="float64", always_2d=True))
                 wave = np.nan_to_num(np.concatenate([before, block, after[:margin]]), posinf=0.0, neginf=0.0)
                 first = before.size * RATE_HZ // rate_hz
                 whole = at_rate(wave, from_hz=rate_hz, to_hz=RATE_HZ)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from manifests.plan.plan import PlanRow
     from manifests.plan.rooms import RoomResponse
     from manifests.plan.steps import FileSpan
+    from manifests.recipe.speech import Channel
 
 
 NOISE_BYTES = 128 << 20
@@ -60,7 +61,7 @@ class CorpusWaves:
         self.talkers: WaveCache[Wave] = WaveCache(TALKER_BYTES)
         self.responses: WaveCache[NDArray[np.float32]] = WaveCache(RESPONSE_BYTES)
         self.banks: dict[str, dict[str, RoomResponse]] = {}
-        self.levels: dict[tuple[str, str], tuple[int, int | None, str, int]] | None = None
+        self.levels: dict[tuple[str, str], tuple[int, Channel | None, str, int]] | None = None
         self.spectra: dict[str, NDArray[np.float64]] | None = None
         self.checked: set[Place] = set()
         self.digests: OrderedDict[Place, str] = OrderedDict()
@@ -208,7 +209,7 @@ class CorpusWaves:
         self.ledger.note((root, path), source)
         return at_rate(wave, from_hz=rate_hz, to_hz=self.rate_hz)
 
-    def noise_levels(self) -> dict[tuple[str, str], tuple[int, int | None, str, int]]:
+    def noise_levels(self) -> dict[tuple[str, str], tuple[int, Channel | None, str, int]]:
         """Rate, channel, digest and length at the corpus rate of each planned noise file."""
         if self.levels is None:
             rows = read_json_lines(self.corpus / LEVELS, needed="the noise levels of the plan")

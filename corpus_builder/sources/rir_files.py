@@ -116,6 +116,7 @@ def response_listing(name: str, bank: RecordedBank, located: Located, *, rate_hz
         unique.setdefault((finder.relative(path), response.start, response.num_frames, response.channels), response)
     rooms, note = room_labels({key: response.labels for key, response in unique.items()}, room=bank.room, bank=name)
     assert isinstance(located.source, ResponseSource)
+    assert located.source.channel != "mix"
     tasks = [
         ResponseTask(
             bank=name,
@@ -264,7 +265,7 @@ def cut_response(cut: Any) -> ListedResponse | Refused:
             start=start,
             num_frames=None if whole else min(num_frames, cut.recording.num_samples - start),
             channels=places,
-            labels=custom_fields(cut),
+            labels=custom_fields(cut, cut.supervisions),
         )
     except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
         # lhotse takes any type for any field, and fails where the field is used

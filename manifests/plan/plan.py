@@ -21,6 +21,7 @@ from pydantic import Field, field_validator
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Samples, Sha256
 from manifests.plan.steps import FileSpan, PlannedCopy
+from manifests.recipe.speech import Channel
 
 
 class PlanRow(Record):
@@ -57,7 +58,7 @@ class NoiseLevels(Record):
     splits: Annotated[tuple[Name, ...], Field(strict=False)]
     num_samples: Samples
     rate_hz: int
-    channel: int | None = None
+    channel: Channel | None = None
     sha256: Sha256
     power_db: Annotated[tuple[float, ...], Field(strict=False)]
 

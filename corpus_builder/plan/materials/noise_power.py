@@ -10,6 +10,7 @@ import soundfile
 
 from corpus_builder.audio.containers import ContainerError, container_blocks, container_kind
 from corpus_builder.audio.decode import MOST_INTERLEAVED, byte_stream, channel_of, container_header, read_header
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import NotFiniteAudioError, SilentAudioError, TruncatedAudioError, UnreadableAudioError
 from corpus_builder.audio.tar_members import audio_file
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from corpus_builder.audio.levels import Wave
+    from manifests.recipe.speech import Channel
 
 LEVEL_FRAME_S = 0.1
 SILENCE_DB = -200.0
@@ -31,11 +33,11 @@ class MeasuredLevels:
 
     num_frames: int
     rate_hz: int
-    channel: int | None
+    channel: Channel | None
     power_db: tuple[float, ...]
 
 
-def measure_levels(path: Path, *, name: object, channel: int | None) -> MeasuredLevels:
+def measure_levels(path: Path, *, name: object, channel: Channel | None) -> MeasuredLevels:
     """Read a noise through, a minute in memory at a time.
 
     A file shorter than 100 ms has one power, that of the whole.
@@ -46,13 +48,14 @@ def measure_levels(path: Path, *, name: object, channel: int | None) -> Measured
     header = read_header(path, name=name)
     channel = channel_of(header.num_channels, channel, name=name)
     frame = max(1, round(LEVEL_FRAME_S * header.rate_hz))
+    downmix = Downmix(channel)
     powers: list[NDArray[np.float64]] = []
     found = 0
     for block in blocks(
         path,
         name=name,
         num_frames=max(frame, min(600, MOST_INTERLEAVED // (frame * header.num_channels)) * frame),
-        channel=channel,
+        downmix=downmix,
     ):
         if not np.isfinite(block).all():
             raise NotFiniteAudioError(name)
@@ -62,6 +65,7 @@ def measure_levels(path: Path, *, name: object, channel: int | None) -> Measured
             powers.append(np.mean(whole.reshape(-1, min(frame, whole.size)) ** 2, axis=1))
     if found < header.num_frames:
         raise TruncatedAudioError(name, found=found, promised=header.num_frames)
+    downmix.check(name=name)
     power = np.concatenate(powers)
     if not power.any():
         raise SilentAudioError(name)
@@ -69,27 +73,27 @@ def measure_levels(path: Path, *, name: object, channel: int | None) -> Measured
     return MeasuredLevels(found, header.rate_hz, channel, tuple(round(float(value), 1) for value in decibels))
 
 
-def blocks(path: Path, *, name: object, num_frames: int, channel: int | None) -> Iterator[Wave]:
-    """One channel of a file, piece by piece, all but the last of `num_frames`."""
+def blocks(path: Path, *, name: object, num_frames: int, downmix: Downmix) -> Iterator[Wave]:
+    """One channel of a file or the mean of all, piece by piece, all but the last of `num_frames`."""
     try:
         kind = container_kind(path)
         if kind is not None:
-            yield from container_pieces(path, kind, num_frames=num_frames, channel=channel)
+            yield from container_pieces(path, kind, num_frames=num_frames, downmix=downmix)
             return
         with soundfile.SoundFile(audio_file(path)) as stream:
             while (block := stream.read(num_frames, dtype="float64", always_2d=True)).shape[0]:
-                yield np.ascontiguousarray(block[:, channel or 0])
+                yield downmix.take(block)
     except (soundfile.LibsndfileError, RuntimeError, ContainerError) as problem:
         raise UnreadableAudioError(name, getattr(problem, "error_string", problem)) from None
 
 
-def container_pieces(path: Path, kind: str, *, num_frames: int, channel: int | None) -> Iterator[Wave]:
-    """One channel of a file that PyAV decodes, up to the length in its header; the decoder's own blocks are joined."""
+def container_pieces(path: Path, kind: str, *, num_frames: int, downmix: Downmix) -> Iterator[Wave]:
+    """One channel, or the mean of all, of a file that PyAV decodes, up to the length in its header; the decoder's own blocks are joined."""
     left = container_header(path, kind, name=path.name).num_frames
     kept: list[Wave] = []
     with byte_stream(path) as stream:
         for block in container_blocks(stream, kind):
-            kept.append(block[channel or 0, :left])
+            kept.append(downmix.take(block[:, :left].T))
             left -= kept[-1].size
             while (held := sum(piece.size for piece in kept)) >= num_frames:
                 joined = np.concatenate(kept)
