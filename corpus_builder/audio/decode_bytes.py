@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
+
+from corpus_builder.audio.levels import FULL_SCALE, SILENT_SOURCE_DBFS, power_dbfs
 
 if TYPE_CHECKING:
     from corpus_builder.audio.levels import Pcm
@@ -27,7 +30,7 @@ class DecodedBytes:
 
     Attributes:
         num_samples: How many samples a channel were decoded, at most the requested number.
-        is_silent: Whether all of them are zero.
+        is_silent: Whether the first channel is below -80 dBFS without its mean.
         is_exact: Whether the format stores integer samples, so that every decoder gives these.
         pcm_sha256: Of the decoded samples: little-endian int16, channels interleaved.
         pcm: The first channel, shape (time,), int16; empty if it was not to be kept.
@@ -53,7 +56,7 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
     Raises:
         soundfile.LibsndfileError: Or another of `DECODING_ERRORS`, if it cannot be decoded.
     """
-    state, num_samples, is_silent = hashlib.sha256(), 0, True
+    state, num_samples, total, total_squares = hashlib.sha256(), 0, 0, 0
     kept = [np.zeros(0, np.int16)]
     with soundfile.SoundFile(io.BytesIO(content)) as stream:
         while num_samples < most_samples:
@@ -61,7 +64,8 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
             if not block.shape[0]:
                 break
             num_samples += block.shape[0]
-            is_silent = is_silent and not block.any()
+            first = block[:, 0].astype(np.int64)
+            total, total_squares = total + int(first.sum()), total_squares + int(np.dot(first, first))
             state.update(block.astype("<i2", copy=False).tobytes())
             if keep_pcm:
                 kept.append(block[:, 0])
@@ -69,8 +73,13 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
             num_samples=num_samples,
             num_channels=stream.channels,
             rate_hz=stream.samplerate,
-            is_silent=is_silent,
+            is_silent=variance_dbfs(num_samples, total, total_squares) < SILENT_SOURCE_DBFS,
             is_exact=stream.subtype.startswith("PCM_"),
             pcm_sha256=state.hexdigest(),
             pcm=np.concatenate(kept),
         )
+
+
+def variance_dbfs(count: int, total: int, total_squares: int) -> float:
+    """Level without the mean of 16-bit samples, from their sum and that of their squares, exact before the last step."""
+    return power_dbfs((count * total_squares - total * total) / (count * FULL_SCALE) ** 2) if count else -math.inf

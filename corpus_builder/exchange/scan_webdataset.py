@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from corpus_builder.audio.decode import HIGHEST_HZ, LOWEST_HZ
 from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
+from corpus_builder.audio.levels import SILENT_SOURCE_DBFS
 from manifests.corpus.external_sample import MAX_ABOUT_BYTES, record_of
 from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -130,7 +131,7 @@ def scanned(
     if not LOWEST_HZ <= clean.rate_hz <= HIGHEST_HZ:
         raise UnfitMemberError(f"has a sample rate of {clean.rate_hz} Hz")
     if clean.is_silent:
-        raise UnfitMemberError("is digital silence: every sample is zero")
+        raise UnfitMemberError(f"is silent: under {SILENT_SOURCE_DBFS:g} dBFS without its mean (DC)")
     found["clean"] = indexed(chosen, clean)
     found |= copies(stream, audio, chosen, clean, left_out=left_out)
     sample = IndexedSample(key=key, num_samples=clean.num_samples, members=found)

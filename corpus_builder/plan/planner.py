@@ -80,11 +80,13 @@ class StoredSplit:
         store: Takes them back in any order.
         num_samples: Their length at the corpus rate, all together.
         unused: What its source has besides, with reasons.
+        cut_through: How many supervisions reach beyond their cuts.
     """
 
     store: UtteranceStore
     num_samples: int
     unused: tuple[Refused | LeftOut, ...]
+    cut_through: int
 
 
 Unused = tuple[str, Refused | LeftOut]
@@ -139,7 +141,9 @@ def write_plan(job: PlanJob, *, recipe_sha256: str) -> tuple[dict[str, Any], dic
     unused += [(listing.source, one) for listing in listings for one in listing.unused]
     unused += [(listing.bank, one) for listing in responses for one in listing.unused]
     unused += [*noises.refused, *recorded.refused]
-    return plan_document(job, entries, unused, digests | {"recipe_sha256": recipe_sha256}), roots
+    cut_through = {split: stored.cut_through for split, stored in splits.items() if stored.cut_through}
+    document = plan_document(job, entries, unused, digests | {"recipe_sha256": recipe_sha256})
+    return document | {"cut_through": cut_through}, roots
 
 
 def write_lines(path: Path, lines: Sequence[bytes]) -> str:
@@ -207,7 +211,7 @@ def fill_store(job: PlanJob, store: UtteranceStore) -> StoredSplit:
             f"{num_cut_through} supervisions reach beyond their cuts; their texts are whole ({CUT_THROUGH} in custom)"
         )
         print(f"{split}: {note}", file=sys.stderr)
-    return StoredSplit(store, num_samples, tuple(unused))
+    return StoredSplit(store, num_samples, tuple(unused), num_cut_through)
 
 
 def fit_to_files(job: PlanJob, store: UtteranceStore, unused: list[Refused | LeftOut]) -> int:

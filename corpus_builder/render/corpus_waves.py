@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corpus_builder.audio.decode import read_stretch
-from corpus_builder.audio.errors import MissingAudioError, SilentAudioError
+from corpus_builder.audio.errors import MissingAudioError
+from corpus_builder.audio.levels import refuse_silence
 from corpus_builder.audio.remote import SourceCache
 from corpus_builder.audio.resample import at_rate
 from corpus_builder.audio.tar_members import audio_digest
@@ -100,8 +101,7 @@ class CorpusWaves:
             UnfitAudioError: One of its subclasses, by what is wrong with the file.
         """
         wave = self.stretch(row.source)
-        if not wave.any():
-            raise SilentAudioError(row.source.path)
+        refuse_silence(wave, name=row.source.path)
         return wave
 
     def talker(self, file: FileSpan) -> Wave:
