@@ -6,6 +6,8 @@ again. lhotse accepts up to half a second and invents the missing samples; here 
 
 from __future__ import annotations
 
+import os
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,35 +22,61 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corpus_builder.plan.materials.utterance_store import UtteranceStore
-    from manifests.io.place import Place
 
 TOLERANCE_S = 0.5
 
 
 def fitted_to_files(store: UtteranceStore, *, progress: bool) -> Iterator[tuple[int, Utterance, Utterance | Refused]]:
-    """Every utterance that ends after its file: its index, how it was, and how it is used; about 0.1 ms an utterance.
+    """Every utterance that ends after its file: its index, how it was, and how it is used; about 0.02 ms an utterance of WAV or FLAC.
 
     A file that cannot be opened or has another rate is left to rendering, which says why. Files behind a URL and members of tars are not
     looked at: each would be a request, or be read whole.
     """
     if isinstance(store.finder.folder, Url):
         return
+    folder = str(store.finder.folder)
     last: tuple[str, int | None] = "", None
     with Progress(f"comparing {store.split}", total=len(store), unit="utterances", shown=progress) as display:
         for index in sorted(store.order.tolist()):  # as the manifest has them: cuts of one recording follow each other
             stored = store.talker(index)
             was = stored.utterance
-            if MARK not in stored.path:
+            end = round(was.start_s * was.rate_hz) + was.num_frames
+            place = f"{folder}/{stored.path}"
+            if MARK not in stored.path and not is_surely_long_enough(place, num_frames=end, rate_hz=was.rate_hz):
                 if stored.path != last[0]:
-                    last = stored.path, frames_of(store.finder.folder / stored.path, was)
+                    last = stored.path, frames_of(place, was)
                 found = last[1]
-                end = round(was.start_s * was.rate_hz) + was.num_frames
                 if found is not None and found < end:
                     yield index, was, fitted(stored.path, was, num_frames=found, end=end)
             display.advance(1)
 
 
-def frames_of(place: Place, utterance: Utterance) -> int | None:
+def is_surely_long_enough(place: str, *, num_frames: int, rate_hz: int) -> bool:
+    """Whether the first 44 bytes of a FLAC or of a plain PCM WAV say so, in a fifth of the time that a decoder needs to open it."""
+    try:
+        stream = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would be waited for
+    except OSError:
+        return False
+    try:
+        head, size = os.read(stream, 44), os.fstat(stream).st_size
+    except OSError:  # a folder
+        return False
+    finally:
+        os.close(stream)
+    if len(head) < 44:
+        return False
+    if head.startswith(
+        (b"fLaC\x00", b"fLaC\x80")
+    ):  # the first 20 of 64 bits are the rate, the last 36 the number of frames
+        numbers = int.from_bytes(head[18:26], "big")
+        return numbers >> 44 == rate_hz and numbers & 0xFFFFFFFFF >= num_frames
+    if head[:4] + head[8:22] + head[36:40] != b"RIFF" + b"WAVEfmt \x10\0\0\0\1\0" + b"data":
+        return False
+    rate, _, frame_bytes, _, num_bytes = struct.unpack("<IIHHxxxxI", head[24:])
+    return bool(rate == rate_hz and min(num_bytes, size - 44) >= num_frames * frame_bytes > 0)
+
+
+def frames_of(place: str, utterance: Utterance) -> int | None:
     """How many frames a file has; None if that is not known, or they have another rate."""
     try:
         header = read_header(place, name=utterance.path)

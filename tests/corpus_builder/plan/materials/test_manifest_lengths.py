@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
+from corpus_builder.plan.materials.manifest_lengths import is_surely_long_enough
 from corpus_builder.render.corpus_waves import CorpusWaves
 from tests.corpus_builder.conftest import Lab, voice, write_wave
 
@@ -115,3 +118,41 @@ def test_what_is_too_short_then_is_left_out_and_supervisions_cut_through_are_tol
         "c": {"supervisions_cut_through": 1},
     }
     assert "train: 3 supervisions reach beyond their cuts; their texts are whole" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pcm16.wav", {}),
+        ("pcm24.wav", {"subtype": "PCM_24"}),
+        ("a.flac", {}),
+        ("float.wav", {"subtype": "FLOAT"}),
+        ("mulaw.wav", {"subtype": "ULAW"}),
+        ("extensible.wav", {"format": "WAVEX"}),
+        ("a.ogg", {}),
+        ("a.aiff", {}),
+    ],
+)
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_only_a_file_that_is_long_enough_is_surely_so(
+    tmp_path: Path, name: str, options: dict[str, Any], num_channels: int
+) -> None:
+    wave = np.stack([voice(seed, 1.0) for seed in range(num_channels)], axis=1)
+    path = write_wave(tmp_path / name, wave, **options)
+    is_known = name in {"pcm16.wav", "pcm24.wav", "a.flac"}
+    for num_frames, rate_hz, is_enough in (
+        (1, RATE_HZ, True), (15_999, RATE_HZ, True), (16_000, RATE_HZ, True), (16_001, RATE_HZ, False), (9000, 8000, False),
+    ):  # fmt: skip
+        found = is_surely_long_enough(str(path), num_frames=num_frames, rate_hz=rate_hz)
+        assert found == (is_known and is_enough)
+    if name == "pcm16.wav":
+        for cut_bytes in (1, 32_000 * num_channels - 1, 32_000 * num_channels, 32_000 * num_channels + 1):
+            path.write_bytes(path.read_bytes()[:-cut_bytes] or b"")
+            assert not is_surely_long_enough(str(path), num_frames=16_000, rate_hz=RATE_HZ)
+            write_wave(path, wave)
+
+
+def test_what_is_no_file_is_not_long_enough_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for name in ("pipe.wav", "gone.wav", ""):
+        assert not is_surely_long_enough(f"{tmp_path}/{name}", num_frames=1, rate_hz=RATE_HZ)
