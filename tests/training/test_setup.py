@@ -224,9 +224,12 @@ def test_panels_of_one_split_can_be_kept_apart(corpus):
 
 
 def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
-    """Held-out rows that are elsewhere stay there: a probe that centred them on themselves would name both classes."""
+    """The prediction for a row does not depend on the rows beside it, however far they are."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 2
-    features = torch.randn(200, 4, generator=generator) + 6.0 * labels[:, None]
-    predictions = fitted_predictions(LabelledFeatures(features, labels), features + 100, classes=2, seed=0)
-    assert (predictions == 1).all()
+    features = torch.randn(200, 4, generator=generator) + 0.5 * labels[:, None]
+    fit, rows = LabelledFeatures(features, labels), torch.randn(200, 4, generator=generator)
+    alone = fitted_predictions(fit, rows, classes=2, seed=0)
+    beside = fitted_predictions(fit, torch.cat([rows, 1000 + 500 * rows]), classes=2, seed=0)[:200]
+    assert torch.equal(alone, beside)
+    assert 20 < int(alone.sum()) < 180

@@ -120,13 +120,13 @@ def test_classes_follow_what_views_leave_the_student():
         domain_classes("family", Views(kind="cdm2"), ["noise", "music"], families={"noise"})
 
 
-def adversary_of(*, domains=("clean", "noise"), layers=(1,), **options):
+def adversary_of(*, domains=("clean", "noise"), layers=(1,), clip=5.0, **options):
     return DomainAdversary(
         Adversary.model_validate({"learning_rate": 1e-2, **options}),
         domains=domains,
         layers=layers,
         num_features=8,
-        optimiser=Optimiser(),
+        optimiser=Optimiser(clip=clip),
         seed=0,
         device=CPU,
     )
@@ -188,6 +188,20 @@ def test_a_critic_that_standardises_sees_what_is_small_beside_the_rest():
 
 def test_more_steps_of_the_critic_learn_faster_from_the_same_batches():
     assert accuracy_after(8, critic_steps=8) > accuracy_after(8, critic_steps=1)
+
+
+@pytest.mark.parametrize("objective", ["reversal", "game"])
+def test_the_critics_gradient_is_clipped(objective):
+    """By plain descent at rate 1 an update moves the weights by the gradient, which is as long as the clip."""
+    adversary = adversary_of(objective=objective, clip=1e-3, critic_steps=1)
+    before = torch.cat([one.detach().clone().flatten() for one in adversary.critic.parameters()])
+    adversary.optimiser = torch.optim.SGD(adversary.critic.parameters(), lr=1.0)
+    found = adversary.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
+    if objective == "reversal":
+        torch.autograd.backward(found.term / 16)
+    adversary.update(1)
+    after = torch.cat([one.detach().flatten() for one in adversary.critic.parameters()])
+    assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_a_critic_rests_between_its_steps():
