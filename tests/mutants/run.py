@@ -147,7 +147,8 @@ def run_tests(tests: tuple[str, ...], output: Path, *, timeout_s: float = TIMEOU
 
             # Plugins that are imported already cannot have their assertions rewritten, which pytest would warn of.
             quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *quiet, *tests]))
+            own = ["-p", "no:cacheprovider", f"--basetemp={tempfile.gettempdir()}/mutant-{os.getppid()}"]
+            code = int(pytest.main(["-x", "-q", "-m", "not slow", *own, *quiet, *tests]))
         finally:
             sys.stdout.flush()
             os._exit(code)
