@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from manifests.corpus.sample import CLEAN
 from manifests.errors import UsageError, printable
 from training.config.schema import Crops
 from training.data.audio import recorded_copies
@@ -12,7 +13,7 @@ from training.data.joined_corpus import open_corpus
 from training.data.sampler import CropGrid, Cursor, filled_batching
 from training.data.views import student_may_get
 from training.distillation.adversary import DomainAdversary, NoAdversary, critic_layers
-from training.distillation.domains import domain_classes
+from training.distillation.domains import conditions_in_training, domain_classes
 from training.distillation.losses import check_layer_weights
 from training.distillation.optimiser import adamw
 from training.models.student import Student, frame_grid
@@ -27,7 +28,7 @@ from training.validation.validator import Validator
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     import torch
@@ -109,11 +110,13 @@ def set_up(
     check_layer_weights(config.loss, layers)
     batching = batching_of(config, reader, rate_hz=rate_hz, hop_samples=teacher.config.hop_samples, report=report)
     stream = stream_of(config, batching)
+    families = families_in_training(stream, reader) if stream.names_families else set()
+    config = with_usable_domain(config, reader, families, report=report)
     student = make_student(config.student, teacher, target_layers=layers, seed=config.seed)
     validator = Validator(
         config, reader, student, teacher, layers, batching=batching, targets=targets, device=ranks.device, report=report
     )
-    adversary = adversary_of(config, stream, reader, student=student, teacher=teacher, device=ranks.device)
+    adversary = adversary_of(config, reader, families, student=student, teacher=teacher, device=ranks.device)
     models = Models(student, teacher, layers, adversary, ranks.device)
     if targets is not None:
         check_layers(targets, models.teacher_layers)
@@ -208,7 +211,7 @@ def stream_of(config: TrainConfig, batching: Batching) -> PairStream:
         batching=batching,
         seed=config.seed,
         epochs=None,
-        families=config.adversary is not None and config.adversary.domain == "family",
+        families=config.adversary is not None and config.adversary.domain != "view",
         targets=config.targets,
         stage=config.stage,
         damaged_shards=config.damaged_shards,
@@ -248,10 +251,30 @@ def with_targets(config: TrainConfig, targets: TargetsReader, reader: CorpusRead
     return config.model_copy(update={"crops": crops})
 
 
+def with_usable_domain(
+    config: TrainConfig, reader: CorpusReader, families: Collection[str], *, report: Callable[[str], None]
+) -> TrainConfig:
+    """A config whose critic names families where it was to name conditions and the student gets a single one.
+
+    The paper's own recipe is of one condition, `double`, in which each copy draws its distortions.
+    """
+    adversary = config.adversary
+    if adversary is None or adversary.domain != "condition" or len(set(families) - {CLEAN}) < 2:
+        return config
+    conditions = conditions_in_training(config.views, reader.copies(config.split))
+    if len(conditions) != 1:
+        return config
+    report(
+        f"adversary.domain: the student gets a single condition, {conditions[0]}, so the critic names the family of each copy "
+        f"instead; config.yaml has domain: family"
+    )
+    return config.model_copy(update={"adversary": adversary.model_copy(update={"domain": "family"})})
+
+
 def adversary_of(
     config: TrainConfig,
-    stream: PairStream,
     reader: CorpusReader,
+    families: Collection[str],
     *,
     student: Student,
     teacher: Encoder,
@@ -272,7 +295,7 @@ def adversary_of(
             adversary.domain,
             config.views,
             sorted(reader.copies(config.split)),
-            families=families_in_training(stream, reader) if adversary.domain == "family" else (),
+            families=families,
         ),
         layers=critic_layers(adversary, student=student, teacher=teacher),
         num_features=student.config.encoder_embed_dim,

@@ -99,6 +99,7 @@ class PairStream(IterableDataset[PairBatch]):
                 stage.dir, report=stderr_line
             ).close()  # where it cannot be written to is an error now, not in a worker
         self.corpus = str(corpus) if isinstance(corpus, str | Path) else tuple(map(str, corpus))
+        self.names_families = families
         self.reads_records = families or views.need_records
         self.split = split
         self.views = views

@@ -196,7 +196,7 @@ def test_without_the_synthesiser_one_line_says_so_before_any_download(prepare, m
     monkeypatch.setattr(talkers, "speech_16k", missing)
     monkeypatch.setattr(prepare, "fetch", download)
     monkeypatch.setattr(sys, "argv", ["prepare.py", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"pip install 'stillroom\[demo\]'"):
+    with pytest.raises(SystemExit, match=r"pip install espeakng-loader"):
         prepare.main()
 
 

@@ -8,10 +8,12 @@ import torch
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError
 from manifests.io.json_yaml import write_json
 from tests.training.conftest import write_corpus, write_teacher
+from training.config.load import resolved, run_config
 from training.config.schema import Adversary, Batch, TrainConfig
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Cursor
 from training.data.views import Views
+from training.loop import distil
 from training.models.native_format import trained_on_beside
 from training.models.student import Student
 from training.sanity_check import FirstBatchError, check_first_batch, full_ids
@@ -233,3 +235,32 @@ def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
     beside = fitted_predictions(fit, torch.cat([rows, 1000 + 500 * rows]), classes=2, seed=0)[:200]
     assert torch.equal(alone, beside)
     assert 20 < int(alone.sum()) < 180
+
+
+def run_on_one_condition(tmp_path, teacher_folder, *, resume=False, **adversary):
+    """A run on copies of one condition, of which the third is the clean utterance: its folder and what was reported."""
+    if not resume:
+        write_corpus(tmp_path / "corpus", shards=1, copies=("double-0", "double-1", "double-2"))
+    keys = {
+        "preset": "cdm1-dat", "corpus": str(tmp_path / "corpus"), "teacher": {"name": str(teacher_folder)}, "crop_s": 0.5,
+        "student": {"layers": 1}, "batch": {"utterances": 4, "lanes": 1}, "dev": "none", "workers": 0, "adversary": adversary,
+        "steps": 1,
+    }  # fmt: skip
+    reported = []
+    distil(resolved(keys, where="test"), tmp_path / "run", report=reported.append)
+    return tmp_path / "run", "\n".join(reported)
+
+
+def test_on_a_single_condition_the_critic_names_families_and_the_run_says_so(tmp_path, teacher_folder):
+    run, reported = run_on_one_condition(tmp_path, teacher_folder)
+    assert (
+        "the student gets a single condition, double, so the critic names the family of each copy instead" in reported
+    )
+    assert run_config(run / "config.yaml").adversary.domain == "family"
+    run_on_one_condition(tmp_path, teacher_folder, resume=True)  # by the same command, whose config says condition
+
+
+def test_the_domain_that_is_asked_for_stays_where_it_can_be_named(tmp_path, teacher_folder):
+    run, reported = run_on_one_condition(tmp_path, teacher_folder, domain="distorted")
+    assert run_config(run / "config.yaml").adversary.domain == "distorted"
+    assert "single condition" not in reported

@@ -107,9 +107,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError(
-                "tensorboard: true needs TensorBoard: pip install 'stillroom[tensorboard]', or leave it out"
-            ) from None
+            raise UsageError("tensorboard: true needs TensorBoard: pip install tensorboard, or leave it out") from None
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:

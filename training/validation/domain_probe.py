@@ -98,7 +98,7 @@ class DomainProbe:
             family
             for copy in self.copies
             for crops in self.fit.batches
-            for family in (self.fit.families(crops, copy) if self.adversary.domain == "family" else ())
+            for family in (self.fit.families(crops, copy) if self.adversary.domain != "view" else ())
         }
         everything = Views(kind="cdm1", clean_share=0.5)
         return domain_classes(self.adversary.domain, everything, conditions, families=families)
@@ -136,7 +136,7 @@ class DomainProbe:
                     continue
                 if domain != "view" or copy != CLEAN:
                     wave, num_samples = utterances.waves(crops, copy)
-                    families = utterances.families(crops, copy) if domain == "family" else ()
+                    families = utterances.families(crops, copy) if domain != "view" else ()
                     labels = domain_labels(domain, self.classes, [copy] * len(crops), families)
                     output = student(wave.to(device), num_samples)
                     layers = [output.layers[layer - 1] for layer in self.layers]

@@ -110,6 +110,8 @@ def test_the_designs_own_example_is_read_and_written_back_the_same():
         ("copies.train.nois", 1, "copies.train.nois: no such condition"),
         ("copies.train.noise", -1, "copies.train.noise"),
         ("noises.white.color", "red", "noises.white.color: unknown key (did you mean 'colour'?)"),
+        ("noises.white", {"color": "white"}, "noises.white.color: unknown key (did you mean 'colour'?)"),
+        ("noises.babble", {"talker": 3}, "noises.babble.talker: unknown key (did you mean 'talkers'?)"),
         ("noises.wham.valid", {"dir": "x"}, "noises.wham.valid"),
         ("noises.train", {"colour": "white"}, "'train' names both"),
         ("noises.babble.talkers", {"uniform": [3, 7]}, "use uniform_int"),

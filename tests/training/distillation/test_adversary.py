@@ -103,6 +103,38 @@ def test_a_single_domain_is_one_clear_line(domain, views):
     assert "\n" not in str(caught.value)
 
 
+NOISE_ALONE = {"conditions": ["noise"], "families": {"noise"}}
+TWO = {"conditions": ["noise", "room"], "families": {"noise", "room"}}
+
+
+@pytest.mark.parametrize(
+    ("domain", "views", "corpus", "remedy", "mended", "other"),
+    [
+        ("condition", Views(), TWO, "set views.kind to cdm1 or cdm2", Views(kind="cdm1"), TWO),
+        ("distorted", Views(), TWO, "cdm1 or cdm2 and views.clean_share above 0", Views(kind="cdm2", clean_share=0.1), TWO),
+        ("distorted", Views(kind="cdm1"), TWO, "raise views.clean_share above 0", Views(kind="cdm1", clean_share=0.1), TWO),
+        ("family", Views(kind="cdm1", clean_share=1), TWO, "lower views.clean_share", Views(kind="cdm1", clean_share=0.9), TWO),
+        ("condition", Views(kind="cdm1"), NOISE_ALONE, "raise views.clean_share", Views(kind="cdm1", clean_share=0.1), NOISE_ALONE),
+        ("condition", Views(kind="cdm1"), NOISE_ALONE, "more conditions by the corpus", Views(kind="cdm1"), TWO),
+        ("family", Views(kind="cdm1"), NOISE_ALONE, "more families of distortions by the corpus", Views(kind="cdm1"), TWO),
+    ],
+)  # fmt: skip
+def test_the_remedy_for_a_single_domain_gives_a_second(domain, views, corpus, remedy, mended, other):
+    with pytest.raises(OneDomainError, match=remedy):
+        domain_classes(domain, views, **corpus)
+    assert len(domain_classes(domain, mended, **other)) >= 2
+
+
+def test_a_copy_to_which_nothing_was_applied_is_clean_in_every_domain():
+    views = Views(kind="cdm1")
+    classes = {"condition": ("clean", "double"), "distorted": ("clean", "distorted"), "family": ("clean", "noise")}
+    for domain, names in classes.items():
+        assert domain_classes(domain, views, ["double"], families={"clean", "noise"}) == names
+        copies, families = ["double-0", "double-1", "clean", "double-0"], ["noise", "clean", "clean", "clean"]
+        assert domain_labels(domain, names, copies, families).tolist() == [1, 0, 0, 0]
+    assert domain_labels("view", ("teacher", "student"), ["double-1"], ["clean"]).tolist() == [1]
+
+
 def test_labels_name_the_students_copies():
     copies = ["clean", "room-1", "noise-0"]
     assert domain_labels("condition", ("clean", "noise", "room"), copies).tolist() == [0, 2, 1]
