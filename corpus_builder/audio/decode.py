@@ -89,7 +89,7 @@ def read_header(path: Place | str, *, name: object) -> Header:
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong.
     """
-    with sound_of(path, name=name) as sound:
+    with sound_of(path, name=name, quick=True) as sound:
         return header_of(sound, name=name)
 
 
@@ -107,13 +107,14 @@ def header_of(sound: Sound, *, name: object) -> Header:
 
 
 @contextlib.contextmanager
-def sound_of(path: Place | str | bytes, *, name: object, count: bool = True) -> Iterator[Sound]:
+def sound_of(path: Place | str | bytes, *, name: object, count: bool = True, quick: bool = False) -> Iterator[Sound]:
     """A file, opened and examined.
 
     Args:
         path: A file, on a disk or behind a URL, or its content.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
+        quick: Leave to the decoder what it will find, as `examined` says.
 
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong, also while it is read inside.
@@ -122,7 +123,7 @@ def sound_of(path: Place | str | bytes, *, name: object, count: bool = True) -> 
         with byte_stream(path, name=name) as (source, own_path):
             named = f"x.{name}" if isinstance(path, bytes) else str(path)
             suffix = os.path.splitext(named)[1].lower()  # noqa: PTH122 (called for every file)
-            yield examined(source, path=own_path, suffix=suffix, name=name, count=count)
+            yield examined(source, path=own_path, suffix=suffix, name=name, count=count, quick=quick)
     except StillroomError:
         raise
     except FileNotFoundError:

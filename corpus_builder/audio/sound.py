@@ -116,7 +116,9 @@ class Sound:
     coding: str = ""
 
 
-def examined(source: Source, *, path: str | None, suffix: str, name: object, count: bool = True) -> Sound:
+def examined(
+    source: Source, *, path: str | None, suffix: str, name: object, count: bool = True, quick: bool = False
+) -> Sound:
     """Find out what a file is and how it is read.
 
     Args:
@@ -125,6 +127,7 @@ def examined(source: Source, *, path: str | None, suffix: str, name: object, cou
         suffix: Of its name, in lower case; junk before MPEG audio is passed over only where the name says that it is some.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
+        quick: Leave to the decoder what it will find: whether the last frame of a FLAC, whose header is there, has been cut.
 
     Raises:
         UnfitAudioError: If it is empty, cut off or damaged.
@@ -146,7 +149,7 @@ def examined(source: Source, *, path: str | None, suffix: str, name: object, cou
         case "wav" | "w64" | "aiff" | "au" | "sphere" | "caf":
             found = chunk_sound(content, source, head, size, path=path, name=name)
         case "flac":
-            found = sndfile_sound(flac_view(source, start, end, name=name) or path or source, name=name)
+            found = sndfile_sound(flac_view(source, start, end, name=name, quick=quick) or path or source, name=name)
         case "ogg":
             found = ogg_sound(source, start, size, path=path, name=name, count=count)
         case "mpeg":
