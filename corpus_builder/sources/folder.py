@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections import Counter
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from corpus_builder.audio.decode import AUDIO_SUFFIXES, channel_of, read_header
+from corpus_builder.audio.decode import AUDIO_SUFFIXES, Header, channel_of, read_header
 from corpus_builder.audio.errors import UnfitAudioError
 from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
 from corpus_builder.sources.utterance import (
@@ -23,29 +25,39 @@ from manifests.errors import UnsafePathError, printable
 from manifests.io.json_yaml import safe_relative
 from manifests.io.place import Place, sizes_below
 from manifests.io.url import Url
+from manifests.plan.plan import PASSED_OVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from corpus_builder.sources.roots import Located
 
 
-def folder_utterances(source: Located) -> Iterator[Found]:
-    """The audio files below a folder, with the labels that its template or table gives."""
+MOST_SUFFIXES = 40
+Headers: TypeAlias = "Mapping[str, Header | UnfitAudioError]"
+
+
+def folder_utterances(source: Located, headers: Headers | None = None) -> Iterator[Found]:
+    """The audio files below a folder, with the labels that its template or table gives, then how many other files there are.
+
+    Args:
+        source: The folder.
+        headers: Of files that were read before, or why they cannot be used, by relative path.
+    """
     pattern = pattern_of(source.source.pattern)
     template = template_of(source.source.fields) if source.source.fields else None
     table = read_table(source.table) if source.table is not None else None
     count = 0
-    for below in files_below(source.folder):
+    others: Counter[str] = Counter()
+    for below in files_below(source.folder, others=others, pattern=pattern):
         if not pattern.fullmatch(below):
             continue
         count += 1
         if table is not None and below not in table:
             yield LeftOut("not in the table")
             continue
-        yield file_utterance(
-            source, below, find_labels(below, template=template, row=table.pop(below) if table is not None else None)
-        )
+        labels = find_labels(below, template=template, row=table.pop(below) if table is not None else None)
+        yield file_utterance(source, below, labels, (headers or {}).get(below))
     for below in sorted(table or {}):
         if pattern.fullmatch(below):
             yield Refused(below, "is in the table, but there is no such audio file")
@@ -55,14 +67,45 @@ def folder_utterances(source: Located) -> Iterator[Found]:
             f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) matches pattern {source.source.pattern!r}; "
             + folder_hint(source),
         )
+    yield from passed_over(others)
 
 
-def files_below(folder: Place) -> Iterator[str]:
-    """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder."""
+def passed_over(others: Counter[str]) -> Iterator[LeftOut]:
+    """What is said of files of no audio suffix: how many there are of each of the commonest suffixes."""
+    for suffix, count in others.most_common(MOST_SUFFIXES):
+        yield LeftOut(PASSED_OVER + suffix, count)
+    if rest := sum(others.values()) - sum(count for _, count in others.most_common(MOST_SUFFIXES)):
+        yield LeftOut(PASSED_OVER + "others", rest)
+
+
+def suffix_of(name: str) -> str:
+    """A file's suffix in lower case, as it is counted: of few and plain characters."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (called for every file)
+    return suffix if re.fullmatch(r"\.[a-z0-9_]{1,10}", suffix) else "others" if suffix else "none"
+
+
+def files_below(
+    folder: Place, *, others: Counter[str] | None = None, pattern: re.Pattern[str] | None = None
+) -> Iterator[str]:
+    """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder.
+
+    Args:
+        folder: A folder, on a disk or behind a URL.
+        others: Counts the files of no audio suffix, by suffix.
+        pattern: Which of them are counted.
+    """
+
+    def is_audio(below: str) -> bool:
+        if os.path.splitext(below)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122 (called for every file)
+            return True
+        if others is not None and (pattern is None or pattern.fullmatch(below)):
+            others[suffix_of(below)] += 1
+        return False
+
     if isinstance(folder, Url):
         for below in sizes_below(folder):
             hidden = any(part.startswith(".") for part in below.split("/"))
-            if not hidden and PurePosixPath(below).suffix.lower() in AUDIO_SUFFIXES:
+            if not hidden and is_audio(below):
                 yield below
         return
 
@@ -78,7 +121,7 @@ def files_below(folder: Place) -> Iterator[str]:
                 continue
             if is_folder(entry):
                 yield from walk(entry.path, f"{below}{entry.name}/", above | {here})
-            elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122 (as above)
+            elif is_audio(below + entry.name):
                 yield below + entry.name
 
     yield from walk(str(folder), "", frozenset())
@@ -102,8 +145,10 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def file_utterance(source: Located, below: str, labels: dict[str, Any] | None) -> Found:
-    """One file of a folder; its header is read, its samples are not."""
+def file_utterance(
+    source: Located, below: str, labels: dict[str, Any] | None, known: Header | UnfitAudioError | None = None
+) -> Found:
+    """One file of a folder; its header is read if it is not known yet."""
     path = f"{source.prefix}/{below}" if source.prefix else below
     if labels is None:
         return Refused(printable(below), f"its path does not fit the template {source.source.fields!r}")
@@ -113,7 +158,9 @@ def file_utterance(source: Located, below: str, labels: dict[str, Any] | None) -
         safe_relative(path, where=source.name)
         folder = source.folder
         place = folder / below if isinstance(folder, Url) else f"{folder}/{below}"
-        header = read_header(place, name=below)
+        if isinstance(known, UnfitAudioError):
+            raise known
+        header = read_header(place, name=below) if known is None else known
         channel = channel_of(header.num_channels, source.source.channel, name=below)
     except (UnfitAudioError, UnsafePathError, UnfitTextError) as problem:
         return Refused(printable(name), str(problem))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corpus_builder.sources.folder import files_below
+from corpus_builder.sources.folder import files_below, passed_over
 from corpus_builder.sources.lhotse_cut import custom_fields, cut_channels, sample_number, transform_reason
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, manifest_items, manifest_lines
 from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
 from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
-from corpus_builder.sources.utterance import NoAudioError, Refused
+from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused
 from manifests.errors import BadDocumentError, printable
 from manifests.recipe.rooms import RecordedBank, ResponseSource
 
@@ -75,7 +76,7 @@ class ResponseListing:
 
     bank: str
     tasks: tuple[ResponseTask, ...]
-    unused: tuple[Refused, ...]
+    unused: tuple[Refused | LeftOut, ...]
     root: FoundRoot
     note: str
 
@@ -133,7 +134,7 @@ def response_listing(name: str, bank: RecordedBank, located: Located, *, rate_hz
         for key in unique
     ]
     tasks.sort(key=lambda task: (task.path, task.start, task.channels or ()))
-    unused = tuple(found for found in everything if isinstance(found, Refused))
+    unused = tuple(found for found in everything if isinstance(found, Refused | LeftOut))
     return ResponseListing(name, tuple(tasks), unused, finder.found(), note)
 
 
@@ -174,7 +175,7 @@ def with_place(located: Located, path: str) -> Located:
     return located
 
 
-def listed_responses(located: Located) -> Iterator[ListedResponse | Refused]:
+def listed_responses(located: Located) -> Iterator[ListedResponse | Refused | LeftOut]:
     """Everything that a source holds."""
     assert isinstance(located.source, ResponseSource)
     if located.manifest is None:
@@ -186,12 +187,13 @@ def listed_responses(located: Located) -> Iterator[ListedResponse | Refused]:
             yield cut if isinstance(cut, Refused) else cut_response(cut)
 
 
-def folder_responses(located: Located) -> Iterator[ListedResponse | Refused]:
-    """The audio files below a folder."""
+def folder_responses(located: Located) -> Iterator[ListedResponse | Refused | LeftOut]:
+    """The audio files below a folder, then how many other files there are."""
     pattern = pattern_of(located.source.pattern)
     template = template_of(located.source.fields) if located.source.fields else None
     table = read_table(located.table) if located.table is not None else None
-    for below in files_below(located.folder):
+    others: Counter[str] = Counter()
+    for below in files_below(located.folder, others=others, pattern=pattern):
         if not pattern.fullmatch(below) or (table is not None and below not in table):
             continue
         labels = find_labels(below, template=template, row=None if table is None else table[below])
@@ -200,6 +202,7 @@ def folder_responses(located: Located) -> Iterator[ListedResponse | Refused]:
             yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
         else:
             yield ListedResponse(path, labels=labels)
+    yield from passed_over(others)
 
 
 def list_responses(path: Path) -> Iterator[ListedResponse]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from corpus_builder.plan.draws.copy import planned_copy
 from corpus_builder.plan.draws.noise import NoLoudSegmentError
+from corpus_builder.plan.materials import file_headers
 from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError
 from corpus_builder.plan.materials.split_materials import Materials
 from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, UtteranceStore
@@ -25,7 +27,7 @@ from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utt
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
-from manifests.plan.plan import NoiseLevels, Plan, PlanRow
+from manifests.plan.plan import PASSED_OVER, NoiseLevels, Plan, PlanRow, left_out_counts, passed_over_lines
 from manifests.plan.steps import BabbleStep, PlannedRoomStep, RecordedNoiseStep
 from manifests.recipe.recipe import Recipe
 from manifests.recipe.speech import SpeechSource
@@ -35,6 +37,8 @@ from tests.corpus_builder.conftest import Lab, furnish, interrupted_when, partia
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from corpus_builder.audio.decode import Header
 
 
 def plan_bytes(lab: Lab, name: str = "plan", pattern: str = "*") -> dict[str, bytes]:
@@ -202,6 +206,67 @@ def test_what_is_too_short_or_long_is_counted_and_what_is_broken_refused(lab: La
     assert "has no samples" in reasons["empty"]
     assert "has 2 channels; say which" in reasons["stereo"]
     assert len(lab.rows()) == 5
+
+
+def test_files_of_no_audio_suffix_are_counted_by_suffix_and_not_opened(lab: Lab) -> None:
+    lab.without_rooms()
+    folder = lab.folder / "speech" / "train" / "s0"
+    for name in ("a.txt", "b.TXT", "c.pdf", "README", ".hidden.txt"):
+        (folder / name).write_text("no audio")
+    os.mkfifo(folder / "pipe.csv")  # to open it would never end
+    (lab.folder / "noise" / "d.txt").write_text("no audio")
+    plan, _ = lab.plan()
+    counts = {PASSED_OVER + suffix: count for suffix, count in ((".txt", 2), (".pdf", 1), (".csv", 1), ("none", 1))}
+    assert plan.filtered == {"train": counts, "hum": {PASSED_OVER + ".txt": 1}}
+    assert passed_over_lines(plan.filtered)[-1] == "train: 1 files that end in none are not read"
+    assert left_out_counts(plan.filtered["train"]) == {}
+    assert not plan.refused
+
+
+def test_a_plan_with_files_that_cannot_be_decoded_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    plans = []
+    for name in ("here", "there/far"):
+        lab = furnish(tmp_path / name)
+        lab.without_rooms()
+        lab.recipe["speech"]["train"]["fields"] = "{speaker}/{name}"
+        for suffix, content in (
+            (".m4a", b"12345"),
+            (".webm", b"\x1a\x45\xdf\xa3"),
+            (".mp3", b"\xff\xfb"),
+            (".ogg", b"OggS"),
+        ):
+            (lab.folder / f"speech/train/s0/bad{suffix}").write_bytes(content)
+        plans.append(lab.plan()[0])
+        assert str(tmp_path) not in "".join(one.reason for one in plans[-1].refused)
+        assert not any("Errno" in one.reason for one in plans[-1].refused)
+    assert plans[0] == plans[1]
+    assert len(plans[0].refused) == 4
+
+
+def test_lengths_that_take_decoding_are_counted_once_also_after_an_interruption(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.without_rooms()
+    wave, rate_hz = soundfile.read(lab.folder / "speech/train/s0/u0.wav")
+    for number in range(3):
+        soundfile.write(lab.folder / f"speech/train/s0/long{number}.mp3", wave, rate_hz, format="MP3")
+    lab.recipe["speech"]["train"]["fields"] = "{speaker}/{id}.{kind}"
+    counted: list[str] = []
+    plain = file_headers.read_header
+
+    def read_header(place: str, *, name: object) -> Header:
+        counted.append(str(name))
+        if len(counted) == 3:
+            raise KeyboardInterrupt
+        return plain(place, name=name)
+
+    monkeypatch.setattr(file_headers, "read_header", read_header)
+    with pytest.raises(KeyboardInterrupt):
+        lab.plan()
+    lab.plan()
+    assert counted == ["s0/long0.mp3", "s0/long1.mp3", "s0/long2.mp3", "s0/long2.mp3"]
+    assert {row.num_samples for row in lab.rows() if row.id.startswith("long")} == {wave.size}
+    assert not (lab.folder / "plan" / "plan" / ".headers.partial").exists()
 
 
 def test_an_id_that_stands_twice_is_kept_once_whatever_the_order(lab: Lab) -> None:
