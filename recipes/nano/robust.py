@@ -26,10 +26,10 @@ import soundfile as sf
 import torch
 from crops import Utterance, collate, epoch_crops
 from export import as_json, put
+from material import SETS, unit_features
 from safetensors.torch import save as saved
 from train_nano import (
-    SECOND,
-    SETS,
+    CONTINUED,
     OtherUnitsError,
     Settings,
     WrongTeacherError,
@@ -37,7 +37,6 @@ from train_nano import (
     learning_rate,
     new_optimiser,
     save,
-    unit_features,
     update,
 )
 from units import RATE_HZ, Units, fit_units, nearest_units, weights_sha256
@@ -227,8 +226,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="its peak")
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--crop-frames", type=int, default=200)
-    parser.add_argument("--layer", type=int, default=SECOND.layer, help="of the teacher, whose output is clustered")
-    parser.add_argument("--num-units", type=int, default=SECOND.num_units, help="clusters")
+    parser.add_argument("--layer", type=int, default=CONTINUED.layer, help="of the teacher, whose output is clustered")
+    parser.add_argument("--num-units", type=int, default=CONTINUED.num_units, help="clusters")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     given = vars(parser.parse_args())
@@ -236,7 +235,7 @@ def main() -> None:
         given.pop(name) for name in ("corpus", "out", "scratch", "teacher", "clean")
     )
     try:
-        train(corpus, out, scratch, replace(SECOND, **given), teacher=teacher, is_clean=is_clean)
+        train(corpus, out, scratch, replace(CONTINUED, **given), teacher=teacher, is_clean=is_clean)
     except (WrongTeacherError, OtherUnitsError) as problem:
         parser.error(str(problem))
 

@@ -6,9 +6,10 @@
     python recipes/nano/train_nano.py DATA training/nano --teacher FIRST --scratch SCRATCH2
 
 Masked prediction of k-means units (arXiv 2106.07447) on the training utterances of those sets whose licences let the weights be given away.
-The first iteration's units are clusters of MFCCs. The second's, with --teacher, are clusters of a middle layer of the first's model, whose
-weights it starts from. Runs on a CPU: about an hour an iteration on two shared cores with bfloat16 instructions. Stopped, it goes on from the
-last checkpoint in SCRATCH; after some minutes, twice, four times as many it writes an interim export, replaced at the end.
+The first run's units are 100 clusters of MFCCs. With --teacher a run starts from an earlier model's weights, with finer units: 500 clusters of
+MFCCs, or of the earlier model's layer --layer, HuBERT's second iteration. Runs on a CPU: an hour or two on two cores with bfloat16
+instructions. Stopped, it goes on from the last checkpoint in SCRATCH; after some minutes, twice, four times as many it writes an interim
+export, replaced at the end.
 """
 
 from __future__ import annotations
@@ -21,41 +22,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from crops import Crops, Utterance, collate, endless_batches, epoch_crops, read_utterances
+from crops import Crops, endless_batches
 from export import Before, Outcome, write_export
 from masked import MODEL, MaskedPredictor, new_model, spans
+from material import read_material
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from units import (
-    Features,
-    Units,
-    fit_units,
-    frame_features,
-    layer_features,
-    nearest_units,
-    read_model,
-    standardised,
-    weights_sha256,
-)
+from units import read_model, weights_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LOG_EVERY = 50
 CHECKPOINT_EVERY = 50
-DEV_CROPS = 48
-SETS = (
-    "asterisk-en",
-    "asterisk-es",
-    "asterisk-fr",
-    "librivox",
-    "espeak-keywords",
-    "espeak-sentences",
-    "espeak-more-voices",
-)
 
 
 class WrongTeacherError(ValueError):
@@ -111,8 +92,11 @@ class Settings:
     threads: int = 2
 
 
-SECOND = replace(Settings(), minutes=80.0, visible_after=0, layer=4, num_units=200, interim_minutes=20.0)
-"""The second iteration: its model has learnt to describe visible frames before, so they count from the start."""
+CONTINUED = replace(
+    Settings(), steps=4000, minutes=1e5, batch_size=12, learning_rate=1e-3, visible_after=0, visible_weight=1.0, num_units=500,
+    interim_minutes=40.0,
+)  # fmt: skip
+"""From an earlier model: finer units. It has learnt to describe visible frames before, so they count from the start."""
 
 
 def masked_accuracy(predictor: MaskedPredictor, dev: Sequence[Crops], settings: Settings) -> tuple[float, float]:
@@ -137,64 +121,6 @@ def learning_rate(settings: Settings, progress: float) -> float:
     if progress < settings.warm_up:
         return settings.learning_rate * progress / settings.warm_up
     return settings.learning_rate * max(0.0, 1.0 - progress) / (1.0 - settings.warm_up)
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is trained on and what it is checked on.
-
-    Attributes:
-        heard: Training utterances.
-        units: The units of each, shape (frame,).
-        centres: Of the clusters, shape (unit, feature).
-        dev: Fixed crops of the development split.
-    """
-
-    heard: Sequence[Utterance]
-    units: Sequence[Units]
-    centres: Features
-    dev: Sequence[Crops]
-
-
-def unit_features(utterances: Sequence[Utterance], settings: Settings, teacher: Path | None) -> list[Features]:
-    """What is clustered: MFCCs, or a layer of the model before, standardised for each speaker; shape (frame, feature) each."""
-    if teacher is None or settings.layer == 0:
-        return [frame_features(one.pcm) for one in utterances]
-    model = read_model(teacher)
-    features = [layer_features(model, one.pcm, layer=settings.layer) for one in utterances]
-    return standardised(features, [one.speaker for one in utterances])
-
-
-def read_material(
-    data: Path, settings: Settings, teacher: Path | None = None, centres: Features | None = None
-) -> Material:
-    """Read the speech and label it with units; a minute, or some with a teacher.
-
-    Args:
-        data: What prepare.py wrote.
-        settings: Of the run.
-        teacher: Folder of the model before, for units of one of its layers.
-        centres: Of the clusters, from a checkpoint; fitted to the training utterances by default.
-    """
-    utterances = {split: read_utterances(data, split, SETS) for split in ("train", "dev")}
-    features = {split: unit_features(found, settings, teacher) for split, found in utterances.items()}
-    if centres is None:
-        centres = fit_units(features["train"], num_units=settings.num_units, seed=settings.seed)
-    units = {
-        split: [
-            nearest_units(feature, centres, num_frames=one.num_frames)
-            for one, feature in zip(utterances[split], features[split], strict=True)
-        ]
-        for split in utterances
-    }
-    for split, found in utterances.items():
-        print(f"{split}: {len(found)} utterances, {sum(one.seconds for one in found) / 3600:.2f} h", flush=True)
-    share = np.bincount(np.concatenate(units["train"]), minlength=settings.num_units) / sum(map(len, units["train"]))
-    print(f"{settings.num_units} units, the largest holds {share.max():.1%} of the frames", flush=True)
-    crops = epoch_crops(utterances["dev"], units["dev"], num_frames=settings.crop_frames, seed=settings.seed, epoch=0)
-    firsts = range(0, len(crops[:DEV_CROPS]), settings.batch_size)
-    dev = [collate(crops[first : first + settings.batch_size]) for first in firsts]
-    return Material(utterances["train"], units["train"], centres, dev)
 
 
 def first_predictor(settings: Settings, teacher: Path | None) -> MaskedPredictor:
@@ -324,7 +250,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="what recipes/realdata/prepare.py wrote")
     parser.add_argument("out", type=Path, help="folder for the export")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--teacher", type=Path, help="folder of the first iteration's model, for the second iteration")
+    parser.add_argument("--teacher", type=Path, help="folder of an earlier model to start from")
     for name, value in asdict(Settings()).items():
         parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=argparse.SUPPRESS)
     chosen = vars(parser.parse_args())
@@ -332,11 +258,11 @@ def main() -> None:
     if not (data / "speech/train/labels.csv").exists():
         parser.error(f"{data} holds no speech/train/labels.csv; run recipes/realdata/prepare.py {data} first")
     if teacher is not None and not (teacher / "weights.safetensors").exists():
-        parser.error(f"{teacher} holds no weights.safetensors; train the first iteration into it, without --teacher")
+        parser.error(f"{teacher} holds no weights.safetensors; train the first run into it, without --teacher")
     if teacher is None and chosen.get("layer"):
         parser.error(f"--layer {chosen['layer']}: units of a layer need the model that has it; give --teacher FOLDER")
     try:
-        train(data, out, scratch, replace(Settings() if teacher is None else SECOND, **chosen), teacher)
+        train(data, out, scratch, replace(Settings() if teacher is None else CONTINUED, **chosen), teacher)
     except (WrongTeacherError, OtherUnitsError) as problem:
         parser.error(str(problem))
 

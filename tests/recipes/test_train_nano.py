@@ -20,7 +20,7 @@ from training.models.native_format import load_encoder_folder
 from training.teacher import load_teacher
 
 HOUSE = Path(__file__).resolve().parents[2]
-SCRIPTS = ("units", "crops", "masked", "export", "train_nano", "robust", "layers")
+SCRIPTS = ("units", "crops", "material", "masked", "export", "train_nano", "robust", "layers", "purity")
 NANO = HOUSE / "training/nano"
 
 
@@ -361,6 +361,29 @@ def test_a_second_iteration_without_its_first_is_one_clear_line(
         nano["train_nano"].main()
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_pnmi_is_the_share_of_the_phones_entropy_that_a_slow_count_finds(nano):
+    rng = np.random.RandomState(3)
+    phones = rng.randint(0, 5, 400)
+    units = np.where(rng.rand(400) < 0.6, phones * 2, rng.randint(0, 10, 400))
+    entropy = information = 0.0
+    for phone in range(5):
+        share = np.mean(phones == phone)
+        entropy -= share * np.log(share)
+        for unit in range(10):
+            joint = np.mean((phones == phone) & (units == unit))
+            if joint:
+                information += joint * np.log(joint / (share * np.mean(units == unit)))
+    assert nano["purity"].pnmi(phones, units) == pytest.approx(information / entropy, rel=1e-9)
+    assert nano["purity"].pnmi(phones, phones + 7) == pytest.approx(1)
+
+
+def test_a_unit_is_named_by_its_commonest_phone_elsewhere_and_a_new_one_is_wrong(nano):
+    known_phones, known_units = np.array([0, 0, 1, 2, 2, 1]), np.array([5, 5, 5, 6, 6, 7])
+    phones, units = np.array([0, 1, 2, 1, 0]), np.array([5, 5, 6, 7, 9])
+    right = nano["purity"].named_accuracy(phones, units, known_phones=known_phones, known_units=known_units)
+    assert right == pytest.approx(3 / 5)
 
 
 class OneCopy:
