@@ -26,6 +26,7 @@ from tests.training.conftest import write_corpus, write_teacher
 from training import loop
 from training.config.load import resolved
 from training.distillation.domains import OneDomainError
+from training.export.write import export_run
 from training.models.student import Heads
 from training.runs.checkpoint import load_run, read_tensors
 from training.runs.distributed import Ranks, TooManyRanksError
@@ -246,6 +247,24 @@ def test_a_corpus_or_teacher_that_changed_is_refused(tmp_path, corpus, teacher_f
             config.model_copy(update={"teacher": config.teacher.model_copy(update={"name": str(tmp_path / "moved")})}),
             run,
         )
+
+
+def test_a_run_of_an_earlier_nano_is_read_and_exported_but_not_resumed(tmp_path, corpus, teacher_folder, monkeypatch):
+    monkeypatch.setattr("training.teacher.NANO_FOLDER", teacher_folder)
+    config, run = config_of(corpus, "nano", steps=2, checkpoint_every=1), tmp_path / "run"
+    assert loop.distil(config, run, report=str) == "done"
+    before = load_run(run).digest
+    write_teacher(tmp_path / "later", seed=5)
+    monkeypatch.setattr("training.teacher.NANO_FOLDER", tmp_path / "later")
+    with pytest.raises(
+        SourceChangedError, match=r"the teacher nano changed .* with the Stillroom that began it"
+    ) as caught:
+        loop.distil(config, run, report=str)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(tmp_path / "later")  # neither reading nor exporting needs the teacher's weights
+    assert load_run(run).digest == before
+    export_run(run, tmp_path / "out", form="torchaudio")
+    assert load_teacher(tmp_path / "out").digest == before
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_overwritten(tmp_path, corpus, teacher_folder, straight):
