@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import soundfile
 
-from corpus_builder.audio.containers import container_blocks, container_shape
+from corpus_builder.audio.containers import MOST_FRAMES, container_blocks, container_shape
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnreadableAudioError
 from corpus_builder.audio.formats.adts_frames import adts_length
 from corpus_builder.audio.formats.chunks import MPEG_TAGS, corrected, samples_of
@@ -46,7 +46,7 @@ EARLY_S = {
 """By libsndfile's names of codings."""
 
 
-class StraightFile(soundfile.SoundFile):
+class StraightFile(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from front to back.
 
     The `soundfile` package seeks after every read of what can be sought in, to where the file is already. Of MP3 and Opus libsndfile
@@ -232,9 +232,9 @@ def mpeg_sound(source: Source, start: int, end: int, *, name: object) -> Sound:
     shape = frames.shape
     if shape.layer < 3:
         view = View(source, [(frames.offsets[0], end)])
-        part = ContainerPart(view, "mp3", frames.num_samples)
-        return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, (part,))
-    parts = []
+        whole = ContainerPart(view, "mp3", frames.num_samples)
+        return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, (whole,))
+    parts: list[Part] = []
     for part in frames.parts:
         first, last = part.span(shape.num_samples)
         parts.append(Mp3Part(source, frames, part, last - first))
@@ -290,11 +290,10 @@ def part_blocks(part: Part, *, start: int, step: int, channel: int) -> Iterator[
                 yield from sndfile_blocks(view, seek=0, drop=drop, left=left, step=step, channel=channel)
         case ContainerPart():
             part.source.seek(0)
-            left = part.num_frames - start if part.num_frames is not None else None
+            rest = part.num_frames - start if part.num_frames is not None else MOST_FRAMES
             for block in container_blocks(part.source, part.kind, start=start):
-                wave = block[channel] if left is None else block[channel, :left]
-                if left is not None:
-                    left -= wave.size
+                wave = block[channel, :rest]
+                rest -= wave.size
                 if wave.size:
                     yield np.ascontiguousarray(wave)
 
