@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 HEADER_BYTES = 7
 BLOCK_SAMPLES = 1024
+MOST_PADDING = 1 << 20
 
 
 def check_adts(source: Source, start: int, end: int, *, name: object) -> None:
@@ -27,7 +28,7 @@ def check_adts(source: Source, start: int, end: int, *, name: object) -> None:
         whole = len(head) == HEADER_BYTES
         size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if whole else HEADER_BYTES
         if head[:1] != b"\xff" or (len(head) > 1 and head[1] & 0xF6 != 0xF0) or size < HEADER_BYTES:
-            if not any(at(source, place, end - place)):
+            if not any(at(source, place, min(end - place, MOST_PADDING))):
                 return
             raise UnreadableAudioError(name, f"it is damaged: no frame begins at byte {place}")
         if place + size > end:
