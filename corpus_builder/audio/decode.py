@@ -141,8 +141,10 @@ def sound_of(path: Place | str | bytes, *, name: object, count: bool = True, qui
 def decoding_problem(problem: Exception) -> str:
     """What a decoder says, without the name that it knows the file by."""
     if isinstance(problem, soundfile.LibsndfileError):
-        unknown = problem.code == UNRECOGNISED_FORMAT
-        return "its content is of no audio format that is read" if unknown else str(problem.error_string)
+        if problem.code == UNRECOGNISED_FORMAT:
+            return "its content is of no audio format that is read"
+        reason = str(problem.error_string)
+        return "it is damaged" if reason.startswith("File does not exist") else reason  # of a file that is there
     return str(problem) if isinstance(problem, ContainerError | RuntimeError) else "its format is not known"
 
 

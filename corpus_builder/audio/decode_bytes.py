@@ -98,8 +98,8 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
 
 def in_16_bits(block: NDArray[Any]) -> Pcm:
     """Samples of any type as int16: the upper bits of integers, and full scale for what a float has beyond it."""
-    if block.dtype == np.int16:
-        return block
-    if block.dtype == np.int32:
-        return (block >> 16).astype(np.int16)
-    return np.rint(np.clip(np.nan_to_num(block), -1.0, 32767 / 32768) * 32768.0).astype(np.int16)
+    if block.dtype.kind == "i":
+        shorter: Pcm = (block >> 16 if block.dtype == np.int32 else block).astype(np.int16, copy=False)
+        return shorter
+    pcm: Pcm = np.rint(np.clip(np.nan_to_num(block), -1.0, 32767 / 32768) * 32768.0).astype(np.int16)
+    return pcm

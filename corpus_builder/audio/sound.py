@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import soundfile
 
-from corpus_builder.audio.containers import container_blocks, container_shape
+from corpus_builder.audio.containers import MOST_FRAMES, container_blocks, container_shape
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnreadableAudioError
-from corpus_builder.audio.formats.adts_frames import adts_length
+from corpus_builder.audio.formats.adts_frames import check_adts
 from corpus_builder.audio.formats.chunks import MPEG_TAGS, corrected, samples_of
 from corpus_builder.audio.formats.container_ends import check_whole
 from corpus_builder.audio.formats.content import HEAD_BYTES, content_of, is_playlist
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from corpus_builder.audio.formats.views import Source
     from corpus_builder.audio.levels import Wave
 
+FEWEST_FRAMES = 2  # libmpg123 opens no fewer
 MPEG_SUFFIXES = (".mp3", ".mp2", ".mpga")
 UNKNOWN_FRAMES = 1 << 40  # libsndfile uses a number far above for unknown
 MOST_INTERLEAVED = 1 << 20
@@ -46,7 +47,7 @@ EARLY_S = {
 """By libsndfile's names of codings."""
 
 
-class StraightFile(soundfile.SoundFile):
+class StraightFile(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from front to back.
 
     The `soundfile` package seeks after every read of what can be sought in, to where the file is already. Of MP3 and Opus libsndfile
@@ -155,7 +156,8 @@ def examined(
         case "mpeg":
             found = mpeg_sound(source, start, end, name=name)
         case "aac":
-            found = container_sound(source, content, name=name, length=adts_length(source, start, end, name=name))
+            check_adts(source, start, end, name=name)
+            found = container_sound(source, content, name=name, count=count)
         case "other":
             found = sndfile_sound(View(source, [(0, size)]), name=name)
         case _:
@@ -232,30 +234,20 @@ def mpeg_sound(source: Source, start: int, end: int, *, name: object) -> Sound:
     shape = frames.shape
     if shape.layer < 3:
         view = View(source, [(frames.offsets[0], end)])
-        part = ContainerPart(view, "mp3", frames.num_samples)
-        return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, (part,))
-    parts = []
+        whole = ContainerPart(view, "mp3", frames.num_samples)
+        return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, (whole,))
+    if len(frames.offsets) < FEWEST_FRAMES:
+        raise UnreadableAudioError(name, "it has a single frame of MPEG audio, too few for a decoder")
+    parts: list[Part] = []
     for part in frames.parts:
         first, last = part.span(shape.num_samples)
         parts.append(Mp3Part(source, frames, part, last - first))
     return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, parts, "MPEG_LAYER_III")
 
 
-def container_sound(
-    source: Source, kind: str, *, name: object, count: bool = True, length: tuple[int, int] | None = None
-) -> Sound:
-    """What PyAV decodes.
-
-    Args:
-        source: The file.
-        kind: Which of ffmpeg's readers it needs.
-        name: What to call it in a message.
-        count: Decode it to count its samples.
-        length: Samples and rate by the headers of all frames, where those are known.
-    """
-    num_frames, rate_hz, num_channels = container_shape(source, kind, count=count and length is None, name=name)
-    if length is not None:
-        num_frames = length[0] * rate_hz // (length[1] or rate_hz)
+def container_sound(source: Source, kind: str, *, name: object, count: bool = True) -> Sound:
+    """What PyAV decodes; it is decoded to count its samples, if that is asked for."""
+    num_frames, rate_hz, num_channels = container_shape(source, kind, count=count, name=name)
     return Sound(num_frames, rate_hz, num_channels, (ContainerPart(source, kind, num_frames),))
 
 
@@ -290,11 +282,10 @@ def part_blocks(part: Part, *, start: int, step: int, channel: int) -> Iterator[
                 yield from sndfile_blocks(view, seek=0, drop=drop, left=left, step=step, channel=channel)
         case ContainerPart():
             part.source.seek(0)
-            left = part.num_frames - start if part.num_frames is not None else None
+            rest = part.num_frames - start if part.num_frames is not None else MOST_FRAMES
             for block in container_blocks(part.source, part.kind, start=start):
-                wave = block[channel] if left is None else block[channel, :left]
-                if left is not None:
-                    left -= wave.size
+                wave = block[channel, :rest]
+                rest -= wave.size
                 if wave.size:
                     yield np.ascontiguousarray(wave)
 

@@ -30,6 +30,7 @@ from manifests.plan.plan import PASSED_OVER
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from corpus_builder.sources.path_labels import Glob
     from corpus_builder.sources.roots import Located
 
 
@@ -67,11 +68,20 @@ def folder_utterances(source: Located, headers: Headers | None = None) -> Iterat
             f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) matches pattern {source.source.pattern!r}; "
             + folder_hint(source),
         )
+    if source.table is not None and (own := below_folder(source.table, source.folder)) and pattern.fullmatch(own):
+        others[suffix_of(own)] -= 1
     yield from passed_over(others)
+
+
+def below_folder(place: Place, folder: Place) -> str:
+    """The path of a file below a folder; empty if it is elsewhere."""
+    text, above = str(place), f"{folder}/"
+    return text[len(above) :] if text.startswith(above) else ""
 
 
 def passed_over(others: Counter[str]) -> Iterator[LeftOut]:
     """What is said of files of no audio suffix: how many there are of each of the commonest suffixes."""
+    others = +others
     for suffix, count in others.most_common(MOST_SUFFIXES):
         yield LeftOut(PASSED_OVER + suffix, count)
     if rest := sum(others.values()) - sum(count for _, count in others.most_common(MOST_SUFFIXES)):
@@ -84,9 +94,7 @@ def suffix_of(name: str) -> str:
     return suffix if re.fullmatch(r"\.[a-z0-9_]{1,10}", suffix) else "others" if suffix else "none"
 
 
-def files_below(
-    folder: Place, *, others: Counter[str] | None = None, pattern: re.Pattern[str] | None = None
-) -> Iterator[str]:
+def files_below(folder: Place, *, others: Counter[str] | None = None, pattern: Glob | None = None) -> Iterator[str]:
     """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder.
 
     Args:

@@ -253,8 +253,11 @@ def first_frame(source: Source, start: int, last: int, end: int, *, like: Shape 
 
 def confirmed(source: Source, place: int, end: int) -> bool:
     """Whether frames, or the end of the file or a tag, follow where a frame's header says."""
-    first = shape_of(at(source, place, 4))
+    head = at(source, place, HEADER_TAIL)
+    first = shape_of(head[:4])
     assert first is not None
+    if first.layer == 3 and own_header(head, first, first=0) is not None:
+        return True
     shape: Shape | None = first
     for _ in range(CONFIRMED_BY):
         assert shape is not None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import av
 import numpy as np
 import pytest
 import soundfile
 
+from corpus_builder.audio.containers import ContainerError, audio_stream
 from corpus_builder.audio.decode import AUDIO_SUFFIXES, read_header, read_stretch
 from corpus_builder.audio.errors import TruncatedAudioError, UnfitAudioError
+from corpus_builder.audio.formats.content import ContainerContent
 from tests.oracles.speechlike import speechlike
 
 if TYPE_CHECKING:
@@ -157,3 +159,15 @@ def test_a_playlist_behind_the_first_bytes_of_a_container_is_not_followed(tmp_pa
         except UnfitAudioError:
             continue
         assert suffix == ".amr", header  # any bytes are frames of AMR
+
+
+def test_ffmpeg_is_never_left_to_guess_the_kind_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / "secret.wav", WAVE, 16_000)
+    text = b"ffconcat version 1.0\nfile secret.wav\n"
+    (tmp_path / "list.webm").write_bytes(text)
+    with av.open("list.webm") as container:
+        assert next(container.decode(audio=0)).samples, "ffmpeg does not follow this playlist: the test shows nothing"
+    for kind in get_args(ContainerContent):
+        with pytest.raises(ContainerError), audio_stream(io.BytesIO(text), kind) as (container, stream):
+            next(container.decode(stream))
