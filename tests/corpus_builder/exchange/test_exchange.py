@@ -229,6 +229,17 @@ def test_a_compressed_tar_a_wrong_tar_and_another_corpus_are_refused(tmp_path, b
         index_shards([str(built_lab.folder / "corpus" / "shards")], out=built_lab.folder / "corpus")
 
 
+def test_an_index_is_made_again_but_does_not_replace_a_subset_of_one(tmp_path):
+    tars = write_tar(tmp_path / "t.tar", [("a.flac", coded(tone(1))), ("b.flac", coded(tone(2)))])
+    first = index_shards([str(tars)], out=tmp_path / "index", progress=False)
+    assert index_shards([str(tars)], out=tmp_path / "index", progress=False).corpus == first.corpus
+    chosen(tmp_path / "index", tmp_path / "part", "id=a")
+    before = (tmp_path / "part/corpus.json").read_bytes()
+    with pytest.raises(UsageError, match="has a corpus already"):
+        index_shards([str(tars)], out=tmp_path / "part", progress=False)
+    assert (tmp_path / "part/corpus.json").read_bytes() == before
+
+
 def test_shards_of_stillroom_are_indexed_as_they_were(built_lab, tmp_path):
     made = index_shards([f"{built_lab.folder}/corpus/shards/train-*.tar"], out=tmp_path / "again")
     whole = OpenCorpus(built_lab.folder / "corpus")
