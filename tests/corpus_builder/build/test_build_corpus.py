@@ -470,6 +470,7 @@ def test_bad_files_are_refused_with_their_reason_and_nothing_else_is_lost(lab: L
         for line in read_json_lines(lab.folder / "corpus" / "refused.jsonl", needed="x")
     }
     assert set(refused) == set(due)
+    assert list(refused) == sorted(refused), "in the order of their ids, whichever shards they are of"
     for name, reason in due.items():
         assert any(word in refused[name] for word in reason.split("|")), refused[name]
     assert built.corpus.totals.samples == 12
