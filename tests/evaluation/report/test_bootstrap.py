@@ -222,6 +222,25 @@ def test_columns_of_another_length_than_the_roll_are_refused(change, what):
         Results.parse({**given, "cells": [{**given["cells"][0], **change}]}, where="test")
 
 
+@pytest.mark.parametrize(("column", "names"), [("speaker", "speakers"), ("condition", "conditions")])
+def test_a_number_of_the_roll_is_that_of_a_name_that_it_has(column, names):
+    given = {
+        "schema": "stillroom/results/2", "cells": [], "software": {}, "machine": {}, "roll": ROLL.model_dump(mode="json"),
+        "protocol": {
+            "schema": "stillroom/protocol/1", "corpus": "tiny", "data_sha256": "d" * 64, "conditions": ["noise", "phone"],
+            "settings": {}, "models": {},
+        },
+    }  # fmt: skip
+    first, _, rest = given["roll"][column].partition(" ")
+    assert first == "0"
+    count = len(given["roll"][names])
+    given["roll"][column] = f"{count - 1} {rest}"
+    assert Results.parse(given, where="test").roll is not None
+    given["roll"][column] = f"{count} {rest}"
+    with pytest.raises(BadDocumentError, match=f"roll: expected whole numbers below {count}"):
+        Results.parse(given, where="test")
+
+
 TEACHER = cell("teacher", "110110111", kind="teacher", seen="cuucuucuu")
 PLAIN = cell("plain", "100100110", seen="cnncnncnn", views="none")
 ROBUST = cell("robust", "111111111")
