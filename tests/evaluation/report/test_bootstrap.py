@@ -29,6 +29,7 @@ from evaluation.report.robustness_table import (
     MixedSystemError,
     SystemOutcomes,
     UnknownSystemError,
+    baseline_of,
     difference_tables,
     robustness_tables,
     seen_table,
@@ -303,6 +304,14 @@ def test_models_of_one_system_are_its_seeds():
     assert table.rows[0][3 + 2].startswith("+75.0 [")
     with pytest.raises(UnknownSystemError, match="there are plain, robust"):
         difference_tables(paper, against="robust-1")
+
+
+def test_systems_are_compared_with_the_student_of_clean_speech_wherever_it_stands():
+    first = cell("first", "110111111")
+    for order in ([TEACHER, first, PLAIN, ROBUST], [TEACHER, PLAIN, first, ROBUST], [first, ROBUST, TEACHER, PLAIN]):
+        assert baseline_of(SystemOutcomes.from_scores(order, ROLL)) == "plain"
+    assert baseline_of(SystemOutcomes.from_scores([TEACHER, first, ROBUST], ROLL)) == "first"
+    assert baseline_of(SystemOutcomes.from_scores([TEACHER], ROLL)) is None
 
 
 def test_a_system_is_of_one_kind_of_model():
