@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from torchaudio.transforms import MelSpectrogram
 from evaluation.data.labels import field_of, meets
 from evaluation.data.utterances import keyed_order
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
-from evaluation.extraction import ExtractionPlan, ModelFeatures, scaling_of
+from evaluation.extraction import ExtractionPlan, ModelFeatures, chosen_copies, scaling_of
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.measures.frame_cosine import FrameMoments
 from evaluation.models import LogMel
@@ -88,6 +89,19 @@ def test_the_order_by_hash_is_of_seed_purpose_and_key():
         assert keyed_order(reversed(keys), seed=seed, purpose=purpose) == slow
     orders = [keyed_order(keys, seed=seed, purpose=purpose) for seed, purpose in ((0, "a"), (1, "a"), (0, "b"))]
     assert len(set(map(tuple, orders))) == 3
+
+
+def test_copies_that_probes_are_trained_on_are_drawn_anew_for_each_utterance():
+    """Of 300 utterances each of four copies comes 75 times, give or take four standard errors; other utterances move none."""
+    names = ("far-0", "noise-0", "noise-1", "phone-0")
+    entry = SimpleNamespace(sample=SimpleNamespace(copies=[SimpleNamespace(name=name) for name in names]))
+    dataset = SimpleNamespace(train={f"u{number}": entry for number in range(300)})
+    chosen = chosen_copies(dataset, dataset.train, seed=5, task="t")
+    counts = Counter(chosen.values())
+    assert set(chosen) == set(dataset.train)
+    assert all(abs(counts[name] - 75) < 4 * (300 * 0.25 * 0.75) ** 0.5 for name in names)
+    assert chosen_copies(dataset, ["u7"], seed=5, task="t") == {"u7": chosen["u7"]}
+    assert chosen_copies(dataset, dataset.train, seed=6, task="t") != chosen
 
 
 def sample(**custom):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import pytest
 import torch
 
@@ -16,9 +19,9 @@ from training.data.views import Views
 from training.loop import distil
 from training.models.native_format import trained_on_beside
 from training.models.student import Student
-from training.sanity_check import FirstBatchError, check_first_batch, full_ids
+from training.sanity_check import FirstBatchError, check_first_batch, check_waves, full_ids
 from training.setup import batching_of, families_in_training
-from training.stream import pairs
+from training.stream import Sources, pairs
 from training.teacher import load_teacher
 from training.validation.domain_probe import (
     Accuracy,
@@ -50,6 +53,28 @@ def test_silence_is_found_before_hours_are_spent(tmp_path):
     write_corpus(tmp_path / "silent", shards=1, volume=0.0)
     with pytest.raises(FirstBatchError, match=r"all 4 utterances of the first batch are silent \(under -80 dBFS\)"):
         first_batch(tmp_path / "silent", views="cdm1")
+
+
+@pytest.mark.parametrize("view", ["teacher_wave", "student_wave"])
+def test_silence_of_one_of_the_two_views_is_enough_to_be_found(corpus, view):
+    """A copy of zeros beside good clean speech, or the other way round; padding is no silence."""
+    stream = pairs(corpus, views="cdm1", utterances=4)
+    with open_corpus(stream.corpus) as reader:
+        (batch,) = itertools.islice(stream.micro_batches(Sources(reader)), 1)
+        said = []
+        check_waves(stream, reader, [batch], report=said.append)
+        assert said == []
+        waves = getattr(batch, view).clone()
+        waves[2] = 0.0
+        check_waves(stream, reader, [dataclasses.replace(batch, **{view: waves})], report=said.append)
+        assert len(said) == 1
+        assert (
+            f"1 of 4 utterances of the first batch are silent: {full_ids(stream, reader, batch.cursor, only=[batch.keys[2]])}"
+            in said[0]
+        )
+        silent = dataclasses.replace(batch, **{view: torch.zeros_like(waves)})
+        with pytest.raises(FirstBatchError, match="all 4 utterances of the first batch are silent"):
+            check_waves(stream, reader, [silent], report=said.append)
 
 
 def test_copies_that_are_the_clean_utterance_are_found(tmp_path):

@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from corpus_builder.plan.draws.copy import planned_copy
 from corpus_builder.plan.draws.noise import NoLoudSegmentError
 from corpus_builder.plan.materials import file_headers
-from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError
+from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError, measure_noises
 from corpus_builder.plan.materials.split_materials import Materials
 from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, UtteranceStore
 from corpus_builder.plan.planner import usable
-from corpus_builder.sources.relative_paths import RootFinder
+from corpus_builder.sources.noise_files import NoiseListing, NoiseTask
+from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
 from corpus_builder.sources.roots import Located
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
+from corpus_builder.workers.resume_cache import PartialResults
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
@@ -372,6 +374,49 @@ def test_an_interrupted_plan_keeps_the_rooms_that_it_calibrated(lab: Lab) -> Non
     assert [room["room"] for room in rooms] == list(range(12))
     assert {room["room"] for room in rooms if room["attempts"] == 77} == {line["result"]["room"] for line in kept}
     assert not list((lab.folder / "plan" / "plan").glob(".*"))
+
+
+def test_a_noise_may_last_longer_than_speech_unless_the_recipe_says_how_long(lab: Lab) -> None:
+    """Eleven minutes, at 1 kHz so that they are few samples: longer than `max_s` lets speech be by default."""
+    lab.without_rooms()
+    write_wave(lab.folder / "noise" / "long.wav", np.tile(voice(9, 1.0)[:1000], 660), rate_hz=1000)
+    lab.recipe["noises"]["hum"]["split"] = "shared"
+    plan, _ = lab.plan()
+    rows = [NoiseLevels.model_validate_json(line) for line in plan_bytes(lab)["levels.jsonl"].splitlines()]
+    assert {row.path: row.num_samples / 16_000 for row in rows}["long.wav"] == 660
+    assert "hum" not in plan.filtered
+    lab.recipe["noises"]["hum"]["max_s"] = 659
+    plan, _ = lab.plan("shorter")
+    assert plan.filtered["hum"] == {"longer than 659 s": 1}
+
+
+def test_a_noise_that_was_changed_is_read_again_and_another_channel_of_a_file_is_another_noise(tmp_path: Path) -> None:
+    """What an interrupted plan has read counts for the very file and channel alone: here the new file is as long as the old."""
+    lab = Lab(tmp_path)
+    path = lab.noise("n", seed=1)
+    both = write_wave(tmp_path / "noise" / "both.wav", np.stack([voice(2, 1.0), voice(2, 1.0) // 8], axis=1))
+
+    def levels() -> dict[tuple[str, int | None], tuple[float, ...]]:
+        tasks = tuple(
+            NoiseTask("hum", "hum", place.name, str(place), place.name, ("train", "test"), channel)
+            for place, channel in ((path, None), (both, 0), (both, 1))
+        )
+        listing = NoiseListing("hum", tasks, (), FoundRoot("hum", "hum", tmp_path / "noise"))
+        recipe = Recipe.parse({**lab.recipe, "rooms": {}, "conditions": {}, "copies": {}}, where="recipe")
+        cache = PartialResults(tmp_path / "partial")
+        found = measure_noises(recipe, [listing], cache=cache, workers=1, progress=False)
+        return {(row.path, row.channel): row.power_db for row in found.levels}
+
+    first = levels()
+    assert first["both.wav", 0][0] == pytest.approx(first["both.wav", 1][0] + 20 * math.log10(8), abs=0.2)
+    status = path.stat()
+    write_wave(path, voice(1, 1.5) // 4)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert path.stat().st_size == status.st_size
+    again = levels()
+    np.testing.assert_allclose(again["n.wav", None], np.array(first["n.wav", None]) - 20 * math.log10(4), atol=0.2)
+    assert again["both.wav", 0] == first["both.wav", 0]
+    assert again["both.wav", 1] == first["both.wav", 1]
 
 
 def test_a_folder_that_holds_something_else_is_not_written_to(lab: Lab) -> None:

@@ -84,6 +84,15 @@ def test_the_designs_own_example_is_read_and_written_back_the_same():
     assert step.codec.values == ("g711-mulaw", "amr-nb")
 
 
+def test_sources_of_one_root_are_known_by_it_and_not_by_their_names():
+    data = changed("speech.train.root", "libri")
+    data["speech"]["test"]["root"] = "libri"
+    data["noises"]["wham"]["test"]["root"] = "whamset"
+    roots = Recipe.parse(data, where="recipe.yaml").source_roots()
+    assert set(roots) == {"libri", "musan", "wham-train", "whamset"}
+    assert roots["whamset"].dir == data["noises"]["wham"]["test"]["dir"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [

@@ -216,3 +216,18 @@ def test_utterances_of_near_lengths_change_neighbours_from_epoch_to_epoch():
         for epoch in (0, 1)
     ]
     assert len(together[0] & together[1]) < 4
+
+
+def test_utterances_of_shards_that_are_left_over_change_lanes_from_epoch_to_epoch():
+    """One shard and two lanes: which utterances share a lane, and so may share a batch, is drawn anew in each epoch."""
+    shards = shards_of([[100] * 12])
+    batching = Batching(lanes=2, crop_samples=100, lane_utterances=1)
+    first_lanes = set()
+    for epoch in range(4):
+        lanes = [set(), set()]
+        for batch in order(shards, batching, cursor=Cursor(epoch)):
+            for lane, crops in zip(lanes, batch.lanes, strict=True):
+                lane.update(crop.sample.key for crop in crops)
+        assert [len(lane) for lane in lanes] == [6, 6]
+        first_lanes.add(frozenset(lanes[0]))
+    assert len(first_lanes) == 4
