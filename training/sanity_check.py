@@ -92,8 +92,9 @@ def check_waves(
 
 
 def is_silent(wave: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
-    """Which rows are under -80 dBFS, shape (batch,); padding does not count."""
-    power = wave.square().sum(dim=1) / num_samples.clamp(min=1)
+    """Which rows are under -80 dBFS without their mean, shape (batch,); padding of zeros does not count."""
+    count = num_samples.clamp(min=1)
+    power = wave.square().sum(dim=1) / count - (wave.sum(dim=1) / count).square()
     return power < 10 ** (SILENT_DBFS / 10)
 
 

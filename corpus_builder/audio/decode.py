@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 
 from corpus_builder.audio.containers import ContainerError
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import (
     ChannelError,
     EmptyAudioError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from corpus_builder.audio.formats.views import Source
     from corpus_builder.audio.levels import Wave
     from corpus_builder.audio.sound import Sound
+    from manifests.recipe.speech import Channel
 
 
 AUDIO_SUFFIXES = frozenset(
@@ -188,17 +190,19 @@ def check_shape(num_channels: int, rate_hz: int, *, name: object) -> None:
         raise OddRateError(name, f"has a sample rate of {rate_hz} Hz; {LOWEST_HZ} to {HIGHEST_HZ} are read")
 
 
-def channel_of(num_channels: int, channel: int | None, *, name: object) -> int | None:
-    """Which channel to read: None of a mono file, else the requested one.
+def channel_of(num_channels: int, channel: Channel | None, *, name: object) -> Channel | None:
+    """Which channel to read: None of a mono file, else the requested one, or `mix` for the mean of all.
 
     Raises:
         ChannelError: If a file has several channels and none is requested, or lacks the requested one.
     """
     if channel is None and num_channels > 1:
         raise ChannelError(
-            name, f"has {num_channels} channels; say which with channel: 0 to {num_channels - 1} in the recipe"
+            name,
+            f"has {num_channels} channels; say which with channel: 0 to {num_channels - 1} in the recipe, or mix for "
+            "their mean",
         )
-    if channel is not None and channel >= num_channels:
+    if isinstance(channel, int) and channel >= num_channels:
         raise ChannelError(name, f"has {num_channels} channel(s); there is no channel {channel}")
     return channel if num_channels > 1 else None
 
@@ -209,7 +213,7 @@ def read_stretch(
     name: object,
     start: int = 0,
     num_frames: int | None = None,
-    channel: int | None = None,
+    channel: Channel | None = None,
     rate_hz: int,
 ) -> Wave:
     """Decode a stretch of one channel, which equals that of the whole file.
@@ -219,7 +223,7 @@ def read_stretch(
         name: What to call it in a message.
         start: First frame.
         num_frames: How many; None means to the end.
-        channel: Which channel; None means that the file has one.
+        channel: Which channel, or `mix` for the mean of all; None means that the file has one.
         rate_hz: The file's own rate, as planned.
 
     Returns:
@@ -239,10 +243,11 @@ def read_stretch(
     stretch = Stretch(name, start, num_frames, channel, rate_hz)
     with sound_of(path, name=name, count=num_frames is None) as sound:
         wanted, channel = stretch.within(sound)
+        downmix = Downmix(channel)
         pieces: list[Wave] = []
         found = 0
         with contextlib.closing(
-            blocks(sound, start=start, step=wanted or MOST_STEP, channel=channel or 0)  # type: ignore[type-var]
+            blocks(sound, start=start, step=wanted or MOST_STEP, downmix=downmix)  # type: ignore[type-var]
         ) as waves:
             for wave in waves:
                 pieces.append(wave if wanted is None else wave[: wanted - found])
@@ -253,6 +258,7 @@ def read_stretch(
         raise TruncatedAudioError(name, found=start + found, promised=start + wanted)
     if not found:
         raise EmptyAudioError(name)
+    downmix.check(name=name)
     result = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     if not np.isfinite(result).all():
         raise NotFiniteAudioError(name)
@@ -266,10 +272,10 @@ class Stretch:
     name: object
     start: int
     num_frames: int | None
-    channel: int | None
+    channel: Channel | None
     rate_hz: int
 
-    def within(self, sound: Sound) -> tuple[int | None, int | None]:
+    def within(self, sound: Sound) -> tuple[int | None, Channel | None]:
         """Number of frames and channel of the stretch, checked against the file; None frames for all that are decoded.
 
         Raises:
@@ -289,17 +295,15 @@ class Stretch:
         return wanted, channel
 
 
-def file_blocks(
-    path: Place | bytes, *, name: object, num_frames: int, step: int, channel: int | None
-) -> Iterator[Wave]:
-    """One channel of a whole file, all blocks but the last of `step` frames.
+def file_blocks(path: Place | bytes, *, name: object, num_frames: int, step: int, downmix: Downmix) -> Iterator[Wave]:
+    """One channel of a whole file, or the mean of all, all blocks but the last of `step` frames.
 
     Args:
         path: A file on a disk, or its content.
         name: What to call it in a message.
         num_frames: How long it is, by `read_header`; fewer if it ends before.
         step: Frames of a block.
-        channel: Which channel; None of a mono file.
+        downmix: Takes the channel, or the mean of all, which it can check afterwards.
 
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong; NaN and infinity are passed on.
@@ -307,7 +311,7 @@ def file_blocks(
     held: list[Wave] = []
     with sound_of(path, name=name, count=False) as sound:
         left = num_frames
-        for block in blocks(sound, start=0, step=step, channel=channel or 0):
+        for block in blocks(sound, start=0, step=step, downmix=downmix):
             held.append(block[:left])
             left -= held[-1].size
             while sum(piece.size for piece in held) >= step:

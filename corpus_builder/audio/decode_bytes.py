@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import soundfile
 
 from corpus_builder.audio.formats.mpeg_stream import no_warnings
+from corpus_builder.audio.levels import FULL_SCALE, SILENT_SOURCE_DBFS, power_dbfs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +36,7 @@ class DecodedBytes:
     Attributes:
         header_samples: How many samples a channel libsndfile gives the file, and it reads no more.
         num_samples: How many samples a channel were decoded, at most the requested number.
-        is_silent: Whether all of them are zero.
+        is_silent: Whether the first channel is below -80 dBFS without its mean.
         is_finite: Whether none of them is NaN or infinite.
         peak: Largest magnitude of a sample, full scale being 1; 0 where 16 bits hold all of them.
         is_exact: Whether the format stores integer samples, so that every decoder gives these.
@@ -65,7 +67,7 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
     Raises:
         soundfile.LibsndfileError: Or another of `DECODING_ERRORS`, if it cannot be decoded.
     """
-    state, num_samples, is_silent, is_finite, peak = hashlib.sha256(), 0, True, True, 0.0
+    state, num_samples, total, total_squares, is_finite, peak = hashlib.sha256(), 0, 0, 0, True, 0.0
     kept = [np.zeros(0, np.int16)]
     with no_warnings(), soundfile.SoundFile(io.BytesIO(content)) as stream:
         dtype = "int16" if stream.subtype in SHORT_CODINGS else "int32" if stream.subtype in WIDE_CODINGS else "float64"
@@ -74,11 +76,12 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
             if not block.shape[0]:
                 break
             num_samples += block.shape[0]
-            is_silent = is_silent and not block.any()
             if dtype == "float64":
                 is_finite = is_finite and bool(np.isfinite(block).all())
                 peak = max(peak, float(np.abs(block).max()))
             pcm = in_16_bits(block)
+            first = pcm[:, 0].astype(np.int64)
+            total, total_squares = total + int(first.sum()), total_squares + int(np.dot(first, first))
             state.update(pcm.astype("<i2", copy=False).tobytes())
             if keep_pcm:
                 kept.append(pcm[:, 0])
@@ -87,7 +90,7 @@ def decode_bytes(content: bytes, *, most_samples: int, keep_pcm: bool = True) ->
             num_samples=num_samples,
             num_channels=stream.channels,
             rate_hz=stream.samplerate,
-            is_silent=is_silent,
+            is_silent=variance_dbfs(num_samples, total, total_squares) < SILENT_SOURCE_DBFS,
             is_finite=is_finite,
             peak=peak,
             is_exact=stream.subtype.startswith("PCM_"),
@@ -103,3 +106,8 @@ def in_16_bits(block: NDArray[Any]) -> Pcm:
         return shorter
     pcm: Pcm = np.rint(np.clip(np.nan_to_num(block), -1.0, 32767 / 32768) * 32768.0).astype(np.int16)
     return pcm
+
+
+def variance_dbfs(count: int, total: int, total_squares: int) -> float:
+    """Level without the mean of 16-bit samples, from their sum and that of their squares, exact before the last step."""
+    return power_dbfs((count * total_squares - total * total) / (count * FULL_SCALE) ** 2) if count else -math.inf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from manifests.errors import StillroomError, printable
 
 
@@ -46,10 +48,13 @@ class NotFiniteAudioError(UnfitAudioError):
 
 
 class SilentAudioError(UnfitAudioError):
-    """Every sample is zero."""
+    """The file, or the requested stretch of it, is silent but for a constant; a level of minus infinity is digital silence."""
 
-    def __init__(self, name: object) -> None:
-        super().__init__(f"{printable(name)} is digital silence: every sample is zero")
+    def __init__(self, name: object, *, level_dbfs: float, least_dbfs: float) -> None:
+        found = f"{level_dbfs:.0f} dBFS without its mean (DC), {least_dbfs:g} dBFS at least are needed"
+        if level_dbfs == -math.inf:
+            found = "digital silence: every sample is zero, or all are the same"
+        super().__init__(f"{printable(name)} is {'' if level_dbfs == -math.inf else 'silent: '}{found}")
 
 
 class ChannelError(UnfitAudioError):

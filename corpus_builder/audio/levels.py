@@ -2,6 +2,8 @@
 
 A wave is float64 with full scale at +-1 from the first sample read to the last step. Sixteen-bit samples are the wave
 times 32768, so what was read from a 16-bit file and left alone comes out bit for bit.
+
+A constant is no signal: powers and levels are those of a wave without the mean of its samples (DC).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus_builder.audio.errors import SilentAudioError
 from manifests.errors import StillroomError
 
 Wave: TypeAlias = NDArray[np.float64]
@@ -21,6 +24,7 @@ Level: TypeAlias = Literal["keep", "match_clean"] | float
 FULL_SCALE = 32768.0
 HIGHEST = 32767.0 / FULL_SCALE  # two's complement has one step less above zero than below
 SILENT_DBFS = -120.0  # below what 16 bits can represent
+SILENT_SOURCE_DBFS = -80.0  # of a whole utterance: dither has -96 dBFS
 
 
 class SilentSignalError(StillroomError, ValueError):
@@ -38,8 +42,11 @@ class NotFiniteError(StillroomError, ValueError):
 
 
 def mean_power(wave: Wave) -> float:
-    """Mean of the squared samples; 0.0 for an empty wave."""
-    return float(np.square(wave).sum()) / wave.size if wave.size else 0.0
+    """Mean of the squared samples without their mean, which is their variance; 0.0 for an empty wave."""
+    if not wave.size:
+        return 0.0
+    mean = float(wave.sum()) / wave.size
+    return max(float(np.square(wave).sum()) / wave.size - mean * mean, 0.0)
 
 
 def peak(wave: Wave) -> float:
@@ -48,18 +55,29 @@ def peak(wave: Wave) -> float:
 
 
 def rms_dbfs(wave: Wave) -> float:
-    """RMS in dB relative to full scale, where a constant 1.0 is 0 dBFS; minus infinity for silence."""
+    """RMS without the mean in dB relative to full scale, where a square wave between +-1 is 0 dBFS; minus infinity for silence."""
     return power_dbfs(mean_power(wave))
 
 
 def power_dbfs(power: float) -> float:
-    """A mean power in dB relative to that of a constant 1.0; minus infinity for none."""
+    """A mean power in dB relative to 1.0; minus infinity for none."""
     return 10.0 * math.log10(power) if power > 0.0 else -math.inf
 
 
 def is_silent(wave: Wave) -> bool:
     """Whether there is next to no energy (RMS below -120 dBFS)."""
     return rms_dbfs(wave) < SILENT_DBFS
+
+
+def refuse_silence(wave: Wave, *, name: object) -> None:
+    """Refuse a source that is silent (RMS without the mean below -80 dBFS).
+
+    Raises:
+        SilentAudioError: If it is.
+    """
+    level_dbfs = rms_dbfs(wave)
+    if level_dbfs < SILENT_SOURCE_DBFS:
+        raise SilentAudioError(name, level_dbfs=level_dbfs, least_dbfs=SILENT_SOURCE_DBFS)
 
 
 def amplify(wave: Wave, *, gain_db: float) -> Wave:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import soundfile
 
 from corpus_builder.audio.containers import MOST_FRAMES, container_blocks, container_shape
@@ -28,6 +27,7 @@ from corpus_builder.audio.formats.views import View, at, size_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from corpus_builder.audio.downmix import Downmix
     from corpus_builder.audio.formats.content import ChunkContent
     from corpus_builder.audio.formats.mpeg_frames import Frames
     from corpus_builder.audio.formats.mpeg_frames import Part as MpegPart
@@ -251,8 +251,8 @@ def container_sound(source: Source, kind: str, *, name: object, count: bool = Tr
     return Sound(num_frames, rate_hz, num_channels, (ContainerPart(source, kind, num_frames),))
 
 
-def blocks(sound: Sound, *, start: int, step: int, channel: int) -> Iterator[Wave]:
-    """One channel from a frame on, up to `step` frames at a time; the others are in memory only a million samples at a time.
+def blocks(sound: Sound, *, start: int, step: int, downmix: Downmix) -> Iterator[Wave]:
+    """One channel, or the mean of all, from a frame on, up to `step` frames at a time; the others are in memory only a million samples at a time.
 
     Raises:
         ContainerError: If PyAV cannot decode it.
@@ -263,34 +263,36 @@ def blocks(sound: Sound, *, start: int, step: int, channel: int) -> Iterator[Wav
         if part.num_frames is not None and start >= part.num_frames and len(sound.parts) > 1:
             start -= part.num_frames
             continue
-        yield from part_blocks(part, start=start, step=step, channel=channel)
+        yield from part_blocks(part, start=start, step=step, downmix=downmix)
         start = 0
 
 
-def part_blocks(part: Part, *, start: int, step: int, channel: int) -> Iterator[Wave]:
+def part_blocks(part: Part, *, start: int, step: int, downmix: Downmix) -> Iterator[Wave]:
     """One channel of a part, from a frame on."""
     match part:
         case SndfilePart():
             first = 0 if part.early is None else max(0, start - part.early)
             yield from sndfile_blocks(
-                part.target, seek=first, drop=start - first, left=part.num_frames - start, step=step, channel=channel
+                part.target, seek=first, drop=start - first, left=part.num_frames - start, step=step, downmix=downmix
             )
         case Mp3Part():
             view, drop = part_view(part.source, part.frames, part.part, start=start)
             left = part.num_frames - start
             with no_warnings():
-                yield from sndfile_blocks(view, seek=0, drop=drop, left=left, step=step, channel=channel)
+                yield from sndfile_blocks(view, seek=0, drop=drop, left=left, step=step, downmix=downmix)
         case ContainerPart():
             part.source.seek(0)
             rest = part.num_frames - start if part.num_frames is not None else MOST_FRAMES
             for block in container_blocks(part.source, part.kind, start=start):
-                wave = block[channel, :rest]
+                wave = downmix.take(block.T[:rest])
                 rest -= wave.size
                 if wave.size:
-                    yield np.ascontiguousarray(wave)
+                    yield wave
 
 
-def sndfile_blocks(target: str | Source, *, seek: int, drop: int, left: int, step: int, channel: int) -> Iterator[Wave]:
+def sndfile_blocks(
+    target: str | Source, *, seek: int, drop: int, left: int, step: int, downmix: Downmix
+) -> Iterator[Wave]:
     """One channel of what libsndfile decodes, after a seek and some frames that are dropped."""
     if not isinstance(target, str):
         target.seek(0)
@@ -308,4 +310,4 @@ def sndfile_blocks(target: str | Source, *, seek: int, drop: int, left: int, ste
             if not block.shape[0]:
                 return
             left -= block.shape[0]
-            yield block if block.ndim == 1 else np.ascontiguousarray(block[:, channel])
+            yield block if block.ndim == 1 else downmix.take(block)

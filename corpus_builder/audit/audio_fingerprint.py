@@ -18,6 +18,7 @@ import numpy as np
 import scipy.fft
 
 from corpus_builder.audio.decode import channel_of, file_blocks, read_header
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.resample import at_rate
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from corpus_builder.audio.decode import Header
     from corpus_builder.audio.levels import Wave
+    from manifests.recipe.speech import Channel
 
 METHOD: Final = "haitsma-kalker-1"
 RATE_HZ: Final = 8000
@@ -90,7 +92,7 @@ def prints_of(powers: NDArray[np.float64]) -> NDArray[np.uint32]:
     return prints
 
 
-def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDArray[np.uint32]:
+def fingerprint(path: Path, *, name: object, channel: Channel | None = None) -> NDArray[np.uint32]:
     """The fingerprint of a whole file, read a minute at a time.
 
     About 2.7 ms of one core for each second of the recording, without decoding, and 344 bytes.
@@ -98,7 +100,7 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     Args:
         path: An audio file.
         name: What to call it in a message.
-        channel: Which channel; None means that the file has one.
+        channel: Which channel, or `mix` for the mean of all; None means that the file has one.
 
     Returns:
         Shape (frame,); empty if the file is shorter than two frames, 0.38 s.
@@ -110,7 +112,7 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     channel = channel_of(header.num_channels, channel, name=name)
     rest = np.zeros(0)
     powers: list[NDArray[np.float64]] = []
-    for wave in stretches(path, name=name, channel=channel or 0, header=header):
+    for wave in stretches(path, name=name, downmix=Downmix(channel), header=header):
         rest = np.concatenate([rest, wave])
         found = band_powers(rest)
         powers.append(found)
@@ -118,14 +120,14 @@ def fingerprint(path: Path, *, name: object, channel: int | None = None) -> NDAr
     return prints_of(np.concatenate(powers) if powers else np.zeros((0, BITS + 1)))
 
 
-def stretches(path: Path, *, name: object, channel: int, header: Header) -> Iterator[Wave]:
-    """One channel of a file at 8 kHz, about a minute at a time.
+def stretches(path: Path, *, name: object, downmix: Downmix, header: Header) -> Iterator[Wave]:
+    """One channel of a file, or the mean of all, at 8 kHz, about a minute at a time.
 
     Each stretch is resampled with a second more on both sides, so that there is no edge between two.
     """
     rate_hz = header.rate_hz
     margin, step = rate_hz, STRETCH_S * rate_hz
-    pieces = file_blocks(path, name=name, num_frames=header.num_frames, step=step, channel=channel)
+    pieces = file_blocks(path, name=name, num_frames=header.num_frames, step=step, downmix=downmix)
     before = np.zeros(0)
     block = next(pieces, np.zeros(0))
     while block.size:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from manifests.io.place import Place
+    from manifests.recipe.speech import Channel
     from manifests.results.reports import Kind
 
 Sound = Literal["noises", "all", "none"]
@@ -51,7 +52,7 @@ class FileToCompare:
     path: str
     place: str | None
     sha256: str | None
-    channel: int | None
+    channel: Channel | None
     cache: str | None
     kind: Kind
     groups: tuple[int, ...]
@@ -170,7 +171,7 @@ def used_files(
 
 def distinct(files: Iterable[FileToCompare]) -> list[FileToCompare]:
     """Each file once: by digest and channel, or by path where no digest is known."""
-    found: dict[tuple[str, int | None], FileToCompare] = {}
+    found: dict[tuple[str, Channel | None], FileToCompare] = {}
     for file in files:
         key = (file.sha256 or f"{file.corpus}:{file.root}/{file.path}", file.channel)
         known = found.setdefault(key, file)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from corpus_builder.audit.leaks import Facts
     from manifests.plan.references import Reference
     from manifests.recipe.recipe import Recipe
+    from manifests.recipe.speech import Channel
     from manifests.results.reports import Kind
 
 Rooms = dict[tuple[str, int, str], str]
-Uses = dict[tuple[str, str, "Kind", int], tuple[bool, int | None, str]]
+Uses = dict[tuple[str, str, "Kind", int], tuple[bool, "Channel | None", str]]
 
 
 class UtteranceFacts:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from manifests.recipe.speech import Channel
+
 KINDS: Final[tuple[Kind, ...]] = ("utterance", "speaker", "recording", "noise", "room")
 HOW_TEXTS: Final[dict[How, str]] = {
     "file": "digest of the file",
@@ -166,7 +168,7 @@ class Facts:
         """Add facts: kind, way, value, split, whether it is used in an utterance, and its name."""
         self.database.executemany(ADD_FACT, facts)
 
-    def add_uses(self, uses: Iterable[tuple[str, str, str, Kind, int, bool, int | None, str]]) -> None:
+    def add_uses(self, uses: Iterable[tuple[str, str, str, Kind, int, bool, Channel | None, str]]) -> None:
         """Add files: corpus, root, path, kind, split, whether used, channel, and an utterance or source that has it."""
         self.database.executemany(ADD_USE, uses)
 
@@ -191,7 +193,9 @@ class Facts:
                 why = "files have no digest: they were compared within their corpus, by path"
                 self.unchecked.append(Unchecked(kind, corpus, split, count, total, why))
 
-    def files(self, kinds: tuple[Kind, ...]) -> Iterator[tuple[str, str, str, str | None, int | None, Kind, list[int]]]:
+    def files(
+        self, kinds: tuple[Kind, ...]
+    ) -> Iterator[tuple[str, str, str, str | None, Channel | None, Kind, list[int]]]:
         """Corpus, root, path, digest, channel and kind of each file that is used, with the splits that use it."""
         query = (
             "SELECT corpus, root, path, (SELECT max(sha256) FROM source s WHERE s.corpus = use.corpus AND s.root = use.root "

@@ -1,7 +1,7 @@
 """Additive noise at an SNR: a recorded segment, coloured noise from a seed, the babble of several talkers, or several of these.
 
 SNR is the power of the signal as it enters over the power of the noise put in, both over the whole utterance unless the signal's
-active speech level is requested. Noise that is shorter than the utterance is repeated with a cross-fade and never stretched:
+active speech level is requested, and both without the mean of their samples. Noise that is shorter than the utterance is repeated with a cross-fade and never stretched:
 stretching moves its spectrum.
 """
 
@@ -49,7 +49,7 @@ def mix_at_snr(speech: Wave, noise: Wave, *, snr_db: float, speech_power: float 
     Args:
         speech: Mono samples, shape (time,).
         noise: Mono samples, shape (time,); fit its length first.
-        snr_db: Ratio of powers, in dB.
+        snr_db: Ratio of powers without the mean of the samples (DC), in dB; a mean of the noise is scaled with it.
         speech_power: Power that counts as the speech's, such as that of its active level; the mean over the whole by default.
 
     Returns:

@@ -36,13 +36,14 @@ def active_power(wave: Wave, *, rate_hz: int) -> float:
         rate_hz: Their rate.
 
     Returns:
-        Power (not decibels): at least the mean power of the whole wave.
+        Power (not decibels): at least the mean power of the whole wave; as that, without the mean of the samples.
 
     Raises:
         SilentSignalError: If there is no energy.
     """
     if is_silent(wave):
         raise SilentSignalError("the speech whose active level was to be measured")
+    wave = wave - wave.mean()
     envelope = smoothed_envelope(wave, rate_hz=rate_hz)
     hold = round(HANGOVER_S * rate_hz)
     active = np.array([active_samples(envelope, float(threshold), hold=hold) for threshold in THRESHOLDS])

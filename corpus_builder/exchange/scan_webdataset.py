@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from corpus_builder.audio.decode import header_of, sound_of
 from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
 from corpus_builder.audio.errors import UnfitAudioError
+from corpus_builder.audio.levels import SILENT_SOURCE_DBFS
 from manifests.corpus.external_sample import MAX_ABOUT_BYTES, record_of
 from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
 from manifests.errors import BadDocumentError, StillroomError, printable
@@ -129,7 +130,7 @@ def scanned(
     if clean.num_channels != 1:
         raise UnfitMemberError(f"has {clean.num_channels} channels; the trainer reads mono")
     if clean.is_silent:
-        raise UnfitMemberError("is digital silence: every sample is zero")
+        raise UnfitMemberError(f"is silent: under {SILENT_SOURCE_DBFS:g} dBFS without its mean (DC)")
     found["clean"] = indexed(chosen, clean)
     found |= copies(stream, audio, chosen, clean, left_out=left_out)
     sample = IndexedSample(key=key, num_samples=clean.num_samples, members=found)

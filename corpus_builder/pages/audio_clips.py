@@ -166,7 +166,7 @@ def shown_utterance(corpus: Place, one: Candidate) -> tuple[dict[str, Any], list
         if name not in decoded:
             continue
         (wave, num_samples), content = decoded[name], members[name]
-        level = 10 * np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-20)
+        level = 10 * np.log10(np.var(wave, dtype=np.float64) + 1e-20)
         levels.append(float(level))
         facts = [f"{level:.1f} dBFS"]
         if name in copies:

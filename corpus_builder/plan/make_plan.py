@@ -42,12 +42,18 @@ def recipe_at(path: Path) -> tuple[Recipe, Path]:
 
 
 def finished_plan(folder: Path) -> Plan | None:
-    """The plan of a folder if it is finished."""
+    """The plan of a folder if it is finished.
+
+    Raises:
+        OlderPlanError: If it is of an earlier version, which is not rendered.
+    """
     path = folder / PLAN
     if not path.exists():
         return None
     repair = "remove it and run the same command again: what was planned with the same recipe is planned the same"
-    return Plan.read(path, needed="the index of a plan", repair=repair)
+    plan = Plan.read(path, needed="the index of a plan", repair=repair)
+    plan.check_current(where=path)
+    return plan
 
 
 def check_target(folder: Path, recipe_path: Path) -> None:

@@ -15,12 +15,14 @@ from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.audio.tar_members import audio_exists
 from corpus_builder.plan.draws.row import planned_row
 from corpus_builder.plan.materials.file_headers import costly_headers
+from corpus_builder.plan.materials.manifest_lengths import fitted_to_files
 from corpus_builder.plan.materials.noise_levels import level_lines, measure_noises, usable_files
 from corpus_builder.plan.materials.recorded_rooms import plan_recorded_rooms
 from corpus_builder.plan.materials.simulated_rooms import plan_simulated_rooms
 from corpus_builder.plan.materials.speech_spectrum import spectrum_rows
 from corpus_builder.plan.materials.split_materials import Materials
 from corpus_builder.plan.materials.utterance_store import UtteranceStore
+from corpus_builder.sources.lhotse_cut import CUT_THROUGH
 from corpus_builder.sources.lhotse_manifest import utterances
 from corpus_builder.sources.noise_files import noise_listings
 from corpus_builder.sources.relative_paths import RootFinder, root_folders
@@ -82,11 +84,13 @@ class StoredSplit:
         store: Takes them back in any order.
         num_samples: Their length at the corpus rate, all together.
         unused: What its source has besides, with reasons.
+        cut_through: How many supervisions reach beyond their cuts.
     """
 
     store: UtteranceStore
     num_samples: int
     unused: tuple[Refused | LeftOut, ...]
+    cut_through: int
 
 
 Unused = tuple[str, Refused | LeftOut]
@@ -143,7 +147,9 @@ def write_plan(job: PlanJob, *, recipe_sha256: str) -> tuple[dict[str, Any], dic
     unused += [(listing.source, one) for listing in listings for one in listing.unused]
     unused += [(listing.bank, one) for listing in responses for one in listing.unused]
     unused += [*noises.refused, *recorded.refused]
-    return plan_document(job, entries, unused, digests | {"recipe_sha256": recipe_sha256}), roots
+    cut_through = {split: stored.cut_through for split, stored in splits.items() if stored.cut_through}
+    document = plan_document(job, entries, unused, digests | {"recipe_sha256": recipe_sha256})
+    return document | {"cut_through": cut_through}, roots
 
 
 def write_lines(path: Path, lines: Sequence[bytes]) -> str:
@@ -184,13 +190,14 @@ def fill_store(job: PlanJob, store: UtteranceStore) -> StoredSplit:
     split = store.split
     source, rate_hz = job.sources[split], job.recipe.sample_rate
     unused: list[Refused | LeftOut] = []
-    num_samples = 0
+    num_samples = num_cut_through = 0
     headers = costly_headers(source, cache=job.header_cache, workers=job.workers, progress=job.progress)
     for found in utterances(source, headers):
         checked = usable(found, source, rate_hz=rate_hz)
         if isinstance(checked, Utterance):
             store.add(checked)
-            num_samples += num_samples_at(checked.num_frames, from_hz=checked.rate_hz, to_hz=rate_hz)
+            num_samples += samples_of(checked, rate_hz)
+            num_cut_through += int(isinstance(count := checked.custom.get(CUT_THROUGH), int) and count)
         else:
             unused.append(checked)
     unused += store.finish()
@@ -204,7 +211,46 @@ def fill_store(job: PlanJob, store: UtteranceStore) -> StoredSplit:
         raise MissingFileError(
             first, needed=f"an utterance of {split!r}; say --root {source.root}=DIR if they are elsewhere"
         )
-    return StoredSplit(store, num_samples, tuple(unused))
+    if source.manifest is not None:
+        num_samples -= fit_to_files(job, store, unused)
+    if num_cut_through:
+        note = (
+            f"{num_cut_through} supervisions reach beyond their cuts; their texts are whole ({CUT_THROUGH} in custom)"
+        )
+        print(f"{split}: {note}", file=sys.stderr)
+    return StoredSplit(store, num_samples, tuple(unused), num_cut_through)
+
+
+def fit_to_files(job: PlanJob, store: UtteranceStore, unused: list[Refused | LeftOut]) -> int:
+    """Let utterances of a manifest that is longer than its files end where those do; what cannot be used then is added to `unused`.
+
+    Returns:
+        The number of samples that are fewer now, at the corpus rate.
+
+    Raises:
+        NoAudioError: If no utterance is left.
+    """
+    source, rate_hz = job.sources[store.split], job.recipe.sample_rate
+    num_fewer = 0
+    dropped = []
+    for index, was, found in fitted_to_files(store, progress=job.progress):
+        checked = usable(found, source, rate_hz=rate_hz)
+        num_fewer += samples_of(was, rate_hz)
+        if isinstance(checked, Utterance):
+            store.shorten(index, checked.num_frames)
+            num_fewer -= samples_of(checked, rate_hz)
+        else:
+            dropped.append(index)
+            unused.append(checked)
+    store.drop(dropped)
+    if not len(store):
+        raise NoAudioError(source.manifest or source.folder, nothing_left(store.split, unused))
+    return num_fewer
+
+
+def samples_of(utterance: Utterance, rate_hz: int) -> int:
+    """Length of an utterance at the corpus rate."""
+    return num_samples_at(utterance.num_frames, from_hz=utterance.rate_hz, to_hz=rate_hz)
 
 
 def usable(found: Utterance | Refused | LeftOut, source: Located, *, rate_hz: int) -> Utterance | Refused | LeftOut:
@@ -215,7 +261,7 @@ def usable(found: Utterance | Refused | LeftOut, source: Located, *, rate_hz: in
             return LeftOut(f"shorter than {shortest_s:g} s")
         case Utterance() if found.seconds > longest_s:
             return LeftOut(f"longer than {longest_s:g} s")
-        case Utterance() if num_samples_at(found.num_frames, from_hz=found.rate_hz, to_hz=rate_hz) < 1:
+        case Utterance() if samples_of(found, rate_hz) < 1:
             return Refused(found.id, "has no sample at the corpus rate")
         case Utterance() if (reason := too_long(found, in_manifest=source.manifest is not None)) is not None:
             return Refused(found.id, reason)

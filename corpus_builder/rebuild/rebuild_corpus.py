@@ -119,6 +119,7 @@ def rebuild(
     Raises:
         SourcesDifferError: If sources are missing or different.
         UsageError: If the folder of a root is not known.
+        OlderPlanError: If its plan is of an earlier version.
         BadDocumentError: If the pack is damaged.
         StillroomError: As `build` does.
     """
@@ -132,6 +133,7 @@ def rebuild(
             scratch = temporary_path(corpus / "rebuild")
             stack.callback(remove_scratch, scratch, corpus, with_corpus=not existed)
             opened = open_pack(pack, scratch / "pack")
+            opened.plan.check_current(where=pack.name)
             source, plan = selected_plan(opened, selection or Selection(), scratch / "selected")
             found_roots = find_roots(opened, source, plan, corpus, places_of(roots))
             check_sources(opened, source, plan, found_roots, workers=workers, progress=progress)

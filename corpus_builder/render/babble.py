@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corpus_builder.audio.errors import UnfitAudioError
-from corpus_builder.audio.levels import Wave, is_silent, peak
+from corpus_builder.audio.levels import Wave, is_silent, peak, refuse_silence
 from corpus_builder.distortions.additive_noise import segment
 from manifests.errors import StillroomError, printable
 
@@ -81,18 +81,18 @@ def talker_segment(talker: Talker, waves: TalkerWaves, *, num_samples: int, rate
     """The segment of one talker, shape (num_samples,); None if the file cannot be read or is silent throughout."""
     try:
         wave = waves.talker(talker.file)
+        refuse_silence(wave, name=talker.id)
     except UnfitAudioError:
         return None
     found = segment(wave, offset=talker.offset, num_samples=num_samples, rate_hz=rate_hz)
     if not is_silent(found):
         return found
-    if is_silent(wave):
-        return None
     return segment(wave, offset=next_sound(wave, talker.offset), num_samples=num_samples, rate_hz=rate_hz)
 
 
 def next_sound(wave: Wave, offset: int) -> int:
-    """The first sample from an offset on, or else from the beginning, that reaches a tenth of the peak."""
+    """The first sample from an offset on, or else from the beginning, that reaches a tenth of the peak, both from the level at rest."""
+    wave = wave - np.median(wave)
     loud = np.flatnonzero(np.abs(wave) >= SOUND_UNDER_PEAK * peak(wave))
     later = loud[loud >= offset]
     return int(later[0] if later.size else loud[0])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corpus_builder.audio.decode import read_stretch
-from corpus_builder.audio.errors import MissingAudioError, SilentAudioError
+from corpus_builder.audio.errors import MissingAudioError
+from corpus_builder.audio.levels import refuse_silence
 from corpus_builder.audio.remote import SourceCache
 from corpus_builder.audio.resample import at_rate
 from corpus_builder.audio.tar_members import audio_digest
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from manifests.plan.plan import PlanRow
     from manifests.plan.rooms import RoomResponse
     from manifests.plan.steps import FileSpan
+    from manifests.recipe.speech import Channel
 
 
 NOISE_BYTES = 128 << 20
@@ -60,7 +62,7 @@ class CorpusWaves:
         self.talkers: WaveCache[Wave] = WaveCache(TALKER_BYTES)
         self.responses: WaveCache[NDArray[np.float32]] = WaveCache(RESPONSE_BYTES)
         self.banks: dict[str, dict[str, RoomResponse]] = {}
-        self.levels: dict[tuple[str, str], tuple[int, int | None, str, int]] | None = None
+        self.levels: dict[tuple[str, str], tuple[int, Channel | None, str, int]] | None = None
         self.spectra: dict[str, NDArray[np.float64]] | None = None
         self.checked: set[Place] = set()
         self.digests: OrderedDict[Place, str] = OrderedDict()
@@ -99,8 +101,7 @@ class CorpusWaves:
             UnfitAudioError: One of its subclasses, by what is wrong with the file.
         """
         wave = self.stretch(row.source)
-        if not wave.any():
-            raise SilentAudioError(row.source.path)
+        refuse_silence(wave, name=row.source.path)
         return wave
 
     def talker(self, file: FileSpan) -> Wave:
@@ -208,7 +209,7 @@ class CorpusWaves:
         self.ledger.note((root, path), source)
         return at_rate(wave, from_hz=rate_hz, to_hz=self.rate_hz)
 
-    def noise_levels(self) -> dict[tuple[str, str], tuple[int, int | None, str, int]]:
+    def noise_levels(self) -> dict[tuple[str, str], tuple[int, Channel | None, str, int]]:
         """Rate, channel, digest and length at the corpus rate of each planned noise file."""
         if self.levels is None:
             rows = read_json_lines(self.corpus / LEVELS, needed="the noise levels of the plan")

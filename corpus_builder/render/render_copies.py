@@ -72,12 +72,12 @@ class UnchangedCopyError(CopyFailedError):
 
 
 class SilentCopyError(CopyFailedError):
-    """Every sample of a copy is zero."""
+    """Every sample of a copy is the same, most often zero."""
 
     def __init__(self, copy: str) -> None:
         super().__init__(
             copy,
-            "every sample of it is zero; the copy is empty: all its packets were lost, or its band was cut out",
+            "every sample of it is the same; the copy is empty: all its packets were lost, or its band was cut out",
         )
 
 
@@ -149,7 +149,7 @@ def render(row: PlanRow, waves: Waves, *, rate_hz: int) -> Rendered:
         NotFiniteError: If it holds NaN or infinity.
         CopyFailedError: If a copy cannot be made: its utterance or noise is silent, a segment is outside its file, ...
         UnchangedCopyError: If a copy with steps is the same as the clean one.
-        SilentCopyError: If a copy is all zeros.
+        SilentCopyError: If a copy is a constant.
     """
     clean = render_clean(row, waves)
     return Rendered(clean.pcm, clean.gain_db, tuple(render_copies(row, clean, waves, rate_hz=rate_hz)))
@@ -175,11 +175,11 @@ def changed(copy: RenderedCopy, clean: Clean) -> RenderedCopy:
 
     Raises:
         UnchangedCopyError: If it has steps and is the same as the clean one.
-        SilentCopyError: If it is all zeros.
+        SilentCopyError: If it is a constant.
     """
     if copy.planned.steps and copy.gain_db == 0.0 and np.array_equal(copy.pcm, clean.pcm):
         raise UnchangedCopyError(copy.planned.name)
-    if not copy.pcm.any():
+    if copy.pcm.min() == copy.pcm.max():
         raise SilentCopyError(copy.planned.name)
     return copy
 

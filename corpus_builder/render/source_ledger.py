@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.audio.levels import Wave
+    from manifests.recipe.speech import Channel
 
 AT_ONCE = 1 << 18
 MOST_REMEMBERED = 65_536  # far more than the caches of a worker hold waves
@@ -62,7 +63,7 @@ class SourceLedger:
 
 
 def source_of(
-    wave: Wave, *, root: str, path: str, start: int, rate_hz: int, channel: int | None, sha256: str
+    wave: Wave, *, root: str, path: str, start: int, rate_hz: int, channel: Channel | None, sha256: str
 ) -> DecodedSource:
     """A source from its decoded wave, shape (num_frames,), at the file's own rate."""
     return DecodedSource(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from corpus_builder.audio.levels import Wave
+    from manifests.recipe.speech import Channel
 
 
 Array = TypeVar("Array", bound="NDArray[Any]")
@@ -59,7 +60,7 @@ class LongNoise:
         note: Called with each decoded stretch and its first frame.
         name: What to call it in a message.
         num_samples: Its length at the corpus rate.
-        channel: Which channel; None of a mono file.
+        channel: Which channel, or `mix` for the mean of all; None of a mono file.
         from_hz: Its own rate.
         to_hz: The corpus rate.
     """
@@ -71,7 +72,7 @@ class LongNoise:
         *,
         name: str,
         num_samples: int,
-        channel: int | None,
+        channel: Channel | None,
         from_hz: int,
         to_hz: int,
     ) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import unicodedata
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from corpus_builder.audio.decode import AUDIO_SUFFIXES, Header, channel_of, read_header
 from corpus_builder.audio.errors import UnfitAudioError
-from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
+from corpus_builder.sources.path_labels import find_labels, pattern_of, plain_form, read_table, template_of
 from corpus_builder.sources.utterance import (
     Found,
     LeftOut,
@@ -45,31 +46,20 @@ def folder_utterances(source: Located, headers: Headers | None = None) -> Iterat
         source: The folder.
         headers: Of files that were read before, or why they cannot be used, by relative path.
     """
-    pattern = pattern_of(source.source.pattern)
-    template = template_of(source.source.fields) if source.source.fields else None
-    table = read_table(source.table) if source.table is not None else None
     count = 0
     others: Counter[str] = Counter()
-    for below in files_below(source.folder, others=others, pattern=pattern):
-        if not pattern.fullmatch(below):
-            continue
-        count += 1
-        if table is not None and below not in table:
-            yield LeftOut("not in the table")
-            continue
-        labels = find_labels(below, template=template, row=table.pop(below) if table is not None else None)
-        yield file_utterance(source, below, labels, (headers or {}).get(below))
-    for below in sorted(table or {}):
-        if pattern.fullmatch(below):
-            yield Refused(below, "is in the table, but there is no such audio file")
+    for found in labelled_files(source, others=others):
+        count += not isinstance(found, Refused)  # a row of the table without a file
+        if isinstance(found, Refused | LeftOut):
+            yield found
+        else:
+            yield file_utterance(source, *found, (headers or {}).get(found[0]))
     if not count:
         raise NoAudioError(
             source.folder,
             f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) matches pattern {source.source.pattern!r}; "
             + folder_hint(source),
         )
-    if source.table is not None and (own := below_folder(source.table, source.folder)) and pattern.fullmatch(own):
-        others[suffix_of(own)] -= 1
     yield from passed_over(others)
 
 
@@ -94,6 +84,70 @@ def suffix_of(name: str) -> str:
     return suffix if re.fullmatch(r"\.[a-z0-9_]{1,10}", suffix) else "others" if suffix else "none"
 
 
+def labelled_files(
+    source: Located, *, others: Counter[str]
+) -> Iterator[tuple[str, dict[str, Any] | None] | Refused | LeftOut]:
+    """The audio files below a folder that fit its pattern, each with its labels.
+
+    Args:
+        source: The folder.
+        others: Counts the files of no audio suffix that fit the pattern, by suffix; the table is none of them.
+
+    Yields:
+        The path below the folder and the labels: None if the path does not fit the template. What the table does not name is left
+        out; rows of the table without a file are refused.
+    """
+    pattern = pattern_of(source.source.pattern)
+    template = template_of(source.source.fields) if source.source.fields else None
+    below_all = files_below(source.folder, others=others, pattern=pattern)
+    fitting = (below for below in below_all if pattern.fullmatch(below))
+    if source.table is None:
+        for below in fitting:
+            yield below, find_labels(below, template=template, row=None)
+        return
+    table = read_table(source.table)
+    yield from table.refused
+    otherwise_spelt = []
+    for below in fitting:
+        row = table.pop(below)
+        if row is None:
+            otherwise_spelt.append(below)
+        else:
+            yield below, find_labels(below, template=template, row=row)
+    for below in otherwise_spelt:  # last, so that a row in NFC is not taken by a file in NFD beside its own
+        row = table.pop_spelling(below)
+        if row is None:
+            yield LeftOut("not in the table")
+        else:
+            yield below, find_labels(below, template=template, row=row)
+    for below, (line, _) in sorted(table.rows.items()):
+        if pattern.fullmatch(plain := plain_form(below)):
+            yield Refused(printable(below), f"line {line} of the table: {unused_reason(source.folder, plain)}")
+    if (own := below_folder(source.table, source.folder)) and pattern.fullmatch(own):
+        others[suffix_of(own)] -= 1
+
+
+def unused_reason(folder: Place, below: str) -> str:
+    """Why a row of a table gives no utterance, by the plain form of its path."""
+    places = [folder / name for name in (below, unicodedata.normalize("NFD", below))]
+    if not any(place.is_file() if isinstance(place, Url) else os.path.isfile(place) for place in places):  # noqa: PTH113 (False for a name too long)
+        return "there is no such audio file"
+    if is_hidden(below):
+        return "the file is there, but it or a folder above it is hidden (begins with a dot), and hidden files are not read"
+    suffix = PurePosixPath(below).suffix
+    if suffix.lower() not in AUDIO_SUFFIXES:
+        kind = printable(suffix) or "no suffix"
+        return (
+            f"the file is there, but {kind} is not among the suffixes that are read; convert it, to .flac for instance"
+        )
+    return "another row names the same file; remove one of them"
+
+
+def is_hidden(below: str) -> bool:
+    """Whether a file, or a folder above it, is hidden."""
+    return any(part.startswith(".") for part in below.split("/"))
+
+
 def files_below(folder: Place, *, others: Counter[str] | None = None, pattern: Glob | None = None) -> Iterator[str]:
     """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder.
 
@@ -112,8 +166,7 @@ def files_below(folder: Place, *, others: Counter[str] | None = None, pattern: G
 
     if isinstance(folder, Url):
         for below in sizes_below(folder):
-            hidden = any(part.startswith(".") for part in below.split("/"))
-            if not hidden and is_audio(below):
+            if not is_hidden(below) and is_audio(below):
                 yield below
         return
 

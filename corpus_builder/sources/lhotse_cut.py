@@ -10,10 +10,15 @@ from corpus_builder.sources.utterance import Found, Refused, UnfitTextError, Utt
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from manifests.recipe.speech import Channel
+
+CUT_THROUGH = "supervisions_cut_through"
+TIMES_ROUNDED_S = 0.01
 
 
-def cut_utterance(cut: Any, *, wanted_channel: int | None, whole: bool = False) -> Found:
+def cut_utterance(cut: Any, *, wanted_channel: Channel | None, whole: bool = False) -> Found:
     """One cut, or a reason why it cannot be used.
 
     Args:
@@ -32,14 +37,15 @@ def cut_utterance(cut: Any, *, wanted_channel: int | None, whole: bool = False) 
         return Refused(printable(cut.id), f"a field of it has a wrong type or value: {printable(problem, limit=100)}")
 
 
-def checked_utterance(cut: Any, *, wanted_channel: int | None, whole: bool) -> Found:
+def checked_utterance(cut: Any, *, wanted_channel: Channel | None, whole: bool) -> Found:
     """One cut whose fields are of the right types, or a reason why it cannot be used."""
     reason = unfit_reason(cut, wanted_channel)
     if reason is not None:
         return Refused(printable(cut.id), reason)
     recording = cut.recording
     channel = chosen_channel(cut, wanted_channel)
-    audio = next(source for source in recording.sources if channel in source.channels)
+    first = cut_channels(cut)[0] if channel == "mix" else channel
+    audio = next(source for source in recording.sources if first in source.channels)
     start = sample_number(cut.start, recording.sampling_rate)
     num_frames = sample_number(cut.duration, recording.sampling_rate)
     if whole:
@@ -50,15 +56,16 @@ def checked_utterance(cut: Any, *, wanted_channel: int | None, whole: bool) -> F
         return Refused(printable(cut.id), "has no samples")
     if start + num_frames > recording.num_samples:
         return Refused(printable(cut.id), f"ends after {recording.duration:g} s, where its recording ends")
+    supervisions = supervisions_of(cut, channel)
     utterance = Utterance(
         id=str(cut.id),
         path=audio.source,
         start_s=start / recording.sampling_rate,
         num_frames=num_frames,
         rate_hz=recording.sampling_rate,
-        channel=audio.channels.index(channel) if len(audio.channels) > 1 else None,
-        custom=custom_fields(cut),
-        **supervised(cut.supervisions),
+        channel=channel if channel == "mix" else audio.channels.index(channel) if len(audio.channels) > 1 else None,
+        custom=custom_fields(cut, supervisions) | cut_through(cut, supervisions),
+        **supervised(supervisions),
     )
     try:
         check_text(
@@ -77,7 +84,7 @@ def sample_number(seconds: float, rate_hz: int) -> int:
     return int(compute_num_samples(seconds, rate_hz))
 
 
-def unfit_reason(cut: Any, wanted_channel: int | None) -> str | None:
+def unfit_reason(cut: Any, wanted_channel: Channel | None) -> str | None:
     """Why a cut cannot be used, or None."""
     if not isinstance(cut.id, str):
         return "its id is not text"
@@ -98,13 +105,22 @@ def transform_reason(recording: Any) -> str | None:
     return None
 
 
-def channel_reason(cut: Any, wanted_channel: int | None) -> str | None:
+def channel_reason(cut: Any, wanted_channel: Channel | None) -> str | None:
     """Why no channel can be taken, or None."""
     channels = cut_channels(cut)
     if wanted_channel is None and len(channels) != 1:
         return (
-            f"has {len(channels)} channels ({', '.join(map(str, channels[:8]))}); say which with channel: in the recipe"
+            f"has {len(channels)} channels ({', '.join(map(str, channels[:8]))}); say which with channel: in the recipe, or mix for "
+            "their mean"
         )
+    if wanted_channel == "mix" and len(channels) > 1:
+        holders = [set(source.channels) for source in cut.recording.sources if set(source.channels) & set(channels)]
+        if holders == [set(channels)]:
+            return None
+        whole = f"of {len(holders)} files" if len(holders) != 1 else f"of the {len(holders[0])} of its file"
+        return f"has {len(channels)} channels {whole}; channel: mix takes the mean of all channels of one file: name a number"
+    if wanted_channel == "mix":
+        wanted_channel = None
     if wanted_channel is not None and wanted_channel not in channels:
         return f"has no channel {wanted_channel}, which the recipe names; it has {', '.join(map(str, channels[:8]))}"
     channel = chosen_channel(cut, wanted_channel)
@@ -125,9 +141,38 @@ def cut_channels(cut: Any) -> list[int]:
     return list(cut.channel)
 
 
-def chosen_channel(cut: Any, wanted_channel: int | None) -> int:
-    """The one channel to take."""
-    return cut_channels(cut)[0] if wanted_channel is None else wanted_channel
+def chosen_channel(cut: Any, wanted_channel: Channel | None) -> Channel:
+    """The channel to take, by lhotse's number; `mix` only where the cut has several."""
+    channels = cut_channels(cut)
+    if wanted_channel is None or (wanted_channel == "mix" and len(channels) == 1):
+        return channels[0]
+    return wanted_channel
+
+
+def supervisions_of(cut: Any, channel: Channel) -> list[Any]:
+    """Supervisions that belong to what is taken: those of the chosen channel, where the cut has several, that overlap its stretch."""
+    several = channel != "mix" and len(cut_channels(cut)) > 1
+    instant_s = 0.5 / cut.recording.sampling_rate
+    return [
+        segment
+        for segment in cut.supervisions
+        if segment.start + segment.duration > instant_s
+        and segment.start < cut.duration - instant_s
+        and (
+            not several
+            or channel == segment.channel
+            or (isinstance(segment.channel, list) and channel in segment.channel)
+        )
+    ]
+
+
+def cut_through(cut: Any, supervisions: Sequence[Any]) -> dict[str, int]:
+    """How many supervisions reach beyond the cut, so that their text says more than its audio; empty if none does."""
+    count = sum(
+        segment.start < -TIMES_ROUNDED_S or segment.start + segment.duration > cut.duration + TIMES_ROUNDED_S
+        for segment in supervisions
+    )
+    return {CUT_THROUGH: count} if count else {}
 
 
 def supervised(supervisions: Iterable[Any]) -> dict[str, str | None]:
@@ -143,11 +188,11 @@ def supervised(supervisions: Iterable[Any]) -> dict[str, str | None]:
     }
 
 
-def custom_fields(cut: Any) -> dict[str, Any]:
+def custom_fields(cut: Any, supervisions: Sequence[Any]) -> dict[str, Any]:
     """Custom fields of a cut and of its only supervision that are plain data (manifests of other audio are not), and lhotse's gender."""
-    genders = {segment.gender for segment in cut.supervisions} - {None}
+    genders = {segment.gender for segment in supervisions} - {None}
     fields: dict[str, Any] = {"gender": genders.pop()} if len(genders) == 1 else {}
-    for owner in (*(cut.supervisions if len(cut.supervisions) == 1 else ()), cut):
+    for owner in (*(supervisions if len(supervisions) == 1 else ()), cut):
         fields.update(owner.custom or {})
     return {name: value for name, value in fields.items() if is_plain(value)}
 

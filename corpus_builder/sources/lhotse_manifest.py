@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from corpus_builder.sources.folder import Headers
     from corpus_builder.sources.roots import Located
+    from manifests.recipe.speech import Channel
 
 COVERED_WITHIN_S = 1.0
 MOST_BLANK_LINES = 1_000_000
@@ -73,8 +74,8 @@ def noise_files(source: Located, headers: Headers | None = None) -> Iterator[Fou
     if source.manifest is None:
         yield from folder_utterances(source, headers)
         return
-    recordings: dict[tuple[str, int | None], Utterance] = {}
-    covered_s: dict[tuple[str, int | None], float] = {}
+    recordings: dict[tuple[str, Channel | None], Utterance] = {}
+    covered_s: dict[tuple[str, Channel | None], float] = {}
     for cut in manifest_items(source.manifest):
         found = cut_utterance(cut, wanted_channel=source.source.channel, whole=True)
         if isinstance(found, Utterance):

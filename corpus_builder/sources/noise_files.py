@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from corpus_builder.sources.folder import Headers
     from corpus_builder.sources.roots import Located
     from manifests.recipe.recipe import Recipe
+    from manifests.recipe.speech import Channel
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class NoiseTask:
     place: str
     group: str
     splits: tuple[str, ...]
-    channel: int | None
+    channel: Channel | None
 
 
 @dataclass(frozen=True)

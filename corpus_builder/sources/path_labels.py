@@ -6,17 +6,26 @@ import csv
 import fnmatch
 import io
 import re
+import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from manifests.errors import BadDocumentError, printable
+from corpus_builder.sources.utterance import Refused
+from manifests.errors import BadDocumentError, UnsafePathError, printable
 from manifests.io.json_yaml import read_bytes, safe_relative
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from manifests.io.place import Place
 
 LONGEST_PATTERN = 200
+BLANKS_AFTER_QUOTE = re.compile(r'(?<!")"[ \t]+(?=[,\r\n]|\Z)')  # `"a.wav" ,text`, which csv takes for an error
+
+NOT_PLAIN = re.compile(
+    r"[^!-\[\]-~]|//|(?:^|/)\.?(?:/|$)"
+)  # what is no visible ASCII, a backslash, an empty part, a `.`
 
 
 @dataclass(frozen=True)
@@ -133,36 +142,155 @@ def template_of(template: str) -> Template:
     return Template(tuple(pieces[1::2]), tuple(pieces[0::2]))
 
 
-def read_table(path: Place) -> dict[str, dict[str, str]]:
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of labels: its rows by path, each removed when its file is found.
+
+    Attributes:
+        name: Its file name, for messages.
+        rows: By their paths as the table spells them: the number of the line, and the labels.
+        spellings: The paths of rows that are not in plain form, by their plain form.
+        refused: What is no row, or names no path below the folder.
+    """
+
+    name: str
+    rows: dict[str, tuple[int, dict[str, str]]]
+    spellings: dict[str, list[str]]
+    refused: list[Refused]
+
+    def add(self, line: int, path: str, labels: dict[str, str]) -> None:
+        """Add a row.
+
+        Raises:
+            ValueError: If there is one for the same path.
+        """
+        if path in self.rows:
+            raise ValueError(f"path {printable(path)!r} occurs twice; line {self.rows[path][0]} is used")
+        self.rows[path] = line, labels
+        if (plain := plain_form(path)) != path:
+            self.spellings.setdefault(plain, []).append(path)
+
+    def pop(self, path: str) -> dict[str, str] | None:
+        """Labels of a file whose path the table spells as the disk does."""
+        row = self.rows.pop(path, None)
+        return None if row is None else row[1]
+
+    def pop_spelling(self, path: str) -> dict[str, str] | None:
+        """Labels of a file whose path the table spells in another way: in NFC for NFD, with `./`, `//`, backslashes or blanks around it."""
+        plain = plain_form(path)
+        for spelling in (plain, *self.spellings.get(plain, ())):
+            if spelling in self.rows:
+                return self.pop(spelling)
+        return None
+
+
+def trimmed(path: str) -> str:
+    r"""A path of a table with `/` for each backslash, and no blanks around its parts."""
+    return "/".join(part.strip() for part in path.replace("\\", "/").split("/"))
+
+
+def plain_form(path: str) -> str:
+    """A path as most tables spell it: in NFC, `/` for a backslash, no blanks around its parts, none of them empty or `.`."""
+    if not NOT_PLAIN.search(path):  # nearly always
+        return path
+    parts = trimmed(unicodedata.normalize("NFC", path)).split("/")
+    return "/".join(part for part in parts if part not in {"", "."})
+
+
+def read_table(path: Place) -> LabelTable:
     """A CSV with the column `path` (relative to the folder); other columns are labels, empty cells are none.
 
-    Returns:
-        For each path its labels.
+    Blanks around cells, a byte order mark and any ends of lines are accepted. A bad row is refused alone.
 
     Raises:
-        BadDocumentError: If the column is missing, a column occurs twice, a row has more cells than the head, or a path occurs twice.
+        BadDocumentError: If it is no text, the column is missing, or a column occurs twice.
     """
     content = read_bytes(path, needed="the table of labels")
-    try:
-        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        if "path" not in (rows.fieldnames or ()):
-            raise BadDocumentError(
-                path, f"has no column 'path'; its columns are {printable(', '.join(rows.fieldnames or ()))}"
-            )
-        twice = sorted({name for name in rows.fieldnames or () if (rows.fieldnames or []).count(name) > 1})
-        if twice:
-            raise BadDocumentError(path, f"has more than one column {printable(twice[0])!r}; rename or remove one")
-        table: dict[str, dict[str, str]] = {}
-        for row in rows:
-            if None in row or row["path"] is None:
-                raise BadDocumentError(f"{path}:{rows.line_num}", "has more or fewer cells than the head of the table")
-            below = safe_relative(row.pop("path"), where=f"{path}:{rows.line_num}")
-            if below in table:
-                raise BadDocumentError(f"{path}:{rows.line_num}", f"path {printable(below)!r} occurs twice")
-            table[below] = {name: value for name, value in row.items() if value}
-    except (csv.Error, UnicodeDecodeError) as problem:
-        raise BadDocumentError(path, f"not a CSV table: {printable(problem)}") from None
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BadDocumentError(path, "is UTF-16 text; expected a CSV table in UTF-8: save it as UTF-8")
+    lines = list(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""))
+    rows = csv_rows(lines)
+    names = table_head(path, next(rows, (1, [])))
+    table = LabelTable(path.name, {}, {}, [])
+    for line, cells in rows:
+        try:
+            table.add(line, *table_row(names, cells))
+        except (ValueError, UnsafePathError) as problem:
+            table.refused.append(Refused(f"{printable(table.name)}:{line}", str(problem)))
     return table
+
+
+def csv_rows(lines: list[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Cells of each row that is not blank, with the number of its line; what is no CSV gives its error, and the next line begins a row."""
+    start = 0
+    has_blanks_after_quotes = True  # perhaps: removed where a row is no CSV with them
+    while start < len(lines):
+        reader = csv.reader((lines[at] for at in range(start, len(lines))), skipinitialspace=True, strict=True)
+        read = 0
+        try:
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield start + read + 1, cells
+                read = reader.line_num
+            start = len(lines)
+        except csv.Error as problem:
+            start += read
+            if has_blanks_after_quotes:
+                lines[start:] = [BLANKS_AFTER_QUOTE.sub('"', line) for line in lines[start:]]
+                has_blanks_after_quotes = False
+            else:
+                yield start + 1, problem
+                start += 1
+
+
+def table_head(path: Place, head: tuple[int, list[str] | csv.Error]) -> list[str]:
+    """Names of the columns; an empty one has no labels.
+
+    Raises:
+        BadDocumentError: If there is no column `path`, or one occurs twice.
+    """
+    if isinstance(head[1], csv.Error):
+        raise BadDocumentError(path, f"not a CSV table: {printable(head[1])}")
+    names = [name.strip() for name in head[1]]
+    if "path" not in names:
+        raise BadDocumentError(path, f"has no column 'path'; its columns are {printable(', '.join(names))}")
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise BadDocumentError(path, f"has more than one column {printable(twice[0])!r}; rename or remove one")
+    return names
+
+
+def table_row(names: list[str], cells: list[str] | csv.Error) -> tuple[str, dict[str, str]]:
+    """Path and labels of a row.
+
+    Raises:
+        ValueError: If it does not fit the head, or is no text.
+        UnsafePathError: If its path leads out of the folder.
+    """
+    if isinstance(cells, csv.Error):
+        raise ValueError(f"is no row of a CSV table: {printable(cells)}; mend its quotation marks")  # noqa: TRY004 (bad data)
+    if len(cells) < len(names) or any(cell.strip() for cell in cells[len(names) :]):
+        raise ValueError(
+            f"has {len(cells)} cells, the head of the table has {len(names)}; a text with a comma needs quotation marks"
+        )
+    if "\0" in (whole := "".join(cells)) or not is_unicode(whole):
+        raise ValueError("is not UTF-8 text, or holds a NUL character; save the table as UTF-8")
+    row = dict(zip(names, cells, strict=False))
+    below = row.pop("path")
+    safe_relative(trimmed(below), where="the column path")
+    labels = {name: value.strip() for name, value in row.items() if value.strip()}
+    if "" in labels:
+        raise ValueError("has a cell in a column without a name")
+    return below, labels
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def find_labels(below: str, *, template: Template | None, row: dict[str, str] | None) -> dict[str, Any] | None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corpus_builder.sources.folder import files_below, passed_over
+from corpus_builder.sources.folder import labelled_files, passed_over
 from corpus_builder.sources.lhotse_cut import custom_fields, cut_channels, sample_number, transform_reason
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, manifest_items, manifest_lines
-from corpus_builder.sources.path_labels import find_labels, pattern_of, read_table, template_of
 from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused
 from manifests.errors import BadDocumentError, printable
@@ -118,6 +117,7 @@ def response_listing(name: str, bank: RecordedBank, located: Located, *, rate_hz
         unique.setdefault((finder.relative(path), response.start, response.num_frames, response.channels), response)
     rooms, note = room_labels({key: response.labels for key, response in unique.items()}, room=bank.room, bank=name)
     assert isinstance(located.source, ResponseSource)
+    assert located.source.channel != "mix"
     tasks = [
         ResponseTask(
             bank=name,
@@ -189,19 +189,17 @@ def listed_responses(located: Located) -> Iterator[ListedResponse | Refused | Le
 
 def folder_responses(located: Located) -> Iterator[ListedResponse | Refused | LeftOut]:
     """The audio files below a folder, then how many other files there are."""
-    pattern = pattern_of(located.source.pattern)
-    template = template_of(located.source.fields) if located.source.fields else None
-    table = read_table(located.table) if located.table is not None else None
     others: Counter[str] = Counter()
-    for below in files_below(located.folder, others=others, pattern=pattern):
-        if not pattern.fullmatch(below) or (table is not None and below not in table):
-            continue
-        labels = find_labels(below, template=template, row=None if table is None else table[below])
-        path = f"{located.prefix}/{below}" if located.prefix else below
-        if labels is None:
-            yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
-        else:
-            yield ListedResponse(path, labels=labels)
+    for found in labelled_files(located, others=others):
+        if isinstance(found, Refused):
+            yield found
+        elif not isinstance(found, LeftOut):
+            below, labels = found
+            path = f"{located.prefix}/{below}" if located.prefix else below
+            if labels is None:
+                yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
+            else:
+                yield ListedResponse(path, labels=labels)
     yield from passed_over(others)
 
 
@@ -270,7 +268,7 @@ def cut_response(cut: Any) -> ListedResponse | Refused:
             start=start,
             num_frames=None if whole else min(num_frames, cut.recording.num_samples - start),
             channels=places,
-            labels=custom_fields(cut),
+            labels=custom_fields(cut, cut.supervisions),
         )
     except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as problem:
         # lhotse takes any type for any field, and fails where the field is used

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manifests.errors import StillroomError, printable
+
+if TYPE_CHECKING:
+    from manifests.recipe.speech import Channel
 
 LONGEST_ID = 4096
 
@@ -25,7 +28,7 @@ class Utterance:
         path: Relative to its root where `base` is None; else absolute or relative to `base`, until the root is known.
         start_s: Where it begins in the file.
         num_frames: Its length at the file's own rate.
-        channel: Which channel; None of a mono file.
+        channel: Which channel, or `mix` for the mean of all; None of a mono file.
     """
 
     id: str
@@ -33,7 +36,7 @@ class Utterance:
     start_s: float
     num_frames: int
     rate_hz: int
-    channel: int | None = None
+    channel: Channel | None = None
     text: str | None = None
     speaker: str | None = None
     language: str | None = None

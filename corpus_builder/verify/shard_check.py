@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     Pcm = NDArray[np.int16]
 
+LEAST_CLEAN_DBFS = -80.1  # without the mean; sources under -80 dBFS are refused
+LEAST_COPY_DBFS = -200.0
+
 
 @dataclass(frozen=True)
 class ShardCheck:
@@ -249,7 +252,7 @@ class ShardChecker:
         return waves
 
     def check_wave(self, wave: DecodedWave, sample: IndexedSample, name: str, *, num_samples: int) -> None:
-        """One wave has the expected length, channel and rate, and the PCM of the index; one of an own corpus is not silent."""
+        """One wave has the expected length, channel and rate, and the PCM of the index; one of an own corpus is not silent but for a constant."""
         found_samples = wave.num_samples
         if found_samples == num_samples:
             found_samples = wave.header_samples  # training refuses what its own header has otherwise
@@ -265,7 +268,7 @@ class ShardChecker:
                 self.add(f"{name}: its PCM is not what the index says", sample=sample.key)
         if wave.problem is not None:
             self.add(f"{name}: {wave.problem}", sample=sample.key)
-        if wave.is_silent and not self.check.is_linked:
+        if not self.check.is_linked and wave.level_dbfs < (LEAST_CLEAN_DBFS if name == "clean" else LEAST_COPY_DBFS):
             self.add(f"{name}: is silent", sample=sample.key)
 
     def content(self, stream: io.BufferedReader, sample: IndexedSample, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ class DecodedWave:
         header_samples: Number of samples by its header.
         num_samples: Number of samples that were decoded, at most the requested number.
         pcm_sha256: Of the decoded samples: little-endian int16, channels interleaved.
-        is_silent: Whether all of them are zero.
+        level_dbfs: RMS without the mean, of all channels together; minus infinity for a constant.
         problem: What training would stumble over in samples that are no integers: NaN, infinity, or a peak beyond full scale.
         pcm: The first channel, shape (time,); None if it was not requested.
     """
@@ -35,7 +36,7 @@ class DecodedWave:
     num_channels: int
     rate_hz: int
     pcm_sha256: str
-    is_silent: bool
+    level_dbfs: float
     problem: str | None
     pcm: NDArray[np.int16] | None
 
@@ -51,7 +52,7 @@ def decoded_wave(content: bytes, *, most_samples: int, keep_pcm: bool) -> Decode
     Raises:
         soundfile.LibsndfileError: Or another of `DECODING_ERRORS`, if it cannot be decoded.
     """
-    state, num_samples, is_silent = hashlib.sha256(), 0, True
+    state, num_samples, mean, power = hashlib.sha256(), 0, 0.0, 0.0
     problem: str | None = None
     blocks = [np.zeros(0, np.int16)]
     with soundfile.SoundFile(io.BytesIO(content)) as wave:
@@ -65,8 +66,11 @@ def decoded_wave(content: bytes, *, most_samples: int, keep_pcm: bool) -> Decode
                 block = wave.read(wanted, dtype="int16", always_2d=True)
             if not block.shape[0]:
                 break
+            share = block.shape[0] / (num_samples + block.shape[0])
+            apart = float(block.mean()) - mean
+            power += share * (float(block.var()) - power + (1.0 - share) * apart * apart)  # Chan and others, 1979
+            mean += share * apart
             num_samples += block.shape[0]
-            is_silent = is_silent and not np.any(block)
             state.update(block.astype("<i2", copy=False).tobytes())
             if keep_pcm:
                 blocks.append(block[:, 0])
@@ -76,7 +80,7 @@ def decoded_wave(content: bytes, *, most_samples: int, keep_pcm: bool) -> Decode
             num_channels=wave.channels,
             rate_hz=wave.samplerate,
             pcm_sha256=state.hexdigest(),
-            is_silent=is_silent,
+            level_dbfs=10.0 * math.log10(power / 32768.0**2) if power > 0.0 else -math.inf,
             problem=problem,
             pcm=np.concatenate(blocks) if keep_pcm else None,
         )

@@ -7,7 +7,7 @@ corpus.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -39,9 +39,9 @@ Role = Literal["train", "dev", "test"]
 
 def limited(task: FrameTask, *, seed: int) -> FrameTask:
     """A task with at most `MOST_TRAIN` training and `MOST_DEV` dev utterances, chosen by keyed hash; it notes what it leaves out."""
+    parts: tuple[tuple[Mapping[str, Any], int], ...] = ((task.train, MOST_TRAIN), (task.dev, MOST_DEV))
     train, dev = (
-        {key: labels[key] for key in keyed_order(labels, seed=seed, purpose="frames")[:most]}
-        for labels, most in ((task.train, MOST_TRAIN), (task.dev, MOST_DEV))
+        {key: labels[key] for key in keyed_order(labels, seed=seed, purpose="frames")[:most]} for labels, most in parts
     )
     notes = task.notes
     if len(train) < len(task.train):

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from manifests.corpus.layout import prints_name, sources_name
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Name, Record, Samples, Sha256
+from manifests.recipe.speech import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,13 +51,16 @@ class SamplePrints(Record):
         return prints
 
 
+MIX = -2  # sorts `mix` among the numbers of channels
+
+
 class DecodedSource(Record):
     """A stretch of one channel of a source file, as it was decoded.
 
     Attributes:
         start: First frame of the stretch.
         num_frames: Its length, at the file's own rate.
-        channel: Channel; None for a mono file.
+        channel: Channel, or `mix` for the mean of all; None for a mono file.
         sha256: Digest of the file's bytes.
         pcm_sha256: Digest of the decoded stretch as little-endian float32, full scale at +-1, before any change of rate.
     """
@@ -66,7 +70,7 @@ class DecodedSource(Record):
     start: Samples = 0
     num_frames: Samples
     rate_hz: Annotated[int, Field(ge=1, le=1_000_000)]
-    channel: Annotated[int, Field(ge=0, le=1023)] | None = None
+    channel: Channel | None = None
     sha256: Sha256
     pcm_sha256: Sha256
 
@@ -79,7 +83,8 @@ class DecodedSource(Record):
     @property
     def stretch(self) -> tuple[str, str, int, int, int]:
         """The file and the stretch of it: the key by which two lists of sources are joined."""
-        return self.root, self.path, self.start, self.num_frames, -1 if self.channel is None else self.channel
+        channel = -1 if self.channel is None else MIX if self.channel == "mix" else self.channel
+        return self.root, self.path, self.start, self.num_frames, channel
 
 
 def sample_prints(corpus: Place, shard: str) -> Iterator[SamplePrints]:

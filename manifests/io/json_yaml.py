@@ -191,7 +191,7 @@ def safe_relative(path: str, *, where: object) -> str:
         or pure.is_absolute()
         or ".." in pure.parts
         or path.startswith(("pipe:", "~"))
-        or re.match(r"^[A-Za-z]:", path)
+        or re.match(r"^[A-Za-z]:(/|$)", path)
     )
     if unsafe:
         raise UnsafePathError(path, where=where)

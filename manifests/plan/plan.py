@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from manifests.errors import printable
+from manifests.errors import BadDocumentError, printable
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Samples, Sha256
 from manifests.plan.steps import FileSpan, PlannedCopy
+from manifests.recipe.speech import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,9 @@ class NoiseLevels(Record):
     Attributes:
         num_samples: Length at the corpus rate.
         splits: Splits that may use it.
-        power_db: Mean power of each full 100 ms in dBFS, rounded to 0.1; -200 stands for silence.
+        mean: Mean of its samples (DC), full scale at 1, rounded to 1e-6; None in plans of version 1.
+        power_db: Mean power of each full 100 ms without their mean in dBFS, rounded to 0.1; -200 stands for silence. In plans of version 1
+            with the mean.
     """
 
     source: Name
@@ -64,8 +67,9 @@ class NoiseLevels(Record):
     splits: Annotated[tuple[Name, ...], Field(strict=False)]
     num_samples: Samples
     rate_hz: int
-    channel: int | None = None
+    channel: Channel | None = None
     sha256: Sha256
+    mean: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
     power_db: Annotated[tuple[float, ...], Field(strict=False)]
 
     @field_validator("path")
@@ -109,6 +113,17 @@ class Refusal(Record):
     reason: str
 
 
+class OlderPlanError(BadDocumentError):
+    """A plan of an earlier version can be looked at, not rendered: its numbers mean something else now."""
+
+    def __init__(self, where: object, *, found: str) -> None:
+        super().__init__(
+            where,
+            f"its plan is {printable(found)!r}, whose SNRs and levels counted a mean (DC) as signal, and this Stillroom renders "
+            f"{Plan.SCHEMA!r}: plan again from its recipe, or use the Stillroom that made it",
+        )
+
+
 class Plan(Document):
     """The index of a plan.
 
@@ -119,10 +134,11 @@ class Plan(Document):
         spectra_sha256: Digest of `spectra.jsonl`, if there is one.
         filtered: How many utterances of each split were left out, by reason, and how many files are not audio by their suffix.
         refused: Utterances and files refused at planning, with the reason.
+        cut_through: How many supervisions of each split reach beyond their cuts; their text says more than the audio.
         limit: `--limit`, if one was given.
     """
 
-    SCHEMA: ClassVar[str] = "stillroom/plan/1"
+    SCHEMA: ClassVar[str] = "stillroom/plan/2"
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     name: Name
@@ -134,7 +150,17 @@ class Plan(Document):
     spectra_sha256: Sha256 | None = None
     filtered: dict[str, dict[str, int]] = {}
     refused: Annotated[tuple[Refusal, ...], Field(strict=False)] = ()
+    cut_through: dict[str, int] = {}
     limit: int | None = None
+
+    def check_current(self, *, where: object) -> None:
+        """Check that this Stillroom renders the plan as it was meant.
+
+        Raises:
+            OlderPlanError: If it was made by an earlier one, whose powers counted DC as signal.
+        """
+        if self.schema_ != self.SCHEMA:
+            raise OlderPlanError(where, found=self.schema_)
 
 
 class LocalRoots(Document):

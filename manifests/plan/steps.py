@@ -11,6 +11,7 @@ from manifests.io.records import CONDITION_PATTERN, Name, Record, Samples, Sha25
 from manifests.plan.channel_steps import AnyPlannedChannelStep
 from manifests.recipe.codecs import Application, Codec, Concealment, check_packets
 from manifests.recipe.noises import Colour
+from manifests.recipe.speech import Channel
 
 LATEST_START_S = 1e8
 
@@ -38,7 +39,7 @@ class FileSpan(Record):
         start: Start of the stretch in the file, in seconds.
         num_frames: Its length in samples at the file's own rate; None means to the end of the file.
         rate_hz: The file's own rate.
-        channel: Channel; None if the file has one.
+        channel: Channel, or `mix` for the mean of all; None if the file has one.
         sha256: Digest of the file's bytes, if it was read at planning.
     """
 
@@ -47,7 +48,7 @@ class FileSpan(Record):
     start: Annotated[float, Field(ge=0)] = 0.0
     num_frames: Samples | None = None
     rate_hz: Annotated[int, Field(ge=1, le=1_000_000)]
-    channel: Annotated[int, Field(ge=0, le=1023)] | None = None
+    channel: Channel | None = None
     sha256: Sha256 | None = None
 
     @field_validator("path")

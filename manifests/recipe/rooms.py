@@ -85,6 +85,10 @@ class ResponseSource(SpeechSource):
             raise ValueError("expected exactly one of list, cuts (a lhotse manifest) and dir (a folder)")
         if self.dir is None and (self.fields or self.table or self.pattern != "**/*"):
             raise ValueError("fields, table and pattern go with dir, not with cuts or list")
+        if self.channel == "mix":
+            raise ValueError(
+                "channel: expected a number, got 'mix': each channel of a response is a response of its own"
+            )
         plain = self.model_dump(exclude={"list"})
         SpeechSource.model_validate(plain if self.list is None else plain | {"cuts": self.list})
         return self

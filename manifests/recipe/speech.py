@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from manifests.errors import UnsafePathError
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Name, Record
+
+Channel: TypeAlias = Annotated[int, Field(ge=0, le=1023)] | Literal["mix"]
+"""Number of a channel, from 0, or the mean of all."""
 
 
 class SpeechSource(Record):
@@ -19,7 +22,7 @@ class SpeechSource(Record):
         cuts: A lhotse manifest (cuts or recordings, JSON lines, plain or gzip); or
         dir: a folder of audio files.
         strip: A prefix removed from the paths in `cuts`.
-        channel: Channel of a file with several, from 0; None if files have one.
+        channel: Channel of a file with several, from 0, or `mix` for the mean of all; None if files have one.
         pattern: Glob pattern of the files of a folder.
         fields: A template of the path below the folder, such as `{speaker}/{id}.flac`; each name matches `[^/]+`.
         table: A CSV beside or in the folder with the column `path` and any of id, text, speaker, language; others are custom.
@@ -33,7 +36,7 @@ class SpeechSource(Record):
     cuts: str | None = None
     dir: str | None = None
     strip: str | None = None
-    channel: Annotated[int, Field(ge=0, le=1023)] | None = None
+    channel: Channel | None = None
     pattern: str = "**/*"
     fields: str | None = None
     table: str | None = None

@@ -215,7 +215,7 @@ TABLES: dict[str, str | bytes] = {
     "path that leads out": "path,text\n../../etc/passwd,x\n",
     "absolute path": "path,text\n/etc/passwd,x\n",
     "pipe": "path,text\npipe:touch OWNED,x\n",
-    "path twice": "path,text\ns0/u0.wav,x\ns0/u0.wav,y\n",
+    "path twice": "path,text\nnone.wav,x\nnone.wav,y\n",
     "column twice": "path,path\ns0/u0.wav,x\n",
     "column twice of escapes": "path,\x1b[31m,\x1b[31m\ns0/u0.wav,x,y\n",
     "too many cells": "path,text\ns0/u0.wav,x,y,z\n",

@@ -4,14 +4,15 @@ import math
 
 
 def active_level_db(samples, rate_hz, thresholds=range(1, 31)):
-    """Active speech level in dB relative to full scale, from floats within +-1."""
+    """Active speech level in dB relative to full scale, from floats within +-1, without their mean."""
+    mean = math.fsum(samples) / len(samples)
     keep = math.exp(-1.0 / (0.03 * rate_hz))
     hold = round(0.2 * rate_hz)
     steps = [2.0**-number for number in sorted(thresholds, reverse=True)]
     activity = [0] * len(steps)
     hangover = [hold] * len(steps)
     once = twice = energy = 0.0
-    for sample in samples:
+    for sample in (value - mean for value in samples):
         energy += sample * sample
         once = keep * once + (1.0 - keep) * abs(sample)
         twice = keep * twice + (1.0 - keep) * once

@@ -77,7 +77,7 @@ def test_a_changed_schema_is_refused_and_never_rewritten(tmp_path):
     with pytest.raises(pytest.fail.Exception, match="is missing"):
         check_exported(document_of("plan"), tmp_path, write=False)
     check_exported(document_of("plan"), tmp_path, write=True)
-    assert json.loads((tmp_path / "plan-1.json").read_text())["$id"] == "stillroom/plan/1"
+    assert json.loads((tmp_path / "plan-2.json").read_text())["$id"] == "stillroom/plan/2"
 
 
 def test_every_document_is_exported():

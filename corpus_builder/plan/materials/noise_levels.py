@@ -22,7 +22,7 @@ from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.io.digest import canonical_json
 from manifests.io.place import local_copy, place_of
 from manifests.io.url import Url
-from manifests.plan.plan import NoiseLevels
+from manifests.plan.plan import NoiseLevels, Plan
 from manifests.recipe.noises import DividedNoise, RecordedNoise
 
 if TYPE_CHECKING:
@@ -118,28 +118,31 @@ def read_noise(task: NoiseTask) -> ReadNoise:
         "num_frames": levels.num_frames,
         "rate_hz": levels.rate_hz,
         "channel": levels.channel,
+        "mean": levels.mean,
         "sha256": sha256,
         "power_db": list(levels.power_db),
     }
     if levels.num_frames < SHORTEST_S * levels.rate_hz:
         return ReadNoise(task, None, f"{printable(task.path)} is shorter than a millisecond")
     if max(levels.power_db) < SILENT_DBFS:
-        return ReadNoise(task, None, f"{printable(task.path)} is silent: nowhere above {SILENT_DBFS:g} dBFS")
+        return ReadNoise(
+            task, None, f"{printable(task.path)} is silent: nowhere above {SILENT_DBFS:g} dBFS without its mean (DC)"
+        )
     return ReadNoise(task, row, None)
 
 
 def cache_key(task: NoiseTask) -> str | None:
-    """The name of a file in the cache: its path, size and time of change; None if it does not exist."""
+    """The name of a file in the cache: what is measured, its path, size and time of change; None if it does not exist."""
     try:
         place = place_of(task.place)
         if isinstance(place, Url):
             found = place.info()
             version = [found.get(name) for name in ("size", "ETag", "etag", "LastModified", "mtime")] if found else None
-            return None if version is None else f"{task.place}\x1f{task.channel}\x1f{version}"
+            return None if version is None else f"{Plan.SCHEMA}\x1f{task.place}\x1f{task.channel}\x1f{version}"
         status = place.stat()
     except OSError:
         return None
-    return f"{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
+    return f"{Plan.SCHEMA}\x1f{task.place}\x1f{task.channel}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,11 @@ def power_spectrum(wave: Wave, *, rate_hz: int) -> NDArray[np.float64]:
     from scipy.signal import welch
 
     _, power = welch(
-        wave / np.sqrt(mean_power(wave)), fs=rate_hz, nperseg=frame_samples(rate_hz), detrend=False, scaling="density"
+        (wave - wave.mean()) / np.sqrt(mean_power(wave)),
+        fs=rate_hz,
+        nperseg=frame_samples(rate_hz),
+        detrend=False,
+        scaling="density",
     )
     found: NDArray[np.float64] = power
     return found

@@ -18,7 +18,7 @@ from corpus_builder.sources.utterance import Refused, Utterance
 from manifests.errors import StillroomError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -76,6 +76,7 @@ class UtteranceStore:
         self.hashes, self.speakers = array("Q"), array("q")
         self.speaker_numbers: dict[str, int] = {}
         self.order: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.shortened: dict[int, int] = {}
 
     def add(self, utterance: Utterance) -> None:
         """Store one utterance."""
@@ -118,8 +119,18 @@ class UtteranceStore:
             for other, index in twins[1:]:
                 dropped.append(index)
                 refused.append(Refused(other.utterance.id, same_id(used, other, count=len(twins))))
-        self.order = order[~np.isin(order, dropped)] if dropped else order
+        self.order = order
+        self.drop(dropped)
         return refused
+
+    def shorten(self, index: int, num_frames: int) -> None:
+        """Give an utterance another length than it was added with."""
+        self.shortened[index] = num_frames
+
+    def drop(self, indices: Collection[int]) -> None:
+        """Use some utterances no more."""
+        if indices:
+            self.order = self.order[~np.isin(self.order, list(indices))]
 
     def read(self, index: int) -> StoredUtterance:
         """Read an utterance back; about 5 microseconds."""
@@ -133,6 +144,7 @@ class UtteranceStore:
         """Decode an entry of the file, which no other process sees: so marshal, five times faster than JSON, may read it."""
         line = os.pread(self.stream.fileno(), self.sizes[index], self.starts[index])
         name, path, start_s, num_frames, rate_hz, channel, speaker, texts = marshal.loads(line)  # noqa: S302 (our own open file)
+        num_frames = self.shortened.get(index, num_frames)
         text, language, custom = marshal.loads(texts) if with_text else (None, None, {})  # noqa: S302 (as above)
         utterance = Utterance(name, path, start_s, num_frames, rate_hz, channel, text, speaker, language, custom)
         return StoredUtterance(utterance, self.finder.relative(path))

@@ -143,12 +143,16 @@ def test_a_wave_written_to_a_pipe_is_not_called_cut_off(tmp_path: Path, noise: t
 
 
 def test_levels_are_the_power_of_each_100_ms(tmp_path: Path) -> None:
-    wave = np.concatenate([np.full(1600, 0.5), np.zeros(1600), np.full(1600, 0.05), np.full(700, 1.0)])
+    wave = np.repeat([0.5, 0.0, 0.05, 1.0], [1600, 1600, 1600, 700])
+    wave[::2] *= -1
+    means = np.repeat([0.25, 0.125, 0.0, 0.0], [1600, 1600, 1600, 700])  # no part of any power
+    wave += means
     path = tmp_path / "steps.wav"
     soundfile.write(path, wave, RATE_HZ, subtype="FLOAT")
     levels = measure_levels(path, name="x", channel=None)
     assert levels.power_db == (-6.0, -200.0, -26.0)
     assert (levels.num_frames, levels.rate_hz) == (5500, RATE_HZ)
+    assert levels.mean == round(0.375 * 1600 / 5500, 6)
     soundfile.write(path, wave[:100], RATE_HZ, subtype="FLOAT")
     assert measure_levels(path, name="x", channel=None).power_db == (-6.0,)
 
@@ -157,12 +161,13 @@ def test_levels_of_a_long_file_do_not_depend_on_how_it_is_read(tmp_path: Path) -
     wave = np.random.RandomState(4).standard_normal(8000 * 61) * 0.1
     path = tmp_path / "long.wav"
     soundfile.write(path, wave, 8000, subtype="DOUBLE")
-    expected = 10 * np.log10(np.mean(wave.reshape(-1, 800) ** 2, axis=1))
+    expected = 10 * np.log10(np.var(wave.reshape(-1, 800), axis=1))
     assert np.abs(np.array(measure_levels(path, name="x", channel=None).power_db) - expected).max() <= 0.0501
 
 
-def test_a_noise_of_zeros_is_silent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("constant", [0.0, 0.1, -0.7])
+def test_a_noise_of_one_value_is_silent(tmp_path: Path, constant: float) -> None:
     path = tmp_path / "zero.wav"
-    soundfile.write(path, np.zeros(8000), RATE_HZ)
+    soundfile.write(path, np.full(8000, constant), RATE_HZ)
     with pytest.raises(SilentAudioError, match="digital silence"):
         measure_levels(path, name="zero.wav", channel=None)

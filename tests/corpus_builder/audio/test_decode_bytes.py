@@ -27,7 +27,7 @@ def test_no_more_samples_are_decoded_than_requested(monkeypatch, most):
     assert (wave.num_samples, wave.num_channels, wave.rate_hz) == (len(expected), 2, 16_000)
     np.testing.assert_array_equal(wave.pcm, expected[:, 0])
     assert wave.pcm_sha256 == hashlib.sha256(expected.astype("<i2").tobytes()).hexdigest()
-    assert not wave.is_silent
+    assert wave.is_silent == (most == 1)  # one sample is a constant
 
 
 def test_samples_that_are_not_kept_are_still_counted_and_digested():
@@ -36,13 +36,23 @@ def test_samples_that_are_not_kept_are_still_counted_and_digested():
     assert (dropped.num_samples, dropped.pcm_sha256) == (kept.num_samples, kept.pcm_sha256)
 
 
-@pytest.mark.parametrize("loud", [0, 2500, 4999, None])
-def test_a_wave_is_silent_only_if_every_sample_of_every_channel_is_zero(monkeypatch, loud):
-    monkeypatch.setattr(module, "BLOCK_SAMPLES", 1000)
-    samples = np.zeros((5000, 2), np.int16)
-    if loud is not None:
-        samples[loud, 1] = 1
-    assert decode_bytes(coded(samples), most_samples=9999).is_silent == (loud is None)
+@pytest.mark.parametrize(
+    ("step", "mean", "is_silent"),
+    [
+        (0, 0, True),
+        (0, -9000, True),
+        (3, 0, True),
+        (3, -9000, True),
+        (4, 0, False),
+        (4, -9000, False),
+        (4, 30_000, False),
+    ],
+)
+def test_a_wave_is_silent_under_minus_80_dbfs_without_its_mean(monkeypatch, step, mean, is_silent):
+    """A square wave of 3 steps has -80.8 dBFS, one of 4 has -78.3."""
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 1001)
+    samples = np.tile([mean - step, mean + step], 2500).astype(np.int16)
+    assert decode_bytes(coded(samples), most_samples=9999).is_silent == is_silent
 
 
 @pytest.mark.parametrize(

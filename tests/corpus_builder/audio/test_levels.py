@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from corpus_builder.audio.errors import SilentAudioError
 from corpus_builder.audio.levels import (
     NotFiniteError,
     SilentSignalError,
@@ -15,6 +16,7 @@ from corpus_builder.audio.levels import (
     mean_power,
     peak,
     quantise,
+    refuse_silence,
     rms_dbfs,
     set_level,
 )
@@ -69,7 +71,32 @@ def test_a_full_scale_sine_has_minus_3_dbfs_and_silence_has_none():
     assert rms_dbfs(np.zeros(5)) == -math.inf
     assert is_silent(np.zeros(5))
     assert is_silent(np.zeros(0))
-    assert not is_silent(np.full(5, 1 / 32768))
+    assert is_silent(np.full(5000, 0.3))
+    assert not is_silent(np.array([0.3, 0.3, 0.3 + 1 / 32768]))
+
+
+@few
+@given(st.floats(-0.9, 0.9), st.floats(-100, 0), st.integers(0, 1000))
+def test_power_is_that_without_the_mean_however_large_that_is(mean, level, seed):
+    wave = np.random.default_rng(seed).standard_normal(5000)
+    wave = (wave - wave.mean()) / wave.std() * 10 ** (level / 20)
+    assert rms_dbfs(wave + mean) == pytest.approx(level, abs=1e-3)
+    assert math.fsum(wave**2) / wave.size == pytest.approx(mean_power(wave), rel=1e-12)
+
+
+def test_a_source_is_silent_under_minus_80_dbfs_without_its_mean():
+    tone = math.sqrt(2) * np.sin(2 * np.pi * 100 * np.arange(16_000) / 16_000)
+    for mean in (0.0, 0.4):
+        refuse_silence(tone * 10 ** (-79.9 / 20) + mean, name="a/b")
+        with pytest.raises(
+            SilentAudioError, match=r"^a/b is silent: -80 dBFS without its mean \(DC\), -80 dBFS at least"
+        ):
+            refuse_silence(tone * 10 ** (-80.1 / 20) + mean, name="a/b")
+    for constant in (np.zeros(100), np.full(100, 0.25)):
+        with pytest.raises(
+            SilentAudioError, match=r"^a/b is digital silence: every sample is zero, or all are the same$"
+        ):
+            refuse_silence(constant, name="a/b")
 
 
 def test_a_gain_of_nothing_gives_the_very_same_samples():
@@ -91,7 +118,7 @@ def test_a_level_in_dbfs_is_the_rms_of_the_copy(level, seed):
 
 
 def test_silence_cannot_be_brought_to_a_level():
-    loud, silent = np.ones(4), np.zeros(4)
+    loud, silent = np.array([1.0, -1.0, 1.0, 0.5]), np.full(4, 0.25)
     for level in ("match_clean", -20.0):
         with pytest.raises(SilentSignalError, match="silent"):
             set_level(silent, level=level, clean_power=mean_power(loud))

@@ -59,7 +59,7 @@ class Plan:
             name, sha = path.stem, sha256(path.read_bytes())
             files.append({"name": name, "split": split, "rows": 1, "seconds": 0.0, "sha256": sha})
         plan = {
-            "schema": "stillroom/plan/1", "name": "p", "recipe_sha256": digest(Recipe.parse(RECIPE, where="test").plain()),
+            "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": digest(Recipe.parse(RECIPE, where="test").plain()),
             "sample_rate": 16000, "files": files, "levels_sha256": "0" * 64, "rooms_sha256": "0" * 64,
         }  # fmt: skip
         (folder / "plan" / "plan.json").write_text(json.dumps(plan))

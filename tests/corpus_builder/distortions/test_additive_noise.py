@@ -26,7 +26,7 @@ RATE = 16_000
 
 
 def decibels(signal, noise):
-    return 10 * np.log10(np.sum(np.square(signal, dtype=np.float64)) / np.sum(np.square(noise, dtype=np.float64)))
+    return 10 * np.log10(np.var(signal, dtype=np.float64) / np.var(noise, dtype=np.float64))
 
 
 @few

@@ -48,6 +48,6 @@ def test_silence_stays_silence_in_a_room():
 
 def test_a_response_of_nothing_is_named():
     with pytest.raises(SilentSignalError, match="response"):
-        reverberate(np.ones(50), np.zeros(9, np.float32), direct_sample=2)
+        reverberate(np.resize([1.0, -1.0], 50), np.zeros(9, np.float32), direct_sample=2)
     with pytest.raises(ValueError, match="direct_sample 9"):
         reverberate(np.ones(50), np.ones(9, np.float32), direct_sample=9)

@@ -47,10 +47,10 @@ def test_steady_noise_is_active_throughout():
 
 
 @settings(max_examples=20, derandomize=True, deadline=None)
-@given(size=st.integers(1, 2000), seed=st.integers(0, 99))
+@given(size=st.integers(2, 2000), seed=st.integers(0, 99))
 def test_however_short_the_active_level_is_no_lower_than_that_of_the_whole(size, seed):
     wave = 0.1 * np.random.default_rng(seed).standard_normal(size)
-    assert found_db(wave) >= 10 * np.log10(np.mean(wave**2)) - 1e-9
+    assert found_db(wave) >= 10 * np.log10(np.var(wave)) - 1e-9
     assert found_db(wave) == pytest.approx(active_level_db(wave, 16_000), abs=1e-6)
 
 

@@ -203,7 +203,7 @@ def test_what_cannot_be_streamed_is_refused_with_its_reason(tmp_path):
     assert "most have 16000" in reasons["rate"]
     for key, word in {
         "stereo": "2 channels",
-        "silent": "silence",
+        "silent": "is silent: under -80 dBFS without its mean",
         "noise": "decoded",
         "none": "no member",
         "two": "--clean",

@@ -94,7 +94,7 @@ def plan_of(folder: Path, row: dict[str, Any], recipe: dict[str, Any] = RECIPE) 
         (folder / "plan" / f"{name}.jsonl").write_bytes(b"")
     file = {"name": NAME, "split": row["split"], "rows": 1, "seconds": 0.0, "sha256": sha256(rows)}
     plan = {
-        "schema": "stillroom/plan/1", "name": "p", "recipe_sha256": digest(Recipe.parse(recipe, where="test").plain()),
+        "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": digest(Recipe.parse(recipe, where="test").plain()),
         "sample_rate": 16000, "files": [file], "levels_sha256": sha256(b""), "rooms_sha256": sha256(b""),
     }  # fmt: skip
     (folder / "plan" / "plan.json").write_text(json.dumps(plan))

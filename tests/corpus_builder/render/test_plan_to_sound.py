@@ -77,7 +77,7 @@ def dry(part, size):
             for talker in part["talkers"]:
                 wave = sound_of("talker", *(talker["file"].get(key, DEFAULTS.get(key)) for key in SPAN))
                 cut = additive_noise.segment(wave, offset=talker["offset"], num_samples=size, rate_hz=RATE)
-                total += cut / np.sqrt(np.mean(cut**2))
+                total += cut / np.sqrt(np.var(cut))
             return total / math.sqrt(len(part["talkers"]))
     raise AssertionError(part)
 
@@ -96,11 +96,11 @@ def wet(part, size):
 def noisy(step, wave):
     if step["form"] == "several":
         each = [wet(part, wave.size) for part in step["noises"]]
-        added = sum(one / np.sqrt(np.mean(one**2)) for one in each)
+        added = sum(one / np.sqrt(np.var(one)) for one in each)
     else:
         added = wet(step, wave.size)
-    power = active_power(wave, rate_hz=RATE) if step.get("over") == "active" else np.mean(wave**2)
-    return wave + added * np.sqrt(power / np.mean(added**2) / 10 ** (step["snr_db"] / 10))
+    power = active_power(wave, rate_hz=RATE) if step.get("over") == "active" else np.var(wave)
+    return wave + added * np.sqrt(power / np.var(added) / 10 ** (step["snr_db"] / 10))
 
 
 FILTERS = {
@@ -141,9 +141,9 @@ def by_hand(step, wave):
 def finished(wave, level="keep"):
     """Level, one gain against clipping in hundredths of a decibel, one rounding: samples and gain."""
     if level == "match_clean":
-        wave = wave * np.sqrt(np.mean(SPEECH**2) / np.mean(wave**2))
+        wave = wave * np.sqrt(np.var(SPEECH) / np.var(wave))
     elif level != "keep":
-        wave = wave * 10 ** (level / 20) / np.sqrt(np.mean(wave**2))
+        wave = wave * 10 ** (level / 20) / np.sqrt(np.var(wave))
     gain_db = 0.0
     if wave.max() > 32767 / 32768 or wave.min() < -1:
         gain_db = math.floor(2000 * math.log10(32767 / 32768 / np.abs(wave).max())) / 100

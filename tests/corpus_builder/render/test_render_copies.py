@@ -195,7 +195,7 @@ def test_a_copy_that_is_the_clean_one_is_an_error_by_name():
 
 def test_a_copy_of_which_nothing_is_left_is_an_error_by_name():
     loss = {"percent": 100.0, "conceal": "zeros", "seed": 1, "lost_packets": 1}
-    with pytest.raises(SilentCopyError, match="c-0: every sample of it is zero"):
+    with pytest.raises(SilentCopyError, match="c-0: every sample of it is the same"):
         rendered([{**codec("opus", 16.0), "loss": loss}])
 
 

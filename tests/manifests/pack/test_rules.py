@@ -121,7 +121,7 @@ class Parts:
         shard = {"bytes": end + 2048, "sha256": "7" * 64}
         file = {"name": NAME, "split": "train", "rows": len(self.rows), "seconds": 0.0, "sha256": sha256(rows)}
         plan = {
-            "schema": "stillroom/plan/1", "name": "p", "recipe_sha256": recipe_sha256, "sample_rate": 16000,
+            "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": recipe_sha256, "sample_rate": 16000,
             "files": [file | self.plan_file], "levels_sha256": sha256(levels), "rooms_sha256": sha256(rooms),
         } | self.plan  # fmt: skip
         index = {

@@ -89,7 +89,7 @@ def assembled(
     plan_file = lines(rows)
     name = "train-000000"
     plan = {
-        "schema": "stillroom/plan/1", "name": "p", "recipe_sha256": recipe_sha256, "sample_rate": 16000,
+        "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": recipe_sha256, "sample_rate": 16000,
         "files": [{"name": name, "split": "train", "rows": len(rows), "seconds": 0.0, "sha256": sha256(plan_file)}],
         "levels_sha256": sha256(b""), "rooms_sha256": sha256(b""),
     }  # fmt: skip

@@ -250,7 +250,7 @@ def test_every_new_kind_of_noise_is_built_and_the_stranger_finds_nothing(lab):
 def test_a_noise_shorter_than_a_millisecond_is_refused_by_name_and_a_longer_one_is_repeated(lab):
     noisy_lab(lab, **{"from": ["few"]})
     for name, size in (("tick", 10), ("tock", 32)):
-        soundfile.write(lab.folder / f"few/{name}.wav", np.full(size, 5000, dtype=np.int16), RATE)
+        soundfile.write(lab.folder / f"few/{name}.wav", np.resize(np.array([5000, -5000], np.int16), size), RATE)
     lab.recipe["copies"]["train"]["noise"] = 2
     plan, _ = lab.plan()
     assert [(one.id, one.reason) for one in plan.refused] == [("tick.wav", "tick.wav is shorter than a millisecond")]
