@@ -7,7 +7,7 @@ corpus.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ def limited(task: FrameTask, *, seed: int) -> FrameTask:
     notes = task.notes
     if len(train) < len(task.train):
         notes = (*notes, f"{task.name}: trained on {len(train)} of its {len(task.train)} utterances, chosen by hash")
-    return replace(task, train=train, dev=dev, notes=notes)
+    limited_task: FrameTask = replace(cast("Any", task), train=train, dev=dev, notes=notes)
+    return limited_task
 
 
 def stored_members(tasks: Iterable[object], chosen: Mapping[str, str]) -> dict[str, frozenset[tuple[str, str]]]:
