@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from corpus_builder.audio.decode import file_blocks, read_header, read_stretch
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnfitAudioError, UnreadableAudioError
 from corpus_builder.audio.formats.flac_frames import crc16
 from tests.oracles.speechlike import speechlike
@@ -256,7 +257,9 @@ def test_a_core_audio_file_that_was_cut_off_is_refused(put):
 def test_a_file_read_by_the_block_is_the_same_as_at_once(put, kind):
     path = put(coded(TALK, *kind.split()), "a.x")
     expected = whole(path)
-    found = np.concatenate(list(file_blocks(path, name="a", num_frames=expected.size, step=1000, channel=None)))
+    found = np.concatenate(
+        list(file_blocks(path, name="a", num_frames=expected.size, step=1000, downmix=Downmix(None)))
+    )
     assert found.size == expected.size
     assert np.abs(found - expected).max() < 1e-6
 

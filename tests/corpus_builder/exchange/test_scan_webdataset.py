@@ -91,20 +91,21 @@ def coded(samples: Any, form: str = "WAV", subtype: str | None = None) -> bytes:
 SOUND = 0.1 * np.random.RandomState(7).standard_normal(8000).clip(-3, 3)
 
 
-def test_members_of_any_coding_and_level_are_taken_and_silent_only_where_every_sample_is_zero(tmp_path: Path) -> None:
+def test_members_of_any_coding_and_level_are_taken_down_to_80_dbfs_without_their_mean(tmp_path: Path) -> None:
     codings = [("WAV", "FLOAT"), ("WAV", "DOUBLE"), ("WAV", "PCM_24"), ("WAV", "ULAW"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
                ("MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_24")]  # fmt: skip
     members = [
         (f"u{number}.{form.lower()}", coded(SOUND, form, subtype)) for number, (form, subtype) in enumerate(codings)
     ]
-    members += [("soft.wav", coded(SOUND * 1e-5, "WAV", "FLOAT")), ("zero.wav", coded(SOUND * 0, "WAV", "FLOAT"))]
+    members += [("soft.wav", coded(SOUND * 1e-3, "WAV", "FLOAT")), ("zero.wav", coded(SOUND * 0, "WAV", "FLOAT"))]
     members += [
         ("half.wav", coded(np.clip(SOUND * 5, -0.5, 0.5), "WAV", "FLOAT")),
         ("low.wav", coded([2**-20] * 900, "WAV", "PCM_24")),
     ]
     made, held = indexed(tmp_path, members)
-    assert set(held) == {*(f"u{number}" for number in range(len(codings))), "soft", "half", "low"}
-    assert {one.id: one.reason for one in made.refused} == {"zero": "is digital silence: every sample is zero"}
+    assert set(held) == {*(f"u{number}" for number in range(len(codings))), "soft", "half"}
+    silent = "is silent: under -80 dBFS without its mean (DC)"
+    assert {one.id: one.reason for one in made.refused} == {"zero": silent, "low": silent}
     assert verify(tmp_path / "index", progress=False).findings == []
 
 
