@@ -97,7 +97,7 @@ def test_members_of_any_coding_and_level_are_taken_down_to_80_dbfs_without_their
     members = [
         (f"u{number}.{form.lower()}", coded(SOUND, form, subtype)) for number, (form, subtype) in enumerate(codings)
     ]
-    members += [("soft.wav", coded(SOUND * 1e-3, "WAV", "FLOAT")), ("zero.wav", coded(SOUND * 0, "WAV", "FLOAT"))]
+    members += [("soft.wav", coded(SOUND * 1e-2, "WAV", "FLOAT")), ("zero.wav", coded(SOUND * 0, "WAV", "FLOAT"))]
     members += [
         ("half.wav", coded(np.clip(SOUND * 5, -0.5, 0.5), "WAV", "FLOAT")),
         ("low.wav", coded([2**-20] * 900, "WAV", "PCM_24")),
