@@ -186,7 +186,10 @@ def inspect_model(
     )
     clock = FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate)
     heads = distillation_heads(name, source, encoder) if with_heads else None
-    num_heads = 0 if heads is None else len(heads.get_parameter("weight"))
+    num_heads = 0
+    if heads is not None:
+        with torch.no_grad():
+            num_heads = heads([torch.zeros(1, 1, encoder.num_features)] * encoder.num_layers).shape[1]
     return InspectedModel(facts, clock, encoder.num_features, num_heads)
 
 

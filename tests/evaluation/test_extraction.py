@@ -18,6 +18,7 @@ from evaluation.extraction import ExtractionPlan, ModelFeatures, chosen_copies, 
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.measures.frame_cosine import FrameMoments
 from evaluation.models import LogMel
+from evaluation.tasks.frame_store import FrameStore
 from manifests.corpus.sample import Sample
 from manifests.results.scores import separated
 
@@ -34,12 +35,14 @@ def utterance(key, seed):
     return UtteranceFeatures(key, 1.0, frames, heads)
 
 
-def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for():
+def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for(tmp_path):
     roles = ("train", "dev", "test")
     pooled = {(features, role): PooledRows() for features in ("last", "sum", "sum+heads") for role in roles}
-    tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, {}, FrameMoments())
+    stores = {role: FrameStore(tmp_path / role, "sum") for role in ("train", "dev")}
+    tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, stores, FrameMoments())
+    stored = {"train": frozenset({("a", "noise-1"), ("b", "clean")}), "dev": frozenset({("x", "clean")})}
     leakage = {"train": frozenset({"a"}), "dev": frozenset(), "test": frozenset({"d"})}
-    hearing = ExtractionPlan({}, {"a": "noise-1"}, leakage, "train", frozenset({"clean", "noise"}), ())
+    hearing = ExtractionPlan({}, {"a": "noise-1"}, stored, leakage, "train", frozenset({"clean", "noise"}), ())
     dataset = SimpleNamespace(reference=frozenset({"a"}))
     heard = {("train", "a"): 10, ("train", "b"): 20, ("dev", "c"): 30, ("test", "d"): 40}
     for (role, key), seed in heard.items():
@@ -49,6 +52,8 @@ def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for
         "dev": [("c", "clean")],
         "test": [("d", member) for member in MEMBERS],
     }
+    stores["train"].close()
+    assert (set(stores["train"].places), set(stores["dev"].places)) == (set(stored["train"]), set())
     for (features, role), rows in pooled.items():
         assert list(zip(rows.keys, rows.members, strict=True)) == expected[role]
         for row, (key, member) in zip(rows.rows, expected[role], strict=True):

@@ -15,7 +15,8 @@ from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.tasks.classification import INVERSE_STRENGTHS, chosen_probe, chosen_sum, probe_task
-from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameProbes, FrameStore
+from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameProbes
+from evaluation.tasks.frame_store import FrameStore
 from evaluation.tasks.verification import fitted_verifier, verify_task
 from evaluation.tasks.weighted_sum import LEARNING_RATES, fitted_sum
 
