@@ -282,9 +282,10 @@ def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tens
     if min(lengths) >= longest:
         return cast("Tensor", norm(hidden))
     rows = []
-    for row, length in enumerate(lengths):
+    # Unbound once: the gradient of a slice is as large as what it was cut from, so slices of the batch would cost its square.
+    for row, length in zip(hidden.unbind(), lengths, strict=True):
         used = min(longest, max(2, length))  # statistics of fewer than two values do not exist
-        normed = norm(hidden[row : row + 1, :, :used])
+        normed = norm(row[None, :, :used])
         rows.append(functional.pad(normed, (0, longest - used)))
     return torch.cat(rows)
 
