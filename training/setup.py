@@ -17,6 +17,7 @@ from training.distillation.domains import conditions_in_training, domain_classes
 from training.distillation.losses import check_layer_weights
 from training.distillation.optimiser import adamw
 from training.models.student import Student, frame_grid
+from training.runs.distributed import AllReduce
 from training.runs.folder import prepare_run, run_facts, write_status
 from training.runs.resume import Checkpoints
 from training.sanity_check import check_first_batch
@@ -57,6 +58,7 @@ class Setup:
         models: Student, teacher and adversary, on the device.
         trained: The student's parameters that are trained.
         optimiser: Of those.
+        all_reduce: Sums their gradients over ranks.
         validator: Measures the student.
         checkpoints: Writes the run's checkpoints.
         mark: The checkpoint that it goes on from; None for a run that begins.
@@ -68,6 +70,7 @@ class Setup:
     models: Models
     trained: list[torch.nn.Parameter]
     optimiser: torch.optim.Optimizer
+    all_reduce: AllReduce
     validator: Validator
     checkpoints: Checkpoints
     mark: Mark | None
@@ -83,6 +86,7 @@ class Setup:
             "domains": self.models.adversary.domains,
             "rate_hz": self.reader.manifest.sample_rate,
             "runs_teacher": self.config.targets is None,
+            "device": self.models.device,
             "split_utterances": sum(entry.samples for entry in self.reader.shards(self.config.split)),
         }
 
@@ -116,7 +120,7 @@ def set_up(
     validator = Validator(
         config, reader, student, teacher, layers, batching=batching, targets=targets, device=ranks.device, report=report
     )
-    adversary = adversary_of(config, reader, families, student=student, teacher=teacher, device=ranks.device)
+    adversary = adversary_of(config, reader, families, student=student, teacher=teacher, ranks=ranks)
     models = Models(student, teacher, layers, adversary, ranks.device)
     if targets is not None:
         check_layers(targets, models.teacher_layers)
@@ -138,7 +142,8 @@ def set_up(
     mark = checkpoints.restore(ranks, report=report)
     stream.cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
     stream.lanes, stream.target_layers = lanes, models.teacher_layers
-    setup = Setup(config, reader, stream, models, trained, optimiser, validator, checkpoints, mark)
+    all_reduce = AllReduce(ranks, trained)
+    setup = Setup(config, reader, stream, models, trained, optimiser, all_reduce, validator, checkpoints, mark)
     if ranks.is_first:
         write_status(run, "done" if setup.done >= config.steps else "running", step=setup.done, steps=config.steps)
     return setup
@@ -278,7 +283,7 @@ def adversary_of(
     *,
     student: Student,
     teacher: Encoder,
-    device: torch.device,
+    ranks: Ranks,
 ) -> DomainAdversary | NoAdversary:
     """The adversary that a config asks for; without one, an object that adds nothing.
 
@@ -301,7 +306,8 @@ def adversary_of(
         num_features=student.config.encoder_embed_dim,
         optimiser=config.optimiser,
         seed=config.seed,
-        device=device,
+        device=ranks.device,
+        ranks=ranks,
     )
 
 

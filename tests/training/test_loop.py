@@ -21,7 +21,7 @@ import torch
 from manifests.errors import BadDocumentError, LockedError, NoSpaceLeftError, StillroomError, UsageError
 from manifests.io.json_yaml import read_json, write_json, write_yaml
 from manifests.io.lock import writing
-from tests.oracles.updates import before_update
+from tests.oracles.updates import before_update, recorded_updates
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
 from training.config.load import resolved
@@ -457,10 +457,11 @@ def predictions_changed(number, change):
 
 
 def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, corpus, teacher_folder):
-    """Two lanes a step and no validation: the sixth call is the second lane of step 3."""
-    config = config_of(corpus, teacher_folder, adversary=None, validate_every=100)
+    """Two lanes a step, after eight calls of the domain probe: the second lane of step 3. It is read after step 4, and changes nothing."""
+    config = config_of(corpus, teacher_folder, validate_every=100, log_every=100)
     with (
-        predictions_changed(6, lambda output: output * math.nan),
+        predictions_changed(14, lambda output: output * math.nan),
+        recorded_updates() as updates,
         pytest.raises(
             loop.NonFiniteLossError, match=r"step 3 is not finite; its utterances are train/\d/utt\.\d, train/"
         ) as caught,
@@ -468,6 +469,11 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, 
         loop.distil(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert load_run(tmp_path / "run").facts["steps"] == 2
+    _, second, third, fourth = updates.weights
+    assert all(torch.equal(one, other) for one, other in zip(second, third, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(third, fourth, strict=True))
+    critics = dict(updates.critic)
+    assert all(torch.equal(one, other) for one, other in zip(critics[2], critics[3], strict=True))
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_spoils_a_weight(tmp_path, corpus, teacher_folder):

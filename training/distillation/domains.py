@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, assert_never
 
-import torch
-
 from manifests.corpus.sample import CLEAN
 from manifests.errors import UsageError, printable
 from training.data.views import condition_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-    from torch import Tensor
 
     from training.data.views import Views
 
@@ -91,8 +87,8 @@ def domain_classes(
 
 def domain_labels(
     domain: Domain, classes: Sequence[str], copies: Sequence[str], families: Sequence[str] = ()
-) -> Tensor:
-    """The class of the student's copy of each utterance, shape (batch,), int64; -1 for one that is no class.
+) -> list[int]:
+    """The class of the student's copy of each utterance; -1 for one that is no class.
 
     A copy to which nothing was applied, by its record, is of the class `clean` whatever its condition.
 
@@ -115,4 +111,4 @@ def domain_labels(
         case _:
             assert_never(domain)
     places = {name: place for place, name in enumerate(classes)}
-    return torch.tensor([places.get(name, UNKNOWN) for name in names], dtype=torch.int64)
+    return [places.get(name, UNKNOWN) for name in names]
