@@ -411,7 +411,7 @@ def test_what_does_not_fit_is_said_before_a_step(tmp_path, teacher_folder):
         (
             {"preset": "cdm1-dat", "views": {"clean_share": 0}},
             OneDomainError,
-            "noise; use a corpus with more conditions",
+            "noise; raise views.clean_share above 0",
         ),
         (
             {"preset": "cdm1", "teacher": {"name": str(teacher_folder), "layers": [9]}},

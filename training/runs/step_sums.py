@@ -36,7 +36,7 @@ class HostCopy:
 
     def __init__(self, tensor: Tensor) -> None:
         self.values = tensor.to("cpu", non_blocking=True)  # pinned, if it comes from a GPU
-        self.arrived = torch.cuda.Event() if tensor.device.type == "cuda" else None
+        self.arrived = torch.cuda.Event() if tensor.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self.arrived is not None:
             self.arrived.record()
 
