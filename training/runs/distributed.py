@@ -229,7 +229,8 @@ def joined_ranks(timeouts: Timeouts = Timeouts()) -> Iterator[Ranks]:
         distributed.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=timeouts.gloo)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            ranks = replace(ranks, device_group=distributed.new_group(backend="nccl", timeout=timeouts.nccl))
+            group: Any = distributed.new_group(backend="nccl", timeout=timeouts.nccl)  # this rank is in it
+            ranks = replace(ranks, device_group=group)
     try:
         yield ranks
         ranks.wait()
