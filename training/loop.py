@@ -81,7 +81,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         if setup.done >= config.steps:
             report(f"{printable(run)}: all {setup.done} steps were done before")
             return "done"
-        log = stack.enter_context(training_log(run, config, mark=setup.mark, ranks=ranks, **setup.log_facts()))
+        log = stack.enter_context(training_log(run, config, mark=setup.mark, ranks=ranks, **setup.log_facts(report)))
         if setup.mark is None and ranks.is_first:
             for facts in validator.before_training(models.adversary):
                 log.journal.write({"step": 0, **facts})
@@ -106,7 +106,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         )
         for step in range(setup.done + 1, config.steps + 1):
             for batch in micro_batches(batches):
-                if batch.keys:  # at a window's end a rank's lanes may be empty, and add nothing
+                if batch.keys:  # a rank's lanes may be empty, and add nothing
                     log.add(batch, *forward_backward(models, batch, config, step=step))
                 if batch.lost:
                     lost_frames = sum(map(models.student.config.num_frames, batch.lost))

@@ -20,6 +20,7 @@ from training.models.student import Student, frame_grid
 from training.runs.distributed import AllReduce
 from training.runs.folder import prepare_run, run_facts, write_status
 from training.runs.resume import Checkpoints
+from training.runs.start_report import TimeLeft, start_line
 from training.sanity_check import check_first_batch
 from training.step import Models
 from training.stream import PairStream
@@ -80,14 +81,32 @@ class Setup:
         """Steps that are done."""
         return self.mark.step if self.mark is not None else 0
 
-    def log_facts(self) -> dict[str, Any]:
+    @property
+    def split_utterances(self) -> int:
+        """How many utterances the training split has."""
+        return sum(entry.samples for entry in self.reader.shards(self.config.split))
+
+    def start_line(self, ranks: Ranks) -> str:
+        """Where the run computes, how large its steps are and how many are to do, for a person."""
+        return start_line(
+            ranks,
+            self.stream.window_lengths(self.reader, self.stream.cursor),
+            precision=self.config.precision,
+            rate_hz=self.reader.manifest.sample_rate,
+            split_utterances=self.split_utterances,
+            done=self.done,
+            steps=self.config.steps,
+        )
+
+    def log_facts(self, report: Callable[[str], None]) -> dict[str, Any]:
         """What a `TrainingLog` must know."""
         return {
             "domains": self.models.adversary.domains,
             "rate_hz": self.reader.manifest.sample_rate,
             "runs_teacher": self.config.targets is None,
             "device": self.models.device,
-            "split_utterances": sum(entry.samples for entry in self.reader.shards(self.config.split)),
+            "split_utterances": self.split_utterances,
+            "time_left": TimeLeft(self.config.steps, report=report),
         }
 
 
@@ -139,13 +158,15 @@ def set_up(
     optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     facts = run_facts(config, reader=reader, teacher=teacher, layers=layers)
     checkpoints = checkpoints_of(run, models, optimiser, run_sha256=run_sha256, facts=facts)
-    mark = checkpoints.restore(ranks, report=report)
+    mark = checkpoints.restore(ranks, steps=config.steps, report=report)
     stream.cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
     stream.lanes, stream.target_layers = lanes, models.teacher_layers
     all_reduce = AllReduce(ranks, trained)
     setup = Setup(config, reader, stream, models, trained, optimiser, all_reduce, validator, checkpoints, mark)
     if ranks.is_first:
         write_status(run, "done" if setup.done >= config.steps else "running", step=setup.done, steps=config.steps)
+        if setup.done < config.steps:
+            report(setup.start_line(ranks))
     return setup
 
 

@@ -127,8 +127,9 @@ def correct_for_lost(sums: Tensor, parameters: Sequence[nn.Parameter], batch: Pa
         batch: Any micro-batch of the step.
         student: Counts frames.
     """
-    num_frames, _ = global_counts(batch, student)
-    scale = num_frames / (num_frames - sums[LOST_FRAMES]).clamp(min=1.0)
+    planned = torch.full_like(sums[LOST_FRAMES], global_counts(batch, student)[0])
+    # Of tensors: a number over a tensor is rounded twice, and where nothing is lost the scale is 1.
+    scale = planned / (planned - sums[LOST_FRAMES]).clamp(min=1.0)
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad *= scale

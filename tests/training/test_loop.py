@@ -200,8 +200,9 @@ def test_a_torn_checkpoint_is_said_and_the_one_before_it_used(tmp_path, corpus, 
     newest.write_bytes(newest.read_bytes()[:-100])
     said = []
     assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", report=said.append) == "done"
-    assert len(said) == 1
-    assert "torn checkpoint step-000000007 left aside; goes on from step 6" in said[0]
+    torn, start = said
+    assert "torn checkpoint step-000000007 left aside; goes on from step 6" in torn
+    assert ", 1 updates to the end" in start
     assert_same_run(tmp_path / "run", straight)
 
 
@@ -302,13 +303,13 @@ def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
     monkeypatch.setattr(DomainProbe, "accuracy", lambda *_, **__: Accuracy(0.3, 0.25))
     said = []
     assert loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", report=said.append) == "done"
-    question, warning = said
+    _, question, warning = said
     assert "can a new classifier name the domain (condition) from layer 2 of the untrained student?" in question
     assert "fitted on 4 utterances and tested on 4 others, each in 4 copies" in question
     assert "there is hardly anything to hide in these layers" in warning
     assert journal(tmp_path / "run")[0]["warning"] == warning
     loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", report=said.append)
-    assert len(said) == 3, "not asked again on resume"
+    assert len(said) == 4, "not asked again on resume"
     with pytest.raises(NotVisibleError):
         loop.distil(
             config_of(corpus, teacher_folder, adversary={"require_visible": True}),
@@ -432,7 +433,7 @@ def test_without_a_dev_split_it_trains_and_says_so(tmp_path, teacher_folder):
     said = []
     config = config_of(tmp_path / "one", teacher_folder, preset="cdm1", steps=2)
     assert loop.distil(config, tmp_path / "run", report=said.append) == "done"
-    assert len(said) == 1
+    assert len(said) == 2
     assert "has no split 'dev': trained without validation" in said[0]
     assert not any("val_loss" in line for line in journal(tmp_path / "run"))
 

@@ -101,8 +101,10 @@ def test_utterances_are_named_by_their_full_ids(corpus):
     stream = pairs(corpus, utterances=12, views="cdm1")
     with open_corpus(corpus) as reader:
         named = full_ids(stream, reader, Cursor(0, 0, 1))
+        assert (named.count("/utt."), named.count("more")) == (8, 0), "two shards of 8 are two batches of 8"
+        named = full_ids(pairs(corpus, utterances=16, views="cdm1"), reader, Cursor(1, 0, 0))
     assert named.count("/utt.") == 8
-    assert named.endswith(" and 4 more")
+    assert named.endswith(" and 8 more")
 
 
 def test_families_come_from_the_records(corpus):

@@ -246,7 +246,9 @@ class DomainAdversary:
         if step % self.adversary.critic_every:
             self.optimiser.zero_grad(set_to_none=True)
             return nought
-        share = 1.0 if utterances is None else classified / utterances.clamp(min=1)
+        share: Tensor | float = 1.0
+        if utterances is not None:  # of tensors: a number over a tensor is rounded twice, and one rank's share is 1
+            share = torch.full_like(utterances, classified) / utterances.clamp(min=1)
         has_gradient = self.adversary.objective == "reversal"
         norms = nought
         for update in range(self.adversary.critic_steps):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from training.data.batch import PairBatch
     from training.runs.checkpoint import Mark
     from training.runs.distributed import Ranks
+    from training.runs.start_report import TimeLeft
     from training.runs.step_sums import StepResult, UnreadStep
 
 # What a line does not hold of a step's sums.
@@ -148,6 +149,7 @@ class TrainingLog:
         runs_teacher: Whether the teacher itself processes every batch.
         split_utterances: How many utterances the training split has.
         device: Where the models are.
+        time_left: Counts the steps that are done.
         mark: The checkpoint that the run goes on from.
 
     Attributes:
@@ -166,9 +168,10 @@ class TrainingLog:
         runs_teacher: bool,
         split_utterances: int,
         device: torch.device,
+        time_left: TimeLeft,
         mark: Mark | None,
     ) -> None:
-        self.journal, self.progress = journal, progress
+        self.journal, self.progress, self.time_left = journal, progress, time_left
         self.domains, self.runs_teacher = domains, runs_teacher
         self.step_sums = StepSums(domains, rate_hz=rate_hz, device=device)
         self.unread: deque[UnreadStep] = deque()
@@ -234,6 +237,7 @@ class TrainingLog:
         self.epoch = batch.cursor.epoch
         self.begin_step()
         self.progress.advance(note=self.note)
+        self.time_left.step_done(step)
 
     def read(self, *, every: bool) -> Iterator[StepResult]:
         """Read and count the steps that are done but for the last one, so that the host does not wait for it; or every one."""

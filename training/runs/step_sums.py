@@ -36,8 +36,9 @@ class HostCopy:
 
     def __init__(self, tensor: Tensor) -> None:
         self.values = tensor.to("cpu", non_blocking=True)  # pinned, if it comes from a GPU
-        self.arrived = torch.cuda.Event() if tensor.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        if self.arrived is not None:
+        self.arrived: torch.cuda.Event | None = None
+        if tensor.device.type == "cuda":
+            self.arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.arrived.record()
 
     def numbers(self) -> list[float]:

@@ -169,6 +169,24 @@ def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch
         assert torch.allclose(first + second, whole, atol=1e-6)
 
 
+def test_alone_the_critics_share_is_exactly_one(monkeypatch):
+    """41 utterances: one over 41, times 41, is not one in float32."""
+    found = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
+    rows = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
+    for utterances in (None, torch.tensor(41.0)):
+        adversary = DomainAdversary(
+            Adversary(objective="game", critic_steps=1, learning_rate=1e-3),
+            domains=("a", "b"), layers=(1,), num_features=3, optimiser=Optimiser(), seed=1, device=torch.device("cpu"),
+        )  # fmt: skip
+        adversary.inputs = [(CriticInput(rows, np.arange(10), None), torch.arange(10) % 2)]
+        adversary.classified = 41
+        adversary.optimiser.zero_grad = lambda **_: None
+        adversary.update(1, utterances=utterances)
+        found.append([parameter.grad for parameter in adversary.critic.parameters()])
+    assert all(one.abs().sum() > 0 and torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 @pytest.fixture(name="torchrun")
 def by_torchrun(tmp_path):
     """`start(run, ranks, config, *options)`: the command on so many ranks."""
@@ -335,7 +353,9 @@ def test_a_shard_that_one_rank_cannot_read_ends_all_with_its_line(tmp_path, torc
         os.truncate(path, 100)
     said = finish(process, tmp_path, code=1)
     lines = [line for line in said.splitlines() if line.startswith("stillroom: ")]
-    question, *errors = lines
+    start, question, *rest = lines
+    assert start.startswith("stillroom: training on 2 ranks of cpu")
     assert question.startswith("stillroom: before the first step")
+    errors = [line for line in rest if "hours to the end" not in line]
     assert len(errors) == 1, said
     assert ".tar" in errors[0]

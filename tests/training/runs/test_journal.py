@@ -15,6 +15,7 @@ from manifests.errors import UsageError
 from manifests.io.progress import Progress
 from training.data.sampler import Cursor
 from training.runs.journal import Board, Journal, TrainingLog, journal_line, progress_note, speeds
+from training.runs.start_report import TimeLeft
 
 
 def lines(path):
@@ -82,7 +83,7 @@ def training_log(tmp_path):
     with Journal(tmp_path / "journal.jsonl", step=0) as journal:
         yield TrainingLog(
             journal, progress, domains=("clean", "noise"), rate_hz=100, runs_teacher=True, split_utterances=100, mark=None,
-            device=torch.device("cpu"),
+            device=torch.device("cpu"), time_left=TimeLeft(1, report=str),
         )  # fmt: skip
 
 
