@@ -52,10 +52,14 @@ real: $(VENV)/.dev
 robustness: $(VENV)/.dev
 	$(BIN)/python benchmarks/robustness/study.py $(OUT)
 
-# Trains the embedded teacher anew on the prepared real data, about an hour: see recipes/nano/README.md.
-nano: $(VENV)/.dev
-	$(BIN)/python recipes/realdata/prepare.py $(OUT)/data
-	$(BIN)/python recipes/nano/train_nano.py $(OUT)/data training/nano --scratch $(OUT)/nano
+# Trains the embedded teacher anew on the prepared real data, two iterations of an hour or two: see recipes/nano/README.md.
+nano: $(OUT)/.nano-first
+	$(BIN)/python recipes/nano/train_nano.py $(OUT)/data training/nano --teacher $(OUT)/nano-first --scratch $(OUT)/nano.scratch
+
+$(OUT)/.nano-first: | $(VENV)/.dev
+	$(BIN)/python recipes/realdata/prepare.py $(OUT)/data --more-voices
+	$(BIN)/python recipes/nano/train_nano.py $(OUT)/data $(OUT)/nano-first --scratch $(OUT)/nano-first.scratch
+	touch $@
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)

@@ -1,20 +1,23 @@
 """One training step with HuBERT-base shapes against s3prl's: `python benchmarks/step.py [UTTERANCES] [SECONDS] [ROUNDS]`.
 
 Both have a teacher of 12 layers, a student of 2, heads for layers 4, 8 and 12, DistilHuBERT's loss, AdamW and clipping, the same
-weights and the same batch: s3prl's DistillerModel taught by its HuBERT, and this trainer's modules. Rounds are taken in turn, in
-float32 and under bfloat16 autocast; printed are least processor times, their ratios and both losses. Needs `pip install --no-deps s3prl==0.4.18`.
+weights and the same batch: s3prl's DistillerModel taught by its HuBERT, and this trainer's modules. First a batch of utterances of one length, then a
+ragged one, whose lengths fall evenly from SECONDS to four fifths of it: s3prl masks its padding in the attention, has it in the group norm and in the mean
+of the loss, so the losses differ there. Rounds are taken in turn, in float32 and under bfloat16 autocast; printed are least processor times, their ratios and
+both losses. Needs `pip install --no-deps s3prl==0.4.18`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -32,6 +35,26 @@ RATE_HZ = 16_000
 LAYERS = (4, 8, 12)
 RATE = 1e-9  # so small that all four keep to the same loss
 WARM_UP = 1
+SHORTEST = 0.8  # of the longest, in a ragged batch
+
+
+class Batch(NamedTuple):
+    """Waves of shape (batch, time), zeros after each utterance's end, and the samples of each."""
+
+    wave: torch.Tensor
+    num_samples: torch.Tensor
+
+    @property
+    def is_padding(self) -> torch.Tensor:
+        """Shape (batch, time)."""
+        return torch.arange(self.wave.shape[1]) >= self.num_samples[:, None]
+
+
+def made_batch(utterances: int, seconds: float, *, shortest: float) -> Batch:
+    """Noise whose lengths fall evenly from `seconds` to a share of it."""
+    num_samples = (torch.linspace(1, shortest, utterances) * seconds * RATE_HZ).long()
+    batch = Batch(0.1 * torch.randn(utterances, int(num_samples.max())), num_samples)
+    return Batch(batch.wave.masked_fill(batch.is_padding, 0.0), num_samples)
 
 
 def s3prl_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -58,31 +81,31 @@ def s3prl_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
     return teacher, student
 
 
-def s3prl_step(teacher: torch.nn.Module, student: torch.nn.Module, wave: torch.Tensor) -> torch.Tensor:
+def s3prl_step(teacher: torch.nn.Module, student: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The loss as s3prl's distiller takes it: hidden states by hooks, means over all frames."""
     hidden: list[torch.Tensor] = []
     hooks = [
         layer.register_forward_hook(lambda _, __, output: hidden.append(output[0])) for layer in teacher.encoder.layers
     ]
+    is_padding = batch.is_padding
     with torch.no_grad():
-        teacher(wave, padding_mask=torch.zeros_like(wave, dtype=torch.bool), mask=False, features_only=True)
+        teacher(batch.wave, padding_mask=is_padding, mask=False, features_only=True)
     for hook in hooks:
         hook.remove()
-    _, _, predictions, _ = student(wave, torch.ones_like(wave))
+    _, _, predictions, _ = student(batch.wave, (~is_padding).float())
     frames = predictions.shape[2]  # fairseq adds a masked frame where they are odd
     target = torch.stack([hidden[layer - 1].transpose(0, 1)[:, :frames] for layer in LAYERS], dim=1)
     l1 = functional.l1_loss(predictions, target)
     return l1 - functional.logsigmoid(functional.cosine_similarity(predictions, target, dim=-1)).mean()
 
 
-def our_step(teacher: torch.nn.Module, student: torch.nn.Module, wave: torch.Tensor, *, autocast: bool) -> torch.Tensor:
+def our_step(teacher: torch.nn.Module, student: torch.nn.Module, batch: Batch, *, autocast: bool) -> torch.Tensor:
     """The loss as `training.loop` takes it."""
-    num_samples = torch.full((len(wave),), wave.shape[1])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        target, _ = teacher.layers(wave, num_samples, only=LAYERS)
-        heard = student(wave, num_samples)
-    distance = layer_distance(heard.predictions, target, heard.num_frames)
-    return (distance.l1 + distance.cosine) / heard.num_frames.sum()
+        target, _ = teacher.layers(*batch, only=LAYERS)
+        output = student(*batch)
+    distance = layer_distance(output.predictions, target, output.num_frames)
+    return (distance.l1 + distance.cosine) / output.num_frames.sum()
 
 
 def timed(loss_of: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer) -> tuple[float, float]:
@@ -96,11 +119,8 @@ def timed(loss_of: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer)
     return time.process_time() - start_s, float(loss)
 
 
-def main(utterances: int, seconds: float, rounds: int) -> None:
-    """Measure in turn and print the least of each."""
-    warnings.simplefilter("ignore")
-    torch.manual_seed(0)
-    wave = 0.1 * torch.randn(utterances, int(seconds * RATE_HZ))
+def models() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module, torch.nn.Module]:
+    """s3prl's teacher and student, then this trainer's with the same weights."""
     with tempfile.TemporaryDirectory() as name:
         their_teacher, their_student = s3prl_models(Path(name))
         teacher = load_teacher(Path(name) / "teacher.pt")
@@ -110,35 +130,48 @@ def main(utterances: int, seconds: float, rounds: int) -> None:
     student.heads.load_state_dict(
         {"expand.weight": heads["0.weight"], "expand.bias": heads["0.bias"], "weight": heads["2.weight"], "bias": heads["2.bias"][0, 0, :, None]}
     )  # fmt: skip
+    return their_teacher, their_student, teacher, student
 
-    def theirs(*, autocast: bool) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            return s3prl_step(their_teacher, their_student, wave)
 
-    steps: dict[str, Callable[[], torch.Tensor]] = {
-        "s3prl float32": lambda: theirs(autocast=False),
-        "s3prl bfloat16": lambda: theirs(autocast=True),
-        "ours float32": lambda: our_step(teacher, student, wave, autocast=False),
-        "ours bfloat16": lambda: our_step(teacher, student, wave, autocast=True),
-    }
+def main(utterances: int, seconds: float, rounds: int) -> None:
+    """Measure in turn and print the least of each."""
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    their_teacher, their_student, teacher, student = models()
     optimisers = {
         "s3prl": torch.optim.AdamW(their_student.parameters(), lr=RATE, betas=(0.9, 0.98)),
         "ours": adamw(student.parameters(), learning_rate=RATE),
     }
-    spent: dict[str, list[float]] = {name: [] for name in steps}
-    losses: dict[str, float] = {}
-    for number in range(WARM_UP + rounds):
-        for name, step in steps.items():
-            taken_s, losses[name] = timed(step, optimisers[name.split()[0]])
-            if number >= WARM_UP:
-                spent[name].append(taken_s)
-    least = {name: min(times) for name, times in spent.items()}
-    print(f"{utterances} utterances of {seconds:g} s, {torch.get_num_threads()} threads, {rounds} rounds")
-    for name in steps:
-        print(f"{name:15s} {least[name]:7.3f} s a step, loss {losses[name]:.4f}")
-    print(f"float32: {least['s3prl float32'] / least['ours float32']:.2f} times s3prl's speed")
-    print(f"bfloat16: {least['s3prl bfloat16'] / least['ours bfloat16']:.2f} times s3prl's under the same autocast, "
-          f"{least['s3prl float32'] / least['ours bfloat16']:.2f} times s3prl's in float32")  # fmt: skip
+
+    def loss_of(name: str, batch: Batch) -> torch.Tensor:
+        whose, precision = name.split()
+        autocast = precision == "bfloat16"
+        if whose == "ours":
+            return our_step(teacher, student, batch, autocast=autocast)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            return s3prl_step(their_teacher, their_student, batch)
+
+    names = [f"{whose} {precision}" for whose in optimisers for precision in ("float32", "bfloat16")]
+    print(f"{utterances} utterances, {torch.get_num_threads()} threads, {rounds} rounds")
+    for kind, shortest in (
+        (f"all of {seconds:g} s", 1.0),
+        (f"ragged, of {SHORTEST * seconds:g} to {seconds:g} s", SHORTEST),
+    ):
+        batch = made_batch(utterances, seconds, shortest=shortest)
+        spent: dict[str, list[float]] = {name: [] for name in names}
+        losses: dict[str, float] = {}
+        for number in range(WARM_UP + rounds):
+            for name in names:
+                taken_s, losses[name] = timed(functools.partial(loss_of, name, batch), optimisers[name.split()[0]])
+                if number >= WARM_UP:
+                    spent[name].append(taken_s)
+        least = {name: min(times) for name, times in spent.items()}
+        print(kind)
+        for name in names:
+            print(f"{name:15s} {least[name]:7.3f} s a step, loss {losses[name]:.4f}")
+        print(f"float32: {least['s3prl float32'] / least['ours float32']:.2f} times s3prl's speed")
+        print(f"bfloat16: {least['s3prl bfloat16'] / least['ours bfloat16']:.2f} times s3prl's under the same autocast, "
+              f"{least['s3prl float32'] / least['ours bfloat16']:.2f} times s3prl's in float32")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Read in this order:
 * what is evaluated: `config`, `data` (utterances, labels, transcripts, alignments, trials), `exposure` (what a model was trained on);
 * features: `models`, `features`, `extraction` (three passes over a corpus);
 * without labels: `measures`; with labels: `tasks` (probes);
-* one model measured and saved: `model_scores`; all of them: `evaluate_models`; the tables and the page: `report`.
+* one model measured and saved: `model_scores`; what all take: `dry_run`; all of them: `evaluate_models`; the tables and the page: `report`.
 """
 
 from typing import TYPE_CHECKING

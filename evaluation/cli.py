@@ -14,12 +14,13 @@ from manifests.errors import printable
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where models run."
+    "--device", type=click.Choice(["cpu", "cuda"]), help="Where models run; on the GPU by default, if there is one."
 )
+@click.option("--dry-run", is_flag=True, help="Check everything, print what it takes, write nothing.")
 @click.option(
     "--best", is_flag=True, help="Of every run take the checkpoint with the lowest validation loss, not the last."
 )
-def evaluate_command(config: Path, results: Path, device: str, best: bool) -> None:  # noqa: FBT001 (click's way)
+def evaluate_command(config: Path, results: Path, device: str | None, best: bool, dry_run: bool) -> None:  # noqa: FBT001 (click's way)
     """Measure how robust the models of CONFIG are, into the folder RESULTS.
 
     CONFIG names a corpus, models, tasks and measures. RESULTS gets results.json and report.md. Stopped, the same command
@@ -30,9 +31,12 @@ def evaluate_command(config: Path, results: Path, device: str, best: bool) -> No
     read = EvaluationConfig.read(config)  # before torch is loaded: a typing error is reported at once
     if best:
         read = read.with_best()
-    from evaluation.evaluate_models import evaluate
+    from evaluation import evaluate_models
 
-    evaluate(read, results, device=device, log=click.echo)
+    if dry_run:
+        evaluate_models.dry_run(read, results, log=click.echo)
+        return
+    evaluate_models.evaluate(read, results, device=device, log=click.echo)
     click.echo(
         f"stillroom report {shlex.quote(printable(results))} prints the tables, which are in report.md there too"
     )

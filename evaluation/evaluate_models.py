@@ -15,6 +15,7 @@ from evaluation.data.labels import label_task
 from evaluation.data.transcripts import label_texts
 from evaluation.data.trials import label_speakers
 from evaluation.data.utterances import list_utterances
+from evaluation.dry_run import check_disk, frame_bytes
 from evaluation.exposure.categories import Library, copy_facts
 from evaluation.exposure.test_copies import index_test_copies
 from evaluation.extraction import EvaluationSetup, plan_extraction
@@ -22,6 +23,7 @@ from evaluation.measures.teacher_agreement import check_frames, teacher_frames, 
 from evaluation.model_scores import SCRATCH, measure
 from evaluation.models import inspect_model, load_model, open_model, origin_of
 from evaluation.report.markdown import DamagedResultsError, report_text
+from evaluation.tasks.frame_store import limited
 from manifests.corpus.provenance import machine, provenance, software
 from manifests.errors import BadDocumentError, NewerSchemaError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders, write_text
@@ -56,7 +58,7 @@ def evaluate(
     config: EvaluationConfig | str | Path,
     results: str | Path,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     log: Callable[[str], None] = print,
 ) -> Results:
     """Measure every model of a config, and write `results.json` and `report.md`.
@@ -67,21 +69,21 @@ def evaluate(
     Args:
         config: The config, its paths resolved, or the YAML file to read it from.
         results: The results folder; made if it does not exist.
-        device: Where models run.
+        device: Where models run: `cpu` or `cuda`; the GPU where there is one by default.
         log: Called with each line of progress.
 
     Raises:
         OtherRecipeError: If the folder has the results of another config.
         NotResultsError: If it has other files.
         LockedError: If another process writes there.
+        NotEnoughSpaceError: If the disk is too small for the frames of a model.
         StillroomError: If config, corpus and models do not fit: see `evaluation.data` and `evaluation.models`.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch finds no such device here; leave it out to run on the CPU")
-    config = config if isinstance(config, EvaluationConfig) else EvaluationConfig.read(config)
+    device = chosen_device(device)
     folder = Path(results)
+    config = config if isinstance(config, EvaluationConfig) else EvaluationConfig.read(config)
     protocol, setup = set_up(config)
-    models = {name: inspect_model(name, source, dataset=setup.dataset) for name, source in config.models.items()}
+    models = inspected(config, setup)
     teachers = teachers_of(models) if "agreement" in config.measures else {}
     with writing(folder):
         claim_folder(folder, protocol)
@@ -98,6 +100,7 @@ def evaluate(
                 write_text(folder / "report.md", report_text([finished]))
             log(f"{printable(folder)}: already evaluated, nothing to do")
             return finished
+        check_disk(folder, frame_bytes({name: models[name] for name in missing}, setup), log=log)
         for name, found in measured(missing, models, teachers, setup=setup, device=device):
             found.write(scores_path(folder, name))
             scores[name] = found
@@ -105,6 +108,39 @@ def evaluate(
         write_text(folder / "report.md", report_text([document]))
         document.write(folder / "results.json")
     return document
+
+
+def dry_run(config: EvaluationConfig, results: Path, *, log: Callable[[str], None]) -> None:
+    """Check a config as `evaluate` does and report what it takes; nothing is written.
+
+    Raises:
+        StillroomError: As `evaluate`.
+    """
+    _, setup = set_up(config)
+    models = inspected(config, setup)
+    log(f"{len(models)} models, each processes {setup.audio_s / 3600:.3g} h of audio, all copies counted")
+    check_disk(results, frame_bytes(models, setup), log=log)
+    log("nothing was written")
+
+
+def chosen_device(device: str | None) -> str:
+    """Where models run: as requested, else on the GPU where there is one.
+
+    Raises:
+        UsageError: If it is requested and torch finds none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no such device here; leave it out to run on the CPU")
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def inspected(config: EvaluationConfig, setup: EvaluationSetup) -> dict[str, InspectedModel]:
+    """The models of a config, each loaded once and described."""
+    with_heads = any(task.features == "sum+heads" for task in config.tasks)
+    return {
+        name: inspect_model(name, source, dataset=setup.dataset, with_heads=with_heads)
+        for name, source in config.models.items()
+    }
 
 
 def set_up(config: EvaluationConfig) -> tuple[Protocol, EvaluationSetup]:
@@ -190,11 +226,11 @@ def prepared(task: AnyTask, dataset: EvaluationSet, *, seed: int) -> PreparedTas
         case ClassifyTask():
             return label_task(task, dataset)
         case CtcTask():
-            return label_texts(task, dataset)
+            return limited(label_texts(task, dataset), seed=seed)
         case VerifyTask():
             return label_speakers(task, dataset, seed=seed)
         case FramesTask():
-            return align_task(task, dataset)
+            return limited(align_task(task, dataset), seed=seed)
         case _:
             assert_never(task)
 

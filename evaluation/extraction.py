@@ -16,7 +16,8 @@ from evaluation.features import PooledRows, Scaling, condition_of, features_of, 
 from evaluation.measures.cka import MOST_FRAMES, Similarity
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
 from evaluation.measures.retrieval import Retrieval, plan_retrieval
-from evaluation.tasks.frame_probes import FrameProbes, FrameStore
+from evaluation.tasks.frame_probes import FrameProbes
+from evaluation.tasks.frame_store import FrameStore, stored_members
 from manifests.corpus.sample import CLEAN
 from manifests.errors import printable
 from manifests.io.progress import Progress
@@ -43,6 +44,7 @@ class ExtractionPlan:
     Attributes:
         members: Names of the members that are processed, by sample key.
         chosen: By sample key, the copy of a training utterance that probes on distorted speech are trained on.
+        frames: Sample key and member of all frames that are stored, for probes that read frames.
         leakage: Keys of utterances that the domain probe is trained or tested on.
         leakage_role: Where the domain probe is trained: `train`, or `dev` if train has no copies of the test's conditions.
         leakage_conditions: Conditions that both that split and the test split have, and `clean`.
@@ -51,6 +53,7 @@ class ExtractionPlan:
 
     members: dict[str, dict[str, frozenset[str]]]
     chosen: dict[str, str]
+    frames: dict[str, frozenset[tuple[str, str]]]
     leakage: dict[str, frozenset[str]]
     leakage_role: str
     leakage_conditions: frozenset[str]
@@ -64,7 +67,7 @@ class ExtractionPlan:
         return [(members, frozenset(keys)) for members, keys in sorted(groups.items())]
 
 
-def plan_extraction(dataset: EvaluationSet, tasks: Iterable[PreparedTask], config: EvaluationConfig) -> ExtractionPlan:
+def plan_extraction(dataset: EvaluationSet, tasks: Sequence[PreparedTask], config: EvaluationConfig) -> ExtractionPlan:
     """List what the requested tasks and measures need, and nothing else.
 
     Raises:
@@ -106,6 +109,7 @@ def plan_extraction(dataset: EvaluationSet, tasks: Iterable[PreparedTask], confi
     return ExtractionPlan(
         members={role: {key: frozenset(names) for key, names in found.items()} for role, found in members.items()},
         chosen=chosen,
+        frames=stored_members(tasks, chosen),
         leakage=leakage,
         leakage_role=source,
         leakage_conditions=frozenset(shared | {CLEAN}),
@@ -179,7 +183,7 @@ class ModelFeatures:
                     if owner == role:
                         states = utterance.states(member, features)
                         rows.add(key, member, states[-1] if features == "last" else states)
-                if role != "test" and role in self.frames:
+                if role != "test" and (key, member) in plan.frames[role]:
                     self.frames[role].add(utterance, member)
             if key in plan.leakage[role] and condition_of(member) in plan.leakage_conditions:
                 self.pooled_layers[role].add(key, member, frames)
@@ -213,6 +217,16 @@ class EvaluationSetup:
     protocol_sha256: str = ""
     scratch: Path = Path()
 
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that each model processes, all copies counted."""
+        return sum(
+            len(members) * self.dataset.of(role)[key].seconds
+            for role in ROLES
+            for members, keys in self.plan.passes(role)
+            for key in keys
+        )
+
 
 def extract(model: EvaluatedModel, setup: EvaluationSetup, *, scratch: Path) -> tuple[ModelFeatures, float]:
     """Run a model over everything in the plan.
@@ -230,16 +244,12 @@ def extract(model: EvaluatedModel, setup: EvaluationSetup, *, scratch: Path) -> 
     """
     dataset, plan = setup.dataset, setup.plan
     tables = empty_features(setup.tasks, scratch=scratch)
-    total_s = sum(
-        len(members) * dataset.of(role)[key].seconds
-        for role in ROLES
-        for members, keys in plan.passes(role)
-        for key in keys
-    )
     with ExitStack() as stack:
         for store in tables.frames.values():
             stack.callback(store.close)
-        progress = stack.enter_context(Progress(f"features of {model.name}", total=round(total_s), unit="s of audio"))
+        progress = stack.enter_context(
+            Progress(f"features of {model.name}", total=round(setup.audio_s), unit="s of audio")
+        )
         for role in ROLES:
             if role == "test":
                 prepare_test(tables, model, setup)
@@ -251,7 +261,7 @@ def extract(model: EvaluatedModel, setup: EvaluationSetup, *, scratch: Path) -> 
                     is_any_long = is_any_long or utterance.frames[CLEAN].shape[1] > 0
             if plan.passes(role) and not is_any_long:
                 raise TooShortError(model.name, split=dataset.split_of(role))
-    return tables, total_s
+    return tables, setup.audio_s
 
 
 def empty_features(tasks: Sequence[PreparedTask], *, scratch: Path) -> ModelFeatures:
@@ -262,11 +272,16 @@ def empty_features(tasks: Sequence[PreparedTask], *, scratch: Path) -> ModelFeat
         if isinstance(task, LabelledTask | VerificationTask)
         for role in ROLES
     }
-    widest: dict[str, int] = {"last": 0, "sum": 1, "sum+heads": 2}
-    framewise = [task for task in tasks if isinstance(task, TextTask | AlignedTask)]
-    stored = max((task.features for task in framewise), key=lambda features: widest[features], default=None)
-    frames = {role: FrameStore(scratch / f"{role}.f32", stored) for role in ("train", "dev")} if stored else {}
+    stored = stored_features(tasks)
+    frames = {role: FrameStore(scratch / f"{role}.f16", stored) for role in ("train", "dev")} if stored else {}
     return ModelFeatures(pooled, {role: PooledRows() for role in ROLES}, frames, FrameMoments())
+
+
+def stored_features(tasks: Iterable[PreparedTask]) -> Features | None:
+    """The states that are stored for tasks that read frames: the most that one of them reads; None if there is no such task."""
+    widest: dict[str, int] = {"last": 0, "sum": 1, "sum+heads": 2}
+    read = [task.features for task in tasks if isinstance(task, TextTask | AlignedTask)]
+    return max(read, key=lambda features: widest[features], default=None)
 
 
 def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: EvaluationSetup) -> None:

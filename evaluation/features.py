@@ -142,7 +142,7 @@ def utterance_features(encoder: Encoder, utterance: Utterance, heads: nn.Module 
     for first in range(0, len(names), at_once):
         batch = names[first : first + at_once]
         wave = torch.stack([torch.from_numpy(utterance.waves[name]) for name in batch]).to(device)
-        layers, num_frames = encoder.layers(wave, torch.full((len(batch),), num_samples, device=device))
+        layers, num_frames = encoder.layers(wave, torch.full((len(batch),), num_samples))
         frames.update({name: layers[row, :, : int(num_frames[row])] for row, name in enumerate(batch)})
         if heads is not None:
             output = heads(list(layers.unbind(dim=1)))

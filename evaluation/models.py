@@ -145,14 +145,29 @@ def origin_of(source: str | RunSource) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class InspectedModel:
-    """Facts of a model, and the times of its frames; the model itself is freed."""
+    """Facts of a model, and the times and width of its frames; the model itself is freed.
+
+    Attributes:
+        num_heads: Distillation heads that `sum+heads` reads.
+    """
 
     facts: ModelFacts
     clock: FrameClock
+    num_features: int
+    num_heads: int
 
 
-def inspect_model(name: str, source: str | RunSource, *, dataset: EvaluationSet) -> InspectedModel:
-    """Load a model to check that it is there and fits, and describe it."""
+def inspect_model(
+    name: str, source: str | RunSource, *, dataset: EvaluationSet, with_heads: bool = False
+) -> InspectedModel:
+    """Load a model to check that it is there and fits, and describe it.
+
+    Args:
+        name: In the config.
+        source: What it is loaded from.
+        dataset: What it is evaluated on.
+        with_heads: Whether some task reads its distillation heads.
+    """
     encoder = load_model(source, dataset.sample_rate)
     check_model(name, encoder, dataset)
     exported = exported_facts(source)
@@ -169,7 +184,13 @@ def inspect_model(name: str, source: str | RunSource, *, dataset: EvaluationSet)
         },
         system=source.system if isinstance(source, RunSource) else None,
     )
-    return InspectedModel(facts, FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate))
+    clock = FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate)
+    heads = distillation_heads(name, source, encoder) if with_heads else None
+    num_heads = 0
+    if heads is not None:
+        with torch.no_grad():
+            num_heads = heads([torch.zeros(1, 1, encoder.num_features)] * encoder.num_layers).shape[1]
+    return InspectedModel(facts, clock, encoder.num_features, num_heads)
 
 
 def exported_facts(source: str | RunSource) -> dict[str, Any] | None:

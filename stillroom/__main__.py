@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -44,7 +46,9 @@ def what_to_do(problem: OSError) -> str:
     if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
         return str(NoSpaceLeftError(problem.filename or "a temporary file"))
     if problem.filename is not None and problem.errno in {errno.EEXIST, errno.ENOTDIR}:
-        return f"{printable(problem.filename)}: is a file, not a folder; check the path"
+        path = Path(os.fsdecode(problem.filename))
+        found = next((place for place in (path, *path.parents) if place.is_file()), path)
+        return f"{printable(found)}: is a file, not a folder; check the path"
     if problem.filename is not None:  # no permission, a loop of links, a folder that vanished, a disk that fails
         return f"{printable(problem.filename)}: {problem.strerror}; check the path and its permissions"
     raise problem

@@ -20,6 +20,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("stillroom.demo", "demo_command", "All of it in minutes, offline, on this machine."),
+    "init": Verb("stillroom.init", "init_command", "Write a commented recipe or config to begin with."),
     "plan": Verb("corpus_builder.cli.build", "plan_command", "Draw all numbers of a recipe, and write them as a plan."),
     "build": Verb("corpus_builder.cli.build", "build_command", "Render a recipe or plan into a sharded corpus."),
     "verify": Verb(

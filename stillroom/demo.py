@@ -67,13 +67,15 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
     run("train", out / "plain.yaml", out / "runs/plain")
     run("train", out / "robust.yaml", out / "runs/robust")
     run("evaluate", out / "evaluation.yaml", out / "results")
-    run("report", out / "results")
+    from evaluation.report.make_report import headline
+
+    click.echo(f"\n{headline(out / 'results')}")
     click.echo(f"\nDone in {duration(time.monotonic() - start_s)}. The files:")
     for name, what in (
         ("recipe.yaml", "the recipe of the corpus"),
         ("corpus/", "the corpus: shards, plan, rooms (stillroom show)"),
         ("runs/", "the two students and their journals"),
-        ("results/", "the numbers, and report.md"),
+        ("results/report.md", "every table (stillroom report)"),
     ):
         click.echo(f"  {out / name}  {what}")
 

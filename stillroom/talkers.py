@@ -135,14 +135,14 @@ class TalkerMissingError(StillroomError, ImportError):
     """Speech synthesis is an optional extra and is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("no speech synthesiser: the package espeakng-loader is missing; pip install 'stillroom[demo]'")
+        super().__init__("no speech synthesiser: the package espeakng-loader is missing; pip install espeakng-loader")
 
 
 class TalkerFailedError(StillroomError, RuntimeError):
     """eSpeak NG refused a call."""
 
     def __init__(self, call: str, status: int) -> None:
-        super().__init__(f"the speech synthesiser's call {call} failed with status {status}; reinstall stillroom[demo]")
+        super().__init__(f"the speech synthesiser's call {call} failed with status {status}; reinstall espeakng-loader")
 
 
 class UnknownVoiceError(StillroomError, ValueError):

@@ -81,7 +81,9 @@ def test_tests_are_not_shipped_and_packages_are_named_one_by_one():
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text())
     packages = set(project["tool"]["setuptools"]["packages"])
     found = {str(path.parent.relative_to(HOUSE)).replace("/", ".") for path in SOURCES if path.name == "__init__.py"}
-    assert packages == found
+    of_data = {"stillroom.recipes"}  # the folder recipes, for `stillroom init`
+    assert set(project["tool"]["setuptools"]["package-dir"]) == of_data
+    assert packages == found | of_data
     assert not list((HOUSE / "tests").rglob("__init__.py"))
 
 

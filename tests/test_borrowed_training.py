@@ -14,6 +14,7 @@ from manifests.corpus.sample import sample_key
 from manifests.errors import UsageError
 from manifests.io.json_yaml import write_yaml
 from training.data.audio import utterances
+from training.data.joined_corpus import open_corpus
 from training.data.views import Views
 from training.stream import pairs
 
@@ -105,6 +106,18 @@ def test_a_subset_without_any_copy_is_refused_for_views_that_need_one(lab, tmp_p
     subset(lab / "base", tmp_path / "bare", where=parse_where(["condition=clean"]))
     with pytest.raises(UsageError, match="needs 1 distorted copy"):
         heard(tmp_path / "bare", "cdm1")
+
+
+def test_a_subset_has_as_many_copies_as_one_of_its_utterances_and_not_as_all_together(lab, tmp_path):
+    """Six utterances with one copy each, or with none: views of two different copies of an utterance need two of one."""
+    made(lab, "both", {"white": "white", "pink": "pink"}, snr_db={"uniform": [0, 20]})
+    subset(lab / "both", tmp_path / "one", where=parse_where(["condition=white"]))
+    with pytest.raises(UsageError, match="needs 2 distorted different copies of an utterance, this split has 1:"):
+        heard(tmp_path / "one", "cdm2")
+    subset(lab / "both", tmp_path / "some", where=parse_where(["snr_db>=10"]))
+    with open_corpus(tmp_path / "some") as reader:
+        assert reader.manifest.copies["train"] == {}, "no condition is left to all, or this tells nothing"
+        assert reader.copies("train") == {"white": 1, "pink": 1}
 
 
 def test_a_subset_of_clean_speech_has_no_copies_in_its_records(lab, tmp_path):

@@ -21,6 +21,11 @@ HOUSE = Path(__file__).resolve().parent.parent
         (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
         (FileExistsError(errno.EEXIST, "File exists", "/data/x"), 2, "/data/x: is a file, not a folder"),
         (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", f"{__file__}/corpus.json"),
+            2,
+            "test_front_door.py: is a file, not a folder",
+        ),
+        (
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "/data/x/corpus.json"),
             2,
             "/data/x/corpus.json: is a file",

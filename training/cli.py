@@ -20,19 +20,28 @@ EXIT_CODES = {"done": 0, "preempted": 75, "interrupted": 130}
     multiple=True,
     help="Override a key of the config, such as optimiser.learning_rate=1e-3; may be given several times.",
 )
+@click.option("--gloo-timeout", default=3600, show_default=True, metavar="SECONDS", type=click.IntRange(1),
+              help="How long a rank waits for the others on the CPU, where rank 0 checks corpus and teacher first.")  # fmt: skip
+@click.option("--nccl-timeout", default=1800, show_default=True, metavar="SECONDS", type=click.IntRange(1),
+              help="How long GPUs wait for each other, while rank 0 validates and writes checkpoints.")  # fmt: skip
 @click.pass_context
-def train_command(context: click.Context, config: Path, run: Path, overrides: tuple[str, ...]) -> None:
+def train_command(
+    context: click.Context, /, config: Path, run: Path, overrides: tuple[str, ...], **timeouts: int
+) -> None:
     """Distil a student as the YAML file CONFIG describes, into the folder RUN.
 
     The same command goes on where an earlier one was stopped. SIGTERM and SIGUSR1 write a checkpoint and leave with exit
     code 75, Ctrl-C with 130. On several GPUs or nodes: torchrun --nproc-per-node=N -m stillroom train CONFIG RUN; torchrun leaves with
     its own exit code, so look into RUN/status.json (running, preempted, failed, done).
     """
+    from datetime import timedelta
+
     from training.config.load import load_config
     from training.loop import distil
-    from training.runs.distributed import joined_ranks
+    from training.runs.distributed import Timeouts, joined_ranks
 
-    with joined_ranks() as ranks:
+    gloo, nccl = (timedelta(seconds=timeouts[f"{name}_timeout"]) for name in ("gloo", "nccl"))
+    with joined_ranks(Timeouts(gloo, nccl)) as ranks:
         outcome = distil(load_config(config, overrides=overrides), run, ranks=ranks)
     context.exit(EXIT_CODES[outcome])
 

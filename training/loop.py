@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +14,7 @@ from manifests.io.lock import writing
 from manifests.io.progress import stderr_line
 from training.config.load import load_config
 from training.dataloader import loader
-from training.distillation.optimiser import learning_rate_scale
+from training.distillation.optimiser import learning_rate_scale, spoilt, update_unless
 from training.runs.distributed import Ranks, alone
 from training.runs.folder import failure_recorded, write_status
 from training.runs.journal import training_log
@@ -25,11 +24,13 @@ from training.setup import set_up
 from training.step import correct_for_lost, forward_backward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from manifests.results.reports import State
     from training.config.schema import TrainConfig
     from training.data.batch import PairBatch
+    from training.runs.step_sums import StepResult
+    from training.setup import Setup
 
 Outcome = Literal["done", "preempted", "interrupted"]
 
@@ -64,7 +65,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
 
     Raises:
         StillroomError: What a person can mend: see the error classes of this package.
-        NonFiniteLossError: If the loss or its gradient is NaN or infinite; nothing of that step is saved.
+        NonFiniteLossError: If the loss or its gradient is NaN or infinite; that step changes no weight, and the run ends after the next one.
     """
     config, run = load_config(config) if isinstance(config, str | Path) else config, Path(run)
     ranks = ranks or alone()
@@ -80,7 +81,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         if setup.done >= config.steps:
             report(f"{printable(run)}: all {setup.done} steps were done before")
             return "done"
-        log = stack.enter_context(training_log(run, config, mark=setup.mark, ranks=ranks, **setup.log_facts()))
+        log = stack.enter_context(training_log(run, config, mark=setup.mark, ranks=ranks, **setup.log_facts(report)))
         if setup.mark is None and ranks.is_first:
             for facts in validator.before_training(models.adversary):
                 log.journal.write({"step": 0, **facts})
@@ -100,56 +101,70 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 training_audio={**log.training_audio(), "wall_s": log.in_all.get("wall_s", 0.0)},
             )
 
-        loaded = stack.enter_context(contextlib.closing(loader(setup.stream, workers=config.workers)))
-        batches = log.timed(loaded)
+        batches = log.timed(
+            stack.enter_context(contextlib.closing(loader(setup.stream, workers=config.workers, device=ranks.device)))
+        )
         for step in range(setup.done + 1, config.steps + 1):
             for batch in micro_batches(batches):
-                if batch.keys:  # at a window's end a rank's lanes may be empty, and add nothing
+                if batch.keys:  # a rank's lanes may be empty, and add nothing
                     log.add(batch, *forward_backward(models, batch, config, step=step))
                 if batch.lost:
                     lost_frames = sum(map(models.student.config.num_frames, batch.lost))
                     log.add_damage(batch, frames=lost_frames, step=step, most=config.damaged_shards)
-            sums = log.step_sums(ranks)
-            if not all(map(math.isfinite, sums.values())):
-                raise NonFiniteLossError(step=step, utterances=full_ids(setup.stream, setup.reader, batch.cursor))
+            sums = setup.all_reduce(log.sums(signal=stop.received))  # with the gradients, over ranks
+            if config.damaged_shards:
+                correct_for_lost(sums, setup.trained, batch, models.student)
 
             rate = config.optimiser.learning_rate * learning_rate_scale(
                 step, updates=config.steps, warmup_share=config.optimiser.warmup_share
             )
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            ranks.sum_gradients(setup.trained)
-            sums = correct_for_lost(sums, setup.trained, batch, models.student)
-            norm = float(torch.nn.utils.clip_grad_norm_(setup.trained, config.optimiser.clip))
-            if not math.isfinite(norm):  # the update would spoil every weight, and a checkpoint keep it
-                ids = full_ids(setup.stream, setup.reader, batch.cursor)
-                raise NonFiniteLossError(step=step, utterances=ids, what="gradient")
-            optimiser.step()
+            norm = torch.nn.utils.clip_grad_norm_(setup.trained, config.optimiser.clip)
+            is_spoilt = spoilt(norm, sums)  # known on the device alone: the host hears of it a step later
+            update_unless(is_spoilt, optimiser)
             optimiser.zero_grad(set_to_none=True)
-            models.adversary.update(step, ranks=ranks)
+            utterances = log.step_sums.classified(sums)
+            critic_norm = models.adversary.update(step, is_spoilt=is_spoilt, utterances=utterances)
+            log.end_step(step, batch, sums, norm, critic_norm)
 
             is_last = step == config.steps
-            facts = {
-                "step": step,
-                "learning_rate": rate,
-                **models.adversary.journal_facts(progress=step / config.steps),
-            }
-            is_logged = step % config.log_every == 0 or is_last
-            log.end_step(sums, epoch=batch.cursor.epoch, gradient_norm=norm, write=facts if is_logged else None)
-            if ranks.is_first and validator.has_losses and (step % config.validate_every == 0 or is_last):
+            is_logged, is_validated, is_saved = (
+                is_last or step % every == 0
+                for every in (config.log_every, config.validate_every, config.checkpoint_every)
+            )
+            check_finite(log.read(every=is_logged or is_validated or is_saved), setup)
+            stopping = stop.received if ranks.count == 1 else log.signal  # a signal to one rank stops all
+            if stopping:
+                check_finite(log.read(every=True), setup)
+            if is_logged:
+                facts = models.adversary.journal_facts(progress=step / config.steps)
+                log.write_line({"step": step, "learning_rate": rate, **facts})
+            if is_validated and ranks.is_first and validator.has_losses:
                 found = validator.measure(step)
                 log.journal.write({"step": step, **found})
                 if "val_loss" in found and (best_loss is None or found["val_loss"] < best_loss):
                     best_loss = found["val_loss"]
                     save("best")
-            stopping = ranks.any_of([stop.received] if stop.received else [])  # a signal to one rank stops all
-            if ranks.is_first and (step % config.checkpoint_every == 0 or is_last or stopping):
+            if (is_saved or stopping) and ranks.is_first:
                 save("checkpoints")
                 state: State = "done" if is_last else "preempted" if stopping else "running"
                 write_status(run, state, step=step, steps=config.steps)
             if stopping and not is_last:
                 return "interrupted" if stopping == signal.SIGINT else "preempted"
     return "done"
+
+
+def check_finite(results: Iterable[StepResult], setup: Setup) -> None:
+    """Check the steps that the host has read.
+
+    Raises:
+        NonFiniteLossError: At the first one that was not taken, as its loss or gradient is not finite.
+    """
+    for result in results:
+        if result.problem is not None:
+            utterances = full_ids(setup.stream, setup.reader, result.cursor)
+            raise NonFiniteLossError(step=result.step, utterances=utterances, what=result.problem)
 
 
 def micro_batches(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from manifests.corpus.sample import CLEAN
 from manifests.errors import UsageError, printable
 from training.config.schema import Crops
 from training.data.audio import recorded_copies
@@ -12,12 +13,14 @@ from training.data.joined_corpus import open_corpus
 from training.data.sampler import CropGrid, Cursor, filled_batching
 from training.data.views import student_may_get
 from training.distillation.adversary import DomainAdversary, NoAdversary, critic_layers
-from training.distillation.domains import domain_classes
+from training.distillation.domains import conditions_in_training, domain_classes
 from training.distillation.losses import check_layer_weights
 from training.distillation.optimiser import adamw
 from training.models.student import Student, frame_grid
+from training.runs.distributed import AllReduce
 from training.runs.folder import prepare_run, run_facts, write_status
 from training.runs.resume import Checkpoints
+from training.runs.start_report import TimeLeft, start_line
 from training.sanity_check import check_first_batch
 from training.step import Models
 from training.stream import PairStream
@@ -27,7 +30,7 @@ from training.validation.validator import Validator
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     import torch
@@ -56,6 +59,7 @@ class Setup:
         models: Student, teacher and adversary, on the device.
         trained: The student's parameters that are trained.
         optimiser: Of those.
+        all_reduce: Sums their gradients over ranks.
         validator: Measures the student.
         checkpoints: Writes the run's checkpoints.
         mark: The checkpoint that it goes on from; None for a run that begins.
@@ -67,6 +71,7 @@ class Setup:
     models: Models
     trained: list[torch.nn.Parameter]
     optimiser: torch.optim.Optimizer
+    all_reduce: AllReduce
     validator: Validator
     checkpoints: Checkpoints
     mark: Mark | None
@@ -76,13 +81,32 @@ class Setup:
         """Steps that are done."""
         return self.mark.step if self.mark is not None else 0
 
-    def log_facts(self) -> dict[str, Any]:
+    @property
+    def split_utterances(self) -> int:
+        """How many utterances the training split has."""
+        return sum(entry.samples for entry in self.reader.shards(self.config.split))
+
+    def start_line(self, ranks: Ranks) -> str:
+        """Where the run computes, how large its steps are and how many are to do, for a person."""
+        return start_line(
+            ranks,
+            self.stream.window_lengths(self.reader, self.stream.cursor),
+            precision=self.config.precision,
+            rate_hz=self.reader.manifest.sample_rate,
+            split_utterances=self.split_utterances,
+            done=self.done,
+            steps=self.config.steps,
+        )
+
+    def log_facts(self, report: Callable[[str], None]) -> dict[str, Any]:
         """What a `TrainingLog` must know."""
         return {
             "domains": self.models.adversary.domains,
             "rate_hz": self.reader.manifest.sample_rate,
             "runs_teacher": self.config.targets is None,
-            "split_utterances": sum(entry.samples for entry in self.reader.shards(self.config.split)),
+            "device": self.models.device,
+            "split_utterances": self.split_utterances,
+            "time_left": TimeLeft(self.config.steps, report=report),
         }
 
 
@@ -109,11 +133,13 @@ def set_up(
     check_layer_weights(config.loss, layers)
     batching = batching_of(config, reader, rate_hz=rate_hz, hop_samples=teacher.config.hop_samples, report=report)
     stream = stream_of(config, batching)
+    families = families_in_training(stream, reader) if stream.names_families else set()
+    config = with_usable_domain(config, reader, families, report=report)
     student = make_student(config.student, teacher, target_layers=layers, seed=config.seed)
     validator = Validator(
         config, reader, student, teacher, layers, batching=batching, targets=targets, device=ranks.device, report=report
     )
-    adversary = adversary_of(config, stream, reader, student=student, teacher=teacher, device=ranks.device)
+    adversary = adversary_of(config, reader, families, student=student, teacher=teacher, ranks=ranks)
     models = Models(student, teacher, layers, adversary, ranks.device)
     if targets is not None:
         check_layers(targets, models.teacher_layers)
@@ -132,12 +158,15 @@ def set_up(
     optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     facts = run_facts(config, reader=reader, teacher=teacher, layers=layers)
     checkpoints = checkpoints_of(run, models, optimiser, run_sha256=run_sha256, facts=facts)
-    mark = checkpoints.restore(ranks, report=report)
+    mark = checkpoints.restore(ranks, steps=config.steps, report=report)
     stream.cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
     stream.lanes, stream.target_layers = lanes, models.teacher_layers
-    setup = Setup(config, reader, stream, models, trained, optimiser, validator, checkpoints, mark)
+    all_reduce = AllReduce(ranks, trained)
+    setup = Setup(config, reader, stream, models, trained, optimiser, all_reduce, validator, checkpoints, mark)
     if ranks.is_first:
         write_status(run, "done" if setup.done >= config.steps else "running", step=setup.done, steps=config.steps)
+        if setup.done < config.steps:
+            report(setup.start_line(ranks))
     return setup
 
 
@@ -208,7 +237,7 @@ def stream_of(config: TrainConfig, batching: Batching) -> PairStream:
         batching=batching,
         seed=config.seed,
         epochs=None,
-        families=config.adversary is not None and config.adversary.domain == "family",
+        families=config.adversary is not None and config.adversary.domain != "view",
         targets=config.targets,
         stage=config.stage,
         damaged_shards=config.damaged_shards,
@@ -248,14 +277,34 @@ def with_targets(config: TrainConfig, targets: TargetsReader, reader: CorpusRead
     return config.model_copy(update={"crops": crops})
 
 
+def with_usable_domain(
+    config: TrainConfig, reader: CorpusReader, families: Collection[str], *, report: Callable[[str], None]
+) -> TrainConfig:
+    """A config whose critic names families where it was to name conditions and the student gets a single one.
+
+    The paper's own recipe is of one condition, `double`, in which each copy draws its distortions.
+    """
+    adversary = config.adversary
+    if adversary is None or adversary.domain != "condition" or len(set(families) - {CLEAN}) < 2:
+        return config
+    conditions = conditions_in_training(config.views, reader.copies(config.split))
+    if len(conditions) != 1:
+        return config
+    report(
+        f"adversary.domain: the student gets a single condition, {conditions[0]}, so the critic names the family of each copy "
+        f"instead; config.yaml has domain: family"
+    )
+    return config.model_copy(update={"adversary": adversary.model_copy(update={"domain": "family"})})
+
+
 def adversary_of(
     config: TrainConfig,
-    stream: PairStream,
     reader: CorpusReader,
+    families: Collection[str],
     *,
     student: Student,
     teacher: Encoder,
-    device: torch.device,
+    ranks: Ranks,
 ) -> DomainAdversary | NoAdversary:
     """The adversary that a config asks for; without one, an object that adds nothing.
 
@@ -272,13 +321,14 @@ def adversary_of(
             adversary.domain,
             config.views,
             sorted(reader.copies(config.split)),
-            families=families_in_training(stream, reader) if adversary.domain == "family" else (),
+            families=families,
         ),
         layers=critic_layers(adversary, student=student, teacher=teacher),
         num_features=student.config.encoder_embed_dim,
         optimiser=config.optimiser,
         seed=config.seed,
-        device=device,
+        device=ranks.device,
+        ranks=ranks,
     )
 
 

@@ -15,6 +15,7 @@ from training.data.sampler import named_number
 from training.distillation.losses import layer_distance
 from training.models.initialisation import SEED_RANGE
 from training.models.masking import masked_frames_of
+from training.runs.step_sums import LOST_FRAMES, MEANS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from training.distillation.adversary import DomainAdversary, NoAdversary
     from training.models.encoder import Encoder
     from training.models.student import Student
-
-
-# Of the sums of a step, those that are means over the global batch.
-MEANS = ("loss", "l1", "cosine", "domain")
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,10 @@ class Losses(NamedTuple):
 
 
 def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, step: int) -> Losses:
-    """Add the gradients of a micro-batch to those of its step; the batch has at least one utterance."""
+    """Add the gradients of a micro-batch to those of its step; the batch has at least one utterance.
+
+    Nothing here waits for a GPU: what must be known of lengths, frames, labels and masks is made on the CPU, and sent ahead.
+    """
     student, adversary = models.student, models.adversary
     local = batch.to(models.device)
     num_frames, num_utterances = global_counts(batch, student)
@@ -86,7 +86,14 @@ def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, s
     )
     l1, cosine = distance.l1 / num_frames, distance.cosine / num_frames
     distillation = config.loss.l1 * l1 + config.loss.cosine * cosine
-    adversarial = adversary.loss(output, batch, compared, progress=step / config.steps, num_utterances=num_utterances)
+    adversarial = adversary.loss(
+        output,
+        batch,
+        compared,
+        progress=step / config.steps,
+        num_utterances=num_utterances,
+        num_frames=frames_of(batch, student),
+    )
     torch.autograd.backward(distillation + adversarial.term)
     sums = torch.stack([distillation, l1, cosine, adversarial.cross_entropy, adversarial.correct])
     return Losses(sums.detach(), adversarial.domains)
@@ -100,21 +107,30 @@ def teacher_outputs(models: Models, batch: PairBatch) -> Tensor:
     return outputs
 
 
+def frames_of(batch: PairBatch, student: Student) -> list[int]:
+    """Frames of each utterance of a micro-batch."""
+    return [student.config.num_frames(length) for length in batch.num_samples.tolist()]
+
+
 def global_counts(batch: PairBatch, student: Student) -> tuple[int, int]:
     """Frames of the global batch, and its utterances that have a frame; each at least 1."""
     frames = [student.config.num_frames(length) for length in batch.global_lengths]
     return max(1, sum(frames)), max(1, sum(count > 0 for count in frames))
 
 
-def correct_for_lost(
-    sums: dict[str, float], parameters: Sequence[nn.Parameter], batch: PairBatch, student: Student
-) -> dict[str, float]:
-    """Rescale losses and gradients where frames could not be read: the mean is over those that were, not over all that were planned."""
-    if not sums["lost_frames"]:
-        return sums
-    num_frames, _ = global_counts(batch, student)
-    scale = num_frames / max(1.0, num_frames - sums["lost_frames"])
+def correct_for_lost(sums: Tensor, parameters: Sequence[nn.Parameter], batch: PairBatch, student: Student) -> None:
+    """Rescale losses and gradients where frames could not be read: the mean is over those that were, not over all that were planned.
+
+    Args:
+        sums: Of the step over all ranks, as `training.runs.step_sums`; changed in place.
+        parameters: Whose gradients are changed in place.
+        batch: Any micro-batch of the step.
+        student: Counts frames.
+    """
+    planned = torch.full_like(sums[LOST_FRAMES], global_counts(batch, student)[0])
+    # Of tensors: a number over a tensor is rounded twice, and where nothing is lost the scale is 1.
+    scale = planned / (planned - sums[LOST_FRAMES]).clamp(min=1.0)
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad *= scale
-    return {**sums, **{name: sums[name] * scale for name in MEANS}}
+    sums[: len(MEANS)] *= scale

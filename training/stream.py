@@ -21,7 +21,16 @@ from training.data.batch import PairBatch
 from training.data.corpus import CorpusReader, NeededMembers
 from training.data.joined_corpus import clean_digests, open_corpus
 from training.data.node_cache import NodeCache
-from training.data.sampler import Batching, Crop, Cursor, filled_batching, global_batches, lane_shards, windows
+from training.data.sampler import (
+    Batching,
+    Crop,
+    Cursor,
+    filled_batching,
+    global_batches,
+    lane_shards,
+    window_batches,
+    windows,
+)
 from training.data.tar_reader import UNREADABLE
 from training.data.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
 from training.targets.reader import TargetsReader
@@ -99,6 +108,7 @@ class PairStream(IterableDataset[PairBatch]):
                 stage.dir, report=stderr_line
             ).close()  # where it cannot be written to is an error now, not in a worker
         self.corpus = str(corpus) if isinstance(corpus, str | Path) else tuple(map(str, corpus))
+        self.names_families = families
         self.reads_records = families or views.need_records
         self.split = split
         self.views = views
@@ -240,6 +250,13 @@ class PairStream(IterableDataset[PairBatch]):
         return global_batches(
             self.shards, reader.samples, self.batching, seed=self.seed, cursor=cursor, epochs=self.epochs
         )
+
+    def window_lengths(self, reader: CorpusReader, cursor: Cursor) -> list[list[int]]:
+        """Samples of every utterance of each global batch of the window that a cursor is in."""
+        order = {"seed": self.seed, "epoch": cursor.epoch}
+        window = windows(self.shards, self.batching, **order)[cursor.window]
+        batches = window_batches(window, reader.samples, self.batching, **order)
+        return [[crop.length for lane in lanes for crop in lane] for lanes in batches]
 
     def first_pairs(self, reader: CorpusReader, count: int) -> list[tuple[Crop, Pair]]:
         """The pairs of the first utterances of the order, without their audio."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "fetch_teacher", "load_encoder_folder", "load_teacher", "thirds"]
 
 NANO = "nano"
+NANO_FOLDER = Path(__file__).parent / "nano"
 WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt"})
 BUNDLES: dict[str, Wav2Vec2Bundle] = {
     name: bundle
@@ -86,7 +87,7 @@ def load_teacher(name_or_path: str | Path) -> Encoder:
     """
     name = str(name_or_path)
     if name.lower() == NANO:
-        return load_encoder_folder(Path(__file__).parent / "nano", name=NANO)
+        return load_encoder_folder(NANO_FOLDER, name=NANO)
     if name.upper() in BUNDLES:
         return load_bundle(name.upper())
     path = Path(name)
@@ -172,7 +173,7 @@ def fetch_teacher(name: str) -> Path:
         NotFetchedError: If the download fails.
     """
     if name.lower() == NANO:
-        return Path(__file__).parent / "nano"
+        return NANO_FOLDER
     if name.upper() not in BUNDLES:
         raise UnknownTeacherError(name)
     bundle = BUNDLES[name.upper()]
@@ -220,7 +221,7 @@ def weights_digest(name_or_path: str) -> str | None:
     """SHA-256 of the files that hold a teacher's weights; None where they are not on this machine."""
     path = Path(name_or_path)
     if name_or_path.lower() == NANO:
-        path = Path(__file__).parent / "nano"
+        path = NANO_FOLDER
     elif name_or_path.upper() in BUNDLES:
         path = bundle_path(BUNDLES[name_or_path.upper()])
     if path.is_file():

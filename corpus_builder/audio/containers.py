@@ -1,40 +1,38 @@
-"""Decodes AAC and ALAC in MP4 (`.m4a`, `.m4b`, `.mp4`) and AAC in ADTS (`.aac`) by PyAV, since libsndfile reads neither.
+"""Decodes what libsndfile does not read by PyAV: MP4, Matroska, AMR, WMA, MPEG transport streams, WavPack, Monkey's Audio and the like.
 
-The kind of container follows from the name and is never guessed: ffmpeg would follow a playlist named `.m4a`. ffmpeg is given a
-stream, so that nothing in the file can name another one.
+The kind of container follows from the first bytes of the file and is never guessed: ffmpeg would follow a playlist that calls itself
+`.m4a`. ffmpeg is given a stream and may open containers of that one kind, so that nothing in the file can name another one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+from corpus_builder.audio.errors import TruncatedAudioError, UnreadableAudioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from corpus_builder.audio.downmix import Downmix
+    from corpus_builder.audio.formats.views import Source
 
-KINDS = {".m4a": "mov", ".m4b": "mov", ".mp4": "mov", ".aac": "aac"}
 PREROLL_S = 1.0  # a decoder needs a few frames until its output after a seek is its output without one
-SEEK_FROM_S = 5.0
+SEEK_FROM_S = 30.0
+MOST_FRAMES = 1 << 31
+MOST_PADDING = 4096  # what an encoder of MP4 adds to fill its last frame, which the header does not count
+LENGTH_IS_SAMPLES = frozenset({"wv", "ape", "tta"})  # kinds whose header has the number of samples
 
 
 class ContainerError(ValueError):
     """ffmpeg cannot decode a file; `decode` names it."""
 
 
-def container_kind(name: object) -> str | None:
-    """Which of ffmpeg's readers a file needs, by its suffix; None for libsndfile."""
-    return KINDS.get(os.path.splitext(str(name))[1].lower())  # noqa: PTH122 (called for every file)
-
-
 @contextlib.contextmanager
-def audio_stream(source: IO[bytes], kind: str) -> Iterator[tuple[Any, Any]]:
+def audio_stream(source: Source, kind: str) -> Iterator[tuple[Any, Any]]:
     """The opened container and its first audio stream.
 
     Raises:
@@ -42,33 +40,54 @@ def audio_stream(source: IO[bytes], kind: str) -> Iterator[tuple[Any, Any]]:
     """
     import av
 
+    options = {"format_whitelist": kind}
     try:
-        with av.open(source, format=kind) as container:
+        with av.open(
+            cast("IO[bytes]", source), format=kind, container_options=options, metadata_errors="ignore"
+        ) as container:
             if not container.streams.audio:
                 raise ContainerError("it has no audio stream")
             yield container, container.streams.audio[0]
-    except (av.FFmpegError, av.error.FFmpegError, EOFError, UnicodeDecodeError) as problem:
-        raise ContainerError(str(problem)) from None
+    except (av.FFmpegError, EOFError, UnicodeDecodeError) as problem:
+        # the whole message has the file's name and a number that only this system has
+        raise ContainerError(getattr(problem, "strerror", None) or "it is damaged") from None
 
 
-def container_shape(source: IO[bytes], kind: str) -> tuple[int, int, int]:
+def container_shape(source: Source, kind: str, *, count: bool, name: object) -> tuple[int | None, int, int]:
     """Frames, rate and channels of the first audio stream.
 
-    MP4 has the number of frames; ADTS does not, and is decoded to count them.
+    Args:
+        source: The file.
+        kind: Which of ffmpeg's readers it needs.
+        count: Decode it to count its frames; they are None otherwise.
+        name: What to call the file in a message.
 
     Raises:
         ContainerError: If it cannot be decoded.
+        TruncatedAudioError: If it has fewer samples than its header says.
+        UnreadableAudioError: If it does not end within reason.
     """
+    source.seek(0)
     with audio_stream(source, kind) as (_, stream):
         rate_hz, channels = int(stream.rate or 0), int(stream.channels)
-        if kind == "mov" and stream.duration:
-            return round(stream.duration * stream.time_base * rate_hz), rate_hz, channels
+        promised = round(stream.duration * stream.time_base * rate_hz) if stream.duration else 0
+    if not count:
+        return None, rate_hz, channels
     source.seek(0)
-    return sum(block.shape[1] for block in container_blocks(source, kind)), rate_hz, channels
+    found = 0
+    for block in container_blocks(source, kind):
+        found += block.shape[1]
+        if found > MOST_FRAMES:
+            raise UnreadableAudioError(name, f"it decodes to more than {MOST_FRAMES} samples")
+    if kind in LENGTH_IS_SAMPLES and found < promised:
+        raise TruncatedAudioError(name, found=found, promised=promised)
+    if kind == "mov" and 0 <= found - promised < MOST_PADDING:
+        found = promised
+    return found, rate_hz, channels
 
 
-def container_blocks(source: IO[bytes], kind: str, *, start: int = 0) -> Iterator[NDArray[np.float64]]:
-    """Decodes from a frame on, which is found by seeking where the container has an index.
+def container_blocks(source: Source, kind: str, *, start: int = 0) -> Iterator[NDArray[np.float64]]:
+    """Decodes from a frame on: what is before it is decoded and dropped, except that MP4 is sought in where that is long.
 
     Yields:
         Blocks, shape (channel, time), full scale at +-1.
@@ -109,22 +128,3 @@ def frame_wave(frame: Any) -> NDArray[np.float64]:
     if found.dtype == np.uint8:
         return np.asarray((found.astype(np.float64) - 128.0) / 128.0)
     return np.asarray(found.astype(np.float64) / -float(np.iinfo(found.dtype).min))
-
-
-def container_stretch(
-    source: IO[bytes], kind: str, *, start: int, num_frames: int, downmix: Downmix
-) -> NDArray[np.float64]:
-    """Frames of one channel or of the mean of all from `start` on, shape (time,): fewer if the stream ends before.
-
-    Raises:
-        ContainerError: If it cannot be decoded.
-    """
-    pieces: list[NDArray[np.float64]] = []
-    found = 0
-    with contextlib.closing(container_blocks(source, kind, start=start)) as blocks:  # type: ignore[type-var]
-        for block in blocks:
-            pieces.append(downmix.take(block.T[: num_frames - found]))
-            found += block.shape[1]
-            if found >= num_frames:
-                break
-    return np.concatenate(pieces)[:num_frames] if pieces else np.zeros(0)

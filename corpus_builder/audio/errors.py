@@ -33,10 +33,11 @@ class EmptyAudioError(UnfitAudioError):
 
 
 class TruncatedAudioError(UnfitAudioError):
-    """The file ends before its header or its manifest says."""
+    """The file ends before its header or its manifest says, or within a frame or a page (`promised` is None)."""
 
-    def __init__(self, name: object, *, found: int, promised: int) -> None:
-        super().__init__(f"{printable(name)} ends after {found} samples where {promised} are promised: it was cut off")
+    def __init__(self, name: object, *, found: int, promised: int | None) -> None:
+        what = "within a frame or a page" if promised is None else f"where {promised} are promised"
+        super().__init__(f"{printable(name)} ends after {found} samples {what}: it was cut off")
 
 
 class NotFiniteAudioError(UnfitAudioError):

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import scipy.fft
-import soundfile
 
-from corpus_builder.audio.decode import channel_of, read_header
+from corpus_builder.audio.decode import channel_of, file_blocks, read_header
 from corpus_builder.audio.downmix import Downmix
-from corpus_builder.audio.errors import UnreadableAudioError
 from corpus_builder.audio.resample import at_rate
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from corpus_builder.audio.decode import Header
     from corpus_builder.audio.levels import Wave
     from manifests.recipe.speech import Channel
 
@@ -113,7 +112,7 @@ def fingerprint(path: Path, *, name: object, channel: Channel | None = None) -> 
     channel = channel_of(header.num_channels, channel, name=name)
     rest = np.zeros(0)
     powers: list[NDArray[np.float64]] = []
-    for wave in stretches(path, name=name, downmix=Downmix(channel), rate_hz=header.rate_hz):
+    for wave in stretches(path, name=name, downmix=Downmix(channel), header=header):
         rest = np.concatenate([rest, wave])
         found = band_powers(rest)
         powers.append(found)
@@ -121,23 +120,21 @@ def fingerprint(path: Path, *, name: object, channel: Channel | None = None) -> 
     return prints_of(np.concatenate(powers) if powers else np.zeros((0, BITS + 1)))
 
 
-def stretches(path: Path, *, name: object, downmix: Downmix, rate_hz: int) -> Iterator[Wave]:
+def stretches(path: Path, *, name: object, downmix: Downmix, header: Header) -> Iterator[Wave]:
     """One channel of a file, or the mean of all, at 8 kHz, about a minute at a time.
 
     Each stretch is resampled with a second more on both sides, so that there is no edge between two.
     """
+    rate_hz = header.rate_hz
     margin, step = rate_hz, STRETCH_S * rate_hz
-    try:
-        with soundfile.SoundFile(str(path)) as stream:
-            before = np.zeros(0)
-            block = downmix.take(stream.read(step, dtype="float64", always_2d=True))
-            while block.size:
-                after = downmix.take(stream.read(step, dtype="float64", always_2d=True))
-                wave = np.nan_to_num(np.concatenate([before, block, after[:margin]]), posinf=0.0, neginf=0.0)
-                first = before.size * RATE_HZ // rate_hz
-                whole = at_rate(wave, from_hz=rate_hz, to_hz=RATE_HZ)
-                length = -(-block.size * RATE_HZ // rate_hz)
-                yield whole[first : first + length] if after.size else whole[first:]
-                before, block = block[-margin:], after
-    except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise UnreadableAudioError(name, getattr(problem, "error_string", problem)) from None
+    pieces = file_blocks(path, name=name, num_frames=header.num_frames, step=step, downmix=downmix)
+    before = np.zeros(0)
+    block = next(pieces, np.zeros(0))
+    while block.size:
+        after = next(pieces, np.zeros(0))
+        wave = np.nan_to_num(np.concatenate([before, block, after[:margin]]), posinf=0.0, neginf=0.0)
+        first = before.size * RATE_HZ // rate_hz
+        whole = at_rate(wave, from_hz=rate_hz, to_hz=RATE_HZ)
+        length = -(-block.size * RATE_HZ // rate_hz)
+        yield whole[first : first + length] if after.size else whole[first:]
+        before, block = block[-margin:], after

@@ -43,7 +43,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise UsageError("--dask needs Dask: pip install 'stillroom[dask]'") from None
+        raise UsageError("--dask needs Dask: pip install distributed") from None
     for name in ["distributed", *logging.root.manager.loggerDict]:
         if name.partition(".")[0] in {"distributed", "tornado"}:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # one line below replaces their messages

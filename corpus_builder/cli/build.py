@@ -43,14 +43,18 @@ def plan_command(recipe: Path, plan: Path, roots: tuple[str, ...], limit: int | 
 
 def print_plan(plan: Plan) -> None:
     """Print what a plan has: utterances, filtered, refused."""
+    from manifests.plan.plan import left_out_counts, passed_over_lines
+
     for split in dict.fromkeys(file.split for file in plan.files):
         files = [file for file in plan.files if file.split == split]
         hours = sum(file.seconds for file in files) / 3600
         click.echo(f"{split}: {sum(file.rows for file in files)} utterances, {hours:.2f} h, {len(files)} shards")
     for split, counts in plan.filtered.items():
-        click.echo(
-            f"{split}: left out " + ", ".join(f"{count} ({printable(reason)})" for reason, count in counts.items())
-        )
+        if by_recipe := left_out_counts(counts):
+            what = ", ".join(f"{count} ({printable(reason)})" for reason, count in by_recipe.items())
+            click.echo(f"{split}: left out {what}")
+    for line in passed_over_lines(plan.filtered):
+        click.echo(line)
     for one in plan.refused[:REASONS_SHOWN]:
         click.echo(f"refused in {printable(one.split)}: {printable(one.id, limit=80)}: {printable(one.reason)}")
     if len(plan.refused) > REASONS_SHOWN:
@@ -179,6 +183,8 @@ def refusals(corpus: Corpus) -> tuple[int, int]:
 
 def print_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | None) -> None:
     """Print the result of a build."""
+    from manifests.plan.plan import passed_over_lines
+
     if only_rooms:
         click.echo(f"the rooms of {printable(corpus)} are finished; {built.left} shards are left")
         return
@@ -192,6 +198,8 @@ def print_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | No
         if part is not None and not built.undone:
             click.echo(f"slice {part} is finished; when all are, the same command without --slice seals the corpus")
         return
+    for line in passed_over_lines(built.corpus.filtered):
+        click.echo(line)
     totals = built.corpus.totals
     utterances, others = refusals(built.corpus)
     refused = f"{utterances} refused" + (f", and {others} noises or room responses" if others else "")

@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corpus_builder.audio.decode import HIGHEST_HZ, LOWEST_HZ
+from corpus_builder.audio.decode import header_of, sound_of
 from corpus_builder.audio.decode_bytes import DECODING_ERRORS, decode_bytes
+from corpus_builder.audio.errors import UnfitAudioError
 from corpus_builder.audio.levels import SILENT_SOURCE_DBFS
 from manifests.corpus.external_sample import MAX_ABOUT_BYTES, record_of
 from manifests.corpus.shard_index import ABOUT, IndexedSample, Member
@@ -128,8 +129,6 @@ def scanned(
     clean = decode_member(stream, chosen)
     if clean.num_channels != 1:
         raise UnfitMemberError(f"has {clean.num_channels} channels; the trainer reads mono")
-    if not LOWEST_HZ <= clean.rate_hz <= HIGHEST_HZ:
-        raise UnfitMemberError(f"has a sample rate of {clean.rate_hz} Hz")
     if clean.is_silent:
         raise UnfitMemberError(f"is silent: under {SILENT_SOURCE_DBFS:g} dBFS without its mean (DC)")
     found["clean"] = indexed(chosen, clean)
@@ -241,26 +240,38 @@ def indexed(member: ExternalMember, decoded: DecodedBytes) -> Member:
 
 
 def decode_member(stream: io.BufferedReader, member: ExternalMember) -> DecodedBytes:
-    """Decode a member, a block at a time.
+    """Decode a member, a block at a time, after the checks that a source file of a build passes.
 
     Raises:
-        UnfitMemberError: If it cannot be decoded, is empty or too long.
+        UnfitMemberError: If it cannot be decoded, is empty or too long, cut off, holds samples that are no numbers or beyond full scale,
+            or if libsndfile, by which a shard is read in training, does not read all of it.
     """
+    shown = printable(member.suffix)
     if member.size > MAX_MEMBER_BYTES:
-        raise UnfitMemberError(
-            f"{printable(member.suffix)} has {member.size} bytes; at most {MAX_MEMBER_BYTES} are read"
-        )
+        raise UnfitMemberError(f"{shown} has {member.size} bytes; at most {MAX_MEMBER_BYTES} are read")
     stream.seek(member.offset)
+    content = stream.read(member.size)
     try:
-        wave = decode_bytes(stream.read(member.size), most_samples=MAX_SAMPLES + 1, keep_pcm=False)
+        with sound_of(content, name=member.suffix) as sound:
+            header = header_of(sound, name=member.suffix)
+        if header.num_frames > MAX_SAMPLES:
+            raise UnfitMemberError(f"{shown} is longer than {MAX_SAMPLES} samples")
+        wave = decode_bytes(content, most_samples=header.num_frames + 1, keep_pcm=False)
+    except UnfitAudioError as problem:
+        raise UnfitMemberError(str(problem)) from None
     except DECODING_ERRORS as problem:
+        reason = getattr(problem, "error_string", problem)
+        raise UnfitMemberError(f"{shown} cannot be decoded: {printable(reason, limit=120)}") from None
+    if not wave.is_finite:
+        raise UnfitMemberError(f"{shown} holds NaN or infinite samples")
+    if wave.peak > 1.0:
+        raise UnfitMemberError(f"{shown} has a peak of {wave.peak:.3g}, beyond full scale (1); write it softer")
+    if (wave.header_samples, wave.num_samples) != (header.num_frames, header.num_frames):
+        read = min(wave.header_samples, wave.num_samples) if wave.num_samples else 0
         raise UnfitMemberError(
-            f"{printable(member.suffix)} cannot be decoded: {printable(problem, limit=120)}"
-        ) from None
-    if wave.num_samples > MAX_SAMPLES:
-        raise UnfitMemberError(f"{printable(member.suffix)} is longer than {MAX_SAMPLES} samples")
-    if not wave.num_samples:
-        raise UnfitMemberError(f"{printable(member.suffix)} has no samples")
+            f"{shown} has {header.num_frames} samples, of which libsndfile, by which shards are read in training, finds "
+            f"{wave.header_samples} and reads {read}: its header does not tell its length; write it anew"
+        )
     return wave
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from manifests.corpus.layout import banks, plan_rows, refusals, room_responses
 from manifests.corpus.sample import domain_of
 from manifests.corpus.shard_index import read_corpus
 from manifests.errors import printable
+from manifests.plan.plan import left_out_counts, passed_over_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
-    from manifests.plan.plan import PlanRow
+    from manifests.plan.plan import PlanRow, Refusal
 
 
 DOMAINS_SHOWN = 24
-REFUSALS_SHOWN = 10
+REASONS_SHOWN = 20
+MOST_REASONS = 1000
+FINDINGS = re.compile(
+    r" (cannot be decoded|ends after|has |holds |is digital silence|is shorter|is silent|does not exist|changes |lasts )"
+)  # what begins after the name of a file
+NUMBERS = re.compile(r"\b\d[\d.e+-]*")
 LABELS = {"noise.snr_db": ("SNR ", " dB", 1), "room.rt60_s": ("RT60 ", " s", 2)}
 NOT_DRAWN = {
     "kind",
@@ -47,7 +54,7 @@ def description(corpus: Place) -> str:
     """
     sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
-        return "\n".join(linked_lines(sealed))
+        return "\n".join([*linked_lines(sealed), *left_out(sealed, corpus)])
     t30_s = measured_t30(corpus)
     totals = sealed.totals
     lines = [
@@ -124,16 +131,48 @@ def counted(counts: Counter[str]) -> str:
 
 
 def left_out(sealed: Corpus, corpus: Place) -> list[str]:
-    """Filtered and refused utterances."""
+    """Filtered and refused utterances, and files that are not read."""
     lines: list[str] = []
     for split, counts in sealed.filtered.items():
-        shown = ", ".join(f"{count} {printable(reason)}" for reason, count in counts.items())
-        lines.append(f"left out of {printable(split)}: {shown}")
+        if by_recipe := left_out_counts(counts):
+            shown = ", ".join(f"{count} {printable(reason)}" for reason, count in by_recipe.items())
+            lines.append(f"left out of {printable(split)}: {shown}")
+    lines += passed_over_lines(sealed.filtered)
     if sealed.refused:
         lines.append("refused: " + ", ".join(f"{printable(split)} {count}" for split, count in sealed.refused.items()))
-        first = itertools.islice(refusals(corpus), REFUSALS_SHOWN)
-        lines += [f"  {printable(one.id, limit=80)}: {printable(one.reason)}" for one in first]
+        lines += reason_lines(refusals(corpus))
     return ["", *lines] if lines else []
+
+
+def reason_lines(refused: Iterable[Refusal]) -> list[str]:
+    """How many were refused for each reason, the commonest first, with one example each."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, Refusal] = {}
+    for one in refused:
+        reason = reason_of(one)
+        if reason not in counts and len(counts) >= MOST_REASONS:
+            reason = "other reasons"
+        counts[reason] += 1
+        examples.setdefault(reason, one)
+    lines = [
+        f"  {count} x {printable(reason)}; one is {printable(examples[reason].id, limit=80)}: {printable(examples[reason].reason)}"
+        for reason, count in counts.most_common(REASONS_SHOWN)
+    ]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(REASONS_SHOWN))
+    return lines + ([f"  {rest} x other reasons, which are in refused.jsonl"] if rest else [])
+
+
+def reason_of(one: Refusal) -> str:
+    """A reason without what it says of one file: its name, in front, and numbers."""
+    reason = one.reason
+    found = FINDINGS.search(reason)
+    if (
+        found
+        and found.start()
+        and (PurePosixPath(one.id).name in reason[: found.start()] or "." in reason[: found.start()])
+    ):
+        reason = reason[found.start() :].lstrip()
+    return NUMBERS.sub("N", reason)
 
 
 @dataclass

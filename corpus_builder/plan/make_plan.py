@@ -114,6 +114,7 @@ def new_job(
         folder,
         noise_cache=PartialResults(folder / ".noises.partial"),
         room_cache=PartialResults(folder / ".rooms.partial"),
+        header_cache=PartialResults(folder / ".headers.partial"),
         limit=limit,
         workers=workers,
         progress=progress,
@@ -181,6 +182,7 @@ def plan_locked(
     write_roots(folder, found_roots)
     made = Plan.parse(document, where=folder)
     made.write(folder / PLAN)
+    job.header_cache.remove()
     job.noise_cache.remove()
     job.room_cache.remove()
     return made, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.audio.tar_members import audio_exists
 from corpus_builder.plan.draws.row import planned_row
+from corpus_builder.plan.materials.file_headers import costly_headers
 from corpus_builder.plan.materials.manifest_lengths import fitted_to_files
 from corpus_builder.plan.materials.noise_levels import level_lines, measure_noises, usable_files
 from corpus_builder.plan.materials.recorded_rooms import plan_recorded_rooms
@@ -31,7 +33,7 @@ from manifests.io.atomic import replacing, temporary_path
 from manifests.io.digest import bytes_digest, canonical_json
 from manifests.io.json_yaml import write_json_lines
 from manifests.io.progress import Progress
-from manifests.plan.plan import Plan
+from manifests.plan.plan import PASSED_OVER, Plan
 from manifests.recipe.noises import Babble
 from manifests.recipe.steps import noise_names
 
@@ -56,6 +58,7 @@ class PlanJob:
         sources: Its sources on this machine.
         folder: The plan's folder.
         noise_cache: Noises that an interrupted run has read.
+        header_cache: Lengths of files that an interrupted run has counted.
         room_cache: Rooms that an interrupted run has calibrated or read.
         limit: Only so many utterances a split.
         workers: Number of processes.
@@ -67,6 +70,7 @@ class PlanJob:
     folder: Path
     noise_cache: PartialResults
     room_cache: PartialResults
+    header_cache: PartialResults
     limit: int | None = None
     workers: int = 1
     progress: bool = True
@@ -113,7 +117,9 @@ def write_plan(job: PlanJob, *, recipe_sha256: str) -> tuple[dict[str, Any], dic
             finder = RootFinder(job.sources[split])
             store = UtteranceStore(scratch / split, split=split, seed=recipe.seed, finder=finder)
             splits[split] = fill_store(job, stack.enter_context(contextlib.closing(store)))
-        listings = noise_listings(recipe, job.sources)
+        listings = noise_listings(
+            recipe, job.sources, functools.partial(costly_headers, cache=job.header_cache, **options)
+        )
         responses = response_listings(recipe, job.sources)
         for note in filter(None, (listing.note for listing in responses)):
             print(note, file=sys.stderr)
@@ -162,7 +168,7 @@ def plan_document(
         if isinstance(what, Refused):
             refused.append((owner, what.id, what.reason))
         else:
-            filtered.setdefault(owner, Counter())[what.reason] += 1
+            filtered.setdefault(owner, Counter())[what.reason] += what.count
     return {
         "schema": Plan.SCHEMA,
         "name": job.recipe.name,
@@ -185,7 +191,8 @@ def fill_store(job: PlanJob, store: UtteranceStore) -> StoredSplit:
     source, rate_hz = job.sources[split], job.recipe.sample_rate
     unused: list[Refused | LeftOut] = []
     num_samples = num_cut_through = 0
-    for found in utterances(source):
+    headers = costly_headers(source, cache=job.header_cache, workers=job.workers, progress=job.progress)
+    for found in utterances(source, headers):
         checked = usable(found, source, rate_hz=rate_hz)
         if isinstance(checked, Utterance):
             store.add(checked)
@@ -273,7 +280,7 @@ def nothing_left(split: str, unused: Sequence[Refused | LeftOut]) -> str:
     """Why a split has no utterance."""
     refused = [one for one in unused if isinstance(one, Refused)]
     first = f"; the first: {refused[0].id}: {refused[0].reason}" if refused else ""
-    left_out = len(unused) - len(refused)
+    left_out = sum(isinstance(one, LeftOut) and not one.reason.startswith(PASSED_OVER) for one in unused)
     return (
         f"no utterance is left for split {split!r} ({len(refused)} refused, {left_out} left out by the recipe){first}"
     )

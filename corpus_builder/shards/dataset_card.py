@@ -10,6 +10,7 @@ import jinja2
 from manifests.corpus.layout import tar_name
 from manifests.corpus.provenance import software
 from manifests.errors import printable
+from manifests.plan.plan import passed_over_lines
 
 if TYPE_CHECKING:
     from manifests.corpus.shard_index import Corpus
@@ -55,6 +56,7 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         recipe=recipe,
         splits=splits,
         licences=licences,
+        passed_over=[plain_text(line) for line in passed_over_lines(sealed.filtered)],
         first_tar=tar_name(next(names, "NAME")),
         libraries=", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions),
         hours=lambda seconds: f"{seconds / 3600:.2f}",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import unicodedata
+from collections import Counter
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from corpus_builder.audio.decode import AUDIO_SUFFIXES, channel_of, read_header
+from corpus_builder.audio.decode import AUDIO_SUFFIXES, Header, channel_of, read_header
 from corpus_builder.audio.errors import UnfitAudioError
 from corpus_builder.sources.path_labels import find_labels, pattern_of, plain_form, read_table, template_of
 from corpus_builder.sources.utterance import (
@@ -24,29 +26,72 @@ from manifests.errors import UnsafePathError, printable
 from manifests.io.json_yaml import safe_relative
 from manifests.io.place import Place, sizes_below
 from manifests.io.url import Url
+from manifests.plan.plan import PASSED_OVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from corpus_builder.sources.path_labels import Glob
     from corpus_builder.sources.roots import Located
 
 
-def folder_utterances(source: Located) -> Iterator[Found]:
-    """The audio files below a folder, with the labels that its template or table gives."""
+MOST_SUFFIXES = 40
+Headers: TypeAlias = "Mapping[str, Header | UnfitAudioError]"
+
+
+def folder_utterances(source: Located, headers: Headers | None = None) -> Iterator[Found]:
+    """The audio files below a folder, with the labels that its template or table gives, then how many other files there are.
+
+    Args:
+        source: The folder.
+        headers: Of files that were read before, or why they cannot be used, by relative path.
+    """
     count = 0
-    for found in labelled_files(source):
+    others: Counter[str] = Counter()
+    for found in labelled_files(source, others=others):
         count += not isinstance(found, Refused)  # a row of the table without a file
-        yield found if isinstance(found, Refused | LeftOut) else file_utterance(source, *found)
+        if isinstance(found, Refused | LeftOut):
+            yield found
+        else:
+            yield file_utterance(source, *found, (headers or {}).get(found[0]))
     if not count:
         raise NoAudioError(
             source.folder,
             f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) matches pattern {source.source.pattern!r}; "
             + folder_hint(source),
         )
+    yield from passed_over(others)
 
 
-def labelled_files(source: Located) -> Iterator[tuple[str, dict[str, Any] | None] | Refused | LeftOut]:
+def below_folder(place: Place, folder: Place) -> str:
+    """The path of a file below a folder; empty if it is elsewhere."""
+    text, above = str(place), f"{folder}/"
+    return text[len(above) :] if text.startswith(above) else ""
+
+
+def passed_over(others: Counter[str]) -> Iterator[LeftOut]:
+    """What is said of files of no audio suffix: how many there are of each of the commonest suffixes."""
+    others = +others
+    for suffix, count in others.most_common(MOST_SUFFIXES):
+        yield LeftOut(PASSED_OVER + suffix, count)
+    if rest := sum(others.values()) - sum(count for _, count in others.most_common(MOST_SUFFIXES)):
+        yield LeftOut(PASSED_OVER + "others", rest)
+
+
+def suffix_of(name: str) -> str:
+    """A file's suffix in lower case, as it is counted: of few and plain characters."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (called for every file)
+    return suffix if re.fullmatch(r"\.[a-z0-9_]{1,10}", suffix) else "others" if suffix else "none"
+
+
+def labelled_files(
+    source: Located, *, others: Counter[str]
+) -> Iterator[tuple[str, dict[str, Any] | None] | Refused | LeftOut]:
     """The audio files below a folder that fit its pattern, each with its labels.
+
+    Args:
+        source: The folder.
+        others: Counts the files of no audio suffix that fit the pattern, by suffix; the table is none of them.
 
     Yields:
         The path below the folder and the labels: None if the path does not fit the template. What the table does not name is left
@@ -54,23 +99,22 @@ def labelled_files(source: Located) -> Iterator[tuple[str, dict[str, Any] | None
     """
     pattern = pattern_of(source.source.pattern)
     template = template_of(source.source.fields) if source.source.fields else None
-    fitting = (below for below in files_below(source.folder) if pattern.fullmatch(below))
+    below_all = files_below(source.folder, others=others, pattern=pattern)
+    fitting = (below for below in below_all if pattern.fullmatch(below))
     if source.table is None:
         for below in fitting:
             yield below, find_labels(below, template=template, row=None)
         return
     table = read_table(source.table)
     yield from table.refused
-    others = []
+    otherwise_spelt = []
     for below in fitting:
         row = table.pop(below)
         if row is None:
-            others.append(below)
+            otherwise_spelt.append(below)
         else:
             yield below, find_labels(below, template=template, row=row)
-    for (
-        below
-    ) in others:  # after all that are spelt alike, so that a row in NFC is not taken by a file in NFD beside its own
+    for below in otherwise_spelt:  # last, so that a row in NFC is not taken by a file in NFD beside its own
         row = table.pop_spelling(below)
         if row is None:
             yield LeftOut("not in the table")
@@ -79,6 +123,8 @@ def labelled_files(source: Located) -> Iterator[tuple[str, dict[str, Any] | None
     for below, (line, _) in sorted(table.rows.items()):
         if pattern.fullmatch(plain := plain_form(below)):
             yield Refused(printable(below), f"line {line} of the table: {unused_reason(source.folder, plain)}")
+    if (own := below_folder(source.table, source.folder)) and pattern.fullmatch(own):
+        others[suffix_of(own)] -= 1
 
 
 def unused_reason(folder: Place, below: str) -> str:
@@ -102,11 +148,25 @@ def is_hidden(below: str) -> bool:
     return any(part.startswith(".") for part in below.split("/"))
 
 
-def files_below(folder: Place) -> Iterator[str]:
-    """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder."""
+def files_below(folder: Place, *, others: Counter[str] | None = None, pattern: Glob | None = None) -> Iterator[str]:
+    """Relative POSIX paths of the audio files below a folder, hidden ones left out, links followed, sorted in each folder.
+
+    Args:
+        folder: A folder, on a disk or behind a URL.
+        others: Counts the files of no audio suffix, by suffix.
+        pattern: Which of them are counted.
+    """
+
+    def is_audio(below: str) -> bool:
+        if os.path.splitext(below)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122 (called for every file)
+            return True
+        if others is not None and (pattern is None or pattern.fullmatch(below)):
+            others[suffix_of(below)] += 1
+        return False
+
     if isinstance(folder, Url):
         for below in sizes_below(folder):
-            if not is_hidden(below) and PurePosixPath(below).suffix.lower() in AUDIO_SUFFIXES:
+            if not is_hidden(below) and is_audio(below):
                 yield below
         return
 
@@ -122,7 +182,7 @@ def files_below(folder: Place) -> Iterator[str]:
                 continue
             if is_folder(entry):
                 yield from walk(entry.path, f"{below}{entry.name}/", above | {here})
-            elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122 (as above)
+            elif is_audio(below + entry.name):
                 yield below + entry.name
 
     yield from walk(str(folder), "", frozenset())
@@ -146,8 +206,10 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def file_utterance(source: Located, below: str, labels: dict[str, Any] | None) -> Found:
-    """One file of a folder; its header is read, its samples are not."""
+def file_utterance(
+    source: Located, below: str, labels: dict[str, Any] | None, known: Header | UnfitAudioError | None = None
+) -> Found:
+    """One file of a folder; its header is read if it is not known yet."""
     path = f"{source.prefix}/{below}" if source.prefix else below
     if labels is None:
         return Refused(printable(below), f"its path does not fit the template {source.source.fields!r}")
@@ -157,7 +219,9 @@ def file_utterance(source: Located, below: str, labels: dict[str, Any] | None) -
         safe_relative(path, where=source.name)
         folder = source.folder
         place = folder / below if isinstance(folder, Url) else f"{folder}/{below}"
-        header = read_header(place, name=below)
+        if isinstance(known, UnfitAudioError):
+            raise known
+        header = read_header(place, name=below) if known is None else known
         channel = channel_of(header.num_channels, source.source.channel, name=below)
     except (UnfitAudioError, UnsafePathError, UnfitTextError) as problem:
         return Refused(printable(name), str(problem))

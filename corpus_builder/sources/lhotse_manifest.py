@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from corpus_builder.sources.folder import Headers
     from corpus_builder.sources.roots import Located
     from manifests.recipe.speech import Channel
 
@@ -41,8 +42,12 @@ class UnsafeAudioSourceError(BadDocumentError):
         )
 
 
-def utterances(source: Located) -> Iterator[Found]:
+def utterances(source: Located, headers: Headers | None = None) -> Iterator[Found]:
     """Everything that a source holds, in the source's order, streaming.
+
+    Args:
+        source: A folder or a manifest.
+        headers: Of files of a folder that were read before.
 
     Raises:
         NoAudioError: If there is nothing at all.
@@ -50,20 +55,24 @@ def utterances(source: Located) -> Iterator[Found]:
         UnsafeAudioSourceError: If it names a command, a URL or raw bytes as audio.
     """
     if source.manifest is None:
-        yield from folder_utterances(source)
+        yield from folder_utterances(source, headers)
         return
     for cut in manifest_items(source.manifest):
         yield cut_utterance(cut, wanted_channel=source.source.channel)
 
 
-def noise_files(source: Located) -> Iterator[Found]:
+def noise_files(source: Located, headers: Headers | None = None) -> Iterator[Found]:
     """The files of a noise source; cuts of a manifest count as their whole recordings, each once.
+
+    Args:
+        source: A folder or a manifest.
+        headers: Of files of a folder that were read before.
 
     Raises:
         BadDocumentError: If cuts leave out more than a second of a recording: noise is taken from whole recordings.
     """
     if source.manifest is None:
-        yield from folder_utterances(source)
+        yield from folder_utterances(source, headers)
         return
     recordings: dict[tuple[str, Channel | None], Utterance] = {}
     covered_s: dict[tuple[str, Channel | None], float] = {}

@@ -13,8 +13,9 @@ from manifests.recipe.noises import DividedNoise, RecordedNoise
 from manifests.recipe.speech import SpeechSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from corpus_builder.sources.folder import Headers
     from corpus_builder.sources.roots import Located
     from manifests.recipe.recipe import Recipe
     from manifests.recipe.speech import Channel
@@ -50,21 +51,32 @@ class NoiseListing:
     root: FoundRoot
 
 
-def noise_listings(recipe: Recipe, sources: Mapping[str, Located]) -> list[NoiseListing]:
-    """The files of every recorded noise source, in the order of the recipe."""
+def noise_listings(
+    recipe: Recipe, sources: Mapping[str, Located], headers_of: Callable[[Located], Headers] = lambda _: {}
+) -> list[NoiseListing]:
+    """The files of every recorded noise source, in the order of the recipe.
+
+    Args:
+        recipe: What is wanted.
+        sources: Its sources on this machine.
+        headers_of: Reads the headers of a source's files beforehand, as far as that takes long.
+    """
     listings: list[NoiseListing] = []
     for name, noise in recipe.noises.items():
         if isinstance(noise, RecordedNoise):
             splits = tuple(recipe.speech) if noise.split == "shared" else ()
-            listings.append(noise_listing(name, sources[name], group=noise.group, splits=splits))
+            located = sources[name]
+            listings.append(noise_listing(name, located, headers_of(located), group=noise.group, splits=splits))
         elif isinstance(noise, DividedNoise):
-            listings += [
-                noise_listing(name, sources[f"{name}-{split}"], group=None, splits=(split,)) for split in noise.splits
-            ]
+            for split in noise.splits:
+                located = sources[f"{name}-{split}"]
+                listings.append(noise_listing(name, located, headers_of(located), group=None, splits=(split,)))
     return listings
 
 
-def noise_listing(name: str, located: Located, *, group: str | None, splits: tuple[str, ...]) -> NoiseListing:
+def noise_listing(
+    name: str, located: Located, headers: Headers, *, group: str | None, splits: tuple[str, ...]
+) -> NoiseListing:
     """The files of one source.
 
     Raises:
@@ -72,7 +84,7 @@ def noise_listing(name: str, located: Located, *, group: str | None, splits: tup
     """
     has_max_s = located.source.max_s != SpeechSource.model_fields["max_s"].default
     longest_s = located.source.max_s if has_max_s else float("inf")
-    everything = list(noise_files(located))
+    everything = list(noise_files(located, headers))
     finder = RootFinder(located)
     paths = [finder.add(found.path) if isinstance(found, Utterance) else "" for found in everything]
     tasks: list[NoiseTask] = []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corpus_builder.sources.folder import labelled_files
+from corpus_builder.sources.folder import labelled_files, passed_over
 from corpus_builder.sources.lhotse_cut import custom_fields, cut_channels, sample_number, transform_reason
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, manifest_items, manifest_lines
 from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
@@ -74,7 +75,7 @@ class ResponseListing:
 
     bank: str
     tasks: tuple[ResponseTask, ...]
-    unused: tuple[Refused, ...]
+    unused: tuple[Refused | LeftOut, ...]
     root: FoundRoot
     note: str
 
@@ -133,7 +134,7 @@ def response_listing(name: str, bank: RecordedBank, located: Located, *, rate_hz
         for key in unique
     ]
     tasks.sort(key=lambda task: (task.path, task.start, task.channels or ()))
-    unused = tuple(found for found in everything if isinstance(found, Refused))
+    unused = tuple(found for found in everything if isinstance(found, Refused | LeftOut))
     return ResponseListing(name, tuple(tasks), unused, finder.found(), note)
 
 
@@ -174,7 +175,7 @@ def with_place(located: Located, path: str) -> Located:
     return located
 
 
-def listed_responses(located: Located) -> Iterator[ListedResponse | Refused]:
+def listed_responses(located: Located) -> Iterator[ListedResponse | Refused | LeftOut]:
     """Everything that a source holds."""
     assert isinstance(located.source, ResponseSource)
     if located.manifest is None:
@@ -186,9 +187,10 @@ def listed_responses(located: Located) -> Iterator[ListedResponse | Refused]:
             yield cut if isinstance(cut, Refused) else cut_response(cut)
 
 
-def folder_responses(located: Located) -> Iterator[ListedResponse | Refused]:
-    """The audio files below a folder."""
-    for found in labelled_files(located):
+def folder_responses(located: Located) -> Iterator[ListedResponse | Refused | LeftOut]:
+    """The audio files below a folder, then how many other files there are."""
+    others: Counter[str] = Counter()
+    for found in labelled_files(located, others=others):
         if isinstance(found, Refused):
             yield found
         elif not isinstance(found, LeftOut):
@@ -198,6 +200,7 @@ def folder_responses(located: Located) -> Iterator[ListedResponse | Refused]:
                 yield Refused(printable(path), f"its path does not fit the template {located.source.fields!r}")
             else:
                 yield ListedResponse(path, labels=labels)
+    yield from passed_over(others)
 
 
 def list_responses(path: Path) -> Iterator[ListedResponse]:

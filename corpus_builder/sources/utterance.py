@@ -58,9 +58,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a recipe's own rules leave out; it is counted, not refused."""
+    """What a recipe's own rules leave out, or what is no audio by its name; it is counted, not refused."""
 
     reason: str
+    count: int = 1
 
 
 Found = Utterance | Refused | LeftOut

@@ -254,8 +254,8 @@ class ShardChecker:
     def check_wave(self, wave: DecodedWave, sample: IndexedSample, name: str, *, num_samples: int) -> None:
         """One wave has the expected length, channel and rate, and the PCM of the index; one of an own corpus is not silent but for a constant."""
         found_samples = wave.num_samples
-        if not self.check.is_linked and found_samples == num_samples:
-            found_samples = wave.header_samples  # of external formats a header may only have an estimate
+        if found_samples == num_samples:
+            found_samples = wave.header_samples  # training refuses what its own header has otherwise
         if (found_samples, wave.num_channels, wave.rate_hz) != (num_samples, 1, self.check.sample_rate):
             self.add(
                 f"{name}: {found_samples} samples in {wave.num_channels} channel(s) at {wave.rate_hz} Hz; expected {num_samples} "
@@ -266,6 +266,8 @@ class ShardChecker:
             is_known = expected_sha256 is not None or not self.check.is_linked
             if is_known and wave.pcm_sha256 != expected_sha256:
                 self.add(f"{name}: its PCM is not what the index says", sample=sample.key)
+        if wave.problem is not None:
+            self.add(f"{name}: {wave.problem}", sample=sample.key)
         if not self.check.is_linked and wave.level_dbfs < (LEAST_CLEAN_DBFS if name == "clean" else LEAST_COPY_DBFS):
             self.add(f"{name}: is silent", sample=sample.key)
 

@@ -172,6 +172,10 @@ class FrameClock:
         receptive = first_length(num_frames, frames=1)
         return cls(first_length(num_frames, frames=2) - receptive, receptive, rate_hz)
 
+    def num_frames(self, num_samples: int) -> int:
+        """How many frames an utterance of so many samples gives."""
+        return max(0, (num_samples - self.receptive) // self.hop + 1)
+
     def times_s(self, count: int) -> NDArray[np.float64]:
         """Middle of each of the first frames, in seconds."""
         return (np.arange(count) * self.hop + self.receptive / 2) / self.rate_hz

@@ -38,7 +38,7 @@ def measured_efficiency(encoder: Encoder) -> Efficiency:
     """
     wave = 0.1 * torch.randn(1, round(MEASURED_S * encoder.sample_rate), generator=torch.Generator().manual_seed(0))
     wave = wave.to(device_of(encoder))
-    length = torch.tensor([wave.shape[1]], device=wave.device)
+    length = torch.tensor([wave.shape[1]])
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.report.markdown import read_results, report_text
+from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
 from manifests.io.atomic import write_text
 
 if TYPE_CHECKING:
@@ -48,3 +49,19 @@ def report(
 
         write_page(Path(html), documents, names=names, against=against, command=provenance()["command"])
     return text
+
+
+def headline(results: Path) -> str:
+    """The first table of a report: systems by clean, seen and new; empty if there is no task.
+
+    Args:
+        results: A folder that `evaluate` has finished.
+
+    Raises:
+        MissingFileError: If it has no results.
+    """
+    document = read_results(results)
+    if document.roll is None:
+        return ""
+    tables = robustness_tables(SystemOutcomes.from_scores(document.cells, document.roll))
+    return "\n".join(tables[0].lines()) if tables else ""

@@ -151,9 +151,7 @@ def robustness_tables(outcomes: SystemOutcomes) -> list[Table]:
         Table("Loss against own clean, in points (smaller is better)", header, tuple(losses)),
     ]
     if teacher is not None:
-        tables.append(
-            Table(f"Loss against the teacher {teacher}, in points (negative is better than it)", header, tuple(behind))
-        )
+        tables.append(Table(f"Loss against {teacher}, in points (negative is better than it)", header, tuple(behind)))
     return tables
 
 

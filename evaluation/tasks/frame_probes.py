@@ -1,15 +1,13 @@
 """Probes that read frames: CTC over a text, and the phone of every frame.
 
-Frames of training and dev utterances are written to a file and read back batch by batch, so memory does not grow
-with the corpus; probes are tested on the frames of each test utterance as it comes, and these are not stored.
+Probes are trained on stored frames, read batch by batch, and tested on the frames of each test utterance as it comes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +16,6 @@ from evaluation.data.alignments import AlignedTask, FrameClock, frame_classes
 from evaluation.data.labels import FOLDS
 from evaluation.data.transcripts import TextTask
 from evaluation.data.utterances import TooFewFramesError, keyed_order
-from evaluation.features import state_slice
 from evaluation.measures.error_rates import edit_counts
 from evaluation.tasks.dev_choice import best_on_dev
 from evaluation.tasks.weighted_sum import LEARNING_RATES, WeightedSum, run_adam, seeded_thread
@@ -26,61 +23,19 @@ from manifests.corpus.sample import CLEAN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from io import BufferedWriter
-    from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from evaluation.config import Features
     from evaluation.exposure.test_copies import CopyOutcomes
     from evaluation.features import Scaling, UtteranceFeatures
+    from evaluation.tasks.frame_store import FrameStore, FrameTask, Role
     from manifests.results.scores import TaskMeasure
 
 UTTERANCES = 16
 FRAME_UPDATES = 600
-MOST_DEV = 200
 TRIAL_SHARE = 3  # learning rates are tried for a third of the updates
 HIDDEN = 256
-
-FrameTask = TextTask | AlignedTask
-Role = Literal["train", "dev", "test"]
-
-
-@dataclass
-class FrameStore:
-    """States of utterances in one file, by sample key and member, float32 of shape (state, frame, feature).
-
-    Args:
-        path: A new file; the caller removes it.
-        features: Which states are stored.
-    """
-
-    path: Path
-    features: Features
-    places: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
-    stream: BufferedWriter | None = None
-    size: int = 0
-
-    def add(self, utterance: UtteranceFeatures, member: str) -> None:
-        """Write one member's states."""
-        states = utterance.states(member, self.features).cpu().float().contiguous()
-        if self.stream is None:
-            self.stream = self.path.open("wb")
-        self.places[utterance.key, member] = self.size, tuple(states.shape)
-        self.size += self.stream.write(states.numpy().tobytes())
-
-    def close(self) -> None:
-        """Flush and close the file; nothing is added after that."""
-        if self.stream is not None:
-            self.stream.close()
-
-    def states(self, key: str, member: str, features: Features, *, num_layers: int) -> Tensor:
-        """States of one utterance, those that the features name."""
-        self.close()
-        offset, shape = self.places[key, member]
-        values = np.fromfile(self.path, dtype=np.float32, count=int(np.prod(shape)), offset=offset)
-        states = torch.from_numpy(values.reshape(shape))
-        return states if len(states) == 1 else states[state_slice(features, num_layers=num_layers)]
 
 
 class FrameClassifier(nn.Module):
@@ -166,7 +121,7 @@ class FrameProbes:
         if not any(self.has_target(key, train.places[key, members[key]][1][1]) for key in keys):
             raise TooFewFramesError(self.task.name, "no frame with something to learn is left to train on")
         dev_keys = [] if dev is None else keyed_order(self.task.keys("dev"), seed=seed, purpose="frames")
-        dev_keys = [key for key in dev_keys if dev is not None and (key, CLEAN) in dev.places][:MOST_DEV]
+        dev_keys = [key for key in dev_keys if dev is not None and (key, CLEAN) in dev.places]
         back = max(1, len(keys) // FOLDS)
         role: Role = "train"
         tested, learned, store = keys[:back], keys[back:] or keys, train

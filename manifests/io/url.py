@@ -29,7 +29,7 @@ ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
 RANGE_BYTES = 1 << 20
 WHOLE_OBJECTS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"}
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, FileExistsError)
 Result = TypeVar("Result")
 
@@ -237,8 +237,8 @@ def system_and_path(text: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(text)
     except (ImportError, ValueError) as problem:
-        extra = EXTRAS.get(text.partition("://")[0])
-        what = f"; pip install 'stillroom[{extra}]'" if extra else ""
+        library = LIBRARIES.get(text.partition("://")[0])
+        what = f"; pip install {library}" if library else ""
         raise UsageError(f"{printable(text)} cannot be opened: {printable(problem)}{what}") from None
     return system, str(path)
 

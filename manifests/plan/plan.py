@@ -14,7 +14,7 @@ roots.local.json            root name -> folder on this machine; never packed
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -23,6 +23,12 @@ from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Samples, Sha256
 from manifests.plan.steps import FileSpan, PlannedCopy
 from manifests.recipe.speech import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PASSED_OVER = "files that are not read, by their suffix: "
+"""Begins the reasons for which files of no audio suffix are counted in `Plan.filtered`; the suffix follows."""
 
 
 class PlanRow(Record):
@@ -126,7 +132,7 @@ class Plan(Document):
         levels_sha256: Digest of `levels.jsonl`.
         rooms_sha256: Digest of `rooms.jsonl`.
         spectra_sha256: Digest of `spectra.jsonl`, if there is one.
-        filtered: How many utterances of each split were left out, by reason.
+        filtered: How many utterances of each split were left out, by reason, and how many files are not audio by their suffix.
         refused: Utterances and files refused at planning, with the reason.
         cut_through: How many supervisions of each split reach beyond their cuts; their text says more than the audio.
         limit: `--limit`, if one was given.
@@ -172,6 +178,22 @@ class LocalRoots(Document):
         if any("\0" in folder for folder in roots.values()):
             raise ValueError("holds a NUL character, which no path has")
         return roots
+
+
+def passed_over_lines(filtered: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for each source and suffix of files that are not read because they have no audio suffix."""
+    return [
+        f"{printable(source)}: {count} files that end in {printable(suffix)} are not read"
+        for source, counts in filtered.items()
+        for reason, count in counts.items()
+        for suffix in (reason.removeprefix(PASSED_OVER),)
+        if suffix != reason
+    ]
+
+
+def left_out_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """What the recipe's own rules leave out of one source, by reason."""
+    return {reason: count for reason, count in counts.items() if not reason.startswith(PASSED_OVER)}
 
 
 Plan.model_rebuild()

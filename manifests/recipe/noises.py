@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Tag, model_serializer, model_validator
@@ -10,6 +11,7 @@ from manifests.io.records import Record
 from manifests.recipe.distributions import Draw, number_between
 from manifests.recipe.speech import SpeechSource
 
+OWN_KEYS = {"talkers": "-babble", "colour": "-coloured", "cuts": "-recorded", "dir": "-recorded"}
 Colour: TypeAlias = Literal["white", "pink", "brown", "speech"]
 
 
@@ -69,13 +71,14 @@ def noise_kind(data: Any) -> str:
         return {RecordedNoise: "-recorded", DividedNoise: "-divided", ColouredNoise: "-coloured", Babble: "-babble"}[
             type(data)
         ]
-    keys = set(data) if isinstance(data, dict) else set()
-    if "talkers" in keys:
-        return "-babble"
-    if "colour" in keys:
-        return "-coloured"
-    if keys & {"cuts", "dir"}:
-        return "-recorded"
+    given = data if isinstance(data, dict) else {}
+    for key, kind in OWN_KEYS.items():
+        if key in given:
+            return kind
+    for key, value in given.items():  # a mistyped key is no split
+        near = [] if isinstance(value, dict) else difflib.get_close_matches(str(key), OWN_KEYS, n=1)
+        if near:
+            return OWN_KEYS[near[0]]
     return "-divided"
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from units import RATE_HZ
+from units import RATE_HZ, weights_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,27 @@ LICENCES = {
     "librivox": "public domain, a LibriVox recording of Sense and Sensibility",
     "espeak-keywords": "synthesised with eSpeak NG, no rights claimed in the speech",
     "espeak-sentences": "synthesised with eSpeak NG, no rights claimed in the speech",
+    "espeak-more-voices": "synthesised with eSpeak NG, no rights claimed in the speech",
 }
 LIBRARIES = ("torch", "torchaudio", "numpy", "scikit-learn", "safetensors")
+
+
+@dataclass(frozen=True)
+class Before:
+    """The model before, whose layer was clustered and whose weights training started from.
+
+    Attributes:
+        weights_sha256: Of its file of weights.
+        heard: Digests of what it was trained on.
+    """
+
+    weights_sha256: str
+    heard: frozenset[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Before:
+        """From its folder."""
+        return cls(weights_sha256(folder), frozenset((folder / "heard.txt").read_text().split()))
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class Outcome:
         minutes: Wall time of training so far, units and export not counted.
         accuracy: Share of masked frames of the development set whose unit is predicted.
         interim: Whether the run goes on.
+        before: The model of the iteration before; None for the first.
     """
 
     model: dict[str, Any]
@@ -58,6 +78,7 @@ class Outcome:
     minutes: float = 0.0
     accuracy: float = 0.0
     interim: bool = False
+    before: Before | None = None
 
 
 def write_export(out: Path, model: torchaudio.models.Wav2Vec2Model, outcome: Outcome, data: Path) -> None:
@@ -82,8 +103,9 @@ def write_export(out: Path, model: torchaudio.models.Wav2Vec2Model, outcome: Out
 
 
 def heard_lines(outcome: Outcome) -> bytes:
-    """The bytes of `heard.txt`."""
-    return "".join(f"{digest}\n" for digest in sorted({one.digest for one in outcome.heard})).encode()
+    """The bytes of `heard.txt`: what this run and the model before were trained on."""
+    earlier = outcome.before.heard if outcome.before is not None else frozenset()
+    return "".join(f"{digest}\n" for digest in sorted({one.digest for one in outcome.heard} | earlier)).encode()
 
 
 def card(outcome: Outcome, model: torchaudio.models.Wav2Vec2Model, right: dict[str, float]) -> dict[str, Any]:
@@ -91,14 +113,18 @@ def card(outcome: Outcome, model: torchaudio.models.Wav2Vec2Model, right: dict[s
     hours: dict[str, float] = defaultdict(float)
     for one in outcome.heard:
         hours[one.set_name] += one.seconds / 3600
+    before, layer = outcome.before, outcome.settings["layer"]
+    iteration = "second" if layer else "first"
+    units = f"layer {layer} of the first iteration's model" if layer else "MFCCs"
     flags = [f"--{name.replace('_', '-')} {value}" for name, value in outcome.settings.items()]
     return {
         "schema": "stillroom/card/1",
         "name": "nano",
-        "description": "A small wav2vec 2.0-shaped teacher, trained by HuBERT's first iteration: prediction of k-means units of MFCCs at masked, later also at visible frames.",
+        "description": f"A small wav2vec 2.0-shaped teacher, trained by HuBERT's {iteration} iteration: prediction of k-means units of {units} at masked and at visible frames.",
+        **({} if before is None else {"started_from": {"weights_sha256": before.weights_sha256, "layer": layer}}),
         "finished": not outcome.interim,
         "data": [{"set": name, "hours": round(hours[name], 3), "licence": LICENCES[name]} for name in sorted(hours)],
-        "split": "train, as recipes/realdata/prepare.py deals it",
+        "split": "train, as recipes/realdata/prepare.py assigns it",
         "heard": "heard.txt",
         "trained": {"schema": "stillroom/trained/1", "kinds": {}, "chains": []},  # clean speech alone
         "heard_sha256": hashlib.sha256(heard_lines(outcome)).hexdigest(),
@@ -135,7 +161,7 @@ def keyword_accuracy(model: torchaudio.models.Wav2Vec2Model, data: Path) -> dict
     """Accuracy of logistic regressions on mean-pooled layers, trained on the train voices' keywords, tested on the test voices'.
 
     Returns:
-        ``mean_pooled_last`` for the last layer, ``mean_pooled_first_and_last`` for two layers side by side.
+        ``mean_pooled_first`` and ``mean_pooled_last`` for a layer, ``mean_pooled_first_and_last`` for two side by side.
     """
     pooled, words = {}, {}
     for split in ("train", "test"):
@@ -143,7 +169,8 @@ def keyword_accuracy(model: torchaudio.models.Wav2Vec2Model, data: Path) -> dict
         pooled[split] = np.stack([pooled_layers(model, one) for one in utterances])
         words[split] = [one.word for one in utterances]
     right = {}
-    for name, layers in (("mean_pooled_last", [-1]), ("mean_pooled_first_and_last", [0, -1])):
+    chosen = {"mean_pooled_first": [0], "mean_pooled_last": [-1], "mean_pooled_first_and_last": [0, -1]}
+    for name, layers in chosen.items():
         features = {split: values[:, layers].reshape(len(values), -1) for split, values in pooled.items()}
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         probe.fit(features["train"], words["train"])

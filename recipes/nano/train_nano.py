@@ -1,39 +1,55 @@
 #!/usr/bin/env python3
 """Train the embedded teacher ``nano`` by HuBERT's own recipe and write what the package carries.
 
-    python recipes/realdata/prepare.py DATA
-    python recipes/nano/train_nano.py DATA training/nano --scratch SCRATCH
+    python recipes/realdata/prepare.py DATA --more-voices
+    python recipes/nano/train_nano.py DATA FIRST --scratch SCRATCH1
+    python recipes/nano/train_nano.py DATA training/nano --teacher FIRST --scratch SCRATCH2
 
-Masked prediction of k-means units of MFCCs (HuBERT's first iteration, arXiv 2106.07447) on the training utterances of those sets whose licences
-let the weights be given away. Runs on a CPU: under an hour on two shared cores with bfloat16 units. Stopped, it goes on from the
-last checkpoint in SCRATCH; after about 5, 10, 20 and 40 minutes it writes an interim export, replaced at the end.
+Masked prediction of k-means units (arXiv 2106.07447) on the training utterances of those sets whose licences let the weights be given away.
+The first run's units are 100 clusters of MFCCs. With --teacher a run starts from an earlier model's weights, with finer units: 500 clusters of
+MFCCs, or of the earlier model's layer --layer, HuBERT's second iteration. Runs on a CPU: an hour or two on two cores with bfloat16
+instructions. Stopped, it goes on from the last checkpoint in SCRATCH; after some minutes, twice, four times as many it writes an interim
+export, replaced at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from crops import Crops, Utterance, collate, endless_batches, epoch_crops, read_utterances
-from export import Outcome, write_export
+from crops import Crops, endless_batches
+from export import Before, Outcome, write_export
 from masked import MODEL, MaskedPredictor, new_model, spans
+from material import read_material
 from torch import nn
 from torch.nn import functional
-from units import Units, fit_units, frame_features, nearest_units
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from units import read_model, weights_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LOG_EVERY = 50
-CHECKPOINT_EVERY = 100
-DEV_CROPS = 48
-SETS = ("asterisk-en", "asterisk-es", "asterisk-fr", "librivox", "espeak-keywords", "espeak-sentences")
+CHECKPOINT_EVERY = 50
+
+
+class WrongTeacherError(ValueError):
+    """The model before is no model of this recipe, or lacks the layer."""
+
+
+class OtherUnitsError(ValueError):
+    """The checkpoint was trained on other units."""
+
+    def __init__(self, checkpoint: Path, found: object, expected: object) -> None:
+        super().__init__(
+            f"{checkpoint} was trained on units of {found}, this run's are of {expected}: choose another --scratch"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,7 @@ class Settings:
         visible_after: Steps after which frames that are not masked count too: early on only the guess is learnt, then also
             to describe what is heard. Without it the top layer of so short a training keeps little of visible frames.
         visible_weight: What they count beside masked ones (HuBERT's ``(1 - alpha) / alpha``).
+        layer: Of the model before, whose output is clustered, counted from 1; 0 for MFCCs, the first iteration.
         num_units: Clusters.
         seed: Of everything.
         interim_minutes: When the first export is written; the next ones after twice, four times as long.
@@ -68,10 +85,18 @@ class Settings:
     mask_span: int = 10
     visible_after: int = 700
     visible_weight: float = 0.5
+    layer: int = 0
     num_units: int = 100
     seed: int = 1
     interim_minutes: float = 5.0
     threads: int = 2
+
+
+CONTINUED = replace(
+    Settings(), steps=4000, minutes=1e5, batch_size=12, learning_rate=1e-3, visible_after=0, visible_weight=1.0, num_units=500,
+    interim_minutes=40.0,
+)  # fmt: skip
+"""From an earlier model: finer units. It has learnt to describe visible frames before, so they count from the start."""
 
 
 def masked_accuracy(predictor: MaskedPredictor, dev: Sequence[Crops], settings: Settings) -> tuple[float, float]:
@@ -98,41 +123,21 @@ def learning_rate(settings: Settings, progress: float) -> float:
     return settings.learning_rate * max(0.0, 1.0 - progress) / (1.0 - settings.warm_up)
 
 
-@dataclass(frozen=True)
-class Material:
-    """What is trained on and what it is checked on.
+def first_predictor(settings: Settings, teacher: Path | None) -> MaskedPredictor:
+    """The model before the first update: HuBERT's initial weights, or those of the model before; the head is new.
 
-    Attributes:
-        heard: Training utterances.
-        units: The units of each, shape (frame,).
-        dev: Fixed crops of the development split.
+    Raises:
+        WrongTeacherError: If the model before has another shape, or lacks the layer.
     """
-
-    heard: Sequence[Utterance]
-    units: Sequence[Units]
-    dev: Sequence[Crops]
-
-
-def read_material(data: Path, settings: Settings) -> Material:
-    """Read the speech, fit the units to the training utterances and label everything with them; about a minute."""
-    utterances = {split: read_utterances(data, split, SETS) for split in ("train", "dev")}
-    features = {split: [frame_features(one.pcm) for one in found] for split, found in utterances.items()}
-    centres = fit_units(features["train"], num_units=settings.num_units, seed=settings.seed)
-    units = {
-        split: [
-            nearest_units(feature, centres, num_frames=one.num_frames)
-            for one, feature in zip(utterances[split], features[split], strict=True)
-        ]
-        for split in utterances
-    }
-    for split, found in utterances.items():
-        print(f"{split}: {len(found)} utterances, {sum(one.seconds for one in found) / 3600:.2f} h", flush=True)
-    share = np.bincount(np.concatenate(units["train"]), minlength=settings.num_units) / sum(map(len, units["train"]))
-    print(f"{settings.num_units} units, the largest holds {share.max():.1%} of the frames", flush=True)
-    crops = epoch_crops(utterances["dev"], units["dev"], num_frames=settings.crop_frames, seed=settings.seed, epoch=0)
-    firsts = range(0, len(crops[:DEV_CROPS]), settings.batch_size)
-    dev = [collate(crops[first : first + settings.batch_size]) for first in firsts]
-    return Material(utterances["train"], units["train"], dev)
+    if teacher is None:
+        return MaskedPredictor(new_model(), settings.num_units)
+    if json.loads((teacher / "config.json").read_text()).get("encoder_embed_dim") != MODEL["encoder_embed_dim"]:
+        raise WrongTeacherError(f"{teacher} holds no model of masked.py's shape: give a folder that this script wrote")
+    if not 0 <= settings.layer <= MODEL["encoder_num_layers"]:
+        raise WrongTeacherError(
+            f"--layer {settings.layer}: {teacher} has layers 1 to {MODEL['encoder_num_layers']}; choose one of these, or 0 for MFCCs"
+        )
+    return MaskedPredictor(read_model(teacher), settings.num_units).train()
 
 
 def new_optimiser(predictor: MaskedPredictor) -> torch.optim.AdamW:
@@ -154,7 +159,8 @@ def update(
     dice = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     shape = (batch.units.shape[0], batch.units.shape[1])
     mask = spans(shape, start=settings.mask_start, span=settings.mask_span, dice=dice)
-    with torch.autocast("cpu", torch.bfloat16):
+    # The fused attention's backward pass is slow on a CPU: plain products take an eighth less time a step.
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         logits = predictor(batch.wave, mask).float()
     loss = functional.cross_entropy(logits[mask], batch.units[mask])
     if step >= settings.visible_after:
@@ -175,26 +181,32 @@ def save(path: Path, state: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def train(data: Path, out: Path, scratch: Path, settings: Settings) -> None:
+def train(data: Path, out: Path, scratch: Path, settings: Settings, teacher: Path | None = None) -> None:
     """The whole of it, read top to bottom."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    material = read_material(data, settings)
-    predictor = MaskedPredictor(new_model(), settings.num_units)
+    predictor = first_predictor(settings, teacher)
     optimiser = new_optimiser(predictor)
-    step, seconds = 0, 0.0
+    teacher_sha256 = None if teacher is None else weights_sha256(teacher)
+    units_of = {"layer": settings.layer, "units": settings.num_units, "teacher_sha256": teacher_sha256}
+    step, seconds, centres = 0, 0.0, None
     scratch.mkdir(parents=True, exist_ok=True)
     checkpoint = scratch / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
+        if state.get("units_of") != units_of:
+            raise OtherUnitsError(checkpoint, state.get("units_of"), units_of)
+        centres = state["centres"].numpy()
         predictor.load_state_dict(state["predictor"])
         optimiser.load_state_dict(state["optimiser"])
         step, seconds = state["step"], state["seconds"]
         print(f"goes on from step {step}", flush=True)
+    material = read_material(data, settings, teacher, centres)
 
     def export(*, interim: bool) -> None:
         _, accuracy = masked_accuracy(predictor, material.dev, settings)
-        outcome = Outcome(MODEL, asdict(settings), material.heard, step, seconds / 60, accuracy, interim)
+        before = None if teacher is None else Before.read(teacher)
+        outcome = Outcome(MODEL, asdict(settings), material.heard, step, seconds / 60, accuracy, interim, before)
         write_export(out, predictor.model, outcome, data)
 
     next_export = 60 * settings.interim_minutes
@@ -224,6 +236,7 @@ def train(data: Path, out: Path, scratch: Path, settings: Settings) -> None:
         seconds += time.monotonic() - started
         if step % CHECKPOINT_EVERY == 0:
             state = {"predictor": predictor.state_dict(), "optimiser": optimiser.state_dict()}
+            state |= {"units_of": units_of, "centres": torch.from_numpy(material.centres)}
             save(checkpoint, {**state, "step": step, "seconds": seconds})
         if seconds >= next_export:
             next_export *= 2
@@ -237,13 +250,21 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="what recipes/realdata/prepare.py wrote")
     parser.add_argument("out", type=Path, help="folder for the export")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--teacher", type=Path, help="folder of an earlier model to start from")
     for name, value in asdict(Settings()).items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
+        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=argparse.SUPPRESS)
     chosen = vars(parser.parse_args())
-    data, out, scratch = (chosen.pop(name) for name in ("data", "out", "scratch"))
+    data, out, scratch, teacher = (chosen.pop(name) for name in ("data", "out", "scratch", "teacher"))
     if not (data / "speech/train/labels.csv").exists():
         parser.error(f"{data} holds no speech/train/labels.csv; run recipes/realdata/prepare.py {data} first")
-    train(data, out, scratch, Settings(**chosen))
+    if teacher is not None and not (teacher / "weights.safetensors").exists():
+        parser.error(f"{teacher} holds no weights.safetensors; train the first run into it, without --teacher")
+    if teacher is None and chosen.get("layer"):
+        parser.error(f"--layer {chosen['layer']}: units of a layer need the model that has it; give --teacher FOLDER")
+    try:
+        train(data, out, scratch, replace(Settings() if teacher is None else CONTINUED, **chosen), teacher)
+    except (WrongTeacherError, OtherUnitsError) as problem:
+        parser.error(str(problem))
 
 
 if __name__ == "__main__":

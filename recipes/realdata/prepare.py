@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real recorded speech, noise and music from Debian packages, and synthetic keywords, as 16 kHz mono FLAC with a fixed split.
 
-    python recipes/realdata/prepare.py OUT
+    python recipes/realdata/prepare.py OUT                  # --more-voices for 100 more synthetic voices in train
 
 Needs a Debian-like system (apt-get, dpkg) and the extra ``demo``. README.md beside this file says what is written, where it
 comes from and under which licences. A second run does only what is missing.
@@ -13,6 +13,7 @@ import argparse
 import csv
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -38,6 +39,8 @@ Wave = npt.NDArray[np.float32]
 RATE_HZ = 16_000
 SHORTEST_S = 0.2
 SENTENCES_A_VOICE = 10
+MORE_SENTENCES_A_VOICE = 15
+MORE_PITCHES_AND_RATES = ((45, 158), (56, 176), (34, 168), (50, 150), (68, 180))
 PACKAGES = (
     "asterisk-core-sounds-en-g722",
     "asterisk-core-sounds-es-g722",
@@ -196,6 +199,29 @@ def sentences() -> Iterator[Item]:
                        speaker=voice.name, language=voice.language, text=talkers.SENTENCES[number])  # fmt: skip
 
 
+def more_voices() -> Iterator[talkers.Voice]:
+    """Train's variants in the accents that `talkers.speakers` leaves out, so that no vocal tract of dev or test is among them."""
+    known = talkers.speakers("train")
+    accents = sorted({voice.language for voice in known})
+    names = {voice.name for voice in known}
+    pitches = itertools.cycle(MORE_PITCHES_AND_RATES)
+    for variant in dict.fromkeys(voice.variant for voice in known):
+        for language in accents:
+            name = f"{language}_{variant.lower()}"
+            if name not in names:
+                yield talkers.Voice(name, language, variant, *next(pitches))
+
+
+def more_sentences() -> Iterator[Item]:
+    """Running speech of more voices, in train only."""
+    count = len(talkers.SENTENCES)
+    for row, voice in enumerate(more_voices()):
+        for column in range(MORE_SENTENCES_A_VOICE):
+            number = (row * MORE_SENTENCES_A_VOICE + column) % count
+            yield Item("speech", "espeak-more-voices", f"{voice.name}_{number:02d}", voice, "train",
+                       speaker=voice.name, language=voice.language, text=talkers.SENTENCES[number])  # fmt: skip
+
+
 def noises(root: Path) -> Iterator[Item]:
     """Recorded ambiences and percussion, and music."""
     for path in sorted((root / "usr/share/sonic-pi/samples").glob("*.flac")):
@@ -204,10 +230,12 @@ def noises(root: Path) -> Iterator[Item]:
         yield Item("music", "opsound", path.stem, path)
 
 
-def items(root: Path) -> Iterator[Item]:
+def items(root: Path, *, has_more_voices: bool = False) -> Iterator[Item]:
     """Everything, in a fixed order."""
     for source in (prompts(root), dialogues(root), read_book(root), keywords(), sentences(), noises(root)):
         yield from source
+    if has_more_voices:
+        yield from more_sentences()
 
 
 def make(item: Item, out: Path) -> float:
@@ -255,13 +283,13 @@ def write_labels(out: Path, made: list[tuple[Item, float]]) -> None:
     part.replace(out / "metadata.jsonl")
 
 
-def prepare(out: Path) -> int:
+def prepare(out: Path, *, has_more_voices: bool = False) -> int:
     """Fetch, decode, synthesise and list everything; give the number of files skipped."""
     talkers.speech_16k("yes", talkers.speakers("train")[0])  # without the extra this fails here, before any download
     root = fetch(out / "cache")
     made: list[tuple[Item, float]] = []
     skipped = 0
-    for item in items(root):
+    for item in items(root, has_more_voices=has_more_voices):
         try:
             made.append((item, make(item, out)))
         except (ValueError, OSError, RuntimeError) as problem:  # one bad file must not stop the rest
@@ -279,8 +307,10 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the folder to fill")
+    parser.add_argument("--more-voices", action="store_true", help="also sentences of 100 more synthetic train voices")
+    given = parser.parse_args()
     try:
-        prepare(parser.parse_args().out)
+        prepare(given.out, has_more_voices=given.more_voices)
     except talkers.TalkerMissingError as problem:
         sys.exit(str(problem))
     except (subprocess.CalledProcessError, FileNotFoundError) as problem:

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from evaluation import evaluate_models as stage
 from evaluation.cli import report_command
 from evaluation.config import EvaluationConfig, RunSource
+from evaluation.data.alignments import FrameClock
 from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
 from evaluation.data.utterances import EmptyConditionError, OtherRateError, TrainedOnTestError, UnknownSplitError
 from evaluation.exposure.training_set import corpus_exposure
-from evaluation.measures.teacher_agreement import OtherFrameRateError
+from evaluation.measures.teacher_agreement import OtherFrameRateError, check_frames
 from evaluation.models import load_model, origin_of
 from evaluation.report.bootstrap import Copies, task_outcomes
 from evaluation.report.make_report import report
@@ -152,6 +153,8 @@ def test_a_model_that_changed_is_measured_again(corpus, bench, tmp_path):
     second = stage.evaluate(config, tmp_path / "out")
     assert first.cells[0] == second.cells[0]
     assert first.cells[1].facts.digest != second.cells[1].facts.digest == bench["hiding"].digest
+    assert bench["hiding"].calls > 0, "its scores are not those of the model that had this name"
+    assert first.cells[1].scores != second.cells[1].scores
 
 
 def test_a_folder_of_other_files_is_refused_and_left_as_it_is(corpus, bench, tmp_path):
@@ -377,6 +380,16 @@ def test_agreement_is_with_the_teacher_that_a_student_names(corpus, bench, tmp_p
     bench["student"].digest = "f" * 64
     again = stage.evaluate(small(corpus, tmp_path, models=models, measures=["agreement"]), tmp_path / "again")
     assert values(again, "student", "agreement", condition="clean", layer=3) == [pytest.approx(1.0, abs=1e-6)]
+
+
+def test_frames_are_compared_only_where_they_have_the_same_times():
+    """Frame i is of the samples from i times the hop on: another length moves its middle, as another hop does."""
+    clock = FrameClock(320, 400, 16_000)
+    check_frames("student", clock, "teacher", FrameClock(320, 400, 16_000))
+    for other in (FrameClock(320, 720, 16_000), FrameClock(640, 400, 16_000)):
+        assert not np.allclose(other.times_s(5), clock.times_s(5))
+        with pytest.raises(OtherFrameRateError, match="compares frame by frame"):
+            check_frames("student", other, "teacher", clock)
 
 
 def test_a_student_of_another_frame_rate_is_told_before_anything_runs(corpus, bench, tmp_path):

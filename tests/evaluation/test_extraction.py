@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +14,11 @@ from torchaudio.transforms import MelSpectrogram
 from evaluation.data.labels import field_of, meets
 from evaluation.data.utterances import keyed_order
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
-from evaluation.extraction import ExtractionPlan, ModelFeatures, scaling_of
+from evaluation.extraction import ExtractionPlan, ModelFeatures, chosen_copies, scaling_of
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.measures.frame_cosine import FrameMoments
 from evaluation.models import LogMel
+from evaluation.tasks.frame_store import FrameStore
 from manifests.corpus.sample import Sample
 from manifests.results.scores import separated
 
@@ -33,12 +35,14 @@ def utterance(key, seed):
     return UtteranceFeatures(key, 1.0, frames, heads)
 
 
-def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for():
+def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for(tmp_path):
     roles = ("train", "dev", "test")
     pooled = {(features, role): PooledRows() for features in ("last", "sum", "sum+heads") for role in roles}
-    tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, {}, FrameMoments())
+    stores = {role: FrameStore(tmp_path / role, "sum") for role in ("train", "dev")}
+    tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, stores, FrameMoments())
+    stored = {"train": frozenset({("a", "noise-1"), ("b", "clean")}), "dev": frozenset({("x", "clean")})}
     leakage = {"train": frozenset({"a"}), "dev": frozenset(), "test": frozenset({"d"})}
-    hearing = ExtractionPlan({}, {"a": "noise-1"}, leakage, "train", frozenset({"clean", "noise"}), ())
+    hearing = ExtractionPlan({}, {"a": "noise-1"}, stored, leakage, "train", frozenset({"clean", "noise"}), ())
     dataset = SimpleNamespace(reference=frozenset({"a"}))
     heard = {("train", "a"): 10, ("train", "b"): 20, ("dev", "c"): 30, ("test", "d"): 40}
     for (role, key), seed in heard.items():
@@ -48,6 +52,8 @@ def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for
         "dev": [("c", "clean")],
         "test": [("d", member) for member in MEMBERS],
     }
+    stores["train"].close()
+    assert (set(stores["train"].places), set(stores["dev"].places)) == (set(stored["train"]), set())
     for (features, role), rows in pooled.items():
         assert list(zip(rows.keys, rows.members, strict=True)) == expected[role]
         for row, (key, member) in zip(rows.rows, expected[role], strict=True):
@@ -88,6 +94,19 @@ def test_the_order_by_hash_is_of_seed_purpose_and_key():
         assert keyed_order(reversed(keys), seed=seed, purpose=purpose) == slow
     orders = [keyed_order(keys, seed=seed, purpose=purpose) for seed, purpose in ((0, "a"), (1, "a"), (0, "b"))]
     assert len(set(map(tuple, orders))) == 3
+
+
+def test_copies_that_probes_are_trained_on_are_drawn_anew_for_each_utterance():
+    """Of 300 utterances each of four copies comes 75 times, give or take four standard errors; other utterances move none."""
+    names = ("far-0", "noise-0", "noise-1", "phone-0")
+    entry = SimpleNamespace(sample=SimpleNamespace(copies=[SimpleNamespace(name=name) for name in names]))
+    dataset = SimpleNamespace(train={f"u{number}": entry for number in range(300)})
+    chosen = chosen_copies(dataset, dataset.train, seed=5, task="t")
+    counts = Counter(chosen.values())
+    assert set(chosen) == set(dataset.train)
+    assert all(abs(counts[name] - 75) < 4 * (300 * 0.25 * 0.75) ** 0.5 for name in names)
+    assert chosen_copies(dataset, ["u7"], seed=5, task="t") == {"u7": chosen["u7"]}
+    assert chosen_copies(dataset, dataset.train, seed=6, task="t") != chosen
 
 
 def sample(**custom):

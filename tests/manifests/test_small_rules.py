@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from corpus_builder.shards.croissant import croissant
-from manifests.corpus.external_sample import label
+from manifests.corpus.external_sample import external_sample, label
 from manifests.corpus.filter import parse_where
 from manifests.corpus.fingerprints import SamplePrints
 from manifests.corpus.sample import Sample, domain_of, family_of
@@ -218,3 +218,28 @@ def test_a_label_is_a_number_where_it_is_one() -> None:
     assert [label(text) for text in ("4", "007", "4.0", "-1", "x", "", "٣", "1" * 20)] == [
         4, 7, "4.0", "-1", "x", "", "٣", "1" * 20,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("contents", "text", "custom"),
+    [
+        ({}, None, {}),
+        ({"json": {"sentence": "from json", "speaker_id": 7, "locale": "en", "age": 30}}, "from json", {"age": 30}),
+        ({"json": {"sentence": "from json", "spk": "7", "lang": "en"}, "txt": " from txt\n"}, "from txt", {}),
+        ({"json": {"speaker": "7", "language": "en"}, "txt": "x", "cls": "12"}, "x", {"cls": 12}),
+        ({"json": {"text": "a", "transcript": "b", "speaker": "7", "lang": "en"}}, "a", {"transcript": "b"}),
+        ({"json": [1, 2]}, None, {"json": [1, 2]}),
+    ],
+    ids=["nothing", "json", "txt over json", "cls", "the first of several keys", "no mapping"],
+)
+def test_the_record_of_another_ones_sample_is_made_of_its_members(
+    contents: dict[str, Any], text: str | None, custom: dict[str, Any]
+) -> None:
+    members = {name: (json.dumps(part) if name == "json" else part).encode() for name, part in contents.items()}
+    record = external_sample(sample_of(["far-0"]), members, split="train", sample_rate=16_000, where="test")
+    has_labels = isinstance(contents.get("json"), dict)
+    assert (record.text, record.custom) == (text, custom)
+    assert (record.speaker, record.language) == (("7", "en") if has_labels else (None, None))
+    assert [(copy.name, copy.condition, copy.domain, copy.steps) for copy in record.copies] == [
+        ("far-0", "far", "far", ())
+    ]

@@ -3,8 +3,8 @@
     python tests/mutants/run.py [--check] [--only TEXT] [--jobs 2] [--report docs/results/mutants.md] [LIST.yaml ...]
 
 Each entry of a list has `wiring` (what is wrong), `file`, `old` (must be there exactly once), `new`, and `tests`. A mutant is killed when
-a test fails; it survives when all pass. A test file that cannot be imported, or an old line that is gone, is a fault of the list.
-`--check` looks at the lists alone and runs nothing.
+a test fails; it survives when all pass. Before that, all named tests run once on the tree as it is and must pass. A test file that
+cannot be imported, or an old line that is gone, is a fault of the list. `--check` looks at the lists alone and runs nothing.
 
 Each runner is a process that has imported the libraries, and none of our packages; it forks for each mutant, so that the five seconds
 of importing torch, lhotse and scipy are paid once.
@@ -133,7 +133,7 @@ def start_runner(scratch: str) -> None:
     assert not ours, ours
 
 
-def run_tests(tests: tuple[str, ...], output: Path) -> int | None:
+def run_tests(tests: tuple[str, ...], output: Path, *, timeout_s: float = TIMEOUT_S) -> int | None:
     """Pytest's exit code in a child of this process; None if it did not end in time."""
     child = os.fork()
     if child == 0:
@@ -147,11 +147,12 @@ def run_tests(tests: tuple[str, ...], output: Path) -> int | None:
 
             # Plugins that are imported already cannot have their assertions rewritten, which pytest would warn of.
             quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *quiet, *tests]))
+            own = ["-p", "no:cacheprovider", f"--basetemp={tempfile.gettempdir()}/mutant-{os.getppid()}"]
+            code = int(pytest.main(["-x", "-q", "-m", "not slow", *own, *quiet, *tests]))
         finally:
             sys.stdout.flush()
             os._exit(code)
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -180,6 +181,14 @@ def outcome(mutant: Mutant) -> str:
         what = f"pytest ended with {code}: " + " ".join(output.read_text(errors="replace").split())[-300:]
     print(f"{what:9} {mutant.package}: {mutant.wiring}", flush=True)
     return what
+
+
+def unmutated(tests: tuple[str, ...]) -> str | None:
+    """What pytest says of tests in the runner's own tree as it is; None if all pass."""
+    output = Path(tempfile.gettempdir()) / f"mutant-{os.getpid()}.txt"
+    if run_tests(tests, output, timeout_s=10 * TIMEOUT_S) == ALL_PASSED:
+        return None
+    return output.read_text(errors="replace")[-3000:]
 
 
 def report(mutants: list[Mutant], outcomes: dict[str, str], seconds: float) -> str:
@@ -224,6 +233,10 @@ def main() -> None:
         tempfile.TemporaryDirectory() as scratch,
         ProcessPoolExecutor(options.jobs, spawn, start_runner, (scratch,)) as pool,
     ):
+        tests = sorted({test for one in mutants for test in one.tests})
+        shares = [tuple(tests[first :: options.jobs]) for first in range(min(options.jobs, len(tests)))]
+        if failures := [what for what in pool.map(unmutated, shares) if what is not None]:
+            sys.exit("\n".join(["tests fail without a wrong wiring:", *failures]))
         outcomes = dict(zip((one.wiring for one in mutants), pool.map(outcome, mutants), strict=True))
     killed = sum(what == "killed" for what in outcomes.values())
     print(f"{killed} of {len(mutants)} killed")

@@ -196,7 +196,7 @@ def test_without_the_synthesiser_one_line_says_so_before_any_download(prepare, m
     monkeypatch.setattr(talkers, "speech_16k", missing)
     monkeypatch.setattr(prepare, "fetch", download)
     monkeypatch.setattr(sys, "argv", ["prepare.py", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"pip install 'stillroom\[demo\]'"):
+    with pytest.raises(SystemExit, match=r"pip install espeakng-loader"):
         prepare.main()
 
 
@@ -205,3 +205,23 @@ def test_without_apt_get_one_line_says_what_is_needed(prepare, monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", ["prepare.py", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="apt-get and dpkg are needed"):
         prepare.main()
+
+
+def test_more_voices_are_new_ones_of_trains_variants_and_speak_in_train_alone(prepare):
+    known = {(voice.language, voice.variant) for split in ("train", "dev", "test") for voice in talkers.speakers(split)}
+    held_out = {voice.variant for split in ("dev", "test") for voice in talkers.speakers(split)}
+    voices = list(prepare.more_voices())
+    assert len({voice.name for voice in voices}) == len(voices) == 20 * 8 - 60
+    assert not {(voice.language, voice.variant) for voice in voices} & known
+    assert not {voice.variant for voice in voices} & held_out
+    made = list(prepare.more_sentences())
+    assert {(item.split, item.set_name) for item in made} == {("train", "espeak-more-voices")}
+    assert len({item.path for item in made}) == len(made) == 15 * len(voices)
+    assert {item.text for item in made} == set(talkers.SENTENCES)
+    assert all(len(talkers.speech_16k(voice_item.text, voice_item.source)) > 8000 for voice_item in made[::300])
+
+
+def test_more_voices_change_nothing_else(prepare, unpacked):
+    few, more = (list(prepare.items(unpacked, has_more_voices=has)) for has in (False, True))
+    assert few == more[: len(few)]
+    assert {item.set_name for item in more[len(few) :]} == {"espeak-more-voices"}

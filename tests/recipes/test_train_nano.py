@@ -16,9 +16,11 @@ import torchaudio
 from safetensors.torch import load_file
 
 from stillroom.talkers import KEYWORDS, speakers, speech_16k
+from training.models.native_format import load_encoder_folder
+from training.teacher import load_teacher
 
 HOUSE = Path(__file__).resolve().parents[2]
-SCRIPTS = ("units", "crops", "masked", "export", "train_nano")
+SCRIPTS = ("units", "crops", "material", "masked", "export", "train_nano", "robust", "layers", "purity")
 NANO = HOUSE / "training/nano"
 
 
@@ -55,6 +57,34 @@ def test_frame_i_of_the_targets_is_the_mfcc_of_the_samples_that_frame_i_of_the_m
         heard = torch.from_numpy(pcm[320 * frame : 320 * frame + 400].astype(np.float32) / 32768)[None]
         alone = torchaudio.compliance.kaldi.mfcc(heard, sample_frequency=16_000, use_energy=False)
         np.testing.assert_allclose(features[frame, :13], alone[0].numpy(), rtol=1e-4, atol=1e-3)
+
+
+def test_features_of_a_layer_are_those_of_the_utterance_alone(nano):
+    model = nano["units"].read_model(NANO)
+    pcm = speechlike(0.7, 4)
+    features = nano["units"].layer_features(model, pcm, layer=3)
+    wave = torch.from_numpy(pcm.astype(np.float32) / 32768)[None]
+    layers, num_frames = load_teacher("nano").layers(wave, torch.tensor([len(pcm)]))
+    assert features.shape == (int(num_frames[0]), 144)
+    np.testing.assert_allclose(features, layers[0, 2].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_each_speakers_features_have_zero_mean_and_unit_deviation(nano):
+    rng = np.random.RandomState(2)
+    speakers = ["a", "b", "a", "b", "a"]
+    features = [(3 + 2 * rng.randn(40 + 5 * k, 6) * (k % 2 + 1)).astype(np.float32) for k in range(5)]
+    features[1][:, 4] = features[3][:, 4] = 7.0  # a dimension that does not vary
+    found = nano["units"].standardised(features, speakers)
+    assert [one.shape for one in found] == [one.shape for one in features]
+    for speaker in "ab":
+        frames = np.concatenate([one for one, who in zip(found, speakers, strict=True) if who == speaker])
+        raw = np.concatenate([one for one, who in zip(features, speakers, strict=True) if who == speaker])
+        for dimension in range(6):
+            if raw[:, dimension].std() == 0:
+                assert np.abs(frames[:, dimension]).max() < 1e-3
+            else:
+                expected = (raw[:, dimension] - raw[:, dimension].mean()) / raw[:, dimension].std()
+                np.testing.assert_allclose(frames[:, dimension], expected, atol=1e-4)
 
 
 def test_a_crop_gives_as_many_frames_as_targets(nano):
@@ -242,9 +272,158 @@ def test_a_run_stopped_and_begun_again_ends_with_the_same_weights(nano, small, d
     assert not (tmp_path / "stopped").exists()
     capfd.readouterr()
     script.train(data, tmp_path / "stopped", tmp_path / "scratch2", small)
-    assert "\ngoes on from step 2\n" in capfd.readouterr().out  # its checkpoint of step 4 was not yet written
+    assert "goes on from step 2\n" in capfd.readouterr().out  # its checkpoint of step 4 was not yet written
     first, second = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("straight", "stopped"))
     assert first == second
+
+
+@pytest.fixture
+def second(nano, small, data, tmp_path):
+    """A first iteration's model, and the settings of a second."""
+    nano["train_nano"].train(data, tmp_path / "first", tmp_path / "scratch0", small)
+    return tmp_path / "first", replace(small, layer=1, num_units=7, visible_after=0)
+
+
+def test_the_second_iteration_starts_from_the_first_ones_weights_and_learns_clusters_of_its_layer(
+    nano, second, data, tmp_path
+):
+    script, units = nano["train_nano"], nano["units"]
+    first, settings = second
+    script.train(data, tmp_path / "out", tmp_path / "scratch1", replace(settings, steps=1, learning_rate=0.0), first)
+    before, after = (load_file(folder / "weights.safetensors") for folder in (first, tmp_path / "out"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    material = script.read_material(data, settings, first)
+    model = units.read_model(first)
+    features = units.standardised(
+        [units.layer_features(model, one.pcm, layer=1) for one in material.heard],
+        [one.speaker for one in material.heard],
+    )
+    assert material.centres.shape == (7, 16)
+    for feature, found in zip(features, material.units, strict=True):
+        slow = [min(range(7), key=lambda unit, row=row: sum((row - material.centres[unit]) ** 2)) for row in feature]
+        assert list(found[: len(slow)]) == slow
+
+
+def test_a_second_iteration_says_what_it_came_from_and_lists_what_the_first_was_trained_on(
+    nano, second, data, tmp_path
+):
+    first, settings = second
+    (first / "heard.txt").write_text("00000000000000ff\n" + (first / "heard.txt").read_text())
+    nano["train_nano"].train(data, tmp_path / "out", tmp_path / "scratch1", replace(settings, steps=1), first)
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    sha256 = hashlib.sha256((first / "weights.safetensors").read_bytes()).hexdigest()
+    assert card["started_from"] == {"weights_sha256": sha256, "layer": 1}
+    assert "second iteration" in card["description"]
+    digests = (tmp_path / "out/heard.txt").read_text().split()
+    assert digests == sorted({*(first / "heard.txt").read_text().split()})
+    assert load_encoder_folder(tmp_path / "out", name="second").trained_on == frozenset(digests)
+
+
+def test_a_second_iteration_stopped_and_begun_again_ends_with_the_same_weights(nano, second, data, tmp_path, capfd):
+    script = nano["train_nano"]
+    first, settings = second
+    script.train(data, tmp_path / "straight", tmp_path / "scratch1", settings, first)
+    with contextlib.redirect_stdout(StopsAt("step 4 ")), pytest.raises(KeyboardInterrupt):
+        script.train(data, tmp_path / "stopped", tmp_path / "scratch2", settings, first)
+    capfd.readouterr()
+    script.train(data, tmp_path / "stopped", tmp_path / "scratch2", settings, first)
+    assert "goes on from step 2\n" in capfd.readouterr().out
+    one, two = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("straight", "stopped"))
+    assert one == two
+    assert one != (first / "weights.safetensors").read_bytes()
+
+
+def test_a_checkpoint_of_other_units_is_refused(nano, second, data, tmp_path):
+    script = nano["train_nano"]
+    first, settings = second
+    script.train(data, tmp_path / "out", tmp_path / "scratch1", replace(settings, steps=2), first)
+    for other in ({"layer": 2}, {"num_units": 6}):
+        with pytest.raises(script.OtherUnitsError, match="choose another --scratch"):
+            script.train(data, tmp_path / "out", tmp_path / "scratch1", replace(settings, **other), first)
+    with pytest.raises(script.OtherUnitsError, match="teacher_sha256"):  # other weights
+        script.train(data, tmp_path / "out", tmp_path / "scratch1", settings, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layer", "3"], "give --teacher FOLDER"),
+        (["--teacher", "nowhere"], "nowhere holds no weights.safetensors"),
+        (["--teacher", str(NANO), "--layer", "9"], "has layers 1 to 8"),
+    ],
+)
+def test_a_second_iteration_without_its_first_is_one_clear_line(
+    nano, data, monkeypatch, tmp_path, capsys, words, message
+):
+    command = ["train_nano.py", str(data), str(tmp_path / "out"), "--scratch", str(tmp_path / "s"), *words]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as caught:
+        nano["train_nano"].main()
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_pnmi_is_the_share_of_the_phones_entropy_that_a_slow_count_finds(nano):
+    rng = np.random.RandomState(3)
+    phones = rng.randint(0, 5, 400)
+    units = np.where(rng.rand(400) < 0.6, phones * 2, rng.randint(0, 10, 400))
+    entropy = information = 0.0
+    for phone in range(5):
+        share = np.mean(phones == phone)
+        entropy -= share * np.log(share)
+        for unit in range(10):
+            joint = np.mean((phones == phone) & (units == unit))
+            if joint:
+                information += joint * np.log(joint / (share * np.mean(units == unit)))
+    assert nano["purity"].pnmi(phones, units) == pytest.approx(information / entropy, rel=1e-9)
+    assert nano["purity"].pnmi(phones, phones + 7) == pytest.approx(1)
+
+
+def test_a_unit_is_named_by_its_commonest_phone_elsewhere_and_a_new_one_is_wrong(nano):
+    known_phones, known_units = np.array([0, 0, 1, 2, 2, 1]), np.array([5, 5, 5, 6, 6, 7])
+    phones, units = np.array([0, 1, 2, 1, 0]), np.array([5, 5, 6, 7, 9])
+    right = nano["purity"].named_accuracy(phones, units, known_phones=known_phones, known_units=known_units)
+    assert right == pytest.approx(3 / 5)
+
+
+class OneCopy:
+    """A corpus whose copies are the clean samples with their sign changed."""
+
+    def __init__(self, clean):
+        self.clean = clean
+
+    def contents(self, _shard, sample, names):
+        flac = io.BytesIO()
+        sf.write(flac, -self.clean[sample], 16_000, format="FLAC", subtype="PCM_16")
+        return {name: flac.getvalue() for name in names}
+
+
+@pytest.mark.parametrize(("is_clean", "signs"), [(True, {1}), (False, {1, -1})])
+def test_the_control_of_the_robust_teacher_gets_clean_speech_alone_in_the_same_batches(nano, small, is_clean, signs):
+    robust = nano["robust"]
+    heard, units = [], []
+    for number in range(12):
+        pcm = np.repeat(np.arange(1, 61) + 100 * number, 320).astype(np.int16)
+        utterance = nano["crops"].Utterance(str(number), "set", "a", "", pcm)
+        heard.append(robust.Heard("shard", number, ("noise-0", "room-0"), utterance))
+        units.append(np.arange(1, 61) + 100 * number)
+    reader = OneCopy([one.clean.pcm for one in heard])
+    found = []
+    for batch in islice(robust.batches(reader, heard, units, small, is_clean=is_clean), 6):
+        waves = torch.round(batch.wave * 32768)[:, : 40 * 320 : 320]
+        assert torch.equal(waves.abs().long(), batch.units)
+        found += [int(sign) for sign in waves.sign().flatten()]
+    assert set(found) == signs
+
+
+def test_every_layer_of_a_cut_encoder_is_that_layer_of_the_whole(nano, tmp_path):
+    wave, num_samples = torch.randn(1, 16000) / 10, torch.tensor([16000])
+    whole, _ = load_teacher("nano").layers(wave, num_samples)
+    for layers in (1, 5, 8):
+        nano["layers"].cut(NANO, tmp_path / str(layers), layers=layers)
+        found, _ = load_encoder_folder(tmp_path / str(layers), name="cut").layers(wave, num_samples)
+        assert found.shape[1] == layers
+        torch.testing.assert_close(found[:, -1], whole[:, layers - 1])
 
 
 def test_training_lowers_the_loss(nano, small, data):

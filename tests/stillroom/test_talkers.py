@@ -159,7 +159,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, fresh_inst
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(TalkerMissingError, match=r"pip install 'stillroom\[demo\]'") as caught:
+    with pytest.raises(TalkerMissingError, match=r"pip install espeakng-loader") as caught:
         synthesise("yes", LOW)
     assert "\n" not in str(caught.value)
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 RATE_HZ = 16000
 NOUGHT = "0" * 64
-FAMILIES = {"phone": "codec", "room": "room", "pitch": "channel"}
+# Of a copy by its name, or by its condition; all else is noise.
+FAMILIES = {"phone": "codec", "room": "room", "pitch": "channel", "double-1": "room", "double-2": "clean"}
 CONV = [[16, 10, 5], [16, 3, 2], [16, 3, 2], [16, 3, 2], [16, 3, 2], [16, 2, 2], [16, 2, 2]]
 
 
@@ -137,7 +138,7 @@ def add_sample(tar, identity, split, waves, pcm):
                     "name": name,
                     "condition": name.rpartition("-")[0],
                     "domain": "clean",
-                    "family": FAMILIES.get(name.rpartition("-")[0], "noise"),
+                    "family": FAMILIES.get(name) or FAMILIES.get(name.rpartition("-")[0], "noise"),
                     "gain_db": 0.0,
                     "steps": [{"kind": "pitch", "cents": 300.0}] if name.startswith("pitch") else [],
                 }

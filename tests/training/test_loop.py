@@ -21,11 +21,12 @@ import torch
 from manifests.errors import BadDocumentError, LockedError, NoSpaceLeftError, StillroomError, UsageError
 from manifests.io.json_yaml import read_json, write_json, write_yaml
 from manifests.io.lock import writing
-from tests.oracles.updates import before_update
+from tests.oracles.updates import before_update, recorded_updates
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
 from training.config.load import resolved
 from training.distillation.domains import OneDomainError
+from training.export.write import export_run
 from training.models.student import Heads
 from training.runs.checkpoint import load_run, read_tensors
 from training.runs.distributed import Ranks, TooManyRanksError
@@ -199,8 +200,9 @@ def test_a_torn_checkpoint_is_said_and_the_one_before_it_used(tmp_path, corpus, 
     newest.write_bytes(newest.read_bytes()[:-100])
     said = []
     assert loop.distil(config_of(corpus, teacher_folder), tmp_path / "run", report=said.append) == "done"
-    assert len(said) == 1
-    assert "torn checkpoint step-000000007 left aside; goes on from step 6" in said[0]
+    torn, start = said
+    assert "torn checkpoint step-000000007 left aside; goes on from step 6" in torn
+    assert ", 1 updates to the end" in start
     assert_same_run(tmp_path / "run", straight)
 
 
@@ -248,6 +250,24 @@ def test_a_corpus_or_teacher_that_changed_is_refused(tmp_path, corpus, teacher_f
         )
 
 
+def test_a_run_of_an_earlier_nano_is_read_and_exported_but_not_resumed(tmp_path, corpus, teacher_folder, monkeypatch):
+    monkeypatch.setattr("training.teacher.NANO_FOLDER", teacher_folder)
+    config, run = config_of(corpus, "nano", steps=2, checkpoint_every=1), tmp_path / "run"
+    assert loop.distil(config, run, report=str) == "done"
+    before = load_run(run).digest
+    write_teacher(tmp_path / "later", seed=5)
+    monkeypatch.setattr("training.teacher.NANO_FOLDER", tmp_path / "later")
+    with pytest.raises(
+        SourceChangedError, match=r"the teacher nano changed .* with the Stillroom that began it"
+    ) as caught:
+        loop.distil(config, run, report=str)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(tmp_path / "later")  # neither reading nor exporting needs the teacher's weights
+    assert load_run(run).digest == before
+    export_run(run, tmp_path / "out", form="torchaudio")
+    assert load_teacher(tmp_path / "out").digest == before
+
+
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_overwritten(tmp_path, corpus, teacher_folder, straight):
     keys = {"optimiser": {"learning_rate": 1e-3}}
     loop.distil(config_of(corpus, teacher_folder, steps=2, **keys), tmp_path / "other", report=str)
@@ -283,13 +303,13 @@ def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
     monkeypatch.setattr(DomainProbe, "accuracy", lambda *_, **__: Accuracy(0.3, 0.25))
     said = []
     assert loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", report=said.append) == "done"
-    question, warning = said
+    _, question, warning = said
     assert "can a new classifier name the domain (condition) from layer 2 of the untrained student?" in question
     assert "fitted on 4 utterances and tested on 4 others, each in 4 copies" in question
     assert "there is hardly anything to hide in these layers" in warning
     assert journal(tmp_path / "run")[0]["warning"] == warning
     loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", report=said.append)
-    assert len(said) == 3, "not asked again on resume"
+    assert len(said) == 4, "not asked again on resume"
     with pytest.raises(NotVisibleError):
         loop.distil(
             config_of(corpus, teacher_folder, adversary={"require_visible": True}),
@@ -392,7 +412,7 @@ def test_what_does_not_fit_is_said_before_a_step(tmp_path, teacher_folder):
         (
             {"preset": "cdm1-dat", "views": {"clean_share": 0}},
             OneDomainError,
-            "noise; use a corpus with more conditions",
+            "noise; raise views.clean_share above 0",
         ),
         (
             {"preset": "cdm1", "teacher": {"name": str(teacher_folder), "layers": [9]}},
@@ -413,7 +433,7 @@ def test_without_a_dev_split_it_trains_and_says_so(tmp_path, teacher_folder):
     said = []
     config = config_of(tmp_path / "one", teacher_folder, preset="cdm1", steps=2)
     assert loop.distil(config, tmp_path / "run", report=said.append) == "done"
-    assert len(said) == 1
+    assert len(said) == 2
     assert "has no split 'dev': trained without validation" in said[0]
     assert not any("val_loss" in line for line in journal(tmp_path / "run"))
 
@@ -438,10 +458,11 @@ def predictions_changed(number, change):
 
 
 def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, corpus, teacher_folder):
-    """Two lanes a step and no validation: the sixth call is the second lane of step 3."""
-    config = config_of(corpus, teacher_folder, adversary=None, validate_every=100)
+    """Two lanes a step, after eight calls of the domain probe: the second lane of step 3. It is read after step 4, and changes nothing."""
+    config = config_of(corpus, teacher_folder, validate_every=100, log_every=100)
     with (
-        predictions_changed(6, lambda output: output * math.nan),
+        predictions_changed(14, lambda output: output * math.nan),
+        recorded_updates() as updates,
         pytest.raises(
             loop.NonFiniteLossError, match=r"step 3 is not finite; its utterances are train/\d/utt\.\d, train/"
         ) as caught,
@@ -449,6 +470,11 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, 
         loop.distil(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert load_run(tmp_path / "run").facts["steps"] == 2
+    _, second, third, fourth = updates.weights
+    assert all(torch.equal(one, other) for one, other in zip(second, third, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(third, fourth, strict=True))
+    critics = dict(updates.critic)
+    assert all(torch.equal(one, other) for one, other in zip(critics[2], critics[3], strict=True))
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_spoils_a_weight(tmp_path, corpus, teacher_folder):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import pytest
 import torch
 
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError
 from manifests.io.json_yaml import write_json
 from tests.training.conftest import write_corpus, write_teacher
+from training.config.load import resolved, run_config
 from training.config.schema import Adversary, Batch, TrainConfig
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Cursor
 from training.data.views import Views
+from training.loop import distil
 from training.models.native_format import trained_on_beside
 from training.models.student import Student
-from training.sanity_check import FirstBatchError, check_first_batch, full_ids
+from training.sanity_check import FirstBatchError, check_first_batch, check_waves, full_ids
 from training.setup import batching_of, families_in_training
-from training.stream import pairs
+from training.stream import Sources, pairs
 from training.teacher import load_teacher
 from training.validation.domain_probe import (
     Accuracy,
@@ -50,6 +55,28 @@ def test_silence_is_found_before_hours_are_spent(tmp_path):
         first_batch(tmp_path / "silent", views="cdm1")
 
 
+@pytest.mark.parametrize("view", ["teacher_wave", "student_wave"])
+def test_silence_of_one_of_the_two_views_is_enough_to_be_found(corpus, view):
+    """A copy of zeros beside good clean speech, or the other way round; padding is no silence."""
+    stream = pairs(corpus, views="cdm1", utterances=4)
+    with open_corpus(stream.corpus) as reader:
+        (batch,) = itertools.islice(stream.micro_batches(Sources(reader)), 1)
+        said = []
+        check_waves(stream, reader, [batch], report=said.append)
+        assert said == []
+        waves = getattr(batch, view).clone()
+        waves[2] = 0.0
+        check_waves(stream, reader, [dataclasses.replace(batch, **{view: waves})], report=said.append)
+        assert len(said) == 1
+        assert (
+            f"1 of 4 utterances of the first batch are silent: {full_ids(stream, reader, batch.cursor, only=[batch.keys[2]])}"
+            in said[0]
+        )
+        silent = dataclasses.replace(batch, **{view: torch.zeros_like(waves)})
+        with pytest.raises(FirstBatchError, match="all 4 utterances of the first batch are silent"):
+            check_waves(stream, reader, [silent], report=said.append)
+
+
 def test_copies_that_are_the_clean_utterance_are_found(tmp_path):
     write_corpus(tmp_path / "same", shards=1, distort=False)
     with pytest.raises(FirstBatchError, match="in all 4 pairs of the first batch the two copies hold the same samples"):
@@ -74,8 +101,10 @@ def test_utterances_are_named_by_their_full_ids(corpus):
     stream = pairs(corpus, utterances=12, views="cdm1")
     with open_corpus(corpus) as reader:
         named = full_ids(stream, reader, Cursor(0, 0, 1))
+        assert (named.count("/utt."), named.count("more")) == (8, 0), "two shards of 8 are two batches of 8"
+        named = full_ids(pairs(corpus, utterances=16, views="cdm1"), reader, Cursor(1, 0, 0))
     assert named.count("/utt.") == 8
-    assert named.endswith(" and 4 more")
+    assert named.endswith(" and 8 more")
 
 
 def test_families_come_from_the_records(corpus):
@@ -224,9 +253,41 @@ def test_panels_of_one_split_can_be_kept_apart(corpus):
 
 
 def test_a_probe_scales_features_by_the_rows_it_learns_from_alone():
-    """Held-out rows that are elsewhere stay there: a probe that centred them on themselves would name both classes."""
+    """The prediction for a row does not depend on the rows beside it, however far they are."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 2
-    features = torch.randn(200, 4, generator=generator) + 6.0 * labels[:, None]
-    predictions = fitted_predictions(LabelledFeatures(features, labels), features + 100, classes=2, seed=0)
-    assert (predictions == 1).all()
+    features = torch.randn(200, 4, generator=generator) + 0.5 * labels[:, None]
+    fit, rows = LabelledFeatures(features, labels), torch.randn(200, 4, generator=generator)
+    alone = fitted_predictions(fit, rows, classes=2, seed=0)
+    beside = fitted_predictions(fit, torch.cat([rows, 1000 + 500 * rows]), classes=2, seed=0)[:200]
+    assert torch.equal(alone, beside)
+    assert 20 < int(alone.sum()) < 180
+
+
+def run_on_one_condition(tmp_path, teacher_folder, *, resume=False, **adversary):
+    """A run on copies of one condition, of which the third is the clean utterance: its folder and what was reported."""
+    if not resume:
+        write_corpus(tmp_path / "corpus", shards=1, copies=("double-0", "double-1", "double-2"))
+    keys = {
+        "preset": "cdm1-dat", "corpus": str(tmp_path / "corpus"), "teacher": {"name": str(teacher_folder)}, "crop_s": 0.5,
+        "student": {"layers": 1}, "batch": {"utterances": 4, "lanes": 1}, "dev": "none", "workers": 0, "adversary": adversary,
+        "steps": 1,
+    }  # fmt: skip
+    reported = []
+    distil(resolved(keys, where="test"), tmp_path / "run", report=reported.append)
+    return tmp_path / "run", "\n".join(reported)
+
+
+def test_on_a_single_condition_the_critic_names_families_and_the_run_says_so(tmp_path, teacher_folder):
+    run, reported = run_on_one_condition(tmp_path, teacher_folder)
+    assert (
+        "the student gets a single condition, double, so the critic names the family of each copy instead" in reported
+    )
+    assert run_config(run / "config.yaml").adversary.domain == "family"
+    run_on_one_condition(tmp_path, teacher_folder, resume=True)  # by the same command, whose config says condition
+
+
+def test_the_domain_that_is_asked_for_stays_where_it_can_be_named(tmp_path, teacher_folder):
+    run, reported = run_on_one_condition(tmp_path, teacher_folder, domain="distorted")
+    assert run_config(run / "config.yaml").adversary.domain == "distorted"
+    assert "single condition" not in reported

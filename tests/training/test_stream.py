@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import shutil
 
 import fsspec
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch.utils.data import DataLoader
 
+from manifests.corpus.shard_index import IndexedSample
 from manifests.errors import MissingFileError, UsageError
 from manifests.io.json_yaml import read_json, write_json
 from manifests.io.url import UnreachableError
 from tests.training.conftest import RATE_HZ, write_corpus
-from training.data.audio import utterances
+from training.data.audio import decoded_wave, utterances
 from training.data.corpus import NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
 from training.data.sampler import Cursor, filled_batching
@@ -265,6 +268,27 @@ def test_an_index_that_lies_is_found_out(copy, change):
     write_json(path, index)
     with pytest.raises(DamagedShardError, match=r"train-000001|train_1_utt_2"):
         list(pairs(copy))
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "count", "found"),
+    [
+        (8000, 1, 1000, "1000 samples in 1 channel.s. at 8000 Hz"),
+        (RATE_HZ, 2, 1000, "1000 samples in 2 channel.s. at 16000 Hz"),
+        (RATE_HZ, 1, 1001, "1001 samples in 1 channel.s. at 16000 Hz"),
+        (RATE_HZ, 1, 999, "999 samples in 1 channel.s. at 16000 Hz"),
+    ],
+)
+def test_a_wave_of_another_rate_length_or_number_of_channels_than_the_index_says_is_not_decoded(
+    rate_hz, channels, count, found
+):
+    stream = io.BytesIO()
+    soundfile.write(stream, np.full((count, channels), 0.25), rate_hz, format="FLAC", subtype="PCM_16")
+    sample = IndexedSample.model_validate(
+        {"key": "u", "num_samples": 1000, "members": {"clean": {"offset": 0, "size": 1}}}
+    )
+    with pytest.raises(DamagedShardError, match=f"{found}, the index says 1000 in one at 16000 Hz"):
+        decoded_wave(stream.getvalue(), sample, rate_hz=RATE_HZ, where="train-000000.tar: u.clean")
 
 
 def test_too_few_copies_are_refused_before_anything_is_read(tmp_path):

@@ -14,6 +14,7 @@ from training import loop
 from training.config.load import load_config, resolved, run_config
 from training.runs.checkpoint import load_run, read_tensors
 from training.runs.folder import OtherConfigError
+from training.runs.resume import OtherOrderError
 
 OLDER = """
 schema: stillroom/train/2
@@ -90,10 +91,27 @@ def test_a_config_of_the_first_version_is_refused_in_one_line(tmp_path):
 def test_a_checkpoint_of_a_newer_version_is_refused_and_nothing_overwritten(run):
     """It is whole, so it is not torn: to begin anew would train over it."""
     for path in (run / "checkpoints").glob("*.json"):
-        path.write_text(path.read_text().replace("stillroom/checkpoint/1", "stillroom/checkpoint/2"))
+        path.write_text(path.read_text().replace("stillroom/checkpoint/2", "stillroom/checkpoint/3"))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(NewerSchemaError, match=r"stillroom/checkpoint/2.*install a newer one"):
+    with pytest.raises(NewerSchemaError, match=r"stillroom/checkpoint/3.*install a newer one"):
         loop.distil(load_config(run / "config.yaml"), run, report=str)
     with pytest.raises(NewerSchemaError):
         load_run(run)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_run_whose_batches_came_in_another_order_is_not_resumed_but_still_evaluated(run):
+    """As its checkpoints were before the order had a number."""
+    for path in (run / "checkpoints").glob("*.json"):
+        mark = read_json(path, needed="test")
+        assert mark.pop("order") == 2
+        write_json(path, {**mark, "schema": "stillroom/checkpoint/1"})
+    config = load_config(run / "config.yaml")
+    assert loop.distil(config, run, report=str) == "done", "nothing is left to do"
+    max((run / "checkpoints").glob("*.json")).unlink()
+    checkpoints = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    with pytest.raises(OtherOrderError, match=r"another order \(version 1, this Stillroom has 2\)") as caught:
+        loop.distil(config, run, report=str)
+    assert "\n" not in str(caught.value)
+    assert checkpoints == {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    assert load_run(run).facts["steps"] == 1

@@ -1,12 +1,15 @@
-"""A micro-batch of pairs: named tensors with their shapes."""
+"""A micro-batch of pairs: named tensors with their shapes, and how they get to a device without the host waiting for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from training.data.sampler import Cursor
@@ -19,7 +22,8 @@ class PairBatch:
     Attributes:
         teacher_wave: Shape (batch, time), float32 in [-1, 1), zeros after each utterance's end.
         student_wave: The same stretches of other copies (or the same tensor), shape (batch, time).
-        num_samples: Real samples of each row, shape (batch,), int64; the same for both views.
+        num_samples: Real samples of each row, shape (batch,), int64; the same for both views. It stays on the CPU, where lengths,
+            frame counts, labels and masks are made: reading a number from a GPU would wait for all that it has to do.
         keys: Of the utterances.
         teacher_copies: Which copy the teacher gets: `clean` or `<condition>-<n>`.
         student_copies: Which copy the student gets.
@@ -57,14 +61,29 @@ class PairBatch:
         return self.cursor._replace(batch=self.cursor.batch + 1)
 
     def to(self, device: torch.device) -> PairBatch:
-        """The same on another device."""
-        if device.type == "cpu":
-            return self
-        teacher_wave = self.teacher_wave.to(device, non_blocking=True)
+        """The same with its waves and targets on another device."""
+        return self if device.type == "cpu" else self.moved(lambda tensor: on_device(tensor, device))
+
+    def pin_memory(self) -> PairBatch:
+        """The same with its waves and targets in pinned memory; a DataLoader's thread calls this."""
+        return self.moved(lambda tensor: tensor.pin_memory())
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> PairBatch:
+        """The same after a move of waves and targets; views that are one tensor stay one."""
+        teacher_wave = move(self.teacher_wave)
         shared = self.student_wave is self.teacher_wave
         return replace(
             self,
             teacher_wave=teacher_wave,
-            target=self.target.to(device, non_blocking=True) if self.target is not None else None,
-            student_wave=teacher_wave if shared else self.student_wave.to(device, non_blocking=True),
+            target=move(self.target) if self.target is not None else None,
+            student_wave=teacher_wave if shared else move(self.student_wave),
         )
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device; a GPU copies it from pinned memory, and the host does not wait until it has."""
+    if (
+        device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available()
+    ):  # one that is there, not a fake
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

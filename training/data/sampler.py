@@ -1,9 +1,10 @@
 """Which batch comes when: a pure function of (seed, epoch, corpus) (law 5).
 
 An epoch is the split's shards in a drawn order, cut into *windows*. A window's shards are assigned to *lanes*; each lane sorts
-its utterances by length, fills micro-batches with neighbours and shuffles those. *Global batch* i of a window is the i-th
-micro-batch of every lane. So what is trained on does not know how many ranks or workers there are: rank r of n takes whole
-lanes, and a rank with several accumulates.
+its utterances by length, fills micro-batches with neighbours, as few as can be and all alike, and shuffles those. A *global batch* takes
+one micro-batch of every lane; lanes that have fewer than the fullest leave gaps, which are spread over the window's global batches, so that
+none is much smaller than another. So what is trained on does not know how many ranks or workers there are: rank r of n takes
+whole lanes, and a rank with several accumulates.
 
 Only `corpus.json` and the indexes of one window are in memory. A window is closed: nothing carries over to the next, so a cursor
 (epoch, window, batch) is all that a restart needs, and finding its place costs one window. Random numbers come from keyed hashes of
@@ -12,6 +13,7 @@ names: they are the same on every machine and for ever, and do not depend on the
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 from dataclasses import dataclass
@@ -20,10 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from manifests.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manifests.corpus.shard_index import IndexedSample
 
+# A cursor is a place in one order: a change of what comes when is a new number, and runs of another one are not resumed.
+ORDER = 2
 LENGTH_JITTER = 0.02
 TOP = 1 << 64
 
@@ -51,7 +55,7 @@ class GlobalBatch:
 
     Attributes:
         cursor: Its place.
-        lanes: One micro-batch a lane; at a window's end it may be empty.
+        lanes: One micro-batch a lane; it may be empty.
     """
 
     cursor: Cursor
@@ -210,20 +214,78 @@ def micro_batches(crops: Sequence[Crop], batching: Batching, *, seed: int, epoch
         jitter = 1 + LENGTH_JITTER * named_share(seed, "jitter", epoch, crop.sample.key)
         return crop.length * jitter, crop.sample.key, crop.shard
 
-    batches: list[tuple[Crop, ...]] = []
-    filling: list[Crop] = []
-    longest = 0
-    for crop in sorted(crops, key=near_length):
-        longest = max(longest, crop.length)
-        too_long = batching.lane_samples is not None and longest * (len(filling) + 1) > batching.lane_samples
-        too_many = batching.lane_utterances is not None and len(filling) + 1 > batching.lane_utterances
-        if filling and (too_long or too_many):
-            batches.append(tuple(filling))
-            filling, longest = [], crop.length
-        filling.append(crop)
-    if filling:
-        batches.append(tuple(filling))
+    ordered = sorted(crops, key=near_length)
+    ends = even_ends([crop.length for crop in ordered], batching)
+    batches = [tuple(ordered[start:end]) for start, end in itertools.pairwise((0, *ends))]
     return sorted(batches, key=lambda batch: (named_number(seed, "batch", epoch, batch[0].sample.key), batch[0].shard))
+
+
+def filled(lengths: Iterable[int], batching: Batching) -> int:
+    """How many utterances, of these lengths in turn, fill a micro-batch; at least one."""
+    longest = 0
+    count = -1
+    for count, length in enumerate(lengths):
+        longest = max(longest, length)
+        too_long = batching.lane_samples is not None and longest * (count + 1) > batching.lane_samples
+        too_many = batching.lane_utterances is not None and count + 1 > batching.lane_utterances
+        if count and (too_long or too_many):
+            return count
+    return count + 1
+
+
+def even_ends(lengths: Sequence[int], batching: Batching) -> list[int]:
+    """Where a lane's utterances are cut: into as few micro-batches as hold them, with as like shares of the whole as these allow.
+
+    Filled to the brim one after another, the last would be whatever is left, and a step with it as small. So each is filled up to its
+    share, of the samples or of the utterances, but no later cut lies before the place from which the rest would still fit.
+
+    Args:
+        lengths: Of the utterances, in the order in which they are cut.
+        batching: What a micro-batch holds.
+    """
+    latest = [len(lengths)]  # the first place from which the rest fits into none, one, two ... micro-batches
+    while latest[-1] > 0:
+        latest.append(latest[-1] - filled(reversed(lengths[: latest[-1]]), batching))
+    count = len(latest) - 1
+    sizes = lengths if batching.lane_samples is not None else [1] * len(lengths)
+    reached = list(itertools.accumulate(sizes))
+    ends = [0]
+    for number in range(1, count + 1):
+        share = bisect.bisect_left(reached, reached[-1] * number / count) + 1
+        most = ends[-1] + filled(itertools.islice(lengths, ends[-1], None), batching)
+        later = count - number  # micro-batches, each of which has an utterance
+        ends.append(max(latest[later], ends[-1] + 1, min(share, most, len(lengths) - later)))
+    return ends[1:]
+
+
+def spread(lanes: Sequence[Sequence[tuple[Crop, ...]]]) -> list[tuple[tuple[Crop, ...], ...]]:
+    """The global batches of a window from its lanes' micro-batches: as many as the fullest lane has.
+
+    A lane with fewer leaves gaps. Laid one after another round the window, those of all lanes fall on each global batch as often, or once more.
+    """
+    count = max(map(len, lanes))
+    rows: list[list[tuple[Crop, ...]]] = [[] for _ in range(count)]
+    gap = 0
+    for batches in lanes:
+        gaps = {(gap + further) % count for further in range(count - len(batches))}
+        gap += len(gaps)
+        left = iter(batches)
+        for place, row in enumerate(rows):
+            row.append(() if place in gaps else next(left))
+    return [tuple(row) for row in rows]
+
+
+def window_batches(
+    window: Sequence[str],
+    samples_of: Callable[[str], Sequence[IndexedSample]],
+    batching: Batching,
+    *,
+    seed: int,
+    epoch: int,
+) -> list[tuple[tuple[Crop, ...], ...]]:
+    """The global batches of a window, each a micro-batch a lane."""
+    lanes = window_lanes(window, samples_of, batching, seed=seed, epoch=epoch)
+    return spread([micro_batches(crops, batching, seed=seed, epoch=epoch) for crops in lanes])
 
 
 def global_batches(
@@ -255,16 +317,11 @@ def global_batches(
             if (epoch, number) < cursor[:2]:
                 found += 1
                 continue
-            lanes = [
-                micro_batches(crops, batching, seed=seed, epoch=epoch)
-                for crops in window_lanes(window, samples_of, batching, seed=seed, epoch=epoch)
-            ]
-            count = max(len(lane) for lane in lanes)
-            found += count
+            batches = window_batches(window, samples_of, batching, seed=seed, epoch=epoch)
+            found += len(batches)
             first = cursor.batch if (epoch, number) == cursor[:2] else 0
-            for batch in range(first, count):
-                row = tuple(lane[batch] if batch < len(lane) else () for lane in lanes)
-                yield GlobalBatch(Cursor(epoch, number, batch), row)
+            for batch in range(first, len(batches)):
+                yield GlobalBatch(Cursor(epoch, number, batch), batches[batch])
         if not found and epochs is None:
             raise ValueError("the shards hold no utterance")
         epoch += 1

@@ -19,16 +19,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from manifests.errors import UsageError
+from training.data.batch import on_device
 from training.distillation.critic import Critic, CriticInput, critic_input, num_inputs
 from training.distillation.domains import domain_labels
-from training.distillation.optimiser import adamw
+from training.distillation.optimiser import adamw, spoilt, update_unless
 from training.models.encoder import scale_gradient
-from training.runs.distributed import ALONE
+from training.runs.distributed import ALONE, AllReduce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,11 +70,12 @@ class NoAdversary:
 
     def loss(self, output: StudentOutput, *_: object, **__: object) -> AdversarialLoss:
         """Nought."""
-        nought = torch.zeros((), device=output.num_frames.device)
+        nought = torch.zeros((), device=output.hidden.device)
         return AdversarialLoss(nought, nought, nought, [])
 
-    def update(self, step: int, *, ranks: Ranks = ALONE) -> None:
-        """Nothing to update."""
+    def update(self, step: int, *, is_spoilt: Tensor, **_: object) -> Tensor:  # noqa: ARG002
+        """Nothing to update; a norm of nought."""
+        return torch.zeros_like(is_spoilt)
 
     def journal_facts(self, **_: float) -> dict[str, float]:
         """None."""
@@ -90,6 +93,7 @@ class DomainAdversary:
         optimiser: The student's settings; the learning rate is the adversary's own.
         seed: Of the run.
         device: Where it computes.
+        ranks: Those that train together.
 
     Attributes:
         teacher_layers: The teacher's layers that it compares with the student's, where the domain is `view`.
@@ -107,6 +111,7 @@ class DomainAdversary:
         optimiser: Optimiser,
         seed: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.adversary = adversary
         self.domains = domains
@@ -119,10 +124,19 @@ class DomainAdversary:
         self.optimiser = adamw(self.critic.parameters(), learning_rate=rate)
         self.modules = {"critic": self.critic}
         self.optimisers = {"critic_optimiser": self.optimiser}
+        self.all_reduce = AllReduce(ranks, self.critic.parameters())
         self.inputs: list[tuple[CriticInput, Tensor]] = []
+        self.classified = 0  # utterances in them
 
     def loss(
-        self, output: StudentOutput, batch: PairBatch, teacher: Tensor, *, progress: float, num_utterances: int
+        self,
+        output: StudentOutput,
+        batch: PairBatch,
+        teacher: Tensor,
+        *,
+        progress: float,
+        num_utterances: int,
+        num_frames: Sequence[int] | None = None,
     ) -> AdversarialLoss:
         """The adversarial loss of a micro-batch.
 
@@ -132,6 +146,7 @@ class DomainAdversary:
             teacher: Outputs of `teacher_layers`, shape (batch, layer, frame, feature).
             progress: Share of the run that is done after this step.
             num_utterances: Of the global batch, those with a frame.
+            num_frames: Of each utterance, as known on the host; read from the output by default, which waits for a GPU.
         """
         strength = reversal_strength(self.adversary, progress=progress)
         found = self.sums(
@@ -140,6 +155,7 @@ class DomainAdversary:
             families=batch.student_families,
             strength=strength,
             teacher=teacher.unbind(dim=1) if self.teacher_layers else None,
+            num_frames=num_frames,
         )
         count = num_utterances * (2 if self.teacher_layers else 1)
         return found._replace(
@@ -154,6 +170,7 @@ class DomainAdversary:
         families: Sequence[str] = (),
         strength: float,
         teacher: Sequence[Tensor] | None = None,
+        num_frames: Sequence[int] | None = None,
     ) -> AdversarialLoss:
         """The adversarial loss summed over the utterances of a micro-batch that have a frame and a known domain.
 
@@ -163,27 +180,30 @@ class DomainAdversary:
             families: Of those copies.
             strength: Of the reversal or confusion.
             teacher: The teacher's layers of the same depths, where the domain is `view`.
+            num_frames: As of `loss`.
         """
-        domain = domain_labels(self.adversary.domain, self.domains, copies, families).to(output.num_frames.device)
+        frames = output.num_frames.tolist() if num_frames is None else num_frames
+        domain = np.array(domain_labels(self.adversary.domain, self.domains, copies, families), dtype=np.int64)
         layers = [output.layers[layer - 1] for layer in self.layers]
-        given = critic_input(self.adversary.features, layers, output.num_frames, is_labelled=domain >= 0)
-        domains = domain[domain.ge(0) & (output.num_frames > 0)]
+        given = critic_input(self.adversary.features, layers, frames, is_labelled=domain >= 0)
         given = given._replace(features=self.towards_student(given.features, strength=strength))
-        labels = domain[given.utterance_index]
+        labels = on_device(torch.tensor(domain[given.utterance_index]), given.features.device)
+        is_used = (domain >= 0) & (np.asarray(frames) > 0)
+        counts = np.bincount(domain[is_used], minlength=len(self.domains))
         if teacher is not None:
-            others = critic_input(self.adversary.features, teacher, output.num_frames, is_labelled=domain >= 0)
+            others = critic_input(self.adversary.features, teacher, frames, is_labelled=domain >= 0)
             given = joined(given, others)
             number = self.domains.index("teacher")
             labels = torch.cat([labels, torch.full_like(labels, number)])
-            domains = torch.cat([domains, torch.full_like(domains, number)])
+            counts[number] += is_used.sum()
         self.inputs.append((given._replace(features=given.features.detach()), labels))
+        self.classified += int(counts.sum())
         logits = self.logits(given.features)
         cross_entropy = summed_cross_entropy(logits, labels, given.weight)
         is_correct = logits.argmax(dim=1) == labels
         correct = is_correct.sum() if given.weight is None else (is_correct * given.weight).sum()
-        counts = torch.bincount(domains, minlength=len(self.domains)).tolist()
         term = self.term(logits, cross_entropy, given.weight, strength=strength)
-        return AdversarialLoss(term, cross_entropy.detach(), correct, counts)
+        return AdversarialLoss(term, cross_entropy.detach(), correct, counts.tolist())
 
     def towards_student(self, features: Tensor, *, strength: float) -> Tensor:
         """Features as the critic gets them; the gradient that flows back to the student is reversed, but for confusion."""
@@ -207,28 +227,39 @@ class DomainAdversary:
             case _:
                 assert_never(self.adversary.objective)
 
-    def update(self, step: int, *, ranks: Ranks = ALONE) -> None:
+    def update(self, step: int, *, is_spoilt: Tensor | None = None, utterances: Tensor | None = None) -> Tensor:
         """Update the critic on a global batch: on the gradients at hand (reversal), else and further on detached features.
 
         Args:
             step: Of the student, from 1; the critic is left as it is unless `critic_every` divides it.
-            ranks: Each had a part of the batch.
+            is_spoilt: 1 where the student is not updated; then neither is the critic, nor where its own gradient is not finite.
+            utterances: Utterances of all ranks that were classified; those of this one by default.
+
+        Returns:
+            The norm of its gradient, summed over updates.
         """
         inputs = [(given, labels) for given, labels in self.inputs if len(labels)]
         self.inputs.clear()
+        classified, self.classified = self.classified, 0
+        nought = torch.zeros((), device=self.critic.first.weight.device)
+        is_spoilt = nought if is_spoilt is None else is_spoilt
         if step % self.adversary.critic_every:
             self.optimiser.zero_grad(set_to_none=True)
-            return
-        here = float(sum(len(labels) if given.weight is None else given.weight.sum() for given, labels in inputs))
-        share = here / max(ranks.sums({"utterances": here})["utterances"], 1e-9)
+            return nought
+        share: Tensor | float = 1.0
+        if utterances is not None:  # of tensors: a number over a tensor is rounded twice, and one rank's share is 1
+            share = torch.full_like(utterances, classified) / utterances.clamp(min=1)
         has_gradient = self.adversary.objective == "reversal"
+        norms = nought
         for update in range(self.adversary.critic_steps):
             if inputs and (update or not has_gradient):
                 torch.autograd.backward(share * self.mean_loss(inputs))
-            ranks.sum_gradients(self.critic.parameters())
-            torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.clip)
-            self.optimiser.step()
+            self.all_reduce(nought[None])
+            norm = torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.clip)
+            norms = norms + norm
+            update_unless(torch.maximum(is_spoilt, spoilt(norm, norms)), self.optimiser)
             self.optimiser.zero_grad(set_to_none=True)
+        return norms
 
     def mean_loss(self, inputs: Sequence[tuple[CriticInput, Tensor]]) -> Tensor:
         """The critic's cross-entropy over one rank's micro-batches."""
@@ -245,7 +276,7 @@ class DomainAdversary:
 def joined(student: CriticInput, teacher: CriticInput) -> CriticInput:
     """The student's rows, then the teacher's."""
     weight = None if student.weight is None or teacher.weight is None else torch.cat([student.weight, teacher.weight])
-    index = torch.cat([student.utterance_index, teacher.utterance_index])
+    index = np.concatenate([student.utterance_index, teacher.utterance_index])
     return CriticInput(torch.cat([student.features, teacher.features]), index, weight)
 
 

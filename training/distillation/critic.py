@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, assert_never
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.data.batch import on_device
 from training.data.sampler import named_number
 from training.distillation.losses import real_frames
 from training.models.initialisation import SEED_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 LEAST_VARIANCE = 1e-5
 LEAST_DEVIATION = 1e-6
@@ -26,12 +30,12 @@ class CriticInput(NamedTuple):
 
     Attributes:
         features: Shape (row, feature), float32.
-        utterance_index: Which utterance of the micro-batch each row is of, shape (row,).
+        utterance_index: Which utterance of the micro-batch each row is of, shape (row,); on the host, where it is known before.
         weight: Shape (row,), 1 in sum over an utterance; None where each utterance has one row.
     """
 
     features: Tensor
-    utterance_index: Tensor
+    utterance_index: NDArray[np.int64]
     weight: Tensor | None
 
 
@@ -52,25 +56,41 @@ def pooled(hidden: Tensor, num_frames: Tensor) -> Tensor:
     return torch.cat([mean, torch.sqrt(variance + LEAST_VARIANCE)], dim=1)
 
 
-def critic_input(kind: Features, layers: Sequence[Tensor], num_frames: Tensor, *, is_labelled: Tensor) -> CriticInput:
+def critic_input(
+    kind: Features,
+    layers: Sequence[Tensor],
+    num_frames: Sequence[int],
+    *,
+    is_labelled: Sequence[bool] | NDArray[np.bool_],
+) -> CriticInput:
     """The critic's input from hidden layers, of the utterances that have a label.
+
+    Its rows are chosen on the host, by numbers that are known before: to find them on a GPU would wait for it.
 
     Args:
         kind: `pooled` gives one row an utterance, `frames` one a real frame.
         layers: Hidden layers side by side, each of shape (batch, frame, feature).
-        num_frames: Shape (batch,); utterances without a frame are left out.
-        is_labelled: Which utterances have a label, shape (batch,).
+        num_frames: Of each utterance; those without a frame are left out.
+        is_labelled: Which utterances have a label.
     """
-    is_used = is_labelled.to(num_frames.device) & (num_frames > 0)
+    device, frames = layers[0].device, np.asarray(num_frames)
+    is_used = np.asarray(is_labelled) & (frames > 0)
     match kind:
         case "pooled":
-            features = torch.cat([pooled(hidden, num_frames) for hidden in layers], dim=1)
-            return CriticInput(features[is_used], torch.nonzero(is_used)[:, 0], None)
+            utterance_index = np.flatnonzero(is_used)
+            counts = on_device(torch.tensor(frames), device)
+            features = torch.cat([pooled(hidden, counts) for hidden in layers], dim=1)
+            return CriticInput(
+                features.index_select(0, on_device(torch.tensor(utterance_index), device)), utterance_index, None
+            )
         case "frames":
             hidden = torch.cat([layer.float() for layer in layers], dim=2)
-            is_real = real_frames(num_frames, hidden.shape[1]) & is_used[:, None]
-            utterance_index = torch.nonzero(is_real)[:, 0]
-            return CriticInput(hidden[is_real], utterance_index, 1.0 / num_frames[utterance_index])
+            is_real = (np.arange(hidden.shape[1]) < frames[:, None]) & is_used[:, None]
+            row = np.flatnonzero(is_real)
+            utterance_index = row // hidden.shape[1]
+            weight = np.float32(1) / frames[utterance_index].astype(np.float32)
+            features = hidden.flatten(0, 1).index_select(0, on_device(torch.tensor(row), device))
+            return CriticInput(features, utterance_index, on_device(torch.tensor(weight), device))
         case _:
             assert_never(kind)
 

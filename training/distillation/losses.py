@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from manifests.errors import UsageError
 from training.config.model import LossWeights
+from training.data.batch import on_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def layer_distance(
             assert_never(weights.cosine_form)
     if weights.layers is None:
         return LayerDistance(*(torch.where(is_real, part, 0.0).mean(dim=1).sum() for part in (l1, angle)))
-    share = predictions.new_tensor(weights.layers)[None, :, None] / sum(weights.layers)
+    share = on_device(torch.tensor(weights.layers), predictions.device)[None, :, None] / sum(weights.layers)
     return LayerDistance(*((torch.where(is_real, part, 0.0) * share).sum() for part in (l1, angle)))
 
 

@@ -88,7 +88,7 @@ def loaded(folder: Path, architecture: str) -> tuple[Any, Any]:
     try:
         transformers = importlib.import_module("transformers")
     except ImportError:
-        library_missing("huggingface", install="pip install 'stillroom[transformers]'")
+        library_missing("huggingface", install="pip install transformers")
     with quiet(transformers):
         model, loading = getattr(transformers, architecture).from_pretrained(folder, output_loading_info=True)
         extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)

@@ -53,7 +53,7 @@ def write_onnx(encoder: Encoder, folder: Path) -> Written:
         for needed in ("onnx", "onnxscript"):
             importlib.import_module(needed)
     except ImportError:
-        library_missing("onnx", install="pip install 'stillroom[onnx]'")
+        library_missing("onnx", install="pip install onnx onnxruntime onnxscript")
     with quiet():
         torch.onnx.export(
             Plain(encoder).eval(),

@@ -117,7 +117,7 @@ def loaded(path: Path) -> Any:
     try:
         library = importlib.import_module("s3prl.upstream.distiller.model")
     except ImportError:
-        library_missing("s3prl", install="pip install 'stillroom[s3prl]'")
+        library_missing("s3prl", install="pip install s3prl==0.4.18")
     found = torch.load(path, map_location="cpu", weights_only=True)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it prints its configuration
         warnings.simplefilter("ignore", FutureWarning)

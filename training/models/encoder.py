@@ -23,9 +23,12 @@ from torch.nn import functional
 from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
 
 from manifests.io.records import Record
+from training.data.batch import on_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 
 MASKED_SCORE = -1e4
 NORMALISE_EPSILON = 1e-5
@@ -173,15 +176,16 @@ class Encoder(nn.Module):
 
         Args:
             wave: Shape (batch, time), zeros after each utterance's end.
-            num_samples: Real samples of each utterance, shape (batch,).
+            num_samples: Real samples of each utterance, shape (batch,); on the CPU, so that nobody waits for a GPU.
             only: Which layers, counted from 1; all by default. Nothing above the highest is computed.
 
         Returns:
             Outputs of shape (batch, layer, frame, feature), where layer k is at index k-1 (or in the order of `only`),
             and the number of real frames of each utterance, shape (batch,).
         """
+        lengths = num_samples.tolist()
         with torch.inference_mode():
-            outputs, num_frames = transformer_outputs(self.trunk, self.config, wave, num_samples, only=only)
+            outputs, num_frames = transformer_outputs(self.trunk, self.config, wave, lengths, only=only)
         # Stacked outside: a loss may keep the result for its backward pass, which inference tensors forbid.
         return torch.stack(outputs, dim=1), num_frames.clone()
 
@@ -206,7 +210,7 @@ def transformer_outputs(
     trunk: Wav2Vec2Model,
     config: EncoderConfig,
     wave: Tensor,
-    num_samples: Tensor,
+    num_samples: Tensor | list[int],
     *,
     cnn_gradient: float = 1.0,
     mask: FrameMask | None = None,
@@ -218,7 +222,7 @@ def transformer_outputs(
         trunk: The model, in whatever mode it is.
         config: Its shape.
         wave: Shape (batch, time), zeros after each utterance's end.
-        num_samples: Shape (batch,).
+        num_samples: Of each utterance; if a tensor, on the CPU, so that nobody waits for a GPU.
         cnn_gradient: What the gradient that reaches the convolutions is multiplied by (wav2vec 2.0 and s3prl: 0.1).
         mask: Frames that are replaced by a vector before the transformer.
         only: Layers that are returned, counted from 1; all by default.
@@ -227,9 +231,10 @@ def transformer_outputs(
         One tensor of shape (batch, frame, feature) a layer, in the order of `only`, and the number of real frames, shape
         (batch,).
     """
+    lengths = num_samples.tolist() if isinstance(num_samples, Tensor) else num_samples
     if config.normalize_waveform:
-        wave = normalised(wave, num_samples, epsilon=config.normalize_epsilon)
-    lengths = [int(length) for length in num_samples]
+        given = on_device(torch.tensor(lengths), wave.device)
+        wave = normalised(wave, given, epsilon=config.normalize_epsilon)
     if wave.shape[1] < config.receptive_samples:  # too short for the kernels, and no frame of it will be real
         wave = functional.pad(wave, (0, config.receptive_samples - wave.shape[1]))
     features, frames = convolved(trunk, wave, lengths)
@@ -238,7 +243,7 @@ def transformer_outputs(
     hidden = trunk.encoder.feature_projection(features)
     if mask is not None:
         hidden = torch.where(mask.frame_is_masked[:, :, None], mask.vector.to(hidden.dtype), hidden)
-    num_frames = torch.tensor(frames, device=wave.device)
+    num_frames = on_device(torch.tensor(frames), wave.device)
     frame_is_padding: Tensor | None = None
     attention_mask: Tensor | None = None
     longest = hidden.shape[1]
@@ -253,7 +258,7 @@ def transformer_outputs(
     hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
     outputs: dict[int, Tensor] = {}
     wanted = tuple(range(1, config.encoder_num_layers + 1) if only is None else only)
-    position_bias: Tensor | None = None
+    position_bias = wavlm_position_bias(transformer.layers[0].attention, hidden) if config.family == "wavlm" else None
     for number, layer in enumerate(list(transformer.layers)[: max(wanted)], 1):
         if config.family == "wavlm":
             hidden, position_bias = layer(hidden, position_bias=position_bias, key_padding_mask=frame_is_padding)
@@ -262,6 +267,18 @@ def transformer_outputs(
         if number in wanted:
             outputs[number] = hidden
     return [outputs[number] for number in wanted], num_frames
+
+
+def wavlm_position_bias(attention: WavLMSelfAttention, hidden: Tensor) -> Tensor:
+    """The relative position embedding that all layers share, shape (batch, head, frame, frame).
+
+    As torchaudio's `compute_bias`, which would make a matrix on the CPU and wait until a GPU has it.
+    """
+    batch, frames, _ = hidden.shape
+    bucket_of = attention._relative_positions_bucket(torch.arange(1 - frames, frames))  # noqa: SLF001
+    place = torch.arange(frames, device=hidden.device)
+    buckets = on_device(bucket_of, hidden.device)[place[None, :] - place[:, None] + frames - 1]
+    return torch.as_tensor(attention.rel_attn_embed(buckets)).permute(2, 0, 1).repeat(batch, 1, 1, 1)
 
 
 def convolved(trunk: Wav2Vec2Model, wave: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
@@ -282,9 +299,10 @@ def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tens
     if min(lengths) >= longest:
         return cast("Tensor", norm(hidden))
     rows = []
-    for row, length in enumerate(lengths):
+    # Unbound once: the gradient of a slice is as large as what it was cut from, so slices of the batch would cost its square.
+    for row, length in zip(hidden.unbind(), lengths, strict=True):
         used = min(longest, max(2, length))  # statistics of fewer than two values do not exist
-        normed = norm(hidden[row : row + 1, :, :used])
+        normed = norm(row[None, :, :used])
         rows.append(functional.pad(normed, (0, longest - used)))
     return torch.cat(rows)
 

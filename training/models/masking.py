@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.batch import on_device
 from training.data.sampler import named_number
 from training.models.initialisation import SEED_RANGE
 
@@ -33,12 +34,12 @@ def masked_frames_of(mask: InputMask | None, batch: PairBatch, shape: EncoderCon
     hidden = masked_frames(
         mask,
         keys=batch.keys,
-        num_frames=[shape.num_frames(int(length)) for length in batch.num_samples],
+        num_frames=[shape.num_frames(length) for length in batch.num_samples.tolist()],
         longest=shape.num_frames(max(batch.student_wave.shape[1], shape.receptive_samples)),
         seed=seed,
         epoch=batch.cursor.epoch,
     )
-    return hidden.to(batch.student_wave.device)
+    return on_device(hidden, batch.student_wave.device)
 
 
 def masked_frames(

@@ -19,6 +19,7 @@ from manifests.errors import BadDocumentError, MissingFileError, NewerSchemaErro
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import bytes_digest, file_digest
 from manifests.io.records import Document, Sha256
+from training.data.sampler import ORDER
 from training.models.encoder import Encoder, EncoderConfig
 from training.models.native_format import filled, read_safetensors, trained_on_beside
 
@@ -38,6 +39,7 @@ class Mark(Document):
     Attributes:
         step: Updates done.
         cursor: Epoch, window and batch of the next global batch.
+        order: Which order that is a place in (`training.data.sampler.ORDER`); version 1 of the document knew only the first.
         sha256: Of the safetensors file.
         encoder: Shape of the student.
         sums: Of the journal line that is being filled.
@@ -47,11 +49,12 @@ class Mark(Document):
         facts: Of the student, for a report.
     """
 
-    SCHEMA: ClassVar[str] = "stillroom/checkpoint/1"
+    SCHEMA: ClassVar[str] = "stillroom/checkpoint/2"
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     step: Annotated[int, Field(ge=0)]
     cursor: Annotated[tuple[int, int, int], Field(strict=False)]
+    order: Annotated[int, Field(ge=1, le=MOST_COUNTED)] = 1
     sha256: Sha256
     encoder: EncoderConfig
     sums: dict[str, float] = {}
@@ -138,7 +141,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], *, most: int = 2,
     stem = f"step-{mark['step']:09d}"
     (folder / f"{stem}.json").unlink(missing_ok=True)  # a mark is never beside another's tensors
     write_bytes(folder / f"{stem}.safetensors", content)
-    Mark.model_validate({"schema": Mark.SCHEMA, "sha256": bytes_digest(content), **mark}).write(folder / f"{stem}.json")
+    written = {"schema": Mark.SCHEMA, "order": ORDER, "sha256": bytes_digest(content), **mark}
+    Mark.model_validate(written).write(folder / f"{stem}.json")
     for path in sorted(folder.glob("step-*.json"))[:-most]:
         path.unlink()
     marks = {path.stem for path in folder.glob("step-*.json")}

@@ -1,15 +1,16 @@
 """Ranks: processes that train one student together, started by `torchrun`, or by whatever sets its variables.
 
 Every rank has the whole student and takes whole lanes of each global batch (law 5). The loss of a micro-batch is divided by
-the frames of the *global* batch, so gradients are summed over ranks, never averaged: once a step, in one buffer. Rank 0 alone
-writes. Numbers and signals travel over gloo, tensors of the models over NCCL where there are GPUs.
+the frames of the *global* batch, so gradients are summed over ranks, never averaged: once a step, in one buffer, with the losses,
+the counts and the signals of the step. Rank 0 alone writes. That buffer and the models' weights travel over NCCL where there are
+GPUs; what is on the CPU (checkpoints, text) over gloo.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,15 +19,15 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from manifests.errors import StillroomError, UsageError, printable
+from training.data.batch import on_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor, nn
     from torch._C._distributed_c10d import Store
+    from torch.distributed import ProcessGroup
 
-# Rank 0 validates and writes while the others wait; a rank that dies is noticed at once by its closed connection.
-TIMEOUT = timedelta(hours=1)
 NAMED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 CPU = torch.device("cpu")
@@ -56,6 +57,19 @@ class RankLostError(StillroomError, ConnectionError):
 
 
 @dataclass(frozen=True)
+class Timeouts:
+    """How long a rank waits for the others; one that dies is noticed at once, by its closed connection.
+
+    Attributes:
+        gloo: On the CPU: rank 0 checks corpus and teacher before a run begins.
+        nccl: Between GPUs: rank 0 validates and writes checkpoints.
+    """
+
+    gloo: timedelta = timedelta(hours=1)
+    nccl: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
 class Ranks:
     """This process among those that train together; by default it is alone, and nothing is sent.
 
@@ -63,11 +77,13 @@ class Ranks:
         number: Of this rank, from 0.
         count: How many there are.
         device: Where this one computes.
+        device_group: Of torch.distributed, over NCCL; None where the device is the CPU.
     """
 
     number: int = 0
     count: int = 1
     device: torch.device = CPU
+    device_group: ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -83,45 +99,6 @@ class Ranks:
         if self.count > lanes:
             raise TooManyRanksError(ranks=self.count, lanes=lanes)
         return tuple(range(self.number, lanes, self.count))
-
-    def sums(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Each number summed over ranks; all ranks give the same names."""
-        if self.count == 1:
-            return dict(numbers)
-        values = torch.tensor(list(numbers.values()), dtype=torch.float64)
-        with self.connected():
-            distributed.all_reduce(values)
-        return dict(zip(numbers, values.tolist(), strict=True))
-
-    def any_of(self, numbers: Iterable[int]) -> int:
-        """The largest of some numbers over all ranks, 0 if nobody has one."""
-        value = torch.tensor(max(numbers, default=0))
-        if self.count > 1:
-            with self.connected():
-                distributed.all_reduce(value, distributed.ReduceOp.MAX)
-        return int(value)
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients over ranks, in place; a parameter without one on any rank stays without.
-
-        One buffer holds all of them, and one number for each that says whether there is one: ranks whose lanes are empty have
-        none. Sums are the same bits on every rank, so are the updates.
-        """
-        if self.count == 1:
-            return
-        every = list(parameters)
-        parts = [
-            torch.zeros(parameter.numel(), device=self.device) if parameter.grad is None else parameter.grad.reshape(-1)
-            for parameter in every
-        ]
-        has = torch.tensor([float(parameter.grad is not None) for parameter in every], device=self.device)
-        buffer = torch.cat([*parts, has])
-        with self.connected():
-            distributed.all_reduce(buffer)
-        *summed, has_any = torch.split(buffer, [*(parameter.numel() for parameter in every), len(every)])
-        for parameter, values, holders in zip(every, summed, has_any.tolist(), strict=True):
-            if holders:
-                parameter.grad = values.view_as(parameter)
 
     def broadcast(self, plain: Plain) -> Plain:
         """Send text, numbers, lists and mappings from rank 0 to all."""
@@ -153,11 +130,12 @@ class Ranks:
         for module in modules:
             for tensor in module.state_dict().values():
                 with self.connected():
-                    distributed.broadcast(tensor, src=0)
+                    distributed.broadcast(tensor, src=0, group=self.device_group)
 
     def wait(self) -> None:
         """Wait until all ranks are here."""
-        self.any_of([0])
+        with self.connected():
+            distributed.barrier()
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
@@ -172,6 +150,43 @@ class Ranks:
             raise RankLostError(rank=self.number, why=problem) from None
 
 
+class AllReduce:
+    """Sums gradients, and a few numbers beside them, over ranks: one buffer, one message a step.
+
+    A parameter without a gradient on any rank stays without one (AdamW would decay it). Which those are follows from the model, but a
+    rank whose lanes are empty has none at all: so a flag for each is summed too, and read from the first global batch with
+    anything in it; after that the host waits for nothing. Sums are the same bits on every rank, so are the updates.
+
+    Args:
+        ranks: Those that train together.
+        parameters: Whose gradients.
+    """
+
+    def __init__(self, ranks: Ranks, parameters: Iterable[nn.Parameter]) -> None:
+        self.ranks, self.parameters = ranks, list(parameters)
+        self.has_gradient: list[float] = []
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        """Sum the gradients in place; returns the numbers, summed too: shape (number,), float32, on the device."""
+        if self.ranks.count == 1:
+            return numbers
+        gradients = [parameter.grad for parameter in self.parameters]
+        parts = [
+            torch.zeros_like(parameter).reshape(-1) if gradient is None else gradient.reshape(-1)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+        ]
+        has = on_device(torch.tensor([float(gradient is not None) for gradient in gradients]), numbers.device)
+        buffer = torch.cat([*parts, has, numbers])
+        with self.ranks.connected():
+            distributed.all_reduce(buffer, group=self.ranks.device_group)
+        *summed, has_any, numbers = torch.split(buffer, [*map(len, parts), len(has), len(numbers)])
+        if not any(self.has_gradient):
+            self.has_gradient = has_any.tolist()
+        for parameter, values, has_one in zip(self.parameters, summed, self.has_gradient, strict=True):
+            parameter.grad = values.view_as(parameter) if has_one else None
+        return numbers.clone()  # not a view that would hold the buffer
+
+
 ALONE = Ranks()
 
 
@@ -181,8 +196,11 @@ def alone() -> Ranks:
 
 
 @contextlib.contextmanager
-def joined_ranks() -> Iterator[Ranks]:
+def joined_ranks(timeouts: Timeouts = Timeouts()) -> Iterator[Ranks]:
     """This process's place among those that torchrun started; alone without it.
+
+    Args:
+        timeouts: How long a rank waits for the others.
 
     Nobody leaves before all are done. An error is raised in the rank that met it first; the others, which meet it too or lose
     that one, leave with exit code 2 and without a message.
@@ -207,16 +225,12 @@ def joined_ranks() -> Iterator[Ranks]:
     device = torch.device("cuda", place % torch.cuda.device_count()) if torch.cuda.is_available() else alone().device
     ranks = Ranks(number, count, device)
     with ranks.connected():
-        store, _, _ = next(rendezvous("env://", number, count, timeout=TIMEOUT))
+        store, _, _ = next(rendezvous("env://", number, count, timeout=timeouts.gloo))
+        distributed.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=timeouts.gloo)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=store,
-            rank=number,
-            world_size=count,
-            timeout=TIMEOUT,
-        )
+            group: Any = distributed.new_group(backend="nccl", timeout=timeouts.nccl)  # this rank is in it
+            ranks = replace(ranks, device_group=group)
     try:
         yield ranks
         ranks.wait()

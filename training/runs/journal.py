@@ -8,27 +8,30 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Self
-
-import torch
 
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.json_yaml import MAX_LINE_BYTES
 from manifests.io.progress import Progress, stderr_line
+from training.runs.step_sums import COUNTS, StepSums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
     from training.config.schema import TrainConfig
     from training.data.batch import PairBatch
     from training.runs.checkpoint import Mark
     from training.runs.distributed import Ranks
+    from training.runs.start_report import TimeLeft
+    from training.runs.step_sums import StepResult, UnreadStep
 
-# The order of `training.step.Losses.sums`; the names are those of a checkpoint.
-LOSSES = ("loss", "l1", "cosine", "domain", "right")
+# What a line does not hold of a step's sums.
+UNLOGGED = frozenset({"audio_s", "lost_frames", "lost_samples", "critic_norm"})
 
 
 class TooMuchDamageError(StillroomError, ValueError):
@@ -107,9 +110,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError(
-                "tensorboard: true needs TensorBoard: pip install 'stillroom[tensorboard]', or leave it out"
-            ) from None
+            raise UsageError("tensorboard: true needs TensorBoard: pip install tensorboard, or leave it out") from None
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -147,11 +148,14 @@ class TrainingLog:
         rate_hz: Of the waves.
         runs_teacher: Whether the teacher itself processes every batch.
         split_utterances: How many utterances the training split has.
+        device: Where the models are.
+        time_left: Counts the steps that are done.
         mark: The checkpoint that the run goes on from.
 
     Attributes:
         since_line: Sums since the last line; part of a checkpoint, so that a resumed run logs the same means.
         in_all: Sums of the whole run; part of a checkpoint.
+        signal: The largest signal that a rank had received by the last step that was read; the same on all of them.
     """
 
     def __init__(
@@ -163,10 +167,15 @@ class TrainingLog:
         rate_hz: int,
         runs_teacher: bool,
         split_utterances: int,
+        device: torch.device,
+        time_left: TimeLeft,
         mark: Mark | None,
     ) -> None:
-        self.journal, self.progress = journal, progress
-        self.domains, self.rate_hz, self.runs_teacher = domains, rate_hz, runs_teacher
+        self.journal, self.progress, self.time_left = journal, progress, time_left
+        self.domains, self.runs_teacher = domains, runs_teacher
+        self.step_sums = StepSums(domains, rate_hz=rate_hz, device=device)
+        self.unread: deque[UnreadStep] = deque()
+        self.signal = 0
         self.split_utterances = split_utterances
         self.since_line: dict[str, float] = dict(mark.sums) if mark is not None else {}
         self.in_all: dict[str, float] = dict(mark.counts) if mark is not None else {}
@@ -180,8 +189,7 @@ class TrainingLog:
     def begin_step(self) -> None:
         """Forget the sums of the last step."""
         self.losses: list[Tensor] = []
-        names = ("utterances", "fell_back", "audio_s", "lost", "lost_frames")
-        self.counts = dict.fromkeys((*names, *(f"domain.{name}" for name in self.domains)), 0.0)
+        self.counts = dict.fromkeys((*COUNTS, *(f"domain.{name}" for name in self.domains)), 0.0)
 
     def timed(self, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
         """The same batches; the time spent waiting for them is measured, and the clock of the first line starts."""
@@ -195,8 +203,7 @@ class TrainingLog:
         """Add a micro-batch to the sums of its step; losses as `LOSSES`, and the utterances of each domain."""
         self.losses.append(losses)
         add(self.counts, **{f"domain.{name}": count for name, count in zip(self.domains, domains, strict=True)})
-        audio_s = float(batch.num_samples.sum()) / self.rate_hz
-        add(self.counts, utterances=len(batch.keys), fell_back=batch.fell_back, audio_s=audio_s)
+        add(self.counts, fell_back=batch.fell_back)
 
     def add_damage(self, batch: PairBatch, *, frames: int, step: int, most: int) -> None:
         """Count what could not be read of a micro-batch, and name each damaged shard once.
@@ -210,7 +217,7 @@ class TrainingLog:
         Raises:
             TooMuchDamageError: If there are more.
         """
-        add(self.counts, lost=len(batch.lost), lost_frames=frames)
+        add(self.counts, lost=len(batch.lost), lost_frames=frames, lost_samples=sum(batch.lost))
         for shard, problem in batch.damage:
             if shard in self.damaged:
                 continue
@@ -220,26 +227,29 @@ class TrainingLog:
             stderr_line(f"left out (damaged_shards: {len(self.damaged)} of at most {most}): {printable(problem)}")
             self.journal.write({"step": step, "damaged_shard": shard, "warning": problem})
 
-    def step_sums(self, ranks: Ranks) -> dict[str, float]:
-        """The sums of the step over all micro-batches of all ranks."""
-        losses = torch.stack(self.losses).sum(dim=0).tolist() if self.losses else [0.0] * len(LOSSES)
-        return ranks.sums({**dict(zip(LOSSES, losses, strict=True)), **self.counts})
+    def sums(self, *, signal: int | None) -> Tensor:
+        """The sums of the step over this rank's micro-batches, and the signal that it has received; see `StepSums`."""
+        return self.step_sums.vector(self.losses, self.counts, signal=signal)
 
-    def end_step(
-        self, sums: Mapping[str, float], *, epoch: int, gradient_norm: float, write: Mapping[str, Any] | None
-    ) -> None:
-        """Add a step that is done; with `write`, its facts become part of a journal line over all steps since the last one."""
-        means = {name: value for name, value in sums.items() if name not in {"audio_s", "lost_frames"}}
-        add(self.since_line, steps=1, gradient_norm=gradient_norm, **means)
-        audio_s = sums["audio_s"]
-        teacher_audio_s = audio_s if self.runs_teacher else 0.0
-        add(self.in_all, audio_s=audio_s, teacher_audio_s=teacher_audio_s, utterances=sums["utterances"])
-        self.logged_audio_s += audio_s
-        self.epoch = epoch
+    def end_step(self, step: int, batch: PairBatch, sums: Tensor, *norms: Tensor) -> None:
+        """Note a step that is done: its sums over all ranks, and its gradient norms, as they are on the device."""
+        self.unread.append(self.step_sums.sent(step, batch, sums, *norms))
+        self.epoch = batch.cursor.epoch
         self.begin_step()
-        if write is not None:
-            self.write_line(write)
         self.progress.advance(note=self.note)
+        self.time_left.step_done(step)
+
+    def read(self, *, every: bool) -> Iterator[StepResult]:
+        """Read and count the steps that are done but for the last one, so that the host does not wait for it; or every one."""
+        while len(self.unread) > (0 if every else 1):
+            found = self.step_sums.read(self.unread.popleft())
+            self.signal = max(self.signal, found.signal)
+            yield found
+            add(self.since_line, steps=1, **{name: value for name, value in found.sums.items() if name not in UNLOGGED})
+            audio_s = found.sums["audio_s"]
+            teacher_audio_s = audio_s if self.runs_teacher else 0.0
+            add(self.in_all, audio_s=audio_s, teacher_audio_s=teacher_audio_s, utterances=found.sums["utterances"])
+            self.logged_audio_s += audio_s
 
     def write_line(self, facts: Mapping[str, Any]) -> None:
         """Write a line with the means since the last one."""

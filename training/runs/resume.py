@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from manifests.errors import StillroomError, printable
+from training.data.sampler import ORDER
 from training.runs.checkpoint import (
     Mark,
     module_tensors,
@@ -34,6 +35,16 @@ class OtherRunsCheckpointError(StillroomError, ValueError):
         super().__init__(
             f"{printable(run)}: the checkpoint {stem} is of another run ({printable(why)}): take it out, or go on with the folder "
             "that it came from; nothing was overwritten"
+        )
+
+
+class OtherOrderError(StillroomError, ValueError):
+    """A run was begun when its batches came in another order."""
+
+    def __init__(self, run: Path, *, found: int) -> None:
+        super().__init__(
+            f"{printable(run)} was begun with the batches in another order (version {found}, this Stillroom has {ORDER}): let the "
+            "Stillroom that began it finish it, or start a new run in another folder"
         )
 
 
@@ -79,17 +90,25 @@ class Checkpoints:
             **mark,
         )
 
-    def restore(self, ranks: Ranks, *, report: Callable[[str], None]) -> Mark | None:
+    def restore(self, ranks: Ranks, *, steps: int, report: Callable[[str], None]) -> Mark | None:
         """Fill everything from the newest whole checkpoint; None if there is none. Rank 0 reads it and sends it to the others.
+
+        Args:
+            ranks: Those that train together.
+            steps: Of the whole run.
+            report: Gets a line if a checkpoint is torn.
 
         Raises:
             OtherRunsCheckpointError: If it is another run's.
+            OtherOrderError: If the run is not done, and its batches came in another order.
         """
         found = newest_checkpoint(self.run, run_sha256=self.run_sha256, report=report) if ranks.is_first else None
         plain = ranks.broadcast(found[1].plain() if found is not None else None)
         if plain is None:
             return None
         mark = Mark.parse(plain, where=self.run)
+        if mark.order != ORDER and mark.step < steps:
+            raise OtherOrderError(self.run, found=mark.order)
         tensors = ranks.broadcast_tensors(read_tensors(found[0]) if found is not None else None)
         try:
             for name, module in self.modules.items():

@@ -98,7 +98,7 @@ class DomainProbe:
             family
             for copy in self.copies
             for crops in self.fit.batches
-            for family in (self.fit.families(crops, copy) if self.adversary.domain == "family" else ())
+            for family in (self.fit.families(crops, copy) if self.adversary.domain != "view" else ())
         }
         everything = Views(kind="cdm1", clean_share=0.5)
         return domain_classes(self.adversary.domain, everything, conditions, families=families)
@@ -136,7 +136,7 @@ class DomainProbe:
                     continue
                 if domain != "view" or copy != CLEAN:
                     wave, num_samples = utterances.waves(crops, copy)
-                    families = utterances.families(crops, copy) if domain == "family" else ()
+                    families = utterances.families(crops, copy) if domain != "view" else ()
                     labels = domain_labels(domain, self.classes, [copy] * len(crops), families)
                     output = student(wave.to(device), num_samples)
                     layers = [output.layers[layer - 1] for layer in self.layers]
@@ -146,18 +146,18 @@ class DomainProbe:
                     outputs, num_frames = utterances.teacher_outputs(
                         teacher, crops, copy, only=self.layers, device=device
                     )
-                    labels = torch.full((len(crops),), self.classes.index("teacher"))
+                    labels = [self.classes.index("teacher")] * len(crops)
                     found.append(self.labelled(list(outputs.unbind(dim=1)), num_frames, labels))
         student.train(was_training)
         return LabelledFeatures(torch.cat([one.features for one in found]), torch.cat([one.labels for one in found]))
 
-    def labelled(self, layers: Sequence[Tensor], num_frames: Tensor, labels: Tensor) -> LabelledFeatures:
+    def labelled(self, layers: Sequence[Tensor], num_frames: Tensor, labels: Sequence[int]) -> LabelledFeatures:
         """Features as the critic of the loop gets them; of frames at most eight an utterance, evenly spaced."""
         kind = self.adversary.features
         if kind == "frames":
             layers, num_frames = evenly_spaced(layers, num_frames)
-        given = critic_input(kind, layers, num_frames, is_labelled=labels >= 0)
-        return LabelledFeatures(given.features.cpu(), labels[given.utterance_index.cpu()])
+        given = critic_input(kind, layers, num_frames.tolist(), is_labelled=[label >= 0 for label in labels])
+        return LabelledFeatures(given.features.cpu(), torch.tensor(labels)[given.utterance_index])
 
 
 def evenly_spaced(layers: Sequence[Tensor], num_frames: Tensor) -> tuple[list[Tensor], Tensor]:

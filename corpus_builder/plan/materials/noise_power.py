@@ -11,21 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
 
-from corpus_builder.audio.containers import ContainerError, container_blocks, container_kind
-from corpus_builder.audio.decode import MOST_INTERLEAVED, byte_stream, channel_of, container_header, read_header
+from corpus_builder.audio.decode import channel_of, file_blocks, read_header
 from corpus_builder.audio.downmix import Downmix
-from corpus_builder.audio.errors import NotFiniteAudioError, SilentAudioError, TruncatedAudioError, UnreadableAudioError
-from corpus_builder.audio.tar_members import audio_file
+from corpus_builder.audio.errors import NotFiniteAudioError, SilentAudioError, TruncatedAudioError
+from corpus_builder.audio.sound import MOST_INTERLEAVED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from corpus_builder.audio.levels import Wave
     from manifests.recipe.speech import Channel
 
 LEVEL_FRAME_S = 0.1
@@ -58,12 +54,8 @@ def measure_levels(path: Path, *, name: object, channel: Channel | None) -> Meas
     downmix = Downmix(channel)
     powers: list[NDArray[np.float64]] = []
     found, total = 0, 0.0
-    for block in blocks(
-        path,
-        name=name,
-        num_frames=max(frame, min(600, MOST_INTERLEAVED // (frame * header.num_channels)) * frame),
-        downmix=downmix,
-    ):
+    step = max(frame, min(600, MOST_INTERLEAVED // (frame * header.num_channels)) * frame)
+    for block in file_blocks(path, name=name, num_frames=header.num_frames, step=step, downmix=downmix):
         if not np.isfinite(block).all():
             raise NotFiniteAudioError(name)
         found += block.size
@@ -80,33 +72,3 @@ def measure_levels(path: Path, *, name: object, channel: Channel | None) -> Meas
     decibels = 10.0 * np.log10(np.maximum(power, 10.0 ** (SILENCE_DB / 10.0)))
     mean = round(total / found, MEAN_DIGITS) + 0.0  # no minus zero
     return MeasuredLevels(found, header.rate_hz, channel, mean, tuple(round(float(value), 1) for value in decibels))
-
-
-def blocks(path: Path, *, name: object, num_frames: int, downmix: Downmix) -> Iterator[Wave]:
-    """One channel of a file or the mean of all, piece by piece, all but the last of `num_frames`."""
-    try:
-        kind = container_kind(path)
-        if kind is not None:
-            yield from container_pieces(path, kind, num_frames=num_frames, downmix=downmix)
-            return
-        with soundfile.SoundFile(audio_file(path)) as stream:
-            while (block := stream.read(num_frames, dtype="float64", always_2d=True)).shape[0]:
-                yield downmix.take(block)
-    except (soundfile.LibsndfileError, RuntimeError, ContainerError) as problem:
-        raise UnreadableAudioError(name, getattr(problem, "error_string", problem)) from None
-
-
-def container_pieces(path: Path, kind: str, *, num_frames: int, downmix: Downmix) -> Iterator[Wave]:
-    """One channel, or the mean of all, of a file that PyAV decodes, up to the length in its header; the decoder's own blocks are joined."""
-    left = container_header(path, kind, name=path.name).num_frames
-    kept: list[Wave] = []
-    with byte_stream(path) as stream:
-        for block in container_blocks(stream, kind):
-            kept.append(downmix.take(block[:, :left].T))
-            left -= kept[-1].size
-            while (held := sum(piece.size for piece in kept)) >= num_frames:
-                joined = np.concatenate(kept)
-                yield joined[:num_frames]
-                kept = [joined[num_frames:]] if held > num_frames else []
-    if kept:
-        yield np.concatenate(kept)

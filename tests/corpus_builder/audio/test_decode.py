@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, noise: tuple[Path, n
         (made(b""), EmptyAudioError),
         (made(b"no audio at all, only words" * 9), UnreadableAudioError),
         (made(whole[: len(whole) // 2]), TruncatedAudioError),
-        (made(path.read_bytes()[:9000], ".flac"), UnreadableAudioError),
+        (made(path.read_bytes()[:9000], ".flac"), TruncatedAudioError),
     ):
         with pytest.raises(kind):
             read(target)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.audio import decode
+from corpus_builder.audio import sound
 from corpus_builder.audio.decode import read_stretch
 from corpus_builder.audio.errors import ChannelError
 from corpus_builder.audit.audio_fingerprint import fingerprint
@@ -38,7 +38,7 @@ def channels(count: int, *, seconds: float = 1.0) -> np.ndarray[Any, np.dtype[np
 def test_the_mix_of_a_stretch_is_the_mean_of_its_channels_sample_by_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, count: int
 ) -> None:
-    monkeypatch.setattr(decode, "MOST_INTERLEAVED", 1000)  # so that a stretch is read in several blocks
+    monkeypatch.setattr(sound, "MOST_INTERLEAVED", 1000)  # so that a stretch is read in several blocks
     waves = channels(count)
     path = write_wave(tmp_path / f"a{suffix}", waves)
     found = read_stretch(path, name="a", start=1234, num_frames=5000, channel="mix", rate_hz=RATE_HZ)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from corpus_builder.audit.audit_corpora import audit
 from stillroom.cli import stillroom
+from tests.corpus_builder.conftest import write_wave
 
 if TYPE_CHECKING:
     from tests.corpus_builder.conftest import Lab
@@ -84,6 +85,20 @@ def test_a_speaker_in_two_splits_is_found_and_missing_labels_are_told(lab: Lab) 
     code, document = audited(planned(lab, "two"))
     missing = {(one["kind"], one["split"], one["count"]) for one in document["not_checked"]}
     assert (code, ("speaker", "train", 8) in missing, ("utterance", "train", 8) in missing) == (0, True, True)
+
+
+def test_an_utterance_that_was_refused_is_in_no_split_and_leaks_nothing(lab: Lab) -> None:
+    """A speaker of train is in test too, but of that utterance every sample is zero: the plan has it, the corpus does not."""
+    lab.without_rooms()
+    del lab.recipe["noises"]["babble"]
+    lab.recipe["conditions"]["noise"]["steps"][0]["from"] = ["hum", "white"]
+    write_wave(lab.folder / "speech/test/s1/mute.wav", np.zeros(8000, np.int16))
+    built = lab.build()
+    assert built.corpus is not None
+    assert built.corpus.refused == {"test": 1}
+    assert audited(lab.folder / "corpus", "--sound", "none")[1]["leaks"] == []
+    code, document = audited(planned(lab, "plan"), "--sound", "none")
+    assert (code, found(document)) == (1, {("speaker", "label", "A:train", "A:test")})
 
 
 def test_the_same_wave_in_two_splits_is_found_by_its_pcm(lab: Lab) -> None:

@@ -357,6 +357,26 @@ def test_rooms_that_are_there_are_not_simulated_again(
     assert {path.name: file_digest(path) for path in (corpus / "rooms").iterdir()} == before
 
 
+@pytest.mark.parametrize("key", ["size_m", "absorption", "microphone_m", "sources_m"])
+def test_a_bank_that_was_made_for_other_rooms_is_not_finished(built_lab: Lab, tmp_path: Path, key: str) -> None:
+    """The files of a bank have the same names whatever rooms they were made for; its rows say for which."""
+    shutil.copytree(built_lab.folder / "corpus" / "rooms", tmp_path / "rooms")
+    rooms = list(read_json_lines(built_lab.folder / "corpus" / "plan" / "rooms.jsonl", needed="rooms"))
+    (tmp_path / "plan").mkdir()
+
+    def plan_rooms() -> None:
+        lines = "".join(json.dumps(room) + "\n" for room in rooms)
+        (tmp_path / "plan" / "rooms.jsonl").write_text(lines)
+
+    plan_rooms()
+    build_banks.check_rooms(tmp_path, part="1/2")
+    other = {"size_m": [3.1, 3.2, 2.5], "absorption": 0.4321, "microphone_m": [1.0, 1.1, 1.2]}
+    rooms[1][key] = rooms[1]["sources_m"][::-1] if key == "sources_m" else other[key]
+    plan_rooms()
+    with pytest.raises(UsageError, match="room bank 'cell' is not built yet"):
+        build_banks.check_rooms(tmp_path, part="1/2")
+
+
 def test_a_second_process_is_told_and_a_dead_one_loses_its_lock(lab: Lab) -> None:
     lab.without_rooms()
     with writing(lab.folder / "corpus"), pytest.raises(LockedError, match="is being written by process"):
@@ -450,6 +470,7 @@ def test_bad_files_are_refused_with_their_reason_and_nothing_else_is_lost(lab: L
         for line in read_json_lines(lab.folder / "corpus" / "refused.jsonl", needed="x")
     }
     assert set(refused) == set(due)
+    assert list(refused) == sorted(refused), "in the order of their ids, whichever shards they are of"
     for name, reason in due.items():
         assert any(word in refused[name] for word in reason.split("|")), refused[name]
     assert built.corpus.totals.samples == 12

@@ -16,7 +16,7 @@ from corpus_builder.pages.summary import description
 from corpus_builder.verify.verify_corpus import verify
 from manifests.corpus.filter import BadWhereError, parse_where
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus, UnknownRootError
-from manifests.errors import BadTarError, UsageError
+from manifests.errors import BadDocumentError, BadTarError, UsageError
 from manifests.pack.write import write_pack
 
 RATE = 16_000
@@ -227,6 +227,28 @@ def test_a_compressed_tar_a_wrong_tar_and_another_corpus_are_refused(tmp_path, b
         index_shards([str(tmp_path / "e.tar")])
     with pytest.raises(UsageError, match="has a corpus already"):
         index_shards([str(built_lab.folder / "corpus" / "shards")], out=built_lab.folder / "corpus")
+
+
+def test_the_index_of_another_shard_is_not_read_in_its_place(tmp_path):
+    for name, seed in (("one", 1), ("two", 2)):
+        write_tar(tmp_path / f"{name}.tar", [("a.flac", coded(tone(seed)))])
+    index_shards([str(tmp_path)], progress=False)
+    assert {one.entry.name for one in OpenCorpus(tmp_path).utterances()} == {"one", "two"}
+    first, second = (tmp_path / f"shards/{name}.json" for name in ("one", "two"))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(BadDocumentError, match=r"shards/one\.json: is the index of the shard 'two'"):
+        list(OpenCorpus(tmp_path).utterances())
+
+
+def test_an_index_is_made_again_but_does_not_replace_a_subset_of_one(tmp_path):
+    tars = write_tar(tmp_path / "t.tar", [("a.flac", coded(tone(1))), ("b.flac", coded(tone(2)))])
+    first = index_shards([str(tars)], out=tmp_path / "index", progress=False)
+    assert index_shards([str(tars)], out=tmp_path / "index", progress=False).corpus == first.corpus
+    chosen(tmp_path / "index", tmp_path / "part", "id=a")
+    before = (tmp_path / "part/corpus.json").read_bytes()
+    with pytest.raises(UsageError, match="has a corpus already"):
+        index_shards([str(tars)], out=tmp_path / "part", progress=False)
+    assert (tmp_path / "part/corpus.json").read_bytes() == before
 
 
 def test_shards_of_stillroom_are_indexed_as_they_were(built_lab, tmp_path):

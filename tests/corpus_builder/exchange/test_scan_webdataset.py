@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from corpus_builder.audio.decode_bytes import decode_bytes
+from corpus_builder.exchange import scan_webdataset
 from corpus_builder.exchange.index_webdataset import index_shards
 from corpus_builder.verify.verify_corpus import verify
 from manifests.corpus.reader import OpenCorpus
@@ -78,3 +80,76 @@ def test_a_record_too_long_to_be_read_is_told(tmp_path: Path) -> None:
     made, held = indexed(tmp_path, [("k.wav", wave("WAV")), ("k.txt", b"x" * ((1 << 20) + 1))])
     assert held["k"].record.text is None
     assert dict(made.left_out) == {"txt: of more than 1048576 bytes": 1}
+
+
+def coded(samples: Any, form: str = "WAV", subtype: str | None = None) -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, samples, 16_000, format=form, subtype=subtype)
+    return content.getvalue()
+
+
+SOUND = 0.1 * np.random.RandomState(7).standard_normal(8000).clip(-3, 3)
+
+
+def test_members_of_any_coding_and_level_are_taken_down_to_80_dbfs_without_their_mean(tmp_path: Path) -> None:
+    codings = [("WAV", "FLOAT"), ("WAV", "DOUBLE"), ("WAV", "PCM_24"), ("WAV", "ULAW"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
+               ("MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_24")]  # fmt: skip
+    members = [
+        (f"u{number}.{form.lower()}", coded(SOUND, form, subtype)) for number, (form, subtype) in enumerate(codings)
+    ]
+    members += [("soft.wav", coded(SOUND * 1e-2, "WAV", "FLOAT")), ("zero.wav", coded(SOUND * 0, "WAV", "FLOAT"))]
+    members += [
+        ("half.wav", coded(np.clip(SOUND * 5, -0.5, 0.5), "WAV", "FLOAT")),
+        ("low.wav", coded([2**-20] * 900, "WAV", "PCM_24")),
+    ]
+    made, held = indexed(tmp_path, members)
+    assert set(held) == {*(f"u{number}" for number in range(len(codings))), "soft", "half"}
+    silent = "is silent: under -80 dBFS without its mean (DC)"
+    assert {one.id: one.reason for one in made.refused} == {"zero": silent, "low": silent}
+    assert verify(tmp_path / "index", progress=False).findings == []
+
+
+def test_what_a_build_refuses_an_index_refuses(tmp_path: Path) -> None:
+    bad, loud = SOUND.copy(), SOUND.copy()
+    bad[77], loud[77] = np.nan, 1.5
+    infinite = np.where(np.isnan(bad), np.inf, bad)
+    whole, mp3 = coded(SOUND), coded(SOUND, "MP3", "MPEG_LAYER_III")
+    ogg, flac = coded(SOUND, "OGG", "VORBIS"), coded(SOUND, "FLAC")
+    members = [
+        ("nan.wav", coded(bad, "WAV", "FLOAT")), ("inf.wav", coded(infinite, "WAV", "DOUBLE")), ("loud.wav", coded(loud, "WAV", "FLOAT")),
+        ("cut.wav", whole[:9000]), ("cut2.flac", flac[:-3]), ("cut3.ogg", ogg[:-3]), ("cut4.mp3", mp3[:-3]),
+        ("two.ogg", ogg + ogg), ("ok.wav", whole),
+    ]  # fmt: skip
+    made, held = indexed(tmp_path, members)
+    assert set(held) == {"ok"}
+    reasons = {one.id: one.reason for one in made.refused}
+    assert "NaN or infinite" in reasons["nan"]
+    assert "NaN or infinite" in reasons["inf"]
+    assert "has a peak of 1.5, beyond full scale" in reasons["loud"]
+    assert all("was cut off" in reasons[name] for name in ("cut", "cut2", "cut3", "cut4"))
+    assert "has 16000 samples, of which libsndfile" in reasons["two"]
+
+
+def test_verify_finds_what_an_older_index_took_and_training_would_stumble_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, loud = SOUND.copy(), SOUND.copy()
+    bad[77], loud[77] = np.nan, 1.5
+
+    def trusting(stream: io.BufferedReader, member: Any) -> Any:
+        stream.seek(member.offset)
+        return decode_bytes(stream.read(member.size), most_samples=1 << 31, keep_pcm=False)
+
+    monkeypatch.setattr(scan_webdataset, "decode_member", trusting)
+    indexed(
+        tmp_path,
+        [("nan.wav", coded(bad, "WAV", "FLOAT")), ("loud.wav", coded(loud, "WAV", "FLOAT")), ("ok.wav", coded(SOUND))],
+    )
+    found = {
+        finding.where.rpartition(":")[2].strip() or finding.what: finding.what
+        for finding in verify(tmp_path / "index", progress=False).findings
+    }
+    text = " ".join(found.values())
+    assert "holds NaN or infinite samples" in text
+    assert "has a peak of 1.5" in text
+    assert len(found) == 2

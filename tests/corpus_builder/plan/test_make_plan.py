@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,17 +16,20 @@ from hypothesis import strategies as st
 
 from corpus_builder.plan.draws.copy import planned_copy
 from corpus_builder.plan.draws.noise import NoLoudSegmentError
-from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError
+from corpus_builder.plan.materials import file_headers
+from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError, measure_noises
 from corpus_builder.plan.materials.split_materials import Materials
 from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, UtteranceStore
 from corpus_builder.plan.planner import usable
-from corpus_builder.sources.relative_paths import RootFinder
+from corpus_builder.sources.noise_files import NoiseListing, NoiseTask
+from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
 from corpus_builder.sources.roots import Located
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
+from corpus_builder.workers.resume_cache import PartialResults
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
-from manifests.plan.plan import NoiseLevels, Plan, PlanRow
+from manifests.plan.plan import PASSED_OVER, NoiseLevels, Plan, PlanRow, left_out_counts, passed_over_lines
 from manifests.plan.steps import BabbleStep, PlannedRoomStep, RecordedNoiseStep
 from manifests.recipe.recipe import Recipe
 from manifests.recipe.speech import SpeechSource
@@ -35,6 +39,8 @@ from tests.corpus_builder.conftest import Lab, furnish, interrupted_when, partia
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from corpus_builder.audio.decode import Header
 
 
 def plan_bytes(lab: Lab, name: str = "plan", pattern: str = "*") -> dict[str, bytes]:
@@ -204,6 +210,67 @@ def test_what_is_too_short_or_long_is_counted_and_what_is_broken_refused(lab: La
     assert len(lab.rows()) == 5
 
 
+def test_files_of_no_audio_suffix_are_counted_by_suffix_and_not_opened(lab: Lab) -> None:
+    lab.without_rooms()
+    folder = lab.folder / "speech" / "train" / "s0"
+    for name in ("a.txt", "b.TXT", "c.pdf", "README", ".hidden.txt"):
+        (folder / name).write_text("no audio")
+    os.mkfifo(folder / "pipe.csv")  # to open it would never end
+    (lab.folder / "noise" / "d.txt").write_text("no audio")
+    plan, _ = lab.plan()
+    counts = {PASSED_OVER + suffix: count for suffix, count in ((".txt", 2), (".pdf", 1), (".csv", 1), ("none", 1))}
+    assert plan.filtered == {"train": counts, "hum": {PASSED_OVER + ".txt": 1}}
+    assert passed_over_lines(plan.filtered)[-1] == "train: 1 files that end in none are not read"
+    assert left_out_counts(plan.filtered["train"]) == {}
+    assert not plan.refused
+
+
+def test_a_plan_with_files_that_cannot_be_decoded_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    plans = []
+    for name in ("here", "there/far"):
+        lab = furnish(tmp_path / name)
+        lab.without_rooms()
+        lab.recipe["speech"]["train"]["fields"] = "{speaker}/{name}"
+        for suffix, content in (
+            (".m4a", b"12345"),
+            (".webm", b"\x1a\x45\xdf\xa3"),
+            (".mp3", b"\xff\xfb"),
+            (".ogg", b"OggS"),
+        ):
+            (lab.folder / f"speech/train/s0/bad{suffix}").write_bytes(content)
+        plans.append(lab.plan()[0])
+        assert str(tmp_path) not in "".join(one.reason for one in plans[-1].refused)
+        assert not any("Errno" in one.reason for one in plans[-1].refused)
+    assert plans[0] == plans[1]
+    assert len(plans[0].refused) == 4
+
+
+def test_lengths_that_take_decoding_are_counted_once_also_after_an_interruption(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.without_rooms()
+    wave, rate_hz = soundfile.read(lab.folder / "speech/train/s0/u0.wav")
+    for number in range(3):
+        soundfile.write(lab.folder / f"speech/train/s0/long{number}.mp3", wave, rate_hz, format="MP3")
+    lab.recipe["speech"]["train"]["fields"] = "{speaker}/{id}.{kind}"
+    counted: list[str] = []
+    plain = file_headers.read_header
+
+    def read_header(place: str, *, name: object) -> Header:
+        counted.append(str(name))
+        if len(counted) == 3:
+            raise KeyboardInterrupt
+        return plain(place, name=name)
+
+    monkeypatch.setattr(file_headers, "read_header", read_header)
+    with pytest.raises(KeyboardInterrupt):
+        lab.plan()
+    lab.plan()
+    assert counted == ["s0/long0.mp3", "s0/long1.mp3", "s0/long2.mp3", "s0/long2.mp3"]
+    assert {row.num_samples for row in lab.rows() if row.id.startswith("long")} == {wave.size}
+    assert not (lab.folder / "plan" / "plan" / ".headers.partial").exists()
+
+
 def test_an_id_that_stands_twice_is_kept_once_whatever_the_order(lab: Lab) -> None:
     lab.without_rooms()
     lab.speech("train", "s1", "u0", seed=9)
@@ -307,6 +374,49 @@ def test_an_interrupted_plan_keeps_the_rooms_that_it_calibrated(lab: Lab) -> Non
     assert [room["room"] for room in rooms] == list(range(12))
     assert {room["room"] for room in rooms if room["attempts"] == 77} == {line["result"]["room"] for line in kept}
     assert not list((lab.folder / "plan" / "plan").glob(".*"))
+
+
+def test_a_noise_may_last_longer_than_speech_unless_the_recipe_says_how_long(lab: Lab) -> None:
+    """Eleven minutes, at 1 kHz so that they are few samples: longer than `max_s` lets speech be by default."""
+    lab.without_rooms()
+    write_wave(lab.folder / "noise" / "long.wav", np.tile(voice(9, 1.0)[:1000], 660), rate_hz=1000)
+    lab.recipe["noises"]["hum"]["split"] = "shared"
+    plan, _ = lab.plan()
+    rows = [NoiseLevels.model_validate_json(line) for line in plan_bytes(lab)["levels.jsonl"].splitlines()]
+    assert {row.path: row.num_samples / 16_000 for row in rows}["long.wav"] == 660
+    assert "hum" not in plan.filtered
+    lab.recipe["noises"]["hum"]["max_s"] = 659
+    plan, _ = lab.plan("shorter")
+    assert plan.filtered["hum"] == {"longer than 659 s": 1}
+
+
+def test_a_noise_that_was_changed_is_read_again_and_another_channel_of_a_file_is_another_noise(tmp_path: Path) -> None:
+    """What an interrupted plan has read counts for the very file and channel alone: here the new file is as long as the old."""
+    lab = Lab(tmp_path)
+    path = lab.noise("n", seed=1)
+    both = write_wave(tmp_path / "noise" / "both.wav", np.stack([voice(2, 1.0), voice(2, 1.0) // 8], axis=1))
+
+    def levels() -> dict[tuple[str, int | None], tuple[float, ...]]:
+        tasks = tuple(
+            NoiseTask("hum", "hum", place.name, str(place), place.name, ("train", "test"), channel)
+            for place, channel in ((path, None), (both, 0), (both, 1))
+        )
+        listing = NoiseListing("hum", tasks, (), FoundRoot("hum", "hum", tmp_path / "noise"))
+        recipe = Recipe.parse({**lab.recipe, "rooms": {}, "conditions": {}, "copies": {}}, where="recipe")
+        cache = PartialResults(tmp_path / "partial")
+        found = measure_noises(recipe, [listing], cache=cache, workers=1, progress=False)
+        return {(row.path, row.channel): row.power_db for row in found.levels}
+
+    first = levels()
+    assert first["both.wav", 0][0] == pytest.approx(first["both.wav", 1][0] + 20 * math.log10(8), abs=0.2)
+    status = path.stat()
+    write_wave(path, voice(1, 1.5) // 4)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert path.stat().st_size == status.st_size
+    again = levels()
+    np.testing.assert_allclose(again["n.wav", None], np.array(first["n.wav", None]) - 20 * math.log10(4), atol=0.2)
+    assert again["both.wav", 0] == first["both.wav", 0]
+    assert again["both.wav", 1] == first["both.wav", 1]
 
 
 def test_a_folder_that_holds_something_else_is_not_written_to(lab: Lab) -> None:

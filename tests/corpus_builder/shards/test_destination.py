@@ -99,6 +99,22 @@ def test_a_build_at_a_url_goes_on_from_what_is_there(built_lab: Lab, bucket: Url
     assert contents(bucket) == contents(built_lab.folder / "corpus")
 
 
+def test_a_corpus_at_a_url_is_not_sealed_while_a_shard_of_it_is_made_again(built_lab: Lab, bucket: Url) -> None:
+    for name, content in contents(built_lab.folder / "corpus").items():
+        (bucket / name).put(content)
+    (bucket / "shards/train-000000.tar").remove()
+    at_work: list[tuple[str, bool]] = []
+
+    class Looks(Inline):
+        def submit(self, function: Any, /, *args: Any, **named: Any) -> Future[Any]:
+            at_work.append((args[0].name, "corpus.json" in sizes_below(bucket)))
+            return super().submit(function, *args, **named)
+
+    assert build_at(built_lab, bucket, executor=Looks(), roots=roots(built_lab)).corpus is not None
+    assert at_work == [("train-000000", False)]
+    assert contents(bucket) == contents(built_lab.folder / "corpus")
+
+
 def test_slices_at_a_url_need_no_common_disk(built_lab: Lab, bucket: Url) -> None:
     recipe = built_lab.write_recipe()
     assert build_at(built_lab, bucket, source=recipe, only_rooms=True).corpus is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import os
 import shutil
@@ -157,6 +158,31 @@ def test_a_shard_counts_as_finished_only_with_its_index_its_size_and_its_plan(bu
     assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
     index.unlink()
     assert finished_index(Target(corpus), task.name, plan_sha256=task.plan_sha256) is None
+
+
+def test_the_sources_of_a_shard_are_the_files_of_its_rows_also_of_those_that_a_shard_before_has_read(
+    built_lab: Lab,
+) -> None:
+    """One process has rendered all shards, so most noises and talkers of the later ones were in its caches."""
+    corpus = built_lab.folder / "corpus"
+    plan = Plan.read(corpus / "plan" / "plan.json", needed="a plan")
+    listed: list[set[str]] = []
+    for file in plan.files:
+        wanted: set[tuple[str, str, int]] = set()
+        for row in map(json.loads, (corpus / f"plan/{file.name}.jsonl").read_text().splitlines()):
+            wanted.add((row["source"]["root"], row["source"]["path"], row["source"]["num_frames"]))
+            for step in (step for copy in row["copies"] for step in copy["steps"] if step["kind"] == "noise"):
+                if step["form"] == "recorded":
+                    samples = soundfile.info(built_lab.folder / "noise" / step["recording"]).frames
+                    wanted.add((step["root"], step["recording"], samples))
+                for talker in step.get("talkers", ()):  # but not the spare ones: all can be used
+                    wanted.add((talker["file"]["root"], talker["file"]["path"], talker["file"]["num_frames"]))
+        lines = (corpus / f"proof/{file.name}.sources.jsonl").read_text().splitlines()
+        found = [(one["root"], one["path"], one["num_frames"]) for one in map(json.loads, lines)]
+        assert set(found) == wanted
+        assert len(found) == len(wanted)
+        listed.append({path for root, path, _ in found if root == "hum"})
+    assert any(one & other for one, other in itertools.combinations(listed, 2))
 
 
 def test_a_changed_noise_file_stops_the_shard_with_one_line(built_lab: Lab, corpus: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from evaluation.report.robustness_table import (
     MixedSystemError,
     SystemOutcomes,
     UnknownSystemError,
+    baseline_of,
     difference_tables,
     robustness_tables,
     seen_table,
@@ -222,6 +223,25 @@ def test_columns_of_another_length_than_the_roll_are_refused(change, what):
         Results.parse({**given, "cells": [{**given["cells"][0], **change}]}, where="test")
 
 
+@pytest.mark.parametrize(("column", "names"), [("speaker", "speakers"), ("condition", "conditions")])
+def test_a_number_of_the_roll_is_that_of_a_name_that_it_has(column, names):
+    given = {
+        "schema": "stillroom/results/2", "cells": [], "software": {}, "machine": {}, "roll": ROLL.model_dump(mode="json"),
+        "protocol": {
+            "schema": "stillroom/protocol/1", "corpus": "tiny", "data_sha256": "d" * 64, "conditions": ["noise", "phone"],
+            "settings": {}, "models": {},
+        },
+    }  # fmt: skip
+    first, _, rest = given["roll"][column].partition(" ")
+    assert first == "0"
+    count = len(given["roll"][names])
+    given["roll"][column] = f"{count - 1} {rest}"
+    assert Results.parse(given, where="test").roll is not None
+    given["roll"][column] = f"{count} {rest}"
+    with pytest.raises(BadDocumentError, match=f"roll: expected whole numbers below {count}"):
+        Results.parse(given, where="test")
+
+
 TEACHER = cell("teacher", "110110111", kind="teacher", seen="cuucuucuu")
 PLAIN = cell("plain", "100100110", seen="cnncnncnn", views="none")
 ROBUST = cell("robust", "111111111")
@@ -284,6 +304,14 @@ def test_models_of_one_system_are_its_seeds():
     assert table.rows[0][3 + 2].startswith("+75.0 [")
     with pytest.raises(UnknownSystemError, match="there are plain, robust"):
         difference_tables(paper, against="robust-1")
+
+
+def test_systems_are_compared_with_the_student_of_clean_speech_wherever_it_stands():
+    first = cell("first", "110111111")
+    for order in ([TEACHER, first, PLAIN, ROBUST], [TEACHER, PLAIN, first, ROBUST], [first, ROBUST, TEACHER, PLAIN]):
+        assert baseline_of(SystemOutcomes.from_scores(order, ROLL)) == "plain"
+    assert baseline_of(SystemOutcomes.from_scores([TEACHER, first, ROBUST], ROLL)) == "first"
+    assert baseline_of(SystemOutcomes.from_scores([TEACHER], ROLL)) is None
 
 
 def test_a_system_is_of_one_kind_of_model():

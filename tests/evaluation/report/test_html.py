@@ -16,6 +16,7 @@ from evaluation.cli import report_command
 from evaluation.report import plots
 from evaluation.report.heatmaps import mean_places
 from evaluation.report.html import brief, page_content, unescaped, write_page
+from evaluation.report.make_report import headline, report
 from evaluation.report.markdown import OtherDataError
 from evaluation.report.plots import curves, shade, spans
 from evaluation.report.robustness_table import SystemOutcomes, value_of
@@ -148,7 +149,7 @@ def test_every_part_that_is_asked_for_is_there(tmp_path):
     assert "stillroom report out --html page.html" in text
     assert "d" * 64 in text
     assert all(digit * 64 in text for digit in "234")
-    for title in ("The table", "Loss against own clean", "Loss against the teacher", "Against cdm", "Robustness against SNR",
+    for title in ("The table", "Loss against own clean", "Loss against teacher", "Against cdm", "Robustness against SNR",
                   "Robustness against size", "Frame cosine", "Gap", "Linear CKA", "Retrieval@1"):  # fmt: skip
         assert title in text, title
 
@@ -346,3 +347,11 @@ def test_the_page_opens_from_a_file_in_a_real_browser(tmp_path):
 def test_the_template_is_packed():
     project = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     assert re.search(r'^"evaluation\.report" = \[.*"\*\.html"', project, re.MULTILINE)
+
+
+def test_the_headline_is_the_first_table_of_the_report_alone(tmp_path):
+    document(TEACHER, ONE).write(tmp_path / "results.json")
+    found = headline(tmp_path)
+    assert found in report(tmp_path)
+    assert found.startswith("**The table, in %")
+    assert [line.split("|")[1].strip() for line in found.splitlines()[2:]] == ["system", "-------", "teacher", "cdm"]

@@ -15,7 +15,8 @@ from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.tasks.classification import INVERSE_STRENGTHS, chosen_probe, chosen_sum, probe_task
-from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameProbes, FrameStore
+from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameProbes
+from evaluation.tasks.frame_store import FrameStore
 from evaluation.tasks.verification import fitted_verifier, verify_task
 from evaluation.tasks.weighted_sum import LEARNING_RATES, fitted_sum
 
@@ -365,6 +366,21 @@ def test_ctc_takes_the_learning_rate_that_is_best_on_dev_and_counts_edits_over_t
     }
     assert probes.outcomes["cer", 0] == expected
     assert probes.outcomes["wer", 0] == {place: (float(edits > 0), 1.0) for place, (edits, _) in expected.items()}
+
+
+def test_each_frame_probe_begins_and_is_fed_by_a_seed_of_its_own(tmp_path):
+    train, store = spoken(3, 8, tmp_path, "train")
+    task = TextTask("t", CtcTask(kind="ctc", updates=6), train, {}, train, (), ("a", "b", "c"))
+    members = dict.fromkeys(train, "clean")
+    probes = FrameProbes(task, plain_scaling(), 1, CLOCK)
+    probes.fit(store, None, members=members, seed=0, probes=3)
+    weights = [probe.output.weight for probe in probes.probes]
+    for number, found in enumerate(weights):
+        again = probes.trained(
+            keyed_like(train), store, members, rate=probes.learning_rate, seed=0, probe=number, share=1
+        )
+        assert torch.equal(found, again.output.weight)
+        assert all(not torch.allclose(found, other, atol=1e-2) for other in weights[:number])
 
 
 def keyed_like(texts):

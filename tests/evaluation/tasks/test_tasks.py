@@ -18,9 +18,8 @@ from evaluation.data.labels import MissingLabelError, OneClassError, UnseenLabel
 from evaluation.data.transcripts import UnseenUnitError, normalised_text
 from evaluation.data.trials import OneSpeakerError, chosen_pairs, training_pairs
 from evaluation.data.utterances import EmptyConditionError, TooFewFramesError
-from evaluation.features import Scaling, UtteranceFeatures
+from evaluation.features import Scaling
 from evaluation.tasks import frame_probes, verification
-from evaluation.tasks.frame_probes import FrameStore
 from evaluation.tasks.weighted_sum import WeightedSum, fitted_sum
 from manifests.errors import BadDocumentError
 from tests.oracles.fake_encoder import HOP, WINDOW, ConstantEncoder, FakeEncoder
@@ -107,7 +106,7 @@ def value(results, model, measure, condition="clean", probe=0, task=None):
 
 def test_ctc_writes_down_what_is_said(corpus, bench, tmp_path):
     results = run(corpus, tmp_path, {"kind": "ctc", "updates": 150})
-    assert not list(tmp_path.rglob("*.f32"))  # files of frames are gone
+    assert not list(tmp_path.rglob("*.f16"))  # files of frames are gone
     assert value(results, "good", "cer") < 0.5
     assert value(results, "flat", "cer") > 0.7  # one letter at best
     [cell] = [cell for cell in results.cells if cell.model == "good"]
@@ -406,16 +405,6 @@ def test_a_frame_is_what_is_said_in_its_middle():
     segments = ((0.0, 0.1, "a"), (0.1, 0.2, "b"), (0.3, 0.4, "?"))
     times = np.array([0.0, 0.0999, 0.1, 0.25, 0.35, 9.0])
     assert frame_classes(segments, ("a", "b"), times).tolist() == [0, 0, 1, -1, -1, -1]
-
-
-def test_frames_come_back_from_their_file_as_they_went(tmp_path):
-    store = FrameStore(tmp_path / "frames", "sum+heads")
-    frames, heads = torch.randn(3, 7, 4), torch.randn(2, 7, 4)
-    store.add(UtteranceFeatures("a", 1.0, {"clean": torch.randn(3, 5, 4)}, {"clean": torch.randn(2, 5, 4)}), "clean")
-    store.add(UtteranceFeatures("b", 1.0, {"clean": frames}, {"clean": heads}), "clean")
-    assert torch.equal(store.states("b", "clean", "sum+heads", num_layers=3), torch.cat([frames, heads]))
-    assert torch.equal(store.states("b", "clean", "sum", num_layers=3), frames)
-    assert torch.equal(store.states("b", "clean", "last", num_layers=3), frames[2:])
 
 
 def test_trials_are_half_of_one_speaker_and_none_is_with_itself():

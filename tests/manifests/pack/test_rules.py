@@ -389,6 +389,20 @@ def test_a_row_that_names_a_root_deep_in_its_steps_is_refused(tmp_path: Path) ->
         opened(tmp_path, parts.members())
 
 
+@pytest.mark.parametrize("folder", ["q", ".", "p/p"])
+@pytest.mark.parametrize("name", ["corpus.json", "plan/plan.json", f"shards/{NAME}.json"])
+def test_a_member_below_another_folder_than_the_first_is_refused(tmp_path: Path, name: str, folder: str) -> None:
+    """Else one file of a pack could come from a second pack in the same tar, under the name of the first."""
+    members = Parts().members()
+    members["SHA256SUMS"] = "".join(f"{sha256(content)}  {one}\n" for one, content in members.items()).encode()
+    placed = [(f"{folder if one == name else 'p'}/{one}", content) for one, content in members.items()]
+    placed.sort(key=lambda member: not member[0].startswith("p/pack.json"))
+    path = tmp_path / "p.tar.gz"
+    path.write_bytes(gzip.compress(tar_of(placed), mtime=0))
+    with pytest.raises(StillroomError, match=f"{re.escape(name)}.* does not belong in a pack"):
+        open_pack(path, tmp_path / "open")
+
+
 def test_every_rule_of_the_check_has_a_case() -> None:
     rules = literal_texts(sys.modules[checked.__module__], calls=("BadDocumentError", "off"))
     assert rules == {rule for _, rule, _ in RULES} | {ONE_ONLY}

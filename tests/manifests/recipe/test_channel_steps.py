@@ -60,6 +60,8 @@ def test_every_kind_of_the_channel_is_shown_here():
         ({"kind": "bandreject"}, "exactly one of width_hz and width_mel"),
         ({"kind": "bandreject", "width_hz": 3000, "low_hz": {"uniform": [0, 6000]}}, "steps.0.width_hz: the band may reach 9000"),
         ({"kind": "bandreject", "width_mel": 3000}, "steps.0.width_mel: the band may reach"),
+        ({"kind": "bandreject", "width_hz": {"uniform": [100, 3000]}, "low_hz": 6000}, "steps.0.width_hz: the band may reach 9000"),
+        ({"kind": "bandreject", "width_mel": {"uniform": [100, 3000]}}, "steps.0.width_mel: the band may reach"),
         ({"kind": "resample", "rate_hz": 22050}, "steps.0.rate_hz: 22050 Hz is above the sample rate"),
         ({"kind": "resample", "rate_hz": {"uniform": [4000, 8000]}}, "expected whole numbers"),
         ({"kind": "pitch", "cents": 2400}, r"is outside \[-1200, 1200\]"),

@@ -84,6 +84,15 @@ def test_the_designs_own_example_is_read_and_written_back_the_same():
     assert step.codec.values == ("g711-mulaw", "amr-nb")
 
 
+def test_sources_of_one_root_are_known_by_it_and_not_by_their_names():
+    data = changed("speech.train.root", "libri")
+    data["speech"]["test"]["root"] = "libri"
+    data["noises"]["wham"]["test"]["root"] = "whamset"
+    roots = Recipe.parse(data, where="recipe.yaml").source_roots()
+    assert set(roots) == {"libri", "musan", "wham-train", "whamset"}
+    assert roots["whamset"].dir == data["noises"]["wham"]["test"]["dir"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [
@@ -110,6 +119,8 @@ def test_the_designs_own_example_is_read_and_written_back_the_same():
         ("copies.train.nois", 1, "copies.train.nois: no such condition"),
         ("copies.train.noise", -1, "copies.train.noise"),
         ("noises.white.color", "red", "noises.white.color: unknown key (did you mean 'colour'?)"),
+        ("noises.white", {"color": "white"}, "noises.white.color: unknown key (did you mean 'colour'?)"),
+        ("noises.babble", {"talker": 3}, "noises.babble.talker: unknown key (did you mean 'talkers'?)"),
         ("noises.wham.valid", {"dir": "x"}, "noises.wham.valid"),
         ("noises.train", {"colour": "white"}, "'train' names both"),
         ("noises.babble.talkers", {"uniform": [3, 7]}, "use uniform_int"),

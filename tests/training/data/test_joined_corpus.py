@@ -101,6 +101,12 @@ def test_what_cannot_be_joined_is_one_clear_line(tmp_path, made):
         pytest.raises(DifferentSpeechError, match=told) as speech,
     ):
         reader.samples("train-000000")
+    write_corpus(tmp_path / "quieter", copies=("room-0",), **{**SHAPE, "volume": 0.5})  # of the same lengths
+    with (
+        open_corpus([folder / "base", tmp_path / "quieter"]) as reader,
+        pytest.raises(DifferentSpeechError, match=told),
+    ):
+        reader.samples("train-000000")
     with pytest.raises(UsageError, match="is listed twice"):
         open_corpus([folder / "base", folder / "edition", folder / "edition"])
     for caught in (clash, speech):

@@ -103,13 +103,45 @@ def test_a_single_domain_is_one_clear_line(domain, views):
     assert "\n" not in str(caught.value)
 
 
+NOISE_ALONE = {"conditions": ["noise"], "families": {"noise"}}
+TWO = {"conditions": ["noise", "room"], "families": {"noise", "room"}}
+
+
+@pytest.mark.parametrize(
+    ("domain", "views", "corpus", "remedy", "mended", "other"),
+    [
+        ("condition", Views(), TWO, "set views.kind to cdm1 or cdm2", Views(kind="cdm1"), TWO),
+        ("distorted", Views(), TWO, "cdm1 or cdm2 and views.clean_share above 0", Views(kind="cdm2", clean_share=0.1), TWO),
+        ("distorted", Views(kind="cdm1"), TWO, "raise views.clean_share above 0", Views(kind="cdm1", clean_share=0.1), TWO),
+        ("family", Views(kind="cdm1", clean_share=1), TWO, "lower views.clean_share", Views(kind="cdm1", clean_share=0.9), TWO),
+        ("condition", Views(kind="cdm1"), NOISE_ALONE, "raise views.clean_share", Views(kind="cdm1", clean_share=0.1), NOISE_ALONE),
+        ("condition", Views(kind="cdm1"), NOISE_ALONE, "more conditions by the corpus", Views(kind="cdm1"), TWO),
+        ("family", Views(kind="cdm1"), NOISE_ALONE, "more families of distortions by the corpus", Views(kind="cdm1"), TWO),
+    ],
+)  # fmt: skip
+def test_the_remedy_for_a_single_domain_gives_a_second(domain, views, corpus, remedy, mended, other):
+    with pytest.raises(OneDomainError, match=remedy):
+        domain_classes(domain, views, **corpus)
+    assert len(domain_classes(domain, mended, **other)) >= 2
+
+
+def test_a_copy_to_which_nothing_was_applied_is_clean_in_every_domain():
+    views = Views(kind="cdm1")
+    classes = {"condition": ("clean", "double"), "distorted": ("clean", "distorted"), "family": ("clean", "noise")}
+    for domain, names in classes.items():
+        assert domain_classes(domain, views, ["double"], families={"clean", "noise"}) == names
+        copies, families = ["double-0", "double-1", "clean", "double-0"], ["noise", "clean", "clean", "clean"]
+        assert domain_labels(domain, names, copies, families) == [1, 0, 0, 0]
+    assert domain_labels("view", ("teacher", "student"), ["double-1"], ["clean"]) == [1]
+
+
 def test_labels_name_the_students_copies():
     copies = ["clean", "room-1", "noise-0"]
-    assert domain_labels("condition", ("clean", "noise", "room"), copies).tolist() == [0, 2, 1]
-    assert domain_labels("distorted", ("clean", "distorted"), copies).tolist() == [0, 1, 1]
-    assert domain_labels("view", ("teacher", "student"), copies).tolist() == [1, 1, 1]
+    assert domain_labels("condition", ("clean", "noise", "room"), copies) == [0, 2, 1]
+    assert domain_labels("distorted", ("clean", "distorted"), copies) == [0, 1, 1]
+    assert domain_labels("view", ("teacher", "student"), copies) == [1, 1, 1]
     families = ["clean", "room+noise", "noise"]
-    assert domain_labels("family", ("clean", "noise", "room"), copies, families).tolist() == [0, -1, 1]
+    assert domain_labels("family", ("clean", "noise", "room"), copies, families) == [0, -1, 1]
 
 
 def test_classes_follow_what_views_leave_the_student():
@@ -120,13 +152,13 @@ def test_classes_follow_what_views_leave_the_student():
         domain_classes("family", Views(kind="cdm2"), ["noise", "music"], families={"noise"})
 
 
-def adversary_of(*, domains=("clean", "noise"), layers=(1,), **options):
+def adversary_of(*, domains=("clean", "noise"), layers=(1,), clip=5.0, **options):
     return DomainAdversary(
         Adversary.model_validate({"learning_rate": 1e-2, **options}),
         domains=domains,
         layers=layers,
         num_features=8,
-        optimiser=Optimiser(),
+        optimiser=Optimiser(clip=clip),
         seed=0,
         device=CPU,
     )
@@ -188,6 +220,20 @@ def test_a_critic_that_standardises_sees_what_is_small_beside_the_rest():
 
 def test_more_steps_of_the_critic_learn_faster_from_the_same_batches():
     assert accuracy_after(8, critic_steps=8) > accuracy_after(8, critic_steps=1)
+
+
+@pytest.mark.parametrize("objective", ["reversal", "game"])
+def test_the_critics_gradient_is_clipped(objective):
+    """By plain descent at rate 1 an update moves the weights by the gradient, which is as long as the clip."""
+    adversary = adversary_of(objective=objective, clip=1e-3, critic_steps=1)
+    before = torch.cat([one.detach().clone().flatten() for one in adversary.critic.parameters()])
+    adversary.optimiser = torch.optim.SGD(adversary.critic.parameters(), lr=1.0, fused=True)
+    found = adversary.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
+    if objective == "reversal":
+        torch.autograd.backward(found.term / 16)
+    adversary.update(1)
+    after = torch.cat([one.detach().flatten() for one in adversary.critic.parameters()])
+    assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_a_critic_rests_between_its_steps():

@@ -22,7 +22,6 @@ from tests.training.conftest import RATE_HZ, write_teacher
 from training.cli import export_command
 from training.config.load import resolved
 from training.config.model import StudentShape
-from training.export import write
 from training.export.format import NotExportableError
 from training.export.load import OnnxError
 from training.export.write import DiffersError, ExportExistsError, export_run
@@ -210,26 +209,31 @@ def test_an_onnx_export_hears_waves_of_any_length(case, tmp_path, corpus):
         torch.testing.assert_close(torch.from_numpy(found), expected, atol=2e-5, rtol=1e-4)
 
 
-def test_what_hears_something_else_is_not_written(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "LARGEST_DIFFERENCE", -1.0)
-    with pytest.raises(DiffersError, match="nothing was written") as caught:
+def spoil_when_saved(monkeypatch, name, change):
+    """From now on a torch file has another tensor of a name than was given."""
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, path: save({**state, name: change(state[name])}, path))
+
+
+def test_a_format_that_spoils_a_weight_is_noticed_and_nothing_is_written(plain, tmp_path, monkeypatch):
+    spoil_when_saved(monkeypatch, "encoder.transformer.layers.1.final_layer_norm.bias", lambda bias: bias + 2e-4)
+    with pytest.raises(DiffersError, match=r"differs from the run by 0\.0002.*nothing was written") as caught:
         export_run(plain, tmp_path / "out", form="torchaudio")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_format_that_spoils_a_weight_is_noticed(plain, tmp_path, monkeypatch):
-    save = torch.save
-
-    def spoil(state, path):
-        state = dict(state)
-        name = "encoder.transformer.layers.1.final_layer_norm.bias"
-        state[name] = state[name] + 2e-4
-        save(state, path)
-
-    monkeypatch.setattr(torch, "save", spoil)
-    with pytest.raises(DiffersError, match=r"differs from the run by 0\.0002"):
-        export_run(plain, tmp_path / "out", form="torchaudio")
+def test_one_utterance_that_differs_is_enough(plain, tmp_path, monkeypatch):
+    """Silence does not see the weights of the first convolution."""
+    waves = {"speech": spoken(16_000).numpy(), "silence": np.zeros(16_000)}
+    for name, wave in waves.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE_HZ)
+    spoil_when_saved(monkeypatch, "feature_extractor.conv_layers.0.conv.weight", lambda weight: weight.flip(-1))
+    silence, speech = (tmp_path / f"{name}.wav" for name in ("silence", "speech"))
+    assert export_run(plain, tmp_path / "silent", form="torchaudio", audio=(silence,)).difference < 1e-4
+    for audio in ((silence, speech), (speech, silence)):
+        with pytest.raises(DiffersError):
+            export_run(plain, tmp_path / "out", form="torchaudio", audio=audio)
 
 
 def test_a_target_that_is_there_is_left_alone(plain, tmp_path):

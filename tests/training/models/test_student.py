@@ -193,6 +193,13 @@ def test_a_random_student_has_the_teachers_shape_and_nothing_of_its_weights(teac
             assert name not in theirs or not torch.equal(tensor, theirs[name]), name
         assert torch.equal(tensor, again.trunk.state_dict()[name])
     assert not torch.equal(student.heads.weight, other.heads.weight)
+    theirs = other.trunk.state_dict()
+    drawn = [
+        name
+        for name, tensor in student.trunk.state_dict().items()
+        if tensor.ndim > 1 and not torch.equal(tensor, theirs[name])
+    ]
+    assert {name.partition(".")[0] for name in drawn} == {"feature_extractor", "encoder"}
     assert student.trained_on == frozenset()
     heard = student.eval()(wave_of(), torch.tensor([8000, 8000]))
     assert 0.5 < float(heard.hidden.detach().std()) < 2

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ from training import loop
 from training.config.schema import Adversary, Optimiser
 from training.distillation.adversary import DomainAdversary
 from training.distillation.critic import CriticInput
-from training.runs.distributed import Ranks, TooManyRanksError, joined_ranks
+from training.runs.distributed import AllReduce, Ranks, Timeouts, TooManyRanksError, joined_ranks
 from training.stream import pairs
 
 HOUSE = Path(__file__).parents[3]
@@ -42,10 +44,9 @@ def test_more_ranks_than_lanes_are_one_line():
 def test_alone_nothing_changes():
     ranks = Ranks()
     parameter = torch.nn.Parameter(torch.ones(2))
-    ranks.sum_gradients([parameter])
+    numbers = torch.tensor([0.1])
+    assert AllReduce(ranks, [parameter])(numbers) is numbers
     assert parameter.grad is None
-    assert ranks.sums({"a": 0.1}) == {"a": 0.1}
-    assert ranks.any_of([]) == 0
     assert ranks.broadcast([1]) == [1]
 
 
@@ -54,6 +55,27 @@ def test_half_of_torchruns_variables_are_one_line(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="WORLD_SIZE is set and RANK is not"), joined_ranks():
         pass
+
+
+def test_gloo_and_nccl_have_timeouts_of_their_own(monkeypatch):
+    """On a GPU that is not there: what torch would be given."""
+    calls = {}
+
+    def noted(name, found=None):
+        return lambda *_, **options: calls.update({name: options}) or found
+
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", noted("device"))
+    monkeypatch.setattr("training.runs.distributed.rendezvous", noted("rendezvous", iter([("store", 1, 2)])))
+    for name in ("init_process_group", "new_group", "barrier", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, noted(name, name))
+    with joined_ranks(Timeouts(timedelta(seconds=70), timedelta(seconds=80))) as ranks:
+        assert (ranks.number, ranks.count, ranks.device.type, ranks.device_group) == (1, 2, "cuda", "new_group")
+    assert calls["init_process_group"]["timeout"] == calls["rendezvous"]["timeout"] == timedelta(seconds=70)
+    assert calls["new_group"] == {"backend": "nccl", "timeout": timedelta(seconds=80)}
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -76,11 +98,47 @@ def test_whatever_the_number_of_ranks_the_global_batches_are_the_same_and_none_i
         assert len(heard) == len(set(heard)) == 45
 
 
-class Half(Ranks):
-    """One of two ranks in one process: sums are known beforehand."""
+@pytest.fixture(name="other")
+def other_rank(monkeypatch):
+    """Ranks(0, 2) in one process: what the other one sends is in the list, and what this one sends is kept in it."""
+    sent = []
 
-    def sums(self, numbers):
-        return {**numbers, "utterances": 7.0}
+    def all_reduce(buffer, group=None):
+        assert group is None
+        theirs = sent.pop(0)
+        sent.append(buffer.clone())
+        buffer += theirs
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    return sent
+
+
+def test_gradients_and_numbers_are_one_message_and_what_nobody_has_a_gradient_for_stays_without(other):
+    """The other rank has a gradient for the second parameter; then nobody has any: what the model reaches is known by then."""
+    first, second, third = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 1), (1,), (3,)))
+    reduce = AllReduce(Ranks(0, 2), [first, second, third])
+    first.grad = torch.tensor([[1.0], [2.0]])
+    other.append(torch.tensor([10, 20, 5, 0, 0, 0, 1, 1, 0, 7], dtype=torch.float32))
+    assert reduce(torch.tensor([0.5])).tolist() == [7.5]
+    assert other.pop().tolist() == [1, 2, 0, 0, 0, 0, 1, 0, 0, 0.5]
+    assert first.grad.tolist() == [[11], [22]]
+    assert second.grad.tolist() == [5]
+    assert third.grad is None
+    first.grad = second.grad = None
+    other.append(torch.zeros(10))
+    assert reduce(torch.tensor([2.0])).tolist() == [2]
+    assert first.grad.tolist() == [[0], [0]]
+    assert third.grad is None
+
+
+def test_a_rank_that_has_not_seen_a_gradient_yet_looks_again(other):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    reduce = AllReduce(Ranks(0, 2), [parameter])
+    for theirs, expected in (([0, 0, 0], None), ([4, 1, 0], [4])):
+        other[:] = [torch.tensor(theirs, dtype=torch.float32)]
+        reduce(torch.zeros(1))
+        assert (None if parameter.grad is None else parameter.grad.tolist()) == expected
+        parameter.grad = None
 
 
 @pytest.mark.parametrize("objective", ["game", "confusion", "reversal"])
@@ -95,16 +153,38 @@ def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch
             domains=("a", "b"), layers=(1,), num_features=3, optimiser=Optimiser(), seed=1, device=torch.device("cpu"),
         )  # fmt: skip
         gradients = []
-        monkeypatch.setattr(
-            Half, "sum_gradients", lambda _, parameters, kept=gradients: kept.append([p.grad for p in parameters])
-        )
+
+        def kept(numbers, critic=adversary.critic, kept=gradients):
+            kept.append([parameter.grad for parameter in critic.parameters()])
+            return numbers
+
+        adversary.all_reduce = kept
         monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
         count = len(labels[part])
-        adversary.inputs = [(CriticInput(rows[part], torch.arange(count), None), labels[part])]
-        adversary.update(1, ranks=Half(0, 2))
+        adversary.inputs = [(CriticInput(rows[part], np.arange(count), None), labels[part])]
+        adversary.classified = count
+        adversary.update(1, utterances=torch.tensor(7.0))
         found.append([gradient.clone() for gradient in gradients[-1]])
     for first, second, whole in zip(*found, strict=True):
         assert torch.allclose(first + second, whole, atol=1e-6)
+
+
+def test_alone_the_critics_share_is_exactly_one(monkeypatch):
+    """41 utterances: one over 41, times 41, is not one in float32."""
+    found = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
+    rows = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
+    for utterances in (None, torch.tensor(41.0)):
+        adversary = DomainAdversary(
+            Adversary(objective="game", critic_steps=1, learning_rate=1e-3),
+            domains=("a", "b"), layers=(1,), num_features=3, optimiser=Optimiser(), seed=1, device=torch.device("cpu"),
+        )  # fmt: skip
+        adversary.inputs = [(CriticInput(rows, np.arange(10), None), torch.arange(10) % 2)]
+        adversary.classified = 41
+        adversary.optimiser.zero_grad = lambda **_: None
+        adversary.update(1, utterances=utterances)
+        found.append([parameter.grad for parameter in adversary.critic.parameters()])
+    assert all(one.abs().sum() > 0 and torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.fixture(name="torchrun")
@@ -273,7 +353,9 @@ def test_a_shard_that_one_rank_cannot_read_ends_all_with_its_line(tmp_path, torc
         os.truncate(path, 100)
     said = finish(process, tmp_path, code=1)
     lines = [line for line in said.splitlines() if line.startswith("stillroom: ")]
-    question, *errors = lines
+    start, question, *rest = lines
+    assert start.startswith("stillroom: training on 2 ranks of cpu")
     assert question.startswith("stillroom: before the first step")
+    errors = [line for line in rest if "hours to the end" not in line]
     assert len(errors) == 1, said
     assert ".tar" in errors[0]

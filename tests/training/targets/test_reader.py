@@ -123,6 +123,26 @@ def test_a_target_is_what_the_teacher_gives_for_that_stretch(made):
                 assert torch.allclose(found, expected[row, :, :frames], rtol=2e-3, atol=2e-3)
 
 
+def test_targets_are_computed_in_the_precision_that_their_plan_says(tmp_path, made):
+    """Rounded to 8 bits of mantissa in every product: off by more than float16's rounding, and by less than a few per cent."""
+    settings = TargetSettings(
+        str(made / "teacher"), layers=(3,), splits=("dev",), crop_s=0.9, crop_sets=1, precision="bfloat16"
+    )
+    assert compute_targets(made / "corpus", tmp_path / "rough", settings, report=str) is None
+    teacher = load_teacher(made / "teacher")
+    stream = pairs(made / "corpus", split="dev", views="none", utterances=1, crop_s=0.9)
+    with TargetsReader(tmp_path / "rough") as targets, open_corpus(made / "corpus") as reader:
+        assert targets.plan.precision == "bfloat16"
+        object.__setattr__(stream.batching, "grid", targets.plan.grid)
+        stream.target_layers = (3,)
+        stored = list(stream.micro_batches(Sources(reader, targets)))
+        assert stored
+        for batch, decoded in zip(stored, stream.micro_batches(Sources(reader)), strict=True):
+            exact, _ = teacher.layers(decoded.teacher_wave, decoded.num_samples, only=(3,))
+            off = (batch.target.float() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+            assert 1e-3 < float(off) < 0.05
+
+
 def test_targets_of_whole_utterances_are_refused_in_one_line(tmp_path, made):
     """An older Stillroom could make them; they are another method."""
     shutil.copytree(made / "targets", tmp_path / "targets")

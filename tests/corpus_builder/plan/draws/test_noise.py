@@ -209,6 +209,32 @@ def test_a_spectrum_counts_loud_and_soft_recordings_alike(lab):
     assert row["utterances"] == 2
 
 
+def test_a_spectrum_is_that_of_the_utterances_and_not_of_the_rest_of_their_recordings(lab):
+    """One recording, a low tone and then a high one; the utterances are cut out of the second half, so the spectrum has the high tone."""
+    noisy_lab(lab, **{"from": ["shaped"]})
+    time_s = np.arange(2 * RATE) / RATE
+    wave = 5000 * np.sin(2 * np.pi * np.where(time_s < 1.0, 500, 3000) * time_s)
+    soundfile.write(lab.folder / "long.wav", np.rint(wave).astype(np.int16), RATE)
+    recording = {
+        "id": "long", "sources": [{"type": "file", "channels": [0], "source": str(lab.folder / "long.wav")}],
+        "sampling_rate": RATE, "num_samples": 2 * RATE, "duration": 2.0, "channel_ids": [0],
+    }  # fmt: skip
+    cuts = [
+        {"id": f"c{start}", "start": start, "duration": 0.5, "channel": 0, "supervisions": [], "recording": recording,
+         "type": "MonoCut"}
+        for start in (1.0, 1.5)
+    ]  # fmt: skip
+    (lab.folder / "cuts.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in cuts))
+    lab.recipe["speech"]["train"] = {"cuts": "cuts.jsonl"}
+    lab.plan()
+    (row,) = [json.loads(line) for line in (lab.folder / "plan/plan/spectra.jsonl").read_text().splitlines()]
+    power_db = np.array(row["power_db"])
+    low, high = (round(frequency_hz / (RATE / 2) * (power_db.size - 1)) for frequency_hz in (500, 3000))
+    assert row["utterances"] == 2
+    assert power_db[high] == 0.0
+    assert power_db[low] < -40.0
+
+
 def test_every_new_kind_of_noise_is_built_and_the_stranger_finds_nothing(lab):
     noisy_lab(
         lab, **{"from": ["few", "shaped", "talker", "babble"], "count": {"uniform_int": [1, 4]}, "over": "active"}

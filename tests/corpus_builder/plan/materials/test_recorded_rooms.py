@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from corpus_builder.audio.resample import at_rate
+from corpus_builder.rooms.measured_rir import usable_response
 from corpus_builder.rooms.rir_bank import read_bank, read_response
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError
 from corpus_builder.sources.rir_files import line_response
@@ -293,6 +295,38 @@ def test_a_lhotse_manifest_names_rooms_by_its_custom_fields(hall: Lab) -> None:
     assert [room.label for room in planned(hall)] == ["A", "R0", "R1"]
     assert [taken.file.channel for taken in planned(hall)[0].responses] == [0, 2]
     assert hall.build("corpus", source=hall.folder / "plan").corpus is not None
+
+
+def test_responses_that_are_stretches_of_one_recording_are_planned_and_copied_as_those(hall: Lab) -> None:
+    """Three responses, one after another in a file at 48 kHz, each cut out of it: each is taken as from a file of its own."""
+    from lhotse import MonoCut, Recording
+
+    alone = [response(seed, rate_hz=48_000) for seed in (3, 5, 8)]
+    write_wave(hall.folder / "rirs/long.wav", np.concatenate(alone), rate_hz=48_000, subtype="FLOAT")
+    recording = Recording.from_file(hall.folder / "rirs/long.wav", recording_id="long")
+    seconds = len(alone[0]) / 48_000
+    cuts = [
+        MonoCut(f"c{at}", at * seconds, seconds, 0, recording=recording, custom={"room": f"R{at}"})
+        for at in range(len(alone))
+    ]
+    lines = [json.dumps(cut.to_dict() | {"type": "MonoCut"}) for cut in cuts]
+    (hall.folder / "rirs.jsonl").write_text("\n".join(lines) + "\n")
+    hall.recipe["rooms"] = {"taken": {"responses": {"cuts": "rirs.jsonl"}}}
+    hall.recipe["conditions"]["far"]["steps"][1]["in_room"] = False
+    hall.plan()
+    spans = [room.responses[0].file for room in planned(hall)]
+    assert [span.start for span in spans] == pytest.approx([0.0, seconds, 2 * seconds])
+    assert [span.num_frames for span in spans] == [len(wave) for wave in alone]
+    assert hall.build("corpus", source=hall.folder / "plan", only_rooms=True).plan is not None
+    folder = hall.folder / "corpus" / "rooms"
+    rows = read_bank(folder, "taken")
+    for at, wave in enumerate(alone):
+        row = rows[f"taken-{at}-0"]
+        own = usable_response(
+            at_rate(np.float64(np.float32(wave)), from_hz=48_000, to_hz=RATE_HZ), rate_hz=RATE_HZ, name="own"
+        )
+        np.testing.assert_allclose(read_response(folder, row), own.wave, atol=1e-6)
+        assert row.t30_s == planned(hall)[at].responses[0].t30_s
 
 
 def test_an_interrupted_plan_does_not_measure_a_response_again(hall: Lab) -> None:

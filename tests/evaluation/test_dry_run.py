@@ -1,0 +1,65 @@
+"""What an evaluation takes is known before it runs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from evaluation.config import EvaluationConfig
+from evaluation.dry_run import NotEnoughSpaceError, frame_bytes
+from evaluation.evaluate_models import dry_run, evaluate, inspected, set_up
+from evaluation.tasks import frame_probes
+from tests.oracles.fake_encoder import FakeEncoder
+from tests.oracles.tiny_corpus import tiny_split, write_corpus
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
+    splits = {name: tiny_split(name, count=count) for name, count in (("train", 8), ("dev", 4), ("test", 4))}
+    corpus = write_corpus(tmp_path / "corpus", splits)
+    task = {"kind": "ctc", "label": "word", "features": "sum", "unseen": "errors", "updates": 3}
+    data = {"corpus": str(corpus), "models": {"one": "fake"}, "tasks": [task], "measures": [], "efficiency": False}
+    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(data))
+    return EvaluationConfig.read(tmp_path / "evaluation.yaml")
+
+
+def test_the_size_of_frames_is_known_before_a_model_runs(config, tmp_path, monkeypatch):
+    sizes, removed = [], []
+    real = tempfile.TemporaryDirectory.cleanup
+
+    def seen(folder):
+        removed.append(folder.name)
+        sizes.append(sum(path.stat().st_size for path in Path(folder.name).glob("*.f16")))
+        real(folder)
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", seen)
+    monkeypatch.setattr(frame_probes, "LEARNING_RATES", (1e-2,))
+    lines = []
+    evaluate(config, tmp_path / "out", log=lines.append)
+    [size] = [size for size in sizes if size]
+    setup = set_up(config)[1]
+    assert frame_bytes(inspected(config, setup), setup) == size
+    assert f"take {size / 1e9:.3g} GB" in "\n".join(lines)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_a_model_runs(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(FakeEncoder, "layers", None)
+    for run in (evaluate, dry_run):
+        with pytest.raises(
+            NotEnoughSpaceError, match=r"1e-06 GB are free on its disk: choose results on a larger disk"
+        ):
+            run(config, tmp_path / "out", log=str)
+
+
+def test_a_dry_run_writes_nothing_and_says_what_the_evaluation_takes(config, tmp_path):
+    lines = []
+    dry_run(config, tmp_path / "out", log=lines.append)
+    assert not (tmp_path / "out").exists()
+    assert lines[0].startswith("1 models, each processes ")
+    assert lines[-1] == "nothing was written"
