@@ -121,7 +121,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             norm = torch.nn.utils.clip_grad_norm_(setup.trained, config.optimiser.clip)
-            is_spoilt = spoilt(norm, sums)  # known on the device alone: the host hears of it a step later
+            is_spoilt = spoilt(norm, sums)  # on the device; the host reads the step when the next is done
             update_unless(is_spoilt, optimiser)
             optimiser.zero_grad(set_to_none=True)
             utterances = log.step_sums.classified(sums)

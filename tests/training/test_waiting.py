@@ -22,7 +22,7 @@ from training.distillation.optimiser import adamw, spoilt, update_unless
 from training.runs.step_sums import StepSums
 from training.step import correct_for_lost, forward_backward
 
-LANES = 2
+LANES = 1
 COPIES = {torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_}
 
 
@@ -55,7 +55,7 @@ class BlockingCopies(TorchDispatchMode):
 def lanes_of(config):
     """The micro-batches of a step."""
     same = config.views.kind == "none"
-    return [ragged_batch(6, lane=lane, same_views=same, seed=lane) for lane in range(LANES)]
+    return [ragged_batch(4, lane=lane, same_views=same, seed=lane) for lane in range(LANES)]
 
 
 def stepped(models, config, batches):
