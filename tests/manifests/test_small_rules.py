@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from corpus_builder.shards.croissant import croissant
+from manifests.corpus import provenance
 from manifests.corpus.external_sample import external_sample, label
 from manifests.corpus.filter import parse_where
-from manifests.corpus.fingerprints import SamplePrints
+from manifests.corpus.fingerprints import DecodedSource, SamplePrints
+from manifests.corpus.layout import sums_text
 from manifests.corpus.sample import Sample, domain_of, family_of
 from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex, copies_of
 from manifests.io.lock import writing
 from manifests.plan.steps import PlannedStep
 from manifests.recipe.recipe import Recipe
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ZEROS = "0" * 64
 WHITE = {"form": "coloured", "source": "white", "colour": "white", "seed": 1}
@@ -229,8 +229,9 @@ def test_a_label_is_a_number_where_it_is_one() -> None:
         ({"json": {"speaker": "7", "language": "en"}, "txt": "x", "cls": "12"}, "x", {"cls": 12}),
         ({"json": {"text": "a", "transcript": "b", "speaker": "7", "lang": "en"}}, "a", {"transcript": "b"}),
         ({"json": [1, 2]}, None, {"json": [1, 2]}),
+        ({"json": {"text": True, "spk": 7, "lang": "en"}}, None, {"text": True}),
     ],
-    ids=["nothing", "json", "txt over json", "cls", "the first of several keys", "no mapping"],
+    ids=["nothing", "json", "txt over json", "cls", "the first of several keys", "no mapping", "true is no text"],
 )
 def test_the_record_of_another_ones_sample_is_made_of_its_members(
     contents: dict[str, Any], text: str | None, custom: dict[str, Any]
@@ -243,3 +244,30 @@ def test_the_record_of_another_ones_sample_is_made_of_its_members(
     assert [(copy.name, copy.condition, copy.domain, copy.steps) for copy in record.copies] == [
         ("far-0", "far", "far", ())
     ]
+
+
+def test_stretches_of_different_channels_are_different_sources() -> None:
+    plain = {"root": "r", "path": "a.wav", "num_frames": 9, "rate_hz": 8000, "sha256": ZEROS, "pcm_sha256": ZEROS}
+    channels: list[Any] = [None, "mix", 0, 1]
+    stretches = [DecodedSource.parse(plain | {"channel": channel}, where="x").stretch for channel in channels]
+    assert len(set(stretches)) == len(sorted(stretches)) == 4
+
+
+def test_digests_are_listed_by_name_so_that_the_same_files_give_the_same_list() -> None:
+    assert sums_text({"b": "1" * 64, "a/c": "2" * 64, "a": "3" * 64}) == (
+        f"{'3' * 64}  a\n{'2' * 64}  a/c\n{'1' * 64}  b\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "due"),
+    [
+        ("/srv/ann", "..."), ("--root=x=/data/ann", "--root=x=..."), ("/home/ann/corpus", "corpus"), ("~ann", "..."),
+        ("/data/ann.wav", "ann.wav"), ("C:\\Users\\ann", "..."), ("--limit=3", "--limit=3"), ("a/..", "..."),
+    ],
+)  # fmt: skip
+def test_a_command_is_recorded_without_folders_and_the_name_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, argument: str, due: str
+) -> None:
+    monkeypatch.setattr(provenance, "home_folder", lambda: Path("/home/ann"))
+    assert provenance.public_argument(argument) == due

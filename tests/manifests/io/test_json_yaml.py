@@ -18,7 +18,7 @@ from manifests.errors import (
 )
 from manifests.io import json_yaml
 from manifests.io.atomic import replacing
-from manifests.io.yaml12 import parse_yaml
+from manifests.io.yaml12 import MAX_DEPTH, parse_yaml
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -31,12 +31,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_full_disk_is_told_as_such_and_keeps_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_as_such_and_keeps_the_old_file(tmp_path, monkeypatch, number):
     target = tmp_path / "index.json"
     json_yaml.write_json(target, {"old": 1})
 
     def full(self, content):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(NoSpaceLeftError, match="finished files stay"):
@@ -166,6 +167,17 @@ def test_a_document_beyond_its_bound_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "long.jsonl").write_bytes(b"{}\n" + b" " * 200)
     with pytest.raises(BadDocumentError, match="line 2 is longer"):
         list(json_yaml.read_json_lines(tmp_path / "long.jsonl", needed="x"))
+
+
+def test_what_is_exactly_as_large_or_as_deep_as_may_be_is_read(tmp_path, monkeypatch):
+    (tmp_path / "big.json").write_bytes(b" " * 1000)
+    assert json_yaml.read_bytes(tmp_path / "big.json", needed="x", limit=1000) == b" " * 1000
+    monkeypatch.setattr(json_yaml, "MAX_LINE_BYTES", 100)
+    (tmp_path / "long.jsonl").write_bytes(b"[1" + b" " * 96 + b"]\n" + b"[2]\n")
+    assert list(json_yaml.read_json_lines(tmp_path / "long.jsonl", needed="x")) == [[1], [2]]
+    assert json_yaml.parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, where="x") is not None
+    with pytest.raises(BadDocumentError, match="nested deeper"):
+        json_yaml.parse_json(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), where="x")
 
 
 @given(st.text())

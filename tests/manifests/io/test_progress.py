@@ -93,7 +93,17 @@ def test_rich_is_imported_only_for_a_terminal():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (185, "3m05s"), (3720, "1h02m"), (-3, "0s")]
+    ("seconds", "text"),
+    [
+        (0.4, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (185, "3m05s"),
+        (3599, "59m59s"),
+        (3600, "1h00m"),
+        (3720, "1h02m"),
+        (-3, "0s"),
+    ],
 )
 def test_a_duration_has_two_figures_at_most(seconds, text):
     assert duration(seconds) == text

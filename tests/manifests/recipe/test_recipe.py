@@ -157,3 +157,21 @@ def test_a_wrong_recipe_is_one_line_with_the_path(path, value, line):
 def test_something_that_is_no_recipe_is_said_to_be_none(data):
     with pytest.raises(BadDocumentError, match="expected a mapping"):
         Recipe.parse(data, where="x.yaml")
+
+
+@pytest.mark.parametrize("version", ["0", "00", "x", "-1", "1.0", ""])
+def test_a_version_counts_from_1(version):
+    with pytest.raises(BadDocumentError, match="has no version"):
+        Recipe.parse({"schema": f"stillroom/recipe/{version}"}, where="x.yaml")
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 6])
+def test_the_first_three_faults_are_told_and_how_many_more_there_are(count):
+    with pytest.raises(BadDocumentError) as problem:
+        Recipe.parse(
+            {"schema": "stillroom/recipe/1", "name": "x", "speech": {"train": {"dir": "x"}}}
+            | {f"zz{number}": 1 for number in range(count)},
+            where="x.yaml",
+        )
+    assert str(problem.value).count("unknown key") == min(count, 3)
+    assert str(problem.value).partition("; and ")[2] == (f"{count - 3} more" if count > 3 else "")
