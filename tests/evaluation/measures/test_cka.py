@@ -235,3 +235,12 @@ def test_a_copy_is_near_its_own_clean_wave_and_not_that_of_another_utterance():
     for layer in range(1, LAYERS + 1):
         assert values["cosine", "noise", layer] == (pytest.approx(0.99, abs=0.02), 3 * FRAMES)
         assert values["mismatched", "noise", layer] == (pytest.approx(0.0, abs=0.2), 2 * FRAMES)
+
+
+def test_pools_and_their_frames_are_drawn_by_the_seed():
+    entries = {f"{speaker}0": listed(f"{speaker}0", speaker, 320 * 1200) for speaker in "abcdefgh"}
+    plans = [plan(entries, seed=seed, bytes_a_frame=200_000) for seed in range(6)]
+    assert {len(found.sizes) for found in plans} == {1}
+    assert len({key for found in plans for key in found.frames}) > 1, "not always the speaker whose name is first"
+    slots = [tuple(plan({"a0": entries["a0"]}, seed=seed).frames["a0"].frames) for seed in range(2)]
+    assert slots[0] != slots[1]
