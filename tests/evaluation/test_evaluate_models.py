@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from evaluation.report.make_report import report
 from evaluation.report.markdown import DamagedResultsError
 from evaluation.report.robustness_table import UnknownSystemError
 from manifests.errors import MissingFileError, OtherRecipeError
-from manifests.results.scores import Results
+from manifests.results.scores import ModelFacts, ModelScores, Results
 from manifests.results.training_exposure import TrainedOn
 from tests.oracles.fake_encoder import ConstantEncoder, FakeEncoder, HidingEncoder
 from tests.oracles.tiny_corpus import TinyUtterance, tiny_split, write_corpus
@@ -518,3 +519,43 @@ def test_by_paths_as_text_config_and_results_give_what_the_command_prints(corpus
     assert page.read_text().count("<h1>Robustness on tiny</h1>") == 1
     printed = CliRunner().invoke(report_command, [out, "--markdown", str(tmp_path / "again.md")])
     assert printed.output == (tmp_path / "again.md").read_text() == text
+
+
+def test_frames_are_compared_with_those_of_ones_own_teacher_where_there_are_two(monkeypatch, tmp_path):
+    """Students and teachers by turns: each gets the frames of the teacher that it names."""
+    monkeypatch.setattr(stage, "load_model", lambda source, _: SimpleNamespace(to=lambda _: source))
+    monkeypatch.setattr(stage, "teacher_frames", lambda encoder, **_: f"frames of {encoder}")
+    monkeypatch.setattr(
+        stage, "open_model", lambda *_, **named: SimpleNamespace(trained=None, teacher=named["teacher"])
+    )
+    monkeypatch.setattr(stage, "measure", lambda model, _: model.teacher)
+    names = ["a1", "b1", "a2", "plain"]
+    config = SimpleNamespace(models={name: name for name in (*names, "a", "b")})
+    setup = SimpleNamespace(config=config, dataset=SimpleNamespace(sample_rate=16000), scratch=tmp_path)
+    found = stage.measured(
+        names,
+        {name: SimpleNamespace(facts=None) for name in names},
+        {"a1": "a", "b1": "b", "a2": "a"},
+        setup=setup,
+        device="cpu",
+    )
+    assert dict(found) == {"a1": "frames of a", "b1": "frames of b", "a2": "frames of a", "plain": None}
+
+
+def test_scores_that_stay_are_told_of_the_model_as_it_is_called_now(tmp_path):
+    facts = ModelFacts(kind="run", origin="run, last", digest="1" * 64, parameters=10, layers=1, heard_known=True)
+    given = {
+        "schema": ModelScores.SCHEMA, "model": "one", "protocol_sha256": "a" * 64, "data_sha256": "d" * 64, "facts": facts.model_dump(mode="json"), "scores": [], "cost": {},
+    }  # fmt: skip
+    ModelScores.parse(given, where="test").write(stage.scores_path(tmp_path, "one"))
+    renamed = facts.model_copy(update={"system": "ours"})
+    setup = SimpleNamespace(protocol_sha256="a" * 64)
+    found = stage.finished_scores(tmp_path, "one", renamed, setup=setup, log=str)
+    assert found is not None
+    assert found.facts == renamed
+    (tmp_path / "results.json").touch()
+    for cells, is_finished in (((found,), True), ((found.model_copy(update={"facts": facts}),), False)):
+        written = SimpleNamespace(cells=cells)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Results, "read", lambda *_, written=written, **__: written)
+            assert (stage.finished_results(tmp_path, {"one": found}, log=str) is not None) == is_finished

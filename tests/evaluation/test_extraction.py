@@ -11,10 +11,12 @@ import pytest
 import torch
 from torchaudio.transforms import MelSpectrogram
 
+from evaluation.config import CtcTask, Splits
 from evaluation.data.labels import field_of, meets
-from evaluation.data.utterances import keyed_order
+from evaluation.data.transcripts import TextTask
+from evaluation.data.utterances import keyed_order, resolved_splits
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
-from evaluation.extraction import ExtractionPlan, ModelFeatures, chosen_copies, scaling_of
+from evaluation.extraction import ExtractionPlan, ModelFeatures, chosen_copies, scaling_of, stored_features
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.measures.frame_cosine import FrameMoments
 from evaluation.models import LogMel
@@ -155,3 +157,28 @@ def test_log_mel_is_that_of_torchaudio():
     found, frames = floor.layers(wave, torch.tensor([16000, 16000]))
     assert frames.tolist() == [49, 49]
     torch.testing.assert_close(found[:, 0], expected[:, :49], rtol=1e-4, atol=1e-3)
+
+
+def test_a_table_that_was_read_has_the_rows_that_are_added_later():
+    rows = PooledRows()
+    for number in range(3):
+        rows.add(f"u{number}", "clean", torch.full((1, 4, 2), float(number)))
+        assert rows.features[:, 0, 0].tolist() == list(range(number + 1))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_states_that_are_stored_are_the_most_that_a_task_reads(order):
+    tasks = [text_task(features) for features in ("last", "sum", "sum+heads")][::order]
+    assert stored_features(tasks) == "sum+heads"
+    assert stored_features(task for task in tasks if task.features != "sum+heads") == "sum"
+    assert stored_features([]) is None
+
+
+def text_task(features):
+    return TextTask("t", CtcTask(kind="ctc", features=features), {}, {}, {}, (), ("a",))
+
+
+def test_a_split_called_dev_chooses_unless_it_trains_or_tests():
+    reader = SimpleNamespace(manifest=SimpleNamespace(splits={"train": (), "dev": (), "test": ()}, name="c"))
+    for train, test, dev in (("train", "test", "dev"), ("dev", "test", None), ("train", "dev", None)):
+        assert resolved_splits(Splits(train=train, test=test), reader).dev == dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.training.conftest import write_corpus, write_teacher
 from training.config.load import resolved, run_config
 from training.config.schema import Adversary, Batch, TrainConfig
 from training.data.joined_corpus import open_corpus
-from training.data.sampler import Cursor
+from training.data.sampler import Crop, Cursor
 from training.data.views import Views
 from training.loop import distil
 from training.models.native_format import trained_on_beside
@@ -33,7 +34,7 @@ from training.validation.domain_probe import (
     probe_accuracy,
     visibility_warning,
 )
-from training.validation.utterances import FixedUtterances
+from training.validation.utterances import FixedUtterances, shared_copies
 
 
 def first_batch(folder, **options):
@@ -291,3 +292,44 @@ def test_the_domain_that_is_asked_for_stays_where_it_can_be_named(tmp_path, teac
     run, reported = run_on_one_condition(tmp_path, teacher_folder, domain="distorted")
     assert run_config(run / "config.yaml").adversary.domain == "distorted"
     assert "single condition" not in reported
+
+
+def test_a_window_as_large_as_the_split_is_not_said_to_be_cut(corpus):
+    said = []
+    with open_corpus(corpus) as reader:
+        whole = batching_of(
+            config(corpus, lanes=1, window_shards=3), reader, rate_hz=16000, hop_samples=320, report=said.append
+        )
+    assert (whole.window_shards, said) == (3, [])
+
+
+def crop_with(*copies):
+    return Crop("train-0", SimpleNamespace(copies=copies), 0, 100)
+
+
+def test_a_validation_is_on_the_first_copies_that_every_utterance_has():
+    crops = [crop_with("noise-0", "noise-1", "room-0"), crop_with("noise-0", "noise-1", "phone-0")]
+    assert shared_copies(crops) == ["clean", "noise-0"]
+    assert shared_copies([]) == ["clean"]
+
+
+def utterances_with(copies, families):
+    """Fixed utterances in two batches; the family of their copies is another in each."""
+    numbers = iter(families)
+    by_batch = {batch: next(numbers) for batch in ("first", "second")}
+    return SimpleNamespace(
+        copies=copies,
+        batches=["first", "second"],
+        families=lambda crops, copy: [copy if copy == "clean" else by_batch[crops]],
+    )
+
+
+def test_the_probe_knows_the_families_of_all_its_utterances_and_only_copies_of_both_sets():
+    fit = utterances_with(["clean", "double-0"], ("noise", "room"))
+    held_out = utterances_with(["clean", "double-0", "phone-0"], ("noise", "room"))
+    adversary = Adversary(domain="family")
+    for kind, gets_copies in (("cdm1", False), ("cdm2", True), ("same", True), ("none", False)):
+        probe = DomainProbe(adversary, layers=(1,), views=Views(kind=kind), fit=fit, held_out=held_out, seed=0)
+        assert probe.copies == ["clean", "double-0"]
+        assert probe.classes == ("clean", "noise", "room")
+        assert probe.teacher_gets_copies == gets_copies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import shutil
@@ -19,13 +20,13 @@ from manifests.io.json_yaml import read_json, write_json
 from manifests.io.url import UnreachableError
 from tests.training.conftest import RATE_HZ, write_corpus
 from training.data.audio import decoded_wave, utterances
-from training.data.corpus import NoSuchSplitError, NotSealedError
+from training.data.corpus import CorpusReader, NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
 from training.data.sampler import Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
 from training.data.views import Views
 from training.dataloader import loader
-from training.stream import pairs
+from training.stream import Sources, pairs
 
 
 @pytest.fixture(scope="module", name="made")
@@ -311,3 +312,36 @@ def test_an_epoch_can_be_chosen(made):
     later = list(pairs(made[0], utterances=4, epoch=3))
     assert {batch.cursor.epoch for batch in later} == {3}
     assert later[0].cursor == Cursor(3, 0, 0)
+
+
+def test_from_afar_a_batch_is_read_without_the_members_that_it_does_not_need_and_is_forgotten(
+    made, remote, monkeypatch
+):
+    folder = made[0] if isinstance(made, tuple) else made
+    stream = pairs(remote, views="none", utterances=4)
+    read = []
+    stretch = CorpusReader.stretch
+
+    def seen(self, shard, members):
+        found = stretch(self, shard, members)
+        read.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(CorpusReader, "stretch", seen)
+    with open_corpus(remote) as reader, open_corpus(folder) as near:
+        batches = list(stream.micro_batches(Sources(reader)))
+        assert not reader.fetched
+        clean = [sample.members["clean"].size for entry in near.shards("train") for sample in near.samples(entry.name)]
+    assert sum(len(batch.keys) for batch in batches) == len(clean)
+    assert sorted(read) == sorted(clean)
+
+
+def test_an_index_that_points_beyond_its_tar_is_found_before_anything_is_read(copy):
+    path = copy / "shards" / "train-000001.json"
+    index = read_json(path, needed="test")
+    with open_corpus(copy) as reader:
+        ends = max(sample.span[1] for sample in reader.samples("train-000001"))
+        for size, is_whole in ((ends, True), (ends - 1, False)):
+            write_json(path, {**index, "bytes": size})
+            with contextlib.nullcontext() if is_whole else pytest.raises(DamagedShardError, match="outside the tar"):
+                reader.index("train-000001")

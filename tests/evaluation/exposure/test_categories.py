@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from pydantic import TypeAdapter
@@ -17,6 +18,7 @@ from evaluation.exposure.categories import (
     snr_of,
     step_facts,
 )
+from evaluation.exposure.test_copies import index_test_copies
 from evaluation.exposure.training_set import (
     ExposureCounter,
     TrainingUnknownError,
@@ -212,6 +214,19 @@ def test_a_run_met_what_its_views_let_it_hear(tmp_path):
     assert set(found.kinds) == {"noise coloured"}
 
 
+def test_a_run_met_the_copies_of_its_own_split(tmp_path):
+    corpus = write_corpus(
+        tmp_path / "tiny",
+        {"train": tiny_split("train", count=2), "more": tiny_split("more", count=2, members=("phone-0",))},
+    )
+    run = run_folder(tmp_path, corpus, views={"kind": "cdm1"})
+    config = {"corpus": str(corpus), "split": "more", "views": {"kind": "cdm1"}, "teacher": {"name": "nano"}}
+    write_yaml(run / "config.yaml", config)
+    found = exposure_of("cdm1", RunSource(run=str(run)), {})
+    assert found is not None
+    assert set(found.kinds) == {"codec narrow-band"}
+
+
 def test_a_corpus_that_is_gone_or_changed_makes_it_unknown_and_says_why(tmp_path):
     corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=2)})
     run = run_folder(tmp_path, corpus, views={"kind": "cdm1"})
@@ -272,3 +287,23 @@ def test_the_snr_of_a_copy_is_that_of_its_loudest_noise(tmp_path):
     copy = {"name": "n-0", "condition": "n", "domain": "w", "family": "noise", "gain_db": 0.0, "steps": steps}
     assert snr_of(SampleCopy.parse(copy, where="test")) == 3.0
     assert snr_of(SampleCopy.parse({**copy, "steps": [codec("mp3")]}, where="test")) is None
+
+
+def test_utterances_of_nobody_are_each_a_speaker_of_their_own(tmp_path):
+    """A bootstrap draws speakers: as one, all that name none would be drawn together."""
+    corpus = write_corpus(tmp_path / "tiny", {"test": tiny_split("test", count=3)})
+    with open_corpus(corpus) as reader:
+        entries = {
+            sample.key: SimpleNamespace(sample=reader.whole_record("test-000000", sample, split="test"))
+            for sample in reader.samples("test-000000")
+        }
+        for number, entry in enumerate(entries.values()):
+            entry.sample = entry.sample.model_copy(update={"speaker": None if number else "ann"})
+        found = index_test_copies(reader, SimpleNamespace(test=entries, conditions=("noise", "phone")))
+    assert len(found.record.speakers) == 3
+    assert len(set(found.record.speaker.split())) == 3
+
+
+@pytest.mark.parametrize(("rate", "band"), [(8.9, "narrow-band"), (9.0, "wide-band"), (None, "wide-band")])
+def test_opus_is_wide_band_from_nine_kilobits_on_and_where_its_rate_is_not_known(rate, band):
+    assert codec_band("opus", rate) == band

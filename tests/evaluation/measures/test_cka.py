@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import linear_kernel
 
+from evaluation import extraction
 from evaluation.data.utterances import ListedUtterance
 from evaluation.features import Scaling, UtteranceFeatures
+from evaluation.measures import teacher_agreement
 from evaluation.measures.cka import Energy, Products, Similarity, effective_rank, evenly_spaced
 from evaluation.measures.frame_cosine import FrameCosine
 from evaluation.measures.retrieval import QUERIES, PoolFrames, Retrieval, RetrievalPlan, plan_retrieval
+from evaluation.measures.teacher_agreement import teacher_frames
 from evaluation.model_scores import cosine_scores, similarity_scores
 
 LAYERS, FRAMES, FEATURES = 3, 40, 6
@@ -235,3 +240,34 @@ def test_a_copy_is_near_its_own_clean_wave_and_not_that_of_another_utterance():
     for layer in range(1, LAYERS + 1):
         assert values["cosine", "noise", layer] == (pytest.approx(0.99, abs=0.02), 3 * FRAMES)
         assert values["mismatched", "noise", layer] == (pytest.approx(0.0, abs=0.2), 2 * FRAMES)
+
+
+def test_pools_and_their_frames_are_drawn_by_the_seed():
+    entries = {f"{speaker}0": listed(f"{speaker}0", speaker, 320 * 1200) for speaker in "abcdefgh"}
+    plans = [plan(entries, seed=seed, bytes_a_frame=200_000) for seed in range(6)]
+    assert {len(found.sizes) for found in plans} == {1}
+    assert len({key for found in plans for key in found.frames}) > 1, "not always the speaker whose name is first"
+    slots = [tuple(plan({"a0": entries["a0"]}, seed=seed).frames["a0"].frames) for seed in range(2)]
+    assert slots[0] != slots[1]
+
+
+def test_student_and_teacher_give_the_same_frames_however_many_are_taken(monkeypatch, tmp_path):
+    """Of three utterances six frames in all are two each."""
+    taken = [UtteranceFeatures(key, 1.0, {"clean": random_frames(number)}) for number, key in enumerate("abc")]
+    monkeypatch.setattr(teacher_agreement, "MOST_FRAMES", 6)
+    monkeypatch.setattr(teacher_agreement, "utterances", lambda *_, **__: ())
+    monkeypatch.setattr(teacher_agreement, "features_of", lambda *_: taken)
+    dataset = SimpleNamespace(
+        test=dict.fromkeys("abc"), reference="abc", conditions=(), splits=SimpleNamespace(train="", test="")
+    )
+    teacher = teacher_frames(None, dataset=dataset, config=SimpleNamespace(corpus=""))
+    assert {key: len(frames) for key, frames in teacher.items()} == {"a": 2, "b": 2, "c": 2}
+    monkeypatch.setattr(extraction, "MOST_FRAMES", 6)
+    tables = extraction.empty_features((), scratch=tmp_path)
+    tables.moments.add(random_frames(0))
+    encoder = SimpleNamespace(
+        num_layers=LAYERS, config=SimpleNamespace(num_frames=lambda n: n // 320), sample_rate=16000
+    )
+    setup = SimpleNamespace(dataset=dataset, config=SimpleNamespace(measures=("agreement",), seed=0), tasks=())
+    extraction.prepare_test(tables, SimpleNamespace(encoder=encoder, teacher=teacher), setup)
+    assert tables.similarity.frames_each == 2

@@ -388,3 +388,12 @@ def test_speakers_who_take_no_part_are_not_drawn():
     found = difference(first, second, copies.condition == 1, copies)
     assert found is not None
     assert (found.units, found.value, found.low, found.high) == ("2 speakers", 1.0, 1.0, 1.0)
+
+
+def test_one_copy_of_unknown_category_leaves_clean_and_distorted_alone():
+    assert list(groups_of(Copies.of(ROLL), "csncuscsn")) == ["clean", "distorted"]
+
+
+def test_categories_are_never_those_of_the_floor():
+    floor = cell("logmel", "110110111", kind="floor", seen="csncsncsn")
+    assert SystemOutcomes.from_scores([floor, TEACHER], ROLL).grouped_by is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -15,16 +17,16 @@ from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.tasks.classification import INVERSE_STRENGTHS, chosen_probe, chosen_sum, probe_task
-from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameProbes
+from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameClassifier, FrameProbes
 from evaluation.tasks.frame_store import FrameStore
 from evaluation.tasks.verification import fitted_verifier, verify_task
-from evaluation.tasks.weighted_sum import LEARNING_RATES, fitted_sum
+from evaluation.tasks.weighted_sum import LEARNING_RATES, fitted_sum, run_adam, seeded_thread
 
-pytestmark = pytest.mark.usefixtures("seeded_thread")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def seeded_thread():
+def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -440,3 +442,52 @@ def test_a_frame_probe_on_distorted_speech_learns_the_copies(tmp_path):
     answered = probes.outcomes["accuracy", 0]
     assert all(answered[key, "noise-0"] == (10.0, 10.0) for key in copies)
     assert sum(answered[key, "clean"][0] for key in copies) < 100
+
+
+def test_a_recurrent_head_does_not_read_the_padding_of_a_batch():
+    torch.manual_seed(0)
+    reader = FrameClassifier(1, 3, 4, is_recurrent=True).eval()
+    short, long = torch.randn(4, 1, 3), torch.randn(9, 1, 3)
+    with torch.no_grad():
+        alone = reader(short[None], [4])[0]
+        together = reader(torch.nn.utils.rnn.pad_sequence([short, long], batch_first=True), [4, 9])[0, :4]
+    assert torch.allclose(alone, together, atol=1e-6)
+
+
+def test_a_text_that_is_longer_than_its_frames_is_no_endless_loss():
+    task = TextTask("t", CtcTask(kind="ctc"), {"u": ("a", "b", "a")}, {}, {}, (), ("a", "b"))
+    loss = FrameProbes(task, plain_scaling(), 1, CLOCK).loss(torch.zeros(1, 2, 3), [2], ["u"])
+    assert float(loss) == 0.0
+
+
+def test_a_gradient_probe_is_the_same_whatever_was_drawn_before():
+    def weights():
+        with seeded_thread(3, "a", 0) as generator:
+            return torch.nn.Linear(3, 2).weight.detach(), torch.rand(4, generator=generator)
+
+    first = weights()
+    torch.manual_seed(99)
+    assert all(map(torch.equal, first, weights()))
+
+
+def test_a_loss_that_is_not_finite_ends_the_updates_and_spoils_no_weight():
+    module = torch.nn.Linear(2, 1)
+    losses = iter([1.0, math.nan, 1.0])
+    run_adam(module, lambda: next(losses) * module(torch.ones(1, 2)).sum(), learning_rate=0.1, updates=3)
+    assert bool(torch.isfinite(module.weight).all())
+    assert next(losses) == 1.0, "no update after it"
+
+
+def test_a_step_of_a_probe_has_a_gradient_of_length_five_at_most(monkeypatch):
+    lengths = []
+    step = torch.optim.Adam.step
+
+    def seen(self, *given, **named):
+        lengths.append(float(self.param_groups[0]["params"][0].grad.norm()))
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", seen)
+    module = torch.nn.Linear(4, 1, bias=False)
+    for scale in (1.0, 100.0):
+        run_adam(module, lambda scale=scale: scale * module(torch.ones(1, 4)).sum(), learning_rate=1e-3, updates=1)
+    assert lengths == pytest.approx([2.0, 5.0], rel=1e-3)

@@ -198,3 +198,15 @@ def test_leakage_leaves_out_conditions_that_training_has_not():
     for number in range(20):
         test.add(f"test-{number}", "music-0", torch.zeros(3, 1, NUM_FEATURES))
     assert leakage_scores(train, test)[0].count == 60
+
+
+def test_what_is_held_back_depends_on_the_seed():
+    labels = {f"u{number}": "ab"[number % 2] for number in range(40)}
+    assert len({frozenset(held_back(labels, seed=seed, probe=0)) for seed in range(5)}) == 5
+
+
+def test_the_majority_rate_counts_utterances_and_not_their_copies(one_task):
+    task, tables = one_task
+    scores = probe_task(task, train=tables["train"], dev=None, test=tables["test"], seed=0, probes=1).scores
+    [majority] = [score for score in scores if score.measure == "majority"]
+    assert majority.count == len(task.groups[0].test)

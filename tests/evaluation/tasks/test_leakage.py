@@ -98,3 +98,14 @@ def test_both_domain_probes_are_those_of_scikit_learn_scaled_on_train_beside_the
             assert (score.value, score.count) == (pytest.approx(expected), 105)
     assert scores[-1].measure == "majority"
     assert scores[-1].value == pytest.approx(20 / 105)  # clean is the commonest in train
+
+
+def test_speakers_of_both_splits_are_divided_by_the_seed():
+    train, test = table("a", "b", "c", "d"), table("e", "f", "g", "h")
+    speakers = dict(zip("abcdefgh", "wxyzwxyz", strict=True))
+    halves = {
+        frozenset(speakers_in(held_out(train, test, speakers=speakers, recordings={}, seed=seed)[0], speakers))
+        for seed in range(6)
+    }
+    assert all(len(half) == 2 for half in halves)
+    assert len(halves) > 1

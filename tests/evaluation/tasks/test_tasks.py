@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ import torch
 import yaml
 
 from evaluation import evaluate_models as stage
-from evaluation.config import EvaluationConfig
-from evaluation.data.alignments import BadAlignmentError, FrameClock, first_length, frame_classes
+from evaluation.config import CtcTask, EvaluationConfig, FramesTask, Splits
+from evaluation.data.alignments import BadAlignmentError, FrameClock, first_length, frame_classes, segments_of
 from evaluation.data.labels import MissingLabelError, OneClassError, UnseenLabelError
-from evaluation.data.transcripts import UnseenUnitError, normalised_text
+from evaluation.data.transcripts import UnseenUnitError, label_texts, normalised_text
 from evaluation.data.trials import OneSpeakerError, chosen_pairs, training_pairs
 from evaluation.data.utterances import EmptyConditionError, TooFewFramesError
 from evaluation.features import Scaling
@@ -415,6 +416,55 @@ def test_trials_are_half_of_one_speaker_and_none_is_with_itself():
     assert all(one != other for one, other in pairs)
     assert chosen_pairs(dict(reversed(labels.items())), most=24, seed=0) == pairs
     assert chosen_pairs({"a0": "a", "b0": "b"}, most=24, seed=0) == ()
+
+
+def test_utterances_that_take_several_turns_meet_other_strangers_and_another_seed_has_other_trials():
+    labels = {f"{speaker}{n}": speaker for speaker in "abc" for n in range(4)}
+    pairs = chosen_pairs(labels, most=1000, seed=0)
+    own = [(one, other) for one, other in pairs if labels[one] == labels[other]]
+    assert len(own) == len(set(own)) == len(pairs) - len(own) == 12 * 3, "each with the three others of its speaker"
+    strangers = {
+        one: {other for this, other in pairs if this == one and labels[this] != labels[other]} for one in labels
+    }
+    assert sum(map(len, strangers.values())) > 12, "most have more than one"
+    assert set(chosen_pairs(labels, most=24, seed=1)) != set(pairs[:24])
+
+
+def test_speakers_on_whom_a_rate_is_chosen_are_drawn_by_the_seed():
+    labels = {f"{speaker}{n}": str(speaker) for speaker in range(20) for n in range(2)}
+    held = [{labels[key] for pair in training_pairs(labels, most=99, seed=seed) for key in pair} for seed in range(6)]
+    assert all(len(one) == 2 for one in held)
+    assert len(set(map(frozenset, held))) > 1
+
+
+def test_letters_of_every_script_are_spelled_alike_however_they_are_encoded():
+    assert normalised_text("हिन्दी") == "हिन्दी", "vowel signs are marks"
+    assert normalised_text("\ufb01ne \uff21") == "fine a", "a ligature and a wide letter"
+
+
+def test_segments_are_taken_in_the_order_of_time_and_none_may_start_at_the_end():
+    entry = SimpleNamespace(
+        sample=SimpleNamespace(id="u", custom={"phones": [[0.2, 0.3, "b"], [0.0, 0.2, "a"]]}), seconds=0.25
+    )
+    task = FramesTask(kind="frames", label="phones")
+    assert segments_of(task, entry, None) == ((0.0, 0.2, "a"), (0.2, 0.3, "b"))
+    entry.seconds = 0.2
+    with pytest.raises(BadAlignmentError, match="starts after its end"):
+        segments_of(task, entry, None)
+
+
+def test_dev_texts_with_units_that_train_lacks_are_not_chosen_on():
+    def entries(**texts):
+        return {
+            key: SimpleNamespace(sample=SimpleNamespace(text=text, speaker=None, language=None, custom={}, copies=()))
+            for key, text in texts.items()
+        }
+
+    dataset = SimpleNamespace(
+        splits=Splits(train="train", dev="dev", test="test"), limit=None, conditions=(), train=entries(t="ab"), dev=entries(known="ba", strange="ax"), test=entries(u="a"),
+    )  # fmt: skip
+    task = label_texts(CtcTask(kind="ctc", label="text"), dataset)
+    assert set(task.dev) == {"known"}
 
 
 def test_frames_of_a_killed_evaluation_are_swept_away(corpus, bench, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from training import loop
 from training.config.schema import Staging
 from training.data.joined_corpus import open_corpus
 from training.data.node_cache import NodeCache
+from training.data.sampler import windows
 from training.data.tar_reader import DamagedShardError
 from training.dataloader import loader
 from training.precompute import TargetSettings, compute_targets
@@ -329,3 +331,60 @@ def test_a_trainer_stages_from_s3(server, bucket, made, tmp_path, teacher_folder
     assert loop.distil(staged, tmp_path / "there", report=str) == "done"
     assert loop.distil(config_of(made, teacher_folder, **keys), tmp_path / "here", report=str) == "done"
     assert_same_run(tmp_path / "there", tmp_path / "here")
+
+
+def test_of_copies_that_nobody_reads_the_longest_unused_goes_and_room_that_is_just_enough_is_enough(
+    made, tmp_path, fetched
+):
+    with open_corpus(made) as reader:
+        first, second, third = reader.shards("train")[:3]
+        stage = NodeCache(tmp_path / "stage", report=str)
+        for entry, time_s in ((first, 1000), (second, 2000)):
+            stage.handle(reader.tars, entry.name)
+            os.utime(tmp_path / "stage" / f"{entry.sha256}.tar", (time_s, time_s))
+        stage.close()
+        stage = NodeCache(tmp_path / "stage", report=str)
+        stage.most_bytes = first.bytes + max(second.bytes, third.bytes)
+        stage.handle(reader.tars, first.name)  # it is read again, and so the newest
+        stage.close()
+        stage = NodeCache(tmp_path / "stage", report=str)
+        stage.most_bytes = first.bytes + max(second.bytes, third.bytes)
+        assert stage.handle(reader.tars, third.name) is not None
+        stage.close()
+        stage = NodeCache(tmp_path / "full", report=str)
+        stage.most_bytes = third.bytes
+        assert stage.handle(reader.tars, third.name) is not None
+        stage.close()
+    assert {path.stem for path in (tmp_path / "stage").glob("*.tar")} == {first.sha256, third.sha256}
+    assert fetched == [first.name, second.name, third.name, third.name]
+
+
+def test_a_shard_that_arrives_damaged_is_fetched_once_more(made, tmp_path, monkeypatch):
+    copied, times = NodeCache.copied, []
+
+    def damaged_at_first(self, source, stream, one):
+        size, sha256 = copied(self, source, stream, one)
+        times.append(one.name)
+        return size, sha256 if len(times) > 1 else "0" * 64
+
+    monkeypatch.setattr(NodeCache, "copied", damaged_at_first)
+    with open_corpus(made) as reader:
+        stage = NodeCache(tmp_path / "stage", report=str)
+        assert stage.handle(reader.tars, reader.shards("train")[0].name) is not None
+        stage.close()
+    assert len(times) == 2
+
+
+def test_a_stage_is_named_the_window_at_hand_and_the_next_across_epochs_and_none_after_the_last(
+    made, tmp_path, monkeypatch
+):
+    named = []
+    monkeypatch.setattr(NodeCache, "window", lambda _, shards: named.append([one.name for one in shards]))
+    stream = staged_stream(made, tmp_path / "stage", epochs=2)
+    list(stream)
+    order = [
+        list(window)
+        for epoch in (0, 1)
+        for window in windows(stream.shards, stream.batching, seed=stream.seed, epoch=epoch)
+    ]
+    assert named == [[*here, *after] for here, after in itertools.zip_longest(order, order[1:], fillvalue=())]

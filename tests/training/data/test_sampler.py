@@ -18,6 +18,7 @@ from training.data.sampler import (
     named_choice,
     named_number,
     named_share,
+    window_batches,
     windows,
 )
 
@@ -272,6 +273,20 @@ def test_utterances_of_near_lengths_change_neighbours_from_epoch_to_epoch():
             for batch in order(shards, batching, cursor=Cursor(epoch))
         }
         for epoch in (0, 1)
+    ]
+    assert len(together[0] & together[1]) < 4
+
+
+def test_utterances_of_near_lengths_have_other_neighbours_with_another_seed():
+    shards = shards_of([[1000 + number for number in range(16)]])
+    batching = Batching(lanes=1, crop_samples=10**6, lane_utterances=2)
+    (one,) = windows(list(shards), batching, seed=0, epoch=0)
+    together = [
+        {
+            frozenset(crop.sample.key for crop in lanes[0])
+            for lanes in window_batches(one, shards.__getitem__, batching, seed=seed, epoch=0)
+        }
+        for seed in (0, 1)
     ]
     assert len(together[0] & together[1]) < 4
 

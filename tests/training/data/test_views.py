@@ -192,3 +192,19 @@ def test_the_students_share_of_clean_speech_comes_on_top_of_that_of_both():
     student = sum(pair.student == "clean" for pair in pairs) / 20000
     assert both == pytest.approx(0.2, abs=0.015)
     assert student == pytest.approx(0.5, abs=0.015)
+
+
+def test_in_another_epoch_other_utterances_are_clean():
+    """Of 4000 utterances a quarter is clean in each of two epochs, and a sixteenth in both, give or take four standard errors."""
+    clean = [
+        {number for number, pair in enumerate(drawn("cdm1", 0.25, epoch=epoch)) if pair.student == "clean"}
+        for epoch in (0, 1)
+    ]
+    assert abs(len(clean[0] & clean[1]) - 250) < 4 * (4000 / 16 * 15 / 16) ** 0.5
+
+
+def test_a_copy_that_both_get_must_be_of_the_conditions_of_both():
+    keys = {"teacher": {"conditions": ["noise"]}, "student": {"conditions": ["room"]}}
+    with pytest.raises(UsageError, match="views same needs 1 distorted copy of an utterance, this split has 0"):
+        check_copies(Views.model_validate({"kind": "same", **keys}), {"noise": 1, "room": 1}, where="corpus")
+    check_copies(Views.model_validate({"kind": "cdm2", **keys}), {"noise": 1, "room": 1}, where="corpus")

@@ -347,3 +347,31 @@ def test_a_layer_that_student_or_teacher_lacks_is_one_clear_line(teacher_folder)
     assert critic_layers(Adversary(layers=(1, 2), domain="view"), student=student, teacher=teacher) == (1, 2)
     with pytest.raises(UsageError, match=r"adversary\.layers: the student has layers 1 to 2, not 3"):
         critic_layers(Adversary(layers=(3,)), student=student, teacher=teacher)
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_a_critics_share_of_all_ranks_is_of_the_utterances_of_its_own_step(rests):
+    """Of 16 utterances of 32 it is a half, by plain descent half as far as alone, in the second step too."""
+    moved = []
+    for utterances in (16.0, 32.0):
+        adversary = adversary_of(objective="game", clip=1e9, critic_steps=1, critic_every=1 + rests)
+        adversary.optimiser = torch.optim.SGD(adversary.critic.parameters(), lr=0.0, fused=True)
+        for step in (1, 2):
+            before = torch.cat([one.detach().clone().flatten() for one in adversary.critic.parameters()])
+            if step == 2:
+                adversary.optimiser.param_groups[0]["lr"] = 1e-3
+            adversary.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
+            adversary.update(step, utterances=torch.tensor(utterances))
+        moved.append(torch.cat([one.detach().flatten() for one in adversary.critic.parameters()]) - before)
+    assert torch.allclose(moved[0], 2 * moved[1], rtol=1e-3, atol=1e-7)
+    alone = adversary_of(objective="game", clip=1e9, critic_steps=1)
+    alone.optimiser = torch.optim.SGD(alone.critic.parameters(), lr=1e-3, fused=True)
+    before = torch.cat([one.detach().clone().flatten() for one in alone.critic.parameters()])
+    alone.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
+    alone.update(2)
+    assert torch.allclose(
+        torch.cat([one.detach().flatten() for one in alone.critic.parameters()]) - before,
+        moved[0],
+        rtol=1e-3,
+        atol=1e-7,
+    )

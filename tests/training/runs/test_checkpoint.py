@@ -15,6 +15,7 @@ from training.data.sampler import Cursor
 from training.distillation.optimiser import adamw
 from training.models.encoder import EncoderConfig
 from training.runs.checkpoint import (
+    Mark,
     NoCheckpointError,
     load_run,
     module_tensors,
@@ -171,3 +172,17 @@ def test_the_mark_of_a_checkpoint_is_written_after_its_tensors(tmp_path, monkeyp
     monkeypatch.setattr(os, "replace", noted)
     write(tmp_path, 1)
     assert names == ["step-000000001.safetensors", "step-000000001.json"]
+
+
+def test_a_mark_is_never_beside_the_tensors_of_another_checkpoint(tmp_path, monkeypatch):
+    """A step is written again, and the disk is full after its tensors: they have no mark, and the step before serves."""
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+
+    def full(*_, **__):
+        raise OSError("full")
+
+    monkeypatch.setattr(Mark, "write", full)
+    with pytest.raises(OSError, match="full"):
+        write(tmp_path, 2)
+    assert not (tmp_path / "step-000000002.json").exists()

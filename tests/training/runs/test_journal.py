@@ -174,3 +174,26 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install tensorboard"):
         Board(tmp_path, step=0)
+
+
+def test_each_line_has_the_speed_of_its_own_audio_and_seconds_of_work_add_up(log, tmp_path, monkeypatch):
+    """By a clock that is set: batches are awaited for 1 s each and worked on for 3 s."""
+    now = [100.0]
+    monkeypatch.setattr("training.runs.journal.time.monotonic", lambda: now[0])
+
+    def awaited():
+        while True:
+            now[0] += 1.0
+            yield None
+
+    batches = log.timed(awaited())
+    for step, lengths in enumerate(((600, 400), (1600,), (400,)), 1):
+        next(batches)
+        now[0] += 3.0
+        do_step(log, step, lengths=lengths)
+        list(log.read(every=True))
+        log.write_line({"step": step, "learning_rate": 0.1})
+    found = lines(tmp_path / "journal.jsonl")
+    assert [line["audio_s_per_s"] for line in found] == [10 / 4, 16 / 4, 4 / 4]
+    assert [line["waiting_share"] for line in found] == [0.25, 0.25, 0.25]
+    assert log.in_all["wall_s"] == 12.0

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,15 +20,23 @@ from manifests.errors import BadDocumentError, UsageError
 from manifests.io.json_yaml import read_json, write_json
 from tests.training.conftest import write_corpus, write_teacher
 from tests.training.test_loop import assert_same_run, config_of, journal
-from training import loop
+from training import loop, setup
 from training.cli import targets_command
+from training.config.schema import Crops
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Batching, CropGrid, cropped
 from training.data.tar_reader import DamagedShardError
-from training.precompute import OtherTargetsError, TargetSettings, TooLargeError, compute_targets
+from training.precompute import (
+    OtherTargetsError,
+    TargetSettings,
+    TooLargeError,
+    compute_targets,
+    is_finished,
+    target_plan,
+)
 from training.runs.folder import OtherConfigError, SourceChangedError
 from training.stream import Sources, pairs
-from training.targets.reader import NoTargetsError, TargetsMisfitError, TargetsReader
+from training.targets.reader import NoTargetsError, TargetsMisfitError, TargetsReader, check_split
 from training.teacher import load_teacher
 
 ASKED = {"layers": (1, 3), "conditions": ("noise", "phone", "room"), "crop_s": 0.9, "crop_sets": 2}
@@ -348,3 +357,34 @@ def test_the_command_reads_its_words(tmp_path, made):
     assert list(told["splits"]) == ["dev"]
     for wrong in (["--layers", "four"], ["--slice", "4/3"], ["--crops", "0"]):
         assert CliRunner().invoke(targets_command, [*words, *wrong]).exit_code == 2
+
+
+def test_a_shard_that_a_split_gained_is_missed():
+    targets = SimpleNamespace(
+        url="targets", manifest=SimpleNamespace(splits={"train": [SimpleNamespace(name="train-0")]})
+    )
+    check_split(targets, split="train", shards=["train-0"])
+    with pytest.raises(UsageError, match="none of split train"):
+        check_split(targets, split="train", shards=["train-0", "train-1"])
+
+
+def test_the_seed_of_crops_goes_from_the_settings_to_the_plan_and_from_there_to_a_run(made, monkeypatch):
+    teacher = load_teacher(made / "teacher")
+    with open_corpus(made / "corpus") as reader:
+        plan = target_plan(reader, teacher, TargetSettings(str(made / "teacher"), crop_seed=7, crop_sets=3))
+        assert (plan.crop_seed, plan.grid) == (7, CropGrid(teacher.config.hop_samples, sets=3, seed=7))
+        monkeypatch.setattr(setup, "check_targets", lambda *_, **__: None)
+        monkeypatch.setattr(setup, "check_split", lambda *_, **__: None)
+        targets = SimpleNamespace(url="targets", plan=plan)
+        found = setup.with_targets(config(made, views={"kind": "none"}), targets, reader, rate_hz=16000)
+    assert found.crops == Crops(sets=3, seed=7)
+
+
+def test_targets_of_a_shard_that_were_cut_off_are_not_finished(tmp_path, made):
+    shutil.copytree(made / "targets", tmp_path / "targets")
+    with TargetsReader(made / "targets") as reader:
+        entry, plan = reader.manifest.splits["train"][0], reader.plan
+    assert is_finished(tmp_path / "targets", entry, plan)
+    assert not is_finished(tmp_path / "targets", entry, plan.model_copy(update={"crop_seed": 7}))
+    os.truncate(tmp_path / "targets" / "shards" / f"{entry.name}.tar", 1024)
+    assert not is_finished(tmp_path / "targets", entry, plan)
