@@ -426,12 +426,15 @@ def test_a_wrong_root_is_found_before_rendering(lab: Lab) -> None:
     lab.plan("planned")
     with pytest.raises(MissingFileError, match="an utterance of 'train'; say --root train=DIR"):
         lab.build(source=lab.folder / "planned", roots={"train": lab.folder / "noise"})
+    with pytest.raises(MissingFileError, match="an utterance of 'test'; say --root test=DIR"):
+        lab.build(source=lab.folder / "planned", roots={"test": lab.folder / "noise"})
     with pytest.raises(UsageError, match="the plan has no such root"):
         lab.build(source=lab.folder / "planned", roots={"trian": lab.folder})
     shutil.move(lab.folder / "speech" / "train", lab.folder / "elsewhere")
     with pytest.raises(MissingFileError, match="root 'train' holds the sources"):
         lab.build(source=lab.folder / "planned")
     assert lab.build(source=lab.folder / "planned", roots={"train": lab.folder / "elsewhere"}).corpus is not None
+    assert read_roots(lab.folder / "corpus")["train"] == str(lab.folder / "elsewhere")
 
 
 def bad_files(lab: Lab) -> Iterator[tuple[str, str]]:

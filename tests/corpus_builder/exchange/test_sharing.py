@@ -360,6 +360,17 @@ def test_a_file_of_another_digest_than_the_manifest_says_is_not_compared(tmp_pat
     assert fingerprint_of(listened(place=str(path), sha256=None)).prints is not None
 
 
+def test_a_cached_fingerprint_is_of_the_channel_that_it_was_taken_of(tmp_path: Path) -> None:
+    both = np.stack([wave(1, 60_000), wave(2, 60_000)], axis=1)
+    path = write_wave(tmp_path / "a.wav", both)
+    due = [fingerprint_of(listened(place=str(path), sha256=None, channel=channel)).prints for channel in (0, 1)]
+    assert not np.array_equal(*due)
+    for channel in (0, 1, 0, 1):
+        of_file = {"place": str(path), "sha256": sha256(path.read_bytes()), "channel": channel}
+        np.testing.assert_array_equal(fingerprint_of(listened(**of_file, cache=str(tmp_path))).prints, due[channel])
+    assert len(list(tmp_path.glob("*.u32"))) == 2
+
+
 def test_of_one_file_in_two_places_that_which_is_there_is_read_for_all_splits() -> None:
     gone, there = listened(groups=(0, 2)), listened(corpus="B", place="/x/a.wav", groups=(1,))
     for order in ([gone, there], [there, gone]):

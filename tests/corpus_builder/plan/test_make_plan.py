@@ -323,11 +323,11 @@ def test_a_missing_noise_file_is_one_line(lab: Lab) -> None:
 
 def test_noises_that_are_too_short_or_long_for_the_recipe_are_left_out_and_counted(lab: Lab) -> None:
     lab.without_rooms()
-    lab.recipe["noises"]["hum"] = {"dir": "noise", "split": "shared", "min_s": 0.5, "max_s": 1.5}
+    lab.recipe["noises"]["hum"] = {"dir": "noise", "split": "shared", "min_s": 0.7, "max_s": 1.5}  # n1 and n3 exactly
     plan, _ = lab.plan()
     rows = [NoiseLevels.model_validate_json(line) for line in plan_bytes(lab)["levels.jsonl"].splitlines()]
     assert [(row.path, row.num_samples) for row in rows] == [("n1.wav", 11_200), ("n2.wav", 17_600), ("n3.wav", 24_000)]
-    assert plan.filtered == {"hum": {"longer than 1.5 s": 1, "shorter than 0.5 s": 1}}
+    assert plan.filtered == {"hum": {"longer than 1.5 s": 1, "shorter than 0.7 s": 1}}
 
 
 def test_groups_of_noises_stay_together(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from corpus_builder.shards.destination import Target
 from corpus_builder.shards.writer import ShardTask, finished_index, render_shard
 from manifests.corpus.sample import Sample
 from manifests.corpus.shard_index import ShardIndex
+from manifests.errors import MissingFileError, NoSpaceLeftError
 from manifests.io.digest import canonical_json
 from manifests.io.json_yaml import read_json
 from manifests.plan.plan import Plan
@@ -140,6 +141,28 @@ def test_what_the_machine_does_wrong_leaves_the_shard_undone(
         assert outcome.state == "undone"
         assert str(problem) in outcome.message
         assert not list((corpus / "shards").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"),
+    [
+        (OSError(errno.ENOSPC, "no space"), "full"),
+        (OSError(errno.EDQUOT, "quota exceeded"), "full"),
+        (NoSpaceLeftError("x"), "full"),
+        (MissingFileError("x", needed="y"), "stopped"),
+        (OSError(errno.EIO, "Input/output error"), "undone"),
+        (MemoryError("no memory"), "undone"),
+    ],
+    ids=str,
+)
+def test_an_error_is_of_the_disk_of_the_sources_or_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, state: str
+) -> None:
+    def fails(_: ShardTask) -> int:
+        raise problem
+
+    monkeypatch.setattr(writer, "finish_shard", fails)
+    assert render_shard(ShardTask("c", "train-000000", "train", "0" * 64, 16_000, 1, ())).state == state
 
 
 def test_a_shard_counts_as_finished_only_with_its_index_its_size_and_its_plan(built_lab: Lab, corpus: Path) -> None:

@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from corpus_builder.build import scheduler
+from corpus_builder.build.build_corpus import Slice
 from corpus_builder.build.scheduler import Dispatcher, ExecutorLostError
-from corpus_builder.shards.writer import ShardOutcome
+from corpus_builder.shards.writer import ShardOutcome, ShardTask
 from corpus_builder.workers.pool import worker_pool
 from corpus_builder.workers.preemption import Stop, StoppedError, parse_time
 from manifests.errors import BadDocumentError, DamagedDocumentError, NotAFolderError, UsageError
@@ -153,6 +156,58 @@ def test_progress_counts_utterances_of_shards_in_hand_once() -> None:
     assert dispatcher.in_progress() == 2
     dispatcher.accounted = 9  # a shard that was done again
     assert dispatcher.in_progress() == 0
+
+
+def test_utterances_of_finished_shards_are_in_hand_no_more_and_a_new_pool_counts_from_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Renders(Counting):
+        def submit(self, _: Any, task: ShardTask) -> Future[ShardOutcome]:
+            self.counter.value += task.rows
+            future: Future[ShardOutcome] = Future()
+            future.set_result(ShardOutcome(task.name, task.rows, "done"))
+            return future
+
+        def shutdown(self, **_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(scheduler, "new_pool", lambda _: Renders())
+    tasks = [ShardTask("c", f"train-{number:06d}", "train", "0" * 64, 16_000, 3, ()) for number in range(4)]
+    in_hand: list[int] = []
+    dispatcher = Dispatcher(workers=1, on_progress=in_hand.append)
+    assert len(list(dispatcher.outcomes(tasks))) == 4
+    assert in_hand == [0] * 4
+    assert dispatcher.accounted == 12
+    dispatcher.replace()
+    dispatcher.submit(deque(tasks))
+    assert dispatcher.in_progress() == 3
+
+
+def test_a_request_that_comes_with_the_last_shard_leaves_a_sealed_corpus_and_slices_count_those_of_others(
+    lab: Lab,
+) -> None:
+    lab.without_rooms()
+    lab.build(only_rooms=True)
+    stop = Stop()
+
+    class Asked(Inline):
+        def __init__(self, count: int) -> None:
+            self.left = count
+
+        def submit(self, function: Any, /, *args: Any, **named: Any) -> Future[Any]:
+            self.left -= 1
+            if not self.left:
+                stop.reason = "SIGTERM"
+            return super().submit(function, *args, **named)
+
+    built = lab.build(executor=Asked(1), stop=stop, part=Slice(1, 2))
+    count = len(built.plan.files)
+    assert (built.stopped, built.left) == ("SIGTERM", count - 1)
+    assert count > 3
+    stop.reason = ""
+    built = lab.build(executor=Asked(count - 1), stop=stop)
+    assert built.corpus is not None
+    assert (built.stopped, built.left) == ("", 0)
 
 
 def test_real_workers_tell_how_far_they_are(many: Lab) -> None:
