@@ -542,7 +542,7 @@ def test_frames_are_compared_with_those_of_ones_own_teacher_where_there_are_two(
     assert dict(found) == {"a1": "frames of a", "b1": "frames of b", "a2": "frames of a", "plain": None}
 
 
-def test_scores_that_stay_are_told_of_the_model_as_it_is_called_now(tmp_path):
+def test_scores_that_stay_get_the_facts_that_the_model_has_now(tmp_path):
     facts = ModelFacts(kind="run", origin="run, last", digest="1" * 64, parameters=10, layers=1, heard_known=True)
     given = {
         "schema": ModelScores.SCHEMA, "model": "one", "protocol_sha256": "a" * 64, "data_sha256": "d" * 64, "facts": facts.model_dump(mode="json"), "scores": [], "cost": {},
