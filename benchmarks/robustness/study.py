@@ -152,6 +152,9 @@ def make_data(study: Study) -> None:
     study_data.prepare(study.data, study.made, study_data.FULL if study.scale == FULL else smoke)
 
 
+ROBUST_UNITS = 100  # of the committed cells' teacher
+
+
 def make_robust_teacher(study: Study, folder: Path) -> None:
     """Continue nano on distorted speech, unless the folder holds what came of that."""
     if (folder / "card.json").exists() and json.loads((folder / "card.json").read_text())["finished"]:
@@ -160,6 +163,7 @@ def make_robust_teacher(study: Study, folder: Path) -> None:
     recipe = materials.training_recipe(robust["corpus"], rooms=study.scale.rooms)
     corpus = corpus_of(study, robust["corpus"], recipe, limit=study.scale.limit)
     flags = [word for key in ("steps", "learning_rate", "batch_size", "crop_frames", "seed") for word in ("--" + key.replace("_", "-"), str(robust[key]))]  # fmt: skip
+    flags += ["--num-units", str(ROBUST_UNITS)]
     script = HOUSE / "recipes/nano/robust.py"
     scratch = study.out / "teachers" / f"nano-robust-{study.scale.name}.scratch"
     study.run(str(script), str(corpus), str(folder), "--scratch", str(scratch), *flags, log="nano-robust")
