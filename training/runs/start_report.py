@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from manifests.io.progress import duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -76,7 +78,7 @@ class TimeLeft:
             self.began_s = time.monotonic()
         if self.timed == TIMED_STEPS and step < self.steps:
             step_s = (time.monotonic() - self.began_s) / TIMED_STEPS
-            hours = step_s * (self.steps - step) / 3600
+            left = duration(step_s * (self.steps - step))
             self.report(
-                f"{step_s:.2f} s a step in the first {TIMED_STEPS}: about {hours:.1f} hours to the end, without validations"
+                f"{step_s:.2f} s a step in the first {TIMED_STEPS}: about {left} to the end, without validations"
             )
