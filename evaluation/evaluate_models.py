@@ -23,7 +23,7 @@ from evaluation.measures.teacher_agreement import check_frames, teacher_frames, 
 from evaluation.model_scores import SCRATCH, measure
 from evaluation.models import inspect_model, load_model, open_model, origin_of
 from evaluation.report.markdown import DamagedResultsError, report_text
-from evaluation.tasks.frame_store import limited
+from evaluation.tasks.frame_store import PROTOCOL, limited
 from manifests.corpus.provenance import machine, provenance, software
 from manifests.errors import BadDocumentError, NewerSchemaError, OtherRecipeError, StillroomError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders, write_text
@@ -80,8 +80,8 @@ def evaluate(
         StillroomError: If config, corpus and models do not fit: see `evaluation.data` and `evaluation.models`.
     """
     device = chosen_device(device)
-    folder = Path(results)
     config = config if isinstance(config, EvaluationConfig) else EvaluationConfig.read(config)
+    folder = Path(results)
     protocol, setup = set_up(config)
     models = inspected(config, setup)
     teachers = teachers_of(models) if "agreement" in config.measures else {}
@@ -237,13 +237,16 @@ def prepared(task: AnyTask, dataset: EvaluationSet, *, seed: int) -> PreparedTas
 
 def protocol_of(config: EvaluationConfig, dataset: EvaluationSet) -> Protocol:
     """What is measured, and how, without paths."""
+    settings = config.model_copy(update={"splits": dataset.splits}).settings()
+    if any(isinstance(task, CtcTask | FramesTask) for task in config.tasks):
+        settings["stored_frames"] = PROTOCOL
     return Protocol.model_validate(
         {
             "schema": Protocol.SCHEMA,
             "corpus": dataset.corpus,
             "data_sha256": dataset.data_sha256,
             "conditions": dataset.conditions,
-            "settings": config.model_copy(update={"splits": dataset.splits}).settings(),
+            "settings": settings,
             "models": {name: origin_of(source) for name, source in config.models.items()},
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -59,4 +60,4 @@ def init_command(kind: str, out: Path | None, source: str | None) -> None:
         raise UsageError(f"{printable(path)} exists: choose another name, or remove it first")
     write_text(path, text)
     then = {"recipe": "build {} CORPUS --dry-run", "train": "train {} RUN", "evaluate": "evaluate {} RESULTS --dry-run"}
-    click.echo(f"{printable(path)}: edit its paths, then `stillroom {then[kind].format(printable(path))}`")
+    click.echo(f"{printable(path)}: edit its paths, then `stillroom {then[kind].format(shlex.quote(printable(path)))}`")

@@ -32,6 +32,8 @@ MOST_TRAIN = 3000  # ten hours of LibriSpeech: 34 GB of all layers of HuBERT bas
 MOST_DEV = 200
 NUMBER_BYTES = 2
 LARGEST = 65504.0  # of a half-precision number
+PROTOCOL = {"train": MOST_TRAIN, "dev": MOST_DEV, "bits": 8 * NUMBER_BYTES}
+"""What decides scores beside the config: part of the protocol, so that scores by other numbers are not mixed with these."""
 
 FrameTask = TextTask | AlignedTask
 Role = Literal["train", "dev", "test"]

@@ -13,6 +13,7 @@ from evaluation.config import EvaluationConfig
 from evaluation.dry_run import NotEnoughSpaceError, frame_bytes
 from evaluation.evaluate_models import dry_run, evaluate, inspected, set_up
 from evaluation.tasks import frame_probes
+from manifests.errors import OtherRecipeError
 from tests.oracles.fake_encoder import FakeEncoder
 from tests.oracles.tiny_corpus import tiny_split, write_corpus
 
@@ -63,3 +64,18 @@ def test_a_dry_run_writes_nothing_and_says_what_the_evaluation_takes(config, tmp
     assert not (tmp_path / "out").exists()
     assert lines[0].startswith("1 models, each processes ")
     assert lines[-1] == "nothing was written"
+
+
+def test_scores_by_frames_that_were_stored_otherwise_are_not_mixed_with_these(config, tmp_path):
+    """Before, every frame was stored, in single precision, and the protocol said nothing of it."""
+    protocol = set_up(config)[0]
+    assert protocol.settings["stored_frames"] == {"train": 3000, "dev": 200, "bits": 16}
+    before = {name: value for name, value in protocol.settings.items() if name != "stored_frames"}
+    (tmp_path / "out").mkdir()
+    protocol.model_copy(update={"settings": before}).write(tmp_path / "out/protocol.json")
+    with pytest.raises(OtherRecipeError):
+        evaluate(config, tmp_path / "out", log=str)
+
+
+def test_where_no_task_reads_frames_results_go_on_as_before(config):
+    assert "stored_frames" not in set_up(config.model_copy(update={"tasks": ()}))[0].settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def test_each_kind_is_valid_as_written(tmp_path, monkeypatch):
     assert set(recipe.speech) == set(recipe.copies) == {"train", "dev", "test"}
     assert load_config(tmp_path / "train.yaml").preset == "cdm2-dat"
     assert EvaluationConfig.read(tmp_path / "evaluate.yaml").tasks[0].kind == "classify"
+
+
+def test_the_next_command_can_be_typed_as_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = init("train", "my config.yaml").output
+    assert shlex.split(said.split("`")[1]) == ["stillroom", "train", "my config.yaml", "RUN"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
