@@ -358,14 +358,14 @@ def test_shared_and_divided_noises_are_as_the_recipe_says(lab: Lab) -> None:
 
 
 def test_an_interrupted_plan_keeps_the_rooms_that_it_calibrated(lab: Lab) -> None:
-    """What was kept is marked by hand: the marks come out of the second run, and only there where they were put."""
+    """Two results are kept and marked by hand: the marks come out of the second run, and only there where they were put."""
     lab.recipe["rooms"]["cell"]["rooms"] = 12
     partial = lab.folder / "plan" / "plan" / ".rooms.partial"
     with interrupted_when(lambda: len(partial_results(partial)) > 1):
         lab.plan()
     assert not (lab.folder / "plan" / "plan" / "plan.json").exists()
-    kept = partial_results(partial)
-    assert 1 < len(kept) < 12
+    kept = partial_results(partial)[:2]  # a quick machine has calibrated more of the twelve before it stops
+    assert len(kept) == 2
     for line in kept:
         line["result"]["attempts"] = 77
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
