@@ -16,7 +16,7 @@ from training.config.load import resolved
 
 HOUSE = Path(__file__).resolve().parents[1]
 PAGES = sorted([HOUSE / "README.md", *HOUSE.glob("docs/*.md"), *HOUSE.glob("recipes/**/*.md")])
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPEECH = {split: {"dir": split} for split in ("train", "dev", "test")}
 NOISES = {"musan": {"dir": "musan"}}
 
