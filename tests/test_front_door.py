@@ -46,6 +46,38 @@ def test_an_error_a_person_can_mend_is_one_line(monkeypatch, capsys, raised, cod
     assert len(message.strip().splitlines()) == 1
 
 
+SLOW_VERB = """
+import sys, time
+import click
+from stillroom import __main__, cli
+
+@click.command("wait")
+def wait():
+    try:
+        print("begun", flush=True)
+        time.sleep(20)
+    finally:
+        print("tidied up", flush=True)
+
+cli.VERBS["wait"] = cli.Verb("__main__", "wait", "Sleep.")
+sys.argv = ["stillroom", "wait"]
+__main__.main()
+"""
+
+
+def test_sigterm_is_one_line_that_says_how_to_go_on_and_nothing_is_left_behind():
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_VERB], cwd=HOUSE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    out, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert out == "tidied up\n"
+    assert said == "stillroom: stopped by SIGTERM; the same command goes on where this one left off\n"
+
+
 def test_a_fault_of_our_own_keeps_its_trace(monkeypatch):
     def fail(**_):
         raise ZeroDivisionError

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import fsspec
 import pytest
 import yaml
 
@@ -363,6 +364,9 @@ def test_cluster(libri: Room, server: Server) -> None:
     )
     write_yaml(libri.work / "recipe.yaml", made)
     write_yaml(libri.work / "config.yaml", config(libri, libri.folder / "scratch" / "corpus"))
+    keys = {"key": server.settings["AWS_ACCESS_KEY_ID"], "secret": server.settings["AWS_SECRET_ACCESS_KEY"]}
+    bucket = fsspec.filesystem("s3", client_kwargs={"endpoint_url": server.address}, **keys)
+    bucket.put(speech["train"]["dir"], "bucket/LibriSpeech/train-clean-100", recursive=True)
     parts = libri.follow("docs/cluster.md", **server.settings)
     assert json.loads((libri.folder / "scratch" / "run" / "status.json").read_text())["state"] == "done"
     for part in parts:

@@ -185,7 +185,9 @@ def test_what_is_no_response_is_refused_by_name_and_the_rest_is_used(hall: Lab) 
 
 def test_a_bank_whose_paths_fit_no_template_names_the_first(hall: Lab) -> None:
     hall.recipe["rooms"]["taken"]["responses"]["fields"] = "{building}/{room}/{place}.wav"
-    with pytest.raises(NoAudioError, match=r"rooms\.taken \(the first, room0/0\.wav: its path does not fit the template"):
+    with pytest.raises(
+        NoAudioError, match=r"rooms\.taken \(the first, array/0\.wav: its path does not fit the template"
+    ):
         hall.plan()
 
 
