@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -25,6 +25,8 @@ class RunSource(Record):
     """The student of a run, and which of its checkpoints.
 
     Attributes:
+        run: Folder of the run.
+        checkpoint: Its last checkpoint, or the one of lowest validation loss.
         system: Runs that differ in nothing but their seed share a system; a report gives the spread over them.
     """
 
@@ -225,6 +227,8 @@ class EvaluationConfig(Record):
     Attributes:
         corpus: A sealed corpus: a folder or a URL.
         models: By the name they have in the tables: a teacher's name, a folder, a run with its checkpoint, or `logmel`, log-mel energies as a baseline.
+        splits: Which split of the corpus has which role.
+        tasks: What probes predict from the features.
         measures: Between clean and distorted frames, `cosine` and `cka` (linear CKA), each with a measure that collapsed features lose;
             `agreement`, the CKA of a student's frames with its teacher's clean ones; `leakage` of the domain to probes.
         seed: Of the choice of utterances that are held back or taken under a limit, and of probes.
@@ -233,6 +237,8 @@ class EvaluationConfig(Record):
             spread is theirs.
         efficiency: Whether MACs, real-time factor and size are measured too.
     """
+
+    SCHEMA: ClassVar[str] = "stillroom/evaluation/1"  # of its JSON Schema; the file has no such key
 
     corpus: str
     models: Annotated[dict[Name, Model], Field(min_length=1)]

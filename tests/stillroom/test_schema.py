@@ -3,27 +3,29 @@
 import importlib
 import json
 import pkgutil
+from typing import Annotated
 
 import pytest
 from click.testing import CliRunner
+from pydantic import Field
 
 import evaluation
 import manifests
 import training
 from manifests.corpus.shard_index import Corpus
 from manifests.errors import NewerSchemaError, UsageError
-from manifests.io.records import Document
+from manifests.io.records import Document, Record
 from stillroom import schema
 from stillroom.schema import DOCUMENTS, document_of, exported, schema_command, schema_name
 
 
 def structure(schema):
-    """A schema without what is for people alone: descriptions, titles and the names of its definitions."""
+    """A schema without its dialect and what is for people alone: descriptions, titles and the names of its definitions."""
     numbers = {}  # of definitions, in the order in which they are referred to
 
     def plain(value):
         if isinstance(value, dict):
-            texts = {key for key in ("description", "title") if isinstance(value.get(key), str)}
+            texts = {key for key in ("description", "title", "$schema") if isinstance(value.get(key), str)}
             return {key: plain(item) for key, item in sorted(value.items()) if key not in texts | {"$defs"}}
         if isinstance(value, str) and value.startswith("#/$defs/"):
             return numbers.setdefault(value.removeprefix("#/$defs/"), len(numbers))
@@ -95,6 +97,48 @@ def test_every_document_is_exported():
         if model.__module__.split(".")[0] in {"manifests", "training", "evaluation"} and "SCHEMA" in vars(model)
     }
     assert {document_of(name) for name in DOCUMENTS} >= ours
+
+
+@pytest.mark.parametrize("name", ["recipe", "train", "evaluation"])
+def test_every_key_that_a_user_writes_has_its_help(name):
+    """What editors show. `kind` and `schema` name themselves."""
+    whole = json.loads(exported(document_of(name)))
+    without = {
+        f"{part.get('title')}.{key}"
+        for part in (whole, *whole["$defs"].values())
+        for key, value in part.get("properties", {}).items()
+        if key not in {"kind", "schema"} and not value.get("description")
+    }
+    assert not without
+    assert not any("Attributes:" in part.get("description", "") for part in whole["$defs"].values())
+
+
+def test_help_is_of_the_key_and_of_its_base_and_the_rest_stays_the_models():
+    class Base(Record):
+        """A base.
+
+        Attributes:
+            low: Its lower
+                end, in dB.
+        """
+
+        low: int
+
+    class Part(Base):
+        """A part.
+
+        Attributes:
+            source: Where it is from.
+        """
+
+        source: Annotated[str, Field(alias="from")]
+
+    schema = Part.model_json_schema(by_alias=True)
+    assert schema["description"] == "A part."
+    assert {key: value["description"] for key, value in schema["properties"].items()} == {
+        "low": "Its lower end, in dB.",
+        "from": "Where it is from.",
+    }
 
 
 def test_the_command_prints_what_is_exported():
