@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from corpus_builder.distortions.reverb import reverberate
-from corpus_builder.rooms.measured_rir import UnfitResponseError, usable_response
+from corpus_builder.rooms.measured_rir import UnfitResponseError, check_onset, decay_end, usable_response
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.measured_response import measured_response
@@ -145,3 +145,50 @@ def test_any_wave_is_either_refused_by_name_or_gives_a_copy_in_step(wave, repeat
         return
     heard = reverberate(SPEECH, response.wave, direct_sample=response.direct_sample)
     assert abs(gcc_phat_lag(SPEECH, np.rint(32768 * heard))) <= 1
+
+
+def spikes(**at):
+    """A thousand samples at 8 kHz that are zero but for some."""
+    wave = np.zeros(1000)
+    for place, value in at.items():
+        wave[int(place[1:])] = value
+    return wave
+
+
+@pytest.mark.parametrize(
+    ("wave", "said"),
+    [
+        (spikes(_300=0.3, _400=0.4, _500=1.0), "strong sound begins 25.0 ms before the peak"),
+        (spikes(_300=-0.3, _400=-0.4, _500=1.0), "strong sound begins 25.0 ms before the peak"),
+        (spikes(_300=0.2, _420=-0.25, _500=-1.0), "strong sound begins 10.0 ms before the peak"),
+        (spikes(_491=-0.25, _500=1.0), "strong sound begins 1.1 ms before the peak"),
+        (spikes(_500=0.1, _600=1.0), "its direct sound is 0.10 of its largest sample"),
+        (spikes(_500=-0.1, _509=0.3, _600=-1.0), "its direct sound is 0.10 of its largest sample"),
+    ],
+)
+def test_an_onset_is_refused_for_strong_sound_before_it_and_for_too_little_at_it(wave, said):
+    with pytest.raises(UnfitResponseError) as refused:
+        check_onset(wave, 500, rate_hz=8_000, name="hall/b.wav")
+    assert str(refused.value).startswith(f"hall/b.wav has no dominant onset: {said}")
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [
+        spikes(_500=1.0),
+        spikes(_300=-0.24, _500=-1.0),  # weak, and both turned
+        spikes(_492=0.9, _500=1.0),  # within the millisecond around it
+        spikes(_508=-0.3, _600=1.0),  # so much within a millisecond after it, negative, too
+    ],
+)
+def test_an_onset_that_is_strong_enough_and_first_is_accepted_whatever_its_polarity(wave):
+    check_onset(wave, 500, rate_hz=8_000, name="hall/b.wav")
+
+
+def test_a_response_that_ends_too_soon_is_refused_with_the_time_that_it_has():
+    wave, _ = measured_response(seconds=0.085, lead_s=0.05)
+    with pytest.raises(UnfitResponseError, match=r"ends 35 ms after its direct sound"):
+        taken(wave)
+    assert decay_end(decaying(noise(640), t60_s=0.02), rate_hz=RATE, name="a") > 0  # 40 ms are four blocks
+    with pytest.raises(UnfitResponseError, match=r"ends 40 ms after its direct sound"):
+        decay_end(decaying(noise(639), t60_s=0.02), rate_hz=RATE, name="a")
