@@ -148,8 +148,8 @@ def planned_noises(corpus: Path, *rows: dict[str, Any]) -> None:
     lines = []
     for row in rows:
         path = corpus / row["root"] / row["path"]
-        row = {"source": row["root"], "splits": ["train"], "power_db": [-20.0], **row}
-        lines.append(json.dumps({**row, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+        common = {"source": row["root"], "splits": ["train"], "power_db": [-20.0]}
+        lines.append(json.dumps({**common, **row, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
     (corpus / "plan").mkdir()
     (corpus / "plan/levels.jsonl").write_text("\n".join(lines) + "\n")
 
@@ -247,7 +247,9 @@ def test_a_response_is_that_of_its_bank_with_its_own_direct_sample(tmp_path: Pat
             )  # fmt: skip
             rows.append(row)
             expected[row.name] = (wave, row.direct_sample)
-        (tmp_path / f"rooms/{bank}.jsonl").write_text("".join(row.model_dump_json(exclude_none=False) + "\n" for row in rows))
+        (tmp_path / f"rooms/{bank}.jsonl").write_text(
+            "".join(row.model_dump_json(exclude_none=False) + "\n" for row in rows)
+        )
     waves = CorpusWaves(tmp_path, roots={}, rate_hz=16_000)
     for name in [*expected, *reversed(expected)]:
         found, direct_sample = waves.response(name)
