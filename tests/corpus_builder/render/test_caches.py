@@ -259,3 +259,17 @@ def test_a_response_is_that_of_its_bank_with_its_own_direct_sample(tmp_path: Pat
         waves.response("cell-7-2")
     with pytest.raises(BadDocumentError, match=r"response '?cell-7'? is not named <bank>-<room>-<position>"):
         waves.response("cell-7")
+
+
+def test_a_talker_is_listed_as_its_stretch_at_its_own_rate_also_where_it_is_cached(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "r/two.wav", np.column_stack([voice(1, 0.5), voice(2, 0.5)]), rate_hz=48_000)
+    waves = CorpusWaves(tmp_path, roots={"r": tmp_path / "r"}, rate_hz=16_000)
+    span = FileSpan(root="r", path="two.wav", start=0.1, num_frames=900, rate_hz=48_000, channel=1)
+    for _ in range(2):
+        waves.ledger.begin()
+        assert waves.talker(span).size == 300
+        (listed,) = waves.ledger.sources()
+        assert listed.model_dump() == {
+            "root": "r", "path": "two.wav", "start": 4800, "num_frames": 900, "rate_hz": 48_000, "channel": 1,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "pcm_sha256": decoded_digest(voice(2, 0.5)[4800:5700] / 32768),
+        }  # fmt: skip
