@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import soxr
 
-from corpus_builder.audio.errors import MissingAudioError
+from corpus_builder.audio.errors import MissingAudioError, SilentAudioError
 from corpus_builder.render import corpus_waves, source_ledger
 from corpus_builder.render.corpus_waves import CorpusWaves, waves_of
 from corpus_builder.render.source_ledger import AT_ONCE, SourceLedger, decoded_digest, source_of
 from corpus_builder.render.wave_cache import LongNoise, WaveCache
 from manifests.errors import BadDocumentError, MissingFileError
 from manifests.io.url import Url
+from manifests.plan.plan import PlanRow
 from manifests.plan.rooms import RoomResponse
 from manifests.plan.steps import FileSpan
 from tests.corpus_builder.conftest import voice, write_wave
@@ -92,7 +93,7 @@ def test_each_of_many_files_has_its_own_digest(tmp_path: Path) -> None:
 def test_waves_of_other_roots_or_another_rate_are_not_those_of_the_cache(tmp_path: Path) -> None:
     first = waves_of(str(tmp_path), (("r", "/a"),), 16_000)
     assert waves_of(str(tmp_path), (("r", "/a"),), 16_000) is first
-    for other in ((("r", "/b"),), 16_000), ((("r", "/a"),), 8_000):
+    for other in ((("r", "/b"),), 16_000), ((("r", "/b"),), 8_000), ((("r", "/a"),), 8_000):
         found = waves_of(str(tmp_path), *other)
         assert (str(found.roots["r"]), found.rate_hz) == (other[0][0][1], other[1])
     assert waves_of(str(tmp_path / "other"), (("r", "/a"),), 8_000).corpus == tmp_path / "other"
@@ -273,3 +274,14 @@ def test_a_talker_is_listed_as_its_stretch_at_its_own_rate_also_where_it_is_cach
             "root": "r", "path": "two.wav", "start": 4800, "num_frames": 900, "rate_hz": 48_000, "channel": 1,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "pcm_sha256": decoded_digest(voice(2, 0.5)[4800:5700] / 32768),
         }  # fmt: skip
+
+
+def test_an_utterance_that_is_silent_but_for_a_constant_is_refused_by_its_path(tmp_path: Path) -> None:
+    write_wave(tmp_path / "r/quiet.wav", np.full(800, 77, np.int16))
+    waves = CorpusWaves(tmp_path, roots={"r": tmp_path / "r"}, rate_hz=16_000)
+    plain = {
+        "id": "u", "key": "u", "split": "train", "num_samples": 800, "copies": [],
+        "source": {"root": "r", "path": "quiet.wav", "rate_hz": 16_000},
+    }  # fmt: skip
+    with pytest.raises(SilentAudioError, match=r"quiet\.wav'? is digital silence"):
+        waves.speech(PlanRow.parse(plain, where="test"))
