@@ -193,6 +193,33 @@ def test_a_source_that_would_clip_is_scaled_once_for_all_its_copies():
     assert snr_db(result.clean / 32768, result.copies[0]) == pytest.approx(30.0, abs=0.1)
 
 
+def test_a_copy_to_match_the_clean_wave_matches_it_as_it_was_scaled():
+    result = rendered([{**WHITE, "snr_db": 0.0}], speech=SPEECH * 12, levels={0: "match_clean"})
+    assert result.clean_gain_db < -6.0
+    (copy,) = result.copies
+    found = np.std(copy.pcm / 10 ** (copy.gain_db / 20)) / np.std(result.clean.astype(float))
+    assert found == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_level_is_set_before_a_copy_is_scaled_against_clipping():
+    """The gain alone would clip; at its level the copy does not, so that nothing is scaled."""
+    (copy,) = rendered([{"kind": "gain", "gain_db": 40.0}], levels={0: -30.0}).copies
+    assert copy.gain_db == 0.0
+    assert 20 * np.log10(np.std(copy.pcm / 32768)) == pytest.approx(-30.0, abs=0.01)
+
+
+def test_talkers_that_cannot_be_used_are_named_with_the_copy_that_lacks_them():
+    class OneUnusable(MadeWaves):
+        def talker(self, file):
+            if file.path == "t1.flac":
+                raise NotFiniteAudioError(file.path)
+            return super().talker(file)
+
+    row = row_of([{**WHITE, "snr_db": 5.0}], [{**BABBLE, "snr_db": 5.0}], num_samples=SPEECH.size)
+    copies = render(row, OneUnusable(SPEECH), rate_hz=RATE).copies
+    assert [copy.skipped_talkers for copy in copies] == [(), ("t1",)]
+
+
 def test_a_copy_that_is_the_clean_one_is_an_error_by_name():
     with pytest.raises(UnchangedCopyError, match="c-0: its steps left every 16-bit sample"):
         rendered([{**WHITE, "snr_db": 100.0}], speech=pcm16(SPEECH / 100))

@@ -4,7 +4,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from corpus_builder.distortions.reverb import reverberate
-from corpus_builder.rooms.measured_rir import UnfitResponseError, check_onset, decay_end, usable_response
+from corpus_builder.rooms.measured_rir import (
+    UnfitResponseError,
+    check_onset,
+    decay_end,
+    faded,
+    noise_knee,
+    usable_response,
+)
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.measured_response import measured_response
@@ -192,3 +199,59 @@ def test_a_response_that_ends_too_soon_is_refused_with_the_time_that_it_has():
     assert decay_end(decaying(noise(640), t60_s=0.02), rate_hz=RATE, name="a") > 0  # 40 ms are four blocks
     with pytest.raises(UnfitResponseError, match=r"ends 40 ms after its direct sound"):
         decay_end(decaying(noise(639), t60_s=0.02), rate_hz=RATE, name="a")
+
+
+def test_a_wave_of_31_samples_is_too_short_for_a_response_and_one_of_32_is_looked_at():
+    with pytest.raises(UnfitResponseError, match="has 31 samples, too few for a room response"):
+        taken(decaying(np.ones(31)))
+    with pytest.raises(UnfitResponseError, match="ends 2 ms after its direct sound"):
+        taken(decaying(np.ones(32)))
+
+
+def stairs(level_db, block):
+    """Blocks of samples of one magnitude and alternating sign."""
+    sign = np.where(np.arange(block) % 2, -1.0, 1.0)
+    return np.concatenate([sign * 10 ** (level / 20) for level in level_db])
+
+
+def test_the_knee_is_where_the_line_through_the_blocks_after_the_first_meets_the_noise():
+    """Blocks fall by 5 dB each from 0 dB to a floor of -60 dB; the direct sound in the first is far above the line."""
+    wave = stairs([30.0] + [max(-5.0 * at, -60.0) for at in range(1, 60)], 100)
+    end, beyond = noise_knee(wave, 100)
+    assert end == 1250  # the middle of the twelfth block after the first
+    assert beyond == pytest.approx(1e-6 * 100 * 10 / (np.log(10) * 5))  # the exponential decay from there on
+
+
+def test_a_decay_without_noise_is_cut_at_60_db():
+    """Of an exponential the energy still to come falls as the wave itself does: by 60 dB in its reverberation time."""
+    wave = decaying(np.where(np.arange(RATE) % 2, -1.0, 1.0), t60_s=0.3)
+    assert decay_end(wave, rate_hz=RATE, name="a") == pytest.approx(0.3 * RATE + 1, abs=1)
+
+
+def test_fades_are_raised_cosines_over_half_the_head_and_the_last_5_ms():
+    """At 1000 Hz, so that they have a few samples: the head has 8, 5 ms are 5."""
+    into, out = [0.0955, 0.3455, 0.6545, 0.9045], [0.933, 0.75, 0.5, 0.25, 0.067]
+    found = faded(np.ones(30), head=True, direct=8, rate_hz=1000)
+    np.testing.assert_allclose(found, [*into, *[1.0] * 21, *out], atol=1e-4)
+    found = faded(np.ones(30), head=False, direct=8, rate_hz=1000)
+    np.testing.assert_allclose(found, [*[1.0] * 25, *out], atol=1e-4)
+    found = faded(np.ones(6), head=False, direct=2, rate_hz=1000)  # no more than half of what follows the direct sound
+    np.testing.assert_allclose(found, [1.0, 1.0, 1.0, 1.0, 1.0, 0.5], atol=1e-4)
+
+
+def test_what_came_before_is_faded_in_only_where_something_was_cut_off():
+    for lead_s, is_cut in ((0.004, False), (0.02, True)):
+        wave, arrival = measured_response(t60_s=0.3, tail=0.2, floor_db=-60, lead_s=lead_s)
+        response = taken(wave)
+        begin = round(arrival) - response.direct_sample
+        assert (begin > 0) == is_cut
+        scaled = wave / np.abs(wave).max()
+        assert np.allclose(response.wave[:8], scaled[begin : begin + 8], atol=1e-6) != is_cut
+
+
+def test_polarity_is_turned_and_the_scale_is_that_of_the_largest_sample():
+    wave, _ = measured_response(seed=8, t60_s=0.2, tail=0.05)
+    for gain in (-3.0, 0.01):
+        response = taken(gain * wave)
+        assert response.wave[response.direct_sample] == pytest.approx(1.0, abs=0.02)
+        np.testing.assert_allclose(response.wave, taken(wave).wave, atol=1e-6)

@@ -126,6 +126,7 @@ def test_a_promise_that_a_pipe_leaves_says_nothing_and_any_other_counts_what_is_
         samples = Samples(44, promised)
         assert (samples.says_nothing(size), samples.missing(size)) == (says_nothing, missing)
     assert Samples(44, 1_990_000_000).missing(44 + 995_000_000) == 995_000_000  # half of it is there: it was cut off
+    assert Samples(44, 0x7FFF0000).missing(44 + 2_000_000_000) == 0  # however much is there
 
 
 def test_a_size_of_zero_is_corrected_to_what_is_there_in_its_own_width_and_order():

@@ -32,8 +32,8 @@ def asf(size, *, flags=2):
 
 
 def tta(sizes, *, rate_hz=245):
-    """Frames of 256 samples at 245 Hz: the last one is shorter."""
-    head = b"TTA1" + struct.pack("<HHHII", 1, 1, 16, rate_hz, 256 * len(sizes) - 100) + bytes(4)
+    """Frames of 256 samples at 245 Hz: the last one has one."""
+    head = b"TTA1" + struct.pack("<HHHII", 1, 1, 16, rate_hz, 256 * (len(sizes) - 1) + 1) + bytes(4)
     return head + b"".join(struct.pack("<I", size) for size in sizes) + bytes(4) + b"t" * sum(sizes)
 
 
