@@ -120,7 +120,7 @@ def test_a_flac_of_which_no_frame_is_left_is_cut_off_with_what_it_promised(tmp_p
 def test_a_wrong_length_is_replaced_and_nothing_else():
     content = coded(NOISE[:3000, 0])
     content[8 + 13] = content[8 + 13] & 0xF0 | 0xA  # 10 * 2 ** 32 samples too many
-    view = flac_view(io.BytesIO(content), 0, len(content), name="a.flac", quick=True)
+    view = flac_view(io.BytesIO(content + b"TAG of an MP3"), 0, len(content), name="a.flac", quick=True)
     assert view is not None
     view.seek(0)
     assert view.read() == bytes(coded(NOISE[:3000, 0]))

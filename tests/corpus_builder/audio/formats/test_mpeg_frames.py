@@ -151,3 +151,19 @@ def test_a_sync_word_counts_only_if_frames_follow_it():
     assert first_frame(source, 0, 400, len(twice) + 288) == len(twice)
     stereo = shape_of(bytes.fromhex("fff514c0"))  # of another rate
     assert first_frame(io.BytesIO(4 * MONO), 0, 288, 288, like=stereo) is None
+
+
+def test_what_follows_junk_and_is_of_another_stream_is_junk_too():
+    other = bytes.fromhex("fff514c0") + b"o" * 44  # 24 kHz
+    assert list(found(3 * MONO + b"xx" + 4 * other).offsets) == [0, 72, 144]
+
+
+def test_a_header_without_frames_is_no_part():
+    shape = shape_of(bytes.fromhex("fff388c0"))
+    head = xing(1, shape=shape, promised=0, lame=b"").ljust(288, b"\0")
+    audio = bytes.fromhex("fff388c0") + b"m" * 284
+    frames = found(head + TAG + head + 3 * audio)
+    assert [(part.first, part.end) for part in frames.parts] == [(0, 3)]
+    assert list(frames.offsets) == [2 * 288 + 128 + 288 * at for at in range(3)]
+    with pytest.raises(TruncatedAudioError, match=rf"ends after {2 * 576} samples where {9 * 576} are promised"):
+        found(xing(1, shape=shape, promised=9, lame=b"").ljust(288, b"\0") + 2 * audio + audio[:-1])
