@@ -202,8 +202,10 @@ def test_a_noise_is_too_long_for_memory_by_what_it_is_decoded_to_at_its_own_rate
     long = waves.noise("hum", "same")  # at the corpus rate its stretches are read as they are, and noted, too
     np.testing.assert_array_equal(long[300:420], voice(5, 0.1)[300:420] / 32768)
     assert long[420:420].size == 0
-    (listed,) = waves.ledger.sources()
+    assert long[600:720].size == 120
+    listed, other = waves.ledger.sources()
     assert (listed.start, listed.num_frames, listed.channel, listed.rate_hz) == (300, 120, 1, 16_000)
+    assert (other.start, other.num_frames) == (600, 120)
     assert listed.pcm_sha256 == decoded_digest(voice(5, 0.1)[300:420] / 32768)
 
 

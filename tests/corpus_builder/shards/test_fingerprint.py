@@ -261,6 +261,17 @@ def test_a_wave_that_is_late_is_late_and_one_that_is_early_is_early():
     assert best_lag(stored, noise, KEY) == 0  # no shift takes much off
 
 
+def test_a_fingerprint_has_a_fine_block_of_what_entered_the_codec_and_a_coarse_one_of_what_came_out():
+    before, after = (np.random.default_rng(number).integers(-9000, 9000, 3000).astype(np.int16) for number in (1, 2))
+    fine, coded = blocks_of(printed(after, KEY, uncoded=before / 32768), where="x")
+    for block, wave in ((fine, before), (coded, after)):
+        exact = sketch(wave, signs(KEY, 3000), grain=block.grain)
+        assert block.step > 0
+        np.testing.assert_allclose(block.sums, exact.sums, atol=block.step / 2)
+    soft = sketch(np.array([5, -3], np.int16), np.ones(2, np.int8), grain="fine")
+    assert (unpacked(packed(soft)).step, unpacked(packed(soft)).sums.tolist()) == (0.0, soft.sums.tolist())  # exact
+
+
 def test_a_fingerprint_is_frozen():
     wave = np.arange(-2000, 2000, dtype=np.int16)
     assert printed(wave, KEY) == "AQH/JeO0lkJNNL0oufD3O9vTivZFH/0CBRrSBeIRaNc="
