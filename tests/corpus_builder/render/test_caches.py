@@ -234,6 +234,10 @@ def test_a_source_behind_a_url_that_is_gone_is_a_missing_file_by_its_name(tmp_pa
     waves = CorpusWaves(tmp_path, roots={"r": Url("memory://no-such-bucket/data")}, rate_hz=16_000)
     with pytest.raises(MissingAudioError, match=r"far/a\.wav'? does not exist"):
         waves.local(waves.place("r", "far/a.wav"), name="far/a.wav")
+    write_wave(tmp_path / "r/n.wav", voice(1, 0.1))
+    planned_noises(tmp_path, {"root": "r", "path": "n.wav", "num_samples": 1600, "rate_hz": 16_000})
+    with pytest.raises(MissingFileError, match=r"n\.wav.*a noise of root 'r'; say --root r=DIR if"):
+        waves.noise("r", "n.wav")
 
 
 def test_a_response_is_that_of_its_bank_with_its_own_direct_sample(tmp_path: Path) -> None:
