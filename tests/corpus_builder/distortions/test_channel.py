@@ -9,6 +9,7 @@ from corpus_builder.distortions.channel import (
     bandpass,
     bandreject,
     clip,
+    fitted_length,
     gain,
     highpass,
     lowpass,
@@ -216,3 +217,12 @@ def test_a_transition_is_as_wide_as_the_narrowest_band_and_200_hz_at_most():
         taps = band_filter(edges_hz, keeps=keeps, rate_hz=RATE)
         assert taps.size % 2 == 1
         assert taps.size == pytest.approx(3.63 * RATE / width_hz, rel=0.02)
+
+
+def test_what_a_resampler_rounds_away_is_filled_up_or_cut_at_the_end():
+    wave = np.array([1.0, 2.0, 3.0])
+    assert [fitted_length(wave, size).tolist() for size in (2, 3, 5)] == [
+        [1.0, 2.0],
+        [1.0, 2.0, 3.0],
+        [1.0, 2.0, 3.0, 0.0, 0.0],
+    ]
