@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.audio.decode import file_blocks, read_header, read_stretch
+from corpus_builder.audio import sound as sound_module
+from corpus_builder.audio.decode import file_blocks, read_header, read_stretch, sound_of
 from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnfitAudioError, UnreadableAudioError
 from corpus_builder.audio.formats.flac_frames import crc16
-from corpus_builder.audio.sound import Sound, joined
+from corpus_builder.audio.sound import Sound, blocks, joined
 from tests.oracles.speechlike import speechlike
 
 if TYPE_CHECKING:
@@ -382,3 +383,21 @@ def test_a_flac_that_was_cut_off_says_the_larger_of_what_its_header_and_its_last
         content[8 + 14 : 8 + 18] = length.to_bytes(4)
         with pytest.raises(TruncatedAudioError, match=rf"where {promised} are promised"):
             read_header(put(bytes(content[:-3]), "a.flac"), name="a")
+
+
+def test_blocks_are_of_one_length_although_the_parts_of_a_file_end_between_them(put):
+    path = put(coded(PCM, "OGG", "VORBIS") + coded(OTHER, "OGG", "VORBIS"), "a.ogg")
+    expected = whole(path)
+    found = list(file_blocks(path, name="a", num_frames=expected.size, step=3000, downmix=Downmix(None)))
+    assert [block.size for block in found] == [3000, 3000, 3000, 3000, 2400]
+    assert np.array_equal(np.concatenate(found), expected)
+
+
+def test_of_many_channels_only_so_many_samples_are_in_memory_at_once(put, monkeypatch):
+    monkeypatch.setattr(sound_module, "MOST_INTERLEAVED", 900)
+    content = coded(np.column_stack([PCM, -PCM, PCM // 2]), "WAV", "PCM_16")
+    with sound_of(put(content, "a.wav"), name="a") as found:
+        sizes = [block.size for block in blocks(found, start=7000, step=5000, downmix=Downmix(2))]
+    assert sizes == [300, 300, 300, 100]
+    with sound_of(put(coded(PCM, "WAV", "PCM_16"), "b.wav"), name="b") as found:
+        assert [block.size for block in blocks(found, start=0, step=5000, downmix=Downmix(None))] == [5000, 3000]

@@ -91,3 +91,10 @@ def test_only_the_tars_used_last_are_indexed(tmp_path: Path, monkeypatch: pytest
             write_tar(tmp_path / f"{name}.tar", {"x.wav": name.encode()})
         assert content(tmp_path / f"{name}.tar/x.wav") == name.encode()
     assert [key[0][-5:] for key in tar_members.TABLES] == ["a.tar", "c.tar"]
+
+
+def test_a_tar_of_the_same_time_and_another_size_is_another(tmp_path: Path) -> None:
+    for members in ({"a.wav": b"1" * 10}, {"b.wav": b"2" * 70_000, "a.wav": b"3" * 10}):
+        write_tar(tmp_path / "s.tar", members)
+        os.utime(tmp_path / "s.tar", ns=(5, 5))
+        assert content(tmp_path / "s.tar/a.wav") == members["a.wav"]
