@@ -255,3 +255,20 @@ def test_polarity_is_turned_and_the_scale_is_that_of_the_largest_sample():
         response = taken(gain * wave)
         assert response.wave[response.direct_sample] == pytest.approx(1.0, abs=0.02)
         np.testing.assert_allclose(response.wave, taken(wave).wave, atol=1e-6)
+
+
+def test_two_reflections_that_add_up_below_half_the_band_make_a_response_of_no_use():
+    for strength, is_taken in ((0.7, True), (0.8, False)):
+        wave, arrival = measured_response(seed=2, tail=0.02)
+        wave[round(arrival) + 300] += strength
+        wave[round(arrival) + 302] += strength
+        if is_taken:
+            assert taken(wave).rival < 0.95
+        else:
+            with pytest.raises(UnfitResponseError, match=r"a reflection is 1\.04 times as strong as its direct sound"):
+                taken(wave)
+
+
+def test_a_response_that_is_next_to_nothing_but_its_direct_sound_is_refused():
+    with pytest.raises(UnfitResponseError, match=r"^hall/a.wav has no decaying Schroeder curve: no line can be laid"):
+        taken(measured_response(tail=0.001, floor_db=-100, t60_s=0.3)[0])
