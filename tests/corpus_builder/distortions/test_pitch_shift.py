@@ -84,9 +84,12 @@ def test_up_and_down_again_is_the_voice_one_began_with():
 
 @pytest.mark.parametrize(("cents", "rate_hz"), [(-400, 8_000), (350, 12_000)])
 def test_a_stretch_is_that_of_dot_products_over_all_candidates(cents, rate_hz):
-    """The voice begins softly, so that frames that are taken late or early do not weigh alike."""
-    voice = buzz(130.0, 0.2, rate_hz) * np.linspace(0.0, 1.0, round(0.2 * rate_hz)) ** 2
+    """The voice begins softly and flutters, so that frames do not weigh alike and the louder one is not the more similar one."""
+    time_s = np.arange(round(0.2 * rate_hz)) / rate_hz
+    voice = buzz(130.0, 0.2, rate_hz) * (5 * time_s) ** 2 * (0.05 + np.sin(2 * np.pi * 17 * time_s) ** 2)
     voice += 0.002 * np.random.default_rng(1).standard_normal(voice.size)
+    voice[: rate_hz // 25] = 0.0  # where nothing is similar
+    voice[rate_hz // 25] = 0.3
     ratio = 2 ** (cents / 1200)
     np.testing.assert_allclose(
         stretch(voice, ratio=ratio, rate_hz=rate_hz), stretched(voice, ratio, rate_hz), atol=1e-9

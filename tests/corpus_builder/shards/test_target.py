@@ -263,3 +263,29 @@ def test_the_error_of_any_of_several_transfers_is_raised() -> None:
     transfer(moved.append, [])
     transfer(moved.append, ["alone"])
     assert moved[-1] == "alone"
+
+
+def test_what_marks_a_plan_and_a_bank_as_finished_is_fetched_after_all_else(
+    bucket: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [
+        "plan/plan.json",
+        "plan/a-000000.jsonl",
+        "plan/z-000000.jsonl",
+        "rooms/cell.jsonl",
+        "rooms/z-0-0.npy",
+        "shards/a-000000.json",
+    ]
+    for name in names:
+        (bucket / name).put(name.encode())
+    order: list[str] = []
+    fetch = Url.fetch
+
+    def noted(self: Url, path: Path) -> None:
+        fetch(self, path)
+        order.append(self.text.partition("/corpus/")[2])
+
+    monkeypatch.setattr(Url, "fetch", noted)
+    Target(tmp_path, bucket).fetch()
+    assert sorted(order) == sorted(names)
+    assert set(order[-2:]) == {"plan/plan.json", "rooms/cell.jsonl"}
