@@ -257,7 +257,8 @@ def small(tmp_path: Path) -> ShardTask:
         row_of("good", 800, steps={"loud": [gain], "phone": [hiss, phone]}, **about), row_of("quiet", 800), row_of("long", 700),
         row_of("odd", 800),
     ]  # fmt: skip
-    write_wave(tmp_path / "train/good.wav", voice(1, 0.05)[:800], rate_hz=8_000)
+    loud = voice(1, 0.05)[:800] / np.abs(voice(1, 0.05)[:800]).max() * 1.5  # as a file of floats may be
+    write_wave(tmp_path / "train/good.wav", loud, rate_hz=8_000, subtype="FLOAT")
     write_wave(tmp_path / "train/quiet.wav", np.zeros(800, np.int16), rate_hz=8_000)
     write_wave(tmp_path / "train/long.wav", voice(2, 0.05)[:800], rate_hz=8_000)
     write_wave(tmp_path / "train/odd.wav", np.full(800, np.nan), rate_hz=8_000, subtype="FLOAT")
@@ -308,6 +309,7 @@ def test_a_shard_holds_what_could_be_rendered_and_says_why_of_the_rest(
     assert (loud["name"], loud["condition"], loud["domain"], loud["family"]) == ("loud-0", "loud", "gain", "channel")
     assert (phone["name"], phone["condition"], phone["domain"]) == ("phone-0", "phone", "hiss+g711-alaw")
     clean, copy = (soundfile.read(io.BytesIO(members[f"key-good.{name}.flac"]))[0] for name in ("clean", "loud-0"))
+    assert document["clean_gain_db"] == -3.53  # 20 lg 1.5, and a step below full scale
     np.testing.assert_allclose(copy, clean * 10 ** ((40 + loud["gain_db"]) / 20), atol=1e-4)
     (prints,) = map(json.loads, (tmp_path / "corpus/proof/train-000000.jsonl").read_text().splitlines())
     assert {name: len(base64.b64decode(text)) for name, text in prints["prints"].items()} == {
