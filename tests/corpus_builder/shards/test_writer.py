@@ -356,3 +356,13 @@ def test_sizes_that_were_listed_decide_whether_a_shard_is_finished(small: ShardT
     assert finished_index(target, small.name, plan_sha256=small.plan_sha256, sizes=sizes) is not None
     for wrong in ({**sizes, "train-000000.tar": 1}, {"train-000000.json": 1}):
         assert finished_index(target, small.name, plan_sha256=small.plan_sha256, sizes=wrong) is None
+
+
+def test_what_an_earlier_shard_of_the_process_used_is_not_among_the_sources_of_the_next(small: ShardTask) -> None:
+    corpus = Path(small.corpus)
+    rows = (corpus / "plan/train-000000.jsonl").read_text().splitlines()
+    (corpus / "plan/train-000001.jsonl").write_text(rows[1] + "\n")
+    for number in range(2):
+        assert render_shard(replace(small, name=f"train-00000{number}")).state == "done"
+    lines = (corpus / "proof/train-000001.sources.jsonl").read_text().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == ["quiet.wav"]
