@@ -5,7 +5,14 @@ import pytest
 
 from corpus_builder.distortions.codecs.packet_loss import packet_count
 from corpus_builder.distortions.codecs.packets import Coded, split
-from corpus_builder.distortions.codecs.round_trip import Setting, as_wave, codec_rate_hz, resampled, sixteen_bit
+from corpus_builder.distortions.codecs.round_trip import (
+    Setting,
+    as_wave,
+    codec_rate_hz,
+    resampled,
+    sixteen_bit,
+    telephone_coded,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +86,32 @@ def test_a_stream_is_split_into_whole_packets_and_samples_need_as_many_as_hold_t
     assert [packet_count(samples, rate_hz=8_000) for samples in (1, 160, 161, 320)] == [1, 1, 2, 2]
     assert packet_count(160, rate_hz=16_000) == 1
     assert packet_count(321, rate_hz=16_000) == 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "bitrate_kbps", "packet"),
+    [
+        ("g711-alaw", 64.0, b"\xd5" * 160), ("g711-mulaw", 64.0, b"\xff" * 160), ("g722", 64.0, 160), ("g726", 16.0, 40), ("g726", 24.0, 60),
+        ("g726", 32.0, 80), ("g726", 40.0, 100), ("gsm-fr", 13.0, 33), ("amr-nb", 4.75, 13), ("amr-nb", 7.95, 21), ("amr-nb", 12.2, 32),
+    ],
+)  # fmt: skip
+def test_a_packet_of_20_ms_has_the_bytes_of_its_codec_and_bit_rate(codec, bitrate_kbps, packet):
+    """Silence is one byte in either law of G.711, and another in each; a frame of AMR has a byte for its mode."""
+    rate_hz = 16_000 if codec == "g722" else 8_000
+    found = telephone_coded(
+        np.zeros(5 * rate_hz // 50, np.int16), Setting(codec, bitrate_kbps, 16_000), conceals_itself=False
+    )
+    assert len(found.packets) >= 5
+    if isinstance(packet, bytes):
+        assert found.packets[2] == packet
+    else:
+        assert len(found.packets[2]) == packet
+    assert found.decoded().size == len(found.packets) * rate_hz // 50
+
+
+def test_g722_decodes_fewer_bits_at_its_lower_rates():
+    """What the last one or two bits of the lower band held is missing."""
+    tone = (3000 * np.sin(np.arange(1600) / 4)).astype(np.int16)
+    made = [telephone_coded(tone, Setting("g722", rate, 16_000), conceals_itself=False) for rate in (64.0, 56.0, 48.0)]
+    assert made[0].packets == made[1].packets == made[2].packets
+    assert len({one.decoded().tobytes() for one in made}) == 3
