@@ -39,7 +39,9 @@ def recorded(seed: int, rate_hz: int, **numbers: Any) -> Any:
 @pytest.fixture
 def roots(tmp_path: Path) -> dict[str, Path]:
     """Two roots: in one a file of two channels at twice the corpus rate, in the other one at the corpus rate; both are `a.wav`."""
-    two = np.column_stack([np.tile(recorded(channel, 16_000), 2) for channel in (1, 2)])
+    two = np.column_stack(
+        [np.concatenate([recorded(channel, 16_000), recorded(10 + channel, 16_000)]) for channel in (1, 2)]
+    )
     write_wave(tmp_path / "near/a.wav", two, rate_hz=16_000, subtype="FLOAT")
     write_wave(tmp_path / "far/a.wav", recorded(3, CORPUS_HZ), rate_hz=CORPUS_HZ, subtype="FLOAT")
     return {"near": tmp_path / "near", "far": tmp_path / "far"}

@@ -150,25 +150,26 @@ def test_what_the_machine_does_wrong_leaves_the_shard_undone(
 
 
 @pytest.mark.parametrize(
-    ("problem", "state"),
+    ("problem", "state", "message"),
     [
-        (OSError(errno.ENOSPC, "no space"), "full"),
-        (OSError(errno.EDQUOT, "quota exceeded"), "full"),
-        (NoSpaceLeftError("x"), "full"),
-        (MissingFileError("x", needed="y"), "stopped"),
-        (OSError(errno.EIO, "Input/output error"), "undone"),
-        (MemoryError("no memory"), "undone"),
+        (OSError(errno.ENOSPC, "no space"), "full", str(NoSpaceLeftError("train-000000"))),
+        (OSError(errno.EDQUOT, "quota exceeded"), "full", str(NoSpaceLeftError("train-000000"))),
+        (NoSpaceLeftError("x"), "full", str(NoSpaceLeftError("x"))),
+        (MissingFileError("x", needed="y"), "stopped", str(MissingFileError("x", needed="y"))),
+        (OSError(errno.EIO, "Input/output error"), "undone", "OSError: [Errno 5] Input/output error"),
+        (MemoryError("no memory"), "undone", "MemoryError: no memory"),
     ],
     ids=str,
 )
 def test_an_error_is_of_the_disk_of_the_sources_or_of_the_machine(
-    monkeypatch: pytest.MonkeyPatch, problem: Exception, state: str
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, state: str, message: str
 ) -> None:
     def fails(_: ShardTask) -> int:
         raise problem
 
     monkeypatch.setattr(writer, "finish_shard", fails)
-    assert render_shard(ShardTask("c", "train-000000", "train", "0" * 64, 16_000, 1, ())).state == state
+    outcome = render_shard(ShardTask("c", "train-000000", "train", "0" * 64, 16_000, 7, ()))
+    assert (outcome.name, outcome.rows, outcome.state, outcome.message) == ("train-000000", 7, state, message)
 
 
 def test_a_shard_counts_as_finished_only_with_its_index_its_size_and_its_plan(built_lab: Lab, corpus: Path) -> None:
@@ -307,7 +308,9 @@ def test_a_shard_holds_what_could_be_rendered_and_says_why_of_the_rest(
     }  # fmt: skip
     assert document["source"]["sha256"] == hashlib.sha256((tmp_path / "train/good.wav").read_bytes()).hexdigest()
     assert (loud["name"], loud["condition"], loud["domain"], loud["family"]) == ("loud-0", "loud", "gain", "channel")
-    assert (phone["name"], phone["condition"], phone["domain"]) == ("phone-0", "phone", "hiss+g711-alaw")
+    assert (phone["name"], phone["condition"], phone["domain"], phone["family"]) == (
+        "phone-0", "phone", "hiss+g711-alaw", "noise+codec",
+    )  # fmt: skip
     clean, copy = (soundfile.read(io.BytesIO(members[f"key-good.{name}.flac"]))[0] for name in ("clean", "loud-0"))
     assert document["clean_gain_db"] == -3.53  # 20 lg 1.5, and a step below full scale
     np.testing.assert_allclose(copy, clean * 10 ** ((40 + loud["gain_db"]) / 20), atol=1e-4)
