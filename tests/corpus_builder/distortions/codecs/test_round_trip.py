@@ -72,6 +72,11 @@ def test_what_the_format_says_to_drop_at_the_start_is_dropped_with_losses_and_wi
         )
 
 
+def test_before_the_first_packet_there_is_nothing_to_repeat_although_the_last_one_is_there():
+    found = coded().decoded_with_losses(np.array([True, True, False, True, False, False]), conceal="repeat")
+    assert found[::3].tolist() == [0, 0, 3, 3, 5, 6]
+
+
 def test_a_decoder_conceals_by_what_was_received_last():
     stands_in = coded(stand_in=lambda latest: bytes([90 + latest[0]]), skip_samples=3)
     assert stands_in.decoded_with_losses(LOST, conceal="codec")[::3].tolist() == [2, 92, 92, 5, 95]
