@@ -148,7 +148,7 @@ def test_of_a_copy_that_the_record_does_not_know_only_its_name_and_condition_hol
         ("id<" + "9" * 100, "'id<" + "9" * 76 + "…': id is a text: expected = or !="),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_expression_is_told_with_it(text: str, message: str) -> None:
+def test_what_is_wrong_with_an_expression_is_named_with_it(text: str, message: str) -> None:
     with pytest.raises(BadWhereError) as caught:
         parse_where(["seconds>1", text])
     assert str(caught.value) == f"--where {message}"

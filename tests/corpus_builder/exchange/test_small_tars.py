@@ -257,7 +257,7 @@ def test_the_commonest_rate_is_that_of_most_utterances_of_all_tars(tmp_path: Pat
     }  # fmt: skip
 
 
-def test_a_tar_without_a_usable_utterance_is_told_by_its_first_reason(tmp_path: Path) -> None:
+def test_a_tar_without_a_usable_utterance_is_refused_with_its_first_reason(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError,
         match=r"^no utterance can be used \(has no member that ends in \.flac, \.wav, \.ogg, \.opus, \.mp3\); expected",
@@ -364,7 +364,7 @@ def test_a_subset_says_what_it_is_of_and_counts_what_it_has(tmp_path: Path) -> N
     assert [copy.name for copy in held.record.copies] == ["mix-1"]
 
 
-def test_a_subset_of_an_own_corpus_is_an_own_one_and_unknown_names_are_told(tmp_path: Path) -> None:
+def test_a_subset_of_an_own_corpus_is_an_own_one_and_unknown_names_are_refused(tmp_path: Path) -> None:
     corpus = write_corpus(
         tmp_path / "corpus", {"train": tiny_split("train", count=2), "dev": tiny_split("dev", count=1)}
     )
@@ -413,7 +413,7 @@ def test_an_export_has_the_splits_and_shards_that_are_wanted(tmp_path: Path) -> 
         export_shar(corpus, tmp_path / "shar", progress=False)
 
 
-def test_a_custom_field_that_would_be_a_copy_s_is_told(tmp_path: Path) -> None:
+def test_a_custom_field_that_would_be_a_copy_s_is_refused(tmp_path: Path) -> None:
     about = json.dumps({"mix_0": 1, "mix-0": 2}).encode()
     indexed(tmp_path / "set", {"a.tar": {"k.flac": wave(), "k.mix.flac": wave(seed=1), "k.json": about}})
     with pytest.raises(UsageError, match=r"^k: its custom field 'mix_0' has the name of a copy; rename one of them"):

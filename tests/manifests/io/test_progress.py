@@ -82,7 +82,7 @@ def test_a_terminal_has_a_bar_that_fills_and_is_left_with_its_cursor(clock, monk
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again
 
 
-def test_a_terminal_is_told_at_once_and_then_five_times_a_second(clock, monkeypatch):
+def test_a_terminal_is_written_to_at_once_and_then_five_times_a_second(clock, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     shown_at = []

@@ -70,7 +70,7 @@ def test_a_fault_says_where_it_is_what_was_found_and_what_is_right(leaf: Any, li
     assert found == f"leaves.b{colon}{line}"
 
 
-def test_a_list_whose_only_item_is_refused_is_not_also_said_to_be_too_short() -> None:
+def test_a_list_whose_only_item_is_refused_is_not_also_called_too_short() -> None:
     assert fault_of(leaves={"a": {"words": [3]}}) == "leaves.a.words.0: expected a text, got '3'"
 
 
@@ -104,7 +104,7 @@ def test_this_and_earlier_versions_are_read(version: int) -> None:
     assert Tree.parse({"schema": f"stillroom/tree/{version}"}, where="x").schema_ == f"stillroom/tree/{version}"
 
 
-def test_a_later_version_is_said_to_be_one_whatever_else_is_wrong(tmp_path: Path) -> None:
+def test_a_later_version_is_reported_as_one_whatever_else_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "tree.json"
     path.write_text('{"schema": "stillroom/tree/4", "more": 1}')
     for repair in ("", "make it again"):

@@ -111,7 +111,7 @@ def test_a_pack_has_everything_but_audio_in_one_order_and_each_thing_once(tmp_pa
     assert first[4:8] == bytes(4)  # no time
 
 
-def test_a_stretch_that_was_decoded_otherwise_for_another_shard_is_told(tmp_path: Path) -> None:
+def test_a_stretch_that_was_decoded_otherwise_for_another_shard_is_refused(tmp_path: Path) -> None:
     parts = Parts()
     changed = parts.sources[1] | {"pcm_sha256": "1" * 64}
     corpus = write_corpus(tmp_path / "made", files={f"proof/{NAME}.sources.jsonl": lines([*parts.sources, changed])})
@@ -298,7 +298,7 @@ def test_a_plan_whose_rows_do_not_fit_its_recipe_is_not_viewed(tmp_path: Path) -
         open_view(plan, tmp_path / "scratch")
 
 
-def test_what_is_no_corpus_plan_or_pack_is_told(tmp_path: Path) -> None:
+def test_what_is_no_corpus_plan_or_pack_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     needed = "the folder of a corpus or a finished plan, or a pack, is needed"
@@ -376,7 +376,7 @@ def test_an_extended_header_changes_a_name_and_nothing_else(tmp_path: Path, head
     assert str(caught.value) == f"{path}: {message}"
 
 
-def test_a_damaged_gzip_file_is_told_as_such(tmp_path: Path) -> None:
+def test_a_damaged_gzip_file_is_refused_as_such(tmp_path: Path) -> None:
     whole = gzip.compress(tar_of([(f"p/{name}", content) for name, content in Parts().members().items()]), mtime=0)
     for number, content in enumerate((whole[:-9], whole[:60] + b"\xff" * 40 + whole[100:], whole[:-8] + bytes(8))):
         path = tmp_path / f"{number}.tar.gz"

@@ -8,6 +8,8 @@ from manifests.plan.plan import (
     PASSED_OVER,
     LocalRoots,
     NoiseLevels,
+    OlderPlanError,
+    Plan,
     PlanRow,
     SpeechSpectrum,
     left_out_counts,
@@ -191,7 +193,7 @@ def test_a_spectrum_is_relative_to_its_strongest_part():
             SpeechSpectrum.parse({**plain, "power_db": wrong}, where="x")
 
 
-def test_a_number_beyond_what_a_recipe_may_have_is_told_with_its_range():
+def test_a_number_beyond_what_a_recipe_may_have_is_refused_with_its_range():
     with pytest.raises(ValidationError, match="expected a number from -60 to 100, got 101"):
         TypeAdapter(PlannedStep).validate_python({**WHITE, "snr_db": 101.0})
 
@@ -232,3 +234,16 @@ def test_files_that_are_not_read_are_counted_apart_from_what_a_recipe_leaves_out
         "hum: 1 files that end in .md are not read",
     ]
     assert [left_out_counts(counts) for counts in filtered.values()] == [{"shorter than min_s": 3}, {}]
+
+
+def test_a_plan_of_an_earlier_version_is_named_by_it_and_not_rendered():
+    plain = {
+        "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": "0" * 64, "sample_rate": 16_000, "files": [], "levels_sha256": "0" * 64,
+        "rooms_sha256": "0" * 64,
+    }  # fmt: skip
+    Plan.parse(plain, where="x").check_current(where="x")
+    with pytest.raises(
+        OlderPlanError,
+        match=r"^p\.tar\.gz: its plan is 'stillroom/plan/1', .* this Stillroom renders 'stillroom/plan/2'",
+    ):
+        Plan.parse({**plain, "schema": "stillroom/plan/1"}, where="x").check_current(where="p.tar.gz")

@@ -229,7 +229,7 @@ def test_filters_are_held_against_the_rate_of_the_recipe():
         ({"kind": "bandreject", "width_mel": 900, "low_hz": 4000}, "width_mel: the band may reach 9745.25 Hz, which is not below half the sample rate, 8000 Hz"),
     ],
 )  # fmt: skip
-def test_what_a_step_cannot_have_is_told_with_what_it_can(step, message):
+def test_what_a_step_cannot_have_is_refused_with_what_it_can(step, message):
     with pytest.raises(BadDocumentError) as caught:
         read("conditions.phone.steps", [step])
     assert str(caught.value).endswith(message)

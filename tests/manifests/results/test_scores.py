@@ -55,7 +55,7 @@ def test_numbers_are_read_as_they_were_written_to_four_decimals():
     assert separated(column) == [0.1235, 123.457, None, 3.0, -0.5, 0.0]
 
 
-def test_what_a_column_lacks_is_told_in_its_own_words():
+def test_what_a_column_lacks_is_named_in_its_own_words():
     for changed, message in (
         (outcome(counts="1 - 0 5"), "m: counts: expected 3 numbers, got 4"), (outcome(totals="3"), "m: totals: expected 3 numbers, got 1"),
         (trial(copies="1 3"), "m: copies: expected whole numbers below 3, separated by spaces"),
@@ -113,7 +113,7 @@ def test_columns_of_results_are_those_of_the_copies():
     ],
     ids=str,
 )  # fmt: skip
-def test_a_column_of_results_that_does_not_fit_is_told(changed, message):
+def test_a_column_of_results_that_does_not_fit_is_refused(changed, message):
     with pytest.raises(BadDocumentError) as caught:
         results(**changed)
     assert message in str(caught.value)
