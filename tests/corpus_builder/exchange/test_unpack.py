@@ -134,10 +134,10 @@ def test_of_two_roots_each_has_its_own_folder_and_its_own_source(tmp_path: Path)
 
 
 def test_stretches_in_any_order_are_put_where_they_were(tmp_path: Path) -> None:
-    """0.57 s are 9120 samples, though 0.57 * 16000 is a little less; the file is stereo, and the second channel was used."""
+    """1.001 s are 16016 samples, though 1.001 * 16000 is a little less; the file is stereo, and the second channel was used."""
     late, early = (
         utterance("late", 1, start=2.0, path="t.flac", channel=1),
-        utterance("early", 2, start=0.57, path="t.flac", channel=1),
+        utterance("early", 2, start=1.001, path="t.flac", channel=1),
     )
     corpus = write_corpus(tmp_path / "corpus", {"train": [late, early]})
     both = np.stack([pcm(7, 48_000), pcm(8, 48_000)], axis=1)
@@ -145,7 +145,7 @@ def test_stretches_in_any_order_are_put_where_they_were(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "source/t.flac", both, 16_000)
     done = unpack(corpus, tmp_path / "new", condition="noise-0", roots={"train": tmp_path / "source"}, progress=False)
     due = both[:, 1].copy()
-    due[9120 : 9120 + 8000] = early.waves["noise-0"]
+    due[16_016 : 16_016 + 8000] = early.waves["noise-0"]
     due[32_000:40_000] = late.waves["noise-0"]
     assert np.array_equal(read(tmp_path / "new/t.flac"), due)
     assert (done.utterances, done.files) == (2, 1)
