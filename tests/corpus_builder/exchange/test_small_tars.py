@@ -15,7 +15,7 @@ from corpus_builder.exchange.index_webdataset import Indexed, common_folder, ind
 from corpus_builder.exchange.lhotse_export import copy_names, cut_sets, export_shar
 from corpus_builder.exchange.scan_webdataset import copy_name, shard_name
 from corpus_builder.exchange.subset import subset
-from corpus_builder.exchange.unpack import member_of
+from corpus_builder.exchange.unpack import member_of, unpack
 from manifests.corpus.filter import parse_where
 from manifests.corpus.layout import listed_sums
 from manifests.corpus.reader import NoSuchSplitError, OpenCorpus
@@ -322,6 +322,14 @@ def test_a_long_wave_behind_a_link_is_indexed(tmp_path: Path) -> None:
     made = index_shards([str(tmp_path / "set")], progress=False)
     assert made.corpus.totals.seconds == 37.5
     assert made.corpus.totals.bytes == (tmp_path / "real").stat().st_size > 1 << 20
+
+
+def test_an_index_is_unpacked_at_its_own_rate_and_lacks_no_root(tmp_path: Path) -> None:
+    indexed(tmp_path / "set", {"a.tar": {"d/k.flac": wave(rate_hz=8000)}})
+    done = unpack(tmp_path / "set", tmp_path / "new", condition="clean", progress=False)
+    assert (done.files, done.missing_roots, done.unused_roots) == (1, (), ())
+    assert json.loads((tmp_path / "new/stillroom.json").read_bytes())["sample_rate"] == 8000
+    assert soundfile.info(tmp_path / "new/d/k.flac").samplerate == 8000
 
 
 # --- subsets ----------------------------------------------------------------------------------------------------------
