@@ -244,8 +244,6 @@ def all_keys(model: type[BaseModel], seen: set[type]) -> set[str]:
     while pending:
         annotation = pending.pop()
         pending.extend(getattr(annotation, "__args__", ()))
-        if hasattr(annotation, "__value__"):
-            pending.append(annotation.__value__)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
             keys |= all_keys(annotation, seen)
     return keys

@@ -153,7 +153,10 @@ def check_chain(steps: tuple[Step, ...], recipe: Recipe, *, where: str, room: st
                     )
                 room = step.bank
             case ChooseStep():
-                ends = {check_chain(tuple(way), recipe, where=f"{place}.choose", room=room) for way in step.choose}
+                ends = {
+                    check_chain(way, recipe, where=f"{place}.choose.{at}", room=room)
+                    for at, way in enumerate(step.choose)
+                }
                 room = ends.pop() if len(ends) == 1 else None
             case CodecStep() | FreeverbStep():
                 pass
