@@ -234,9 +234,7 @@ def test_a_build_that_is_stopped_while_it_plans_ends_with_75(monkeypatch: pytest
     assert result.stderr == "stopped (SIGUSR1); the same command continues from here\n"
 
 
-def test_a_corpus_that_differs_from_another_ends_with_1_though_nothing_is_wrong(
-    built_lab: Lab, tmp_path: Path
-) -> None:
+def test_a_corpus_that_differs_from_another_ends_with_1_though_nothing_is_wrong(built_lab: Lab, tmp_path: Path) -> None:
     """The other is a copy that names another digest of one noise."""
     corpus, other = built_lab.folder / "corpus", tmp_path / "other"
     shutil.copytree(corpus, other, ignore=shutil.ignore_patterns("*.tar"))

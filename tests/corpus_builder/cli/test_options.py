@@ -174,7 +174,13 @@ def test_a_page_has_as_many_utterances_as_asked_for(
 
 @pytest.mark.parametrize(
     ("text", "most", "of", "shown"),
-    [("0", 0, 100, "0"), ("3", 3, 100, "3"), ("0%", 0, 100, "0%"), ("1.5%", 3, 200, "1.5%"), ("100%", 200, 200, "100%")],
+    [
+        ("0", 0, 100, "0"),
+        ("3", 3, 100, "3"),
+        ("0%", 0, 100, "0%"),
+        ("1.5%", 3, 200, "1.5%"),
+        ("100%", 200, 200, "100%"),
+    ],
 )
 def test_an_allowance_allows_so_many_and_no_more(text: str, most: int, of: int, shown: str) -> None:
     allowed = parse_allowance(text)

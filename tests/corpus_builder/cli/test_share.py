@@ -78,7 +78,10 @@ def test_the_table_of_a_rebuild_has_a_line_for_each_condition_and_codec() -> Non
     )  # fmt: skip
     head, *lines = proof_of(*verdicts).table()
     assert head.split() == ["condition", "codec", "identical", "near", "different", "decoder", "differs"]
-    assert [line.split() for line in lines] == [["noise", "-", "2", "1", "1", "0"], ["phone", "opus", "2", "1", "1", "1"]]
+    assert [line.split() for line in lines] == [
+        ["noise", "-", "2", "1", "1", "0"],
+        ["phone", "opus", "2", "1", "1", "1"],
+    ]
     report = Rebuilt(Built(NO_PLAN, None), proof_of(*verdicts), "0" * 64).plain()
     assert (report["identical"], report["near"], report["different"], report["decoder_differs"]) == (4, 2, 2, 1)
 
@@ -96,7 +99,9 @@ def test_sources_that_differ_are_listed_and_counted_apart(monkeypatch: pytest.Mo
         "train: b.wav is missing",
         "hum: n.wav is different: ...",
     ]
-    assert "3 of 17 source files are not those of the pack (2 missing, 1 different); nothing was rendered" in result.stderr
+    assert (
+        "3 of 17 source files are not those of the pack (2 missing, 1 different); nothing was rendered" in result.stderr
+    )
 
 
 @pytest.mark.parametrize(("stopped", "code"), [("SIGTERM", 75), ("", 1)])

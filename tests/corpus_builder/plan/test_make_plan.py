@@ -29,7 +29,15 @@ from corpus_builder.workers.resume_cache import PartialResults
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
-from manifests.plan.plan import PASSED_OVER, NoiseLevels, OlderPlanError, Plan, PlanRow, left_out_counts, passed_over_lines
+from manifests.plan.plan import (
+    PASSED_OVER,
+    NoiseLevels,
+    OlderPlanError,
+    Plan,
+    PlanRow,
+    left_out_counts,
+    passed_over_lines,
+)
 from manifests.plan.steps import BabbleStep, PlannedRoomStep, RecordedNoiseStep
 from manifests.recipe.recipe import Recipe
 from manifests.recipe.speech import SpeechSource
@@ -692,7 +700,9 @@ def test_the_folder_of_a_plan_stands_for_its_recipe(small: Lab) -> None:
     assert plan(folder, folder, progress=False) == (made, True)
     assert plan(folder / "recipe.yaml", folder, progress=False) == (made, True)
     assert plan(folder, small.folder / "again", progress=False) == (made, False)
-    with pytest.raises(MissingFileError, match=r"speech/recipe.yaml does not exist: a recipe \(YAML\) or the folder of"):
+    with pytest.raises(
+        MissingFileError, match=r"speech/recipe.yaml does not exist: a recipe \(YAML\) or the folder of"
+    ):
         plan(small.folder / "speech", small.folder / "other", progress=False)
     assert not (small.folder / "other").exists()
 
@@ -708,7 +718,12 @@ def test_a_plan_begins_in_a_clean_folder_and_leaves_only_what_it_lists(small: La
         (folder / name).write_text("old")
     (small.folder / "plan" / ".hidden").write_text("stays")
     small.plan()
-    assert {path.name for path in folder.iterdir()} == {"plan.json", "levels.jsonl", "rooms.jsonl", "train-000000.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {
+        "plan.json",
+        "levels.jsonl",
+        "rooms.jsonl",
+        "train-000000.jsonl",
+    }
     assert {path.name for path in folder.parent.iterdir()} == {"plan", "recipe.yaml", "roots.local.json", ".hidden"}
 
 
@@ -739,7 +754,9 @@ def test_another_recipe_or_limit_is_told_with_what_was_found_first(small: Lab) -
     with pytest.raises(OtherRecipeError, match=r"was made from another --limit \(2, now 3\)"):
         small.plan(limit=3)
     small.recipe["seed"] = 6
-    with pytest.raises(OtherRecipeError, match=rf"another recipe \({made.recipe_sha256[:12]}, now (?!{made.recipe_sha256[:12]})"):
+    with pytest.raises(
+        OtherRecipeError, match=rf"another recipe \({made.recipe_sha256[:12]}, now (?!{made.recipe_sha256[:12]})"
+    ):
         small.plan(limit=2)
 
 

@@ -238,7 +238,11 @@ def levels_of(source: str, path: str, *splits: str) -> NoiseLevels:
 
 
 def test_a_split_draws_from_its_own_files_and_rooms_alone(tmp_path: Path, store: UtteranceStore) -> None:
-    rows = [levels_of("din", "d.wav", "train"), levels_of("hum", "a.wav", "dev"), levels_of("hum", "b.wav", "train", "dev")]
+    rows = [
+        levels_of("din", "d.wav", "train"),
+        levels_of("hum", "a.wav", "dev"),
+        levels_of("hum", "b.wav", "train", "dev"),
+    ]
     rooms = [room_of("attic", 0, ("train",)), room_of("attic", 1, ("dev",)), room_of("zoo", 0, ("train", "dev"))]
     bank = {"rooms": 2, "size_m": [[3, 3, 2.4], [3.5, 3.5, 2.6]], "rt60_s": 0.2, "distance_m": 1}
     job = job_of(tmp_path, recipe={"rooms": {"attic": bank, "zoo": bank}})

@@ -93,7 +93,10 @@ def test_a_published_recipe_names_roots_and_the_names_of_files_alone_and_finds_t
         "test": {"cuts": "cuts.jsonl", "strip": "@calls", "root": "calls"} | rest(plain["speech"]["test"]),
     }
     assert plain["noises"]["hum"]["dir"] == "@hum"
-    assert {split: one["dir"] for split, one in plain["noises"]["din"].items()} == {"train": "@din-train", "dev": "@dins"}
+    assert {split: one["dir"] for split, one in plain["noises"]["din"].items()} == {
+        "train": "@din-train",
+        "dev": "@dins",
+    }
     assert plain["rooms"]["taken"]["responses"]["list"] == "rir_list"
     assert plain["rooms"]["hall"]["responses"]["dir"] == "@hall"
     assert str(beside) not in str(plain)
@@ -110,7 +113,9 @@ def test_a_published_recipe_names_roots_and_the_names_of_files_alone_and_finds_t
     assert again["train"].table == lists / "labels.csv"
     assert published(Recipe.parse(plain, where="again"), again) == plain
     del roots["calls"]
-    with pytest.raises(UsageError, match=r"test: the recipe does not name the folder of root 'calls'; say --root calls=DIR"):
+    with pytest.raises(
+        UsageError, match=r"test: the recipe does not name the folder of root 'calls'; say --root calls=DIR"
+    ):
         located(lists, plain, **roots)
 
 
@@ -126,16 +131,16 @@ def rest(source: dict[str, Any]) -> dict[str, Any]:
         ("@train/../b", UnsafePathError, "train.dir"),
     ],
 )
-def test_a_published_folder_is_below_its_own_root(
-    beside: Path, folder: str, error: type[Exception], said: str
-) -> None:
+def test_a_published_folder_is_below_its_own_root(beside: Path, folder: str, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         located(beside, {**RECIPE, "speech": {"train": {"dir": folder}}, "noises": {}, "rooms": {}}, train=beside)
 
 
 def test_a_missing_source_names_the_root_to_give(beside: Path) -> None:
     (beside / "data/noise/two").rmdir()
-    with pytest.raises(MissingFileError, match=r"noise/two does not exist: the folder of 'din-dev'; say --root dins=DIR"):
+    with pytest.raises(
+        MissingFileError, match=r"noise/two does not exist: the folder of 'din-dev'; say --root dins=DIR"
+    ):
         located(beside)
     (beside / "data/noise/two").mkdir()
     (beside / "lists/rir_list").unlink()
