@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from corpus_builder.exchange.index_webdataset import Indexed
@@ -18,6 +17,8 @@ from stillroom.cli import stillroom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 
 def entry(name: str, samples: int) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_every_option_reaches_the_function_that_does_the_work(
     was_given, was_named = reached(monkeypatch, function, words.replace("TMP", str(tmp_path)).split())
     expected = dict(named)
     if "roots" in named:
-        expected["roots"] = {name: tmp_path for name in named["roots"]}
+        expected["roots"] = dict.fromkeys(named["roots"], tmp_path)
     if "stop" in named:
         stop = was_named.pop("stop")
         assert isinstance(stop, Stop)

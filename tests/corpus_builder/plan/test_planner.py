@@ -17,7 +17,15 @@ from corpus_builder.plan.materials.noise_levels import usable_files
 from corpus_builder.plan.materials.split_materials import Materials, NoNoiseInSplitError, pool_of
 from corpus_builder.plan.materials.utterance_store import UtteranceStore
 from corpus_builder.plan.planner import (
-    PlanJob, fill_store, nothing_left, plan_document, samples_of, split_materials, usable, uses_babble, write_file
+    PlanJob,
+    fill_store,
+    nothing_left,
+    plan_document,
+    samples_of,
+    split_materials,
+    usable,
+    uses_babble,
+    write_file,
 )  # fmt: skip
 from corpus_builder.sources.relative_paths import RootFinder
 from corpus_builder.sources.roots import Located, read_roots

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from corpus_builder.audio.decode import Header
 from corpus_builder.sources.lhotse_manifest import noise_files
 from corpus_builder.sources.noise_files import NoiseListing, NoiseTask, group_of, noise_listings
 from corpus_builder.sources.roots import Located, locate
@@ -17,6 +15,11 @@ from manifests.errors import BadDocumentError
 from manifests.recipe.recipe import Recipe
 from tests.corpus_builder.conftest import voice, write_wave
 from tests.corpus_builder.sources.test_lhotse_manifest import cut, manifest_source, recording, write_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from corpus_builder.audio.decode import Header
 
 
 def listings_of(folder: Path, noises: dict[str, Any], **options: Any) -> list[NoiseListing]:

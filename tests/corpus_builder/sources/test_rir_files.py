@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +20,9 @@ from manifests.errors import BadDocumentError
 from manifests.plan.plan import PASSED_OVER
 from manifests.recipe.rooms import RecordedBank
 from tests.corpus_builder.sources.test_lhotse_manifest import cut, recording, write_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def located_of(folder: Path, responses: dict[str, Any], *, place: Path | None = None) -> tuple[RecordedBank, Located]:
