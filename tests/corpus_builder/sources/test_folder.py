@@ -85,3 +85,12 @@ def test_a_table_is_no_other_file_and_known_headers_are_not_read_again(tmp_path:
         ("a", "x/a.wav", 1600, 16_000, "one", "de", {}), ("b", "x/b.wav", 77, 8000, "two", None, {}),
     ]  # fmt: skip
     assert [item for item in items if not isinstance(item, Utterance)] == [LeftOut(PASSED_OVER + ".csv", 1)]
+
+
+def test_a_table_that_the_pattern_leaves_out_is_not_taken_off_the_others(tmp_path: Path) -> None:
+    write_wave(tmp_path / "in" / "a.wav", voice(1, 0.1))
+    (tmp_path / "in" / "more.csv").write_text("x")
+    (tmp_path / "t.csv").write_text("path,text\nin/a.wav,one\n")
+    source = SpeechSource.parse({"dir": "f", "table": "t.csv", "pattern": "in/*"}, where="test")
+    items = list(folder_utterances(Located("dev", "voices", source, tmp_path, table=tmp_path / "t.csv")))
+    assert [item for item in items if isinstance(item, LeftOut)] == [LeftOut(PASSED_OVER + ".csv", 1)]

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from corpus_builder.audio.errors import NotFiniteAudioError
-from corpus_builder.plan.materials.noise_levels import ReadNoise, SilentNoiseError, assigned_levels, measure_noises, read_noise
+from corpus_builder.plan.materials.noise_levels import (
+    ReadNoise,
+    SilentNoiseError,
+    assigned_levels,
+    measure_noises,
+    read_noise,
+)
 from corpus_builder.plan.materials.noise_power import measure_levels
 from corpus_builder.sources.noise_files import NoiseListing, NoiseTask
 from corpus_builder.sources.relative_paths import FoundRoot
@@ -28,7 +34,9 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def task_of(path: Path, *, source: str = "hum", group: str = "g", splits: tuple[str, ...] = (), channel: Any = None) -> NoiseTask:
+def task_of(
+    path: Path, *, source: str = "hum", group: str = "g", splits: tuple[str, ...] = (), channel: Any = None
+) -> NoiseTask:
     return NoiseTask(source, f"{source}-files", path.name, str(path), group, splits, channel)
 
 
@@ -39,7 +47,9 @@ def square(amplitude: float, num_samples: int, *, mean: float = 0.0) -> Any:
 def test_a_noise_has_its_length_rate_mean_and_power_without_it_of_each_tenth_of_a_second(tmp_path: Path) -> None:
     """Of the channel that is asked for, at the file's own rate; the last 50 ms are part of no power, but of the mean."""
     own = np.concatenate([square(0.1, 4410, mean=0.25), square(0.01, 4410, mean=0.25), square(0.5, 2205, mean=-0.75)])
-    path = write_wave(tmp_path / "n.wav", np.stack([square(0.5, own.size), own], axis=1), rate_hz=44_100, subtype="FLOAT")
+    path = write_wave(
+        tmp_path / "n.wav", np.stack([square(0.5, own.size), own], axis=1), rate_hz=44_100, subtype="FLOAT"
+    )
     read = read_noise(task_of(path, channel=1))
     assert read.row == {
         "num_frames": 11_025, "rate_hz": 44_100, "channel": 1, "power_db": [-20.0, -40.0],
@@ -71,7 +81,10 @@ def test_what_cannot_be_used_says_why_and_only_what_is_not_there_is_missing(tmp_
     write_wave(tmp_path / "faint.wav", np.concatenate([square(0.0009, 3200), np.zeros(3200)]), subtype="FLOAT")
     write_wave(tmp_path / "partly.wav", np.concatenate([np.zeros(3200), square(0.0011, 3200)]), subtype="FLOAT")
     (tmp_path / "bad.wav").write_text("no audio")
-    found = {name: read_noise(task_of(tmp_path / f"{name}.wav")) for name in ("short", "fits", "faint", "partly", "bad", "gone")}
+    found = {
+        name: read_noise(task_of(tmp_path / f"{name}.wav"))
+        for name in ("short", "fits", "faint", "partly", "bad", "gone")
+    }
     assert [name for name, read in found.items() if read.row is not None] == ["fits", "partly"]
     assert [name for name, read in found.items() if read.missing] == ["gone"]
     assert found["short"].reason == "short.wav is shorter than a millisecond"
@@ -91,12 +104,14 @@ def read_of(task: NoiseTask, num_frames: int = 44_100) -> ReadNoise:
     return ReadNoise(task, row, None)
 
 
-def test_files_of_a_group_go_to_one_split_by_their_source_and_have_their_length_at_the_corpus_rate(tmp_path: Path) -> None:
+def test_files_of_a_group_go_to_one_split_by_their_source_and_have_their_length_at_the_corpus_rate(
+    tmp_path: Path,
+) -> None:
     reads = [read_of(task_of(tmp_path / f"{at:02d}.wav", group=f"g{at % 5}"), 44_100 + 441 * at) for at in range(20)]
     rows = assigned_levels("hum", recipe().noises["hum"], reads, recipe=recipe())  # type: ignore[arg-type]
     owners = {f"g{int(row.path[:2]) % 5}": row.splits for row in rows}
     assert all(row.splits == owners[f"g{int(row.path[:2]) % 5}"] for row in rows)
-    assert {splits for splits in owners.values()} == {("train",), ("dev",), ("test",)}
+    assert set(owners.values()) == {("train",), ("dev",), ("test",)}
     assert [row.num_samples for row in rows] == [8000 + 80 * at for at in range(20)]
     assert {(row.source, row.root, row.rate_hz) for row in rows} == {("hum", "hum-files", 44_100)}
 
@@ -106,7 +121,9 @@ def test_a_divided_noise_needs_files_for_its_own_splits_alone(tmp_path: Path) ->
     noise: Any = recipe().noises["fan"]
     rows = assigned_levels("fan", noise, reads, recipe=recipe())
     assert [row.splits for row in rows] == [("train",), ("test",)]
-    with pytest.raises(SilentNoiseError, match=r"noises.fan: no noise is left for split 'test': every file of it was refused"):
+    with pytest.raises(
+        SilentNoiseError, match=r"noises.fan: no noise is left for split 'test': every file of it was refused"
+    ):
         assigned_levels("fan", noise, reads[:1], recipe=recipe())
     with pytest.raises(SilentNoiseError, match=r"split 'train': every file was refused \(silent, damaged"):
         assigned_levels("fan", noise, [], recipe=recipe())
@@ -124,7 +141,9 @@ def test_rows_are_by_source_and_path_and_refusals_by_source(tmp_path: Path) -> N
             ("din", ("c", "bad", "a"), FoundRoot("din", "din-files", tmp_path)),
         )
     ]  # fmt: skip
-    plain = Recipe.parse(RECIPE | {"noises": {"hum": {"dir": "n", "split": "shared"}, "din": {"dir": "n", "split": "shared"}}}, where="x")
+    plain = Recipe.parse(
+        RECIPE | {"noises": {"hum": {"dir": "n", "split": "shared"}, "din": {"dir": "n", "split": "shared"}}}, where="x"
+    )
     cache = PartialResults(tmp_path / "partial")
     found = measure_noises(plain, listings, cache=cache, workers=1, progress=False)
     assert [(row.source, row.path, row.splits) for row in found.levels] == [

@@ -39,7 +39,9 @@ def peaks(row: dict[str, Any]) -> dict[int, float]:
     """Level of each peak above -40 dB by its frequency in hertz, to 250 Hz."""
     levels = row["power_db"]
     width_hz = row["rate_hz"] / 2 / (len(levels) - 1)
-    found = [at for at in range(1, len(levels) - 1) if levels[at - 1] < levels[at] >= levels[at + 1] and levels[at] > -40]
+    found = [
+        at for at in range(1, len(levels) - 1) if levels[at - 1] < levels[at] >= levels[at + 1] and levels[at] > -40
+    ]
     return {250 * round(at * width_hz / 250): levels[at] for at in found}
 
 
@@ -47,7 +49,9 @@ def test_each_utterance_counts_alike_by_its_own_stretch_and_channel_and_its_firs
     tmp_path: Path, store: UtteranceStore
 ) -> None:
     """A soft tone of 1 kHz, a loud one of 2 kHz at 44.1 kHz in the second channel, 3 kHz for ten seconds and then 5 kHz."""
-    soft = np.concatenate([tone(500, 0.5, amplitude=0.5), tone(1000, 0.5, amplitude=0.01), tone(500, 0.5, amplitude=0.5)])
+    soft = np.concatenate(
+        [tone(500, 0.5, amplitude=0.5), tone(1000, 0.5, amplitude=0.01), tone(500, 0.5, amplitude=0.5)]
+    )
     write_wave(tmp_path / "soft.wav", soft, subtype="FLOAT")
     loud = tone(2000, 1.0, amplitude=0.5, rate_hz=44_100)
     write_wave(tmp_path / "loud.wav", np.stack([tone(4000, 1.0, rate_hz=44_100), loud], axis=1), rate_hz=44_100)
@@ -77,7 +81,9 @@ def test_a_split_of_which_nothing_can_be_measured_says_how_many_were_not_read(
     for name in ("bad", "silent", "bad2"):
         store.add(Utterance(name, "bad.wav" if name.startswith("bad") else "silent.wav", 0.0, 8000, RATE_HZ))
     store.finish()
-    with pytest.raises(NoAudioError, match=r"speech.dev: no spectrum .*: of 3 utterances 2 could not be read and the others"):
+    with pytest.raises(
+        NoAudioError, match=r"speech.dev: no spectrum .*: of 3 utterances 2 could not be read and the others"
+    ):
         split_spectrum(store, rate_hz=RATE_HZ)
 
 
