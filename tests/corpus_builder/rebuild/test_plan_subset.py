@@ -12,8 +12,10 @@ import pytest
 from corpus_builder.plan.materials.seeded_random import keyed_hash
 from corpus_builder.rebuild.plan_subset import Selection, write_selection
 from corpus_builder.rebuild.rebuild_corpus import SourcesDifferError, check_sources, copy_rooms, find_roots
+from corpus_builder.rebuild.report import decoded_otherwise
 from corpus_builder.rebuild.source_check import SourceProblem
 from corpus_builder.sources.roots import write_roots
+from manifests.corpus.fingerprints import decoded_sources
 from manifests.errors import BadDocumentError, DigestMismatchError, UsageError
 from manifests.io.digest import digest, file_digest
 from manifests.plan.plan import Plan
@@ -144,7 +146,6 @@ def test_speech_and_noise_are_both_checked_and_nothing_else(opened: Any, built_l
     roots = {"test": tmp_path / "t", "hum": tmp_path / "h"}
     for name, source in (("test", "speech/test"), ("hum", "noise")):
         shutil.copytree(built_lab.folder / source, roots[name])
-    from manifests.corpus.fingerprints import decoded_sources
 
     def sources() -> Any:
         return (one for file in opened.plan.files for one in decoded_sources(opened.folder, file.name))
@@ -208,3 +209,29 @@ def test_a_response_that_was_changed_or_is_of_another_rate_is_not_copied(opened:
     with pytest.raises(DigestMismatchError, match="cell-1-0"):
         copy_rooms(opened, opened.folder, corpus)
     assert not list((corpus / "rooms").iterdir())
+
+
+def test_what_was_decoded_otherwise_are_sources_of_other_pcm_and_responses_of_another_digest(
+    opened: Any, built_lab: Lab, tmp_path: Path
+) -> None:
+    """Of the shards that were rebuilt alone: what only others read has no PCM here to compare."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(built_lab.folder / "corpus", corpus, ignore=shutil.ignore_patterns("*.tar"))
+    part = SimpleNamespace(files=[file for file in opened.plan.files if file.split == "test"])
+    opened.sources = lambda: [one for file in opened.plan.files for one in decoded_sources(opened.folder, file.name)]
+    assert decoded_otherwise(opened, part, corpus) == frozenset()  # type: ignore[arg-type]
+    own = [one for file in part.files for one in decoded_sources(corpus, file.name)]
+    speech, noise = (min(one.path for one in own if one.root == root) for root in ("test", "hum"))
+    for path in (corpus / "proof").glob("*.sources.jsonl"):
+        items = [json.loads(line) for line in path.read_text().splitlines()]
+        for item in items:
+            if item["path"] in {speech, noise}:
+                item["pcm_sha256"] = "0" * 64
+        path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    bank = corpus / "rooms" / "cell.jsonl"
+    rows = [json.loads(line) for line in bank.read_text().splitlines()]
+    bank.write_text(
+        "".join(json.dumps(row | ({"sha256": "0" * 64} if row["name"] == "cell-1-0" else {})) + "\n" for row in rows)
+    )
+    found = decoded_otherwise(opened, part, corpus)  # type: ignore[arg-type]
+    assert found == {("test", speech), ("hum", noise), ("rooms/", "cell-1-0")}
