@@ -152,16 +152,17 @@ def test_a_coded_wave_is_near_by_its_level_and_shape_and_different_where_it_is_l
     assert loud.verdict == "different"
     assert loud.why.startswith("coded wave off by ")
     rng = np.random.default_rng(1)
-    wave = np.rint(3000 * np.convolve(rng.standard_normal(NUM), np.ones(12) / 3, "same")).astype(np.int16)
-    late = np.concatenate([np.zeros(3, np.int16), wave[:-3]])
-    for here, there in (("second", True), ("first", False)):
-        folder = tmp_path / here
-        folder.mkdir()
-        one = indexed(coded=wave, folder=None if there else folder)
-        other = indexed(coded=late, folder=folder if there else None)
-        found = verdicts(one, other)["phone-0"]
-        assert found.verdict == "different"
-        assert found.why.startswith("shifted by 3 samples; coded wave off by"), here
+    hiss = np.rint(3000 * np.convolve(rng.standard_normal(NUM), np.ones(12) / 3, "same")).astype(np.int16)
+    for number, (wave, by) in enumerate(((hiss, 3), (CLEAN, 1))):  # the tone one sample late is near but for that
+        late = np.concatenate([np.zeros(by, np.int16), wave[:-by]])
+        for here in ("first", "second"):
+            folder = tmp_path / f"{here}{number}"
+            folder.mkdir()
+            one = indexed(coded=wave, folder=folder if here == "first" else None)
+            other = indexed(coded=late, folder=folder if here == "second" else None)
+            found = verdicts(one, other)["phone-0"]
+            assert found.verdict == "different"
+            assert found.why.startswith(f"shifted by {by} samples; coded wave off by"), here
 
 
 def test_only_waves_that_are_not_identical_are_listed_and_all_are_counted() -> None:

@@ -59,6 +59,10 @@ def test_labels_are_those_of_what_is_said_within_and_of_the_cut_before_its_super
     assert cut_utterance(both, wanted_channel=None) == Utterance(
         "c", "a.wav", 1.0, 24_000, 16_000, 1, "yes late", None, None, {"gender": "F", "take": 2}
     )
+    other = segment(0.9, 0.2, speaker="bob", language="en", gender="M")
+    apart = cut_utterance(cut(channel=5, supervisions=[said, other]), wanted_channel=None)
+    assert isinstance(apart, Utterance)
+    assert (apart.text, apart.speaker, apart.language, apart.custom) == ("yes", None, None, {})
 
 
 @pytest.mark.parametrize(
