@@ -18,6 +18,7 @@ from corpus_builder.plan.materials.split_materials import Materials, NoNoiseInSp
 from corpus_builder.plan.materials.utterance_store import UtteranceStore
 from corpus_builder.plan.planner import (
     PlanJob,
+    Unused,
     fill_store,
     nothing_left,
     plan_document,
@@ -67,7 +68,7 @@ def source_of(folder: Path, split: str = "train", *, root: str = "voices", **opt
 def job_of(folder: Path, **options: Any) -> PlanJob:
     recipe = Recipe.parse(RECIPE | options.pop("recipe", {}), where="test")
     sources = {split: source_of(folder, split) for split in recipe.speech}
-    caches = {name: PartialResults(folder / f".{name}") for name in ("noise_cache", "room_cache", "header_cache")}
+    caches: Any = {name: PartialResults(folder / f".{name}") for name in ("noise_cache", "room_cache", "header_cache")}
     return PlanJob(recipe, options.pop("sources", sources), folder, progress=False, **caches, **options)
 
 
@@ -82,7 +83,7 @@ def store(tmp_path: Path) -> Iterator[UtteranceStore]:
 
 
 def test_the_index_of_a_plan_adds_up_what_is_left_out_and_lists_what_is_refused_in_order(tmp_path: Path) -> None:
-    unused = [
+    unused: list[Unused] = [
         ("train", LeftOut("longer than 3 s")), ("train", Refused("u2", "z")), ("hum", LeftOut(PASSED_OVER + ".txt", 4)),
         ("train", LeftOut("longer than 3 s")), ("train", LeftOut(PASSED_OVER + ".txt", 5)), ("dev", LeftOut("a")),
         ("train", Refused("u1", "b")), ("train", Refused("u1", "a")), ("attic", Refused("r.wav", "y")),
@@ -108,7 +109,7 @@ def test_the_index_of_a_plan_adds_up_what_is_left_out_and_lists_what_is_refused_
 
 
 def test_an_empty_split_names_its_first_refusal_and_counts_no_files_that_are_not_read() -> None:
-    unused = [
+    unused: list[Refused | LeftOut] = [
         LeftOut(PASSED_OVER + ".txt", 5), Refused("u1", "why 1"), LeftOut("longer than 3 s"), LeftOut("shorter than 1 s"),
         Refused("u2", "why 2"), Refused("u3", "why 3"),
     ]  # fmt: skip
@@ -343,7 +344,7 @@ def test_a_plan_of_two_sources_and_banks_of_each_kind_lists_all_that_it_found(
     write_wave(lab.folder / "din" / "d.wav", voice(70, 0.7))
     write_wave(lab.folder / "din" / "short.wav", voice(70, 0.4))
     for number in range(2):
-        wave = 0.5 * measured_response(seed=number, t60_s=0.2, tail=0.05, seconds=0.5)[0]
+        wave = 0.5 * measured_response(seed=number, t60_s=0.2, tail=0.05, seconds=0.5)[0]  # type: ignore[no-untyped-call]
         write_wave(lab.folder / "attic" / f"r{number}.wav", wave, subtype="FLOAT")
     for place in ("noise", "din", "attic", "speech/test/t0"):
         (lab.folder / place / "bad.wav").write_text("no audio")

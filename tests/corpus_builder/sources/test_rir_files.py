@@ -108,11 +108,11 @@ def test_a_room_is_named_by_the_recipe_s_field_else_by_room_or_room_id() -> None
 
 def test_without_a_field_folders_are_rooms_and_in_one_folder_each_stretch_is() -> None:
     unlabelled = "rooms.attic: no field names the room of a response; each of"
-    folders = {key("a/1.wav"): {}, key("a/2.wav"): {}, key("b/1.wav"): {}}
+    folders: dict[Any, dict[str, Any]] = {key("a/1.wav"): {}, key("a/2.wav"): {}, key("b/1.wav"): {}}
     found, note = room_labels(folders, room=None, bank="attic")
     assert list(found.values()) == ["a", "a", "b"]
     assert note == f"{unlabelled} 2 folders counts as one room"
-    stretches = {key("a/1.wav"): {}, key("a/1.wav", 500): {}, key("a/2.wav"): {}}
+    stretches: dict[Any, dict[str, Any]] = {key("a/1.wav"): {}, key("a/1.wav", 500): {}, key("a/2.wav"): {}}
     found, note = room_labels(stretches, room=None, bank="attic")
     assert list(found.values()) == ["a/1.wav", "a/1.wav@500", "a/2.wav"]
     assert note == f"{unlabelled} 3 recordings counts as one room (room: in fields)"

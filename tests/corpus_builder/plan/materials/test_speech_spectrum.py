@@ -88,8 +88,10 @@ def test_a_split_of_which_nothing_can_be_measured_says_how_many_were_not_read(
 
 
 def test_only_splits_whose_copies_may_have_speech_shaped_noise_are_measured() -> None:
-    steps = {name: {"steps": [{"kind": "noise", "from": [name], "snr_db": 5}]} for name in ("white", "shaped")}
-    steps["either"] = {"steps": [{"choose": [[{"kind": "clip", "percent": 1}], steps["shaped"]["steps"]]}]}  # type: ignore[dict-item]
+    steps: dict[str, Any] = {
+        name: {"steps": [{"kind": "noise", "from": [name], "snr_db": 5}]} for name in ("white", "shaped")
+    }
+    steps["either"] = {"steps": [{"choose": [[{"kind": "clip", "percent": 1}], steps["shaped"]["steps"]]}]}
     plain = {
         "schema": "stillroom/recipe/1", "name": "x", "speech": {name: {"dir": "a"} for name in ("a", "b", "c", "d", "e")},
         "noises": {"white": {"colour": "white"}, "shaped": {"colour": "speech"}}, "conditions": steps,
