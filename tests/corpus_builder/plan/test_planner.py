@@ -343,6 +343,7 @@ def test_a_plan_of_two_sources_and_banks_of_each_kind_lists_all_that_it_found(
     lab.recipe["copies"] = {"train": {"far": 1, "shaped": 0}, "test": {"far": 1, "shaped": 1}}
     write_wave(lab.folder / "din" / "d.wav", voice(70, 0.7))
     write_wave(lab.folder / "din" / "short.wav", voice(70, 0.4))
+    write_wave(lab.folder / "din" / "zero.wav", np.zeros(9000))
     for number in range(2):
         wave = 0.5 * measured_response(seed=number, t60_s=0.2, tail=0.05, seconds=0.5)[0]  # type: ignore[no-untyped-call]
         write_wave(lab.folder / "attic" / f"r{number}.wav", wave, subtype="FLOAT")
@@ -356,7 +357,7 @@ def test_a_plan_of_two_sources_and_banks_of_each_kind_lists_all_that_it_found(
         "din": {PASSED_OVER + ".txt": 1, "shorter than 0.5 s": 1},
     }
     assert [(one.split, one.id) for one in made.refused] == [
-        ("attic", "bad.wav"), ("din", "bad"), ("hum", "bad"), ("test", "bad"),
+        ("attic", "bad.wav"), ("din", "bad"), ("din", "zero.wav"), ("hum", "bad"), ("test", "bad"),
     ]  # fmt: skip
     speech, noise = lab.folder / "speech", lab.folder / "noise"
     assert read_roots(lab.folder / "plan") == {
