@@ -138,6 +138,9 @@ def test_usual_lengths_come_first_then_the_order_of_hashes_and_what_is_covered_c
     ]  # fmt: skip
     assert [one.key for one in chosen(kinds, most=4)] == ["both", "far", "one", "two"]
     assert [one.key for one in chosen(kinds, most=4, pool=2)] == ["one", "two"]
+    rows = (("pair", "x", "y"), ("third", "z"), ("again", "x"), ("fresh", "w"))
+    later = [of(key, 3.0, at, *domains) for at, (key, *domains) in enumerate(rows)]
+    assert [one.key for one in chosen(later, most=4)] == ["pair", "third", "fresh", "again"]
 
 
 def test_a_parameter_is_told_by_its_number_or_the_name_of_its_file() -> None:
