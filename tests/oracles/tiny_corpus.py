@@ -32,6 +32,7 @@ class TinyUtterance:
     custom: dict[str, Any] = field(default_factory=dict)
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    gain_db: float = 0.0
 
 
 def tone(rng: np.random.Generator, *, pitch_hz: float, num_samples: int, noise: float = 0.02) -> np.ndarray:
@@ -62,7 +63,7 @@ def sample_json(utterance: TinyUtterance, split: str) -> dict[str, Any]:
     copies = [
         {
             "name": member, "condition": member.rsplit("-", 1)[0], "domain": "white", "family": step_of(member)["kind"],
-            "gain_db": 0.0, "steps": [utterance.steps.get(member) or step_of(member)],
+            "gain_db": utterance.gain_db, "steps": [utterance.steps.get(member) or step_of(member)],
         }
         for member in utterance.waves
         if member != "clean"
