@@ -413,6 +413,9 @@ def test_a_student_of_another_frame_rate_is_told_before_anything_runs(corpus, be
     ):
         stage.evaluate(config, tmp_path / "out")
     assert bench["slow"].calls == bench["fake"].calls == 0
+    alone = small(corpus, tmp_path, models={"teacher": "fake", "slow": "slow"}, tasks=[])
+    stage.dry_run(alone, tmp_path / "out", log=str)
+    assert len(stage.evaluate(alone, tmp_path / "out").cells) == 2, "without agreement there is nothing to compare"
 
 
 def test_outcomes_add_up_to_the_scores(corpus, bench, tmp_path):

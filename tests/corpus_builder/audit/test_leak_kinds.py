@@ -198,6 +198,10 @@ SHARED: list[tuple[str, tuple[str, str, int, int], list[Callable[[Plan], Any]]]]
         [lambda p: p.rooms[3]["responses"][0]["file"].update(sha256=of("train", "rir"))],
     ),
     ("path of a recorded response", ("room", "path", 1, 1), [same_taken_path]),
+    (
+        "recorded room that was only dealt to both", ("room", "file", 1, 0),
+        [without_use, lambda p: p.responses.clear(), lambda p: p.rooms[2].update(splits=list(SPLITS))],
+    ),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -901,3 +902,13 @@ def test_hidden_files_belong_to_nobody_wherever_they_are(corpus: Path) -> None:
 def test_the_physics_of_an_index_cannot_be_looked_at(linked: Path) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(str(linked))} is a subset or an index, without plan and rooms"):
         verify(linked, level="physics", progress=False)
+
+
+def test_the_copy_that_is_the_clean_wave_on_purpose_is_the_one_to_which_nothing_was_done_or_all_of_it_undone() -> None:
+    copies = [SimpleNamespace(name=name, steps=steps, gain_db=gain_db) for name, steps, gain_db in (
+        ("bare", (), 0.0), ("changed", ("clip",), 0.0), ("undone", ("gain",), -3.0),
+    )]  # fmt: skip
+    document: Any = SimpleNamespace(copies=copies)
+    names = ("bare", "changed", "undone", "gone")
+    assert [shard_check.is_clean_on_purpose(document, name) for name in names] == [True, False, True, False]
+    assert not shard_check.is_clean_on_purpose(None, "bare")

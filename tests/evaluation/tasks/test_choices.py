@@ -494,7 +494,11 @@ def test_a_step_of_a_probe_has_a_gradient_of_length_five_at_most(monkeypatch):
 
 
 def test_the_loss_of_frames_leaves_out_padding_and_frames_without_a_phone():
-    segments = {"u": ((0.0, 0.04, "a"), (0.04, 0.08, "b"), (0.1, 0.2, "b")), "v": ((0.0, 0.2, "a"),), "w": ((0.3, 0.4, "a"),)}
+    segments = {
+        "u": ((0.0, 0.04, "a"), (0.04, 0.08, "b"), (0.1, 0.2, "b")),
+        "v": ((0.0, 0.2, "a"),),
+        "w": ((0.3, 0.4, "a"),),
+    }
     task = AlignedTask("t", FramesTask(kind="frames"), segments, {}, {}, (), ("a", "b"))
     probes = FrameProbes(task, plain_scaling(), 1, FrameClock(320, 320, 16000))  # frames of 20 ms
     logits = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
