@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from evaluation.config import RunSource
+from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.training_set import TrainingUnknownError, exposure_of, folder_of, teacher_exposure
+from evaluation.measures.teacher_agreement import teacher_of
+from evaluation.model_scores import Findings, add_framewise, trials_record
 from evaluation.models import (
     LogMel,
     OtherWidthError,
@@ -175,3 +178,53 @@ def test_log_mel_of_a_wave_shorter_than_a_frame_is_no_frame_and_silence_is_the_f
     assert energies.unique().tolist() == pytest.approx([-23.02585])  # of 1e-10
     assert [floor.config.num_frames(count) for count in (399, 400, 719, 720)] == [0, 1, 1, 2]
     assert LogMel(8000).digest != floor.digest == LogMel(16000).digest
+
+
+def test_a_teacher_is_another_model_by_the_digest_that_a_student_names():
+    facts = {
+        name: SimpleNamespace(digest=digest, details={} if teacher is None else {"teacher_sha256": teacher})
+        for name, digest, teacher in (
+            ("itself", "1", "1"),
+            ("student", "2", "3"),
+            ("teacher", "3", None),
+            ("other", "4", "9"),
+        )
+    }
+    assert [teacher_of(name, facts) for name in facts] == [None, "teacher", None, None]
+
+
+def test_each_frame_probe_has_its_own_scores_and_outcomes():
+    task = SimpleNamespace(name="t")
+    outcomes = {
+        ("cer", 1): {("u", "clean"): (3.0, 4.0)},
+        ("cer", 0): {("u", "clean"): (1.0, 4.0)},
+        ("wer", 0): {("u", "clean"): (2.0, 2.0)},
+    }
+    probes = SimpleNamespace(task=task, outcomes=outcomes, learning_rate=0.01, probes=[None, None])
+    found, setup = Findings(), SimpleNamespace(copies=SimpleNamespace(numbers={("u", "clean"): 0}))
+    add_framewise(found, probes, setup)
+    assert [(one.measure, one.probe, one.value) for one in found.scores] == [
+        ("cer", 0, 0.25),
+        ("cer", 1, 0.75),
+        ("wer", 0, 1.0),
+    ]
+    assert [(one.measure, one.probe, one.counts) for one in found.outcomes] == [
+        ("cer", 0, "1"),
+        ("cer", 1, "3"),
+        ("wer", 0, "2"),
+    ]
+    assert (found.chosen, found.chosen_is) == ({"t": (0.01, 0.01)}, {"t": "learning rate"})
+    probes.outcomes = {("cer", 0): {("u", "clean"): (0.0, 4.0)}}
+    add_framewise(Findings(), probes, setup)  # no edit at all is no lack of frames
+    probes.outcomes = {("cer", 0): {("u", "clean"): (0.0, 0.0)}}
+    with pytest.raises(TooFewFramesError, match=r"^task 't': no frame with something to predict is left to test on"):
+        add_framewise(Findings(), probes, setup)
+
+
+def test_trials_are_written_by_the_numbers_of_their_copies():
+    first = (("u", "noise-0"), ("v", "clean"), True, 0.123456789)
+    verified = SimpleNamespace(trials=((first, (("v", "clean"), ("u", "clean"), False, -0.5)),) * 2)
+    numbers = {("u", "clean"): 0, ("u", "noise-0"): 1, ("v", "clean"): 2}
+    record = trials_record(verified, numbers, task="who")
+    assert (record.task, record.copies, record.enrolled, record.same) == ("who", "1 2", "2 0", "10")
+    assert record.scores == ("0.12345679 -0.5",) * 2

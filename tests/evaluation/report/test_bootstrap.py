@@ -439,3 +439,5 @@ def test_a_group_in_which_one_of_two_systems_has_nothing_has_no_difference():
     assert difference(whole, part, mask, copies) is difference(part, whole, mask, copies) is None
     both = np.arange(9) % 3 > 0
     assert difference(whole, part, both, copies).units == "3 speakers"
+    silent = task_outcomes(cell("three", "111111---"), "word")
+    assert [difference(*pair, both, copies).units for pair in ((whole, silent), (silent, whole))] == ["3 speakers"] * 2

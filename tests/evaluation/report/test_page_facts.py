@@ -115,9 +115,10 @@ def test_a_report_is_written_with_its_own_command_against_whom_and_under_the_nam
 
 def test_the_results_that_differ_are_the_ones_that_are_named():
     odd = document(TWO, data="e")
+    odd = odd.model_copy(update={"protocol": odd.protocol.model_copy(update={"corpus": "other"})})
     with pytest.raises(
         OtherDataError,
-        match=r"^a and c were measured with different data \(tiny d{12}; tiny e{12}\): report them one by one$",
+        match=r"^a and c were measured with different data \(tiny d{12}; other e{12}\): report them one by one$",
     ):
         merged_models([document(TEACHER), document(ONE), odd, odd], names=["a", "b", "c", "d"])
     with pytest.raises(OtherDataError, match=r"^results 1 and results 3 were"):
