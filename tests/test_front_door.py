@@ -113,3 +113,42 @@ def test_no_help_shows_the_marks_of_its_formatting():
         for name in group.list_commands(context):
             verb = group.get_command(context, name)
             assert "\\b" not in verb.get_help(verb.make_context(name, [], resilient_parsing=True)), name
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["build", "--frobnicate"], ("No such option '--frobnicate'. (see ", "stillroom build --help)")),
+        (["frobnicate"], ("No such command 'frobnicate'. (see ", "stillroom --help)")),
+    ],
+)
+def test_wrong_usage_names_the_command_whose_help_tells_more(monkeypatch, capsys, words, line):
+    monkeypatch.setattr(sys, "argv", ["stillroom", *words])
+    with pytest.raises(SystemExit) as end:
+        door.main()
+    assert end.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith(f"stillroom: {line[0]}")
+    assert message.endswith(line[1])
+
+
+@pytest.mark.parametrize(("given", "code"), [(1, 1), (75, 75), (None, 0), ("a text", 0)])
+def test_the_exit_code_is_that_of_the_command(monkeypatch, given, code):
+    monkeypatch.setattr(cli.stillroom, "main", lambda **_: given)
+    with pytest.raises(SystemExit) as end:
+        door.main()
+    assert end.value.code == code
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_or_quota_is_told_and_a_fault_without_a_file_keeps_its_trace(number):
+    assert "no space left while writing a temporary file" in door.what_to_do(OSError(number, "full"))
+    with pytest.raises(OSError, match="odd"):
+        door.what_to_do(OSError(errno.EIO, "odd"))
+
+
+def test_the_verbs_are_listed_in_the_order_in_which_they_are_used():
+    group = cli.stillroom
+    assert group.list_commands(None) == list(cli.VERBS)
+    assert group.get_command(None, "frobnicate") is None
+    assert group.get_command(None, "schema").name == "schema"

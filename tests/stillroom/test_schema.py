@@ -154,3 +154,13 @@ def test_the_command_prints_what_is_exported():
 def test_a_newer_document_is_refused_with_what_to_install():
     with pytest.raises(NewerSchemaError, match="pip install -U stillroom"):
         Corpus.parse({"schema": "stillroom/corpus/2"}, where="corpus.json")
+
+
+def test_without_a_version_the_latest_is_printed(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    for name in ("train-10", "train-9", "train-2", "trained-11"):
+        (tmp_path / f"{name}.json").write_text(name)
+    assert schema.versions("train") == [2, 9, 10]
+    for words, printed in ((["train"], "train-10"), (["stillroom/train/9"], "train-9"), (["train/2"], "train-2")):
+        assert CliRunner().invoke(schema_command, words).output == printed
+    assert "train: stillroom/train/2, 9, 10\n" in CliRunner().invoke(schema_command, []).output
