@@ -110,6 +110,28 @@ def test_from_afar_a_missing_tar_is_named_with_what_lists_it(remote):
     assert "corpus.json lists the shard train-000001" in str(caught.value)
 
 
+def test_from_afar_an_index_that_is_far_too_large_is_refused(remote):
+    fsspec.filesystem("memory").pipe_file("/reader/shards/dev-000000.json", bytes(32 * 2**20 + 1))
+    with (
+        open_corpus(remote) as reader,
+        pytest.raises(BadDocumentError, match=r"dev-000000\.json: is larger than 33554432 bytes"),
+    ):
+        reader.samples("dev-000000")
+
+
+def test_nothing_is_fetched_ahead_where_a_copy_of_the_shard_is_on_this_machine(made, remote):
+    with open_corpus(remote) as reader, (made[0] / "shards/train-000000.tar").open("rb") as tar:
+        reader.use_cache(lambda _tars, _name: tar.fileno())
+        (sample, *_) = reader.samples("train-000000")
+        reader.fetch([NeededMembers("train-000000", sample)])
+        assert not reader.fetched
+        assert len(reader.contents("train-000000", sample, ["clean"])["clean"]) == sample.members["clean"].size
+        assert [one.name for one in reader.sources(["train-000001", "gone", "dev-000000"])] == [
+            "train-000001",
+            "dev-000000",
+        ]
+
+
 def test_a_tar_that_ends_too_early_is_named_with_both_places(copy):
     path = copy / "shards/train-000000.tar"
     path.write_bytes(path.read_bytes()[:700])
@@ -147,9 +169,9 @@ def test_a_record_that_is_damaged_or_leaves_a_copy_out_is_named(copy):
         path.write_bytes(content)
         with pytest.raises(BadDocumentError, match=rf"^train-000000\.tar: {first.key}\.json"):
             recorded_copies(reader, "train-000000", first)
-        members = {**second.members, "far-0": second.members["noise-0"]}
+        members = {**second.members, "pitch-0": second.members["noise-0"]}
         with pytest.raises(
-            DamagedShardError, match=rf"^train-000000\.tar: {second.key}\.json: has no record of the copy far-0;"
+            DamagedShardError, match=rf"^train-000000\.tar: {second.key}\.json: has no record of the copy pitch-0;"
         ):
             recorded_copies(reader, "train-000000", second.model_copy(update={"members": members}))
         found = recorded_copies(reader, "train-000000", second)
