@@ -278,6 +278,11 @@ def test_shards_of_all_corpora_are_staged(tmp_path, made):
     assert sorted(path.read_bytes() for path in (tmp_path / "stage").glob("*.tar")) == sorted(shards)
     with open_corpus(corpora) as reader:
         assert [one.name for one in reader.sources(SHARDS[1:])] == [*SHARDS[1:], *SHARDS[1:]]
+        asked = []
+        reader.use_cache(lambda tars, name: asked.append((str(tars.place), name)))
+        (sample, *_) = reader.samples(SHARDS[1])
+        reader.contents(SHARDS[1], sample, ["clean", "pitch-0"])
+        assert asked == [(str(corpus), SHARDS[1]) for corpus in corpora]
 
 
 def test_an_utterance_that_the_edition_lacks_keeps_its_own_copies(tmp_path, made):
