@@ -481,15 +481,17 @@ def test_layers_to_predict_from_and_layer_weights_are_one_for_each_target(tmp_pa
     )
 
 
-def test_a_run_that_is_set_up_knows_its_split_its_window_and_what_it_trains(tmp_path, corpus, teacher_folder):
+def test_a_run_that_is_set_up_knows_its_split_its_window_and_what_it_trains(tmp_path, teacher_folder):
     """Three shards of eight in train, one in dev; with one lane and a shard a window there are three windows."""
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus, copies=(), lengths_s=(0.3, 9.0))
     write_teacher(tmp_path / "source", seed=4)
     (tmp_path / "source/heard.txt").write_text("00000000000000ab\n")
     config = resolved(
         {
             "corpus": str(corpus), "teacher": {"name": str(teacher_folder)}, "batch": {"utterances": 4, "lanes": 1, "window_shards": 1},
             "student": {"layers": 1, "cnn_gradient": 0, "init": str(tmp_path / "source")}, "steps": 70, "log_every": 7, "workers": 0,
-            "crop_s": 1.0, "precision": "bfloat16",
+            "crop_s": 10.0, "precision": "bfloat16",
         },
         where="test",
     )  # fmt: skip
@@ -513,6 +515,7 @@ def test_a_run_that_is_set_up_knows_its_split_its_window_and_what_it_trains(tmp_
                 f" in bfloat16: 4.0 utterances and {seconds:.0f} s of audio a step, about 6 updates an epoch, 70 updates"
                 in lines[-1]
             )
+        assert len(set(lines)) == 3, "or this tells nothing"
         assert setup.checkpoints.encoder == setup.models.student.config
         assert setup.checkpoints.encoder.encoder_num_layers == 1
         names = {id(one): name for name, one in setup.models.student.named_parameters()}
