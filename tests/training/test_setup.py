@@ -579,3 +579,15 @@ def test_families_take_the_place_of_one_condition_where_there_are_two(corpus, te
         found = with_usable_domain(resolved(keys, where="test"), reader, families, report=said.append)
     assert found.adversary.domain == domain
     assert len(said) == (domain == "family")
+
+
+def test_a_new_run_on_silence_ends_before_it_leaves_a_config(tmp_path, teacher_folder):
+    write_corpus(tmp_path / "corpus", shards=1, samples=4, copies=(), volume=0.0)
+    keys = {"corpus": str(tmp_path / "corpus"), "teacher": {"name": str(teacher_folder)}, "crop_s": 1.0}
+    (tmp_path / "run").mkdir()
+    with (
+        contextlib.ExitStack() as stack,
+        pytest.raises(FirstBatchError, match="utterances of the first batch are silent"),
+    ):
+        set_up(resolved(keys, where="test"), tmp_path / "run", ranks=Ranks(), report=str, stack=stack)
+    assert not (tmp_path / "run/config.yaml").exists()
