@@ -285,7 +285,8 @@ def test_an_id_that_stands_twice_is_kept_once_whatever_the_order(lab: Lab) -> No
     plan, _ = lab.plan()
     (refusal,) = plan.refused
     assert (refusal.split, refusal.id) == ("train", "u0")
-    assert "occurs 2 times; the one of s0/u0.wav is used, not that of s1/u0.wav" in refusal.reason
+    says = "its id occurs 2 times; the one of s0/u0.wav is used, not that of s1/u0.wav"
+    assert refusal.reason == f"{says} (without {{id}} in fields the whole path is the id)"
     assert [row.source.path for row in lab.rows() if row.id == "u0"] == ["s0/u0.wav"]
 
 
