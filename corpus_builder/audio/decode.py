@@ -116,7 +116,7 @@ def sound_of(path: Place | str | bytes, *, name: object, count: bool = True, qui
         path: A file, on a disk or behind a URL, or its content.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
-        quick: Leave to the decoder what it will find, as `examined` says.
+        quick: Do not let the decoder open what needs no decoder to know, as `examined` says.
 
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong, also while it is read inside.
