@@ -193,12 +193,12 @@ def check_promises(found: Frames, *, name: object) -> None:
 def own_header(frame: bytes, shape: Shape, *, first: int) -> Part | None:
     """The part that a frame begins which holds Xing's, LAME's or Fraunhofer's header instead of audio; None for audio."""
     place = 4 + shape.side_bytes
-    if frame[36:40] == b"VBRI":
+    if frame[36:40] == b"VBRI":  # which has no delay that decoders know
         return Part(first, first, promised=int.from_bytes(frame[50:54]))
     if frame[place : place + 4] not in {b"Xing", b"Info"} or any(frame[6:place]):
         return None
     (flags,) = struct.unpack_from(">I", frame, place + 4)
-    part = Part(first, first)
+    part = Part(first, first, delay=0)
     place += 8
     if flags & 1:
         part.promised = int.from_bytes(frame[place : place + 4])
