@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from corpus_builder.audio.formats.views import Source
 
 PREROLL_S = 1.0  # a decoder needs a few frames until its output after a seek is its output without one
-SEEK_FROM_S = 30.0
+SEEK_FROM_S = 600.0
 MOST_FRAMES = 1 << 31
 MOST_PADDING = 4096  # what an encoder of MP4 adds to fill its last frame, which the header does not count
 LENGTH_IS_SAMPLES = frozenset({"wv", "ape", "tta"})  # kinds whose header has the number of samples
@@ -128,7 +128,9 @@ def frame_wave(frame: Any) -> NDArray[np.float64]:
     """A decoded frame, shape (channel, time), full scale at +-1."""
     channels = len(frame.layout.channels)
     dtype = SAMPLE_TYPES[frame.format.name.removesuffix("p")]
-    if frame.format.is_planar:  # `frame.to_ndarray` reads a plane too many where there are eight, from an address that is none
+    if (
+        frame.format.is_planar
+    ):  # `frame.to_ndarray` reads a plane too many where there are eight, from an address that is none
         planes = frame.planes[:channels]
         found = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
     else:

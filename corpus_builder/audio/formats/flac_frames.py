@@ -17,8 +17,6 @@ from corpus_builder.audio.errors import TruncatedAudioError, UnreadableAudioErro
 from corpus_builder.audio.formats.views import View, at, patched
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from corpus_builder.audio.formats.views import Source
 
 MARKER_BYTES = 4
@@ -104,7 +102,9 @@ def flac_view(source: Source, info: StreamInfo, end: int, *, name: object) -> Vi
     view = patched(source, info.offset + LENGTH_AT, new, size=end)
     if found < info.num_samples and any(info.md5):
         view.seek(0)
-        if info.bits % 8 or info.bits == 32 or samples_md5(view, info, name=name) != info.md5:  # libsndfile reads no other
+        if (
+            info.bits % 8 or info.bits == 32 or samples_md5(view, info, name=name) != info.md5
+        ):  # libsndfile reads no other
             raise TruncatedAudioError(name, found=found, promised=info.num_samples)
     return view
 

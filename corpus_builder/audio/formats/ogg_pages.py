@@ -80,7 +80,9 @@ def ogg_links(source: Source, start: int, end: int, *, name: object) -> list[Lin
             raise UnreadableAudioError(name, f"it is damaged: the Ogg page at byte {place} is not what was written")
         flags, stream, number = page[5], page[14:18], int.from_bytes(page[18:22], "little")
         if skipped and number != numbers.get(stream, -1) + 1:
-            raise UnreadableAudioError(name, f"it is damaged: no Ogg page begins at byte {skipped}, and pages are missing")
+            raise UnreadableAudioError(
+                name, f"it is damaged: no Ogg page begins at byte {skipped}, and pages are missing"
+            )
         numbers[stream], skipped = number, 0
         if flags & BEGINS:
             if not links or links[-1].has_audio:

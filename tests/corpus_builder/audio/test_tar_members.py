@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from corpus_builder.audio.tar_members import audio_digest, audio_exists, audio_file
+from corpus_builder.audio.tar_members import audio_digest, audio_exists, member_of
 from manifests.io.digest import bytes_digest
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 
 
 def content(path: Path) -> bytes:
-    found = audio_file(path)
-    assert isinstance(found, io.BytesIO)
-    return found.getvalue()
+    member = member_of(path)
+    assert member is not None
+    return member.content()
 
 
 @pytest.mark.parametrize(
