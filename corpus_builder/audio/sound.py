@@ -185,7 +185,7 @@ def sndfile_sound(target: str | Source, *, name: object) -> Sound:
 def flac_sound(source: Source, start: int, end: int, *, path: str | None, name: object, quick: bool) -> Sound:
     """FLAC: its number of samples is that of its last frame."""
     info = stream_info(source, start)
-    view = None if info is None else flac_view(source, info, end, name=name)
+    view = None if info is None else flac_view(source, info, end, name=name, quick=quick)
     if info is not None and info.bits not in FLAC_CODINGS and info.num_samples:
         return container_sound(view or source, "flac", name=name)
     if quick and info is not None and view is None and info.bits in FLAC_CODINGS:
@@ -205,12 +205,20 @@ def chunk_sound(
             raise TruncatedAudioError(name, found=0, promised=None)
         return mpeg_sound(source, found.start, end, name=name)
     view = None if found is None else corrected(found, source, size)
-    sound = sndfile_sound(view or path or source, name=name)
-    if found is not None and found.promised and (missing := found.missing(size)):
-        assert sound.num_frames is not None
+    missing = 0 if found is None else found.missing(size)
+    try:
+        sound = sndfile_sound(view or path or source, name=name)
+    except soundfile.LibsndfileError:
+        if missing and content == "caf":  # which libsndfile does not open then
+            raise TruncatedAudioError(name, found=0, promised=None) from None
+        raise
+    if found is not None and found.promised and missing:
+        num_frames = sound.num_frames or 0
         there = found.promised - missing
-        promised = sound.num_frames * found.promised // there if there else found.promised
-        raise TruncatedAudioError(name, found=sound.num_frames, promised=promised)
+        frame_bytes = there // num_frames if num_frames else 0
+        promised = found.promised // frame_bytes if frame_bytes else -(-num_frames * found.promised // max(there, 1))
+        if promised > num_frames or not num_frames:
+            raise TruncatedAudioError(name, found=num_frames, promised=promised or found.promised)
     return sound
 
 

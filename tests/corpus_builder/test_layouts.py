@@ -34,6 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning", "default::UserWarning", "default::ResourceWarning"),
 ]  # lhotse's own
 RATE_HZ = 16_000
+OPUS = {"mls", "gigaspeech"}
 EXACT = {"librispeech", "peoples", "tedlium", "telephone", "ami", "timit"}
 
 
@@ -337,7 +338,7 @@ def test_twelve_public_layouts_are_built_verified_packed_and_rebuilt(
     roots = {name: tmp_path / name for name in LAYOUTS}
     built = lab.build(roots={name: root for name, root in roots.items() if name != "peoples"})
     assert built.corpus is not None
-    assert {name: count.refused for name, count in built.corpus.splits.items() if count.refused} == {}
+    assert (tmp_path / "corpus/refused.jsonl").read_text() == ""
     report = verify(tmp_path / "corpus", level="physics", progress=False)
     assert report.findings == []
 
@@ -358,7 +359,9 @@ def test_twelve_public_layouts_are_built_verified_packed_and_rebuilt(
         else:
             inner = slice(400, -400)
             error = np.mean((clean - expected)[inner] ** 2) / np.mean(expected[inner] ** 2)
-            assert 10 * np.log10(error) < -30, (split, source)
+            least_db = -20 if split in OPUS else -30  # libopus at 16 kHz, ffmpeg at 48 kHz
+            assert 10 * np.log10(error) < least_db, (split, source)
+            assert lag(clean, expected) == 0
     assert counts == dict.fromkeys(LAYOUTS, 3) | {"mls": 1, "telephone": 2}
     assert texts["telephone"] == {"B AT 0 B AT 1"}
     assert texts["tedlium"] == {"so [NOISE] that 's it"}

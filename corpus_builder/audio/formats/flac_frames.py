@@ -31,6 +31,8 @@ BLOCK_SIZES = {
     **{code: 256 << (code - 8) for code in range(8, 16)},
 }
 MD5_STEP = 1 << 18
+SECOND = b"fLaC\0\0\0\x22"
+SCANNED_BYTES = 1 << 20
 
 
 class StreamInfo(NamedTuple):
@@ -73,7 +75,7 @@ def stream_info(source: Source, start: int) -> StreamInfo | None:
     )
 
 
-def flac_view(source: Source, info: StreamInfo, end: int, *, name: object) -> View | None:
+def flac_view(source: Source, info: StreamInfo, end: int, *, name: object, quick: bool) -> View | None:
     """A FLAC file with its true length in STREAMINFO; None if it has that already.
 
     Args:
@@ -81,12 +83,15 @@ def flac_view(source: Source, info: StreamInfo, end: int, *, name: object) -> Vi
         info: Its STREAMINFO.
         end: Where it ends, before tags.
         name: What to call the file in a message.
+        quick: Read only its ends, where its STREAMINFO agrees with its last frame.
 
     Raises:
         TruncatedAudioError: If its last frame is incomplete, or it ends before its STREAMINFO says and the MD5 agrees with that.
-        UnreadableAudioError: If it cannot be decoded.
+        UnreadableAudioError: If it cannot be decoded, or is several files.
     """
     last = last_frame(source, info, end)
+    if not quick or last is None or last.start + last.num_samples != info.num_samples:
+        refuse_joined(source, info, end, name=name)
     if last is None:
         if info.num_samples:
             raise TruncatedAudioError(name, found=0, promised=info.num_samples)
@@ -107,6 +112,20 @@ def flac_view(source: Source, info: StreamInfo, end: int, *, name: object) -> Vi
         ):  # libsndfile reads no other
             raise TruncatedAudioError(name, found=found, promised=info.num_samples)
     return view
+
+
+def refuse_joined(source: Source, info: StreamInfo, end: int, *, name: object) -> None:
+    """Refuse FLAC files that were joined, of which decoders read the first and some frames of the others.
+
+    Raises:
+        UnreadableAudioError: If there is another file behind the first.
+    """
+    for begin in range(info.offset, end, SCANNED_BYTES):
+        block = at(source, begin, min(SCANNED_BYTES + len(SECOND), end - begin))
+        if SECOND in block:
+            raise UnreadableAudioError(
+                name, "it is several FLAC files, joined: split them, or decode and join the samples"
+            )
 
 
 def last_frame(source: Source, info: StreamInfo, end: int) -> LastFrame | None:

@@ -139,6 +139,9 @@ def mpeg_frames(source: Source, start: int, end: int, *, name: object) -> Frames
     """
     place = first_frame(source, start, min(end, start + MOST_JUNK), end)
     first = None if place is None else shape_of(at(source, place, 4))
+    head = at(source, start, 4)
+    if place != start and len(head) == 4 and head[2] < 0x10 and shape_of(head[:2] + bytes((head[2] | 0x10, head[3]))):
+        raise UnreadableAudioError(name, "it is of a free format, whose bit rate no header says: write it anew")
     if place is None or first is None:
         raise UnreadableAudioError(name, "it has no frame of MPEG audio")
     found = Frames(first)
@@ -260,11 +263,13 @@ def confirmed(source: Source, place: int, end: int) -> bool:
     if first.layer == 3 and own_header(head, first, first=0) is not None:
         return True
     shape: Shape | None = first
-    for _ in range(CONFIRMED_BY):
+    for following_frames in range(CONFIRMED_BY):
         assert shape is not None
         place += shape.size
         following = at(source, place, HEADER_TAIL)
-        if place >= end or after_tag(following, place) is not None or not any(following):
+        if place > end:
+            return following_frames > 0
+        if place == end or after_tag(following, place) is not None or not any(following):
             return True
         shape = shape_of(following[:4])
         if shape is None or not alike(shape, first):

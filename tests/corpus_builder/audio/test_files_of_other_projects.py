@@ -179,3 +179,35 @@ def test_a_header_that_leads_to_before_or_far_behind_the_file_is_one_line(wave_o
     for content, suffix in ((wma, ".wma"), (w64, ".w64")):
         with pytest.raises(UnreadableAudioError, match="cannot be decoded"):
             wave_of(bytes(content), suffix)
+
+
+@pytest.mark.parametrize(
+    ("form", "mark", "gap", "size"),
+    [
+        ("CAF", b"data", 4, b"\xff" * 8), ("CAF", b"data", 4, bytes(8)), ("AU", b".snd", 8, b"\x7f\xff\xff\xff"),
+        ("AU", b".snd", 8, b"\xff" * 4), ("RF64", b"ds64", 16, b"\xff" * 8), ("W64", b"data\xf3", 16, b"\xff" * 7 + b"\x7f"),
+        ("AIFF", b"SSND", 4, b"\xff" * 4), ("WAV", b"data", 4, b"\xff" * 4), ("WAV", b"data", 4, (2 * PCM.size + 1).to_bytes(4, "little")),
+    ],
+)  # fmt: skip
+def test_a_size_that_says_nothing_or_a_byte_more_loses_no_sample(wave_of, form, mark, gap, size):
+    content = bytearray(coded(form, "PCM_16"))
+    place = content.index(mark) + gap
+    content[place : place + len(size)] = size
+    assert np.array_equal(wave_of(bytes(content), ".wav") * 32768, PCM)
+
+
+def test_a_sample_of_which_half_is_missing_is_told_with_the_right_numbers(wave_of):
+    with pytest.raises(TruncatedAudioError, match=f"ends after {PCM.size - 1} samples where {PCM.size} are promised"):
+        wave_of(coded("WAV", "PCM_16")[:-1], ".wav")
+
+
+def test_joined_flacs_and_mp3_of_a_free_format_are_refused_by_name(wave_of, tmp_path):
+    one, other = coded("FLAC", "PCM_16"), coded("FLAC", "PCM_16", PCM[:9000])
+    for content in (one + one, one + other, other + one):
+        with pytest.raises(UnreadableAudioError, match="it is several FLAC files, joined"):
+            wave_of(content, ".flac")
+    content = bytearray(coded("MP3", "MPEG_LAYER_III", bitrate_mode="CONSTANT"))
+    for place, _ in [*mp3_frames(bytes(content))]:
+        content[place + 2] &= 0x0F
+    with pytest.raises(UnreadableAudioError, match="it is of a free format"):
+        wave_of(bytes(content), ".mp3")

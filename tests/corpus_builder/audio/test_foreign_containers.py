@@ -29,7 +29,22 @@ KINDS = {  # suffix: muxer, codec, rate
     ".m4a": ("ipod", "aac", 16_000),
 }  # fmt: skip
 EXACT = {".mkv", ".wv", ".tta", ".oga"}
-TOLD_WHEN_CUT = (".mka", ".mkv", ".mov", ".3gp", ".amr", ".wma", ".mp2", ".wv", ".tta", ".oga", ".aac", ".m4a")
+TOLD_WHEN_CUT = (
+    ".ac3",
+    ".webm",
+    ".mka",
+    ".mkv",
+    ".mov",
+    ".3gp",
+    ".amr",
+    ".wma",
+    ".mp2",
+    ".wv",
+    ".tta",
+    ".oga",
+    ".aac",
+    ".m4a",
+)
 
 
 def made(path: Path, *, channels: int = 1, title: str | None = None) -> Path:
