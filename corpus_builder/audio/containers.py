@@ -112,6 +112,8 @@ def container_blocks(source: Source, kind: str, *, start: int = 0) -> Iterator[N
         for frame in container.decode(stream):
             if frame.sample_rate != rate_hz or len(frame.layout.channels) != channels:
                 raise ContainerError("it changes its rate or channels on the way")
+            if frame.is_corrupt:
+                raise ContainerError("it is damaged: a frame of it is not what was coded, or not all of it is there")
             if reached is None:
                 reached = 0
                 if sought:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corpus_builder.audio.errors import TruncatedAudioError
-from corpus_builder.audio.formats.content import NEWEST_AC3
+from corpus_builder.audio.formats.content import HEAD_BYTES, NEWEST_AC3, TS_PACKETS, is_transport_stream
 from corpus_builder.audio.formats.views import at
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check_whole(kind: str, source: Source, size: int, *, name: object) -> None:
     """
     ends = {
         "mov": boxes_end, "matroska": elements_end, "asf": asf_end, "wv": blocks_end, "tta": frames_end, "amr": speech_end,
-        "ac3": syncframes_end, "eac3": syncframes_end,
+        "mpegts": packets_end, "ac3": syncframes_end, "eac3": syncframes_end,
     }  # fmt: skip
     end = ends.get(kind)
     if end is not None and end(source, size) > size:
@@ -101,6 +101,12 @@ def frames_end(source: Source, size: int) -> int:
     table = at(source, TTA_HEAD_BYTES, min(4 * num_frames, size))
     frames = sum(int.from_bytes(table[place : place + 4], "little") for place in range(0, len(table), 4))
     return TTA_HEAD_BYTES + 4 * num_frames + 4 + frames
+
+
+def packets_end(source: Source, size: int) -> int:
+    """Where the last packet of an MPEG transport stream ends."""
+    packet = next(length for length in TS_PACKETS if is_transport_stream(at(source, 0, HEAD_BYTES), (length,)))
+    return size + -size % packet
 
 
 def syncframes_end(source: Source, size: int) -> int:

@@ -30,21 +30,8 @@ KINDS = {  # suffix: muxer, codec, rate
 }  # fmt: skip
 EXACT = {".mkv", ".wv", ".tta", ".oga"}
 TOLD_WHEN_CUT = (
-    ".ac3",
-    ".webm",
-    ".mka",
-    ".mkv",
-    ".mov",
-    ".3gp",
-    ".amr",
-    ".wma",
-    ".mp2",
-    ".wv",
-    ".tta",
-    ".oga",
-    ".aac",
-    ".m4a",
-)
+    ".ts", ".ac3", ".webm", ".mka", ".mkv", ".mov", ".3gp", ".amr", ".wma", ".mp2", ".wv", ".tta", ".oga", ".aac", ".m4a"
+)  # fmt: skip
 
 
 def made(path: Path, *, channels: int = 1, title: str | None = None) -> Path:
