@@ -431,10 +431,13 @@ def test_cuts_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
         (lambda cut: cut.perturb_volume(2.0), "is transformed (Volume)"),
         (lambda cut: cut.resample(8000), "is transformed (Resample)"),
         (lambda cut: cut.reverb_rir(), "is transformed (ReverbWithImpulseResponse)"),
-        (lambda cut: cut.pad(duration=2.0), "MixedCut"),
-        (lambda cut: cut.append(cut), "MixedCut"),
+        (lambda cut: cut.narrowband("mulaw"), "is transformed (Narrowband)"),
+        (lambda cut: cut.compress("mp3", 0.5), "is transformed (Compress)"),
+        (lambda cut: cut.pad(duration=2.0), "is lhotse's MixedCut"),
+        (lambda cut: cut.append(cut), "is lhotse's MixedCut"),
+        (lambda cut: cut.pad(duration=2.0).tracks[1].cut, "is lhotse's PaddingCut"),
     ],
-    ids=["speed", "tempo", "volume", "resample", "reverb", "pad", "append"],
+    ids=["speed", "tempo", "volume", "resample", "reverb", "narrowband", "compress", "pad", "append", "padding"],
 )
 def test_what_lhotse_perturbs_or_mixes_is_refused_by_name_and_the_plain_cut_stays(
     tmp_path: Path, change: Any, said: str
@@ -446,7 +449,9 @@ def test_what_lhotse_perturbs_or_mixes_is_refused_by_name_and_the_plain_cut_stay
     CutSet.from_cuts([plain, change(plain).with_id("odd")]).to_file(tmp_path / "cuts.jsonl.gz")
     source = manifest_source(tmp_path / "cuts.jsonl.gz")
     assert [item.id for item in found_in(source)] == ["plain"]
-    assert said in refused_in(source)["odd"]
+    reason = refused_in(source)["odd"]
+    assert said in reason
+    assert "make plain files of it first (lhotse's cuts.save_audios(FOLDER) returns cuts of them)" in reason
 
 
 def test_a_custom_field_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
