@@ -15,7 +15,7 @@ from corpus_builder.audio import sound as sound_module
 from corpus_builder.audio.decode import file_blocks, read_header, read_stretch, sound_of
 from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnfitAudioError, UnreadableAudioError
-from corpus_builder.audio.formats.flac_frames import crc16, is_whole
+from corpus_builder.audio.formats.flac_frames import is_whole
 from corpus_builder.audio.sound import Sound, blocks, joined
 from tests.oracles.speechlike import speechlike
 
