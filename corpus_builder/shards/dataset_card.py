@@ -9,6 +9,7 @@ import jinja2
 
 from manifests.corpus.layout import tar_name
 from manifests.corpus.provenance import software
+from manifests.corpus.sample import CLEAN
 from manifests.errors import printable
 from manifests.plan.plan import passed_over_lines
 
@@ -49,12 +50,20 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         for name, source in recipe.file_sources()
         if source.licence or source.citation
     ]
+    waves = dict.fromkeys(
+        f"{name}-{number}"
+        for copies in sealed.copies.values()
+        for name, count in copies.items()
+        for number in range(count)
+    )
     versions = software()
     names = (entry.name for entries in sealed.splits.values() for entry in entries)
     return environment.get_template("dataset_card.md").render(
         corpus=sealed,
         recipe=recipe,
         splits=splits,
+        waves=[CLEAN, *waves],
+        tar_pattern=lambda split: tar_name(f"{split}-{'[0-9]' * 6}"),
         licences=licences,
         passed_over=[plain_text(line) for line in passed_over_lines(sealed.filtered)],
         first_tar=tar_name(next(names, "NAME")),

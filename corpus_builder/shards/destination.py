@@ -26,6 +26,7 @@ from manifests.corpus.layout import (
     ROOMS_FOLDER,
     SEAL,
     SHARDS_FOLDER,
+    UTTERANCES_FOLDER,
     index_name,
     plan_rows_name,
     prints_name,
@@ -209,7 +210,8 @@ class Target:
         """Upload what is written when all shards are finished, `corpus.json` last."""
         if self.url is None:
             return
-        for name in SEAL:
+        lists = sorted(f"{UTTERANCES_FOLDER}/{path.name}" for path in (self.work / UTTERANCES_FOLDER).glob("[!.]*"))
+        for name in (*lists, *SEAL):
             (self.url / name).put_file(self.work / name)
 
     def unseal(self) -> None:

@@ -321,17 +321,6 @@ def test_differences_of_recipe_sources_and_utterances_are_lines_of_json(packed_l
         assert same.pcm == {"identical": 52}
 
 
-@pytest.mark.filterwarnings("ignore")  # of rdflib, pandas and their kin
-def test_croissant_is_valid_and_its_records_are_the_samples(packed_lab):
-    mlcroissant = pytest.importorskip("mlcroissant")
-    lab, _ = packed_lab
-    path = lab.folder / "corpus/croissant.json"
-    assert json.loads(path.read_text())["conformsTo"] == "http://mlcommons.org/croissant/1.1"
-    dataset = mlcroissant.Dataset(str(path))
-    ids = {json.loads(record["train/about"])["id"] for record in dataset.records("train")}
-    assert ids == {f"u{number}" for number in range(8)}
-
-
 def test_waves_held_against_themselves_moved_by_a_sample_are_different(packed_lab, tmp_path):
     """A corpus whose copies all come one sample late, with indexes and fingerprints that say so."""
     from corpus_builder.rebuild.wave_verdict import Indexed, compared
