@@ -67,13 +67,13 @@ class FileFingerprint:
 
 
 def audit(
-    corpora: Sequence[str | Path], *, roots: Mapping[str, str | Place] | None = None, sound: Sound = "noises",
+    corpora: Sequence[str | Place], *, roots: Mapping[str, str | Place] | None = None, sound: Sound = "noises",
     cache: str | Path | None = None, editions: bool = False, workers: int = 1, progress: bool = True,
 ) -> Audit:  # fmt: skip
     """Look for leaks.
 
     Args:
-        corpora: Corpora, packs or plans.
+        corpora: Corpora, packs or plans, each a path or a URL.
         roots: Folder or URL of each root: by name for all of them, or by `A:name` for one, beside their own `roots.local.json`.
         sound: Which recordings are compared by their sound.
         cache: A folder that keeps fingerprints by the digest of their file.
@@ -85,15 +85,15 @@ def audit(
         UsageError: If a root is given for a letter that no corpus has.
         StillroomError: If one of them does not exist, or is damaged.
     """
-    letters = {letter_of(number): Path(corpus) for number, corpus in enumerate(corpora)}
+    letters = {letter_of(number): place_of(corpus) for number, corpus in enumerate(corpora)}
     all_roots = roots_by_letter(letters, places_of(roots))
     with (
         tempfile.TemporaryDirectory(prefix="stillroom-audit-") as folder,
         Facts(Path(folder) / "facts.sqlite") as facts,
     ):
         words = {
-            letter: collect_facts(facts, letter, path, Path(folder) / f"pack-{letter}")
-            for letter, path in letters.items()
+            letter: collect_facts(facts, letter, place, Path(folder) / f"pack-{letter}")
+            for letter, place in letters.items()
         }
         facts.join()
         leaks = facts.leaks(editions=editions)
@@ -109,12 +109,12 @@ def letter_of(number: int) -> str:
     return (letter_of(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
-def roots_by_letter(letters: Mapping[str, Path], roots: Mapping[str, Place]) -> dict[tuple[str, str], Place]:
+def roots_by_letter(letters: Mapping[str, Place], roots: Mapping[str, Place]) -> dict[tuple[str, str], Place]:
     """Folder or URL of each root of each corpus: by its `roots.local.json`, else as given for all, else as given for it alone."""
     found: dict[tuple[str, str], Place] = {}
-    for letter, path in letters.items():
-        if path.is_dir():
-            found |= {(letter, name): place for name, place in places_of(read_roots(path)).items()}
+    for letter, corpus in letters.items():
+        if isinstance(corpus, Path) and corpus.is_dir():
+            found |= {(letter, name): place for name, place in places_of(read_roots(corpus)).items()}
         found |= {(letter, name): place for name, place in roots.items() if ":" not in name}
     for name, place in roots.items():
         letter, colon, root = name.partition(":")

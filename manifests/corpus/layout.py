@@ -123,7 +123,7 @@ class Kind:
         most_packed_bytes: The most that one such file may hold in a pack; None if a pack has none.
         in_every_pack: No pack is without it.
         is_summed: SHA256SUMS of a corpus lists it.
-        is_sent: A corpus at a URL has it; the others are about one machine.
+        is_sent: A corpus at a URL has it; the other is about one machine.
     """
 
     name: str
@@ -173,8 +173,8 @@ KINDS: Final = (
     Kind(SUMS, LINES_BYTES, in_every_pack=True, is_summed=False),
     Kind(CORPUS, DOCUMENT_BYTES, in_every_pack=True),
     Kind(LOCAL_ROOTS, is_summed=False, is_sent=False),
-    Kind(REBUILT, is_summed=False, is_sent=False),
-    Kind(REBUILT_WAVES, is_summed=False, is_sent=False),
+    Kind(REBUILT, is_summed=False),
+    Kind(REBUILT_WAVES, is_summed=False),
 )
 """What may be in a corpus, and no other file."""
 
