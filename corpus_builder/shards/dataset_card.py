@@ -14,6 +14,8 @@ from manifests.errors import printable
 from manifests.plan.plan import passed_over_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from manifests.corpus.shard_index import Corpus
     from manifests.recipe.recipe import Recipe
 
@@ -21,12 +23,13 @@ LIBRARIES = ("python", "stillroom", "numpy", "scipy", "soundfile", "soxr", "av",
 MARKUP = frozenset("\\`*_{}[]()<>#+-!|&~$\"'@:/")
 
 
-def card(sealed: Corpus, recipe: Recipe) -> str:
+def card(sealed: Corpus, recipe: Recipe, roots: Mapping[str, str]) -> str:
     """The card, from checked names and numbers, and licences and citations, whose markup is escaped.
 
     Args:
         sealed: What the corpus holds.
         recipe: As published.
+        roots: One path below each root.
     """
     environment = jinja2.Environment(  # noqa: S701 (Markdown; untrusted text is escaped by `plain_text`)
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -65,6 +68,7 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         waves=[CLEAN, *waves],
         tar_pattern=lambda split: tar_name(f"{split}-{'[0-9]' * 6}"),
         licences=licences,
+        roots=[(name, plain_text(path)) for name, path in sorted(roots.items())],
         passed_over=[plain_text(line) for line in passed_over_lines(sealed.filtered)],
         first_tar=tar_name(next(names, "NAME")),
         libraries=", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions),

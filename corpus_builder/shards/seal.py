@@ -14,10 +14,12 @@ from manifests.corpus.layout import (
     CARD,
     CORPUS,
     CROISSANT,
+    LEVELS,
     PROVENANCE,
     REFUSED,
     index_name,
     plain_rows,
+    planned_rooms,
     read_recipe,
     summed_names,
     tar_name,
@@ -28,8 +30,9 @@ from manifests.corpus.shard_index import Corpus, ShardEntry, totals_of
 from manifests.errors import MissingFileError
 from manifests.io.atomic import write_text
 from manifests.io.digest import canonical_json, digest, file_digest
-from manifests.io.json_yaml import write_json, write_json_lines
+from manifests.io.json_yaml import read_json_lines, write_json, write_json_lines
 from manifests.plan.plan import Refusal
+from manifests.plan.rooms import RecordedRoom
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +69,7 @@ def seal(plan: Plan, target: Target) -> Corpus:
     refused.sort(key=lambda one: (one.split, one.id, one.reason))
     write_json_lines(corpus / REFUSED, (canonical_json(one) for one in refused))
     sealed = sealed_corpus(plan, recipe, splits, refused)
-    write_text(corpus / CARD, card(sealed, recipe))
+    write_text(corpus / CARD, card(sealed, recipe, root_examples(corpus, plan)))
     listed = {
         split: write_utterances(corpus, split, shards, left_out) for split, shards in splits.items() if count(shards)
     }
@@ -77,6 +80,20 @@ def seal(plan: Plan, target: Target) -> Corpus:
     write_seal(corpus, sealed, summed=summed_names(corpus), known=known)
     target.send_seal()
     return sealed
+
+
+def root_examples(corpus: Path, plan: Plan) -> dict[str, str]:
+    """One path below each root, by its name: the first of the plan."""
+    found: dict[str, str] = {}
+    for file in {file.split: file for file in reversed(plan.files)}.values():
+        source = next(plain_rows(corpus, file.name))["source"]
+        found.setdefault(source["root"], source["path"])
+    for level in read_json_lines(corpus / LEVELS, needed="the noise levels of a plan"):
+        found.setdefault(level["root"], level["path"])
+    for room in planned_rooms(corpus):
+        if isinstance(room, RecordedRoom):
+            found.setdefault(room.responses[0].file.root, room.responses[0].file.path)
+    return found
 
 
 def count(shards: Sequence[ShardEntry]) -> int:

@@ -123,5 +123,7 @@ def test_each_split_of_a_card_is_named_as_datasets_takes_it_and_has_its_own_tars
         found = sorted(path.name for path in corpus.glob(files[split]))
         planned = json.loads((corpus / "corpus.json").read_text())["splits"][name]
         assert found == sorted(f"{one['name']}.tar" for one in planned) != []
+    assert "| hum | n0.wav |\n| no | s" in (corpus / "README.md").read_text()
+    assert "| no-other | t" in (corpus / "README.md").read_text()
     names = [one["name"] for one in front["dataset_info"]["features"]]
     assert names == ["json", "clean.flac", "phone-0.flac", "__key__", "__url__"]
