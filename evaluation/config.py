@@ -11,6 +11,7 @@ from manifests.errors import BadDocumentError
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_yaml
 from manifests.io.records import Name, Record
+from training.config.hub import is_hub_id
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
@@ -304,14 +305,15 @@ def resolved(path: str, *, folder: Path) -> str:
 
 
 def resolved_model(source: str | RunSource, *, folder: Path) -> str | RunSource:
-    """A model's folder made absolute; a name without a run folder beside the config is a teacher's."""
+    """A model's folder made absolute; a name without a run folder beside the config is a teacher's, also of the form `owner/name`."""
     if isinstance(source, RunSource):
         return source.model_copy(update={"run": resolved(source.run, folder=folder)})
     path = folder / Path(source).expanduser()
     if is_run(path):
         return RunSource(run=str(path))
     is_model = path.is_file() or (path / "config.json").is_file() or (path / "export.json").is_file()
-    return str(path) if "/" in source or is_model else source
+    is_named = "/" not in source or is_hub_id(source, folder=folder)
+    return str(path) if is_model or not is_named else source
 
 
 def is_run(folder: Path) -> bool:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import shlex
+import shutil
 import tarfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 import yaml
 
 from corpus_builder.shards.croissant import own_url
+from corpus_builder.verify.verify_corpus import verify
+from manifests.io.place import sizes_below
 from tests.corpus_builder.conftest import Lab, voice, write_wave
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Texts that readers of tables take for numbers, dates or nothing, and what JSON escapes.
 SAID = {"0012": "007", "0013": "1e5", "0014": "NaN", "0015": '"Ja", sagt sie: \\n — ñ'}
@@ -37,6 +40,36 @@ def corpora(built_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     other.recipe["conditions"] = {"noise": {"steps": [noise]}}
     assert other.build().corpus is not None
     return [built_lab.folder / "corpus", other.folder / "corpus"]
+
+
+def sent(folder: Path, target: Path) -> Path:
+    """What the command of docs/hubs.md would send of a corpus, by the rule of `huggingface_hub`."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    page = (Path(__file__).parents[3] / "docs/hubs.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("hf upload") and "--exclude" in line]
+    words = shlex.split(line)
+    assert words[3:7] == ["corpus", ".", "--repo-type", "dataset"]
+    excluded = [word for before, word in itertools.pairwise(words) if before == "--exclude"]
+    for name in filter_repo_objects(sizes_below(folder), ignore_patterns=excluded):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
+    return target
+
+
+def test_what_the_page_sends_is_a_whole_corpus_without_what_is_of_this_machine(
+    corpora: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    shutil.copytree(corpora[1], tmp_path / "corpus", dirs_exist_ok=True)
+    (tmp_path / "corpus/.lock").touch()
+    pushed = sent(tmp_path / "corpus", tmp_path / "pushed")
+    assert not verify(pushed, level="bytes", progress=False).findings
+    assert {path.name for path in pushed.iterdir()} == {
+        path.name for path in corpora[1].iterdir() if path.name != "roots.local.json"
+    }
+    for path in pushed.rglob("*"):
+        assert path.is_dir() or path.suffix == ".tar" or str(corpora[1].parent).encode() not in path.read_bytes()
 
 
 def members(corpus: Path, split: str) -> dict[str, bytes]:
@@ -83,12 +116,12 @@ def test_the_url_of_a_tar_leads_to_it_and_is_of_no_other_tar(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of pyarrow and its kin
 def test_a_corpus_folder_loads_as_splits_with_audio_and_json(
-    corpora: list[Path], monkeypatch: pytest.MonkeyPatch
+    corpora: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
-    loaded = datasets.load_dataset(str(corpora[0]))
+    loaded = datasets.load_dataset(str(sent(corpora[0], tmp_path / "pushed")))
     assert set(loaded) == {"train", "test"}
     for split, columns in loaded.items():
         rows = columns
