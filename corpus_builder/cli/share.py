@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from corpus_builder.cli.options import FOLDER, LIMIT, PLACE, ROOTS, SCRATCH, WORKERS
+from corpus_builder.cli.options import LIMIT, PLACE, ROOTS, SCRATCH, WORKERS
 from manifests.errors import printable
 from manifests.io.place import size_of
 
@@ -161,7 +161,9 @@ def print_differences(first: Place, second: Place, *, as_json: bool) -> bool:
     show_default=True,
     help="What is compared by acoustic fingerprint: noises, speech too, or nothing.",
 )
-@click.option("--cache", type=FOLDER, metavar="DIR", help="Keep fingerprints here, by the digest of their file.")
+@click.option(
+    "--cache", type=PLACE, metavar="DIR", help="Keep fingerprints here, by the digest of their file; may be a URL."
+)
 @click.option("--editions", is_flag=True, help="Things that splits of the same name in two corpora share are no leaks.")
 @WORKERS
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -172,7 +174,7 @@ def audit_command(
     corpora: tuple[Place, ...],
     roots: tuple[str, ...],
     sound: str,
-    cache: Path | None,
+    cache: Place | None,
     editions: bool,
     workers: int,
     as_json: bool,

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from training.models.encoder import Encoder
 
 METHODS = {
-    "none": "distillation on clean speech (DistilHuBERT)",
+    "none": "distillation on clean speech (DistilHuBERT, arXiv 2110.01900)",
     "same": "teacher and student get the same distorted copy",
-    "cdm1": "cross-distortion mapping, the student gets a distorted copy and the teacher the clean utterance",
-    "cdm2": "cross-distortion mapping, teacher and student get differently distorted copies",
+    "cdm1": "cross-distortion mapping (arXiv 2210.07978), the student gets a distorted copy, the teacher the clean utterance",
+    "cdm2": "cross-distortion mapping (arXiv 2210.07978), teacher and student get differently distorted copies",
 }
 ADVERSARY = ", with domain adversarial training"
 BUNDLES_WORDS = re.compile(r"Originally published.*?same license\.\s*\[.*?\]", re.DOTALL)

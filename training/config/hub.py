@@ -17,7 +17,10 @@ PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 ID: Final = re.compile(rf"{PART}/{PART}")
 SNAPSHOT: Final = re.compile(rf"/models--({PART}?)--({PART})/snapshots/[0-9a-f]{{40}}$")
 DESCRIBED: Final = ("config.json", "preprocessor_config.json", "README.md", "LICENSE", "LICENSE.*")
-WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS: Final = (  # whole, or the list of parts and the parts
+    ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
+)
 
 
 class NotFetchedError(StillroomError, ConnectionError):
@@ -73,11 +76,11 @@ def fetch_snapshot(name: str) -> Path:
         ) from None
     try:
         for weights in WEIGHTS:
-            wanted = [*DESCRIBED, weights]
+            wanted = [*DESCRIBED, *weights]
             found = Path(huggingface_hub.snapshot_download(name, cache_dir=hub_cache(), allow_patterns=wanted))
-            if (found / weights).is_file():
+            if any((found / name).is_file() for name in weights):
                 return found
     except Exception as problem:  # noqa: BLE001 (its versions raise errors of different libraries)
         why = str(problem).strip().partition("\n")[0] or type(problem).__name__
         raise NotFetchedError(name, why) from None
-    raise NotFetchedError(name, f"it has neither {' nor '.join(WEIGHTS)}")
+    raise NotFetchedError(name, f"it has neither {' nor '.join(weights[0] for weights in WEIGHTS)}")

@@ -128,8 +128,11 @@ def test_diff_tells_a_changed_wave_of_a_corpus_at_a_url_and_names_the_url(
         pass
 
 
-def test_audit_reads_corpora_and_packs_at_urls(built_lab: Lab, shared: tuple[Url, Url]) -> None:
-    at_urls = audit(shared, roots=roots(built_lab), progress=False).plain()
+def test_audit_reads_corpora_and_packs_at_urls(built_lab: Lab, shared: tuple[Url, Url], bucket: Url) -> None:
+    at_urls = audit(shared, roots=roots(built_lab), cache=bucket / "prints", progress=False).plain()
+    assert sizes_below(bucket / "prints")
+    again = audit(shared, cache=bucket / "prints", progress=False).plain()  # without the noises' folder
+    assert again["leaks"] == at_urls["leaks"]
     local = audit([built_lab.folder / "corpus", shared[1]], roots=roots(built_lab), progress=False).plain()
     assert at_urls["leaks"] == local["leaks"] != []
     assert at_urls["checked"] == local["checked"]

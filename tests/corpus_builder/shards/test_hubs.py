@@ -21,17 +21,18 @@ from manifests.io.place import sizes_below
 from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 # Texts that readers of tables take for numbers, dates or nothing, and what JSON escapes.
-SAID = {"0012": "007", "0013": "1e5", "0014": "NaN", "0015": '"Ja", sagt sie: \\n — ñ'}
+TEXTS = {"0012": "007", "0013": "1e5", "0014": "NaN", "0015": '"Ja", sagt sie: \\n — ñ'}
 
 
 @pytest.fixture(scope="module")
 def corpora(built_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two corpora whose tars have the same names; the ids and speakers of the second are numbers with leading zeros."""
     other = Lab(tmp_path_factory.mktemp("other"))
-    for number, name in enumerate(SAID):
+    for number, name in enumerate(TEXTS):
         write_wave(other.folder / f"speech/train/0{number % 2}/{name}.wav", voice(number, 0.3))
     rows = [
-        f'0{n % 2}/{name}.wav,"{said.replace(chr(34), 2 * chr(34))}"' for n, (name, said) in enumerate(SAID.items())
+        f'0{n % 2}/{name}.wav,"{spoken.replace(chr(34), 2 * chr(34))}"'
+        for n, (name, spoken) in enumerate(TEXTS.items())
     ]
     (other.folder / "speech/train/table.csv").write_text("\n".join(["path,text", *rows]) + "\n", encoding="utf-8")
     other.recipe |= {"noises": {"white": {"colour": "white"}}, "copies": {"train": {"noise": 1}}, "rooms": {}}
@@ -101,7 +102,7 @@ def test_two_corpora_read_by_croissant_in_one_home_give_their_own_samples(corpor
             assert record["train/audio"] == held[str(name)]
         whole = {text(one["train-about/member"]): one["train-about/about"] for one in dataset.records("train-about")}
         assert whole == {name: content for name, content in held.items() if name.endswith(".json")}
-    assert {(text(one["train/id"]), text(one["train/text"])) for one in records.values()} == set(SAID.items())
+    assert {(text(one["train/id"]), text(one["train/text"])) for one in records.values()} == set(TEXTS.items())
 
 
 def test_the_url_of_a_tar_leads_to_it_and_is_of_no_other_tar(tmp_path: Path) -> None:

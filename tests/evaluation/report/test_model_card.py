@@ -54,8 +54,8 @@ def test_an_export_loads_by_the_three_lines_of_its_card_and_a_report_knows_what_
     sys.modules.pop("load", None)
     expected = layers_of(load_run(run), spoken())[0]
     assert len(found["layers"]) == len(expected) == 2
-    for layer, due in zip(found["layers"], expected, strict=True):
-        torch.testing.assert_close(torch.as_tensor(layer)[0], due, atol=1e-4, rtol=1e-3)
+    for layer, wanted in zip(found["layers"], expected, strict=True):
+        torch.testing.assert_close(torch.as_tensor(layer)[0], wanted, atol=1e-4, rtol=1e-3)
     assert "It was trained on clean speech alone." in text
     assert exposure_of("out", str(out), {}) == TrainedOn.clean() == exposure_of("run", RunSource(run=str(run)), {})
     (tmp_path / "any").touch()

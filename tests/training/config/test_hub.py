@@ -30,20 +30,20 @@ ID = "facebook/tiny-ls960"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The few answers that fetching a snapshot takes; `files` by name, `asked` the paths that were requested."""
+    """What fetching a snapshot requests; `files` by name, `requested` the paths."""
 
     files: dict[str, bytes] = {}
-    asked: list[str] = []
+    requested: list[str] = []
 
     def do_HEAD(self):
-        self.answer(with_body=False)
+        self.respond(with_body=False)
 
     def do_GET(self):
-        self.answer(with_body=True)
+        self.respond(with_body=True)
 
-    def answer(self, *, with_body):
+    def respond(self, *, with_body):
         path = self.path.partition("?")[0]
-        self.asked.append(path)
+        self.requested.append(path)
         entries = [{"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                    for name, content in self.files.items()]  # fmt: skip
         about = {"id": ID, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]}
@@ -78,7 +78,7 @@ def hub(tmp_path, monkeypatch):
         "pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes(),
         "tf_model.h5": b"of another library",
     }
-    Hub.asked = []
+    Hub.requested = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -99,7 +99,7 @@ def test_a_model_of_the_hub_is_fetched_once_and_is_a_teacher_by_its_id(hub, tmp_
     done = CliRunner().invoke(teacher_command, [ID])
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1].startswith(f"{ID}: 0.0 M parameters, 3 layers")
-    assert not any("tf_model" in path for path in Hub.asked)
+    assert not any("tf_model" in path for path in Hub.requested)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)  # from here on nothing is fetched
     snapshot = snapshot_of(ID)
     for name in (ID, str(snapshot)):
