@@ -7,7 +7,7 @@ OUT ?= demo-out
 TESTS ?= tests
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
-.PHONY: demo test test-all check fix bench mutants nano real robustness clean
+.PHONY: demo test test-all check fix bench docs mutants nano real robustness clean
 
 demo: $(VENV)/.demo
 	$(BIN)/stillroom demo $(OUT)
@@ -39,6 +39,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/targets.py
 	$(BIN)/python benchmarks/trainer.py
 	$(BIN)/python benchmarks/resume.py
+
+# The documentation as a site, in site/; a broken link or a missing page fails.
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build
 
 # One-line wrong wirings, each of which a fast test must notice; about half an hour. The last outcome: docs/results/mutants.md.
 mutants: $(VENV)/.dev

@@ -16,11 +16,26 @@ from manifests.errors import printable
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), help="Where models run; on the GPU by default, if there is one."
 )
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a key of the config, such as limit=100 or models.mine=runs/mine; may be given several times.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, print what it takes, write nothing.")
 @click.option(
     "--best", is_flag=True, help="Of every run take the checkpoint with the lowest validation loss, not the last."
 )
-def evaluate_command(config: Path, results: Path, device: str | None, best: bool, dry_run: bool) -> None:  # noqa: FBT001 (click's way)
+def evaluate_command(
+    config: Path,
+    results: Path,
+    *,
+    device: str | None,
+    overrides: tuple[str, ...],
+    best: bool,
+    dry_run: bool,
+) -> None:
     """Measure how robust the models of CONFIG are, into the folder RESULTS.
 
     CONFIG names a corpus, models, tasks and measures. RESULTS gets results.json and report.md. Stopped, the same command
@@ -28,7 +43,9 @@ def evaluate_command(config: Path, results: Path, device: str | None, best: bool
     """
     from evaluation.config import EvaluationConfig
 
-    read = EvaluationConfig.read(config)  # before torch is loaded: a typing error is reported at once
+    read = EvaluationConfig.read(
+        config, overrides=overrides
+    )  # before torch is loaded: a typing error is reported at once
     if best:
         read = read.with_best()
     from evaluation import evaluate_models

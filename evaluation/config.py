@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_yaml
 from manifests.io.records import Name, Record
 from training.config.hub import is_hub_id
+from training.config.load import merged, override_of
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
@@ -25,6 +26,8 @@ class RunSource(Record):
     """The student of a run, and which of its checkpoints.
 
     Attributes:
+        run: Folder of the run.
+        checkpoint: Its last checkpoint, or the one of lowest validation loss.
         system: Runs that differ in nothing but their seed share a system; a report gives the spread over them.
     """
 
@@ -225,6 +228,8 @@ class EvaluationConfig(Record):
     Attributes:
         corpus: A sealed corpus: a folder or a URL.
         models: By the name they have in the tables: a teacher's name, a folder, a run with its checkpoint, or `logmel`, log-mel energies as a baseline.
+        splits: Which split of the corpus has which role.
+        tasks: What probes predict from the features.
         measures: Between clean and distorted frames, `cosine` and `cka` (linear CKA), each with a measure that collapsed features lose;
             `agreement`, the CKA of a student's frames with its teacher's clean ones; `leakage` of the domain to probes.
         seed: Of the choice of utterances that are held back or taken under a limit, and of probes.
@@ -233,6 +238,8 @@ class EvaluationConfig(Record):
             spread is theirs.
         efficiency: Whether MACs, real-time factor and size are measured too.
     """
+
+    SCHEMA: ClassVar[str] = "stillroom/evaluation/1"  # of its JSON Schema; the file has no such key
 
     corpus: str
     models: Annotated[dict[Name, Model], Field(min_length=1)]
@@ -258,28 +265,27 @@ class EvaluationConfig(Record):
         return self
 
     @classmethod
-    def read(cls, path: str | Path) -> EvaluationConfig:
-        """Read a YAML file and resolve its relative paths.
+    def read(cls, path: str | Path, *, overrides: tuple[str, ...] = ()) -> EvaluationConfig:
+        """Read a YAML file and work in `key=value` overrides.
+
+        Relative paths in the file are relative to it, those in overrides to the current folder.
 
         Raises:
             BadDocumentError: If a key is unknown, a value is wrong, or a system's name is that of another model.
             MissingFileError: If there is no such file.
+            UsageError: If an override is none.
         """
         path = Path(path)
-        config = cls.parse(read_yaml(path, needed="expected an evaluation config"), where=path)
-        folder = path.resolve().parent
-        models = {name: resolved_model(source, folder=folder) for name, source in config.models.items()}
-        systems = {source.system for source in models.values() if isinstance(source, RunSource)}
-        if clash := [name for name, source in models.items() if isinstance(source, str) and name in systems]:
+        data = read_yaml(path, needed="expected an evaluation config")
+        if isinstance(data, dict):
+            data = with_paths(data, path.resolve().parent)
+            for override in overrides:
+                data = merged(data, with_paths(override_of(override, example="limit=100"), Path.cwd()))
+        config = cls.parse(data, where=path)
+        systems = {source.system for source in config.models.values() if isinstance(source, RunSource)}
+        if clash := [name for name, source in config.models.items() if isinstance(source, str) and name in systems]:
             raise BadDocumentError(path, f"models: {clash[0]!r} is a model, and the system of runs too; rename one")
-        tasks = tuple(
-            task.model_copy(update={"table": str(folder / task.table)})
-            if isinstance(task, FramesTask) and task.table
-            else task
-            for task in config.tasks
-        )
-        corpus = resolved(config.corpus, folder=folder)
-        return config.model_copy(update={"corpus": corpus, "models": models, "tasks": tasks})
+        return config
 
     def with_best(self) -> EvaluationConfig:
         """The same with the best checkpoint of every run."""
@@ -304,13 +310,32 @@ def resolved(path: str, *, folder: Path) -> str:
     return path if "://" in path else str(folder / Path(path).expanduser())
 
 
-def resolved_model(source: str | RunSource, *, folder: Path) -> str | RunSource:
-    """A model's folder made absolute; a name without a run folder beside the config is a teacher's, also of the form `owner/name`."""
-    if isinstance(source, RunSource):
-        return source.model_copy(update={"run": resolved(source.run, folder=folder)})
+def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same keys with relative paths of corpus, models and tables made absolute; what has another shape is left to the parser."""
+    result = dict(data)
+    if isinstance(corpus := data.get("corpus"), str):
+        result["corpus"] = resolved(corpus, folder=folder)
+    if isinstance(models := data.get("models"), dict):
+        result["models"] = {name: model_with_path(source, folder) for name, source in models.items()}
+    if isinstance(tasks := data.get("tasks"), list):
+        result["tasks"] = [
+            {**task, "table": str(folder / task["table"])}
+            if isinstance(task, dict) and isinstance(task.get("table"), str)
+            else task
+            for task in tasks
+        ]
+    return result
+
+
+def model_with_path(source: object, folder: Path) -> object:
+    """A model's folder made absolute; a name without a folder of it in `folder` is a teacher's, also of the form `owner/name`."""
+    if isinstance(source, dict) and isinstance(source.get("run"), str):
+        return {**source, "run": resolved(source["run"], folder=folder)}
+    if not isinstance(source, str):
+        return source
     path = folder / Path(source).expanduser()
     if is_run(path):
-        return RunSource(run=str(path))
+        return {"run": str(path)}
     is_model = path.is_file() or (path / "config.json").is_file() or (path / "export.json").is_file()
     is_named = "/" not in source or is_hub_id(source, folder=folder)
     return str(path) if is_model or not is_named else source

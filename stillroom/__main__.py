@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+GOES_ON = "the same command goes on where this one left off"
+
+
+class Terminated(BaseException):
+    """SIGTERM, in a command that has no handler of its own."""
 
 
 def main() -> None:
@@ -15,10 +22,21 @@ def main() -> None:
     from manifests.errors import StillroomError
     from stillroom.cli import stillroom
 
+    process = os.getpid()
+
+    def terminate(number: int, _frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != process:  # a child that was forked
+            os.kill(os.getpid(), number)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         code = stillroom.main(standalone_mode=False)  # what Context.exit was given, or None
     except (KeyboardInterrupt, click.exceptions.Abort):
-        leave(130, "stopped; the same command goes on where this one left off")
+        leave(130, f"stopped; {GOES_ON}")
+    except Terminated:
+        leave(128 + signal.SIGTERM, f"stopped by SIGTERM; {GOES_ON}")
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "stillroom"
         leave(2, f"{problem.format_message()} (see {command} --help)")
@@ -28,6 +46,8 @@ def main() -> None:
         leave(2, str(problem))
     except OSError as problem:
         leave(2, what_to_do(problem))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
 
 

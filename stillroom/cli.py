@@ -91,7 +91,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="Distil large speech models into small ones that keep working when the speech is distorted.\n\n"
     "recipe -> plan -> build -> verify -> train -> evaluate -> report. Exit codes: 0 done, 1 a check found something, "
-    "2 bad input, 75 stopped: run again, 130 Ctrl-C.",
+    "2 bad input, 75 stopped: run again, 130 Ctrl-C, 143 SIGTERM.",
 )
 @click.version_option(__version__, prog_name="stillroom")
 def stillroom() -> None:

@@ -12,8 +12,10 @@ import click
 from manifests.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from evaluation.config import EvaluationConfig
     from manifests.io.records import Document
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FOLDER = Path(__file__).parent.parent / "manifests" / "schemas"
 DOCUMENTS = {
     "recipe": ("manifests.recipe.recipe", "Recipe"),
@@ -24,6 +26,7 @@ DOCUMENTS = {
     "corpus": ("manifests.corpus.shard_index", "Corpus"),
     "pack": ("manifests.pack.write", "Pack"),
     "train": ("training.config.schema", "TrainConfig"),
+    "evaluation": ("evaluation.config", "EvaluationConfig"),
     "targets": ("training.targets.schema", "Targets"),
     "target-shard": ("training.targets.schema", "TargetIndex"),
     "checkpoint": ("training.runs.checkpoint", "Mark"),
@@ -40,21 +43,21 @@ DOCUMENTS = {
 }
 
 
-def schema_name(document: type[Document]) -> str:
+def schema_name(document: type[Document | EvaluationConfig]) -> str:
     """`recipe-1` of `stillroom/recipe/1`: the name of the exported file without its suffix."""
     return document.SCHEMA.removeprefix("stillroom/").replace("/", "-")
 
 
-def exported(document: type[Document]) -> str:
+def exported(document: type[Document | EvaluationConfig]) -> str:
     """The JSON Schema of a document as text, from its model."""
-    schema = document.model_json_schema(by_alias=True) | {"$id": document.SCHEMA}
+    schema = document.model_json_schema(by_alias=True) | {"$id": document.SCHEMA, "$schema": DIALECT}
     return json.dumps(schema, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def document_of(name: str) -> type[Document]:
+def document_of(name: str) -> type[Document | EvaluationConfig]:
     """The model of a document by its name."""
     module, attribute = DOCUMENTS[name]
-    model: type[Document] = getattr(importlib.import_module(module), attribute)
+    model: type[Document | EvaluationConfig] = getattr(importlib.import_module(module), attribute)
     return model
 
 

@@ -1,6 +1,7 @@
 """The house itself: layers, lazy imports, what a wheel ships, file sizes."""
 
 import ast
+import fnmatch
 import subprocess
 import sys
 import tomllib
@@ -105,3 +106,12 @@ def test_benchmarks_import_nothing_from_tests():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert "tests" not in {name.partition(".")[0] for name in names}, f"{path}:{node.lineno}"
+
+
+def test_no_folder_of_tests_has_a_name_that_pytest_passes_over(pytestconfig):
+    """By its own list pytest looks into no folder called `build` or `dist`: the tests in it would be run by nobody."""
+    folders = {path.parent for path in (HOUSE / "tests").rglob("test_*.py")}
+    names = {part for folder in folders for part in folder.relative_to(HOUSE).parts}
+    assert "build" in names
+    patterns = pytestconfig.getini("norecursedirs")
+    assert not [name for name in sorted(names) if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]

@@ -13,9 +13,11 @@ from manifests.corpus.filter import parse_where
 from manifests.corpus.sample import sample_key
 from manifests.errors import UsageError
 from manifests.io.json_yaml import write_yaml
-from training.data.audio import utterances
+from training.data.audio import recorded_copies, utterances
 from training.data.joined_corpus import open_corpus
+from training.data.sampler import Cursor
 from training.data.views import Views
+from training.sanity_check import full_ids
 from training.stream import pairs
 
 RATE = 16_000
@@ -147,3 +149,9 @@ def test_an_index_of_tars_is_streamed(lab, tmp_path):
         path = sorted((lab / "speech").rglob("*.wav"))[number]
         assert np.array_equal(one.waves["clean"], soundfile.read(path, dtype="float32")[0])
         assert one.sample.text == "HE SAID"
+        assert one.sample.split == "train"
+    stream = pairs(tmp_path, views="none", utterances=6)
+    with open_corpus(tmp_path) as reader:
+        assert sorted(full_ids(stream, reader, Cursor()).split(", ")) == [f"d/{number}" for number in range(6)]
+        (entry,) = reader.shards("train")
+        assert [recorded_copies(reader, entry.name, sample) for sample in reader.samples(entry.name)] == [[]] * 6

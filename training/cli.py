@@ -43,6 +43,8 @@ def train_command(
     gloo, nccl = (timedelta(seconds=timeouts[f"{name}_timeout"]) for name in ("gloo", "nccl"))
     with joined_ranks(Timeouts(gloo, nccl)) as ranks:
         outcome = distil(load_config(config, overrides=overrides), run, ranks=ranks)
+        if outcome != "done" and ranks.is_first:
+            click.echo("stopped, with a checkpoint; the same command goes on from it", err=True)
     context.exit(EXIT_CODES[outcome])
 
 
@@ -115,4 +117,5 @@ def targets_command(context: click.Context, /, corpus: str, out: Path, **options
         corpus, out, TargetSettings(**options, conditions=conditions), part=part, report=click.echo
     )
     if stopped:
+        click.echo("stopped; the same command goes on with the shards that are left", err=True)
         context.exit(130 if stopped == signal.SIGINT else 75)

@@ -121,7 +121,6 @@ def combs(wave: Wave, delays: list[int], *, feedback: float, damping: float) -> 
         total[first : first + length] = outputs[:, :length].sum(axis=0)
         if first + piece < size:
             outputs[:, :ahead] = outputs[:, piece:].copy()
-            outputs[:, ahead:] = 0.0
     return total
 
 

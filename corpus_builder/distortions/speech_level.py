@@ -55,9 +55,7 @@ def active_power(wave: Wave, *, rate_hz: int) -> float:
     below = np.flatnonzero(above_db <= MARGIN_DB)
     if not below.size:  # sparse clicks: even the highest threshold that is reached is too far below
         return float(10.0 ** (level_db[-1] / 10.0))
-    after = int(below[0])
-    if after == 0:
-        return float(10.0 ** (level_db[0] / 10.0))
+    after = int(below[0])  # never 0: the lowest threshold is 60 dB below what is silent
     share = (above_db[after - 1] - MARGIN_DB) / (above_db[after - 1] - above_db[after])
     found_db = level_db[after - 1] + share * (level_db[after] - level_db[after - 1])
     return float(10.0 ** (found_db / 10.0))

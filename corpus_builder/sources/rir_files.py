@@ -106,8 +106,11 @@ def response_listing(name: str, bank: RecordedBank, located: Located, *, rate_hz
     everything = list(listed_responses(located))
     listed = [found for found in everything if isinstance(found, ListedResponse)]
     if not listed:
+        why = next(
+            (f" (the first, {found.id}: {found.reason})" for found in everything if isinstance(found, Refused)), ""
+        )
         raise NoAudioError(
-            located.manifest or located.folder, f"names no response that could be used for rooms.{printable(name)}"
+            located.manifest or located.folder, f"names no response that could be used for rooms.{printable(name)}{why}"
         )
     located = with_place(located, listed[0].path)
     finder = RootFinder(located)

@@ -14,7 +14,7 @@ from pathlib import Path
 from manifests.errors import UsageError, printable
 from manifests.io.lock import process_start
 
-LEFTOVER = re.compile(r"^\..+\.(?P<host>[^/]+)-(?P<pid>[0-9]+)\.part$")
+LEFTOVER = re.compile(r"^\..+\..+-(?P<pid>[0-9]+)\.part$")
 STALE_AFTER_S = 24 * 3600.0
 
 
@@ -30,7 +30,7 @@ def clear_leftovers(folder: Path) -> None:
         match = LEFTOVER.match(path.name)
         if match is None:
             continue
-        if match["host"].endswith(socket.gethostname()):
+        if path.name.endswith(f".{socket.gethostname()}-{match['pid']}.part"):
             gone = process_start(int(match["pid"])) is None
         else:
             gone = time.time() - path.stat().st_mtime > STALE_AFTER_S

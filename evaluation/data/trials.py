@@ -108,8 +108,6 @@ def chosen_pairs(labels: Mapping[str, str], *, most: int, seed: int) -> tuple[tu
             others = [
                 one for one in order[number + 1 + turn :] + order[: number + 1 + turn] if labels[one] != labels[key]
             ]
-            if not others:
-                continue
             pairs += [(key, same), (key, others[0])]
             if len(pairs) >= most:
                 return tuple(pairs[:most])

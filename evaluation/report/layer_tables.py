@@ -61,7 +61,7 @@ def cosine_table(models: Sequence[ModelScores], protocol: Protocol) -> Table:
             other = chosen_scores(model, "mismatched", condition=condition, layer=layer)
             columns.append(" / ".join(f"{score.value:.2f}" for score in (*matched, *other)))
             gaps += [matched[0].value - other[0].value] if matched and other else []
-            count = max(count, *(score.count for score in matched))
+            count = max([count, *(score.count for score in matched)])
         rows.append((model.model, str(layer), *columns, f"{np.mean(gaps):.2f}" if gaps else ""))
     title = f"Frame cosine of clean and distorted / of mismatched utterances (up to {count} frames a condition)"
     return Table(title, ("model", "layer", *protocol.conditions, "mean gap"), tuple(rows))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manifests.corpus.external_sample import record_of
 from manifests.corpus.layout import LOCAL_ROOTS, index_name
 from manifests.corpus.shard_index import ABOUT, IndexedSample, ShardEntry, ShardIndex, read_corpus, read_index
-from manifests.errors import BadDocumentError, BadTarError, MissingFileError, StillroomError, UsageError, printable
+from manifests.errors import BadDocumentError, BadTarError, StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import parse_json, read_bytes
 from manifests.io.place import Place, place_of, span
@@ -183,7 +183,7 @@ def tar_folder(corpus: Place, sealed: Corpus, *, read: Callable[[str], bytes]) -
     root = sealed.borrowed.root
     try:
         content = read(LOCAL_ROOTS)
-    except (FileNotFoundError, MissingFileError):
+    except FileNotFoundError:
         raise UnknownRootError(corpus, root) from None
     where = f"{corpus}/{LOCAL_ROOTS}"
     roots = LocalRoots.parse(parse_json(content, where=where), where=where).roots

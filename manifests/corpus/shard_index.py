@@ -194,7 +194,7 @@ def copies_of(indexes: Iterable[ShardIndex]) -> dict[str, int]:
                 condition = name.rpartition("-")[0]
                 counts[condition] = counts.get(condition, 0) + 1
             least = counts if least is None else fewer(least, counts)
-    return dict(sorted((least or {}).items()))
+    return least or {}
 
 
 def fewer(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

@@ -70,8 +70,6 @@ def making(folder: Path) -> Iterator[Path]:
     BEING_WRITTEN.add(part)
     try:
         yield part
-        if folder.is_dir():
-            folder.rmdir()
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

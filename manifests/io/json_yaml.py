@@ -184,7 +184,6 @@ def safe_relative(path: str, *, where: object) -> str:
     pure = PurePosixPath(path)
     unsafe = (
         not path
-        or path != path.strip("\0")
         or "\0" in path
         or "\\" in path
         or "://" in path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -29,10 +30,29 @@ Samples = Annotated[int, Field(ge=0, lt=2**48)]
 Rate = Annotated[int, Field(ge=1, le=768_000)]
 
 
+ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)  # of a docstring's section Attributes
+
+
+def describe_keys(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Give each key of a JSON Schema its line in the docstrings as its description; what a model is stays its own description."""
+    help_of: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        words, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("\n\nAttributes:\n")
+        help_of |= {name: " ".join(text.split()) for name, text in ATTRIBUTE.findall(attributes)}
+        if base is model and words:
+            schema["description"] = words
+    for name, field in model.model_fields.items():
+        key = schema.get("properties", {}).get(field.alias or name)
+        if key is not None and name in help_of:
+            key["description"] = help_of[name]
+
+
 class Record(BaseModel):
     """A part of a document: frozen, strict, unknown keys refused, NaN refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=describe_keys
+    )
 
     @classmethod
     def parse(cls, data: Any, *, where: object) -> Self:
@@ -224,8 +244,6 @@ def all_keys(model: type[BaseModel], seen: set[type]) -> set[str]:
     while pending:
         annotation = pending.pop()
         pending.extend(getattr(annotation, "__args__", ()))
-        if hasattr(annotation, "__value__"):
-            pending.append(annotation.__value__)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
             keys |= all_keys(annotation, seen)
     return keys

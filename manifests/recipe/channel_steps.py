@@ -26,21 +26,34 @@ class ChannelStep(Record):
 
 
 class LowPassStep(ChannelStep):
-    """Remove frequencies above a cut-off, at which amplitudes are halved (-6 dB)."""
+    """Remove frequencies above a cut-off, at which amplitudes are halved (-6 dB).
+
+    Attributes:
+        cutoff_hz: The cut-off.
+    """
 
     kind: Literal["lowpass"]
     cutoff_hz: Edge
 
 
 class HighPassStep(ChannelStep):
-    """Remove frequencies below a cut-off, at which amplitudes are halved (-6 dB)."""
+    """Remove frequencies below a cut-off, at which amplitudes are halved (-6 dB).
+
+    Attributes:
+        cutoff_hz: The cut-off.
+    """
 
     kind: Literal["highpass"]
     cutoff_hz: Edge
 
 
 class BandPassStep(ChannelStep):
-    """Keep a band, such as the 300 to 3400 Hz of a telephone line; amplitudes at its edges are halved (-6 dB)."""
+    """Keep a band, such as the 300 to 3400 Hz of a telephone line; amplitudes at its edges are halved (-6 dB).
+
+    Attributes:
+        low_hz: Lower edge of the band.
+        high_hz: Upper edge of the band.
+    """
 
     kind: Literal["bandpass"]
     low_hz: Edge
@@ -80,14 +93,22 @@ class BandRejectStep(ChannelStep):
 
 
 class TiltStep(ChannelStep):
-    """Tilt the spectrum about 1 kHz by some decibels per octave, upward if positive."""
+    """Tilt the spectrum about 1 kHz by some decibels per octave, upward if positive.
+
+    Attributes:
+        db_per_octave: The slope.
+    """
 
     kind: Literal["tilt"]
     db_per_octave: Annotated[Draw, number_between(-12, 12)]
 
 
 class GainStep(ChannelStep):
-    """Apply a gain; a copy that would clip at the end of the chain is scaled back, so clipping needs `clip`."""
+    """Apply a gain; a copy that would clip at the end of the chain is scaled back, so clipping needs `clip`.
+
+    Attributes:
+        gain_db: The gain.
+    """
 
     kind: Literal["gain"]
     gain_db: Annotated[Draw, number_between(-60, 60)]
@@ -105,7 +126,11 @@ class ClipStep(ChannelStep):
 
 
 class ResampleStep(ChannelStep):
-    """Resample to a lower rate and back, which limits the band as that rate does."""
+    """Resample to a lower rate and back, which limits the band as that rate does.
+
+    Attributes:
+        rate_hz: The lower rate.
+    """
 
     kind: Literal["resample"]
     rate_hz: Annotated[Draw, number_between(LOWEST_RATE_HZ, 48_000, whole=True)]

@@ -28,7 +28,11 @@ class RecordedNoise(SpeechSource):
 
 
 class DividedNoise(Record):
-    """Recorded noises that come with a folder or manifest for each split."""
+    """Recorded noises that come with a folder or manifest for each split.
+
+    Attributes:
+        splits: A source for each split.
+    """
 
     splits: dict[str, SpeechSource]
 

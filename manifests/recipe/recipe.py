@@ -62,7 +62,19 @@ class ShardSize(Record):
 
 
 class Recipe(Document):
-    """A whole recipe; see docs/manifests.md."""
+    """A whole recipe; see docs/manifests.md.
+
+    Attributes:
+        name: Of the corpus; it is on the card.
+        seed: All that is drawn depends on it, and on the names of what is drawn.
+        sample_rate: Of the corpus, in Hz; sources are resampled to it.
+        speech: A source of utterances for each split.
+        noises: Sources of noise by name, for `from` of a noise step: recorded, coloured, or other speakers.
+        rooms: Banks of room responses by name, for `bank` of a room step: simulated or recorded.
+        conditions: Distortions by name, each a chain of steps.
+        copies: For each split, how many copies of an utterance each condition gives.
+        shards: Size of a shard.
+    """
 
     SCHEMA: ClassVar[str] = "stillroom/recipe/1"
 
@@ -141,7 +153,10 @@ def check_chain(steps: tuple[Step, ...], recipe: Recipe, *, where: str, room: st
                     )
                 room = step.bank
             case ChooseStep():
-                ends = {check_chain(tuple(way), recipe, where=f"{place}.choose", room=room) for way in step.choose}
+                ends = {
+                    check_chain(way, recipe, where=f"{place}.choose.{at}", room=room)
+                    for at, way in enumerate(step.choose)
+                }
                 room = ends.pop() if len(ends) == 1 else None
             case CodecStep() | FreeverbStep():
                 pass

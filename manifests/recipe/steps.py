@@ -75,6 +75,7 @@ class RoomStep(Record):
     """Convolve with a response of a room bank.
 
     Attributes:
+        bank: One of `rooms`.
         keep_rms: Give the result the RMS that the signal had (the default); false: as loud as the response makes it.
     """
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from evaluation.config import EvaluationConfig, RunSource
-from manifests.errors import BadDocumentError, MissingFileError
+from manifests.errors import BadDocumentError, MissingFileError, UsageError
 
 PLAIN = {"corpus": "corpus", "models": {"teacher": "nano"}, "measures": ["cosine"]}
 
@@ -41,6 +41,31 @@ def test_paths_are_relative_to_the_file(tmp_path):
 def test_a_folder_that_happens_to_be_called_like_a_teacher_changes_nothing(tmp_path):
     (tmp_path / "nano").mkdir()
     assert read(tmp_path).models == {"teacher": "nano"}
+
+
+def test_an_override_replaces_one_key_and_its_paths_start_here(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    path = tmp_path / "evaluation.yaml"
+    tasks = [{"kind": "frames", "table": "phones.csv"}]
+    path.write_text(yaml.safe_dump({**PLAIN, "limit": 5, "seed": 3, "tasks": tasks}))
+    words = (
+        "limit=7",
+        "models.mine.run=runs/mine",
+        "models.gone=./gone",
+        "models.mine.checkpoint=best",
+        "corpus=other",
+    )
+    config = EvaluationConfig.read(path, overrides=words)
+    mine = RunSource(run=str(here / "runs/mine"), checkpoint="best")
+    assert config.models == {"teacher": "nano", "mine": mine, "gone": str(here / "gone")}
+    assert (config.corpus, config.limit, config.seed) == (str(here / "other"), 7, 3)
+    assert config.tasks[0].table == str(tmp_path / "phones.csv")
+    with pytest.raises(UsageError, match="--set limit: expected key=value, such as limit=100"):
+        EvaluationConfig.read(path, overrides=("limit",))
+    with pytest.raises(BadDocumentError, match=r"evaluation\.yaml: seeds"):
+        EvaluationConfig.read(path, overrides=("seeds=3",))
 
 
 def test_a_url_stays_as_it_is(tmp_path):

@@ -18,7 +18,13 @@ from evaluation.cli import report_command
 from evaluation.config import EvaluationConfig, RunSource
 from evaluation.data.alignments import FrameClock
 from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
-from evaluation.data.utterances import EmptyConditionError, OtherRateError, TrainedOnTestError, UnknownSplitError
+from evaluation.data.utterances import (
+    EmptyConditionError,
+    OtherRateError,
+    TooShortError,
+    TrainedOnTestError,
+    UnknownSplitError,
+)
 from evaluation.exposure.training_set import corpus_exposure
 from evaluation.measures.teacher_agreement import OtherFrameRateError, check_frames
 from evaluation.models import load_model, origin_of
@@ -26,7 +32,7 @@ from evaluation.report.bootstrap import Copies, task_outcomes
 from evaluation.report.make_report import report
 from evaluation.report.markdown import DamagedResultsError
 from evaluation.report.robustness_table import UnknownSystemError
-from manifests.errors import MissingFileError, OtherRecipeError
+from manifests.errors import MissingFileError, NewerSchemaError, OtherRecipeError
 from manifests.results.scores import ModelFacts, ModelScores, Results
 from manifests.results.training_exposure import TrainedOn
 from tests.oracles.fake_encoder import ConstantEncoder, FakeEncoder, HidingEncoder
@@ -248,7 +254,10 @@ def test_an_empty_condition_and_an_empty_split_are_told(bench, tmp_path):
     test = [dataclasses.replace(one, waves={"clean": one.waves["clean"]}) for one in tiny_split("test", count=8)]
     splits = {"train": tiny_split("train", count=16), "test": test}
     corpus = write_corpus(tmp_path / "bare", splits)
-    with pytest.raises(EmptyConditionError, match="there is no distorted copy in split 'test'"):
+    with pytest.raises(
+        EmptyConditionError,
+        match=r"^measures cosine, cka, agreement, leakage: there is no distorted copy in split 'test'",
+    ):
         stage.evaluate(config_of(corpus, tmp_path), tmp_path / "out")
     results = stage.evaluate(config_of(corpus, tmp_path, measures=[]), tmp_path / "out")
     assert [score.condition for score in results.cells[0].scores if score.measure == "accuracy"] == ["clean", "clean"]
@@ -407,6 +416,9 @@ def test_a_student_of_another_frame_rate_is_told_before_anything_runs(corpus, be
     ):
         stage.evaluate(config, tmp_path / "out")
     assert bench["slow"].calls == bench["fake"].calls == 0
+    alone = small(corpus, tmp_path, models={"teacher": "fake", "slow": "slow"}, tasks=[])
+    stage.dry_run(alone, tmp_path / "out", log=str)
+    assert len(stage.evaluate(alone, tmp_path / "out").cells) == 2, "without agreement there is nothing to compare"
 
 
 def test_outcomes_add_up_to_the_scores(corpus, bench, tmp_path):
@@ -559,3 +571,70 @@ def test_scores_that_stay_get_the_facts_that_the_model_has_now(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Results, "read", lambda *_, written=written, **__: written)
             assert (stage.finished_results(tmp_path, {"one": found}, log=str) is not None) == is_finished
+
+
+def test_everything_that_is_left_out_or_not_known_is_noted_once_in_its_order(bench, tmp_path):
+    """Of the model, of the copies, of waves that are too short, of a task, of its probes, of pools, of the domain probe."""
+    splits = {"train": tiny_split("train", count=4, members=("noise-0",)), "test": tiny_split("test", count=10)}
+    for utterance in (*splits["train"], *splits["test"]):
+        utterance.speaker = None
+    splits["test"][0].custom["word"] = ""
+    for utterance in splits["test"][-2:]:
+        utterance.waves = {name: wave[:399] for name, wave in utterance.waves.items()}
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher/trained.json").write_text("{")
+    bench["fake"].facts = {"teacher": str(tmp_path / "teacher")}
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    config = config_of(corpus, tmp_path, measures=["cosine", "leakage"], efficiency=False)
+    [cell] = stage.evaluate(config, tmp_path / "out").cells
+    lengths = [len(utterance.waves["clean"]) for utterance in splits["test"][:-2]]
+    assert cell.notes[0].startswith("the teacher of teacher: what it was trained on is not known: ")
+    assert cell.notes[1:] == (
+        "leakage: phone left out, split train does not have it",
+        "2 utterances shorter than one frame are left out",
+        "word: 1 of 10 test utterances are left out",
+        "word: 2 of 2 probes had nothing to choose on, C is 0.1",
+        f"retrieval is among {sum(map(FakeEncoder.num_frames, lengths))} frames: no speaker has more",
+        "leakage: no speaker is named, so the domain probe may be tested on those it was trained on",
+    )
+    heard = 4 * 2 + 10 * 4
+    assert bench["fake"].calls == heard - 2 * 4
+    samples = sum(2 * len(one.waves["clean"]) for one in splits["train"]) + sum(
+        4 * len(one.waves["clean"]) for one in splits["test"]
+    )
+    assert cell.cost["audio_s"] == round(samples / 16000, 1)
+    assert cell.efficiency is None
+
+
+def test_a_split_of_which_every_utterance_is_too_short_is_named(bench, tmp_path):
+    splits = {"learn": tiny_split("learn", count=4), "exam": tiny_split("exam", count=4)}
+    for utterance in splits["exam"]:
+        utterance.waves = {name: wave[:399] for name, wave in utterance.waves.items()}
+    corpus = write_corpus(tmp_path / "tiny", splits)
+    config = config_of(corpus, tmp_path, splits={"train": "learn", "test": "exam"}, measures=["cosine"], tasks=[])
+    with pytest.raises(
+        TooShortError, match=r"^split 'exam': every utterance is shorter than one frame of model 'teacher'$"
+    ):
+        stage.evaluate(config, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["protocol.json", "cells/teacher.json"])
+def test_documents_of_a_later_version_are_no_damaged_ones(corpus, bench, tmp_path, name):
+    stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+    path = tmp_path / "out" / name
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"schema": document["schema"].rpartition("/")[0] + "/99"}))
+    with pytest.raises(NewerSchemaError, match="pip install"):
+        stage.evaluate(small(corpus, tmp_path), tmp_path / "out")
+
+
+def test_scores_are_only_those_of_the_same_protocol_and_the_same_parameters(tmp_path):
+    facts = ModelFacts(kind="run", origin="run, last", digest="1" * 64, parameters=10, layers=1, heard_known=True)
+    given = {
+        "schema": ModelScores.SCHEMA, "model": "one", "protocol_sha256": "a" * 64, "data_sha256": "d" * 64, "facts": facts.model_dump(mode="json"), "scores": [], "cost": {},
+    }  # fmt: skip
+    ModelScores.parse(given, where="test").write(stage.scores_path(tmp_path, "one"))
+    for protocol, digest, is_found in (("a", "1", True), ("b", "1", False), ("a", "2", False)):
+        now, setup = facts.model_copy(update={"digest": digest * 64}), SimpleNamespace(protocol_sha256=protocol * 64)
+        assert (stage.finished_scores(tmp_path, "one", now, setup=setup, log=str) is not None) == is_found
+    assert stage.finished_scores(tmp_path, "other", facts, setup=setup, log=str) is None

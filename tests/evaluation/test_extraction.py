@@ -145,16 +145,18 @@ def test_a_conditions_score_is_the_sum_of_counts_over_the_sum_of_totals():
     assert (ones.totals, separated(ones.counts)) == (None, [1, *[None] * 6])
 
 
-def test_log_mel_is_that_of_torchaudio():
-    floor = LogMel(16000)
-    wave = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("rate_hz", [16000, 8000])
+def test_log_mel_is_that_of_torchaudio(rate_hz):
+    floor = LogMel(rate_hz)
+    wave = torch.randn(2, rate_hz, generator=torch.Generator().manual_seed(0))
+    window, size = rate_hz // 40, {16000: 512, 8000: 256}[rate_hz]
     mel = MelSpectrogram(
-        sample_rate=16000, n_fft=512, win_length=400, hop_length=320, n_mels=80, center=False, power=2.0, mel_scale="htk",
-        pad=0,
+        sample_rate=rate_hz, n_fft=size, win_length=window, hop_length=rate_hz // 50, n_mels=80, center=False, power=2.0,
+        mel_scale="htk", pad=0,
     )  # fmt: skip
-    padded = torch.nn.functional.pad(wave, (56, 56))  # torchaudio centres the window of 400 in its 512
+    padded = torch.nn.functional.pad(wave, [(size - window) // 2] * 2)  # torchaudio centres the window in its transform
     expected = mel(padded).clamp(min=1e-10).log().transpose(1, 2)
-    found, frames = floor.layers(wave, torch.tensor([16000, 16000]))
+    found, frames = floor.layers(wave, torch.tensor([rate_hz, rate_hz]))
     assert frames.tolist() == [49, 49]
     torch.testing.assert_close(found[:, 0], expected[:, :49], rtol=1e-4, atol=1e-3)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
 import posixpath
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 from corpus_builder.shards.croissant import ListedFile, croissant
 from manifests.corpus import provenance
 from manifests.corpus.external_sample import external_sample, label
-from manifests.corpus.filter import parse_where
+from manifests.corpus.filter import BadWhereError, parse_where
 from manifests.corpus.fingerprints import DecodedSource, SamplePrints
 from manifests.corpus.layout import sums_text
 from manifests.corpus.sample import Sample, domain_of, family_of
-from manifests.corpus.shard_index import Corpus, IndexedSample, ShardIndex, copies_of
+from manifests.corpus.shard_index import Corpus, IndexedSample, Member, ShardIndex, copies_of
+from manifests.errors import BadDocumentError, MissingFileError, UsageError
 from manifests.io.lock import writing
 from manifests.plan.steps import PlannedStep
 from manifests.recipe.recipe import Recipe
@@ -70,6 +75,11 @@ def record() -> Sample:
         (["seconds=1,1.5"], list(COPIES)),
         (["seconds!=1,1.5"], None),
         (["seconds!=1,2"], list(COPIES)),
+        (["seconds>1", "seconds<1.2"], None),
+        (["seconds>1", "seconds<1.6"], list(COPIES)),
+        (["seconds>-1"], list(COPIES)),
+        (["snr_db>=+20", "snr_db>-60"], ["noise-1"]),
+        (["speaker=bob , ann"], list(COPIES)),
         (["speaker=bob,ann"], list(COPIES)),
         (["speaker=bob"], None),
         (["speaker!=ann,bob"], None),
@@ -107,6 +117,57 @@ def test_splits_are_chosen_before_utterances() -> None:
     assert parse_where(["split=train,dev"]).split("dev")
     assert not parse_where(["split=train,dev"]).split("test")
     assert not parse_where(["split!=test", "split!=dev"]).split("dev")
+
+
+def test_seconds_are_counted_at_the_rate_of_the_corpus() -> None:
+    for rate_hz, seconds in ((8000, "3"), (16_000, "1.5"), (48_000, "0.5")):
+        assert parse_where([f"seconds={seconds}"]).chosen(sample_of([]), record(), sample_rate=rate_hz) == []
+
+
+def test_of_a_copy_that_the_record_does_not_know_only_its_name_and_condition_hold() -> None:
+    def chosen(text: str) -> list[str] | None:
+        return parse_where([text]).chosen(sample_of(["noise-0", "far_off-3"]), record(), sample_rate=16_000)
+
+    assert chosen("domain=white") == chosen("snr_db<9") == ["noise-0"]
+    assert chosen("domain!=white") is None
+    assert (chosen("copy!=noise-0"), chosen("condition=far_off")) == (["far_off-3"], ["far_off-3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seconds", "'seconds': expected FIELD, one of = != < <= > >=, and VALUE, such as 'seconds<10'"),
+        ("secnds<3", "'secnds<3': there is no field 'secnds'; known are split, speaker, language, id, seconds, condition, copy, domain, family, snr_db"),
+        ("speaker=a,,b", "'speaker=a,,b': expected a value after the sign; several are separated by commas"),
+        ("split=a,", "'split=a,': expected a value after the sign; several are separated by commas"),
+        ("speaker<3", "'speaker<3': speaker is a text: expected = or !="),
+        ("copy>=3", "'copy>=3': copy is a text: expected = or !="),
+        ("seconds<=1,2", "'seconds<=1,2': expected one number after <="),
+        ("snr_db!=1,x", "'snr_db!=1,x': expected a number such as 5 or 2.5, got 'x'"),
+        ("snr_db=1e3", "'snr_db=1e3': expected a number such as 5 or 2.5, got '1e3'"),
+        ("id=@", "'id=@': expected the name of a file with one value a line after the @"),
+        ("id<" + "9" * 100, "'id<" + "9" * 76 + "…': id is a text: expected = or !="),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_expression_is_named_with_it(text: str, message: str) -> None:
+    with pytest.raises(BadWhereError) as caught:
+        parse_where(["seconds>1", text])
+    assert str(caught.value) == f"--where {message}"
+
+
+def test_a_hundred_expressions_are_read_and_no_more() -> None:
+    assert len(parse_where(["seconds>1"] * 100).terms) == 100
+    with pytest.raises(UsageError, match="--where is given 101 times; at most 100 are read"):
+        parse_where(["seconds>1"] * 101)
+
+
+def test_a_file_of_values_may_be_long_and_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "who").write_text("".join(f"speaker-{number}\n" for number in range(20_000)))
+    (term,) = parse_where([f"speaker!=@{tmp_path}/who"]).terms
+    assert len(term.texts) == 20_000
+    for name, found in (("gone", "does not exist"), ("", "does not exist")):
+        with pytest.raises(MissingFileError, match=f"{found}: a file with one value a line, after the @ of --where"):
+            parse_where([f"speaker=@{tmp_path}/{name}"])
 
 
 def test_values_of_a_file_are_written_down_in_full(tmp_path: Path) -> None:
@@ -216,9 +277,21 @@ def test_a_fingerprint_has_a_fine_block_and_a_coded_one_at_most(blocks: tuple[in
             SamplePrints(key="k", prints={"clean": text})
 
 
+@pytest.mark.parametrize(("exponent", "fits"), [(64, True), (65, False)])
+def test_a_fingerprint_is_scaled_by_an_exponent_of_64_at_most(exponent: int, fits: Any) -> None:
+    import base64
+
+    text = base64.b64encode(bytes([1, 3]) + bytes(30) + bytes([2, exponent]) + bytes(30)).decode()
+    if fits:
+        SamplePrints(key="k", prints={"far-0": text})
+    else:
+        with pytest.raises(ValidationError, match="far-0: not a fingerprint"):
+            SamplePrints(key="k", prints={"clean": text[:43] + "=", "far-0": text})
+
+
 def test_a_label_is_a_number_where_it_is_one() -> None:
-    assert [label(text) for text in ("4", "007", "4.0", "-1", "x", "", "٣", "1" * 20)] == [
-        4, 7, "4.0", "-1", "x", "", "٣", "1" * 20,
+    assert [label(text) for text in ("4", "007", "4.0", "-1", "x", "", "٣", "1" * 15, "1" * 16)] == [
+        4, 7, "4.0", "-1", "x", "", "٣", int("1" * 15), "1" * 16,
     ]  # fmt: skip
 
 
@@ -232,20 +305,48 @@ def test_a_label_is_a_number_where_it_is_one() -> None:
         ({"json": {"text": "a", "transcript": "b", "speaker": "7", "lang": "en"}}, "a", {"transcript": "b"}),
         ({"json": [1, 2]}, None, {"json": [1, 2]}),
         ({"json": {"text": True, "spk": 7, "lang": "en"}}, None, {"text": True}),
+        (
+            {"json": {"speaker": "7", "speaker_id": 9, "lang": "en", "locale": "x"}},
+            None,
+            {"speaker_id": 9, "locale": "x"},
+        ),
+        ({"json": {"client_id": 7, "locale": "en", "normalized_text": 8}, "cls": " 4\n"}, "8", {"cls": 4}),
+        (
+            {"json": {"spk": 7, "lang": "en", "num_samples": 5, "sample_rate": 9}},
+            None,
+            {"num_samples": 5, "sample_rate": 9},
+        ),
+        ({"json": {"spk": 7, "lang": "en", "schema": "stillroom/other/1"}}, None, {"schema": "stillroom/other/1"}),
     ],
-    ids=["nothing", "json", "txt over json", "cls", "the first of several keys", "no mapping", "true is no text"],
+    ids=[
+        "nothing",
+        "json",
+        "txt over json",
+        "cls",
+        "the first of several keys",
+        "no mapping",
+        "true is no text",
+        "speaker before id",
+        "last keys",
+        "numbers of its own",
+        "another schema",
+    ],
 )
 def test_the_record_of_another_ones_sample_is_made_of_its_members(
     contents: dict[str, Any], text: str | None, custom: dict[str, Any]
 ) -> None:
     members = {name: (json.dumps(part) if name == "json" else part).encode() for name, part in contents.items()}
-    record = external_sample(sample_of(["far-0"]), members, split="train", sample_rate=16_000, where="test")
+    entry = sample_of(["far-0"])
+    entry.members["clean"] = Member(offset=0, size=1, suffix="Speech.WAV")
+    record = external_sample(entry, members, split="train", sample_rate=8000, where="test")
+    assert (record.id, record.split, record.num_samples, record.sample_rate) == ("u", "train", 24_000, 8000)
+    assert (record.source.root, record.source.path, record.source.rate_hz) == ("shards", "u.Speech.WAV", 8000)
     has_labels = isinstance(contents.get("json"), dict)
     assert (record.text, record.custom) == (text, custom)
     assert (record.speaker, record.language) == (("7", "en") if has_labels else (None, None))
-    assert [(copy.name, copy.condition, copy.domain, copy.steps) for copy in record.copies] == [
-        ("far-0", "far", "far", ())
-    ]
+    assert [
+        (copy.name, copy.condition, copy.domain, copy.family, copy.gain_db, copy.steps) for copy in record.copies
+    ] == [("far-0", "far", "far", "far", 0.0, ())]
 
 
 def test_stretches_of_different_channels_are_different_sources() -> None:
@@ -253,6 +354,11 @@ def test_stretches_of_different_channels_are_different_sources() -> None:
     channels: list[Any] = [None, "mix", 0, 1]
     stretches = [DecodedSource.parse(plain | {"channel": channel}, where="x").stretch for channel in channels]
     assert len(set(stretches)) == len(sorted(stretches)) == 4
+    one = DecodedSource.parse(plain | {"start": 5, "channel": 3}, where="x")
+    assert one.stretch == ("r", "a.wav", 5, 9, 3)
+    for path in ("../a.wav", "/a.wav", "a\0b"):
+        with pytest.raises(BadDocumentError):
+            DecodedSource.parse(plain | {"path": path}, where="x")
 
 
 def test_digests_are_listed_by_name_so_that_the_same_files_give_the_same_list() -> None:
@@ -273,3 +379,36 @@ def test_a_command_is_recorded_without_folders_and_the_name_of_the_user(
 ) -> None:
     monkeypatch.setattr(provenance, "home_folder", lambda: Path("/home/ann"))
     assert provenance.public_argument(argument) == due
+
+
+def test_a_provenance_has_what_was_run_by_what_and_when_and_not_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["/home/ann/bin/stillroom", "build", "/srv/data/recipe.yaml", "--root=train=/srv/data/x"]
+    )
+    monkeypatch.setenv("TZ", "XXX-9")  # nine hours ahead of UTC
+    time.tzset()
+    before = datetime.now(UTC).replace(microsecond=0)
+    found = provenance.provenance(part="1/2")
+    monkeypatch.delenv("TZ")
+    time.tzset()
+    assert found["command"] == ["stillroom", "build", "recipe.yaml", "--root=train=x"]
+    assert before <= datetime.strptime(found["time"], "%Y-%m-%dT%H:%M:%S%z") <= datetime.now(UTC)
+    assert (found["schema"], found["part"]) == ("stillroom/provenance/1", "1/2")
+    assert found["machine"] == {"system": platform.system(), "processor": platform.machine()}
+    assert platform.node() not in found["machine"].values()
+    versions = found["software"]
+    assert versions["python"] == platform.python_version()
+    for name in (
+        "torch",
+        "numpy",
+        "scipy",
+        "soundfile",
+        "soxr",
+        "av",
+        "lhotse",
+        "scikit-learn",
+        "pydantic",
+        "pyroomacoustics",
+        "webdataset",
+    ):
+        assert versions[name] == importlib.metadata.version(name)

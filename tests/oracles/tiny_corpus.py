@@ -22,7 +22,7 @@ RATE_HZ = 16000
 
 @dataclass
 class TinyUtterance:
-    """One utterance: int16 waves by member, and the fields of its JSON; `steps` in place of a member's own."""
+    """One utterance: int16 waves by member, and the fields of its JSON; `steps` in place of a member's own, `source` above the usual."""
 
     id: str
     waves: dict[str, np.ndarray]
@@ -31,6 +31,8 @@ class TinyUtterance:
     text: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    gain_db: float = 0.0
 
 
 def tone(rng: np.random.Generator, *, pitch_hz: float, num_samples: int, noise: float = 0.02) -> np.ndarray:
@@ -61,7 +63,7 @@ def sample_json(utterance: TinyUtterance, split: str) -> dict[str, Any]:
     copies = [
         {
             "name": member, "condition": member.rsplit("-", 1)[0], "domain": "white", "family": step_of(member)["kind"],
-            "gain_db": 0.0, "steps": [utterance.steps.get(member) or step_of(member)],
+            "gain_db": utterance.gain_db, "steps": [utterance.steps.get(member) or step_of(member)],
         }
         for member in utterance.waves
         if member != "clean"
@@ -69,7 +71,7 @@ def sample_json(utterance: TinyUtterance, split: str) -> dict[str, Any]:
     given = {
         "schema": "stillroom/sample/1", "id": utterance.id, "split": split, "num_samples": len(utterance.waves["clean"]),
         "sample_rate": RATE_HZ, "text": utterance.text, "speaker": utterance.speaker, "language": utterance.language,
-        "custom": utterance.custom, "source": {"root": split, "path": "a.wav", "rate_hz": RATE_HZ}, "copies": copies,
+        "custom": utterance.custom, "source": {"root": split, "path": "a.wav", "rate_hz": RATE_HZ} | utterance.source, "copies": copies,
     }  # fmt: skip
     return {key: value for key, value in given.items() if value is not None}
 

@@ -3,27 +3,29 @@
 import importlib
 import json
 import pkgutil
+from typing import Annotated
 
 import pytest
 from click.testing import CliRunner
+from pydantic import Field
 
 import evaluation
 import manifests
 import training
 from manifests.corpus.shard_index import Corpus
 from manifests.errors import NewerSchemaError, UsageError
-from manifests.io.records import Document
+from manifests.io.records import Document, Record
 from stillroom import schema
 from stillroom.schema import DOCUMENTS, document_of, exported, schema_command, schema_name
 
 
 def structure(schema):
-    """A schema without what is for people alone: descriptions, titles and the names of its definitions."""
+    """A schema without its dialect and what is for people alone: descriptions, titles and the names of its definitions."""
     numbers = {}  # of definitions, in the order in which they are referred to
 
     def plain(value):
         if isinstance(value, dict):
-            texts = {key for key in ("description", "title") if isinstance(value.get(key), str)}
+            texts = {key for key in ("description", "title", "$schema") if isinstance(value.get(key), str)}
             return {key: plain(item) for key, item in sorted(value.items()) if key not in texts | {"$defs"}}
         if isinstance(value, str) and value.startswith("#/$defs/"):
             return numbers.setdefault(value.removeprefix("#/$defs/"), len(numbers))
@@ -97,6 +99,48 @@ def test_every_document_is_exported():
     assert {document_of(name) for name in DOCUMENTS} >= ours
 
 
+@pytest.mark.parametrize("name", ["recipe", "train", "evaluation"])
+def test_every_key_that_a_user_writes_has_its_help(name):
+    """What editors show. `kind` and `schema` name themselves."""
+    whole = json.loads(exported(document_of(name)))
+    without = {
+        f"{part.get('title')}.{key}"
+        for part in (whole, *whole["$defs"].values())
+        for key, value in part.get("properties", {}).items()
+        if key not in {"kind", "schema"} and not value.get("description")
+    }
+    assert not without
+    assert not any("Attributes:" in part.get("description", "") for part in whole["$defs"].values())
+
+
+def test_help_is_of_the_key_and_of_its_base_and_the_rest_stays_the_models():
+    class Base(Record):
+        """A base.
+
+        Attributes:
+            low: Its lower
+                end, in dB.
+        """
+
+        low: int
+
+    class Part(Base):
+        """A part.
+
+        Attributes:
+            source: Where it is from.
+        """
+
+        source: Annotated[str, Field(alias="from")]
+
+    schema = Part.model_json_schema(by_alias=True)
+    assert schema["description"] == "A part."
+    assert {key: value["description"] for key, value in schema["properties"].items()} == {
+        "low": "Its lower end, in dB.",
+        "from": "Where it is from.",
+    }
+
+
 def test_the_command_prints_what_is_exported():
     printed = CliRunner().invoke(schema_command, ["corpus"]).output
     assert json.loads(printed)["$id"] == Corpus.SCHEMA
@@ -110,3 +154,13 @@ def test_the_command_prints_what_is_exported():
 def test_a_newer_document_is_refused_with_what_to_install():
     with pytest.raises(NewerSchemaError, match="pip install -U stillroom"):
         Corpus.parse({"schema": "stillroom/corpus/2"}, where="corpus.json")
+
+
+def test_without_a_version_the_latest_is_printed(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    for name in ("train-10", "train-9", "train-2", "trained-11"):
+        (tmp_path / f"{name}.json").write_text(name)
+    assert schema.versions("train") == [2, 9, 10]
+    for words, printed in ((["train"], "train-10"), (["stillroom/train/9"], "train-9"), (["train/2"], "train-2")):
+        assert CliRunner().invoke(schema_command, words).output == printed
+    assert "train: stillroom/train/2, 9, 10\n" in CliRunner().invoke(schema_command, []).output

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,3 +191,22 @@ def test_an_installation_deep_in_the_file_system_speaks_the_same(monkeypatch, tm
     talkers._installed.cache_clear()
     assert digest(synthesise("seven", LOW)[0]) == digest(here)
     assert talkers._installed()[1] != deep / "espeak-ng-data"
+
+
+@pytest.mark.parametrize(("length", "is_linked"), [(120, False), (121, True)])
+def test_a_path_that_the_library_would_truncate_is_reached_by_a_link(
+    monkeypatch, fresh_installation, length, is_linked
+):
+    data = Path("/" + "d" * (length - 1))
+    loader = SimpleNamespace(get_data_path=lambda: str(data), get_library_path=lambda: "/library")
+    monkeypatch.setitem(sys.modules, "espeakng_loader", loader)
+    library, found = talkers._installed()
+    assert library == Path("/library")
+    assert (found.readlink() == data) if is_linked else (found == data)
+
+
+def test_a_library_that_does_not_begin_is_told_with_its_status(monkeypatch):
+    monkeypatch.setattr(talkers.ctypes, "CDLL", lambda _: SimpleNamespace(espeak_Initialize=lambda *_: -1, _handle=0))
+    monkeypatch.setattr(talkers._ctypes, "dlclose", lambda _: None)
+    with pytest.raises(TalkerFailedError, match="call espeak_Initialize failed with status -1;"):
+        synthesise("yes", LOW)

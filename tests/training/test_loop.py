@@ -216,8 +216,10 @@ def test_a_finished_run_is_left_alone(tmp_path, corpus, teacher_folder, straight
 
 
 def test_a_run_of_another_method_is_refused_and_kept(straight, corpus, teacher_folder):
-    with pytest.raises(OtherConfigError, match=r"optimiser.learning_rate is 0.003, not 0.001"):
+    with pytest.raises(OtherConfigError, match=r"optimiser.learning_rate is 0.003, not 0.001\): choose another folder"):
         loop.distil(config_of(corpus, teacher_folder, optimiser={"learning_rate": 1e-3}), straight)
+    with pytest.raises(OtherConfigError, match=r"steps is 7, not 9\): begin another run with student\.init=.*straight"):
+        loop.distil(config_of(corpus, teacher_folder, steps=9), straight)
     assert load_run(straight).facts["steps"] == 7
 
 
@@ -566,6 +568,9 @@ def test_the_command_goes_on_after_sigkill_and_sigterm_as_if_never_stopped(tmp_p
     wait_for_step(tmp_path / "run", 14, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75, (tmp_path / "said.txt").read_text()
+    assert (
+        (tmp_path / "said.txt").read_text().endswith("stopped, with a checkpoint; the same command goes on from it\n")
+    )
     assert read_json(tmp_path / "run" / "status.json", needed="test")["state"] == "preempted"
     process = command("run")
     assert process.wait(timeout=180) == 0, (tmp_path / "said.txt").read_text()

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError
 from manifests.io.json_yaml import write_json
 from tests.training.conftest import write_corpus, write_teacher
 from training.config.load import resolved, run_config
-from training.config.schema import Adversary, Batch, TrainConfig
+from training.config.model import StudentShape
+from training.config.schema import Adversary, Batch, Staging, TrainConfig
 from training.data.joined_corpus import open_corpus
-from training.data.sampler import Crop, Cursor
-from training.data.views import Views
+from training.data.sampler import Batching, Crop, CropGrid, Cursor
+from training.data.views import Pair, Views
 from training.loop import distil
 from training.models.native_format import trained_on_beside
 from training.models.student import Student
-from training.sanity_check import FirstBatchError, check_first_batch, check_waves, full_ids
-from training.setup import batching_of, families_in_training
+from training.runs.distributed import Ranks
+from training.sanity_check import (
+    FirstBatchError,
+    check_first_batch,
+    check_pairs,
+    check_waves,
+    full_ids,
+    is_silent,
+)
+from training.setup import (
+    batching_of,
+    checked_rate,
+    families_in_training,
+    make_student,
+    set_up,
+    stream_of,
+    with_usable_domain,
+)
 from training.stream import Sources, pairs
 from training.teacher import load_teacher
 from training.validation.domain_probe import (
@@ -333,3 +353,241 @@ def test_the_probe_knows_the_families_of_all_its_utterances_and_only_copies_of_b
         assert probe.copies == ["clean", "double-0"]
         assert probe.classes == ("clean", "noise", "room")
         assert probe.teacher_gets_copies == gets_copies
+
+
+def lacking_pairs(*kinds):
+    """Pairs of utterances u0, u1 ...: `lacks` a copy, is `clean` by its share, or is distorted."""
+    found = {
+        "lacks": Pair("clean", "clean", fell_back=True),
+        "clean": Pair("clean", "clean"),
+        "noise": Pair("clean", "noise-0"),
+    }
+    return [
+        (SimpleNamespace(sample=SimpleNamespace(key=f"u{number}")), found[kind]) for number, kind in enumerate(kinds)
+    ]
+
+
+def test_utterances_without_a_copy_are_counted_and_the_first_of_them_is_named():
+    views = Views.model_validate({"kind": "cdm2", "families": "different", "teacher": {"content": "any"}})
+    stream, said = SimpleNamespace(corpus="corpus", views=views), []
+    what = "utterances have no copy that fits views cdm2 with teacher.content: any and families: different, such as"
+    check_pairs(stream, lacking_pairs("noise", "clean", "noise"), report=said.append)
+    assert said == []
+    check_pairs(stream, lacking_pairs("noise", "clean", "lacks", "lacks"), report=said.append)
+    assert said == [
+        f"corpus: 2 of the first 4 {what} u2; clean speech is used instead, and counted in the journal (fell_back)"
+    ]
+    with pytest.raises(
+        FirstBatchError, match=f"corpus: first-batch check: 2 of the first 3 {what} u1; build the split"
+    ):
+        check_pairs(stream, lacking_pairs("clean", "lacks", "lacks"), report=said.append)
+
+
+def test_silence_is_measured_over_real_samples_and_without_a_constant():
+    """-80 dBFS is a power of 1e-8: an amplitude of 1e-4."""
+    sign = torch.tensor([1.0, -1.0]).repeat(50)
+    rows = torch.zeros(6, 1000)
+    for row, (level, constant) in enumerate(
+        ((1.2e-4, 0.0), (0.8e-4, 0.0), (0.0, 0.3), (1.2e-4, 0.3), (5e-3, 0.0), (0.0, 0.0))
+    ):
+        rows[row, :100] = level * sign + constant
+    lengths = torch.tensor([100, 100, 100, 100, 100, 0])
+    assert is_silent(rows.double(), lengths).tolist() == [False, True, True, False, False, True]
+
+
+def test_copies_that_are_alike_now_and_then_are_no_reason_to_stop(corpus):
+    stream, said = pairs(corpus, views="cdm1", utterances=4), []
+    with open_corpus(stream.corpus) as reader:
+        (batch,) = itertools.islice(stream.micro_batches(Sources(reader)), 1)
+        waves = batch.student_wave.clone()
+        waves[1] = batch.teacher_wave[1]
+        check_waves(stream, reader, [dataclasses.replace(batch, student_wave=waves)], report=said.append)
+    assert said == []
+
+
+def test_an_utterance_whose_record_cannot_be_read_is_named_by_its_key(tmp_path, corpus):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    stream = pairs(tmp_path / "corpus", views="none", utterances=4)
+    path = tmp_path / "corpus/shards/train-000000.tar"
+    with open_corpus(tmp_path / "corpus") as reader:
+        content = bytearray(path.read_bytes())
+        sample = reader.samples("train-000000")[3]
+        content[sample.members["json"].offset] = ord("x")
+        path.write_bytes(content)
+        batch = next(
+            one
+            for one in stream.batches_from(reader, Cursor())
+            if any(crop.sample.key == sample.key for lane in one.lanes for crop in lane)
+        )
+        keys = [crop.sample.key for lane in batch.lanes for crop in lane]
+        named = full_ids(stream, reader, batch.cursor).split(", ")
+        assert named == [
+            key if key == sample.key else reader.records(crop.shard, crop.sample)[0].id
+            for lane in batch.lanes
+            for crop in lane
+            for key in [crop.sample.key]
+        ]
+        assert (len(named), sum("/utt." in name for name in named)) == (len(keys), len(keys) - 1)
+        path.unlink()
+        assert full_ids(stream, reader, batch.cursor, only=[sample.key]) == sample.key
+
+
+def rate_of(folder, rate_hz):
+    """A teacher's folder for waves of another rate."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "sample_rate": rate_hz}))
+    return folder
+
+
+def test_rates_and_frames_that_do_not_fit_are_named_in_their_places(tmp_path, corpus, teacher_folder):
+    teacher = load_teacher(teacher_folder)
+    slow = rate_of(write_teacher(tmp_path / "slow"), 8000)
+    with open_corpus(corpus) as reader, pytest.raises(UsageError) as caught:
+        checked_rate(reader, load_teacher(slow))
+    assert str(caught.value) == (
+        f"{corpus} has 16000 Hz, the teacher slow takes 8000 Hz: build the corpus with sample_rate: 8000"
+    )
+    fast = rate_of(write_teacher(tmp_path / "fast"), 24000)
+    for folder, hz in ((slow, 8000), (fast, 24000)):
+        with pytest.raises(
+            UsageError, match=rf"^student.init: {folder.name} takes {hz} Hz, the teacher small 16000 Hz$"
+        ):
+            make_student(StudentShape(init=str(folder)), teacher, target_layers=(1,), seed=0)
+    config = json.loads((write_teacher(tmp_path / "wide") / "config.json").read_text())
+    config["extractor_conv_layer_config"][-1] = [16, 2, 1]
+    (tmp_path / "wide/config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UsageError, match=r"frames of wide are not .* teacher small are \(a frame every 160 samples and every 320\)"
+    ):
+        make_student(StudentShape(init=str(tmp_path / "wide")), teacher, target_layers=(1,), seed=0)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_layers_to_predict_from_and_layer_weights_are_one_for_each_target(tmp_path, corpus, teacher_folder, count):
+    teacher = load_teacher(teacher_folder)
+    shape = StudentShape(predict="layers", predict_from=(1,) * count)
+    line = f"student.predict_from: {count} layers for the 2 layers of the teacher \\(1, 3\\); give one for each"
+    with pytest.raises(UsageError, match=line):
+        make_student(shape, teacher, target_layers=(1, 3), seed=0)
+    keys = {
+        "corpus": str(corpus),
+        "teacher": {"name": str(teacher_folder), "layers": [1, 3]},
+        "loss": {"layers": [1.0] * count},
+    }
+    with contextlib.ExitStack() as stack, pytest.raises(UsageError) as caught:
+        set_up(resolved(keys, where="test"), tmp_path / "run", ranks=Ranks(), report=str, stack=stack)
+    assert (
+        str(caught.value) == f"loss.layers: {count} weights for the 2 layers of the teacher (1, 3); give one for each"
+    )
+
+
+def test_a_run_that_is_set_up_knows_its_split_its_window_and_what_it_trains(tmp_path, teacher_folder):
+    """Three shards of eight in train, one in dev; with one lane and a shard a window there are three windows."""
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus, copies=(), lengths_s=(0.3, 9.0))
+    write_teacher(tmp_path / "source", seed=4)
+    (tmp_path / "source/heard.txt").write_text("00000000000000ab\n")
+    config = resolved(
+        {
+            "corpus": str(corpus), "teacher": {"name": str(teacher_folder)}, "batch": {"utterances": 4, "lanes": 1, "window_shards": 1},
+            "student": {"layers": 1, "cnn_gradient": 0, "init": str(tmp_path / "source")}, "steps": 70, "log_every": 7, "workers": 0,
+            "crop_s": 10.0, "precision": "bfloat16",
+        },
+        where="test",
+    )  # fmt: skip
+    (tmp_path / "run").mkdir()
+    with contextlib.ExitStack() as stack:
+        setup = set_up(config, tmp_path / "run", ranks=Ranks(), report=str, stack=stack)
+        facts = setup.log_facts(str)
+        assert (setup.split_utterances, facts["split_utterances"], facts["runs_teacher"]) == (24, 24, True)
+        assert (facts["time_left"].steps, facts["rate_hz"], facts["domains"], setup.done) == (70, 16000, (), 0)
+        lines = []
+        for window in range(3):
+            setup.stream.cursor = Cursor(1, window, 1)
+            lengths = [
+                batch.lengths
+                for batch in itertools.islice(setup.stream.batches_from(setup.reader, Cursor(1, window)), 2)
+            ]
+            assert len(lengths) == 2
+            seconds = sum(map(sum, lengths)) / 2 / 16000
+            lines.append(setup.start_line(Ranks()))
+            assert (
+                f" in bfloat16: 4.0 utterances and {seconds:.0f} s of audio a step, about 6 updates an epoch, 70 updates"
+                in lines[-1]
+            )
+        assert len(set(lines)) == 3, "or this tells nothing"
+        assert setup.checkpoints.encoder == setup.models.student.config
+        assert setup.checkpoints.encoder.encoder_num_layers == 1
+        names = {id(one): name for name, one in setup.models.student.named_parameters()}
+        trained = {names[id(one)] for one in setup.trained}
+        assert trained == {name for name in names.values() if "feature_extractor" not in name}
+    heard = (tmp_path / "run/heard.txt").read_text().split()
+    assert {"00000000000000ab", "0123456789abcdef"} < set(heard)
+    assert len(heard) == 24 + 2
+
+
+def test_batching_and_stream_have_every_number_of_the_config(corpus, teacher_folder):
+    keys = {
+        "corpus": str(corpus), "teacher": {"name": str(teacher_folder)}, "seed": 5, "crops": {"sets": 3, "seed": 7}, "crop_s": 0.4,
+        "batch": {"seconds": 6.0, "lanes": 1, "window_shards": 4}, "stage": {"dir": "/tmp", "gigabytes": 2.0}, "damaged_shards": 2,
+        "views": {"kind": "cdm1"}, "adversary": {"domain": "view"},
+    }  # fmt: skip
+    said = []
+    with open_corpus(corpus) as reader:
+        config = resolved({**keys, "stage": None}, where="test")
+        batching = batching_of(config, reader, rate_hz=16000, hop_samples=320, report=said.append)
+        fewer = batching_of(
+            config.model_copy(update={"batch": Batch(utterances=4, lanes=1, window_shards=2)}),
+            reader, rate_hz=8000, hop_samples=160, report=said.append,
+        )  # fmt: skip
+    assert batching == Batching(1, 6400, lane_samples=96_000, window_shards=3, grid=CropGrid(320, 3, 7))
+    assert fewer == Batching(1, 3200, lane_utterances=4, window_shards=2, grid=CropGrid(160, 3, 7))
+    assert said == [
+        "batch.window_shards: 4 of 1 lanes are 4 shards, the split train has 3: cut to 3, the whole split is mixed"
+    ]
+    stream = stream_of(config, batching)
+    assert (stream.split, stream.seed, stream.epochs, stream.damaged_shards, stream.names_families) == (
+        "train",
+        5,
+        None,
+        2,
+        False,
+    )
+    assert stream.stage is None
+    staging = Staging(dir=str(corpus.parent / "stage"), gigabytes=2.0)
+    staged = stream_of(config.model_copy(update={"stage": staging, "adversary": Adversary()}), batching)
+    assert (staged.stage, staged.names_families) == (staging, True)
+
+
+@pytest.mark.parametrize(
+    ("views", "families", "domain"),
+    [
+        ({"student": {"conditions": ["noise"]}}, {"noise", "codec"}, "family"),
+        ({"student": {"conditions": ["noise"]}}, {"noise", "clean"}, "condition"),
+        ({}, {"noise", "codec", "room"}, "condition"),
+    ],
+)
+def test_families_take_the_place_of_one_condition_where_there_are_two(corpus, teacher_folder, views, families, domain):
+    said = []
+    keys = {
+        "corpus": str(corpus),
+        "teacher": {"name": str(teacher_folder)},
+        "adversary": {},
+        "views": {"kind": "cdm1", **views},
+    }
+    with open_corpus(corpus) as reader:
+        found = with_usable_domain(resolved(keys, where="test"), reader, families, report=said.append)
+    assert found.adversary.domain == domain
+    assert len(said) == (domain == "family")
+
+
+def test_a_new_run_on_silence_ends_before_it_leaves_a_config(tmp_path, teacher_folder):
+    write_corpus(tmp_path / "corpus", shards=1, samples=4, copies=(), volume=0.0)
+    keys = {"corpus": str(tmp_path / "corpus"), "teacher": {"name": str(teacher_folder)}, "crop_s": 1.0}
+    (tmp_path / "run").mkdir()
+    with (
+        contextlib.ExitStack() as stack,
+        pytest.raises(FirstBatchError, match="utterances of the first batch are silent"),
+    ):
+        set_up(resolved(keys, where="test"), tmp_path / "run", ranks=Ranks(), report=str, stack=stack)
+    assert not (tmp_path / "run/config.yaml").exists()

@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import shutil
+import signal
 
 import fsspec
 import numpy as np
@@ -25,7 +26,8 @@ from training.data.joined_corpus import clean_digests, open_corpus
 from training.data.sampler import Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
 from training.data.views import Views
-from training.dataloader import loader
+from training.dataloader import leave_signals_to_parent, loader
+from training.runs.signals import StopSignals
 from training.stream import Sources, pairs
 
 
@@ -345,3 +347,13 @@ def test_an_index_that_points_beyond_its_tar_is_found_before_anything_is_read(co
             write_json(path, {**index, "bytes": size})
             with contextlib.nullcontext() if is_whole else pytest.raises(DamagedShardError, match="outside the tar"):
                 reader.index("train-000001")
+
+
+def test_workers_leave_every_signal_that_stops_a_run_to_their_parent():
+    before = {number: signal.getsignal(number) for number in StopSignals.CAUGHT}
+    try:
+        leave_signals_to_parent(0)
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

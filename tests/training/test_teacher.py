@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +20,17 @@ from training import teacher as teachers
 from training.cli import teacher_command
 from training.models.encoder import EncoderConfig
 from training.models.huggingface_format import huggingface_state
-from training.teacher import BUNDLES, bundle_config, chosen_layers, fetch_teacher, load_teacher, thirds
+from training.runs.checkpoint import write_checkpoint
+from training.teacher import (
+    BUNDLES,
+    bundle_config,
+    chosen_layers,
+    fetch_teacher,
+    known_as,
+    load_teacher,
+    thirds,
+    weights_digest,
+)
 
 
 def test_a_folder_is_a_teacher(teacher_folder):
@@ -237,3 +249,107 @@ def test_a_layer_that_the_teacher_lacks_is_refused(teacher_folder):
 def test_a_config_with_unknown_keys_is_refused():
     with pytest.raises(BadDocumentError, match="unknown key"):
         EncoderConfig.parse({**encoder_config(), "encoder_embed_dims": 3}, where="test")
+
+
+def test_a_teacher_is_known_by_its_name_in_whatever_form_it_is_given(tmp_path, monkeypatch, teacher_folder):
+    checkpoint = tmp_path / "hubert.v2.pt"
+    checkpoint.write_bytes(b"weights")
+    (tmp_path / "my.model").mkdir()
+    monkeypatch.chdir(teacher_folder)
+    for name, known in (
+        ("NANO", "nano"), ("HuBERT_Base", "hubert_base"), (str(checkpoint), "hubert.v2"), (str(tmp_path / "my.model"), "my.model"),
+        (".", teacher_folder.name), (str(tmp_path / "gone"), "gone"),
+    ):  # fmt: skip
+        assert known_as(name) == known
+    assert load_teacher(".").name == teacher_folder.name
+
+
+def test_the_digest_of_weights_is_that_of_the_files_that_hold_them(tmp_path, teacher_folder, published):
+    """Of names and bytes of the files with weights; of a run, its newest checkpoint; of a bundle, its file."""
+    folder = tmp_path / "teacher"
+    shutil.copytree(teacher_folder, folder)
+    whole = weights_digest(str(folder))
+    assert whole == weights_digest(str(teacher_folder))
+    (folder / "README.md").write_text("of no weight")
+    (folder / "config.json").write_text("{}")
+    (folder / "nested.pt").mkdir()
+    assert weights_digest(str(folder)) == whole
+    (folder / "weights.safetensors").rename(folder / "model.safetensors")
+    renamed = weights_digest(str(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"more")
+    assert len({whole, renamed, weights_digest(str(folder))}) == 3
+    content = hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    assert weights_digest(str(tmp_path / "model.pt")) == content
+    assert weights_digest("tiny_large") is None, "it was not fetched"
+    published[1].parent.mkdir()
+    published[1].write_bytes(b"weights")
+    assert weights_digest("tiny_large") == weights_digest("TINY_LARGE") == content
+    assert weights_digest("Nano") == weights_digest(str(fetch_teacher("nano")))
+    assert weights_digest(str(tmp_path / "gone")) is None
+    (tmp_path / "empty").mkdir()
+    assert weights_digest(str(tmp_path / "empty")) is None
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("")
+    assert weights_digest(str(run)) is None
+    for step in (3, 12):
+        write_checkpoint(
+            run / "checkpoints", {"student.trunk.x": torch.full((2,), float(step))}, step=step, cursor=(0, 0, 0), run_sha256="5" * 64,
+            encoder=load_teacher(teacher_folder).config,
+        )  # fmt: skip
+    newest = (run / "checkpoints/step-000000012.safetensors").read_bytes()
+    assert weights_digest(str(run)) == hashlib.sha256(newest).hexdigest()
+
+
+def test_a_name_that_is_no_bundle_cannot_be_fetched_and_a_path_that_is_gone_is_a_missing_file(tmp_path):
+    with pytest.raises(teachers.UnknownTeacherError, match="did you mean wavlm_large"):
+        fetch_teacher("WAVLM_LARG")
+    with pytest.raises(teachers.UnknownTeacherError, match=r"hubert_base, wavlm_base_plus and wav2vec2_base are\.$"):
+        load_teacher("qqqqqqqqqq")
+    for gone in (Path("gone"), str(tmp_path / "gone"), "here/gone"):
+        with pytest.raises(MissingFileError, match="a teacher is a run, a Hugging Face folder"):
+            load_teacher(gone)
+
+
+def test_a_bundle_that_is_here_is_not_fetched_and_its_output_layer_is_left_out(published, monkeypatch):
+    bundle, path = published
+    config = bundle_config(bundle)
+    assert (config.extractor_conv_layer_config[0], config.pretrained_as) == ((16, 10, 5), "wav2vec2")
+    fetched = []
+
+    def get_model(self, *, dl_kwargs):
+        fetched.append(dl_kwargs)
+        path.parent.mkdir()
+        torch.save({**config.build().state_dict(), "aux.weight": torch.ones(2, 2)}, path)
+
+    monkeypatch.setattr(Wav2Vec2Bundle, "get_model", get_model)
+    assert fetch_teacher("Tiny_Large") == path
+    assert fetch_teacher("tiny_large") == path
+    assert fetched == [{"weights_only": True, "map_location": "cpu"}]
+    path.write_bytes(b"")
+    torch.save([1], path)
+    with pytest.raises(
+        BadDocumentError, match=r"tiny_weights\.pth.* holds something else than weights; remove it and fetch it again"
+    ):
+        load_teacher("tiny_large")
+
+
+def test_published_models_are_known_by_what_they_were_trained_as_and_have_torchaudios_convolutions():
+    kinds = {name: bundle_config(bundle).pretrained_as for name, bundle in BUNDLES.items()}
+    assert all(
+        kind == next((one for one in ("hubert", "wavlm") if name.startswith(one.upper())), "wav2vec2")
+        for name, kind in kinds.items()
+    )
+    assert set(kinds.values()) == {"hubert", "wavlm", "wav2vec2"}
+    convolutions = bundle_config(BUNDLES["HUBERT_BASE"]).extractor_conv_layer_config
+    assert convolutions == ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
+
+
+def test_all_layers_are_all_and_none_is_below_the_first(teacher_folder):
+    teacher = load_teacher(teacher_folder)
+    assert chosen_layers("all", teacher=teacher) == (1, 2, 3)
+    with pytest.raises(UsageError, match=r"^teacher\.layers: small has layers 1 to 3, not 0; choose among those$"):
+        chosen_layers((2, 0), teacher=teacher)
+    with pytest.raises(UsageError, match=r"not 7; "):
+        chosen_layers((3, 7, 9), teacher=teacher)

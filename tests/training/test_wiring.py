@@ -17,6 +17,7 @@ import soundfile
 import torch
 
 from manifests.corpus.shard_index import IndexedSample, Member
+from manifests.errors import MissingFileError
 from manifests.io.json_yaml import write_yaml
 from tests.oracles.training_steps import distances, predicted
 from tests.training.conftest import write_corpus, write_teacher
@@ -168,6 +169,64 @@ def test_the_domain_probe_of_a_run_shares_no_utterance_between_its_sets(tmp_path
     assert not fit.keys() & held_out.keys()
     assert set(fit.values()) == {"train"}
     assert set(held_out.values()) == {splits[-1]}
+
+
+@pytest.mark.parametrize("damaged_shards", [0, 1])
+def test_a_validation_that_cannot_be_read_ends_the_run_or_is_reported(tmp_path, made, damaged_shards):
+    """With `damaged_shards` the utterances that cannot be read when it begins are left out; later ones make a warning."""
+    write_corpus(tmp_path / "corpus", shards=1, samples=6, copies=COPIES)
+    config = config_of(
+        made, corpus=str(tmp_path / "corpus"), damaged_shards=damaged_shards, validate_utterances=6, adversary={}
+    )
+    teacher = load_teacher(made / "teacher")
+    student = make_student(config.student, teacher, target_layers=(1, 3), seed=1)
+    batching, said = Batching(lanes=2, crop_samples=12800, lane_utterances=4, grid=CropGrid(320, sets=1, seed=3)), []
+    path = tmp_path / "corpus/shards/dev-000000.tar"
+    if damaged_shards:  # the record of the last utterance stays, its copies are gone
+        with open_corpus(config.corpus) as reader:
+            last = max(reader.samples("dev-000000"), key=lambda sample: sample.span[0])
+        os.truncate(path, last.members["room-0"].offset + 10)
+    with open_corpus(config.corpus) as reader:
+        validator = Validator(
+            config, reader, student, teacher, (1, 3), batching=batching, targets=None, device=CPU, report=said.append
+        )
+        assert sum(map(len, validator.utterances.batches)) == 6 - damaged_shards
+        found = validator.measure(2)
+        assert (found["domain_fresh_majority"], said) == (1 / 4, [])
+        assert found["val_loss"] > 0
+        again = validator.probe.accuracy(student, teacher, device=CPU)
+        assert (found["domain_fresh"], found["domain_fresh_majority"]) == again
+        crops = [crop for batch in (*validator.utterances.batches, *validator.probe.fit.batches) for crop in batch]
+        assert all(crop.start % 320 == 0 for crop in crops)
+        reader.close()
+        path.unlink()
+        if not damaged_shards:
+            with pytest.raises(MissingFileError, match=r"dev-000000\.tar"):
+                validator.measure(4)
+            return
+        warning = validator.measure(4)
+    assert list(warning) == ["warning"]
+    assert said == [f"step 4 is not validated: {warning['warning']}"]
+    assert "dev-000000.tar" in warning["warning"]
+
+
+def test_without_a_dev_split_that_is_named(made):
+    config = config_of(made, dev="test", adversary={})
+    teacher = load_teacher(made / "teacher")
+    student = make_student(config.student, teacher, target_layers=(1, 3), seed=1)
+    batching, said = Batching(lanes=2, crop_samples=12800, lane_utterances=4), []
+    with open_corpus(config.corpus) as reader:
+        validator = Validator(
+            config, reader, student, teacher, (1, 3), batching=batching, targets=None, device=CPU, report=said.append
+        )
+    assert not validator.has_losses
+    assert said == [
+        f"{made / 'corpus'} has no split 'test': trained without validation, and no best checkpoint is written"
+    ]
+    assert (validator.probe.seed, validator.probe.announcement()) == (3, (
+        "before the first step: can a new classifier name the domain (condition) from layer 2 of the untrained student? It is fitted on 4 "
+        "utterances and tested on 4 others, each in 4 copies"
+    ))  # fmt: skip
 
 
 def test_the_domain_probe_is_given_the_student_without_dropout(made):

@@ -63,7 +63,7 @@ def load_config(path: str | Path, *, overrides: tuple[str, ...] = ()) -> TrainCo
     return resolved(user, where=path, over_preset=not is_runs_own)
 
 
-def override_of(word: str) -> dict[str, Any]:
+def override_of(word: str, *, example: str = "optimiser.learning_rate=1e-3") -> dict[str, Any]:
     """The change that one `--set` word, `key.key=value`, makes to a config, as a nested mapping.
 
     Raises:
@@ -73,7 +73,7 @@ def override_of(word: str) -> dict[str, Any]:
     key, equals, text = word.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
-        raise UsageError(f"--set {printable(word)}: expected key=value, such as optimiser.learning_rate=1e-3")
+        raise UsageError(f"--set {printable(word)}: expected key=value, such as {example}")
     change: Any = parse_yaml(text.encode(), where=f"--set {key}")
     for part in reversed(parts):
         change = {part: change}

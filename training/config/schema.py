@@ -30,6 +30,9 @@ class Batch(Record):
     The papers use 24 utterances. The number of lanes is ours: ranks take whole lanes, so it is the most ranks there can be.
 
     Attributes:
+        seconds: Seconds of audio in a batch, padding counted.
+        utterances: Utterances in a batch, in place of `seconds`.
+        lanes: Micro-batches of a batch; ranks take whole lanes.
         window_shards: Shards that a lane mixes at a time, 2 by default; memory grows with it.
     """
 
@@ -118,7 +121,13 @@ class Adversary(Record):
 
 
 class Optimiser(Record):
-    """AdamW with linear warm-up and linear decay to zero; its other numbers are constants of `training.distillation.optimiser`."""
+    """AdamW with linear warm-up and linear decay to zero; its other numbers are constants of `training.distillation.optimiser`.
+
+    Attributes:
+        learning_rate: Its peak, after the warm-up.
+        warmup_share: Share of all steps in which it rises from zero.
+        clip: Gradients are scaled down to this norm.
+    """
 
     learning_rate: Positive = 2e-4
     warmup_share: Fraction = 0.07
@@ -131,8 +140,21 @@ class TrainConfig(Document):
     Attributes:
         preset: The preset that it was made from, for the record.
         corpus: A folder or URL; or several, where later ones add their copies of the same utterances.
+        split: The split to train on.
         dev: Split of the validation; without that split there is none.
+        teacher: The model that is distilled, and which of its layers.
+        student: The shape of the student, and its first weights.
+        batch: Size of a global batch.
         crop_s: Longer utterances are cut to this; 250000 samples at 16 kHz by default.
+        views: Which copies of an utterance teacher and student get: cross-distortion mapping (CDM).
+        adversary: Domain adversarial training (DAT); `none` for none.
+        loss: Weights of its parts.
+        optimiser: AdamW with warm-up and decay.
+        steps: Updates of the whole run; the learning rate reaches zero at the last.
+        seed: Of order, crops, views, dropout and first weights.
+        log_every: Steps between two lines of the journal.
+        checkpoint_every: Steps between two checkpoints.
+        validate_every: Steps between two validations.
         validate_utterances: How many of the dev split a validation uses, the same each time.
         tensorboard: Whether the journal's numbers are written for TensorBoard too (extra `tensorboard`).
         precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32.

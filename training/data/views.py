@@ -67,6 +67,8 @@ class Views(Record):
     """How the pair is chosen.
 
     Attributes:
+        teacher: Which copies the teacher may get.
+        student: Which copies the student may get.
         kind: `none`, `cdm1`, `cdm2` or `same`.
         clean_share: Share of pairs in which both get the clean utterance.
         families: `different` keeps the teacher's copy of another family (noise, room, ...) than the student's.

@@ -31,8 +31,10 @@ class OtherConfigError(StillroomError, ValueError):
     """The folder holds a run of another method."""
 
     def __init__(self, run: Path, difference: str) -> None:
+        longer = difference.startswith("steps ")  # the learning rate has reached zero
+        remedy = f"begin another run with student.init={printable(run)}" if longer else "choose another folder"
         super().__init__(
-            f"{printable(run)} holds a run of another config ({difference}): choose another folder, or go on with its own config.yaml"
+            f"{printable(run)} holds a run of another config ({difference}): {remedy}, or go on with its own config.yaml"
         )
 
 

@@ -197,20 +197,20 @@ def measure_noises(
     rows: list[NoiseLevels] = []
     for name, noise in recipe.noises.items():
         if isinstance(noise, RecordedNoise | DividedNoise):
-            usable = [read for read in reads if read.task.source == name and read.reason is None]
-            rows += assigned_levels(name, noise, usable, recipe=recipe)
+            rows += assigned_levels(name, noise, [read for read in reads if read.task.source == name], recipe=recipe)
     rows.sort(key=lambda row: (row.source, row.path, row.splits))
     return MeasuredNoises(tuple(rows), tuple(refused))
 
 
 def assigned_levels(
-    name: str, noise: RecordedNoise | DividedNoise, usable: list[ReadNoise], *, recipe: Recipe
+    name: str, noise: RecordedNoise | DividedNoise, reads: list[ReadNoise], *, recipe: Recipe
 ) -> list[NoiseLevels]:
-    """Rows of one source, each with the splits that may use it."""
+    """Rows of the usable files of one source, each with the splits that may use it."""
     splits = tuple(recipe.speech)
+    usable = [read for read in reads if read.reason is None]
     needed = [split for split in splits if split in noise.splits] if isinstance(noise, DividedNoise) else list(splits)
     if not usable:
-        raise SilentNoiseError(name, split=needed[0], why="every file was refused (silent, damaged or not audio)")
+        raise SilentNoiseError(name, split=needed[0], why=why_refused(reads, split=needed[0]))
     split_of: dict[str, str] = {}
     if isinstance(noise, RecordedNoise) and noise.split == "own":
         groups = (read.task.group for read in usable)
@@ -226,8 +226,15 @@ def assigned_levels(
         rows.append(NoiseLevels.parse(row, where=task.place))
     for split in needed:
         if not any(split in row.splits for row in rows):
-            raise SilentNoiseError(name, split=split, why="every file of it was refused")
+            raise SilentNoiseError(name, split=split, why=why_refused(reads, split=split))
     return rows
+
+
+def why_refused(reads: Iterable[ReadNoise], *, split: str) -> str:
+    """That the files which a split could have had were refused, with the first of them."""
+    refused = (read for read in reads if read.reason is not None and split in (read.task.splits or (split,)))
+    first = next((f" (the first: {read.reason})" for read in refused), "")
+    return f"every file was refused{first}"
 
 
 def usable_files(rows: Iterable[NoiseLevels]) -> dict[tuple[str, str], list[NoiseFile]]:

@@ -220,4 +220,6 @@ def same_id(used: StoredUtterance, other: StoredUtterance, *, count: int) -> str
     here, there = printable(used.path), printable(other.path)
     if used.path == other.path:  # two stretches of one recording
         here, there = f"{here} at {used.utterance.start_s:g} s", f"{there} at {other.utterance.start_s:g} s"
-    return f"its id occurs {count} times; the one of {here} is used, not that of {there}"
+    says = f"its id occurs {count} times; the one of {here} is used, not that of {there}"
+    of_names = used.path != other.path and all(used.utterance.id in one.path for one in (used, other))
+    return f"{says} (without {{id}} in fields the whole path is the id)" if of_names else says

@@ -9,7 +9,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_builder.audio.decode import read_header, read_stretch
+from corpus_builder.audio.decode import channel_of, check_shape, file_blocks, read_header, read_stretch, sound_of
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import (
     ChannelError,
     EmptyAudioError,
@@ -171,3 +172,74 @@ def test_a_noise_of_one_value_is_silent(tmp_path: Path, constant: float) -> None
     soundfile.write(path, np.full(8000, constant), RATE_HZ)
     with pytest.raises(SilentAudioError, match="digital silence"):
         measure_levels(path, name="zero.wav", channel=None)
+
+
+@pytest.mark.parametrize(("channels", "rate_hz", "problem"), [
+    (0, 16_000, "has 0 channels; at most 1024 are read"), (1025, 16_000, "has 1025 channels; at most 1024 are read"),
+    (1, 999, "has a sample rate of 999 Hz; 1000 to 1000000 are read"), (1, 1_000_001, "has a sample rate of 1000001 Hz"),
+    (1, 1000, None), (1024, 1_000_000, None),
+])  # fmt: skip
+def test_a_plausible_file_has_some_channels_and_a_rate_of_audio(
+    channels: int, rate_hz: int, problem: str | None
+) -> None:
+    if problem is None:
+        check_shape(channels, rate_hz, name="a.wav")
+        return
+    with pytest.raises((ChannelError, OddRateError), match=f"^a.wav {problem}"):
+        check_shape(channels, rate_hz, name="a.wav")
+
+
+def test_the_channel_that_is_read_is_the_requested_one_or_the_only_one() -> None:
+    assert [channel_of(count, channel, name="a") for count, channel in ((1, None), (1, 0), (1, "mix"), (2, 1), (3, "mix"))] == [
+        None, None, None, 1, "mix",
+    ]  # fmt: skip
+    with pytest.raises(
+        ChannelError, match=r"^a has 2 channels; say which with channel: 0 to 1 in the recipe, or mix for"
+    ):
+        channel_of(2, None, name="a")
+    with pytest.raises(ChannelError, match=r"^a has 2 channel\(s\); there is no channel 2"):
+        channel_of(2, 2, name="a")
+    with pytest.raises(ChannelError, match=r"^a has 1 channel\(s\); there is no channel 1"):
+        channel_of(1, 1, name="a")
+
+
+def test_a_stretch_beyond_its_file_says_how_far_it_should_have_reached(
+    noise: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    path, pcm = noise
+    with pytest.raises(TruncatedAudioError, match=r"a\.flac ends after 8000 samples where 8001 are promised"):
+        read(path, start=7000, num_frames=1001)
+    for start in (8000, 8001):
+        with pytest.raises(EmptyAudioError, match=r"a\.flac has no samples"):
+            read(path, start=start)
+    np.testing.assert_array_equal(read(path, start=7990) * 32768, pcm[7990:])
+    with pytest.raises(UnreadableAudioError, match="it is a folder"):
+        read(tmp_path)
+    bad = pcm / 32768
+    bad[77] = -np.inf
+    soundfile.write(tmp_path / "bad.wav", bad, RATE_HZ, subtype="DOUBLE")
+    with pytest.raises(NotFiniteAudioError):
+        read(tmp_path / "bad.wav")
+    assert read(tmp_path / "bad.wav", start=78).size == 8000 - 78
+
+
+def test_blocks_of_a_file_are_all_of_one_length_but_the_last_and_end_where_they_should(tmp_path: Path) -> None:
+    pcm = np.random.RandomState(5).randint(-3000, 3000, (2500, 2)).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", pcm, RATE_HZ)
+    for num_frames, sizes in ((2500, [1000, 1000, 500]), (2000, [1000, 1000]), (1700, [1000, 700]), (300, [300])):
+        found = list(file_blocks(tmp_path / "a.wav", name="a", num_frames=num_frames, step=1000, downmix=Downmix(1)))
+        assert [block.size for block in found] == sizes
+        np.testing.assert_array_equal(np.concatenate(found) * 32768, pcm[:num_frames, 1])
+
+
+def test_junk_before_mpeg_audio_is_passed_over_only_by_its_suffix_in_either_case(tmp_path: Path) -> None:
+    junk = b"words " * 9
+    frame = bytes.fromhex("fff518c0") + bytes(68)
+    for suffix in (".MP2", ".mp2", ".mpga", ".MP3"):
+        (tmp_path / f"a{suffix}").write_bytes(junk + 9 * frame)
+        assert read_header(tmp_path / f"a{suffix}", name="a").num_frames == 9 * 1152
+    (tmp_path / "a.txt").write_bytes(junk + 9 * frame)
+    with pytest.raises(UnreadableAudioError, match="its content is of no audio format that is read"):
+        read_header(tmp_path / "a.txt", name="a")
+    with sound_of(junk + 9 * frame, name="mp2") as sound:  # by its member's suffix, such as a sample of a tar has
+        assert sound.num_frames == 9 * 1152

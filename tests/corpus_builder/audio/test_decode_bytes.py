@@ -68,3 +68,35 @@ def test_only_integer_samples_are_exact(form, subtype, is_exact):
 def test_bytes_that_are_no_audio_raise_a_decoding_error(content):
     with pytest.raises(DECODING_ERRORS):
         decode_bytes(content, most_samples=9999)
+
+
+def test_the_largest_sample_and_whether_all_are_finite_are_of_all_blocks_and_channels(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 100)
+    wave = np.full((350, 2), 0.25)
+    wave[3, 1] = -1.75
+    found = decode_bytes(coded(wave, form="WAV", subtype="FLOAT", rate_hz=8_000), most_samples=340)
+    assert (found.peak, found.is_finite, found.header_samples, found.num_samples) == (1.75, True, 350, 340)
+    wave[3, 1] = np.inf
+    assert not decode_bytes(coded(wave, form="WAV", subtype="DOUBLE"), most_samples=340).is_finite
+
+
+@pytest.mark.parametrize(
+    ("subtype", "dtype", "shift"),
+    [("PCM_U8", "int16", 0), ("PCM_24", "int32", 16), ("PCM_32", "int32", 16), ("ULAW", "int16", 0)],
+)
+def test_integer_samples_are_their_upper_16_bits(subtype, dtype, shift):
+    content = coded(np.random.default_rng(4).uniform(-0.9, 0.9, (500, 2)), form="WAV", subtype=subtype)
+    expected = soundfile.read(io.BytesIO(content), dtype=dtype)[0] >> shift
+    found = decode_bytes(content, most_samples=1000)
+    np.testing.assert_array_equal(found.pcm, expected[:, 0])
+    assert found.pcm_sha256 == hashlib.sha256(expected.astype("<i2").tobytes()).hexdigest()
+    assert found.peak == 0.0
+
+
+def test_a_wave_is_silent_by_all_its_blocks(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 100)
+    pcm = np.zeros((300, 1), np.int16)
+    pcm[:50] = 900
+    assert not decode_bytes(coded(pcm), most_samples=300).is_silent
+    pcm = np.repeat(np.array([9, -9, 9], np.int16), 100)  # each block is a constant
+    assert not decode_bytes(coded(pcm), most_samples=300).is_silent

@@ -13,6 +13,7 @@ import soundfile
 
 from corpus_builder.audio import sound
 from corpus_builder.audio.decode import read_stretch
+from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import ChannelError
 from corpus_builder.audit.audio_fingerprint import fingerprint
 from corpus_builder.plan.materials.noise_power import measure_levels
@@ -151,3 +152,47 @@ def test_responses_are_not_mixed() -> None:
         ResponseSource.parse({"dir": "x", "channel": "mix"}, where="rooms")
     with pytest.raises(BadDocumentError, match="channel"):
         ResponseSource.parse({"dir": "x", "channel": "mixed"}, where="rooms")
+
+
+TONE, OTHER = (
+    np.tile([1.0, -1.0, 1.0, -1.0], 50),
+    np.tile([1.0, 1.0, -1.0, -1.0], 50),
+)  # without a mean, at right angles
+
+
+def check(*blocks: Any) -> None:
+    downmix = Downmix("mix")
+    for block in blocks:
+        mixed = downmix.take(np.column_stack(block))
+        np.testing.assert_allclose(mixed, sum(block) / len(block))
+    downmix.check(name="talk/b")
+
+
+def test_channels_cancel_from_10_db_below_what_unrelated_ones_would_leave() -> None:
+    """Of two channels ``common + own`` and ``common - own`` the mean is the common part: 19 times its power is the bound of the other."""
+    check((OTHER + 4.3 * TONE, OTHER - 4.3 * TONE))
+    with pytest.raises(
+        ChannelError,
+        match=r"^talk/b has 2 channels that cancel each other \(their mean is 13 dB below them\); choose one with channel: 0 to 1 in",
+    ):
+        check((OTHER + 4.4 * TONE, OTHER - 4.4 * TONE))
+    check((TONE, 0 * TONE, 0 * TONE, 0 * TONE))  # one channel is active
+    with pytest.raises(ChannelError, match=r"has 3 channels .*silent.* channel: 0 to 2 in"):
+        check((TONE, TONE, -2 * TONE))
+    Downmix("mix").check(name="nothing")
+
+
+def test_channels_are_judged_by_all_blocks_together() -> None:
+    check((TONE, TONE), (0.1 * TONE, -0.1 * TONE))
+    check((0.1 * TONE, -0.1 * TONE), (TONE, TONE))
+    ones = np.ones(100)
+    with pytest.raises(ChannelError, match=r"their mean is silent"):  # what is left of them is a constant
+        check((2 * ones, 0 * ones), (0 * ones, 2 * ones))
+
+
+def test_the_channel_that_is_taken_is_the_requested_one() -> None:
+    block = np.column_stack([TONE, OTHER, 2 * TONE])
+    for channel, expected in ((0, TONE), (1, OTHER), (2, 2 * TONE), (None, TONE)):
+        taken = Downmix(channel).take(block)
+        np.testing.assert_array_equal(taken, expected)
+        assert taken.base is None

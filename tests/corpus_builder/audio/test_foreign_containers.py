@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.audio.containers import ContainerError, audio_stream
+from corpus_builder.audio.containers import ContainerError, audio_stream, frame_wave
 from corpus_builder.audio.decode import AUDIO_SUFFIXES, read_header, read_stretch
 from corpus_builder.audio.errors import TruncatedAudioError, UnfitAudioError
 from corpus_builder.audio.formats.content import ContainerContent
@@ -171,3 +171,67 @@ def test_ffmpeg_is_never_left_to_guess_the_kind_of_a_container(tmp_path, monkeyp
     for kind in get_args(ContainerContent):
         with pytest.raises(ContainerError), audio_stream(io.BytesIO(text), kind) as (container, stream):
             next(container.decode(stream))
+
+
+@pytest.mark.parametrize(
+    ("form", "plain"),
+    [
+        ("u8p", np.array([[0, 128, 192], [255, 64, 128]], np.uint8)),
+        ("s16p", np.array([[-32768, 0, 16384], [32767, -16384, 0]], np.int16)),
+        ("s32p", np.array([[-(2**31), 0, 2**30], [2**31 - 1, -(2**30), 0]], np.int32)),
+        ("fltp", np.array([[-1.0, 0.0, 0.5], [0.9999695, -0.5, 0.0]], np.float32)),
+        ("dblp", np.array([[-1.0, 0.0, 0.5], [0.9999695, -0.5, 0.0]])),
+    ],
+)
+def test_full_scale_is_one_in_every_format_of_samples_interleaved_or_not(form, plain):
+    expected = np.array([[-1.0, 0.0, 0.5], [1.0, -0.5, 0.0]])
+    for name, samples in ((form, plain), (form[:-1], plain.T.reshape(1, -1))):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=name, layout="stereo")
+        np.testing.assert_allclose(frame_wave(frame), expected, atol=0.008 if form == "u8p" else 4e-5)
+
+
+def test_each_channel_of_a_file_with_two_is_its_own(tmp_path):
+    for suffix in (".tta", ".wv"):  # samples of one come interleaved, of the other not
+        muxer, codec, rate_hz = KINDS[suffix]
+        path = tmp_path / f"two{suffix}"
+        two = np.stack([WAVE, -0.5 * WAVE])
+        with av.open(str(path), "w", format=muxer) as container:
+            stream = container.add_stream(codec, rate=rate_hz)
+            stream.layout = "stereo"
+            form = stream.codec_context.format = {"wavpack": "s16p", "tta": "s16"}[codec]
+            plain = np.rint(two * 32767).astype(np.int16)
+            plain = plain if form.endswith("p") else plain.T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(plain), format=form, layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
+            for packet in (*stream.encode(frame), *stream.encode(None)):
+                container.mux(packet)
+        for channel in range(2):
+            found = read_stretch(path, name="a", start=5000, num_frames=3000, channel=channel, rate_hz=rate_hz)
+            np.testing.assert_array_equal(found * 32768, np.rint(two[channel] * 32767)[5000:8000])
+
+
+def test_a_kind_whose_header_counts_samples_must_have_as_many(tmp_path):
+    path = made(tmp_path / "a.wv")
+    content = bytearray(path.read_bytes())
+    assert int.from_bytes(content[12:16], "little") == WAVE.size
+    content[12:16] = (WAVE.size + 5000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(
+        TruncatedAudioError, match=rf"ends after {WAVE.size} samples where {WAVE.size + 5000} are promised"
+    ):
+        read_header(path, name="a")
+
+
+def test_a_film_without_sound_has_no_audio_stream(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        for packet in (
+            *stream.encode(av.VideoFrame.from_ndarray(np.zeros((24, 16), np.uint8), format="yuv420p")),
+            *stream.encode(None),
+        ):
+            container.mux(packet)
+    with pytest.raises(UnfitAudioError, match="a cannot be decoded: it has no audio stream"):
+        read_header(path, name="a")

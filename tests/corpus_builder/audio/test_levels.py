@@ -125,3 +125,27 @@ def test_silence_cannot_be_brought_to_a_level():
     with pytest.raises(SilentSignalError, match="clean utterance"):
         set_level(loud, level="match_clean", clean_power=mean_power(silent))
     assert set_level(silent, level="keep", clean_power=mean_power(loud)) is silent
+
+
+def test_a_silent_source_is_refused_with_its_own_level_and_the_one_that_is_needed():
+    tone = math.sqrt(2) * np.sin(2 * np.pi * 100 * np.arange(16_000) / 16_000)
+    with pytest.raises(
+        SilentAudioError, match=r"is silent: -95 dBFS without its mean \(DC\), -80 dBFS at least are needed"
+    ):
+        refuse_silence(tone * 10 ** (-95 / 20), name="a")
+
+
+def test_a_clean_utterance_below_what_16_bits_hold_is_none_to_match():
+    loud = np.tile([0.1, -0.1], 50)
+    with pytest.raises(SilentSignalError, match=r"^the clean utterance is silent"):
+        set_level(loud, level="match_clean", clean_power=10**-12.05)
+    assert rms_dbfs(set_level(loud, level="match_clean", clean_power=10**-11.95)) == pytest.approx(-119.5)
+    assert (is_silent(loud * 10**-5.1), is_silent(loud * 10**-4.9)) == (True, False)
+
+
+def test_the_lowest_step_of_16_bits_needs_no_gain_and_the_step_above_the_highest_does():
+    assert fit_peak(np.array([-1.0, 32767 / 32768]))[1] == 0.0
+    assert fit_peak(np.array([-1.0001, 0.0]))[1] == -0.01
+    assert fit_peak(np.array([0.0, 32767.6 / 32768]))[1] == -0.01
+    assert peak(np.array([-0.5, 0.25])) == 0.5
+    assert peak(np.array([-0.25, 0.5])) == 0.5

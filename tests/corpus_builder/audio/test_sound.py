@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.audio.decode import file_blocks, read_header, read_stretch
+from corpus_builder.audio import sound as sound_module
+from corpus_builder.audio.decode import file_blocks, read_header, read_stretch, sound_of
 from corpus_builder.audio.downmix import Downmix
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnfitAudioError, UnreadableAudioError
 from corpus_builder.audio.formats.flac_frames import crc16
+from corpus_builder.audio.sound import Sound, blocks, joined
 from tests.oracles.speechlike import speechlike
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ def test_tags_and_junk_around_an_mp3_change_nothing(put, headed, capfd):
 def test_joined_mp3s_are_read_one_after_another(put):
     one, other = mp3(), mp3(OTHER)
     expected = np.concatenate([whole(put(one, "one.mp3")), whole(put(other, "other.mp3"))])
-    for joined in (one + other, one + TAG + ID3 + other):
-        path = put(joined, "both.mp3")
+    for both in (one + other, one + TAG + ID3 + other):
+        path = put(both, "both.mp3")
         assert np.abs(whole(path) - expected).max() < 1e-6
         cut = read_stretch(path, name="x", start=7000, num_frames=3000, rate_hz=RATE_HZ)
         assert np.abs(cut - expected[7000:10_000]).max() < 1 / 32768
@@ -322,3 +324,80 @@ def test_what_is_wrong_is_told_without_a_path_or_a_number_of_the_system(put, tmp
         assert str(tmp_path) not in text
         assert "Errno" not in text
         assert "0x" not in text
+
+
+def sound(num_frames, *, rate_hz=RATE_HZ, channels=1, coding="VORBIS"):
+    return Sound(num_frames, rate_hz, channels, (f"part of {num_frames}",), coding)
+
+
+def test_joined_sounds_are_as_long_as_all_and_must_have_one_rate_and_as_many_channels():
+    found = joined([sound(5), sound(7, coding="OPUS"), sound(11)], name="a")
+    assert found == Sound(23, RATE_HZ, 1, ("part of 5", "part of 7", "part of 11"), "VORBIS")
+    for other in (sound(7, rate_hz=8000), sound(7, channels=2)):
+        with pytest.raises(
+            UnreadableAudioError, match=r"^a cannot be decoded: it changes its rate or channels on the way"
+        ):
+            joined([sound(5), other], name="a")
+
+
+@pytest.mark.parametrize("kind", ["ogg", "mp3"])
+def test_a_stretch_that_begins_in_a_later_part_is_found_there(put, kind):
+    parts = [coded(pcm, "OGG", "VORBIS") if kind == "ogg" else mp3(pcm) for pcm in (PCM, OTHER, PCM)]
+    path = put(b"".join(parts), f"a.{kind}")
+    expected = whole(path)
+    sizes = [whole(put(part, f"b.{kind}")).size for part in parts]
+    for start in (sizes[0] - 1, sizes[0], sizes[0] + 100, sizes[0] + sizes[1], sizes[0] + sizes[1] + 700):
+        cut = read_stretch(path, name="x", start=start, num_frames=900, rate_hz=RATE_HZ)
+        assert np.abs(cut - expected[start : start + 900]).max() < 1 / 32768
+
+
+def test_a_single_frame_of_mp3_is_too_few_and_is_told_so(put):
+    content = without_its_header(mp3())
+    single = content[: frame_sizes(content)[0]]
+    with pytest.raises(UnreadableAudioError, match="it has a single frame of MPEG audio, too few for a decoder"):
+        read_header(put(single, "a.mp3"), name="a.mp3")
+
+
+def test_mp3_in_a_wav_ends_where_its_chunk_does(put):
+    frames = without_its_header(mp3())
+    header = struct.pack("<HHIIHH", 0x55, 1, RATE_HZ, 1000, 1, 0)
+    chunks = b"fmt " + struct.pack("<I", 16) + header + b"data" + struct.pack("<I", len(frames))
+    content = b"RIFF" + struct.pack("<I", 4 + len(chunks) + len(frames)) + b"WAVE" + chunks + frames
+    count = 576 * len(frame_sizes(frames))
+    assert read_header(put(content + b"LIST\4\0\0\0INFO", "a.wav"), name="a").num_frames == count
+    with pytest.raises(TruncatedAudioError, match="within a frame or a page"):
+        read_header(put(content[:-1], "a.wav"), name="a")
+
+
+def test_a_wav_that_was_cut_off_says_how_many_samples_of_how_many_are_there(put):
+    content = coded(np.column_stack([PCM, PCM]), "WAV", "PCM_24")
+    with pytest.raises(
+        TruncatedAudioError, match=rf"ends after {PCM.size - 100} samples where {PCM.size} are promised"
+    ):
+        read_header(put(content[: -6 * 100], "a.wav"), name="a")
+
+
+def test_a_flac_that_was_cut_off_says_the_larger_of_what_its_header_and_its_last_frame_promise(put):
+    content = bytearray(coded(PCM, "FLAC"))
+    for length, promised in ((0, PCM.size), (99_999, 99_999)):
+        content[8 + 14 : 8 + 18] = length.to_bytes(4)
+        with pytest.raises(TruncatedAudioError, match=rf"where {promised} are promised"):
+            read_header(put(bytes(content[:-3]), "a.flac"), name="a")
+
+
+def test_blocks_are_of_one_length_although_the_parts_of_a_file_end_between_them(put):
+    path = put(coded(PCM, "OGG", "VORBIS") + coded(OTHER, "OGG", "VORBIS"), "a.ogg")
+    expected = whole(path)
+    found = list(file_blocks(path, name="a", num_frames=expected.size, step=3000, downmix=Downmix(None)))
+    assert [block.size for block in found] == [3000, 3000, 3000, 3000, 2400]
+    assert np.array_equal(np.concatenate(found), expected)
+
+
+def test_of_many_channels_only_so_many_samples_are_in_memory_at_once(put, monkeypatch):
+    monkeypatch.setattr(sound_module, "MOST_INTERLEAVED", 900)
+    content = coded(np.column_stack([PCM, -PCM, PCM // 2]), "WAV", "PCM_16")
+    with sound_of(put(content, "a.wav"), name="a") as found:
+        sizes = [block.size for block in blocks(found, start=7000, step=5000, downmix=Downmix(2))]
+    assert sizes == [300, 300, 300, 100]
+    with sound_of(put(coded(PCM, "WAV", "PCM_16"), "b.wav"), name="b") as found:
+        assert [block.size for block in blocks(found, start=0, step=5000, downmix=Downmix(None))] == [5000, 3000]

@@ -10,10 +10,13 @@ import pytest
 import yaml
 
 from corpus_builder.audit.audit_corpora import audit
+from corpus_builder.audit.collect import collect_facts
+from corpus_builder.audit.leaks import Facts
 from manifests.corpus.sample import sample_key
 from manifests.io.digest import digest
 from manifests.recipe.recipe import Recipe
 from tests.oracles.forgery import canonical, sha256
+from tests.oracles.tiny_corpus import tiny_split, write_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +50,7 @@ class Plan:
         self.rooms += [taken_of(split, number) for number, split in enumerate(SPLITS)]
         self.responses = [response_of(split, number) for number, split in enumerate(SPLITS)]
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, *, recipe: dict[str, Any] = RECIPE) -> Path:
         """The folder of a finished plan."""
         for name, items in (("plan/levels", self.levels), ("plan/rooms", self.rooms), ("rooms/cell", self.responses)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -59,11 +62,11 @@ class Plan:
             name, sha = path.stem, sha256(path.read_bytes())
             files.append({"name": name, "split": split, "rows": 1, "seconds": 0.0, "sha256": sha})
         plan = {
-            "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": digest(Recipe.parse(RECIPE, where="test").plain()),
+            "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": digest(Recipe.parse(recipe, where="test").plain()),
             "sample_rate": 16000, "files": files, "levels_sha256": "0" * 64, "rooms_sha256": "0" * 64,
         }  # fmt: skip
         (folder / "plan" / "plan.json").write_text(json.dumps(plan))
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         return folder
 
 
@@ -195,6 +198,10 @@ SHARED: list[tuple[str, tuple[str, str, int, int], list[Callable[[Plan], Any]]]]
         [lambda p: p.rooms[3]["responses"][0]["file"].update(sha256=of("train", "rir"))],
     ),
     ("path of a recorded response", ("room", "path", 1, 1), [same_taken_path]),
+    (
+        "recorded room that was only dealt to both", ("room", "file", 1, 0),
+        [without_use, lambda p: p.responses.clear(), lambda p: p.rooms[2].update(splits=list(SPLITS))],
+    ),
 ]  # fmt: skip
 
 
@@ -249,4 +256,114 @@ def test_two_plans_are_told_apart_by_their_letters_and_roots_do_not_mix(tmp_path
     ).plain()
     assert [(leak["kind"], leak["how"], leak["between"]) for leak in found["leaks"]] == [
         ("speaker", "label", [["A", "train"], ["B", "test"]])
+    ]
+
+
+def test_every_file_that_is_used_is_collected_with_its_digest_channel_kind_and_splits(tmp_path: Path) -> None:
+    """Two talkers of one recording are two channels of it; levels and recorded rooms tell those of their own files."""
+    plan = Plan()
+    for number, split in enumerate(SPLITS):
+        plan.rows[split]["source"]["channel"] = number
+        steps(plan, split)[1]["noises"][1]["talkers"][0]["file"]["channel"] = 2 + number
+        plan.levels[number]["channel"] = 4 + number
+        plan.rooms[2 + number]["responses"][0]["file"]["channel"] = 6 + number
+    plan.levels[0]["splits"] = list(SPLITS)
+    with Facts(tmp_path / "facts") as facts:
+        collect_facts(facts, "A", plan.write(tmp_path / "plan"), tmp_path / "scratch")
+        found = set()
+        for *file, groups in facts.files(("noise", "recording", "room")):
+            names = [str(list(facts.groups)[group]) for group in groups]
+            found.add((*file, *sorted(names)))
+        alone = [file[2] for file in facts.files(("noise",))]
+    assert found == {
+        ("A", "train", "train.wav", of("train", "source"), 0, "recording", "A:train"),
+        ("A", "test", "test.wav", of("test", "source"), 1, "recording", "A:test"),
+        ("A", "train", "train talker.wav", of("train", "talker"), 2, "recording", "A:train"),
+        ("A", "test", "test talker.wav", of("test", "talker"), 3, "recording", "A:test"),
+        ("A", "hum", "train hum.wav", of("train", "hum"), 4, "noise", "A:test", "A:train"),
+        ("A", "hum", "test hum.wav", of("test", "hum"), 5, "noise", "A:test"),
+        ("A", "hum", "train din.wav", None, None, "noise", "A:train"),
+        ("A", "hum", "test din.wav", None, None, "noise", "A:test"),
+        ("A", "taken", "train rir.wav", of("train", "rir"), 6, "room", "A:train"),
+        ("A", "taken", "test rir.wav", of("test", "rir"), 7, "room", "A:test"),
+    }
+    assert alone == sorted(f"{split} {what}.wav" for split in SPLITS for what in ("din", "hum"))
+
+
+def test_a_report_says_in_lines_what_was_found_where_and_what_could_not_be_looked_at(tmp_path: Path) -> None:
+    plan = Plan()
+    plan.rows["test"]["speaker"] = "train ann"
+    plan.rows["train"]["speaker"] = None
+    plan.rooms[1]["size_m"] = [3, 3, 2]
+    plan.responses[1]["sha256"] = of("train", "response")
+    steps(plan, "train")[0].clear()
+    steps(plan, "train")[0].update(kind="clip", percent=3.0)
+    recipe = copy.deepcopy(RECIPE)
+    recipe["noises"]["hum"]["split"] = recipe["rooms"]["cell"]["split"] = "shared"
+    folder = plan.write(tmp_path / "plan", recipe=recipe)
+    found = audit((folder,), roots={}, sound="none", progress=False)
+    assert list(found.lines())[1:] == [
+        "utterance  nothing to compare (0 compared)",
+        "speaker    no match found (3 compared)",
+        "recording  no match found (4 compared)",
+        "noise      no match found (4 compared)",
+        "room       LEAK (4 compared)",
+        "  A:train and A:test: 1 the same by size and absorption, 0 of them used in both, the others only assigned to both",
+        "    cell-0 = cell-1 in test",
+        "  A:train and A:test: 1 the same by digest of the response, 0 of them used in both, the others only assigned to both",
+        "    cell-0-0 = cell-1-0",
+        "declared   A: its recipe says split: shared for the noises hum: every split may use every one",
+        "declared   A: its recipe says split: shared for the rooms cell: every split may use every one",
+        "not checked  speaker, A:train: 1 of 1 utterances have no speaker label",
+        "not checked  utterance, A:train: 1 of 1 utterances have no digest: a plan has no waves",
+        "not checked  utterance, A:test: 1 of 1 utterances have no digest: a plan has no waves",
+        "not checked  noise, A:train: 1 of 2 files have no digest: they were compared within their corpus, by path",
+        "not checked  noise, A:test: 1 of 2 files have no digest: they were compared within their corpus, by path",
+        "leaks were found",
+    ]
+
+
+def external(folder: Path, *, is_external: bool) -> Path:
+    """A corpus without a plan: two utterances a split, the test ones with the noise and the talker of the others."""
+    splits = {}
+    for split in SPLITS:
+        talker = talker_of("train") | {"speaker": f"{split} ted"}
+        babble = {"kind": "noise", "snr_db": 5.0, "form": "babble", "source": "babble", "talkers": [talker]}
+        splits[split] = tiny_split(split, count=2, members=("noise-0",))
+        for number, one in enumerate(splits[split]):
+            one.speaker = None if number else f"{split} ann"
+            one.steps["noise-0"] = babble
+    corpus = write_corpus(folder, splits)
+    if is_external:
+        sealed = json.loads((corpus / "corpus.json").read_text())
+        sealed["borrowed"] = {"foreign": True}
+        (corpus / "corpus.json").write_text(json.dumps(sealed))
+    return corpus
+
+
+def test_a_corpus_without_a_plan_is_collected_from_its_records(tmp_path: Path) -> None:
+    found = audit((external(tmp_path / "tiny", is_external=False),), roots={}, sound="none", progress=False)
+    assert found.corpora == {"A": f"{tmp_path / 'tiny'}: corpus without a plan, 4 utterances"}
+    assert found.checked == {"utterance": 4, "speaker": 4, "recording": 3, "noise": 0, "room": 0}
+    assert [(leak["kind"], leak["how"], leak["count"], leak["heard"]) for leak in found.plain()["leaks"]] == [
+        ("recording", "file", 1, 1)
+    ]
+    assert [str(one) for one in found.unchecked] == [
+        "speaker, A:train: 1 of 2 utterances have no speaker label",
+        "speaker, A:test: 1 of 2 utterances have no speaker label",
+        "recording, A:train: 1 of 2 files have no digest: they were compared within their corpus, by path",
+        "recording, A:test: 1 of 2 files have no digest: they were compared within their corpus, by path",
+    ]
+
+
+def test_what_is_not_known_of_external_shards_is_not_checked(tmp_path: Path) -> None:
+    found = audit((external(tmp_path / "tiny", is_external=True),), roots={}, sound="none", progress=False)
+    assert found.corpora == {"A": f"{tmp_path / 'tiny'}: index of external shards, 4 utterances"}
+    assert (found.checked["utterance"], found.checked["recording"]) == (
+        4,
+        1,
+    )  # the talker, not what the utterances are of
+    assert [str(one) for one in found.unchecked if one.split is None] == [
+        f"{kind}, A: 4 of 4 utterances: the {what} of external shards are not known"
+        for kind, what in (("recording", "sources"), ("noise", "noises"), ("room", "rooms"))
     ]

@@ -162,3 +162,39 @@ def test_files_are_given_once_with_their_digest_channel_and_splits(tmp_path: Pat
             facts.add_uses([("A", "r", "a.wav", "noise", group, False, 2, "x")])
         assert list(facts.files(("noise",))) == [("A", "r", "a.wav", "f" * 64, 2, "noise", [train, test])]
         assert [one[2] for one in facts.files(("recording",))] == ["b.wav"]
+
+
+def test_the_first_example_stays_unless_a_later_one_is_used(tmp_path: Path) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        first, second = facts.group("A", "train"), facts.group("A", "test")
+        for used, name in ((False, "assigned"), (True, "used"), (True, "later"), (False, "last")):
+            facts.add([("speaker", "label", "x", first, used, name), ("speaker", "label", "x", second, True, "y")])
+            facts.add_uses(
+                [("A", "r", "a.wav", "noise", group, used, None, f"{name} in {group}") for group in (first, second)]
+            )
+        found = audited(facts)
+    assert [leak.examples for kind in ("speaker", "noise") for leak in found.leaks.of(kind)] == [
+        [("used", "y")], [(f"used in {first}", f"used in {second}")],
+    ]  # fmt: skip
+
+
+def test_leaks_are_in_the_order_of_their_splits(tmp_path: Path) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        one, two, three = (facts.group("A", split) for split in ("train", "dev", "test"))
+        for value, groups in (("a", (two, three)), ("b", (one, three)), ("c", (one, two)), ("d", (one, two, three))):
+            facts.add([("speaker", "label", value, group, True, value) for group in groups])
+        found = audited(facts)
+    assert told(found.leaks, "speaker") == [
+        ("label", "A:train", "A:dev", 2), ("label", "A:train", "A:test", 2), ("label", "A:dev", "A:test", 2),
+    ]  # fmt: skip
+
+
+def test_only_some_that_are_used_in_both_are_told_apart(tmp_path: Path) -> None:
+    with Facts(tmp_path / "facts") as facts:
+        for group in (facts.group("A", "train"), facts.group("A", "test")):
+            facts.add([("speaker", "label", str(number), group, number < 2 or group == 0, "x") for number in range(3)])
+        lines = list(audited(facts).lines())
+    [text] = [line for line in lines if "the same by" in line]
+    assert text.endswith(
+        "3 the same by label: in two corpora it may name two people, 2 of them used in both, the others only assigned to both"
+    )

@@ -50,14 +50,21 @@ def test_mixing_leaves_the_speech_as_it_is():
     assert np.corrcoef(added, noise)[0, 1] == pytest.approx(1.0)
 
 
-def test_silent_speech_and_silent_noise_are_named():
-    loud, silent = np.ones(100), np.zeros(100)
-    with pytest.raises(SilentSignalError, match="speech"):
+@pytest.mark.parametrize("silent", [np.zeros(100), np.full(100, 0.5)], ids=["zeros", "a constant"])
+def test_silent_speech_and_silent_noise_are_named(silent):
+    loud = np.tile([0.1, -0.1], 50)
+    with pytest.raises(SilentSignalError, match=r"^the speech that noise was to be added to is silent"):
         mix_at_snr(silent, loud, snr_db=0.0)
-    with pytest.raises(SilentSignalError, match="noise"):
+    with pytest.raises(SilentSignalError, match=r"^the noise that was to be added is silent"):
         mix_at_snr(loud, silent, snr_db=0.0)
-    with pytest.raises(ValueError, match="cut the noise"):
-        mix_at_snr(loud, np.ones(99), snr_db=0.0)
+    with pytest.raises(ValueError, match=r"speech of \(100,\) and noise of \(99,\) samples: cut the noise"):
+        mix_at_snr(loud, loud[:99], snr_db=0.0)
+    for several, what in (
+        (together, "one of several noises that were to be added"),
+        (babble, "a talker of the babble"),
+    ):
+        with pytest.raises(SilentSignalError, match=f"^{what} is silent"):
+            several([loud, silent])
 
 
 def looped_slowly(recording, offset, num_samples, rate_hz):
@@ -123,7 +130,9 @@ def test_one_sample_of_noise_can_be_repeated():
 
 @pytest.mark.parametrize("offset", [-1, 10, 11])
 def test_a_segment_outside_its_recording_is_an_error_by_name(offset):
-    with pytest.raises(OffsetError, match="not the one that was planned"):
+    with pytest.raises(
+        OffsetError, match=rf"begin at sample {offset}, but the recording has 10; .* not the one that was planned"
+    ):
         segment(np.ones(10), offset=offset, num_samples=3, rate_hz=RATE)
     with pytest.raises(OffsetError):
         segment(np.ones(0), offset=0, num_samples=3, rate_hz=RATE)

@@ -4,7 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from corpus_builder.distortions.channel import bandpass, bandreject, clip, gain, highpass, lowpass, through_rate, tilt
+from corpus_builder.distortions.channel import (
+    band_filter,
+    bandpass,
+    bandreject,
+    clip,
+    fitted_length,
+    gain,
+    highpass,
+    lowpass,
+    through_rate,
+    tilt,
+)
 from corpus_builder.render.steps import through_channel
 from manifests.plan.channel_steps import (
     PlannedBandPassStep,
@@ -169,3 +180,49 @@ def test_a_recording_with_an_offset_does_not_click_at_its_ends():
     offset = highpass(np.full(4000, 0.1), cutoff_hz=150.0, rate_hz=RATE)
     assert np.max(np.abs(offset)) < 1e-3
     np.testing.assert_allclose(lowpass(np.full(4000, 0.1), cutoff_hz=3000.0, rate_hz=RATE), 0.1, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050])
+@pytest.mark.parametrize("step", STEPS[:7], ids=lambda step: step.kind)
+def test_a_filter_answers_a_click_alike_to_both_sides_of_it(step, rate_hz):
+    click = np.zeros(4001)
+    click[2000] = 1.0
+    answer = through_channel(step, click, rate_hz=rate_hz)
+    np.testing.assert_allclose(answer, answer[::-1], atol=1e-9)
+
+
+@pytest.mark.parametrize("step", [*STEPS, PITCH], ids=lambda step: step.kind)
+def test_an_empty_wave_stays_empty(step):
+    assert through_channel(step, np.zeros(0), rate_hz=RATE).shape == (0,)
+
+
+@pytest.mark.parametrize("slope", [-6.0, 6.0])
+def test_below_62_hz_a_tilt_stays_what_it_is_there(slope):
+    """Four octaves below 1 kHz; with taps of 32 ms the bend is round."""
+
+    def distort(wave):
+        return tilt(wave, db_per_octave=slope, rate_hz=RATE)
+
+    low, bend = gain_db_at(distort, 20.0), gain_db_at(distort, 125.0)
+    assert low - bend == pytest.approx(-slope, abs=0.35 * 6)
+    assert low - bend != pytest.approx(0.0, abs=0.5)
+
+
+def test_a_transition_is_as_wide_as_the_narrowest_band_and_200_hz_at_most():
+    """By the number of taps: a Kaiser filter of 60 dB has about 3.63 rates over its transition."""
+    for edges_hz, keeps, width_hz in (
+        ([1000.0], "lowpass", 200.0), ([50.0], "highpass", 50.0), ([7_960.0], "lowpass", 40.0), ([1000.0, 1100.0], "bandstop", 100.0),
+        ([1000.0, 1003.0], "bandstop", 10.0),
+    ):  # fmt: skip
+        taps = band_filter(edges_hz, keeps=keeps, rate_hz=RATE)
+        assert taps.size % 2 == 1
+        assert taps.size == pytest.approx(3.63 * RATE / width_hz, rel=0.02)
+
+
+def test_what_a_resampler_rounds_away_is_filled_up_or_cut_at_the_end():
+    wave = np.array([1.0, 2.0, 3.0])
+    assert [fitted_length(wave, size).tolist() for size in (2, 3, 5)] == [
+        [1.0, 2.0],
+        [1.0, 2.0, 3.0],
+        [1.0, 2.0, 3.0, 0.0, 0.0],
+    ]

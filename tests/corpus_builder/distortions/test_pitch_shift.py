@@ -7,6 +7,7 @@ from scipy import signal
 from corpus_builder.distortions.pitch_shift import shift_pitch, stretch
 from tests.oracles.envelope_lag import envelope_lag_ms
 from tests.oracles.speechlike import speechlike
+from tests.oracles.wsola import stretched
 
 few = settings(max_examples=15, derandomize=True, deadline=None)
 RATE = 16_000
@@ -79,3 +80,17 @@ def test_up_and_down_again_is_the_voice_one_began_with():
     voice = buzz(140.0)
     again = shift_pitch(shift_pitch(voice, cents=400.0, rate_hz=RATE), cents=-400.0, rate_hz=RATE)
     assert pitch_by_autocorrelation(again, 140.0) == pytest.approx(140.0, abs=0.5)
+
+
+@pytest.mark.parametrize(("cents", "rate_hz"), [(-400, 8_000), (350, 12_000)])
+def test_a_stretch_is_that_of_dot_products_over_all_candidates(cents, rate_hz):
+    """The voice begins softly and flutters, so that frames do not weigh alike and the louder one is not the more similar one."""
+    time_s = np.arange(round(0.2 * rate_hz)) / rate_hz
+    voice = buzz(130.0, 0.2, rate_hz) * (5 * time_s) ** 2 * (0.05 + np.sin(2 * np.pi * 17 * time_s) ** 2)
+    voice += 0.002 * np.random.default_rng(1).standard_normal(voice.size)
+    voice[: rate_hz // 25] = 0.0  # where nothing is similar
+    voice[rate_hz // 25] = 0.3
+    ratio = 2 ** (cents / 1200)
+    np.testing.assert_allclose(
+        stretch(voice, ratio=ratio, rate_hz=rate_hz), stretched(voice, ratio, rate_hz), atol=1e-9
+    )

@@ -51,3 +51,12 @@ def test_a_response_of_nothing_is_named():
         reverberate(np.resize([1.0, -1.0], 50), np.zeros(9, np.float32), direct_sample=2)
     with pytest.raises(ValueError, match="direct_sample 9"):
         reverberate(np.ones(50), np.ones(9, np.float32), direct_sample=9)
+
+
+def test_a_direct_sound_outside_its_response_is_an_error_that_says_how_long_that_is():
+    wave = np.random.default_rng(0).standard_normal(50)
+    response = np.eye(1, 8, 7, dtype=np.float32)[0]
+    np.testing.assert_allclose(reverberate(wave, response, direct_sample=7), wave, atol=1e-9)
+    for direct_sample in (-1, 8):
+        with pytest.raises(ValueError, match=rf"direct_sample {direct_sample} is outside a response of 8 samples"):
+            reverberate(wave, response, direct_sample=direct_sample)

@@ -63,3 +63,9 @@ def test_a_click_in_silence_has_a_level():
 def test_silence_has_none():
     with pytest.raises(SilentSignalError, match="active level"):
         active_power(np.zeros(1000), rate_hz=16_000)
+
+
+def test_what_is_over_before_the_envelope_has_risen_has_its_mean_power():
+    assert active_power(np.array([1e-4, -1e-4, 3e-4, 1e-4]), rate_hz=48_000) == pytest.approx(
+        2e-8
+    )  # without its mean of 1e-4

@@ -23,13 +23,21 @@ from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, U
 from corpus_builder.plan.planner import usable
 from corpus_builder.sources.noise_files import NoiseListing, NoiseTask
 from corpus_builder.sources.relative_paths import FoundRoot, RootFinder
-from corpus_builder.sources.roots import Located
+from corpus_builder.sources.roots import Located, read_roots
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
 from corpus_builder.workers.resume_cache import PartialResults
 from manifests.corpus.sample import sample_key
 from manifests.errors import MissingFileError, OtherRecipeError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
-from manifests.plan.plan import PASSED_OVER, NoiseLevels, Plan, PlanRow, left_out_counts, passed_over_lines
+from manifests.plan.plan import (
+    PASSED_OVER,
+    NoiseLevels,
+    OlderPlanError,
+    Plan,
+    PlanRow,
+    left_out_counts,
+    passed_over_lines,
+)
 from manifests.plan.steps import BabbleStep, PlannedRoomStep, RecordedNoiseStep
 from manifests.recipe.recipe import Recipe
 from manifests.recipe.speech import SpeechSource
@@ -277,7 +285,8 @@ def test_an_id_that_stands_twice_is_kept_once_whatever_the_order(lab: Lab) -> No
     plan, _ = lab.plan()
     (refusal,) = plan.refused
     assert (refusal.split, refusal.id) == ("train", "u0")
-    assert "occurs 2 times; the one of s0/u0.wav is used, not that of s1/u0.wav" in refusal.reason
+    says = "its id occurs 2 times; the one of s0/u0.wav is used, not that of s1/u0.wav"
+    assert refusal.reason == f"{says} (without {{id}} in fields the whole path is the id)"
     assert [row.source.path for row in lab.rows() if row.id == "u0"] == ["s0/u0.wav"]
 
 
@@ -305,7 +314,8 @@ def test_a_silent_noise_is_refused_and_a_source_of_nothing_else_is_an_error(lab:
     assert {(one.split, one.id) for one in plan.refused} == {("hum", "zero.wav"), ("hum", "faint.wav")}
     for path in (lab.folder / "noise").glob("n*.wav"):
         path.unlink()
-    with pytest.raises(SilentNoiseError, match=r"noises.hum: no noise is left for split 'train'"):
+    why = r"noises.hum: no noise is left for split 'train': every file was refused \(the first: faint.wav is digital silence"
+    with pytest.raises(SilentNoiseError, match=why):
         lab.plan("other")
 
 
@@ -627,3 +637,134 @@ def test_planning_holds_no_audio_of_voices(lab: Lab) -> None:
     voices = [voice(number, 0.4).tobytes()[:64] for number in range(8)]
     assert not any(wave in content for wave in voices for content in plan_bytes(lab).values())
     assert set(plan_bytes(lab)) >= {"plan.json", "levels.jsonl", "rooms.jsonl"}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Lab:
+    """A lab of one split, whose root has another name, with white noise: a plan of it takes milliseconds."""
+    lab = Lab(tmp_path)
+    lab.recipe = {
+        "schema": "stillroom/recipe/1", "name": "small", "speech": {"train": {"dir": "speech/train", "root": "voices"}},
+        "noises": {"white": {"colour": "white"}},
+        "conditions": {"noise": {"steps": [{"kind": "noise", "from": ["white"], "snr_db": 5}]}},
+        "copies": {"train": {"noise": 1}},
+    }  # fmt: skip
+    for number in range(3):
+        lab.speech("train", "s", f"u{number}", seed=number, seconds=0.1)
+    return lab
+
+
+def test_a_given_root_wins_over_the_folder_s_and_that_over_the_recipe_s(small: Lab) -> None:
+    """Each names another folder for the same root, with another number of files; what the recipe does not name is passed over."""
+    folders = {}
+    for count, name in enumerate(("beside", "within", "given"), 1):
+        folders[name] = small.folder / name
+        for number in range(count):
+            write_wave(folders[name] / f"u{number}.wav", voice(number, 0.1))
+    small.recipe["speech"]["train"]["dir"] = "@voices"
+
+    def remember(where: Path, name: str) -> None:
+        roots = {"voices": str(folders[name]), "other": "/nowhere"}
+        where.mkdir(exist_ok=True)
+        (where / "roots.local.json").write_text(json.dumps({"schema": "stillroom/roots/1", "roots": roots}))
+
+    def used(name: str, **options: Any) -> tuple[int, dict[str, str]]:
+        made, _ = small.plan(name, **options)
+        return sum(file.rows for file in made.files), read_roots(small.folder / name)
+
+    remember(small.folder, "beside")
+    assert used("p1") == (1, {"voices": str(folders["beside"])})
+    remember(small.folder / "p2", "within")
+    assert used("p2") == (2, {"voices": str(folders["within"])})
+    remember(small.folder / "p3", "within")
+    assert used("p3", roots={"voices": str(folders["given"])}) == (3, {"voices": str(folders["given"])})
+
+
+def test_a_plan_that_was_copied_without_its_roots_learns_them_from_the_recipe(small: Lab) -> None:
+    """By the names of roots, not of sources; known ones are not written again."""
+    made, _ = small.plan()
+    path = small.folder / "plan" / "roots.local.json"
+    written = path.read_bytes()
+    path.unlink()
+    assert small.plan() == (made, True)
+    assert path.read_bytes() == written
+    assert read_roots(small.folder / "plan") == {"voices": str(small.folder / "speech" / "train")}
+    path.write_text(json.dumps({"schema": "stillroom/roots/1", "roots": {"voices": str(small.folder / "speech")}}))
+    assert small.plan(roots={"voices": small.folder / "speech" / "train"}) == (made, True)
+    assert read_roots(small.folder / "plan") == {"voices": str(small.folder / "speech")}
+
+
+def test_the_folder_of_a_plan_stands_for_its_recipe(small: Lab) -> None:
+    made, _ = small.plan()
+    from corpus_builder.plan.make_plan import plan
+
+    folder = small.folder / "plan"
+    assert plan(folder, folder, progress=False) == (made, True)
+    assert plan(folder / "recipe.yaml", folder, progress=False) == (made, True)
+    assert plan(folder, small.folder / "again", progress=False) == (made, False)
+    with pytest.raises(
+        MissingFileError, match=r"speech/recipe.yaml does not exist: a recipe \(YAML\) or the folder of"
+    ):
+        plan(small.folder / "speech", small.folder / "other", progress=False)
+    assert not (small.folder / "other").exists()
+
+
+def test_a_plan_begins_in_a_clean_folder_and_leaves_only_what_it_lists(small: Lab) -> None:
+    """Rows of an interrupted plan of other shards, and temporary files of a process that ended, are gone afterwards."""
+    import socket
+
+    folder = small.folder / "plan" / "plan"
+    folder.mkdir(parents=True)
+    dead = f"{socket.gethostname()}-{2**22 + 1}"
+    for name in ("train-000007.jsonl", "dev-000000.jsonl", f".levels.jsonl.{dead}.part"):
+        (folder / name).write_text("old")
+    (small.folder / "plan" / ".hidden").write_text("stays")
+    small.plan()
+    assert {path.name for path in folder.iterdir()} == {
+        "plan.json",
+        "levels.jsonl",
+        "rooms.jsonl",
+        "train-000000.jsonl",
+    }
+    assert {path.name for path in folder.parent.iterdir()} == {"plan", "recipe.yaml", "roots.local.json", ".hidden"}
+
+
+def test_a_folder_that_is_a_file_or_links_elsewhere_is_not_planned_in(small: Lab) -> None:
+    (small.folder / "file").write_text("x")
+    with pytest.raises(UsageError, match="file is a file; name a folder that is new, or holds a plan"):
+        small.plan("file")
+    (small.folder / "linked").mkdir()
+    (small.folder / "linked" / "plan").symlink_to(small.folder / "speech", target_is_directory=True)
+    with pytest.raises(UsageError, match=r"linked/plan is a link to .*speech"):
+        small.plan("linked")
+    assert sorted(path.name for path in (small.folder / "speech").iterdir()) == ["train"]
+
+
+@pytest.mark.parametrize("empty", ["", "plan", "shards"])
+def test_a_command_that_fails_leaves_no_empty_folder(small: Lab, empty: str) -> None:
+    (small.folder / "p" / empty).mkdir(parents=True)
+    small.recipe["speech"]["train"]["min_s"] = 90
+    with pytest.raises(NoAudioError):
+        small.plan("p")
+    assert not (small.folder / "p").exists()
+
+
+def test_another_recipe_or_limit_is_told_with_what_was_found_first(small: Lab) -> None:
+    made, _ = small.plan(limit=2)
+    with pytest.raises(OtherRecipeError, match=r"was made from another --limit \(2, now None\)"):
+        small.plan()
+    with pytest.raises(OtherRecipeError, match=r"was made from another --limit \(2, now 3\)"):
+        small.plan(limit=3)
+    small.recipe["seed"] = 6
+    with pytest.raises(
+        OtherRecipeError, match=rf"another recipe \({made.recipe_sha256[:12]}, now (?!{made.recipe_sha256[:12]})"
+    ):
+        small.plan(limit=2)
+
+
+def test_a_plan_of_an_earlier_version_is_not_taken_for_this_one(small: Lab) -> None:
+    small.plan()
+    path = small.folder / "plan" / "plan" / "plan.json"
+    path.write_text(path.read_text().replace("stillroom/plan/2", "stillroom/plan/1"))
+    with pytest.raises(OlderPlanError, match=r"plan/plan.json.*'stillroom/plan/1'"):
+        small.plan()

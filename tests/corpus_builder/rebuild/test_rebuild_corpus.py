@@ -488,11 +488,11 @@ def test_a_url_where_only_a_disk_is_written_is_refused_and_no_folder_of_its_name
     monkeypatch.chdir(tmp_path)
     corpus, url = str(lab.folder / "corpus"), "s3://bucket/there"
     words = {
-        "pack": [corpus, f"{url}.tar.gz"], "rebuild": [str(pack), url], "subset": [corpus, url, "--where", "split=test"],
+        "subset": [corpus, url, "--where", "split=test"],
         "unpack": [corpus, url, "--condition", "noise"], "lhotse": [corpus, url], "plan": [str(lab.folder / "recipe.yaml"), url],
         "index": [f"{corpus}/shards", "--out", url],
     }  # fmt: skip
     told = CliRunner().invoke(stillroom, [verb, *words[verb]])
     assert isinstance(told.exception, UsageError)
-    assert f"got the URL {url}" in str(told.exception).replace(".tar.gz", "")
+    assert f"got the URL {url}" in str(told.exception)
     assert not list(tmp_path.glob("s3*"))

@@ -71,6 +71,17 @@ def test_a_talker_who_pauses_through_the_segment_begins_at_the_next_sound():
     assert skipped(babble_of(talker("a", 100)), Talkers(a=wave)) == []
 
 
+def test_of_several_sounds_a_segment_begins_at_the_first_loud_one_after_its_offset():
+    """Soft and about a level at rest; a sound is what is a tenth of the peak away from that, to either side."""
+    wave = np.full(4000, 0.05)
+    wave[1000:1300] += 0.004
+    wave[2900:3000] -= 0.00039  # too soft for a sound
+    wave[3000:3500] -= 0.00041
+    (found,) = segments(babble_of(talker("a", 1300)), Talkers(a=wave))
+    np.testing.assert_array_equal(found, wave[3000:4000])
+    assert [next_sound(wave, offset) for offset in (0, 1299, 1300, 3499, 3500)] == [1000, 1299, 3000, 3499, 1000]
+
+
 @pytest.mark.parametrize("bad", [None, np.zeros(4000)], ids=["damaged", "silent"])
 def test_a_talker_that_cannot_be_used_adds_nothing_and_is_named(bad):
     waves = Talkers(a=1, b=bad, c=3)

@@ -1,18 +1,23 @@
 """Long utterances: what is done piece by piece gives what one call would, and memory is held by waves, not by copies."""
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.signal import lfilter, oaconvolve
 
 from corpus_builder.audio.flac import flac
 from corpus_builder.distortions import additive_noise, convolution, freeverb
 from corpus_builder.distortions.convolution import convolved
 from corpus_builder.shards.encode import EncodedWaves
+from corpus_builder.shards.fingerprint import fingerprint, signs
 from corpus_builder.sources.utterance import Utterance, too_long
 from corpus_builder.workers.pool import WORKER_SETTINGS
 
@@ -92,6 +97,34 @@ def test_a_babble_holds_one_talker_at_a_time():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4.5 * 8 * num_samples  # the sum, the last talker, the next one or its share; not six
+
+
+def test_each_coded_wave_has_its_own_name_rate_digest_and_fingerprint(monkeypatch, tmp_path):
+    made = []
+
+    class Noted(tempfile.SpooledTemporaryFile):
+        def __init__(self, *arguments, **options):
+            made.append((arguments, options))
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", Noted)
+    pcm = np.random.default_rng(1).integers(-9000, 9000, 2000, dtype=np.int16)
+    before = np.random.default_rng(2).standard_normal(2000) * 0.1
+    with EncodedWaves("key", 2000, rate_hz=22_050, scratch=tmp_path) as encoded:
+        encoded.add("clean", pcm)
+        encoded.add("phone-0", pcm // 2, uncoded=before)
+        for _ in range(2):  # as often as wanted
+            (clean, content), (phone, other) = encoded
+            assert soundfile.info(io.BytesIO(content)).samplerate == 22_050
+            np.testing.assert_array_equal(soundfile.read(io.BytesIO(other), dtype="int16")[0], pcm // 2)
+    assert (clean.name, phone.name) == ("clean", "phone-0")
+    assert [clean.pcm_sha256, phone.pcm_sha256] == [
+        hashlib.sha256(wave.tobytes()).hexdigest() for wave in (pcm, pcm // 2)
+    ]
+    sign = signs("key", 2000)
+    assert clean.fingerprint == fingerprint(pcm, sign)
+    assert phone.fingerprint == fingerprint(pcm // 2, sign, uncoded=before)
+    assert [options["dir"] for _, options in made] == [str(tmp_path)]
 
 
 def test_coded_copies_that_are_too_many_for_memory_come_back_as_they_were(monkeypatch, tmp_path):

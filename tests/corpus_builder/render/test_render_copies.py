@@ -5,12 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus_builder.audio.errors import NotFiniteAudioError
 from corpus_builder.audio.levels import NotFiniteError
+from corpus_builder.distortions.codecs import transcode
 from corpus_builder.distortions.reverb import reverberate
 from corpus_builder.render.render_copies import (
     CopyFailedError,
@@ -85,6 +89,9 @@ class MadeWaves:
 
     def response(self, name):
         return response_of(int(name[-1]))
+
+
+ALL_LOST = {"percent": 100.0, "conceal": "zeros", "seed": 1, "lost_packets": 1}
 
 
 def pcm16(wave):
@@ -186,6 +193,33 @@ def test_a_source_that_would_clip_is_scaled_once_for_all_its_copies():
     assert snr_db(result.clean / 32768, result.copies[0]) == pytest.approx(30.0, abs=0.1)
 
 
+def test_a_copy_to_match_the_clean_wave_matches_it_as_it_was_scaled():
+    result = rendered([{**WHITE, "snr_db": 0.0}], speech=SPEECH * 12, levels={0: "match_clean"})
+    assert result.clean_gain_db < -6.0
+    (copy,) = result.copies
+    found = np.std(copy.pcm / 10 ** (copy.gain_db / 20)) / np.std(result.clean.astype(float))
+    assert found == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_level_is_set_before_a_copy_is_scaled_against_clipping():
+    """The gain alone would clip; at its level the copy does not, so that nothing is scaled."""
+    (copy,) = rendered([{"kind": "gain", "gain_db": 40.0}], levels={0: -30.0}).copies
+    assert copy.gain_db == 0.0
+    assert 20 * np.log10(np.std(copy.pcm / 32768)) == pytest.approx(-30.0, abs=0.01)
+
+
+def test_talkers_that_cannot_be_used_are_named_with_the_copy_that_lacks_them():
+    class OneUnusable(MadeWaves):
+        def talker(self, file):
+            if file.path == "t1.flac":
+                raise NotFiniteAudioError(file.path)
+            return super().talker(file)
+
+    row = row_of([{**WHITE, "snr_db": 5.0}], [{**BABBLE, "snr_db": 5.0}], num_samples=SPEECH.size)
+    copies = render(row, OneUnusable(SPEECH), rate_hz=RATE).copies
+    assert [copy.skipped_talkers for copy in copies] == [(), ("t1",)]
+
+
 def test_a_copy_that_is_the_clean_one_is_an_error_by_name():
     with pytest.raises(UnchangedCopyError, match="c-0: its steps left every 16-bit sample"):
         rendered([{**WHITE, "snr_db": 100.0}], speech=pcm16(SPEECH / 100))
@@ -194,9 +228,8 @@ def test_a_copy_that_is_the_clean_one_is_an_error_by_name():
 
 
 def test_a_copy_of_which_nothing_is_left_is_an_error_by_name():
-    loss = {"percent": 100.0, "conceal": "zeros", "seed": 1, "lost_packets": 1}
     with pytest.raises(SilentCopyError, match="c-0: every sample of it is the same"):
-        rendered([{**codec("opus", 16.0), "loss": loss}])
+        rendered([{**codec("opus", 16.0), "loss": ALL_LOST}])
 
 
 @pytest.mark.parametrize(
@@ -211,6 +244,42 @@ def test_a_copy_that_cannot_be_made_says_which_and_why(steps, speech, reason):
     with pytest.raises(CopyFailedError, match=reason) as told:
         rendered(steps, speech=speech)
     assert "\n" not in str(told.value)
+
+
+class Unusable(MadeWaves):
+    def talker(self, file):
+        raise NotFiniteAudioError(file.path)
+
+
+def test_of_many_copies_the_one_that_cannot_be_made_is_named_and_not_its_condition():
+    row = row_of([], [{**WHITE, "snr_db": 5.0}], [{**BABBLE, "snr_db": 5.0}], num_samples=SPEECH.size)
+    with pytest.raises(CopyFailedError, match=r"^c-2: no talker of the babble can be used \(t0, t1, t2\)"):
+        render(row, Unusable(SPEECH), rate_hz=RATE)
+
+
+@pytest.mark.parametrize("problem", [soundfile.LibsndfileError(2), av.InvalidDataError(1, "bad data")])
+def test_a_codec_that_gives_up_fails_its_copy_and_is_named(monkeypatch, problem):
+    def fails(*_, **__):
+        raise problem
+
+    monkeypatch.setattr(transcode, "through", fails)
+    with pytest.raises(CopyFailedError, match=r"^c-0: mp3 could not code the wave: ."):
+        rendered([codec("mp3", 64.0)])
+
+
+def test_the_unchanged_the_constant_and_the_silent_copy_are_named_by_their_copy():
+    with pytest.raises(UnchangedCopyError, match=r"^c-1: its steps left"):
+        rendered([], [{**WHITE, "snr_db": 100.0}], speech=pcm16(SPEECH / 100))
+    constant = np.full(400, 0.25)
+    with pytest.raises(SilentCopyError, match=r"^c-0: every sample of it is the same"):
+        rendered([], speech=constant)
+    with pytest.raises(CopyFailedError, match=r"^c-1: a distorted copy that was to be brought to a level is silent"):
+        rendered([{**WHITE, "snr_db": 5.0}], [codec("g711-alaw", 64.0) | {"loss": ALL_LOST}], levels={1: -20.0})
+
+
+def test_a_file_that_grew_is_refused_like_one_that_shrank():
+    with pytest.raises(LengthChangedError, match=r"the file has 1600 samples .* where 1601 were planned"):
+        render(row_of(num_samples=1601), MadeWaves(np.zeros(1600)), rate_hz=RATE)
 
 
 def test_a_file_that_changed_its_length_or_holds_nan_is_refused():

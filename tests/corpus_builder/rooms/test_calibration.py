@@ -21,10 +21,15 @@ from corpus_builder.rooms.calibration import (
     DrawnRoom,
     RoomMissedError,
     WantedRoom,
+    absorption_of,
     calibrate,
     draw_room,
+    eyring_exponent,
+    fault_of,
     image_order,
+    other_positions,
     plan_room,
+    rival_fault,
     simulate,
     simulated,
 )
@@ -467,3 +472,58 @@ def test_heights_that_fit_nowhere_are_told_in_one_line():
     assert "\n" not in str(told.value)
     with pytest.raises(ValueError, match=r"microphone_height_m: 2\.9 m does not fit under the highest ceiling, 3 m"):
         hybrid_task(0, microphone_height_m=2.9)
+
+
+def test_a_source_that_is_moved_keeps_its_own_distance_and_height():
+    rng = np.random.default_rng(4)
+    for heights, levels in ((Heights(1.2, (1.0, 1.5)), {1.5}), (Heights(), None)):
+        wanted = WantedRoom((5.0, 4.0, 2.8), 0.4, [0.8, 1.6], heights)
+        found = list(other_positions(rng, wanted, 1, (2.0, 2.0, 1.2)))
+        assert len(found) > 20
+        assert {round(math.dist((2.0, 2.0, 1.2), source), 2) for source in found} == {1.6}
+        assert (
+            len({source[2] for source in found}) > 10 if levels is None else {source[2] for source in found} == levels
+        )
+
+
+def test_absorption_begins_from_eyrings_formula_for_20_percent_less_and_stays_within_bounds():
+    """A room of 60 m3 and 94 m2 whose formula is to give 0.4 s: 0.161 * 60 / (94 * 0.4) = 0.257."""
+    assert eyring_exponent((5.0, 4.0, 3.0), 0.5) == pytest.approx(0.257, abs=0.0005)
+    assert [absorption_of(exponent) for exponent in (0.0, 0.0005, 0.7, 50.0)] == [0.001, 0.001, 0.503415, 0.999]
+
+
+def test_a_reflection_may_be_0_95_times_as_strong_as_the_direct_sound():
+    assert rival_fault(0.95) is None
+    assert rival_fault(0.951) == "a reflection 0.95 times as strong as the direct sound"
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 24_000])
+def test_at_any_rate_sound_arrives_by_its_distance_and_rooms_are_drawn_by_what_is_at_that_place(rate_hz):
+    wave = impulse((40, 40, 40), (20, 20, 20), (23.43, 20, 20), absorption=0.9, order=0, rate_hz=rate_hz)
+    assert np.abs(wave).argmax() == rate_hz // 100 + 40  # 10 ms
+    wanted = WantedRoom((5.0, 4.0, 2.6), 0.4, [0.7, 1.1])
+    assert draw_room(np.random.default_rng(2), wanted, rate_hz=rate_hz).rival <= 0.85
+
+
+def test_a_response_is_cut_where_it_has_fallen_by_60_db():
+    drawn = DrawnRoom((5.0, 4.0, 3.0), 0.4, (1.0, 1.2, 1.5), ((2.5, 2.0, 1.4),))
+    found = simulated(drawn, 0, absorption=0.3, order=40, rate_hz=RATE)
+    assert (found.wave.size - found.direct_sample) / RATE == pytest.approx(found.t30_s, rel=0.15)
+
+
+def test_every_number_of_the_rays_and_the_position_changes_a_hybrid_response():
+    rays = PlannedRays(count=600, radius_m=0.4, scattering=0.1, seed=3)
+    drawn = DrawnRoom((4.0, 3.0, 2.5), 0.3, (1.0, 1.0, 1.2), ((2.5, 2.0, 1.4),) * 2, rays=rays)
+    waves = [simulated(drawn, position, absorption=0.3, order=3, rate_hz=RATE).wave for position in range(2)]
+    for changed in ({"count": 700}, {"radius_m": 0.6}, {"scattering": 0.3}, {"seed": 4}):
+        other = replace(drawn, rays=rays.model_copy(update=changed))
+        waves.append(simulated(other, 0, absorption=0.3, order=3, rate_hz=RATE).wave)
+    assert len({wave.tobytes() for wave in waves}) == 6
+
+
+def test_an_image_source_room_that_is_all_direct_sound_has_no_response_and_one_fault():
+    walls = DrawnRoom((60.0, 50.0, 40.0), 0.05, (30.0, 25.0, 20.0), ((31.0, 25.0, 20.0),))
+    absorption, responses = calibrate(walls, order=0, rate_hz=RATE)
+    assert responses == ()
+    assert 0.001 <= absorption <= 0.999
+    assert fault_of(responses, rt60_s=0.05) == "no decay to measure"

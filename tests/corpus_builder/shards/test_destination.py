@@ -245,13 +245,14 @@ def test_a_source_whose_url_fails_stops_the_build_and_is_never_refused(
     assert not built.corpus.refused
 
 
+@pytest.mark.parametrize("suffix", [".json", ".tar"])
 def test_sealing_looks_again_for_a_shard_that_a_network_disk_does_not_show_yet(
-    built_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(built_lab.folder / "corpus", corpus)
     plan = Plan.read(corpus / "plan" / "plan.json", needed="a plan")
-    hidden = corpus / "shards" / "train-000001.json"
+    hidden = (corpus / "shards" / "train-000001.json").with_suffix(suffix)
     content = hidden.read_bytes()
     hidden.unlink()
     waited: list[float] = []
@@ -265,8 +266,10 @@ def test_sealing_looks_again_for_a_shard_that_a_network_disk_does_not_show_yet(
     assert seal(plan, Target(corpus)).totals.shards == len(plan.files)
     assert len(waited) == 3
     hidden.unlink()
-    with pytest.raises(MissingFileError, match="the index of a shard that was finished; run the same command again"):
+    with pytest.raises(MissingFileError) as missing:
         seal(plan, Target(corpus))
+    assert f"{corpus}/shards/train-000001.json" in str(missing.value)
+    assert "the index of a shard that was finished; run the same command again" in str(missing.value)
 
 
 def test_an_unreachable_target_is_one_line(lab: Lab, monkeypatch: pytest.MonkeyPatch, bucket: Url) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from corpus_builder.distortions import additive_noise, reverb
 from corpus_builder.distortions.codecs import transcode
 from corpus_builder.rooms import image_source
 from corpus_builder.shards.fingerprint import (
+    Deviation,
     best_lag,
     blocks_of,
     deviation,
@@ -206,13 +208,68 @@ def test_a_fingerprint_is_small_and_a_wave_is_near_itself(seed, length, scale, c
     assert near(wave, wave, before=(before, before))
 
 
-def test_the_sums_are_those_of_a_plain_loop():
-    wave = np.random.default_rng(1).integers(-32768, 32767, 50_000).astype(np.int16)
-    sign = signs(KEY, wave.size)
-    slow = [0] * 28
-    for number, (value, bit) in enumerate(zip(wave.tolist(), sign.tolist(), strict=True)):
-        slow[number % 28] += value * bit
-    assert sketch(wave, sign, grain="coded").sums.tolist() == slow
+@pytest.mark.parametrize(("grain", "count"), [("fine", 14), ("coded", 28)])
+def test_the_sums_are_those_of_a_plain_loop(grain, count):
+    """Longer than what is added up at once; a wave of float64 is rounded to the nearest step first."""
+    steps = np.random.default_rng(1).integers(-32768, 32767, 130_000)
+    sign = signs(KEY, steps.size)
+    slow = [0] * count
+    for number, (value, bit) in enumerate(zip(steps.tolist(), sign.tolist(), strict=True)):
+        slow[number % count] += value * bit
+    off = np.random.default_rng(2).uniform(-0.49, 0.49, steps.size)
+    for wave in (steps.astype(np.int16), (steps + off) / 32768):
+        found = sketch(wave, sign, grain=grain)
+        assert found.sums.tolist() == slow
+        assert found.energy_db == pytest.approx(10 * np.log10(1 + float(np.sum(steps.astype(float) ** 2))))
+
+
+def test_two_waves_deviate_by_what_is_between_them_and_are_compared_with_the_first():
+    """Exact sums of one sample: the deviation is the difference itself. Stored ones are uncertain by their steps."""
+    one, other = (sketch(np.array([value], np.int16), np.ones(1, np.int8), grain="fine") for value in (1000, 990))
+    found = deviation(one, other, num_samples=1)
+    assert found.rms_lsb == pytest.approx(10.0)
+    assert found.relative_db == pytest.approx(-40.0, abs=0.001)
+    assert found.level_db == pytest.approx(20 * np.log10(0.99), abs=0.001)
+    assert deviation(one, other, num_samples=4).rms_lsb == pytest.approx(5.0)
+    coarse = [replace(one, step=3.0), replace(other, step=2.0)]
+    assert deviation(*coarse, num_samples=1).rms_lsb == pytest.approx((100 - 14 * (9 + 4) / 12) ** 0.5)
+    assert deviation(one, one, num_samples=1).relative_db == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("rms_lsb", "relative_db", "level_db", "fine", "coded"),
+    [
+        (0.5, 0.0, 0.0, True, False), (0.51, -84.1, 0.0, True, True), (0.51, -83.9, 0.0, False, True), (9.0, -5.0, 1.0, False, True),
+        (9.0, -5.0, -1.0, False, True), (9.0, -5.0, -1.01, False, False), (9.0, -5.0, 1.01, False, False), (9.0, -4.9, 0.0, False, False),
+    ],
+)  # fmt: skip
+def test_waves_are_near_up_to_their_tolerances(rms_lsb, relative_db, level_db, fine, coded):
+    found = Deviation(rms_lsb, relative_db, level_db)
+    assert (is_near_fine(found), is_near_coded(found)) == (fine, coded)
+
+
+def test_a_wave_that_is_late_is_late_and_one_that_is_early_is_early():
+    wave = pcm(speechlike(0.5, seed=9))
+    stored = sketch(wave, signs(KEY, wave.size), grain="coded")
+    for lag in (0, 3, -5, 8, -8):
+        moved = np.roll(wave, lag)
+        assert best_lag(stored, moved, KEY) == lag
+    assert best_lag(stored, np.roll(wave, 9), KEY) in range(-8, 9)
+    short = np.array([300, -200, 100], np.int16)
+    assert best_lag(sketch(short, signs(KEY, 3), grain="coded"), short, KEY) == 0
+    noise = np.random.default_rng(3).integers(-300, 300, wave.size).astype(np.int16)
+    assert best_lag(stored, noise, KEY) == 0  # no shift takes much off
+
+
+def test_a_fingerprint_has_a_fine_block_of_what_entered_the_codec_and_a_coarse_one_of_what_came_out():
+    before, after = (np.random.default_rng(number).integers(-9000, 9000, 3000).astype(np.int16) for number in (1, 2))
+    fine, coded = blocks_of(printed(after, KEY, uncoded=before / 32768), where="x")
+    for block, wave in ((fine, before), (coded, after)):
+        exact = sketch(wave, signs(KEY, 3000), grain=block.grain)
+        assert block.step > 0
+        np.testing.assert_allclose(block.sums, exact.sums, atol=block.step / 2)
+    soft = sketch(np.array([5, -3], np.int16), np.ones(2, np.int8), grain="fine")
+    assert (unpacked(packed(soft)).step, unpacked(packed(soft)).sums.tolist()) == (0.0, soft.sums.tolist())  # exact
 
 
 def test_a_fingerprint_is_frozen():

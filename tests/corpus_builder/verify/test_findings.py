@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from scipy import signal
 
 from corpus_builder.exchange.index_webdataset import index_shards
 from corpus_builder.verify import copy_measurements, draw_rates, plain_readers, plan_check, rir_check, shard_check
-from corpus_builder.verify.verify_corpus import verify
+from corpus_builder.verify.verify_corpus import shard_checks, verify
+from manifests.corpus import layout, shard_index
+from manifests.errors import UsageError
+from manifests.io.place import place_of
 from tests.corpus_builder.conftest import Lab, write_wave
 from tests.oracles.forgery import forge, literal_texts, read_members, sha256, write_members
 from tests.oracles.speechlike import speechlike
@@ -786,3 +790,125 @@ def test_a_copy_of_no_step_is_the_clean_wave_on_purpose(corpus: Path) -> None:
 
     forge(corpus, rows=unstep, waves=unchanged)
     assert verify(corpus, progress=False).findings == []
+
+
+def lines_of(corpus: Path, level: Any = "bytes") -> list[str]:
+    return [f"{one.where}: {one.what}" for one in verify(corpus, level=level, progress=False).findings]
+
+
+def test_a_finding_says_what_is_there_and_who_says_otherwise(corpus: Path) -> None:
+    """Tar, index and seal each say something else of one shard; each number stands where it belongs."""
+    tar = corpus / "shards" / f"{SHARD}.tar"
+    size, sha = tar.stat().st_size, sha256(tar.read_bytes())
+    before = json.loads(tar.with_suffix(".json").read_bytes())
+    member = before["samples"][0]["members"]["noise-0"]
+    name, place = f"{before['samples'][0]['key']}.noise-0.flac", (member["offset"], member["size"])
+    count, seconds = len(before["samples"]), sum(one["num_samples"] for one in before["samples"]) / RATE_HZ
+
+    def other_index(index: dict[str, Any]) -> None:
+        index |= {"bytes": size + 1, "sha256": ONES}
+        index["samples"][0]["members"]["noise-0"] |= {"offset": place[0] + 512, "size": place[1] - 3}
+
+    def other_seal(sealed: dict[str, Any]) -> None:
+        in_entry(bytes=size + 2, sha256=ZEROS, samples=count + 3, seconds=seconds - 1)(sealed)
+        sealed["totals"] |= {"samples": 50, "bytes": 60, "shards": 70}
+        sealed["refused"] = {"train": 2, "test": 3}
+
+    forge(corpus, index=other_index, sealed=other_seal, files=refuse, sums=lambda lines: lines.insert(2, "nonsense"))
+    found = lines_of(corpus)
+    sealed = json.loads((corpus / "corpus.json").read_bytes())
+    entries = [entry for entries in sealed["splits"].values() for entry in entries]
+    rows = sum(file["rows"] for file in json.loads((corpus / "plan" / "plan.json").read_bytes())["files"])
+    at = f"shards/{SHARD}.tar: "
+    assert set(found) >= {
+        f"{at}has {size} bytes; its index says {size + 1}, corpus.json {size + 2}",
+        f"{at}SHA-256 is {sha[:16]}…; its index says {ONES[:16]}…, corpus.json {ZEROS[:16]}…",
+        f"{at}its index has {count} samples, corpus.json {count + 3}",
+        f"{at}its samples last {seconds} s, corpus.json says {seconds - 1} s",
+        f"{at}member {name} has offset and size {place}, the index says {(place[0] + 512, place[1] - 3)}",
+        f"SHA256SUMS:3: {SUMS_LINE}",
+        f"corpus.json: samples: 50 in the totals, {sum(one['samples'] for one in entries)} by counting",
+        f"corpus.json: bytes: 60 in the totals, {sum(one['bytes'] for one in entries)} by counting",
+        f"corpus.json: shards: 70 in the totals, {len(entries)} by counting",
+        "corpus.json: samples found: 50 in the totals, 12 by counting",
+        "refused.jsonl: has 1 lines, corpus.json counts 5",
+        f"corpus.json: {rows} utterances were planned, 50 are in shards and 1 were refused",
+    }
+
+
+def test_a_finding_names_the_sample_and_the_wave(corpus: Path) -> None:
+    tar = corpus / "shards" / f"{SHARD}.tar"
+    first_one = json.loads(tar.with_suffix(".json").read_bytes())["samples"][0]
+    key, length = first_one["key"], first_one["num_samples"]
+
+    def other_waves(members: dict[str, bytes]) -> None:
+        for name, change, options in (
+            ("noise-0", lambda pcm: np.stack([pcm[:-5], pcm[5:]], 1), {"rate_hz": 8000}),
+            ("noise-1", np.zeros_like, {}),
+        ):
+            members[f"{key}.{name}.flac"] = coded(change(pcm_of(members, f"{key}.{name}.flac")), **options)
+        document = json.loads(members[f"{key}.json"])
+        members[f"{key}.json"] = json.dumps(document | {"speaker": "x", "custom": {"x": 1}}).encode()
+
+    forge(corpus, waves=other_waves)
+    at = f"shards/{SHARD}.tar {key}: "
+    assert sorted(lines_of(corpus, "pcm")) == sorted(
+        [
+            f"{at}noise-0: {length - 5} samples in 2 channel(s) at 8000 Hz; expected {length} mono at 16000 Hz",
+            f"{at}noise-1: is silent",
+            f"{at}speaker differs between JSON and plan",
+            f"{at}custom differs between JSON and plan",
+        ]
+    )
+
+
+def test_json_that_is_none_is_a_finding_and_the_waves_are_looked_at_all_the_same(corpus: Path) -> None:
+    def torn(members: dict[str, bytes]) -> None:
+        members[first(members, ".json")] = b'{"torn'
+        same_as_clean(members)
+
+    forge(corpus, waves=torn)
+    report = verify(corpus, level="pcm", progress=False)
+    assert len([one for one in report.findings if "not valid JSON" in one.what]) == 1
+    assert len([one for one in report.findings if "noise-0: is the clean wave" in one.what]) == 1
+    assert report.waves == 8 * 5 + 4 * 3
+
+
+def test_the_plan_of_one_shard_is_held_to_the_index_of_that_shard(corpus: Path) -> None:
+    assert {check.entry.name: check.plan_sha256 for check in checks_of(corpus)} == {
+        path.stem: sha256(path.read_bytes()) for path in (corpus / "plan").glob("t*-0*.jsonl")
+    }
+
+
+def checks_of(corpus: Path) -> list[Any]:
+    sealed = shard_index.read_corpus(place_of(corpus))
+    return list(shard_checks(place_of(corpus), sealed, layout.read_plan(place_of(corpus)), "pcm"))
+
+
+def test_the_first_shard_of_each_split_is_read_with_plain_tools(corpus: Path) -> None:
+    checks = checks_of(corpus)
+    assert len(checks) > 2
+    assert [check.with_plain_readers for check in checks] == [check.entry.name.endswith("-000000") for check in checks]
+    assert {(check.is_linked, check.is_external, check.sample_rate) for check in checks} == {(False, False, RATE_HZ)}
+
+
+def test_hidden_files_belong_to_nobody_wherever_they_are(corpus: Path) -> None:
+    for name in (".cache/x", "shards/.part", "rooms/.trash/y"):
+        (corpus / name).parent.mkdir(exist_ok=True)
+        (corpus / name).write_bytes(b"")
+    assert lines_of(corpus) == []
+
+
+def test_the_physics_of_an_index_cannot_be_looked_at(linked: Path) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(str(linked))} is a subset or an index, without plan and rooms"):
+        verify(linked, level="physics", progress=False)
+
+
+def test_the_copy_that_is_the_clean_wave_on_purpose_is_the_one_to_which_nothing_was_done_or_all_of_it_undone() -> None:
+    copies = [SimpleNamespace(name=name, steps=steps, gain_db=gain_db) for name, steps, gain_db in (
+        ("bare", (), 0.0), ("changed", ("clip",), 0.0), ("undone", ("gain",), -3.0),
+    )]  # fmt: skip
+    document: Any = SimpleNamespace(copies=copies)
+    names = ("bare", "changed", "undone", "gone")
+    assert [shard_check.is_clean_on_purpose(document, name) for name in names] == [True, False, True, False]
+    assert not shard_check.is_clean_on_purpose(None, "bare")

@@ -39,6 +39,7 @@ def test_a_sound_corpus_has_nothing_off(built_lab: Lab) -> None:
     report = look(built_lab.folder / "corpus")
     assert not report.findings, said(report)
     assert report.samples == 12
+    assert report.files == len((built_lab.folder / "corpus/SHA256SUMS").read_text().splitlines())
     assert report.waves == 8 * 5 + 4 * 3
     assert look(built_lab.folder / "corpus", "bytes").findings == []
 

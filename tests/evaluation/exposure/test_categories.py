@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -18,13 +19,14 @@ from evaluation.exposure.categories import (
     snr_of,
     step_facts,
 )
-from evaluation.exposure.test_copies import index_test_copies
+from evaluation.exposure.test_copies import CopyIndex, index_test_copies
 from evaluation.exposure.training_set import (
     ExposureCounter,
     TrainingUnknownError,
     corpus_exposure,
     exposure_of,
     teacher_exposure,
+    training_command,
 )
 from manifests.io.json_yaml import write_json, write_yaml
 from manifests.plan.steps import PlannedStep
@@ -144,6 +146,9 @@ def test_a_copy_is_its_strangest_step_and_a_chain_must_have_been_met(library):
     assert (
         category_of(facts(library, recorded("b.wav", snr_db=15.0), room("office-2-0")), known) == "shifted"
     )  # turned around
+    turned = facts(library, recorded("a.wav", snr_db=15.0), room("office-0-0"))
+    assert category_of(turned, known) == "shifted", "though each of its recordings was met"
+    assert category_of(turned, known.model_copy(update={"chains": ()})) == "heard", "a card may leave chains out"
     assert category_of(facts(library, recorded("b.wav", snr_db=15.0), codec("amr-nb")), known) == "shifted"
     assert category_of(facts(library, recorded("b.wav", snr_db=15.0), codec("mp3")), known) == "new"
     # the strangest step counts wherever it stands, and a later one that is less strange takes nothing back
@@ -307,3 +312,101 @@ def test_utterances_of_nobody_are_each_a_speaker_of_their_own(tmp_path):
 @pytest.mark.parametrize(("rate", "band"), [(8.9, "narrow-band"), (9.0, "wide-band"), (None, "wide-band")])
 def test_opus_is_wide_band_from_nine_kilobits_on_and_where_its_rate_is_not_known(rate, band):
     assert codec_band("opus", rate) == band
+
+
+def name_digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_what_is_known_of_each_kind_of_step(library):
+    files = [
+        {"root": "r", "path": "p.wav", "rate_hz": 16000, "start": 2.5},
+        {"root": "r", "path": "q.wav", "rate_hz": 16000, "sha256": "d" * 64},
+    ]
+    talkers = [{"id": str(number), "speaker": "ann", "file": file, "offset": 7} for number, file in enumerate(files)]
+    babble = {"kind": "noise", "form": "babble", "source": "babble", "snr_db": 4.0}
+    freeverb = {
+        "kind": "freeverb", "reverberance": 50.0, "hf_damping": 40.0, "room_scale": 30.0, "pre_delay_ms": 20.0, "wet_gain_db": -1.0,
+        "keep_rms": False,
+    }  # fmt: skip
+    lossy = {**codec("opus", 6.0), "loss": {"percent": 10.0, "conceal": "zeros", "seed": 1, "lost_packets": 4}}
+    unknown = name_digest("r/p.wav@2.5")
+    for step, due in (
+        ({**babble, "talkers": talkers}, [StepFacts("noise babble", None, (unknown, "d" * 16), {"snr_db": 4.0})]),
+        ({**babble, "talkers": talkers[1:]}, [StepFacts("noise talker", None, ("d" * 16,), {"snr_db": 4.0})]),
+        (coloured(), [StepFacts("noise coloured", "white", (), {"snr_db": 10.0})]),
+        (recorded("a.wav"), [StepFacts("noise recorded", "musan", ("a" * 16,), {"snr_db": 10.0})]),
+        (recorded("x.wav"), [StepFacts("noise recorded", "musan", (name_digest("musan/x.wav"),), {"snr_db": 10.0})]),
+        (room("office-1-0"), [StepFacts("room simulated", None, ("2" * 16,), {"t30_s": 0.5, "distance_m": 2.0})]),
+        (room("big-hall-3-1"), [StepFacts("room simulated", None, (name_digest("big-hall/big-hall-3-1"),), {})]),
+        ({"kind": "clip", "percent": 3.0}, [StepFacts("clip", None, (), {"percent": 3.0})]),
+        (freeverb, [StepFacts("freeverb", None, (), {key: freeverb[key] for key in list(freeverb)[1:-1]})]),
+        (
+            lossy,
+            [
+                StepFacts("codec narrow-band", "opus", (), {"opus bitrate_kbps": 6.0}),
+                StepFacts("packet loss", None, (), {"percent": 10.0, "bad_percent": 100.0, "good_percent": 0.0}),
+            ],
+        ),
+    ):
+        assert facts(library, step) == due
+
+
+def test_a_response_of_a_file_is_a_recorded_one_and_its_distance_is_not_known(library):
+    rows = [{"name": "taken-0-0", "t30_s": 0.3, "sha256": "9" * 64, "file": {}}]
+    library.banks["taken"] = {row["name"]: row for row in rows}
+    assert facts(library, room("taken-0-0")) == [StepFacts("room recorded", None, ("9" * 16,), {"t30_s": 0.3})]
+
+
+@pytest.mark.parametrize(("count", "beyond"), [(1, 1.0), (30, 1.0), (100, 0.3), (3000, 0.01)])
+def test_a_range_is_widened_on_both_sides_by_three_draws_and_at_most_a_tenth(count, beyond):
+    for value, sign in ((0.0, -1), (10.0, 1)):
+        assert in_trained_range(value + sign * (beyond - 1e-3), (0.0, 10.0), count=count)
+        assert not in_trained_range(value + sign * (beyond + 1e-3), (0.0, 10.0), count=count)
+    assert in_trained_range(8000.004, (8000.0, 8000.0), count=count), "as far as it was rounded"
+
+
+def test_the_table_of_copies_has_a_row_for_each_wave_in_order(tmp_path):
+    splits = tiny_split("test", count=3, members=("phone-0", "noise-0", "noise-1"))
+    for utterance, speaker in zip(splits, ("bob", None, "bob"), strict=True):
+        utterance.speaker = speaker
+        utterance.steps["noise-1"] = coloured(snr_db=-2.5)
+    corpus = write_corpus(tmp_path / "tiny", {"test": splits})
+    with open_corpus(corpus) as reader:
+        entries = {
+            one.key: SimpleNamespace(sample=reader.whole_record("test-000000", one, split="test"))
+            for one in reader.samples("test-000000")
+        }
+        found = index_test_copies(reader, SimpleNamespace(test=entries, conditions=("noise", "phone")))
+    record = found.record
+    assert record.speakers == ("bob", splits[1].id)
+    assert record.conditions == ("clean", "noise", "phone")
+    assert record.utterance.split() == [number for number in "012" for _ in range(4)]
+    assert record.speaker.split() == [number for number in "010" for _ in range(4)]
+    assert record.condition.split() == list("0211") * 3
+    assert record.snr_db.split() == ["-", "-", "5", "-2.5"] * 3
+    members = ("clean", "phone-0", "noise-0", "noise-1")
+    assert found.numbers == {
+        (key, name): 4 * row + column for row, key in enumerate(entries) for column, name in enumerate(members)
+    }
+    assert (found.letters(None), found.letters(TrainedOn.clean())) == ("cuuu" * 3, "cnnn" * 3)
+
+
+def test_a_copy_to_which_nothing_was_done_is_seen_and_is_not_the_clean_wave():
+    index = CopyIndex(None, {}, (None, [], [StepFacts("clip", None)]))
+    assert (index.letters(TrainedOn.clean()), index.letters(None)) == ("csn", "cuu")
+
+
+@pytest.mark.parametrize("views", [None, {}, {"student": {}}, {"kind": "none"}, 3])
+def test_a_run_without_views_was_trained_on_clean_speech(tmp_path, views):
+    write_yaml(tmp_path / "config.yaml", {"corpus": "/gone", "views": views})
+    assert exposure_of("m", RunSource(run=str(tmp_path)), {}) == TrainedOn.clean()
+
+
+@pytest.mark.parametrize(
+    ("command", "due"), [(["a", "b"], {"command": ["a", "b"]}), (["a", 3], {}), ("a b", {}), (None, {})]
+)
+def test_a_command_is_taken_from_a_record_where_it_is_words(tmp_path, command, due):
+    assert training_command(tmp_path) == {}
+    write_json(tmp_path / "provenance.json", {"command": command})
+    assert training_command(tmp_path) == due

@@ -271,3 +271,48 @@ def test_student_and_teacher_give_the_same_frames_however_many_are_taken(monkeyp
     setup = SimpleNamespace(dataset=dataset, config=SimpleNamespace(measures=("agreement",), seed=0), tasks=())
     extraction.prepare_test(tables, SimpleNamespace(encoder=encoder, teacher=teacher), setup)
     assert tables.similarity.frames_each == 2
+
+
+def test_pools_are_full_from_a_thousand_frames_on_and_as_many_as_memory_has_room_for_with_their_queries():
+    entries = {
+        f"{speaker}0": listed(f"{speaker}0", speaker, 320 * frames) for speaker, frames in (("a", 1000), ("b", 999))
+    }
+    assert set(plan(entries).frames) == {"a0"}
+    assert plan(entries).sizes == (1000,)
+    equal = {f"{speaker}0": listed(f"{speaker}0", speaker, 320 * 50) for speaker in "cba"} | {
+        "d0": listed("d0", "d", 320 * 40)
+    }
+    assert set(plan(equal).frames) == {"a0"}, "of speakers with too few the one with most, of equals the first by name"
+    many = {f"{number}": listed(f"{number}", f"s{number}", 320 * 1000) for number in range(20)}
+    assert len(plan(many).sizes) == 16
+    room = 256 << 20
+    for conditions, bytes_a_frame in (
+        (4, room // 3500),
+        (1, room // 2750),
+    ):  # 2.5 pools of 1000 frames and 100 queries a condition
+        assert len(plan(many, num_conditions=conditions, bytes_a_frame=bytes_a_frame).sizes) == 2
+    assert len(plan(many, bytes_a_frame=room).sizes) == 1
+    first = {next(iter(plan(many, seed=seed, bytes_a_frame=room).frames)) for seed in range(8)}
+    assert len(first) > 3
+
+
+def test_the_frames_of_a_pool_are_those_of_its_utterances():
+    """Two utterances of other lengths: each frame is taken once, and is the candidate in its slot."""
+    entries = {"a0": listed("a0", "a", 320 * 30), "a1": listed("a1", "a", 320 * 50)}
+    found = plan(entries)
+    frames = {
+        key: random_frames(number, frames=length) for number, (key, length) in enumerate((("a0", 30), ("a1", 50)))
+    }
+    retrieval = Retrieval(found, plain_scaling())
+    for key, clean in frames.items():
+        places = found.frames[key]
+        assert sorted(places.frames) == list(range(clean.shape[1]))
+        moved = clean.roll(1, dims=1)
+        retrieval.add(
+            UtteranceFeatures(key, 1.0, {"clean": clean, "noise-1": moved, "noise-0": clean, "phone-0": moved})
+        )
+        unit = torch.nn.functional.normalize(clean, dim=-1)
+        assert torch.allclose(retrieval.pools[0][:, places.slots], unit[:, places.frames])
+    assert [(shares.tolist(), count) for shares, count in map(retrieval.shares, ("noise", "phone"))] == [
+        ([1.0] * LAYERS, 80), ([0.0] * LAYERS, 80),
+    ]  # fmt: skip

@@ -397,3 +397,47 @@ def test_one_copy_of_unknown_category_leaves_clean_and_distorted_alone():
 def test_categories_are_never_those_of_the_floor():
     floor = cell("logmel", "110110111", kind="floor", seen="csncsncsn")
     assert SystemOutcomes.from_scores([floor, TEACHER], ROLL).grouped_by is None
+
+
+def test_a_system_of_two_seeds_does_not_differ_from_itself_in_its_trials():
+    """Seeds are drawn alike for both, whose errors differ from seed to seed."""
+    models = []
+    for scores in ("0.9 0.1 0.2 0.8 0.9 0.1", "0.1 0.9 0.9 0.1 0.9 0.1"):
+        trials = {
+            "task": "verify",
+            "copies": "1 1 4 4 7 7",
+            "enrolled": "0 3 3 0 6 0",
+            "same": "101010",
+            "scores": [scores],
+        }
+        models.append(ModelScores.parse({**ROBUST.plain(), "trials": [trials], "outcomes": []}, where="test"))
+    own = [one for model in models for one in task_outcomes(model, "verify")]
+    copies = Copies.of(ROLL)
+    assert len({float(one.values(copies.condition == 1)[0]) for one in own}) == 2
+    found = difference(own, own, copies.condition == 1, copies)
+    assert (found.value, found.low, found.high, found.seeds, found.units) == (0.0, 0.0, 0.0, (2, 2), "3 speakers")
+    assert task_outcomes(models[0], "another") == []
+
+
+def test_probes_are_in_the_order_of_their_numbers_and_copies_without_a_count_have_no_total():
+    outcome = ROBUST.outcomes[0]
+    swapped = [
+        outcome.model_copy(update={"probe": probe, "counts": counts})
+        for probe, counts in ((1, "- 0 1 1 1 1 1 1 1"), (0, "- 0 0 0 0 0 0 0 0"))
+    ]
+    [told] = task_outcomes(ROBUST.model_copy(update={"outcomes": tuple(swapped)}), "word")
+    everything = np.ones(9, dtype=bool)
+    np.testing.assert_allclose(told.values(everything), [0.0, 7 / 8])
+    assert told.takes_part(everything).tolist() == [False, *[True] * 8]
+    np.testing.assert_allclose(told.values(everything, speaker_weights=np.r_[5.0, 1, 1, np.zeros(6)]), [0.0, 1 / 2])
+
+
+def test_a_group_in_which_one_of_two_systems_has_nothing_has_no_difference():
+    whole, part = (task_outcomes(one, "word") for one in (cell("one", "111111111"), cell("two", "11-11-11-")))
+    mask = np.arange(9) % 3 == 2
+    copies = Copies.of(ROLL)
+    assert difference(whole, part, mask, copies) is difference(part, whole, mask, copies) is None
+    both = np.arange(9) % 3 > 0
+    assert difference(whole, part, both, copies).units == "3 speakers"
+    silent = task_outcomes(cell("three", "111111---"), "word")
+    assert [difference(*pair, both, copies).units for pair in ((whole, silent), (silent, whole))] == ["3 speakers"] * 2

@@ -19,7 +19,7 @@ from evaluation.features import PooledRows, Scaling, UtteranceFeatures
 from evaluation.tasks.classification import INVERSE_STRENGTHS, chosen_probe, chosen_sum, probe_task
 from evaluation.tasks.frame_probes import TRIAL_SHARE, FrameClassifier, FrameProbes
 from evaluation.tasks.frame_store import FrameStore
-from evaluation.tasks.verification import fitted_verifier, verify_task
+from evaluation.tasks.verification import fitted_verifier, trials_eer, verify_task
 from evaluation.tasks.weighted_sum import LEARNING_RATES, fitted_sum, run_adam, seeded_thread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -491,3 +491,29 @@ def test_a_step_of_a_probe_has_a_gradient_of_length_five_at_most(monkeypatch):
     for scale in (1.0, 100.0):
         run_adam(module, lambda scale=scale: scale * module(torch.ones(1, 4)).sum(), learning_rate=1e-3, updates=1)
     assert lengths == pytest.approx([2.0, 5.0], rel=1e-3)
+
+
+def test_the_loss_of_frames_leaves_out_padding_and_frames_without_a_phone():
+    segments = {
+        "u": ((0.0, 0.04, "a"), (0.04, 0.08, "b"), (0.1, 0.2, "b")),
+        "v": ((0.0, 0.2, "a"),),
+        "w": ((0.3, 0.4, "a"),),
+    }
+    task = AlignedTask("t", FramesTask(kind="frames"), segments, {}, {}, (), ("a", "b"))
+    probes = FrameProbes(task, plain_scaling(), 1, FrameClock(320, 320, 16000))  # frames of 20 ms
+    logits = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    shares = logits.log_softmax(-1)
+    # of u two frames of a, two of b, none, then one of b; of v, which is shorter, four of a
+    known = [*(shares[0, frame, label] for frame, label in ((0, 0), (1, 0), (2, 1), (3, 1), (5, 1))), *shares[1, :4, 0]]
+    assert float(probes.loss(logits, [6, 4], ["u", "v"])) == pytest.approx(-float(sum(known)) / 9, rel=1e-5)
+    assert float(probes.loss(logits[1:, :4], [4], ["v"])) == pytest.approx(-float(shares[1, :4, 0].mean()), rel=1e-5)
+    assert float(probes.loss(logits, [6, 6], ["w", "w"])) == 0.0
+
+
+def test_what_has_no_rows_is_answered_without_any():
+    rows, labels = two_classes(3, 8, features=4)
+    probe = fitted_sum(rows, labels, Scaling.fitted(rows), learning_rate=1e-2, seed=0, probe=0)
+    assert len(probe.predictions(rows[:0])) == 0
+    trial = (("a", "clean"), ("b", "clean"), True, 0.5)
+    assert trials_eer([trial]) == trials_eer([(*trial[:2], False, 0.5)]) == trials_eer([]) == 0.5
+    assert trials_eer([trial, (*trial[:2], False, 0.4)]) == 0.0

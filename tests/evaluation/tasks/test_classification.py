@@ -12,8 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from evaluation.data.labels import LabelGroup, LabelledTask, held_back
+from evaluation.data.utterances import TooFewFramesError
 from evaluation.features import PooledRows
-from evaluation.tasks.classification import INVERSE_STRENGTHS, probe_task
+from evaluation.tasks import classification
+from evaluation.tasks.classification import INVERSE_STRENGTHS, choice_notes, commonest, probe_task
 from evaluation.tasks.leakage import LEAKAGE_INVERSE_STRENGTH, leakage_scores
 
 NUM_FEATURES = 12
@@ -210,3 +212,45 @@ def test_the_majority_rate_counts_utterances_and_not_their_copies(one_task):
     scores = probe_task(task, train=tables["train"], dev=None, test=tables["test"], seed=0, probes=1).scores
     [majority] = [score for score in scores if score.measure == "majority"]
     assert majority.count == len(task.groups[0].test)
+
+
+def test_probes_that_were_stopped_are_said(one_task, monkeypatch):
+    task, tables = one_task
+    clean = {role: tables[role] for role in ("train", "test")}
+    assert probe_task(task, **clean, dev=None, seed=0, probes=2).notes == ()
+    monkeypatch.setattr(classification, "MAX_ITERATIONS", 2)
+    found = probe_task(task, **clean, dev=None, seed=0, probes=2)
+    assert found.notes == ("word: 2 of 2 probes were stopped after 2 iterations",)
+
+
+def test_how_settings_were_chosen_is_noted_with_its_numbers():
+    groups = tuple(LabelGroup({}, dev, {}) for dev in ({}, {"u": "a"}, {}))
+    task = LabelledTask("word", groups, ())
+    given = {"count": 6, "unfinished": 4, "unchosen": 5}
+    assert choice_notes(task, has_dev=True, **given) == (
+        "word: dev has none of its labels in 2 of 3 groups, its probes chose on what they held back of train",
+        "word: 4 of 6 probes were stopped after 1000 iterations",
+        "word: 5 of 6 probes had nothing to choose on, C is 0.1",
+    )
+    summed = LabelledTask("word", groups[:1], (), features="sum")
+    assert choice_notes(summed, has_dev=True, count=2, unfinished=0, unchosen=1) == (
+        "word: dev has none of its labels, its probes chose on what they held back of train",
+        "word: 1 of 2 probes had nothing to choose on, the learning rate is 0.01",
+    )
+    assert choice_notes(summed, has_dev=False, count=2, unfinished=0, unchosen=0) == ()
+
+
+def test_a_task_of_which_one_label_is_long_enough_says_how_many_are_left(one_task):
+    task, tables = one_task
+    train = PooledRows()
+    for row, key in enumerate(tables["train"].keys):
+        if task.groups[0].train[key] == "a":
+            train.add(key, "clean", torch.from_numpy(tables["train"].rows[row])[None])
+    with pytest.raises(TooFewFramesError, match=r"^task 'word': 1 labels are left to train on, without"):
+        probe_task(task, train=train, dev=None, test=tables["test"], seed=0, probes=1)
+    with pytest.raises(TooFewFramesError, match=r"^task 'word': nothing is left to test on, without"):
+        probe_task(task, train=tables["train"], dev=None, test=tables["dev"], seed=0, probes=1)
+
+
+def test_of_equally_common_labels_the_first_of_the_alphabet_is_the_commonest():
+    assert [commonest(list(labels)) for labels in ("bab", "ba", "cbbc", "abcc")] == ["b", "a", "b", "c"]

@@ -109,3 +109,33 @@ def test_speakers_of_both_splits_are_divided_by_the_seed():
     }
     assert all(len(half) == 2 for half in halves)
     assert len(halves) > 1
+
+
+def test_a_speaker_of_both_splits_is_tested_on_where_train_has_others():
+    train, test = table("a", "b"), table("c")
+    left_train, left_test, notes = held_out(
+        train, test, speakers={"a": "ann", "b": "bob", "c": "ann"}, recordings={}, seed=0
+    )
+    assert (set(left_train.keys), set(left_test.keys), notes) == ({"b"}, {"c"}, [])
+
+
+def test_where_no_speaker_of_train_is_named_that_is_said_though_those_of_test_are():
+    found = held_out(table("a"), table("b"), speakers={"a": None, "b": "bob"}, recordings={}, seed=0)
+    assert found[2] == ["leakage: no speaker is named, so the domain probe may be tested on those it was trained on"]
+    assert held_out(table("a"), table("b"), speakers={"a": "ann"}, recordings={}, seed=0)[2] == []
+
+
+def test_where_train_would_lose_a_condition_nothing_is_held_out():
+    """The speaker of both is the only one whose copies train has."""
+    train, test = table("a"), table("c")
+    train.add("b", "clean", torch.zeros(1, 1, 2))
+    found = held_out(train, test, speakers={"a": "ann", "b": "bob", "c": "ann"}, recordings={}, seed=0)
+    assert (found[0], found[1]) == (train, test)
+    assert found[2] == ["leakage: speakers and noises are those of training, for there are too few to hold any out"]
+
+
+def test_a_recording_of_those_who_are_only_tested_on_does_not_count_as_trained():
+    train, test = table("a", "b"), table("c")
+    speakers, recordings = {"a": "ann", "b": "bob", "c": "ann"}, {(key, "noise-0"): ("hum",) for key in "ac"}
+    _, left, notes = held_out(train, test, speakers=speakers, recordings=recordings, seed=0)
+    assert (left.members, notes) == (list(CLEAN_AND_NOISE), [])

@@ -475,3 +475,11 @@ def test_frames_of_a_killed_evaluation_are_swept_away(corpus, bench, tmp_path):
     path = tmp_path / "evaluation.yaml"
     stage.evaluate(EvaluationConfig.read(path), tmp_path / "out1")
     assert not left.exists()
+
+
+def test_a_text_probe_on_distorted_speech_is_trained_on_a_copy_of_each_utterance(corpus, bench, tmp_path):
+    """No clean training frame is stored for it, as its rate is chosen on dev."""
+    task = {"kind": "ctc", "updates": 1, "probe": "distorted"}
+    [cell] = run(corpus, tmp_path, task, models={"good": "fake"}, probes=1, measures=["cosine"]).cells
+    assert {score.condition for score in cell.scores if score.measure == "cer"} >= {"clean", "noise"}
+    assert cell.chosen_is == {"characters of text (probe trained on distorted)": "learning rate"}

@@ -1,3 +1,5 @@
+import hashlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,7 @@ def test_different_ids_have_different_keys(first, second):
 
 def test_the_key_is_readable_and_pinned():
     assert sample_key("a.b/c d") == "a_b_c_d-5da271558148"
+    assert sample_key("x" * 41) == "x" * 40 + "-" + hashlib.sha256(b"x" * 41).hexdigest()[:12]
     assert sample_key("103-1240-0000") == "103-1240-0000-023efe9d1de5"
 
 
@@ -30,4 +33,6 @@ def test_a_domain_has_one_token_a_step_in_order():
     codec = PlannedCodecStep(kind="codec", codec="amr-nb", bitrate_kbps=12.2)
     assert domain_of((room, noise, codec)) == "office+hiss+amr-nb"
     assert family_of((room, noise, codec)) == "room+noise+codec"
+    assert domain_of((codec, noise, codec)) == "amr-nb+hiss+amr-nb"
+    assert family_of((codec, noise, codec)) == "codec+noise+codec"
     assert domain_of(()) == family_of(()) == "clean"

@@ -82,6 +82,30 @@ def test_a_terminal_has_a_bar_that_fills_and_is_left_with_its_cursor(clock, monk
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again
 
 
+def test_a_terminal_is_written_to_at_once_and_then_five_times_a_second(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    shown_at = []
+    with Progress("verifying", total=9, unit="samples", stream=Terminal()) as shown:
+        monkeypatch.setattr(shown, "show", lambda **_: shown_at.append(round(clock.now_s - 1000, 2)))
+        for _ in range(9):
+            shown.advance()
+            clock.now_s += 0.1
+    assert shown_at == [0.0, 0.2, 0.4, 0.6, 0.8, 0.9]
+
+
+def test_what_an_earlier_run_did_is_reached_and_not_counted_again(clock):
+    stream = io.StringIO()
+    with Progress("indexing", total=100, unit="tars", done=40, stream=stream) as shown:
+        clock.now_s += 20
+        shown.reach(60)
+        clock.now_s += 20
+        shown.reach(90)
+    assert stream.getvalue().splitlines() == [
+        "indexing 60/100 tars, 1/s, 40s left", "indexing 90/100 tars, 1.25/s, 8s left", "indexing 90/100 tars, 1.25/s, 40s",
+    ]  # fmt: skip
+
+
 def test_rich_is_imported_only_for_a_terminal():
     code = (
         "import sys, io\nfrom manifests.io.progress import Progress\n"
@@ -98,10 +122,12 @@ def test_rich_is_imported_only_for_a_terminal():
         (0.4, "0s"),
         (59.4, "59s"),
         (59.6, "1m00s"),
+        (60, "1m00s"),
         (185, "3m05s"),
         (3599, "59m59s"),
         (3600, "1h00m"),
         (3720, "1h02m"),
+        (36_125, "10h02m"),
         (-3, "0s"),
     ],
 )

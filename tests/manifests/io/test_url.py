@@ -41,7 +41,7 @@ class Flaky:
         self.real, self.failures = real, failures
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"cat_file", "pipe_file", "put_file", "info", "find"} and self.failures:
+        if name in {"cat_file", "pipe_file", "put_file", "info", "find", "rm_file"} and self.failures:
             failure = self.failures.pop(0)
 
             def fail(*_: Any, **__: Any) -> Any:
@@ -71,6 +71,8 @@ def test_a_place_is_a_path_or_a_url() -> None:
         "a.x",
         Url("s3://b"),
     )
+    assert (Url("s3://b.c/A.FLAC").suffix, Url("s3://b.c/d").suffix, Url("s3://b/c/").name) == (".FLAC", "", "c")
+    assert (str(Url("s3://b") / "/"), str(Url("s3://b/c") / "d/e/")) == ("s3://b", "s3://b/c/d/e")
     with pytest.raises(UsageError, match="chained by ::"):
         place_of("simplecache::s3://bucket/corpus")
     with pytest.raises(UnsafePathError):
@@ -79,10 +81,13 @@ def test_a_place_is_a_path_or_a_url() -> None:
         Url("nosuchthing://x/y").read()
 
 
-def test_what_is_written_to_a_url_is_read_back_and_listed(bucket: Url, tmp_path: Path) -> None:
+def test_what_is_written_to_a_url_is_read_back_and_listed(
+    bucket: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = bytes(range(256)) * 100
     write_bytes(bucket / "a/b.bin", content)
-    (tmp_path / "c").write_bytes(content[:1000])
+    (tmp_path / "content").write_bytes(content[:1000])
+    (tmp_path / "c").symlink_to("content")
     (bucket / "c.bin").put_file(tmp_path / "c")
     assert sizes_below(bucket) == {"a/b.bin": 25_600, "c.bin": 1000}
     assert sizes_below(bucket / "nowhere") == {}
@@ -91,12 +96,18 @@ def test_what_is_written_to_a_url_is_read_back_and_listed(bucket: Url, tmp_path:
     assert file_digest(bucket / "a/b.bin") == bytes_digest(content)
     assert (size_of(bucket / "c.bin"), size_of(bucket / "a"), size_of(bucket / "d")) == (1000, None, None)
     assert (bucket / "a").is_dir()
+    assert not (bucket / "a").is_file()
+    assert not (bucket / "c.bin").is_dir()
+    assert [(bucket / name).exists() for name in ("a", "c.bin", "d")] == [True, True, False]
+    with pytest.raises(BadDocumentError, match="/a: is a folder; a part"):
+        read_bytes(bucket / "a", needed="a part")
     assert (bucket / "c.bin").is_file()
     with opened(bucket / "a/b.bin") as stream:
         stream.seek(-5, io.SEEK_END)
         assert stream.read() == content[-5:]
         stream.seek(7)
         assert stream.read(3) == content[7:10]
+    monkeypatch.setattr(url, "RANGE_BYTES", 1000)
     with local_copy(bucket / "a/b.bin") as copy:
         assert copy.read_bytes() == content
     assert not copy.exists()
@@ -135,6 +146,19 @@ def test_a_connection_that_breaks_is_tried_again(
     failures += [ConnectionResetError("reset")]
     write_bytes(bucket / "y", b"new")
     assert (bucket / "y").read() == b"new"
+    for failing, message in (("pipe_file", "written"), ("rm_file", "removed")):
+        failures += [TimeoutError("slow")] * 4
+        with pytest.raises(
+            UnreachableError, match=rf"^{bucket}/y could not be {message} after 4 attempts \(TimeoutError: slow\)"
+        ):
+            (bucket / "y").put(b"z") if failing == "pipe_file" else (bucket / "y").remove()
+    waits.clear()
+    with pytest.raises(FileNotFoundError):
+        (bucket / "gone").read()
+    assert waits == []  # what is not there is not looked for again
+    failures += [FileNotFoundError("no such bucket")]
+    with pytest.raises(MissingFileError, match=f"^{bucket}/y does not exist: the bucket or folder to write to"):
+        (bucket / "y").put(b"z")
 
 
 def test_a_write_that_arrived_in_part_is_sent_again(
@@ -154,7 +178,9 @@ def test_a_write_that_arrived_in_part_is_sent_again(
     assert (bucket / "x").read() == b"content"
     assert waits == [0.5]
     Cuts.cuts = 99
-    with pytest.raises(UnreachableError, match=r"could not be written .*CutShortError"):
+    with pytest.raises(
+        UnreachableError, match=r"could not be written .*CutShortError: .*6 bytes were transferred, expected 7"
+    ):
         (bucket / "y").put(b"content")
 
 

@@ -36,7 +36,7 @@ PRINT = base64.b64encode(FINE).decode()
 CODED_PRINT = base64.b64encode(FINE + b"\2" + bytes(31)).decode()
 ROOM_STEP = {"kind": "room", "bank": "cell", "room": 0, "position": 0, "response": "cell-0-0"}
 HUM_STEP = {
-    "kind": "noise", "form": "recorded", "source": "hum", "root": "hum", "recording": "n.wav", "offset": 0, "snr_db": 5.0,
+    "kind": "noise", "form": "recorded", "source": "hum", "root": "hums", "recording": "n.wav", "offset": 0, "snr_db": 5.0,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.recipe: dict[str, Any] = {
-            "schema": "stillroom/recipe/1", "name": "p", "speech": {"train": {"dir": "@train"}}, "noises": {"hum": {"dir": "@hum"}},
+            "schema": "stillroom/recipe/1", "name": "p", "speech": {"train": {"dir": "@x", "root": "talk"}}, "noises": {"hum": {"dir": "@y", "root": "hums"}},
             "rooms": {"cell": {"rooms": 1, "size_m": [[3, 3, 2], [4, 4, 3]], "rt60_s": 0.2, "distance_m": 1}},
             "conditions": {
                 "phone": {"steps": [{"kind": "codec", "codec": "g711-mulaw"}]},
@@ -60,7 +60,7 @@ class Parts:
         self.rows = [
             {
                 "id": name, "key": key, "split": "train", "num_samples": 100,
-                "source": {"root": "train", "path": f"{name}.wav", "rate_hz": 16000}, "copies": copies,
+                "source": {"root": "talk", "path": f"{name}.wav", "rate_hz": 16000}, "copies": copies,
             }
             for name, key in (("u", KEY), ("w", OTHER_KEY))
         ]  # fmt: skip
@@ -83,7 +83,7 @@ class Parts:
         ]
         self.sources = [
             {
-                "root": "train", "path": path, "num_frames": 100, "rate_hz": 16000, "sha256": "3" * 64, "pcm_sha256": "4" * 64,
+                "root": "talk", "path": path, "num_frames": 100, "rate_hz": 16000, "sha256": "3" * 64, "pcm_sha256": "4" * 64,
             }
             for path in ("u.wav", "w.wav")
         ]  # fmt: skip
@@ -101,7 +101,7 @@ class Parts:
         ]  # fmt: skip
         self.levels = [
             {
-                "source": "hum", "root": "hum", "path": "n.wav", "splits": ["train"], "num_samples": 100, "rate_hz": 16000,
+                "source": "hum", "root": "hums", "path": "n.wav", "splits": ["train"], "num_samples": 100, "rate_hz": 16000,
                 "sha256": "6" * 64, "power_db": [-20.0],
             }
         ]  # fmt: skip
@@ -206,6 +206,21 @@ def two_plan_files(parts: Parts) -> None:
     parts.plan["files"] = plan["files"] * 2
 
 
+def one_more_entry(parts: Parts) -> None:
+    (entry,) = json.loads(parts.members()["corpus.json"])["splits"]["train"]
+    parts.corpus["splits"] = {"train": [entry], "test": [entry | {"name": "test-000000"}]}
+
+
+def one_more_plan_file(parts: Parts) -> None:
+    (planned,) = json.loads(parts.members()["plan/plan.json"])["files"]
+    parts.plan["files"] = [planned, planned | {"name": "train-000001"}]
+
+
+def one_more_copy(parts: Parts) -> None:
+    parts.samples[0]["members"]["phone-1"] = {"offset": 100_000, "size": 10, "pcm_sha256": ZEROS}
+    parts.prints[0]["prints"]["phone-1"] = PRINT  # type: ignore[index]
+
+
 def rate(parts: Parts) -> None:
     """The recipe has another rate than everything that was made from it."""
     parts.recipe["sample_rate"] = 8000
@@ -274,6 +289,8 @@ RULES: list[tuple[str, str, Callable[[Parts], Any]]] = [
     ("the recipe's rate", RATE, rate),
     ("a shard twice", TWICE, two_plan_files),
     ("a shard of another name", SHARDS, put("entry", name="train-000007")),
+    ("a shard that only the seal has", SHARDS, one_more_entry),
+    ("a shard that only the plan has", SHARDS, one_more_plan_file),
     ("the digest of a plan file", PLAN_FILE, put("plan_file", sha256=ZEROS)),
     ("the digest of the levels", PLAN_FILE, put("plan", levels_sha256=ZEROS)),
     ("the digest of the rooms", PLAN_FILE, put("plan", rooms_sha256=ZEROS)),
@@ -307,6 +324,7 @@ RULES: list[tuple[str, str, Callable[[Parts], Any]]] = [
     ("the index's split", INDEX, put("index", split="test")),
     ("the index's plan file", INDEX, put("index", plan_sha256=ZEROS)),
     ("the index's rate", INDEX_RATE, put("index", sample_rate=8000)),
+    ("the index's higher rate", INDEX_RATE, put("index", sample_rate=48_000)),
     ("a member in another", OVERLAP, in_member("clean", offset=515)),
     ("a member that reaches into the next", OVERLAP, in_member("clean", size=1025)),
     ("a member that reaches out of the tar", OVERLAP, lambda parts: parts.samples[1]["members"]["far-0"].update(size=9999) or parts.index.update(bytes=9999) or parts.entry.update(bytes=9999)),
@@ -319,8 +337,12 @@ RULES: list[tuple[str, str, Callable[[Parts], Any]]] = [
     ("two copies of one name", COPIES, in_copy(name="far-0", condition="far")),
     ("a copy that is not named as its condition", COPY_NAME, in_copy(name="far-9")),
     ("a copy without a number", COPY_NAME, in_copy(name="phone")),
+    ("a copy with a letter for a number", COPY_NAME, in_copy(name="phone-x")),
     ("a copy of no condition", CONDITION, in_copy(name="radio-0", condition="radio")),
     ("the number of rows", ROWS, put("plan_file", rows=3)),
+    ("a smaller number of rows", ROWS, put("plan_file", rows=1)),
+    ("a greater length of a sample", SAMPLE, put("samples", num_samples=101)),
+    ("a sample with a copy more", SAMPLE, one_more_copy),
     ("a sample that was not planned", SAMPLE, another_utterance),
     ("the length of a sample", SAMPLE, put("samples", num_samples=99)),
     ("a sample without a copy", SAMPLE, without_member("far-0")),
@@ -345,6 +367,80 @@ def test_a_pack_that_breaks_one_rule_is_refused_by_that_rule(
     with pytest.raises(StillroomError) as caught:
         opened(tmp_path, parts.members())
     assert re.search(": " + ".+".join(map(re.escape, rule.split("{}"))) + "$", str(caught.value)), str(caught.value)
+
+
+def second(place: str, **values: Any) -> Callable[[Parts], None]:
+    """Add to a list its first item with other values."""
+    return lambda parts: getattr(parts, place).append(copy.deepcopy(getattr(parts, place)[0]) | values)
+
+
+ROWS_NAME = f"plan/{NAME}.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (second("levels", root="elsewhere"), f"plan/levels.jsonl:2: {LEVEL_ROOT}"),
+        (second("levels", root="hum"), f"plan/levels.jsonl:2: {LEVEL_ROOT}"),
+        (second("rooms", bank="hall"), f"plan/rooms.jsonl:2: {BANK.format(repr('hall'))}"),
+        (second("bank", name="hall-0-0"), f"rooms/cell.jsonl:2: {RESPONSE_NAME}"),
+        (second("bank", name="cell-0-1"), f"rooms/cell.jsonl:2: {RESPONSE_GONE}"),
+        (file("rooms/cell-0-1.npy", b"x"), f"rooms/cell-0-1.npy: {RESPONSE_STRAY}"),
+        (second("rows", id="x"), f"{ROWS_NAME}:3: {ROW}"),
+        (lambda parts: parts.rows[1]["source"].update(root="train"), f"{ROWS_NAME}:2: {ROW_ROOT.format(repr('train'))}"),  # type: ignore[attr-defined]
+        (in_step(root="hum"), f"{ROWS_NAME}:1: {ROW_ROOT.format(repr('hum'))}"),
+        (in_copy(name="far-9"), f"{ROWS_NAME}:1: {COPY_NAME.format(repr('far-9'))}"),
+        (in_copy(name="radio-0", condition="radio"), f"{ROWS_NAME}:1: {CONDITION.format(repr('radio'))}"),
+        (put("plan_file", rows=3), f"{ROWS_NAME}: {ROWS.format(2, 3)}"),
+        (of_the_pack("samples", 9), f"pack.json: {COUNT.format(9, 'samples', 2)}"),
+        (of_the_pack("waves", 9), f"pack.json: {COUNT.format(9, 'waves', 6)}"),
+        (of_the_pack("responses", 9), f"pack.json: {COUNT.format(9, 'responses', 1)}"),
+        (of_the_pack("sources", 9), f"pack.json: {COUNT.format(9, 'sources', 2)}"),
+        (of_the_pack("fingerprint", "f/2"), f"pack.json: {PRINTS_KIND.format(repr('f/2'), 'stillroom/fingerprint/1')}"),
+        (in_member("clean", offset=515), f"shards/{NAME}.json: {OVERLAP.format(515)}"),
+        (in_member("phone-0", suffix="wav"), f"shards/{NAME}.json: {SUFFIX.format(KEY)}"),
+        (put("samples", num_samples=99), f"shards/{NAME}.json: {SAMPLE.format(KEY)}"),
+        (put("prints", key="x"), f"proof/{NAME}.jsonl: {PRINTS}"),
+        (second("prints", key=3), f"proof/{NAME}.jsonl:3: key: expected a text, got '3'"),
+        (second("sources", start=-1), "sources.jsonl:3: start: expected a number >= 0, got '-1'"),
+        (file("plan/zz.jsonl", b""), "member 'p/plan/zz.jsonl' does not belong in a pack; refused"),
+        (file("rooms/cell-0-9.npy", bytes(5_764_097)), "member 'p/rooms/cell-0-9.npy' has 5764097 bytes, at most 5764096 may be; refused"),
+    ],
+    ids=lambda value: value[:50] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_its_file_and_line_and_by_what_was_found(
+    tmp_path: Path, change: Callable[[Parts], Any], line: str
+) -> None:
+    parts = Parts()
+    change(parts)
+    with pytest.raises(StillroomError) as caught:
+        opened(tmp_path, parts.members())
+    assert str(caught.value).removeprefix(f"{tmp_path}/p.tar.gz: ").removeprefix("p.tar.gz: ") == line
+
+
+def test_the_last_member_may_end_where_its_tar_ends(tmp_path: Path) -> None:
+    parts = Parts()
+    end = max(one["offset"] + one["size"] for item in parts.samples for one in item["members"].values())
+    parts.index["bytes"] = parts.entry["bytes"] = end
+    assert opened(tmp_path, parts.members()).corpus.splits["train"][0].bytes == end
+
+
+def test_a_recorded_response_may_be_left_out_of_a_pack(tmp_path: Path) -> None:
+    parts = Parts()
+    span = {"root": "halls", "path": "r.wav", "rate_hz": 48_000, "sha256": ZEROS}
+    parts.recipe["rooms"]["hall"] = {"responses": {"dir": "@z", "root": "halls"}}
+    parts.rooms.append(
+        {
+            "bank": "hall",
+            "room": 0,
+            "splits": ["train"],
+            "label": "h",
+            "responses": [{"place": 0, "file": span, "t30_s": 0.3}],
+        }
+    )
+    row = parts.bank[0] | {"name": "hall-0-0", "bank": "hall", "file": span}
+    parts.files["rooms/hall.jsonl"] = lines([row])
+    assert set(opened(tmp_path, parts.members()).recipe.rooms) == {"cell", "hall"}
 
 
 @pytest.mark.parametrize("name", sorted(IN_EVERY_PACK - {"SHA256SUMS"}))

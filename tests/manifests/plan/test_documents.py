@@ -4,8 +4,18 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from manifests.errors import BadDocumentError
-from manifests.plan.plan import NoiseLevels, PlanRow
-from manifests.plan.rooms import PlannedRoom, RecordedRoom, parse_room
+from manifests.plan.plan import (
+    PASSED_OVER,
+    LocalRoots,
+    NoiseLevels,
+    OlderPlanError,
+    Plan,
+    PlanRow,
+    SpeechSpectrum,
+    left_out_counts,
+    passed_over_lines,
+)
+from manifests.plan.rooms import PlannedRoom, RecordedRoom, RoomResponse, parse_room, response_name
 from manifests.plan.steps import FileSpan, PlannedCopy, PlannedStep
 
 SPAN = {"root": "train", "path": "a.wav", "rate_hz": 16_000}
@@ -51,6 +61,8 @@ EDGES = [
     (CODEC, "loss", [{**BURSTS, "percent": 5.0}], [{**BURSTS, "percent": 4.9}, {**BURSTS, "percent": 50.0}]),
     (CODEC, "loss", [{**BURSTS, "burst_packets": 1.0}], [{**BURSTS, "burst_packets": 0.9}]),
     (CODEC, "loss", [{**LOSS, "conceal": "codec"}], [{**LOSS, "conceal": "hide"}]),
+    (CODEC, "loss", [{**BURSTS, "burst_packets": 1e6}], [{**BURSTS, "burst_packets": 1.1e6}]),
+    ({"kind": "codec", "codec": "gsm-fr"}, "loss", [LOSS], [{**LOSS, "conceal": "codec"}]),
     ({"kind": "lowpass"}, "cutoff_hz", [0.0, 24_000.0], [-1.0, 24_001.0]),
     ({"kind": "highpass"}, "cutoff_hz", [0.0, 24_000.0], [-1.0, 24_001.0]),
     ({"kind": "bandpass", "low_hz": 1.0}, "high_hz", [24_000.0], [24_001.0]),
@@ -123,8 +135,18 @@ def test_a_span_of_a_file_is_read_to_its_edges_and_refused_beyond(key, fits, fai
 
 def test_a_row_has_a_length_and_a_key_without_a_dot():
     row = {"id": "u", "key": "u-1", "split": "train", "num_samples": 1, "source": SPAN, "copies": []}
-    PlanRow.parse(row, where="x")
-    for wrong in ({"num_samples": 0}, {"key": "a.b"}, {"id": ""}, {"split": "9"}, {"more": 1}):
+    for fits in ({}, {"id": "i" * 4096}, {"key": "k" * 60}, {"num_samples": 2**40 - 1}):
+        PlanRow.parse(row | fits, where="x")
+    for wrong in (
+        {"id": "i" * 4097},
+        {"key": "k" * 61},
+        {"num_samples": 2**40},
+        {"num_samples": 0},
+        {"key": "a.b"},
+        {"id": ""},
+        {"split": "9"},
+        {"more": 1},
+    ):
         with pytest.raises(BadDocumentError):
             PlanRow.parse({**row, **wrong}, where="x")
 
@@ -140,6 +162,8 @@ def test_a_row_of_rooms_is_simulated_or_recorded_by_its_keys():
     assert isinstance(one, PlannedRoom)
     assert isinstance(other, RecordedRoom)
     assert (one.num_positions, other.num_positions) == (2, 3)
+    for fits in ({"absorption": 1.0}, {"max_order": 0}, {"max_order": 500}, {"t30_s": [0.3, 0.31]}):
+        assert parse_room({**simulated, **fits}, where="x").num_positions == 2
     for wrong in ({"absorption": 0.0}, {"absorption": 1.1}, {"max_order": 501}, {"sources_m": []}):
         with pytest.raises(BadDocumentError):
             parse_room({**simulated, **wrong}, where="x")
@@ -153,3 +177,73 @@ def test_levels_of_a_noise_name_a_file_below_its_root():
     assert NoiseLevels.parse(plain, where="x").splits == ("train",)
     with pytest.raises(BadDocumentError):
         NoiseLevels.parse({**plain, "path": "../a.wav"}, where="x")
+    for mean, fits in ((1e6, True), (-1e6, True), (1.1e6, False), (None, True)):
+        if fits:
+            assert NoiseLevels.parse({**plain, "mean": mean}, where="x").mean == mean
+        else:
+            with pytest.raises(BadDocumentError):
+                NoiseLevels.parse({**plain, "mean": mean}, where="x")
+
+
+def test_a_spectrum_is_relative_to_its_strongest_part():
+    plain = {"split": "train", "rate_hz": 16_000, "utterances": 1, "power_db": [0.0, -200.0]}
+    assert SpeechSpectrum.parse({**plain, "power_db": [0.0] * 65_536}, where="x").utterances == 1
+    for wrong in ([0.0], [0.1, 0.0], [-200.1, 0.0], [0.0] * 65_537):
+        with pytest.raises(BadDocumentError):
+            SpeechSpectrum.parse({**plain, "power_db": wrong}, where="x")
+
+
+def test_a_number_beyond_what_a_recipe_may_have_is_refused_with_its_range():
+    with pytest.raises(ValidationError, match="expected a number from -60 to 100, got 101"):
+        TypeAdapter(PlannedStep).validate_python({**WHITE, "snr_db": 101.0})
+
+
+@pytest.mark.parametrize(
+    ("changed", "fits"),
+    [
+        ({}, True), ({"name": "Big-hall_2-123456-999999"}, True), ({"name": "b-0"}, False), ({"name": "b-0-1234567"}, False),
+        ({"absorption": 1.0}, True), ({"absorption": 0.0}, False), ({"t30_s": 0.0}, False), ({"rate_hz": 8000}, True),
+        ({"rate_hz": 7999}, False), ({"rate_hz": 48_001}, False), ({"direct_to_reverberant_db": None}, True),
+        ({"num_samples": 0}, False), ({"direct_sample": -1}, False),
+    ],
+)  # fmt: skip
+def test_a_response_has_a_name_of_three_parts_and_numbers_that_are_possible(changed, fits):
+    plain = {
+        "name": "b-0-12", "bank": "b", "room": 0, "position": 12, "rate_hz": 16_000, "t30_s": 0.2, "direct_to_reverberant_db": 1.5,
+        "direct_sample": 40, "num_samples": 100, "sha256": "5" * 64,
+    }  # fmt: skip
+    if fits:
+        RoomResponse.parse(plain | changed, where="x")
+    else:
+        with pytest.raises(BadDocumentError):
+            RoomResponse.parse(plain | changed, where="x")
+    assert response_name("b", 3, 12) == "b-3-12"
+
+
+def test_no_folder_of_a_root_has_a_nul():
+    plain = {"schema": "stillroom/roots/1", "roots": {"a": "/x", "b": "s3://b"}}
+    assert LocalRoots.parse(plain, where="x").roots == {"a": "/x", "b": "s3://b"}
+    with pytest.raises(BadDocumentError, match="NUL"):
+        LocalRoots.parse({**plain, "roots": {"a": "/x", "b": "/y\0"}}, where="x")
+
+
+def test_files_that_are_not_read_are_counted_apart_from_what_a_recipe_leaves_out():
+    filtered = {"train": {PASSED_OVER + ".txt": 2, "shorter than min_s": 3}, "hum": {PASSED_OVER + ".md": 1}}
+    assert passed_over_lines(filtered) == [
+        "train: 2 files that end in .txt are not read",
+        "hum: 1 files that end in .md are not read",
+    ]
+    assert [left_out_counts(counts) for counts in filtered.values()] == [{"shorter than min_s": 3}, {}]
+
+
+def test_a_plan_of_an_earlier_version_is_named_by_it_and_not_rendered():
+    plain = {
+        "schema": "stillroom/plan/2", "name": "p", "recipe_sha256": "0" * 64, "sample_rate": 16_000, "files": [], "levels_sha256": "0" * 64,
+        "rooms_sha256": "0" * 64,
+    }  # fmt: skip
+    Plan.parse(plain, where="x").check_current(where="x")
+    with pytest.raises(
+        OlderPlanError,
+        match=r"^p\.tar\.gz: its plan is 'stillroom/plan/1', .* this Stillroom renders 'stillroom/plan/2'",
+    ):
+        Plan.parse({**plain, "schema": "stillroom/plan/1"}, where="x").check_current(where="p.tar.gz")

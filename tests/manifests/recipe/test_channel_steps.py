@@ -110,11 +110,17 @@ def test_the_chances_of_choose_add_up_to_one_and_follow_its_weights():
         ({"uniform": [0, 1]}, 0.005),
         ({"uniform": [0.02, 1]}, 0.0),
         ({"log_uniform": [0.1, 1]}, 0.0),
+        ({"uniform": [0, 0]}, 1.0),
+        ({"uniform": [3, 3]}, 0.0),
+        ({"uniform": [-0.001, 0.003]}, 1.0),
     ],
 )
 def test_the_chance_that_nothing_is_planned_is_known(draw, chance):
     step = recipe_with({"kind": "pitch", "cents": draw}).conditions["c"].steps[0]
     assert probability_of_no_step(step) == pytest.approx(chance)
+    for other in ({"kind": "gain", "gain_db": draw}, {"kind": "tilt", "db_per_octave": draw}):
+        if draw not in (0, {"choice": [0, 5, 0, 7]}, {"uniform_int": [1, 9]}) and "500" not in str(draw):
+            assert probability_of_no_step(recipe_with(other).conditions["c"].steps[0]) == pytest.approx(chance)
 
 
 def test_by_counting_nothing_is_planned_as_often_as_is_said():
@@ -127,7 +133,9 @@ def test_by_counting_nothing_is_planned_as_often_as_is_said():
 
 def test_whether_a_lower_rate_is_lower_the_corpus_decides():
     assert probability_of_no_step(recipe_with({"kind": "resample", "rate_hz": 16000}).conditions["c"].steps[0]) is None
-    assert probability_of_no_step(recipe_with({"kind": "resample", "rate_hz": 4000}).conditions["c"].steps[0]) == 0.0
+    for rates, due in ((4000, 0.0), (7999, 0.0), (8000, None), ({"choice": [4000, 16000]}, None)):
+        step = recipe_with({"kind": "resample", "rate_hz": rates}).conditions["c"].steps[0]
+        assert probability_of_no_step(step) == due
 
 
 @pytest.mark.parametrize("page", ["noise.md", "channel.md", "codecs.md", "rooms.md"])

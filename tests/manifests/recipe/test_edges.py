@@ -72,6 +72,27 @@ def steps(*listed):
         ("speech.test.min_s", [0, 600], [-1, 601]),
         ("speech.test.fields", ["{speaker}/{id}.flac"], ["{id}/{id}.flac", "a.flac", "{Id}.flac"]),
         ("speech.test", [{"dir": "x"}, {"cuts": "x.jsonl", "strip": "/a"}], [{"cuts": "x.jsonl", "dir": "x"}, {}, {"dir": "x", "strip": "/a"}, {"cuts": "x.jsonl", "table": "t.csv"}, {"cuts": "x.jsonl", "pattern": "*.wav"}, {"cuts": "x.jsonl", "fields": "{id}.wav"}]),
+        ("speech.test.fields", ["{a1_}/{b}.wav"], ["{1d}.wav", "{_a}.wav", "{a b}.wav", "{}.wav"]),
+        ("speech.test.pattern", ["*.wav", "a/**/*"], ["/data/*", "../*", "a/../../*"]),
+        ("noises.musan", [{"dir": "x"}, {"cuts": "x", "strip": "/a"}], [{"dir": "x", "strip": "/a"}, {"dir": "x", "cuts": "y"}, {"dir": "x", "split": "all"}]),
+        ("noises.wham", [{"train": {"dir": "x"}}], [{"valid": {"dir": "x"}}, {"train": {"dir": "x"}, "valid": {"dir": "x"}}]),
+        ("rooms.hall", [{"responses": {"dir": "x", "channel": 0}}, {"responses": {"list": "x"}}, {"responses": {"cuts": "x", "strip": "/a"}}, {"responses": {"dir": "x", "max_s": 30}}],
+         [{"responses": {}}, {"responses": {"dir": "x", "list": "y"}}, {"responses": {"dir": "x", "channel": "mix"}}, {"responses": {"dir": "x", "strip": "/a"}}, {"responses": {"list": "x", "pattern": "*"}},
+          {"responses": {"list": "x", "table": "t"}}, {"responses": {"cuts": "x", "fields": "{id}.wav"}}, {"responses": {"dir": "x", "max_s": 30.1}}, {"responses": {"dir": "x", "min_s": 9, "max_s": 8}}]),
+        ("conditions.noise.steps.0.count", [{"choice": [1, 3]}], [{"log_uniform": [1, 3]}, {"choice": [1, 2.5]}]),
+        ("conditions.noise.steps.0.snr_db", [{"choice": [1] * 10_000}], [{"choice": [1] * 10_001}, {"choice": []}]),
+        ("conditions.phone.steps", [[{"kind": "lowpass", "cutoff_hz": 20}], [{"kind": "highpass", "cutoff_hz": 7999}]], [[{"kind": "lowpass", "cutoff_hz": 19.9}], [{"kind": "highpass", "cutoff_hz": 8000}]]),
+        ("conditions.phone.steps", [[{"kind": "resample", "rate_hz": 2000}], [{"kind": "resample", "rate_hz": {"choice": [8000, 16_000]}}]], [[{"kind": "resample", "rate_hz": 1999}], [{"kind": "resample", "rate_hz": {"choice": [8000, 16_001]}}]]),
+        ("conditions.phone.steps", [[{"kind": "bandpass", "low_hz": 300, "high_hz": 301}]], [[{"kind": "bandpass", "low_hz": 300, "high_hz": 300}], [{"kind": "bandpass", "low_hz": {"choice": [100, 300]}, "high_hz": {"choice": [300, 900]}}]]),
+        ("conditions.phone.steps", [[{"kind": "bandreject", "width_hz": 1999, "low_hz": 6000}]], [[{"kind": "bandreject", "width_hz": 2000, "low_hz": 6000}], [{"kind": "bandreject", "width_hz": 100, "width_mel": 100}]]),
+        ("conditions.phone.steps", [[{"kind": "bandreject", "width_mel": 600, "low_hz": 4000}]], [[{"kind": "bandreject", "width_mel": 900, "low_hz": 4000}], [{"kind": "bandreject", "width_mel": {"choice": [600, 900]}, "low_hz": {"choice": [0, 4000]}}]]),
+        ("conditions.phone.steps", [[{**CODEC, "codec": {"choice": ["opus", "gsm-fr"]}, "application": {"choice": ["voip", "audio"]}}]],
+         [[{**CODEC, "codec": {"choice": ["opus", "mp4"]}}], [{**CODEC, "application": {"choice": ["voip", "music"]}}], [{"kind": "codec", "codec": "mp3", "application": "voip"}]]),
+        ("conditions.phone.steps", [[{"kind": "codec", "codec": "g726", "bitrate_kbps": 20}], [{"kind": "codec", "codec": {"choice": ["opus", "aac"]}, "bitrate_kbps": 16}]],
+         [[{"kind": "codec", "codec": {"choice": ["opus", "aac"]}, "bitrate_kbps": 15}], [{"kind": "codec", "codec": {"choice": ["aac", "opus"]}, "bitrate_kbps": 65}]]),
+        ("conditions.phone.steps", [[{**CODEC, "codec": {"choice": ["opus", "gsm-fr"]}, "loss": {"percent": 5, "conceal": {"choice": ["zeros", "repeat"]}}}]],
+         [[{**CODEC, "codec": {"choice": ["opus", "mp3"]}, "loss": {"percent": 5}}], [{**CODEC, "codec": {"choice": ["opus", "gsm-fr"]}, "loss": {"percent": 5, "conceal": {"choice": ["zeros", "codec"]}}}],
+          [{**CODEC, "loss": {"percent": 5, "conceal": {"choice": ["zeros", "hide"]}}}], [{"kind": "codec", "codec": "g722", "loss": {"percent": 5, "conceal": "codec"}}]]),
         ("conditions.phone.steps", [[{**CODEC, "bitrate_kbps": 6}], [{**CODEC, "bitrate_kbps": {"uniform": [6, 64]}}]], [[{**CODEC, "bitrate_kbps": 5}], [{**CODEC, "bitrate_kbps": {"uniform": [6, 65]}}]]),
     ],
 )  # fmt: skip
@@ -94,6 +115,8 @@ def test_a_value_of_a_recipe_is_read_to_its_edges_and_refused_beyond(path, fits,
         ({"percent": {"uniform": [9, 20]}, "burst_packets": 5, "good_percent": 10}, False),
         ({"percent": 50, "burst_packets": 5, "bad_percent": 50}, False),
         ({"percent": 5, "good_percent": 1}, False),
+        ({"percent": {"uniform": [10, 60]}, "burst_packets": 9, "bad_percent": 50}, False),
+        ({"percent": 40, "burst_packets": 1, "bad_percent": 60, "good_percent": 35}, True),
         ({"percent": 5, "burst_packets": 1001}, False),
     ],
 )
@@ -148,6 +171,96 @@ def test_noise_in_a_room_needs_one_room_whatever_was_chosen():
     ):
         with pytest.raises(BadDocumentError, match="no room step comes before"):
             with_hall(listed)
+
+
+def test_the_room_of_a_noise_is_the_last_one_before_it():
+    single = {**OFFICE, "positions": 1}
+    rooms = {"many": {"kind": "room", "bank": "office"}, "one": {"kind": "room", "bank": "single"}}
+
+    def with_rooms(*names):
+        data = changed("rooms.single", single)
+        data["conditions"]["far"] = steps(*(rooms[name] for name in names), {**NOISE, "in_room": True})
+        return Recipe.parse(data, where="recipe.yaml")
+
+    with_rooms("one", "many")
+    for names in (("one",), ("many", "one")):
+        with pytest.raises(
+            BadDocumentError, match="in_room: bank 'single' has one position; give it positions: 2 or more"
+        ):
+            with_rooms(*names)
+    assert read("rooms.alone", single).rooms["alone"].positions == 1
+
+
+@pytest.mark.parametrize("draw", ["file", "duration"])
+def test_sources_without_files_are_drawn_by_file_only_with_weights(draw):
+    def step(listed):
+        return steps({**NOISE, "from": listed, "draw": draw})
+
+    for fits in (["musan", "wham"], {"musan": 1, "white": 2, "babble": 1}):
+        read("conditions.noise", step(fits))
+    for listed, named in ((["musan", "white", "babble"], "white"), (["musan", "babble"], "babble")):
+        with pytest.raises(
+            BadDocumentError, match=f"steps.0.draw: '{named}' has no files, so that it cannot be drawn by {draw}"
+        ):
+            read("conditions.noise", step(listed))
+    read("conditions.noise", steps({**NOISE, "from": ["white", "babble"], "draw": "source"}))
+
+
+def test_filters_are_held_against_the_rate_of_the_recipe():
+    data = changed("conditions.cut", steps({"kind": "lowpass", "cutoff_hz": 5000}))
+    for rate_hz in (16_000, 10_001):
+        Recipe.parse({**data, "sample_rate": rate_hz}, where="recipe.yaml")
+    with pytest.raises(BadDocumentError, match="5000 Hz is not below half the sample rate, 4000 Hz"):
+        Recipe.parse({**data, "sample_rate": 8000}, where="recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({**CODEC, "bitrate_kbps": 65}, "bitrate_kbps: opus has no bit rate of 65 kbit/s; it has 6 to 64 in whole numbers"),
+        ({"kind": "codec", "codec": "amr-nb", "bitrate_kbps": 4}, "amr-nb has no bit rate of 4 kbit/s; it has 4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2"),
+        ({"kind": "codec", "codec": {"choice": ["opus", "g726"]}, "bitrate_kbps": 50}, "g726 has no bit rate of 50 kbit/s; it has 16, 24, 32, 40; give codecs of other rates steps of their own under choose"),
+        ({"kind": "codec", "codec": "mp3", "loss": {"percent": 5}}, "loss: mp3 is a stream, not packets; packets are lost in g711-alaw, g711-mulaw, g722, g726, gsm-fr, amr-nb, opus"),
+        ({"kind": "codec", "codec": "gsm-fr", "loss": {"percent": 5, "conceal": "codec"}}, "loss.conceal: the decoder of gsm-fr has no concealment (amr-nb and opus do); write zeros or repeat"),
+        ({**CODEC, "loss": {"percent": {"uniform": [4, 60]}, "burst_packets": 9, "bad_percent": 50, "good_percent": 3}}, "percent: 4 to 60 is not from good_percent 3 to below bad_percent 50"),
+        ({**CODEC, "loss": {"percent": {"uniform": [5, 80]}, "burst_packets": {"uniform": [2, 9]}}}, "burst_packets: 2 is too short for 80 percent of loss; it needs at least 4"),
+        ({"kind": "codec", "codec": {"choice": ["mp3", "aac"]}, "application": "voip"}, "application: only opus has applications, not mp3, aac"),
+        ({"kind": "bandpass", "low_hz": {"uniform": [100, 900]}, "high_hz": {"uniform": [800, 3400]}}, "low_hz may reach 900 and high_hz 800: the lower edge must stay below the upper one"),
+        ({"kind": "bandreject", "width_mel": 900, "low_hz": 4000}, "width_mel: the band may reach 9745.25 Hz, which is not below half the sample rate, 8000 Hz"),
+    ],
+)  # fmt: skip
+def test_what_a_step_cannot_have_is_refused_with_what_it_can(step, message):
+    with pytest.raises(BadDocumentError) as caught:
+        read("conditions.phone.steps", [step])
+    assert str(caught.value).endswith(message)
+
+
+def test_usual_bit_rates_are_those_that_plans_were_made_with():
+    assert DEFAULT_BITRATE_KBPS == {
+        "g711-alaw": 64, "g711-mulaw": 64, "g722": 64, "g726": 32, "gsm-fr": 13, "amr-nb": 12.2, "opus": 16, "mp3": 32, "aac": 32,
+        "vorbis": 48,
+    }  # fmt: skip
+
+
+def test_a_recipe_is_published_with_what_was_written_and_the_defaults_and_nothing_else():
+    data = changed("shards", {"gigabytes": 2.0})
+    data["rooms"]["hall"] = {"responses": {"dir": "x", "root": "halls"}, "room": "r"}
+    data["noises"]["musan"] |= {"group": "g", "split": "shared"}
+    recipe = Recipe.parse(data, where="x")
+    plain = recipe.plain()
+    assert plain["noises"]["wham"] == {
+        name: {"dir": folder, "pattern": "**/*", "min_s": 0.0, "max_s": 600.0}
+        for name, folder in (("train", "tr"), ("test", "tt"))
+    }
+    assert plain["shards"] == {"gigabytes": 2.0}
+    assert Recipe.parse(plain, where="again") == recipe
+    assert set(recipe.source_roots()) == {"train", "test", "musan", "wham-train", "wham-test", "halls"}
+    assert [name for name, _ in recipe.file_sources()] == ["train", "test", "musan", "wham-train", "wham-test", "hall"]
+    assert RecordedNoise.parse({"dir": "x"}, where="x").split == "own"
+
+
+def test_a_shard_has_at_least_one_utterance():
+    assert ShardSize.parse({"gigabytes": 1e-6}, where="x").samples_of(utterances=3, num_samples=9**9, waves=6) == 1
 
 
 def test_noise_sources_of_a_chain_are_found_at_every_depth():

@@ -45,10 +45,11 @@ def changed(path, value):
     *parents, last = path.split(".")
     for name in parents:
         place = place[int(name)] if isinstance(place, list) else place[name]
+    key = int(last) if isinstance(place, list) else last
     if value is KeyError:
-        del place[last]
+        del place[key]
     else:
-        place[last] = value
+        place[key] = value
     return data
 
 
@@ -142,6 +143,23 @@ def test_sources_of_one_root_are_known_by_it_and_not_by_their_names():
         ("speech.train.max_s", 0, "speech.train.max_s: expected a number > 0, got '0'"),
         ("copies.train", 3, "copies.train: expected a mapping, got '3'"),
         ("sample_rate", 4000, "sample_rate"),
+        ("seed", 2**63, f"seed: expected a number < {2**63}, got '{2**63}'"),
+        ("seed", "7", "seed: expected a whole number, got '7'"),
+        ("copies.valid", {"noise": 1}, "copies.valid: no such split under speech; known are train, test"),
+        ("copies.train.nois", 1, "copies.train.nois: no such condition; known are noise, far, phone, some"),
+        ("conditions.far.steps.0.bank", "hall", "conditions.far.steps.0.bank: no bank 'hall' under rooms; known are office"),
+        ("conditions.noise.steps.0.from", ["white", "wahm"], "conditions.noise.steps.0.from: no noise source 'wahm' under noises; known are musan, wham, babble, white"),
+        ("conditions.some.steps.0.choose.1", [{"kind": "codec", "codec": "opus"}, {"kind": "room", "bank": "hall"}], "conditions.some.steps.0.choose.1.1.bank: no bank 'hall'"),
+        ("conditions.some.steps.0.choose.0.0.from", ["hum"], "conditions.some.steps.0.choose.0.0.from: no noise source 'hum'"),
+        ("noises.wham.valid", {"dir": "tv"}, "noises.wham.valid: neither a key of a noise source (dir, cuts, colour, talkers) nor a split under speech (train, test)"),
+        ("conditions.noise.steps.0.snr_db", False, "got a boolean"),
+        ("conditions.noise.steps.0.snr_db", {"uniform": ["a", 3]}, "uniform needs two numbers, [low, high]"),
+        ("conditions.noise.steps.0.snr_db", {"log_uniform": [0, 9]}, "log_uniform needs numbers above 0, found 0"),
+        ("conditions.noise.steps.0.snr_db", {"choice": "x"}, "choice needs a list, such as choice: [1, 2]"),
+        ("rooms.office.microphone_height_m", 3.4, "microphone_height_m: 3.4 m does not fit under the highest ceiling, 3.5 m"),
+        ("rooms.office.distance_m", {"uniform": [1, 19]}, "distance_m: 19 m does not fit into the largest room, [8.0, 6.0, 3.5] m (diagonal 10.6 m)"),
+        ("rooms.office.size_m", [[9, 3, 2], [8, 6, 3]], "size_m: [9.0, 3.0, 2.0] is larger than [8.0, 6.0, 3.0]; write the smallest size first"),
+        ("speech.train.min_s", 40, "min_s 40 is above max_s 30"),
     ],
 )  # fmt: skip
 def test_a_wrong_recipe_is_one_line_with_the_path(path, value, line):

@@ -8,7 +8,7 @@ import pytest
 
 from manifests.errors import BadDocumentError, StillroomError, UsageError
 from manifests.io.json_yaml import write_yaml
-from training.config.load import load_config, method_difference, resolved
+from training.config.load import load_config, method_difference, resolved, run_config
 from training.config.presets import PRESETS
 from training.config.schema import Adversary, TrainConfig
 
@@ -310,3 +310,111 @@ def test_a_dropped_key_with_the_value_of_its_constant_changes_nothing():
         "adversary": {"weight": 1.0, "hidden": 256},
     }
     assert made(**keys, crops={"context": "crop"}) == made(adversary={}, crops={})
+
+
+def test_a_preset_is_applied_to_a_users_file_and_not_to_a_runs_own(tmp_path):
+    path = written(tmp_path, "preset: cdm2\ncorpus: tiny\nteacher: {name: nano}\n")
+    assert load_config(path).views.kind == "cdm2", "a user may call it config.yaml too"
+    (tmp_path / "heard.txt").touch()
+    assert load_config(path).views.kind == "none"
+    (path.rename(tmp_path / "mine.yaml"))
+    assert load_config(tmp_path / "mine.yaml").views.kind == "cdm2"
+
+
+def test_every_path_is_relative_to_the_file_or_for_overrides_to_the_current_folder(tmp_path, monkeypatch):
+    """A single word is a model's name unless a model of that name is beside the config."""
+    (tmp_path / "elsewhere/other").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    text = "corpus: tiny\ntargets: kept\nstage: {dir: fast, gigabytes: 3}\nteacher: {name: old}\nstudent: {init: first.pt}\n"
+    path = written(tmp_path, text)
+    config = load_config(path)
+    assert (config.teacher.name, config.student.init) == ("old", "first.pt"), "nothing of that name is here"
+    (tmp_path / "first.pt").touch()
+    (tmp_path / "old").mkdir()
+    for kind in ("json", "yaml"):
+        (tmp_path / "old" / f"config.{kind}").touch()
+        config = load_config(path)
+        assert (config.teacher.name, config.student.init) == (str(tmp_path / "old"), str(tmp_path / "first.pt"))
+        (tmp_path / "old" / f"config.{kind}").unlink()
+    assert (config.targets, config.stage.dir, config.stage.gigabytes) == (
+        str(tmp_path / "kept"),
+        str(tmp_path / "fast"),
+        3.0,
+    )
+    here = tmp_path / "elsewhere"
+    (here / "other/config.json").touch()
+    words = ("targets=memory://kept", "stage=disk", "teacher.name=other", "student.init=a/b=c", "split=dev")
+    config = load_config(path, overrides=words)
+    assert (config.targets, config.stage.dir, config.teacher.name) == (
+        "memory://kept",
+        str(here / "disk"),
+        str(here / "other"),
+    )
+    assert (config.student.init, config.split) == (str(here / "a/b=c"), "dev")
+    for word in ("init=random", "init=teacher"):
+        assert load_config(path, overrides=(f"student.{word}",)).student.init == word[5:]
+
+
+def test_short_forms_mean_the_long_ones():
+    assert made(stage="/fast").stage == made(stage={"dir": "/fast"}).stage
+    assert made(precision="bf16").precision == "bfloat16"
+    assert made(student={"predict": "layers", "predict_from": [2, 1]}).student.predict_from == (2, 1)
+    assert made(loss={"l1": 0}).loss.cosine == made(loss={"cosine": 0}).loss.l1 == 1
+    assert made(adversary={"objective": "game", "critic_every": 3, "layers": [2, 1]}).adversary.critic_every == 3
+    with pytest.raises(BadDocumentError, match="predict_from: layer 3 of a student with 2"):
+        made(student={"predict": "layers", "predict_from": [3, 1]})
+    with pytest.raises(BadDocumentError, match="layers: all weights are 0"):
+        made(loss={"layers": [0, 0]})
+    with pytest.raises(
+        BadDocumentError, match="'stillroom/train/1' is not read any more; write a config of stillroom/train/2"
+    ):
+        made(schema="stillroom/train/1")
+
+
+def test_what_is_wrong_with_an_override_is_named_with_its_key(tmp_path):
+    path = written(tmp_path, "corpus: tiny\nteacher: {name: nano}\nbatch: {seconds: 64, lanes: 2}\n")
+    with pytest.raises(BadDocumentError, match=r"--set views\.kind"):
+        load_config(path, overrides=("views.kind=[",))
+    for word in ("optimiser..clip=1", ".clip=1", "optimiser.=1", "=1", "clip"):
+        with pytest.raises(UsageError) as caught:
+            load_config(path, overrides=(word,))
+        assert str(caught.value) == f"--set {word}: expected key=value, such as optimiser.learning_rate=1e-3"
+    assert load_config(path, overrides=("batch.lanes=4",)).batch.model_dump() == {
+        "seconds": 64, "utterances": None, "lanes": 4, "window_shards": None,
+    }  # fmt: skip
+
+
+def test_a_run_of_an_older_stillroom_is_read_where_its_constants_are_todays_or_for_its_corpus_alone(tmp_path):
+    keys = made(preset="cdm1").model_dump(mode="json", by_alias=True)
+    for betas, is_same in (([0.9, 0.98], True), ([0.9, 0.999], False)):
+        keys["optimiser"] = {"learning_rate": 3e-4, "betas": betas}
+        write_yaml(tmp_path / "config.yaml", keys)
+        if is_same:
+            assert run_config(tmp_path / "config.yaml").optimiser.learning_rate == 3e-4
+        else:
+            with pytest.raises(
+                BadDocumentError, match=r"it is always \[0\.9, 0\.98\] \(DistilHuBERT's\), got \[0\.9, 0\.999\]"
+            ):
+                run_config(tmp_path / "config.yaml")
+        assert run_config(tmp_path / "config.yaml", any_version=True).optimiser.learning_rate == 3e-4
+    assert made(optimiser={"betas": (0.9, 0.98)}) == made()
+
+
+def test_runs_differ_in_everything_but_where_and_how_they_are_run():
+    config = made(preset="cdm2-dat")
+    free = {
+        "workers": 3,
+        "tensorboard": True,
+        "targets": "/kept",
+        "stage": "/fast",
+        "damaged_shards": 2,
+        "checkpoint_every": 9,
+    }
+    assert method_difference(config, made(preset="cdm2-dat", log_every=3, corpus=["/a", "/b"], **free)) is None
+    for keys, line in (
+        ({"steps": 9}, "steps is 9, not 200000"), ({"dev": "test"}, "dev is test, not dev"), ({"validate_every": 3}, "validate_every is 3, not 2500"),
+        ({"crops": {"sets": 2}}, "crops is None, not None"), ({"precision": "bf16"}, "precision is bfloat16, not float32"),
+        ({"views": {"kind": "cdm1"}, "adversary": {"strength": 1.0}}, "views.kind is cdm1, not cdm2"),
+    ):  # fmt: skip
+        found = method_difference(config, made(preset="cdm2-dat", **keys))
+        assert found == line or (line.startswith("crops") and found.startswith("crops")), found

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
+import torch
 
 from manifests.errors import StillroomError, UsageError
 from manifests.io.json_yaml import read_json, write_json
 from tests.training.conftest import write_corpus
-from training.data.joined_corpus import ClashingCopiesError, DifferentSpeechError, NotAnEditionError, open_corpus
+from training.config.schema import Staging
+from training.data.audio import recorded_copies
+from training.data.corpus import CorpusReader, NeededMembers
+from training.data.joined_corpus import (
+    ClashingCopiesError,
+    DifferentSpeechError,
+    NotAnEditionError,
+    Part,
+    open_corpus,
+)
 from training.dataloader import loader
-from training.stream import pairs
+from training.stream import Sources, pairs
 
 SHAPE = {"shards": 3, "samples": 6, "lengths_s": (0.3, 1.0)}
 SHARDS = [f"train-{number:06d}" for number in range(3)]
@@ -140,6 +151,138 @@ def test_an_edition_may_lack_a_whole_shard_as_a_subset_of_one_does(tmp_path, mad
         copies = {name: {copy for sample in reader.samples(name) for copy in sample.copies} for name in SHARDS}
     assert copies[SHARDS[0]] == {"noise-0", "room-0", "pitch-0"}
     assert copies[SHARDS[1]] == copies[SHARDS[2]] == {"noise-0"}
+
+
+def test_the_messages_of_what_cannot_be_joined_name_the_corpora_in_their_order(tmp_path, made):
+    folder, _ = made
+    base, dealt = folder / "base", folder / "dealt"
+    write_corpus(tmp_path / "two", copies=("room-0", "noise-0"), **SHAPE)
+    write_corpus(tmp_path / "again", copies=("room-0", "noise-0", "phone-0"), **SHAPE)
+    manifest = read_json(tmp_path / "again/corpus.json", needed="test")
+    for keys, line in (
+        ({}, f"{tmp_path / 'two'} and {tmp_path / 'again'} both have copies 'noise' of split "),
+        (
+            {"sample_rate": 8000},
+            f"corpus: {tmp_path / 'two'} has 16000 Hz and {tmp_path / 'again'} 8000 Hz; corpora of one rate",
+        ),
+    ):
+        write_json(tmp_path / "again/corpus.json", {**manifest, **keys})
+        with pytest.raises(StillroomError) as caught:
+            open_corpus([tmp_path / "two", tmp_path / "again"])
+        assert str(caught.value).startswith(line)
+    write_corpus(tmp_path / "other", copies=("room-0",), **{**SHAPE, "seed": 5})
+    with open_corpus([base, tmp_path / "other"]) as reader, pytest.raises(DifferentSpeechError) as caught:
+        reader.samples("train-000000")
+    assert f" in {tmp_path / 'other'} is not that in {base}, so" in str(caught.value)
+    for path in (tmp_path / "other/shards").glob("train-*.json"):
+        index = read_json(path, needed="test")
+        write_json(path, {**index, "samples": [{**one, "key": f"x{one['key']}"} for one in index["samples"]]})
+    with open_corpus([base, tmp_path / "other"]) as reader, pytest.raises(NotAnEditionError) as caught:
+        reader.samples("train-000001")
+    assert str(caught.value).startswith(f"{tmp_path / 'other'} has no utterance of the split train of {base}, so")
+    with pytest.raises(UsageError, match=f"^corpus: {dealt} is listed twice$"):
+        open_corpus([base, dealt, dealt])
+
+
+def test_a_condition_without_a_copy_clashes_with_nothing_and_a_copy_that_is_there_does(tmp_path, made):
+    """The manifests know conditions alone, and how many copies all utterances have; the indexes know the copies."""
+    folder, _ = made
+    for name, conditions in (("base", {"noise": 1, "room": 0}), ("edition", {"noise": 0, "pitch": 1, "room": 1})):
+        shutil.copytree(folder / name, tmp_path / name)
+        manifest = read_json(tmp_path / name / "corpus.json", needed="test")
+        manifest["copies"]["train"] = conditions
+        write_json(tmp_path / name / "corpus.json", manifest)
+    with open_corpus([tmp_path / "base", tmp_path / "edition"]) as reader:
+        assert reader.copies("train") == {"noise": 1, "pitch": 1, "room": 1}
+        assert reader.copies("dev") == {"noise": 1, "pitch": 1, "room": 1}
+    path = tmp_path / "edition/shards/train-000000.json"
+    index = read_json(path, needed="test")
+    index["samples"][2]["members"]["noise-0"] = index["samples"][2]["members"]["room-0"]
+    write_json(path, index)
+    with open_corpus([tmp_path / "base", tmp_path / "edition"]) as reader:
+        with pytest.raises(ClashingCopiesError) as caught:
+            reader.samples("train-000000")
+        assert f"both have copies 'noise-0' of {index['samples'][2]['key']}, so" in str(caught.value)
+        (sample, *_) = reader.samples("train-000001")
+        shorter = sample.model_copy(update={"num_samples": sample.num_samples - 1})
+        with pytest.raises(DifferentSpeechError):
+            reader.joined(Part(reader, "train-000001", sample), [Part(reader.others[0], "train-000001", shorter)])
+
+
+def test_three_corpora_are_joined_each_with_shards_and_splits_of_its_own(tmp_path, made):
+    """The first edition has other shards, the second no dev split and other shards again; records come from all."""
+    folder, _ = made
+    write_corpus(tmp_path / "music", copies=("music-0",), **{**SHAPE, "splits": ("train",)})
+    for number in (2, 1, 0):  # train-000000 and so on become train-000001 and so on
+        for suffix in ("tar", "json"):
+            path = tmp_path / f"music/shards/train-{number:06d}.{suffix}"
+            path.rename(path.with_name(f"train-{number + 1:06d}.{suffix}"))
+    manifest = read_json(tmp_path / "music/corpus.json", needed="test")
+    for number, entry in enumerate(manifest["splits"]["train"], 1):
+        entry["name"] = f"train-{number:06d}"
+    write_json(tmp_path / "music/corpus.json", manifest)
+    with open_corpus([folder / "base", folder / "dealt", tmp_path / "music"]) as reader:
+        for name in (*SHARDS, "dev-000000"):
+            expected = (
+                ["noise-0", "pitch-0", "room-0"] if name[:3] == "dev" else ["music-0", "noise-0", "pitch-0", "room-0"]
+            )
+            for sample in reader.samples(name):
+                assert sample.copies == expected
+                assert sample.span == next(
+                    one.span for one in CorpusReader.index(reader, name).samples if one.key == sample.key
+                )
+                assert [(one.name, one.family) for one in recorded_copies(reader, name, sample)] == [
+                    (copy, {"pitch-0": "channel", "room-0": "room"}.get(copy, "noise")) for copy in expected
+                ]
+                records = reader.records(name, sample)
+                assert [[copy.name for copy in one.copies] for one in records] == [
+                    ["noise-0"], ["room-0", "pitch-0"], ["music-0"],
+                ][: len(records)]  # fmt: skip
+                assert len(records) == (2 if name[:3] == "dev" else 3)
+                assert len({one.id for one in records}) == 1
+
+
+def test_from_afar_each_corpus_gives_its_own_members_in_one_read_and_nothing_stays(made):
+    folder, _ = made
+    system = fsspec.filesystem("memory")
+    for name in ("base", "dealt"):
+        for path in (folder / name).rglob("*"):
+            if path.is_file():
+                system.pipe_file(f"/joined/{name}/{path.relative_to(folder / name)}", path.read_bytes())
+    here = pairs([folder / "base", folder / "dealt"], views="cdm2", utterances=6, seed=3)
+    there = pairs(["memory://joined/base", "memory://joined/dealt"], views="cdm2", utterances=6, seed=3)
+    with open_corpus(there.corpus) as reader:
+        for far, near in zip(there.micro_batches(Sources(reader)), here, strict=True):
+            assert torch.equal(far.teacher_wave, near.teacher_wave)
+            assert torch.equal(far.student_wave, near.student_wave)
+        assert not reader.fetched
+        assert not reader.others[0].fetched
+        samples = [(name, sample) for name in SHARDS for sample in reader.samples(name)]
+        reader.fetch([NeededMembers(name, sample, frozenset({"noise-0"})) for name, sample in samples[:2]])
+        assert (len(reader.fetched), len(reader.others[0].fetched)) == (2, 0)
+        reader.fetch([NeededMembers(name, sample, frozenset({"pitch-0"})) for name, sample in samples[2:5]])
+        assert (len(reader.fetched), len(reader.others[0].fetched)) == (2, 3)
+        reader.fetch([NeededMembers(name, sample) for name, sample in samples[5:6]])
+        assert (len(reader.fetched), len(reader.others[0].fetched)) == (3, 4)
+    system.store.clear()
+
+
+def test_shards_of_all_corpora_are_staged(tmp_path, made):
+    folder, _ = made
+    corpora = [folder / "base", folder / "edition"]
+    plain, staged = (pairs(corpora, views="cdm2", utterances=6, lanes=1) for _ in range(2))
+    staged.stage = Staging(dir=str(tmp_path / "stage"))
+    for one, other in zip(plain, staged, strict=True):
+        assert torch.equal(one.student_wave, other.student_wave)
+    shards = [path.read_bytes() for corpus in corpora for path in (corpus / "shards").glob("train-*.tar")]
+    assert sorted(path.read_bytes() for path in (tmp_path / "stage").glob("*.tar")) == sorted(shards)
+    with open_corpus(corpora) as reader:
+        assert [one.name for one in reader.sources(SHARDS[1:])] == [*SHARDS[1:], *SHARDS[1:]]
+        asked = []
+        reader.use_cache(lambda tars, name: asked.append((str(tars.place), name)))
+        (sample, *_) = reader.samples(SHARDS[1])
+        reader.contents(SHARDS[1], sample, ["clean", "pitch-0"])
+        assert asked == [(str(corpus), SHARDS[1]) for corpus in corpora]
 
 
 def test_an_utterance_that_the_edition_lacks_keeps_its_own_copies(tmp_path, made):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import itertools
 import json
 import os
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,6 +179,95 @@ def test_a_shard_that_is_not_what_the_corpus_says_is_named(copy, tmp_path):
         if thread.name == "stage":  # it finishes the copy that it had begun
             thread.join(30)
     assert not list((tmp_path / "stage").glob("*.part"))
+
+
+def test_a_shard_that_is_damaged_or_gone_is_named_with_what_was_found_and_stays_so_until_it_is_not_wanted(
+    copy, tmp_path, fetched
+):
+    path = copy / "shards" / "train-000001.tar"
+    whole = path.read_bytes()
+    with open_corpus(copy) as reader:
+        (entry,) = (one for one in reader.shards("train") if one.name == "train-000001")
+        stage = NodeCache(tmp_path / "stage", report=str)
+        path.write_bytes(whole[:-512])
+        found = hashlib.sha256(whole[:-512]).hexdigest()[:12]
+        for _ in range(2):
+            with pytest.raises(DamagedShardError) as damaged:
+                stage.handle(reader.tars, entry.name)
+            assert (
+                f"{path}: has {entry.bytes - 512} bytes of SHA-256 {found}, its corpus says {entry.bytes} of {entry.sha256[:12]};"
+                in str(damaged.value)
+            )
+        assert fetched == [entry.name] * 2, "tried twice, and then remembered"
+        assert not list((tmp_path / "stage").glob("*.part"))
+        path.write_bytes(whole + bytes(512))
+        stage.window([])
+        with pytest.raises(DamagedShardError, match=f"has {entry.bytes + 512} bytes"):
+            stage.handle(reader.tars, entry.name)
+        path.unlink()
+        stage.window([])
+        with pytest.raises(MissingFileError, match=r"train-000001\.tar does not exist") as gone:
+            stage.handle(reader.tars, entry.name)
+        assert "corpus.json lists the shard train-000001" in str(gone.value)
+        path.write_bytes(whole)
+        stage.window([])
+        assert os.fstat(stage.handle(reader.tars, entry.name)).st_size == entry.bytes
+        assert stage.handle(reader.tars, "train-000099") is None, "no shard of the corpus"
+        assert not list((tmp_path / "stage").glob("*.part"))
+        stage.close()
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("total", "spare", "gigabytes", "left_over"),
+    [
+        (1000 * GIB, GIB, None, 0), (10 * GIB, GIB // 2, None, 0),
+        (1000 * GIB, 0, 3e-6, 0), (1000 * GIB, 0, 3e-6, 1),
+    ],
+)  # fmt: skip
+def test_room_is_what_the_disk_or_the_config_leaves_and_halves_that_were_left_over_make_way(
+    made, tmp_path, monkeypatch, total, spare, gigabytes, left_over
+):
+    """A disk keeps 1 GiB or a twentieth free, whichever is less; 3e-6 gigabytes are 3000 bytes, here of a shard and a half one."""
+    said = []
+    with open_corpus(made) as reader:
+        entry, larger, *_ = sorted(reader.shards("train"), key=lambda one: one.bytes)
+        disk = {"free": 10 * total if gigabytes else entry.bytes + spare - 1}
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=total, free=disk["free"]))
+        stage = NodeCache(tmp_path / "stage", gigabytes=gigabytes, report=said.append)
+        if gigabytes:
+            assert stage.most_bytes == 3000
+            stage.most_bytes = entry.bytes + 100
+            half = tmp_path / "stage" / f"{'0' * 64}.part"
+            half.write_bytes(bytes(101))
+            if left_over:  # of a process that still writes it
+                with stage.locked("0" * 64):
+                    assert stage.handle(reader.tars, entry.name) is None
+                assert half.exists()
+            assert stage.handle(reader.tars, entry.name) is not None
+            assert not half.exists()
+        else:
+            assert stage.handle(reader.tars, entry.name) is None
+            assert stage.handle(reader.tars, larger.name) is None
+            disk["free"] += 1
+            assert stage.handle(reader.tars, entry.name) is not None
+        assert len(said) == (0 if gigabytes and not left_over else 1)
+        assert all(f"stage: {tmp_path / 'stage'} has no room for the shard {entry.name}: read" in line for line in said)
+        stage.close()
+
+
+def test_a_disk_that_is_full_after_all_is_no_room(made, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with open_corpus(made) as reader:
+        stage = NodeCache(tmp_path / "stage", report=str)
+        assert stage.handle(reader.tars, reader.shards("train")[0].name) is None
+        assert not list((tmp_path / "stage").glob("*.[pt]ar*"))
+        stage.close()
 
 
 def test_a_stage_that_cannot_be_written_to_is_one_line(tmp_path):

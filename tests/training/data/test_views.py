@@ -118,7 +118,9 @@ def test_where_no_copy_fits_clean_speech_is_used_and_that_is_reported():
     ("keys", "message"),
     [
         ({"kind": "cdm1", "teacher": {"conditions": ["noise"]}}, "with kind: cdm1 the teacher gets clean speech"),
+        ({"kind": "none", "teacher": {"conditions": ["noise"]}}, "with kind: none the teacher gets clean speech"),
         ({"kind": "none", "student": {"conditions": ["noise"]}}, "with kind: none the student gets clean speech"),
+        ({"kind": "same", "families": "different"}, "families: different needs kind: cdm2, not same"),
         ({"kind": "cdm1", "families": "different"}, "families: different needs kind: cdm2"),
         ({"kind": "cdm2", "clean_share": 0.7, "student": {"clean_share": 0.7}}, "is 1.4, more than 1"),
     ],
@@ -130,6 +132,9 @@ def test_what_a_kind_cannot_give_is_refused(keys, message):
 
 def test_records_are_read_only_where_they_decide():
     assert Views(kind="cdm2").need_records
+    assert Views(kind="same").need_records
+    assert Views(kind="cdm2", clean_share=0.9).need_records
+    assert not Views(kind="cdm2", clean_share=1).need_records
     assert not Views(kind="cdm1").need_records
     assert not Views.model_validate({"kind": "cdm2", "teacher": {"content": "any"}}).need_records
     assert Views.model_validate({"kind": "cdm2", "teacher": {"content": "any"}, "families": "different"}).need_records
@@ -158,7 +163,33 @@ def test_a_condition_that_is_not_there_is_named_with_those_that_are():
         check_copies(one, {"noise": 1, "room": 1}, where="corpus")
 
 
+def test_of_several_conditions_the_one_without_a_copy_is_named():
+    """A condition of which no utterance has a copy is not there, whatever the manifest lists."""
+    for who in ("teacher", "student"):
+        views = Views.model_validate({"kind": "cdm2", who: {"conditions": ["noise", "far", "phone"]}})
+        with pytest.raises(UsageError) as caught:
+            check_copies(views, {"room": 2, "noise": 1, "far": 0, "phone": 0}, where="corpus")
+        assert str(caught.value) == f"views.{who}.conditions: corpus has no copies of 'far'; it has noise, room"
+    with pytest.raises(UsageError, match=r"it has none$"):
+        check_copies(views, {"far": 0}, where="corpus")
+
+
+@pytest.mark.parametrize(
+    ("keys", "copies", "instead"),
+    [
+        ({"kind": "cdm2"}, {"noise": 1}, "cdm1"),
+        ({"kind": "cdm2"}, {"noise": 0}, "none"),
+        ({"kind": "same", "teacher": {"conditions": ["noise"]}, "student": {"conditions": ["room"]}}, {"noise": 1, "room": 3}, "cdm1"),
+    ],
+)  # fmt: skip
+def test_what_too_few_copies_are_enough_for_is_named(keys, copies, instead):
+    with pytest.raises(UsageError, match=f"build it with more copies, or set views.kind={instead}$"):
+        check_copies(Views.model_validate(keys), copies, where="corpus")
+
+
 def test_enough_copies_pass():
+    check_copies(Views(kind="same"), {"noise": 1}, where="corpus")
+    check_copies(Views(kind="cdm2", clean_share=1), {}, where="corpus")
     check_copies(Views(kind="cdm2"), {"noise": 2}, where="corpus")
     check_copies(Views(kind="none"), {}, where="corpus")
 

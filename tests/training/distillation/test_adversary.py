@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -375,3 +376,45 @@ def test_a_critics_share_of_all_ranks_is_of_the_utterances_of_its_own_step(rests
         rtol=1e-3,
         atol=1e-7,
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "width", "message"),
+    [
+        ({"layers": [1, 5]}, 24, "adversary.layers: the student has layers 1 to 4, not 5; choose among those"),
+        ({"layers": [4, 2], "domain": "view"}, 32,
+         "adversary.layers: domain view compares with the teacher's layers, small has 1 to 3, not 4; choose among those"),
+        ({"layers": [3], "domain": "view"}, 24,
+         "adversary.domain: view compares layers of one width, the student's have 24 features, those of small 32: choose condition, family or distorted"),
+    ],
+)  # fmt: skip
+def test_layers_that_cannot_be_compared_are_named(keys, width, message):
+    """A student of four layers, and a teacher of three of 32 features."""
+    student = SimpleNamespace(config=SimpleNamespace(encoder_num_layers=4, encoder_embed_dim=width))
+    teacher = SimpleNamespace(name="small", num_layers=3, num_features=32)
+    with pytest.raises(UsageError) as caught:
+        critic_layers(Adversary.model_validate(keys), student=student, teacher=teacher)
+    assert str(caught.value) == message
+
+
+def test_layers_are_those_configured_or_the_students_last():
+    student = SimpleNamespace(config=SimpleNamespace(encoder_num_layers=3, encoder_embed_dim=32))
+    teacher = SimpleNamespace(name="small", num_layers=3, num_features=32)
+    assert critic_layers(Adversary(), student=student, teacher=teacher) == (3,)
+    assert critic_layers(Adversary(layers=(2, 1)), student=student, teacher=teacher) == (2, 1)
+    assert critic_layers(Adversary(layers=(3, 1), domain="view"), student=student, teacher=teacher) == (3, 1)
+    narrow = SimpleNamespace(name="narrow", num_layers=1, num_features=8)
+    assert critic_layers(Adversary(layers=(2,)), student=student, teacher=narrow) == (2,)
+
+
+def test_the_remedy_names_where_copies_are_chosen():
+    for keys, where in (
+        ({"student": {"conditions": ["noise"]}}, r"views\.student\.conditions"),
+        ({"teacher": {"conditions": ["noise"]}}, "the corpus"),
+    ):
+        views = Views.model_validate({"kind": "cdm2", **keys})
+        with pytest.raises(
+            OneDomainError,
+            match=rf"condition needs .* would get: noise; raise .* or give it more conditions by {where}$",
+        ):
+            domain_classes("condition", views, ["noise"])

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from manifests.errors import MissingFileError, NoSpaceLeftError
+from manifests.errors import MissingFileError, NewerSchemaError, NoSpaceLeftError
+from manifests.io.json_yaml import read_json, write_json
 from tests.training.conftest import encoder_config
-from training.data.sampler import Cursor
+from training.data.sampler import ORDER, Cursor
 from training.distillation.optimiser import adamw
 from training.models.encoder import EncoderConfig
 from training.runs.checkpoint import (
     Mark,
     NoCheckpointError,
+    is_run,
     load_run,
+    load_student,
     module_tensors,
     optimiser_tensors,
     read_tensors,
@@ -127,7 +130,7 @@ def test_a_full_disk_keeps_the_checkpoints_before(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001.json", "step-000000001.safetensors"]
 
 
-def test_a_run_is_an_encoder_without_heads(tmp_path):
+def test_a_run_is_an_encoder_without_heads(tmp_path, monkeypatch):
     run = tmp_path / "my-run"
     write(run / "checkpoints", 3, seed=1)
     trunk = write(run / "checkpoints", 7, seed=2)
@@ -141,14 +144,25 @@ def test_a_run_is_an_encoder_without_heads(tmp_path):
         load_run(run, checkpoint="best").trunk.state_dict()["encoder.transformer.layer_norm.weight"],
         best.state_dict()["encoder.transformer.layer_norm.weight"],
     )
-    assert load_run(run, checkpoint="best").facts["steps"] == 3
+    assert load_run(run, checkpoint="best").facts == {"views": "cdm2", "checkpoint": "best", "steps": 3}
+    monkeypatch.chdir(run)
+    assert load_run(".").name == "my-run"
+    assert not is_run(run), "it has no config"
+    (run / "config.yaml").write_text("")
+    assert is_run(run)
+    (run / "checkpoints").rename(run / "moved")
+    assert not is_run(run)
+    (run / "heard.txt").unlink()
+    with pytest.raises(MissingFileError, match="no test may be made on that"):
+        load_run(run, checkpoint="best")
 
 
 def test_a_run_without_checkpoints_says_what_to_do(tmp_path):
     with pytest.raises(MissingFileError):
         load_run(tmp_path / "nothing")
-    with pytest.raises(NoCheckpointError, match="train it first"):
-        load_run(tmp_path)
+    for checkpoint, folder in (("last", "checkpoints"), ("best", "best")):
+        with pytest.raises(NoCheckpointError, match=f"has no whole checkpoint in {folder}/: train it first"):
+            load_run(tmp_path, checkpoint=checkpoint)
     write(tmp_path / "checkpoints", 1)
     (tmp_path / "heard.txt").write_text("")
     with pytest.raises(NoCheckpointError, match="use checkpoint: last"):
@@ -186,3 +200,63 @@ def test_a_mark_is_never_beside_the_tensors_of_another_checkpoint(tmp_path, monk
     with pytest.raises(OSError, match="full"):
         write(tmp_path, 2)
     assert not (tmp_path / "step-000000002.json").exists()
+
+
+def test_tensors_without_a_mark_are_removed_with_the_next_checkpoint_and_a_best_one_is_alone(tmp_path):
+    for step in (1, 2, 3):
+        write(tmp_path, step, most=1)
+    (tmp_path / "step-000000009.safetensors").write_bytes(b"of a process that was killed before its mark")
+    write(tmp_path, 4, most=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000004.json", "step-000000004.safetensors"]
+    (_, mark), *others = whole_checkpoints(tmp_path, torn=[])
+    assert not others
+    assert mark.order == ORDER
+
+
+@pytest.mark.parametrize("counts", [{"step": -1}, {"cursor": [0, -1, 0]}, {"cursor": [0, 0, 2**48]}, {"step": 2**48}])
+def test_a_mark_whose_counts_are_none_is_torn(tmp_path, counts):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    path = tmp_path / "step-000000002.json"
+    write_json(path, {**read_json(path, needed="test"), **counts})
+    torn = []
+    assert [mark.step for _, mark in whole_checkpoints(tmp_path, torn=torn)] == [1]
+    assert torn == ["step-000000002"]
+
+
+def test_a_checkpoint_of_a_later_stillroom_is_not_trained_over(tmp_path):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    path = tmp_path / "step-000000002.json"
+    write_json(path, {**read_json(path, needed="test"), "schema": "stillroom/checkpoint/9"})
+    with pytest.raises(NewerSchemaError):
+        next(whole_checkpoints(tmp_path, torn=[]))
+
+
+def test_states_are_restored_to_the_optimiser_of_that_name_alone():
+    """One name begins with the other, as `optimiser` and `optimiser_of_critic`."""
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimisers = dict(zip(("one", "one_more"), (adamw([one], learning_rate=0.1) for one in parameters), strict=True))
+    for number, one in enumerate(parameters, 1):
+        one.grad = torch.full((2,), float(number))
+    for optimiser in optimisers.values():
+        optimiser.step()
+    saved = optimiser_tensors(**optimisers)
+    fresh = {name: adamw([one], learning_rate=0.1) for name, one in zip(optimisers, parameters, strict=True)}
+    for name, optimiser in fresh.items():
+        restore_optimiser(optimiser, saved, prefix=name)
+    for name, one in zip(optimisers, parameters, strict=True):
+        assert torch.equal(fresh[name].state[one]["exp_avg"], optimisers[name].state[one]["exp_avg"])
+
+
+def test_heads_are_those_of_the_student_alone(tmp_path):
+    run = tmp_path / "run"
+    trunk = CONFIG.build()
+    modules = {
+        "student": torch.nn.ModuleDict({"trunk": trunk, "heads": torch.nn.Linear(2, 3)}),
+        "critic": torch.nn.Linear(4, 4),
+    }
+    write_checkpoint(run / "checkpoints", module_tensors(**modules), step=1, cursor=(0, 0, 1), encoder=CONFIG)
+    (run / "heard.txt").write_text("")
+    trained = load_student(run)
+    assert {name: tuple(one.shape) for name, one in trained.heads.items()} == {"weight": (3, 2), "bias": (3,)}

@@ -23,7 +23,7 @@ from training import loop
 from training.config.schema import Adversary, Optimiser
 from training.distillation.adversary import DomainAdversary
 from training.distillation.critic import CriticInput
-from training.runs.distributed import AllReduce, Ranks, Timeouts, TooManyRanksError, joined_ranks
+from training.runs.distributed import AllReduce, RankLostError, Ranks, Timeouts, TooManyRanksError, joined_ranks
 from training.stream import pairs
 
 HOUSE = Path(__file__).parents[3]
@@ -76,6 +76,67 @@ def test_gloo_and_nccl_have_timeouts_of_their_own(monkeypatch):
         assert (ranks.number, ranks.count, ranks.device.type, ranks.device_group) == (1, 2, "cuda", "new_group")
     assert calls["init_process_group"]["timeout"] == calls["rendezvous"]["timeout"] == timedelta(seconds=70)
     assert calls["new_group"] == {"backend": "nccl", "timeout": timedelta(seconds=80)}
+    assert "barrier" in calls, "nobody leaves before all are done"
+    assert (Timeouts().gloo, Timeouts().nccl) == (timedelta(hours=1), timedelta(minutes=30))
+
+
+def test_a_rank_that_lost_another_gives_its_own_number_and_the_first_line_of_why():
+    for problem, why in ((RuntimeError("reset\nat 0x1\nby peer"), "reset"), (OSError(), "OSError")):
+        with pytest.raises(RankLostError, match=rf"^rank 3 lost another rank \({why}\): look"), Ranks(3, 4).connected():
+            raise problem
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "1"}, "WORLD_SIZE is set and MASTER_ADDR is not: .* set RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set and RANK is not"),
+        ({"WORLD_SIZE": "2", "RANK": "one", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK, WORLD_SIZE and LOCAL_RANK are numbers .*'one'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_torchruns_variables_is_named(monkeypatch, variables, message):
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with joined_ranks() as ranks:
+        assert (ranks.number, ranks.count) == (0, 1)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message), joined_ranks():
+        pass
+
+
+def test_what_rank_0_sends_arrives_at_all(monkeypatch):
+    """Two ranks in one process: rank 0 sends into a list from which rank 1 receives."""
+    sent = []
+
+    def broadcast(tensor, src, group=None):
+        assert (src, group) == (0, None)
+        if sending:
+            sent.append(tensor.clone())
+        else:
+            tensor.copy_(sent.pop(0))
+
+    def broadcast_object_list(box, src, device):
+        assert (src, device.type) == (0, "cpu")
+        if sending:
+            sent.append(box[0])
+        else:
+            box[0] = sent.pop(0)
+
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast_object_list)
+    tensors = {"weight": torch.arange(6.0).reshape(2, 3).T, "step": torch.tensor(7, dtype=torch.int64)}
+    with torch.random.fork_rng():
+        modules = [torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)) for _ in range(2)]
+    for sending, own in ((True, tensors), (False, None)):
+        ranks = Ranks(0 if sending else 1, 2)
+        assert ranks.broadcast({"step": 3} if sending else None) == {"step": 3}
+        found = ranks.broadcast_tensors(own)
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[name], one) and found[name].dtype == one.dtype for name, one in tensors.items())
+        ranks.broadcast_modules(modules[0] if sending else modules[1])
+    first, second = (module.state_dict() for module in modules)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -27,6 +27,24 @@ def test_the_first_line_has_device_precision_sizes_and_updates(monkeypatch):
     assert line.startswith("training on 32 ranks of cuda (A card 3) in bfloat16: ")
 
 
+def test_threads_and_updates_are_counted(monkeypatch):
+    """399 utterances are 99.75 updates of 4."""
+    facts = {"precision": "float32", "rate_hz": 16000, "split_utterances": 399, "done": 0, "steps": 50}
+    for threads, ranks, device in (
+        (4, Ranks(), "cpu (4 threads)"), (1, Ranks(0, 3), "3 ranks of cpu (1 thread each)"), (2, Ranks(0, 3), "3 ranks of cpu (2 threads each)"),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        line = start_line(ranks, [[16000] * 4], **facts)
+        assert line.startswith(
+            f"training on {device} in float32: 4.0 utterances and 4 s of audio a step, about 100 updates an epoch"
+        )
+    said = []
+    time_left = TimeLeft(TIMED_STEPS + 1, report=said.append)
+    for step in range(1, TIMED_STEPS + 2):
+        time_left.step_done(step)
+    assert said == [], "nothing is left"
+
+
 def test_hours_to_the_end_are_those_of_the_first_steps_but_one(monkeypatch):
     """The first step takes 100 s, the others 9 s each; 1000 of those are 2.5 hours."""
     now_s, said = [0.0], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,28 +17,43 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
-from manifests.errors import BadDocumentError, UsageError
+from manifests.errors import BadDocumentError, LockedError, UsageError
+from manifests.io.digest import bytes_digest, digest
 from manifests.io.json_yaml import read_json, write_json
+from manifests.io.lock import writing
 from tests.training.conftest import write_corpus, write_teacher
 from tests.training.test_loop import assert_same_run, config_of, journal
 from training import loop, setup
 from training.cli import targets_command
+from training.config.model import StudentShape
 from training.config.schema import Crops
 from training.data.joined_corpus import open_corpus
-from training.data.sampler import Batching, CropGrid, cropped
+from training.data.sampler import Batching, Crop, CropGrid, cropped
 from training.data.tar_reader import DamagedShardError
 from training.precompute import (
     OtherTargetsError,
+    Stretch,
     TargetSettings,
     TooLargeError,
+    check_conditions,
+    check_space,
     compute_targets,
     is_finished,
+    like_lengths,
+    outputs,
     target_plan,
 )
 from training.runs.folder import OtherConfigError, SourceChangedError
 from training.stream import Sources, pairs
-from training.targets.reader import NoTargetsError, TargetsMisfitError, TargetsReader, check_split
-from training.teacher import load_teacher
+from training.targets.reader import (
+    NoTargetsError,
+    TargetsMisfitError,
+    TargetsReader,
+    check_layers,
+    check_split,
+    check_targets,
+)
+from training.teacher import load_teacher, weights_digest
 
 ASKED = {"layers": (1, 3), "conditions": ("noise", "phone", "room"), "crop_s": 0.9, "crop_sets": 2}
 
@@ -357,6 +373,233 @@ def test_the_command_reads_its_words(tmp_path, made):
     assert list(told["splits"]) == ["dev"]
     for wrong in (["--layers", "four"], ["--slice", "4/3"], ["--crops", "0"]):
         assert CliRunner().invoke(targets_command, [*words, *wrong]).exit_code == 2
+
+
+def test_a_split_or_condition_that_was_not_computed_is_named_with_what_computes_it(tmp_path, made):
+    """The student's conditions are not the teacher's; validation needs targets of its own split."""
+    settings = TargetSettings(str(made / "teacher"), **{**ASKED, "conditions": ("noise",)}, splits=("train",))
+    said = []
+    assert compute_targets(made / "corpus", tmp_path / "part", settings, report=said.append) is None
+    size = sum(path.stat().st_size for path in (tmp_path / "part/shards").glob("*.tar"))
+    assert said[-1] == (
+        f"{tmp_path / 'part'}: targets of train, {size / 1e9:.2f} GB; train with `targets: {tmp_path / 'part'}`"
+    )
+    views = {"kind": "cdm2", "teacher": {"conditions": ["noise"]}}
+    with pytest.raises(UsageError) as caught:
+        loop.distil(config(made, targets=str(tmp_path / "part"), views=views), tmp_path / "run", report=str)
+    assert str(caught.value) == (
+        f"targets: {tmp_path / 'part'} have none of split dev: run `stillroom targets` with --split dev too"
+    )
+    for kind, named in (("cdm2", "phone"), ("same", "phone")):
+        views = {"kind": kind, "student": {"conditions": ["noise"]}}
+        with pytest.raises(UsageError) as caught:
+            loop.distil(
+                config(made, targets=str(tmp_path / "part"), views=views, dev="none"), tmp_path / "run", report=str
+            )
+        assert str(caught.value) == (
+            f"targets: {tmp_path / 'part'} have none of condition {named}, which the teacher gets in views {kind}: compute them with "
+            "--conditions noise,phone,room, or set views.teacher.conditions"
+        )
+    views = {"kind": "same", "clean_share": 1.0}
+    found = config(
+        made, targets=str(tmp_path / "part"), views=views, dev="none", preset="cdm1", adversary=None, steps=1
+    )
+    assert loop.distil(found, tmp_path / "run", report=str) == "done", "clean speech alone needs no copies"
+    assert (
+        compute_targets(made / "corpus", tmp_path / "part", settings._replace(splits=("dev",)), report=said.append)
+        is None
+    )
+    assert said[-1].startswith(f"{tmp_path / 'part'}: targets of train, dev, "), "what was computed before stays listed"
+
+
+def test_targets_of_another_teacher_are_known_by_its_name_where_weights_are_not_here(made):
+    with TargetsReader(made / "targets") as targets, open_corpus(made / "corpus") as reader:
+        own = {"name": "teacher", "weights_sha256": targets.plan.weights_sha256, "crop_samples": 14400}
+        for keys in ({}, {"weights_sha256": None}, {"name": "renamed"}):
+            check_targets(targets, reader, **{**own, **keys})
+        where = f"targets: {made / 'targets'} are of"
+        for keys, line in (
+            ({"weights_sha256": None, "name": "hubert_base"}, "the teacher teacher, this run has hubert_base: compute"),
+            ({"weights_sha256": "2" * 64, "name": "moved"},
+             f"the teacher teacher with weights of SHA-256 {targets.plan.weights_sha256[:12]}, this run has moved with weights of SHA-256 222222222222: "),
+            ({"crop_samples": 14399}, "crops of 14400 samples, this run has crop_s of 14399 samples: "),
+            ({"crop_samples": 14401}, "crops of 14400 samples, this run has crop_s of 14401 samples: "),
+        ):  # fmt: skip
+            with pytest.raises(TargetsMisfitError) as caught:
+                check_targets(targets, reader, **{**own, **keys})
+            assert str(caught.value).startswith(f"{where} {line}")
+        with pytest.raises(TargetsMisfitError, match=r"are of layers 1, 3, this run has layer 2: "):
+            check_layers(targets, (3, 2, 9))
+        other = SimpleNamespace(digest="4" * 64, manifest=SimpleNamespace(name="other"))
+        with pytest.raises(TargetsMisfitError) as caught:
+            check_targets(targets, other, **own)
+        assert str(caught.value).startswith(
+            f"{where} the corpus tiny of SHA-256 {targets.plan.corpus_sha256[:12]}, this run has other of SHA-256 444444444444: "
+        )
+        assert [targets.plan.has(copy) for copy in ("clean", "noise-0", "room-3", "far-0")] == [True, True, True, False]
+
+
+def test_the_folder_of_targets_says_where_they_are_from(made):
+    teacher = load_teacher(made / "teacher")
+    record = read_json(made / "targets/provenance.json", needed="test")
+    with TargetsReader(made / "targets") as targets, open_corpus(made / "corpus") as reader:
+        assert (record["corpus"], record["teacher"], record["plan_sha256"]) == ("tiny", "teacher", digest(targets.plan))
+        for split in ("train", "dev"):
+            entries = targets.manifest.splits[split]
+            assert [(one.name, one.samples, one.seconds) for one in entries] == [
+                (one.name, one.samples, one.seconds) for one in reader.shards(split)
+            ]
+            for entry in entries:
+                content = (made / f"targets/shards/{entry.name}.tar").read_bytes()
+                assert (entry.bytes, entry.sha256) == (len(content), bytes_digest(content))
+        stored = targets.teacher()
+        assert (stored.name, stored.digest, stored.trained_on) == ("teacher", teacher.digest, teacher.trained_on)
+        again = stored.weights()
+        assert (again.name, again.digest, again.trained_on) == ("teacher", teacher.digest, teacher.trained_on)
+        student = setup.make_student(StudentShape(), stored, target_layers=(1, 3), seed=0)
+        layers = [module.trunk.encoder.transformer.layers for module in (student, teacher)]
+        assert torch.equal(layers[0][1].final_layer_norm.weight, layers[1][1].final_layer_norm.weight)
+        assert torch.equal(layers[0][0].attention.q_proj.weight, layers[1][0].attention.q_proj.weight)
+        assert targets.places_of("train-000001")
+        targets.hold(["train-000001", "train-000002"])
+        assert list(targets.indexes) == ["train-000001"]
+        targets.hold(["train-000000"])
+        assert not targets.indexes
+
+
+def test_a_plan_has_every_setting_and_refuses_what_has_no_meaning(made):
+    teacher = load_teacher(made / "teacher")
+    asked = TargetSettings(
+        str(made / "teacher"),
+        layers=(3, 1),
+        conditions=("room", "noise", "room"),
+        crop_s=0.5,
+        crop_sets=4,
+        precision="bfloat16",
+    )
+    with open_corpus(made / "corpus") as reader:
+        plan = target_plan(reader, teacher, asked)
+        assert (plan.layers, plan.conditions, plan.crop_samples, plan.crop_sets) == ((3, 1), ("noise", "room"), 8000, 4)
+        assert (plan.precision, plan.teacher_sha256, plan.corpus_sha256) == ("bfloat16", teacher.digest, reader.digest)
+        assert plan.weights_sha256 == weights_digest(str(made / "teacher"))
+        with pytest.raises(UsageError, match=r"^--layers: 3, 1, 3 names a layer twice$"):
+            target_plan(reader, teacher, asked._replace(layers=(3, 1, 3)))
+        receptive = teacher.config.receptive_samples / 16000
+        target_plan(reader, teacher, asked._replace(crop_s=receptive))
+        with pytest.raises(UsageError, match=r"^--crop-s: 0.02 s hold no frame of teacher$"):
+            target_plan(reader, teacher, asked._replace(crop_s=0.02))
+        check_conditions(reader, ("train", "dev"), ("room", "noise"))
+        with pytest.raises(UsageError) as caught:
+            check_conditions(reader, ("train", "dev"), ("room", "far", "music"))
+        assert str(caught.value) == (
+            f"--conditions: {made / 'corpus'}, split train, has no copies of 'far'; it has noise, phone, room"
+        )
+        thin = SimpleNamespace(url="thin", conditions=lambda split: ["noise"] if split == "train" else [])
+        with pytest.raises(UsageError, match=r"^--conditions: thin, split dev, has no copies of 'noise'; it has none$"):
+            check_conditions(thin, ("train", "dev"), ("noise",))
+
+
+@pytest.mark.parametrize(("sets", "is_refused"), [(1, True), (2, False)])
+def test_room_for_targets_is_counted_by_hand(tmp_path, made, monkeypatch, sets, is_refused):
+    """7200 s in two shards at 50 frames a second, 2 layers of 24 numbers of 2 bytes, clean and three conditions, 2 % more."""
+    size = 7200 * 50 * 2 * 24 * 2 * 4 * 1.02
+    with open_corpus(made / "corpus") as reader:
+        settings = TargetSettings(str(made / "teacher"), **{**ASKED, "crop_sets": sets})
+        plan = target_plan(reader, load_teacher(made / "teacher"), settings)
+        entries = [
+            entry.model_copy(update={"seconds": seconds})
+            for entry, seconds in zip(reader.shards("train"), (1800.0, 5400.0), strict=False)
+        ]
+    free, said = [size + 1], []
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, free[0]))
+    check_space(tmp_path, plan, [], report=said.append)
+    check_space(tmp_path, plan, entries, report=said.append)
+    more = ", 2 times for long utterances" if sets == 2 else ""
+    assert said == [f"2 shards, 2.00 h of speech: about {size / 1e9:.2f} GB of targets at most{more}"]
+    free[0] = size - 1
+    with (
+        pytest.raises(UsageError, match=r"targets of 2.0 h take about 0.1 GB, 0.1 GB are free")
+        if is_refused
+        else contextlib.nullcontext()
+    ):
+        check_space(tmp_path, plan, entries, report=said.append)
+    assert len(said) == (1 if is_refused else 2)
+
+
+def stretch_of(length, key, *, copy="clean", start=0):
+    return Stretch(SimpleNamespace(length=length, start=start, sample=SimpleNamespace(key=key)), copy)
+
+
+def test_stretches_are_computed_the_longest_first_in_batches_of_64_s():
+    rate_hz = 10
+    every = [stretch_of(200, f"a{number}") for number in range(4)] + [
+        stretch_of(150, "b"),
+        stretch_of(320, "c"),
+        stretch_of(320, "d"),
+    ]
+    batches = [[one.crop.sample.key for one in batch] for batch in like_lengths(every[::-1], rate_hz)]
+    assert batches == [["c", "d"], ["a0", "a1", "a2"], ["a3", "b"]]
+    assert list(like_lengths([], rate_hz)) == []
+
+
+class GivesInfinity:
+    """A teacher whose layers 5 and 7 give one number in the padding, and one in a frame, that float16 cannot hold."""
+
+    def __init__(self, row, layer, frame):
+        self.place = row, layer, frame
+
+    def layers(self, wave, lengths, *, only):
+        given = torch.zeros(len(lengths), len(only), 4, 2)
+        given[self.place] = 1e6
+        return given, torch.tensor([4, 2])
+
+
+@pytest.mark.parametrize(("place", "line"), [((0, 1, 3), "layer 7"), ((1, 0, 1), "layer 5"), ((1, 1, 2), None)])
+def test_what_float16_cannot_hold_is_named_by_layer_utterance_and_copy(made, place, line):
+    with open_corpus(made / "corpus") as reader:
+        entry = reader.shards("train")[0]
+        first, second, *_ = reader.samples(entry.name)
+        batch = [
+            Stretch(Crop(entry.name, sample, 0, 100), copy) for sample, copy in ((first, "clean"), (second, "room-0"))
+        ]
+        plan = SimpleNamespace(layers=(5, 7), precision="float32")
+        computed = outputs(reader, batch, plan, teacher=GivesInfinity(*place), device=torch.device("cpu"))
+        if line is None:
+            assert [tuple(one.shape) for one in computed] == [(2, 4, 2), (2, 2, 2)]
+            return
+        which = f"{first.key}.clean" if place[0] == 0 else f"{second.key}.room-0"
+        with pytest.raises(
+            TooLargeError, match=rf"^{line} of the teacher gives numbers beyond 65504, or none, for {which}:"
+        ):
+            list(computed)
+
+
+def test_a_shard_that_is_computed_again_has_no_index_while_it_is(tmp_path, made):
+    """Its tar is another one by then: an index of the old one beside it would pass for finished."""
+    shutil.copytree(made / "targets", tmp_path / "targets")
+    index = tmp_path / "targets/shards/train-000001.json"
+    os.truncate(index.with_suffix(".tar"), 1024)
+    seen = []
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: seen.append(index.exists()))
+    try:
+        assert compute_targets(
+            made / "corpus", tmp_path / "targets", TargetSettings(str(made / "teacher"), **ASKED), report=str
+        ) is None  # fmt: skip
+    finally:
+        handle.remove()
+    assert set(seen) == {False}
+    assert index.read_bytes() == (made / "targets/shards/train-000001.json").read_bytes()
+
+
+def test_slices_are_locked_by_themselves_and_say_what_they_leave(tmp_path, made):
+    asked, said = TargetSettings(str(made / "teacher"), **ASKED), []
+    out = tmp_path / "out"
+    with writing(out / ".slice-2-of-3"):
+        compute_targets(made / "corpus", out, asked, part=(1, 3), report=said.append)
+        assert said[-1] == f"{out}: 2 of 3 shards of split train are left to other slices"
+        with pytest.raises(LockedError):
+            compute_targets(made / "corpus", out, asked, part=(2, 3), report=said.append)
+    assert sorted(path.stem for path in (out / "shards").glob("*.json")) == ["dev-000000", "train-000000"]
 
 
 def test_a_shard_that_a_split_gained_is_missed():

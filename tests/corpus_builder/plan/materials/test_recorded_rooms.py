@@ -14,6 +14,7 @@ from corpus_builder.rooms.measured_rir import usable_response
 from corpus_builder.rooms.rir_bank import read_bank, read_response
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError
 from corpus_builder.sources.rir_files import line_response
+from corpus_builder.sources.utterance import NoAudioError
 from corpus_builder.verify.rir_check import known_rows, response_findings, stored_response
 from corpus_builder.verify.verify_corpus import verify
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, UsageError
@@ -180,6 +181,14 @@ def test_what_is_no_response_is_refused_by_name_and_the_rest_is_used(hall: Lab) 
     assert "too few" in reasons["room0/one.wav"]
     assert "cannot be decoded" in reasons["room0/text.wav"]
     assert len(next(room for room in planned(hall) if room.label == "room0").responses) == 2
+
+
+def test_a_bank_whose_paths_fit_no_template_names_the_first(hall: Lab) -> None:
+    hall.recipe["rooms"]["taken"]["responses"]["fields"] = "{building}/{room}/{place}.wav"
+    with pytest.raises(
+        NoAudioError, match=r"rooms\.taken \(the first, array/0\.wav: its path does not fit the template"
+    ):
+        hall.plan()
 
 
 def write_list(lab: Lab, lines: list[str], *, folder: str = "data/RIRS/real") -> None:

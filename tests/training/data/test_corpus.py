@@ -1,0 +1,223 @@
+"""What a reader finds in a corpus, and which of its files it names where something is missing."""
+
+from __future__ import annotations
+
+import io
+import shutil
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+
+from manifests.corpus.sample import CLEAN
+from manifests.corpus.shard_index import IndexedSample, ShardEntry
+from manifests.errors import BadDocumentError, MissingFileError
+from manifests.io.json_yaml import read_json, write_json
+from tests.training.conftest import RATE_HZ, write_corpus
+from training.data.audio import decoded_wave, recorded_copies, utterances
+from training.data.corpus import NeededMembers, NoSuchSplitError
+from training.data.joined_corpus import open_corpus
+from training.data.tar_reader import OPEN_SHARDS, DamagedShardError, TarBytes
+
+
+@pytest.fixture(scope="module", name="made")
+def corpus_and_its_pcm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reader") / "corpus"
+    return folder, write_corpus(folder, shards=2, samples=3, copies=("noise-0", "phone-0", "room-0"))
+
+
+@pytest.fixture(name="copy")
+def own_copy(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture(name="remote")
+def in_memory(made):
+    system = fsspec.filesystem("memory")
+    for path in made[0].rglob("*"):
+        if path.is_file():
+            system.pipe_file(f"/reader/{path.relative_to(made[0])}", path.read_bytes())
+    yield "memory://reader"
+    system.store.clear()
+
+
+def test_a_corpus_is_named_by_its_folder_however_it_is_written(made):
+    for url in (made[0], f"{made[0]}/", f"file://{made[0]}"):
+        with open_corpus(url) as reader:
+            assert reader.url == str(made[0])
+            assert len(reader.shards("train")) == 2
+
+
+def test_a_split_or_shard_without_an_utterance_and_a_condition_without_a_copy_are_not_there(copy):
+    manifest = read_json(copy / "corpus.json", needed="test")
+    empty = {**manifest["splits"]["train"][0], "name": "train-000009", "samples": 0}
+    manifest["splits"] = {**manifest["splits"], "train": [empty, *manifest["splits"]["train"]], "test": [empty]}
+    manifest["copies"]["train"] = {"noise": 2, "phone": 0, "room": 1}
+    write_json(copy / "corpus.json", manifest)
+    with open_corpus(copy) as reader:
+        assert [entry.name for entry in reader.shards("train")] == ["train-000000", "train-000001"]
+        assert [reader.has_split(split) for split in ("train", "dev", "test", "other")] == [True, True, False, False]
+        assert reader.conditions("train") == ["noise", "room"]
+        with pytest.raises(NoSuchSplitError) as caught:
+            reader.shards("test")
+    assert str(caught.value) == f"{copy} has no utterances in a split 'test'; those with utterances: dev, train"
+
+
+def test_an_index_that_is_missing_or_has_no_clean_member_is_named(copy):
+    path = copy / "shards/train-000001.json"
+    index = read_json(path, needed="test")
+    key = index["samples"][1]["key"]
+    del index["samples"][1]["members"]["clean"]
+    write_json(path, index)
+    with open_corpus(copy) as reader:
+        with pytest.raises(DamagedShardError, match=f"{path}: {key} has no clean member"):
+            reader.samples("train-000001")
+        path.unlink()
+        with pytest.raises(MissingFileError) as caught:
+            reader.samples("train-000001")
+    assert str(path) in str(caught.value)
+    assert "corpus.json lists the shard train-000001" in str(caught.value)
+
+
+def test_a_member_that_the_index_lacks_is_named(made):
+    with open_corpus(made[0]) as reader:
+        sample = reader.samples("train-000001")[2]
+        with pytest.raises(
+            DamagedShardError, match=rf"^train-000001\.tar: {sample.key}\.music-0: the index has no such"
+        ):
+            reader.contents("train-000001", sample, ["clean", "music-0", "music-1"])
+
+
+@pytest.mark.parametrize("fetched", [{"phone-0"}, {"clean", "room-0"}, None, {"json"}])
+def test_from_afar_members_are_those_of_the_file_whatever_was_fetched_before(made, remote, fetched):
+    with open_corpus(remote) as reader, open_corpus(made[0]) as near:
+        for sample in near.samples("train-000001"):
+            names = None if fetched is None else frozenset(fetched)
+            reader.fetch([NeededMembers("train-000001", sample, names)])
+            for wanted in (["clean"], ["phone-0"], ["room-0", "noise-0"], ["json"]):
+                expected = near.contents("train-000001", sample, wanted)
+                assert reader.contents("train-000001", sample, wanted) == expected
+                assert [len(expected[name]) for name in wanted] == [sample.members[name].size for name in wanted]
+
+
+def test_from_afar_a_missing_tar_is_named_with_what_lists_it(remote):
+    fsspec.filesystem("memory").rm("/reader/shards/train-000001.tar")
+    with open_corpus(remote) as reader, pytest.raises(MissingFileError) as caught:
+        reader.span("train-000001", 0, 10)
+    assert "memory://reader/shards/train-000001.tar" in str(caught.value)
+    assert "corpus.json lists the shard train-000001" in str(caught.value)
+
+
+def test_from_afar_an_index_that_is_far_too_large_is_refused(remote):
+    fsspec.filesystem("memory").pipe_file("/reader/shards/dev-000000.json", bytes(32 * 2**20 + 1))
+    with (
+        open_corpus(remote) as reader,
+        pytest.raises(BadDocumentError, match=r"dev-000000\.json: is larger than 33554432 bytes"),
+    ):
+        reader.samples("dev-000000")
+
+
+def test_nothing_is_fetched_ahead_where_a_copy_of_the_shard_is_on_this_machine(made, remote):
+    with open_corpus(remote) as reader, (made[0] / "shards/train-000000.tar").open("rb") as tar:
+        reader.use_cache(lambda _tars, _name: tar.fileno())
+        (sample, *_) = reader.samples("train-000000")
+        reader.fetch([NeededMembers("train-000000", sample)])
+        assert not reader.fetched
+        assert len(reader.contents("train-000000", sample, ["clean"])["clean"]) == sample.members["clean"].size
+        assert [one.name for one in reader.sources(["train-000001", "gone", "dev-000000"])] == [
+            "train-000001",
+            "dev-000000",
+        ]
+
+
+def test_a_tar_that_ends_too_early_is_named_with_both_places(copy):
+    path = copy / "shards/train-000000.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    with (
+        open_corpus(copy) as reader,
+        pytest.raises(DamagedShardError, match="ends at byte 700, its index goes on to 900"),
+    ):
+        reader.span("train-000000", 600, 900)
+
+
+def test_of_many_open_shards_the_one_that_was_read_longest_ago_is_closed(tmp_path):
+    names = [f"train-{number:06d}" for number in range(OPEN_SHARDS + 2)]
+    entries = [
+        ShardEntry(name=name, samples=1, seconds=1.0, bytes=6, sha256="0" * 64, tar=f"far/{name}.x.tar")
+        for name in names
+    ]
+    (tmp_path / "far").mkdir()
+    for number, name in enumerate(names):
+        (tmp_path / "far" / f"{name}.x.tar").write_bytes(f"{number:06d}".encode())
+    tars = TarBytes(tmp_path, entries)
+    for number in (*range(OPEN_SHARDS), 0, OPEN_SHARDS, 1, OPEN_SHARDS + 1, 0):
+        assert tars.span(names[number], 0, 6) == f"{number:06d}".encode()
+    assert len(tars.handles) == OPEN_SHARDS == 64
+    assert set(names) - set(tars.handles) == {names[2], names[3]}
+    tars.close()
+    assert not tars.handles
+
+
+def test_a_record_that_is_damaged_or_leaves_a_copy_out_is_named(copy):
+    path = copy / "shards/train-000000.tar"
+    with open_corpus(copy) as reader:
+        first, second, _ = reader.samples("train-000000")
+        content = bytearray(path.read_bytes())
+        content[first.members["json"].offset] = ord("x")
+        path.write_bytes(content)
+        with pytest.raises(BadDocumentError, match=rf"^train-000000\.tar: {first.key}\.json"):
+            recorded_copies(reader, "train-000000", first)
+        members = {**second.members, "pitch-0": second.members["noise-0"]}
+        with pytest.raises(
+            DamagedShardError, match=rf"^train-000000\.tar: {second.key}\.json: has no record of the copy pitch-0;"
+        ):
+            recorded_copies(reader, "train-000000", second.model_copy(update={"members": members}))
+        found = recorded_copies(reader, "train-000000", second)
+    assert [(one.name, one.family) for one in found] == [("noise-0", "noise"), ("phone-0", "codec"), ("room-0", "room")]
+
+
+def test_copies_are_in_the_order_of_the_index_and_not_of_the_record(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=1, samples=1, copies=("room-1", "pitch-0", "room-0"), splits=("train",))
+    with open_corpus(tmp_path / "corpus") as reader:
+        (sample,) = reader.samples("train-000000")
+        found = recorded_copies(reader, "train-000000", sample)
+    assert found == [("pitch-0", "channel", False), ("room-0", "room", True), ("room-1", "room", True)]
+
+
+def test_no_key_is_no_utterance_and_no_member_is_no_wave(made):
+    assert list(utterances(made[0], "train", keys=[])) == []
+    assert [set(one.waves) for one in utterances(made[0], "dev", members=["room-0"])] == [{"room-0"}] * 3
+    assert [set(one.waves) for one in utterances(made[0], "dev", members=[])] == [set()] * 3
+    assert {one.sample.split for one in utterances(made[0], "dev")} == {"dev"}
+
+
+def test_utterances_without_a_record_are_named(copy):
+    path = copy / "shards/dev-000000.json"
+    index = read_json(path, needed="test")
+    del index["samples"][1]["members"]["json"]
+    write_json(path, index)
+    with pytest.raises(
+        DamagedShardError, match=rf"dev-000000\.tar: {index['samples'][1]['key']}\.json: the index has no json"
+    ):
+        list(utterances(copy, "dev"))
+
+
+def flac_of(count):
+    stream = io.BytesIO()
+    wave = np.random.RandomState(0).uniform(-0.5, 0.5, count)
+    soundfile.write(stream, wave, RATE_HZ, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def test_a_wave_that_ends_before_its_header_says_is_named(made):
+    content = flac_of(40_000)
+    sample = IndexedSample.model_validate(
+        {"key": "u", "num_samples": 40_000, "members": {CLEAN: {"offset": 0, "size": 1}}}
+    )
+    decoded_wave(content, sample, rate_hz=RATE_HZ, where="t.tar: u.clean", start=3000)
+    with pytest.raises(
+        DamagedShardError, match=r"^t\.tar: u\.clean: (ends after (\d+) samples, the index says 40000|cannot be)"
+    ):
+        decoded_wave(content[: len(content) // 2], sample, rate_hz=RATE_HZ, where="t.tar: u.clean", start=3000)
