@@ -20,7 +20,7 @@ from training.models.encoder import Encoder, EncoderConfig
 from training.models.fairseq_format import load_checkpoint_file
 from training.models.huggingface_format import is_huggingface, load_huggingface
 from training.models.native_format import filled, load_encoder_folder
-from training.models.torch_weights import PickledObjectsError, read_weights
+from training.models.torch_weights import PickledCodeError, read_weights
 from training.runs.checkpoint import is_run, load_run, whole_checkpoints
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def load_teacher(name_or_path: str | Path) -> Encoder:
         UnknownTeacherError: If there is no such teacher.
         WeightsNotFetchedError: If its weights are not on this machine.
         MissingFileError: If a named folder is not there.
-        PickledObjectsError: If a checkpoint holds more than weights.
+        PickledCodeError: If a checkpoint holds more than weights.
         WrongFamilyError: If it is a model of another kind.
     """
     name = str(name_or_path)
@@ -139,10 +139,11 @@ def trunk_weights(path: Path) -> dict[str, Tensor]:
     torchaudio's own way would download a file that vanished in between, and a rank never downloads.
     """
     try:
-        found = read_weights(path, needed="a bundle's weights")
-    except (PickledObjectsError, BadDocumentError):
+        opened = read_weights(path, needed="a bundle's weights")
+        found = opened.tensors(opened.content)
+    except (PickledCodeError, BadDocumentError):
         raise BadDocumentError(path, "is damaged, or holds more than weights; remove it and fetch it again") from None
-    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+    if found is None:
         raise BadDocumentError(path, "holds something else than weights; remove it and fetch it again")
     return {name: tensor for name, tensor in found.items() if not name.startswith("aux.")}
 

@@ -67,8 +67,9 @@ def load_torchaudio(folder: Path, *, name: str) -> Encoder:
     shape["family"] = "wavlm" if found.get("builder") == "wavlm_model" else "wav2vec2"
     config = EncoderConfig.parse(shape, where=where)
     path = folder / WEIGHTS
-    state = read_weights(path, needed=NEEDED)
-    if not isinstance(state, dict) or not all(hasattr(tensor, "to") for tensor in state.values()):
+    opened = read_weights(path, needed=NEEDED)
+    state = opened.tensors(opened.content)
+    if state is None:
         raise BadDocumentError(path, "expected tensors by name")
     trunk = filled(config, state, where=where, weights=path)
     return Encoder(trunk, config, name=name, trained_on=trained_on_beside(folder))

@@ -21,19 +21,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
+from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 
 from manifests.io.records import Record
 from training.data.batch import on_device
+from training.models.pruned import Pruning, prune
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
-
 MASKED_SCORE = -1e4
 NORMALISE_EPSILON = 1e-5
 NOT_TORCHAUDIOS = frozenset(
-    {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as"}
+    {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as", "pruned"}
 )
 
 Count = Annotated[int, Field(ge=1, le=65536)]
@@ -51,6 +51,7 @@ class EncoderConfig(Record):
         projection_norm: Whether a layer norm is before the projection; s3prl's DistilHuBERT has none.
         pretrained_as: Whose objective it was trained with, where that is known: wav2vec 2.0 and HuBERT have one shape, and
             an export to Hugging Face names the class.
+        pruned: What is left of each layer, if parts were taken out of it.
     """
 
     family: Literal["wav2vec2", "wavlm"] = "wav2vec2"
@@ -59,6 +60,7 @@ class EncoderConfig(Record):
     normalize_epsilon: Annotated[float, Field(gt=0, lt=1)] = NORMALISE_EPSILON
     projection_norm: bool = True
     pretrained_as: Literal["wav2vec2", "hubert", "wavlm"] | None = None
+    pruned: Pruning | None = None
     extractor_mode: Literal["group_norm", "layer_norm"]
     extractor_conv_layer_config: Annotated[
         tuple[Annotated[tuple[Count, Count, Count], Field(strict=False)], ...],
@@ -96,6 +98,8 @@ class EncoderConfig(Record):
                 assert_never(self.family)
         if not self.projection_norm:
             trunk.encoder.feature_projection.layer_norm = nn.Identity()
+        if self.pruned is not None:
+            prune(trunk, self, self.pruned)
         return trunk
 
     def num_frames(self, num_samples: int) -> int:
@@ -258,7 +262,9 @@ def transformer_outputs(
     hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
     outputs: dict[int, Tensor] = {}
     wanted = tuple(range(1, config.encoder_num_layers + 1) if only is None else only)
-    position_bias = wavlm_position_bias(transformer.layers[0].attention, hidden) if config.family == "wavlm" else None
+    position_bias: Tensor | None = None
+    if config.family == "wavlm" and isinstance(transformer.layers[0].attention, WavLMSelfAttention):
+        position_bias = wavlm_position_bias(transformer.layers[0].attention, hidden)
     for number, layer in enumerate(list(transformer.layers)[: max(wanted)], 1):
         if config.family == "wavlm":
             hidden, position_bias = layer(hidden, position_bias=position_bias, key_padding_mask=frame_is_padding)

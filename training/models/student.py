@@ -210,6 +210,7 @@ def student_config(
         "encoder_dropout": dropout,
         "encoder_layer_drop": 0.0,
         "aux_num_out": None,
+        "pruned": None,
     }
     if shape is not None:
         configured = {
