@@ -51,7 +51,6 @@ class EncoderConfig(Record):
         projection_norm: Whether a layer norm is before the projection; s3prl's DistilHuBERT has none.
         pretrained_as: Whose objective it was trained with, where that is known: wav2vec 2.0 and HuBERT have one shape, and
             an export to Hugging Face names the class.
-        pruned: What is left of each layer, if parts were taken out of it.
     """
 
     family: Literal["wav2vec2", "wavlm"] = "wav2vec2"
@@ -60,7 +59,6 @@ class EncoderConfig(Record):
     normalize_epsilon: Annotated[float, Field(gt=0, lt=1)] = NORMALISE_EPSILON
     projection_norm: bool = True
     pretrained_as: Literal["wav2vec2", "hubert", "wavlm"] | None = None
-    pruned: Pruning | None = None
     extractor_mode: Literal["group_norm", "layer_norm"]
     extractor_conv_layer_config: Annotated[
         tuple[Annotated[tuple[Count, Count, Count], Field(strict=False)], ...],
@@ -98,9 +96,11 @@ class EncoderConfig(Record):
                 assert_never(self.family)
         if not self.projection_norm:
             trunk.encoder.feature_projection.layer_norm = nn.Identity()
-        if self.pruned is not None:
-            prune(trunk, self, self.pruned)
         return trunk
+
+    def whole(self) -> EncoderConfig:
+        """The shape with all heads and hidden units, as a student has it."""
+        return self
 
     def num_frames(self, num_samples: int) -> int:
         """How many frames an utterance of so many samples gives; 0 if it is shorter than one."""
@@ -123,6 +123,36 @@ class EncoderConfig(Record):
         for _, _, stride in self.extractor_conv_layer_config:
             hop *= stride
         return hop
+
+
+class PrunedEncoderConfig(EncoderConfig):
+    """Shape of an encoder out of whose layers parts were taken.
+
+    Attributes:
+        pruned: What is left of them.
+    """
+
+    pruned: Pruning
+
+    def build(self) -> Wav2Vec2Model:
+        """A model of this shape with random weights and no output layer."""
+        trunk = super().build()
+        prune(trunk, self, self.pruned)
+        return trunk
+
+    def whole(self) -> EncoderConfig:
+        """The shape with all heads and hidden units."""
+        return EncoderConfig.model_validate(self.model_dump(exclude={"pruned"}))
+
+
+def parsed_config(given: Any, *, where: object) -> EncoderConfig:
+    """The shape that an untrusted mapping describes.
+
+    Raises:
+        BadDocumentError: If it describes none.
+    """
+    is_pruned = isinstance(given, dict) and "pruned" in given
+    return (PrunedEncoderConfig if is_pruned else EncoderConfig).parse(given, where=where)
 
 
 class Encoder(nn.Module):

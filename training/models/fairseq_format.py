@@ -20,7 +20,7 @@ import torch
 
 from manifests.errors import BadDocumentError, printable
 from manifests.io.json_yaml import read_json
-from training.models.encoder import Encoder, EncoderConfig
+from training.models.encoder import Encoder, PrunedEncoderConfig, parsed_config
 from training.models.huggingface_format import joined_attention, trunk_state
 from training.models.native_format import (
     ScaleUnknownError,
@@ -83,6 +83,7 @@ BACK = tuple(
         (r"encoder\.transformer\.layers\.(\d+)\.final_layer_norm\.(.*)", r"encoder.layers.\1.final_layer_norm.\2"),
     )
 )  # fmt: skip
+SHAPE_KEY = "encoder_embed_dim"
 BESIDE_KEYS = "normalize_waveform, or all that `EncoderConfig` has"
 TORCHAUDIO_NAMES = (
     (re.compile(r"(.*pos_conv_embed\.conv)\.weight_g"), r"\1.parametrizations.weight.original0"),
@@ -124,7 +125,7 @@ def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
         if shape.get("extractor_mode") == "layer_norm":
             raise ScaleUnknownError(path, key="normalize_waveform", file=beside_path(path))
         shape["normalize_waveform"] = False
-    config = EncoderConfig.parse(shape, where=path)
+    config = parsed_config(shape, where=path)
     width, channels = config.encoder_embed_dim, config.extractor_conv_layer_config[-1][0]
     if width == channels and "encoder.feature_projection.projection.weight" not in state:
         # fairseq has no projection where sizes are equal
@@ -132,7 +133,9 @@ def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
             raise BadDocumentError(path, f"its configuration says {width} features, its weights are of fewer")
         state["encoder.feature_projection.projection.weight"] = torch.eye(width)
         state["encoder.feature_projection.projection.bias"] = torch.zeros(width)
-    state = joined_attention(state) if config.family == "wavlm" and config.pruned is None else state
+    state = (
+        joined_attention(state) if config.family == "wavlm" and not isinstance(config, PrunedEncoderConfig) else state
+    )
     trunk = filled(config, state, where=path, weights=path)
     # What is beside a single file belongs to it only where an export wrote both.
     trained_on = trained_on_beside(path.parent) if (path.parent / "export.json").is_file() else frozenset()
@@ -151,6 +154,9 @@ def read_beside(path: Path) -> dict[str, Any]:
     found = read_json(beside, needed="the shape of a checkpoint") if beside.is_file() else {}
     if not isinstance(found, dict):
         raise BadDocumentError(beside, f"expected a mapping with {BESIDE_KEYS}")
+    unknown = sorted(set(found) - set(PrunedEncoderConfig.model_fields)) if SHAPE_KEY not in found else []
+    if unknown:
+        raise BadDocumentError(beside, f"{printable(unknown[0])}: unknown key; expected {BESIDE_KEYS}")
     return found
 
 
@@ -173,6 +179,12 @@ def parts_of(path: Path) -> Parts:
             keys = ("cfg", "args", "config", "hyper_parameters")
             config = plain(next((found[key] for key in keys if found.get(key) is not None), None))
             shape, normalise = fairseq_parts(config) if isinstance(config, dict) else (None, None)
+            if (
+                "model" not in found
+                and shape is not None
+                and not {"encoder_layers", "encoder_num_layers"} & shape.keys()
+            ):
+                shape = None  # Lightning's settings of another kind
         else:
             shape, weights, layout, normalise = None, found, "", None
     except TooManyObjectsError:
@@ -234,14 +246,9 @@ def shape_of(parts: Parts, state: Mapping[str, Tensor], *, path: Path) -> dict[s
         BadDocumentError: If neither has a shape.
     """
     beside = read_beside(path)
-    if "encoder_embed_dim" in beside:
+    if SHAPE_KEY in beside:
         return torchaudio_shape(beside, state, where=beside_path(path))
-    if (
-        parts.shape is not None
-        and "encoder_embed_dim" in parts.shape
-        and "extractor_mode" in parts.shape
-        and "encoder_num_layers" in parts.shape
-    ):
+    if parts.shape is not None and "encoder_num_layers" in parts.shape:
         return {**torchaudio_shape(parts.shape, state, where=path), **beside}
     if parts.shape is None:
         raise BadDocumentError(

@@ -200,19 +200,33 @@ def preprocessing(folder: Path, config: HuggingFaceConfig) -> tuple[bool, int]:
 
 def read_state(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """All weights of a folder, in one file or in several with an index, and the file to name in an error."""
+    named, *parts = weight_files(folder)
+    return named, {key: tensor for part in parts or [named] for key, tensor in read_part(part).items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The file of weights that is read; or an index, and the files that it names.
+
+    Raises:
+        MissingFileError: If there is neither.
+    """
     for name in WEIGHTS:
         path = folder / name
         index = folder / f"{name}.index.json"
         if path.is_file():
-            return path, read_part(path)
+            return [path]
         if index.is_file():
             data = read_json(index, needed=NEEDED)
             places = data.get("weight_map") if isinstance(data, dict) else None
             if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
                 raise BadDocumentError(index, "weight_map: expected a mapping of names to files")
-            parts = [folder / safe_relative(part, where=index) for part in sorted(set(places.values()))]
-            return index, {key: tensor for part in parts for key, tensor in read_part(part).items()}
+            return [index, *(folder / safe_relative(part, where=index) for part in sorted(set(places.values())))]
     raise MissingFileError(folder / WEIGHTS[0], needed=NEEDED)
+
+
+def huggingface_files(folder: Path) -> list[Path]:
+    """The files that hold weights and shape of a folder, there or not."""
+    return [folder / "config.json", folder / "preprocessor_config.json", *weight_files(folder)]
 
 
 def read_part(path: Path) -> dict[str, Tensor]:
@@ -260,7 +274,7 @@ def joined_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             parts = [found.pop(f"{start}.{part}_proj.{kind}", None) for part in "qkv"]
             whole = [part for part in parts if part is not None]
             found[f"{start}.attention.in_proj_{kind}"] = torch.cat(whole)
-        elif ".attention.out_proj." in name:
+        elif ".attention.out_proj." in name and ".attention.attention." not in name:
             found[name.replace(".attention.out_proj.", ".attention.attention.out_proj.")] = found.pop(name)
     return found
 

@@ -13,7 +13,7 @@ import torch
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, printable
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_json
-from training.models.encoder import Encoder, EncoderConfig
+from training.models.encoder import Encoder, parsed_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torchaudio.models import Wav2Vec2Model
 
     from manifests.io.place import Place
+    from training.models.encoder import EncoderConfig
 
 MOST_PARAMETERS = 10_000_000_000
 MOST_TENSORS = 100_000  # the largest model that is read has some thousands
@@ -72,7 +73,7 @@ def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
         MissingFileError: If one of the first two is not there.
         BadDocumentError: If a file is damaged, or the two do not fit each other.
     """
-    config = EncoderConfig.parse(read_json(folder / "config.json", needed=NEEDED), where=folder / "config.json")
+    config = parsed_config(read_json(folder / "config.json", needed=NEEDED), where=folder / "config.json")
     path = folder / "weights.safetensors"
     trunk = filled(config, read_safetensors(path, needed=NEEDED), where=folder / "config.json", weights=path)
     card = folder / "card.json"
