@@ -101,9 +101,8 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 training_audio={**log.training_audio(), "wall_s": log.in_all.get("wall_s", 0.0)},
             )
 
-        batches = log.timed(
-            stack.enter_context(contextlib.closing(loader(setup.stream, workers=config.workers, device=ranks.device)))
-        )
+        reading = loader(setup.stream, workers=config.workers, device=ranks.device, give_up=stop.request)
+        batches = log.timed(stack.enter_context(contextlib.closing(reading)))
         for step in range(setup.done + 1, config.steps + 1):
             for batch in micro_batches(batches):
                 if batch.keys:  # a rank's lanes may be empty, and add nothing
