@@ -21,7 +21,7 @@ from training.runs.journal import training_log
 from training.runs.signals import StopSignals
 from training.sanity_check import full_ids
 from training.setup import set_up
-from training.step import correct_for_lost, forward_backward
+from training.step import correct_for_lost, forward_backward, not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,9 +38,13 @@ Outcome = Literal["done", "preempted", "interrupted"]
 class NonFiniteLossError(StillroomError, ArithmeticError):
     """The loss, or its gradient, is no longer a number."""
 
-    def __init__(self, *, step: int, utterances: str, what: Literal["loss", "gradient"] = "loss") -> None:
+    def __init__(
+        self, *, step: int, utterances: str, what: Literal["loss", "gradient"] = "loss", teacher: str | None = None
+    ) -> None:
+        cause = "" if teacher is None else f", as {teacher}"
+        mend = "lower optimiser.learning_rate" if teacher is None else "set precision: float32, or choose other layers"
         super().__init__(
-            f"the {what} of step {step} is not finite; its utterances are {utterances}: lower optimiser.learning_rate, or "
+            f"the {what} of step {step} is not finite{cause}; its utterances are {utterances}: {mend}, or "
             "listen to those; the last checkpoint is kept"
         )
 
@@ -163,7 +167,9 @@ def check_finite(results: Iterable[StepResult], setup: Setup) -> None:
     for result in results:
         if result.problem is not None:
             utterances = full_ids(setup.stream, setup.reader, result.cursor)
-            raise NonFiniteLossError(step=result.step, utterances=utterances, what=result.problem)
+            lanes = setup.stream.one_step(setup.reader, result.cursor) if setup.config.targets is None else ()
+            teacher = not_finite(setup.models, lanes, precision=setup.config.precision)
+            raise NonFiniteLossError(step=result.step, utterances=utterances, what=result.problem, teacher=teacher)
 
 
 def micro_batches(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:

@@ -270,6 +270,13 @@ class PairStream(IterableDataset[PairBatch]):
             self.shards, reader.samples, self.batching, seed=self.seed, cursor=cursor, epochs=self.epochs
         )
 
+    def one_step(self, reader: CorpusReader, cursor: Cursor) -> Iterator[PairBatch]:
+        """The micro-batches of one global batch, those of all lanes."""
+        whole = copy.copy(self)
+        whole.lanes, whole.passed_over = tuple(range(self.batching.lanes)), 0
+        batches = whole.micro_batches(Sources(reader), cursor)
+        return itertools.takewhile(lambda batch: batch.cursor == cursor, batches)
+
     def window_lengths(self, reader: CorpusReader, cursor: Cursor) -> list[list[int]]:
         """Samples of every utterance of each global batch of the window that a cursor is in."""
         order = {"seed": self.seed, "epoch": cursor.epoch}

