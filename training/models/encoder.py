@@ -25,7 +25,6 @@ from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 
 from manifests.io.records import Record
 from training.data.batch import on_device
-from training.models.pruned import Pruning, prune
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,36 +122,6 @@ class EncoderConfig(Record):
         for _, _, stride in self.extractor_conv_layer_config:
             hop *= stride
         return hop
-
-
-class PrunedEncoderConfig(EncoderConfig):
-    """Shape of an encoder out of whose layers parts were taken.
-
-    Attributes:
-        pruned: What is left of them.
-    """
-
-    pruned: Pruning
-
-    def build(self) -> Wav2Vec2Model:
-        """A model of this shape with random weights and no output layer."""
-        trunk = super().build()
-        prune(trunk, self, self.pruned)
-        return trunk
-
-    def whole(self) -> EncoderConfig:
-        """The shape with all heads and hidden units."""
-        return EncoderConfig.model_validate(self.model_dump(exclude={"pruned"}))
-
-
-def parsed_config(given: Any, *, where: object) -> EncoderConfig:
-    """The shape that an untrusted mapping describes.
-
-    Raises:
-        BadDocumentError: If it describes none.
-    """
-    is_pruned = isinstance(given, dict) and "pruned" in given
-    return (PrunedEncoderConfig if is_pruned else EncoderConfig).parse(given, where=where)
 
 
 class Encoder(nn.Module):

@@ -20,7 +20,7 @@ import torch
 
 from manifests.errors import BadDocumentError, printable
 from manifests.io.json_yaml import read_json
-from training.models.encoder import Encoder, PrunedEncoderConfig, parsed_config
+from training.models.encoder import Encoder
 from training.models.huggingface_format import joined_attention, trunk_state
 from training.models.native_format import (
     ScaleUnknownError,
@@ -30,7 +30,7 @@ from training.models.native_format import (
     unprefixed,
 )
 from training.models.pickle_data import TooManyObjectsError, plain
-from training.models.pruned import CHANNEL_SCALE, pruned_shape
+from training.models.pruned import CHANNEL_SCALE, PrunedEncoderConfig, parsed_config, pruned_shape
 from training.models.torch_weights import read_weights
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ def parts_of(path: Path) -> Parts:
         if "Distiller" in found:
             config = plain(found.get("Config"))
             shape = config.get("distiller") if isinstance(config, dict) else None
-            weights, layout, normalise = found["Distiller"], "s3prl distiller", False
+            weights, layout = found["Distiller"], "s3prl distiller"
+            normalise: bool | None = False
         elif "model_weight" in found:
             shape, weights, layout = plain(found.get("model_cfg")), found["model_weight"], "s3prl"
             normalise = said([plain(found.get("task_cfg"))])

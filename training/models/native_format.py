@@ -13,7 +13,8 @@ import torch
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, printable
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_json
-from training.models.encoder import Encoder, parsed_config
+from training.models.encoder import Encoder
+from training.models.pruned import parsed_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,13 +18,12 @@ from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 
 from manifests.errors import BadDocumentError
 from manifests.io.records import Record
+from training.models.encoder import EncoderConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchaudio.models import Wav2Vec2Model
-
-    from training.models.encoder import EncoderConfig
 
 CHANNEL_SCALE = "encoder.feature_projection.layer_norm.channel_scale"
 Number = Annotated[int, Field(ge=0, le=65536)]
@@ -85,7 +84,7 @@ class PrunedAttention(nn.Module):
         return attended(self, x, attention_mask), None
 
 
-class PrunedWavLMAttention(WavLMSelfAttention):
+class PrunedWavLMAttention(WavLMSelfAttention):  # type: ignore[misc]  # torchaudio has no types
     """WavLM's gated attention with some heads; gates and position embedding are those of all heads, before the choice."""
 
     def __init__(self, embed_dim: int, num_heads: int, heads: tuple[int, ...], **given: Any) -> None:
@@ -202,6 +201,36 @@ def prune(trunk: Wav2Vec2Model, config: EncoderConfig, pruning: Pruning) -> None
         )
     if pruning.scales_channels:
         trunk.encoder.feature_projection.layer_norm = ScaledNorm(config.extractor_conv_layer_config[-1][0])
+
+
+class PrunedEncoderConfig(EncoderConfig):
+    """Shape of an encoder out of whose layers parts were taken.
+
+    Attributes:
+        pruned: What is left of them.
+    """
+
+    pruned: Pruning
+
+    def build(self) -> Wav2Vec2Model:
+        """A model of this shape with random weights and no output layer."""
+        trunk = super().build()
+        prune(trunk, self, self.pruned)
+        return trunk
+
+    def whole(self) -> EncoderConfig:
+        """The shape with all heads and hidden units."""
+        return EncoderConfig.model_validate(self.model_dump(exclude={"pruned"}))
+
+
+def parsed_config(given: Any, *, where: object) -> EncoderConfig:
+    """The shape that an untrusted mapping describes.
+
+    Raises:
+        BadDocumentError: If it describes none.
+    """
+    is_pruned = isinstance(given, dict) and "pruned" in given
+    return (PrunedEncoderConfig if is_pruned else EncoderConfig).parse(given, where=where)
 
 
 def pruned_shape(given: Mapping[str, Any], *, scales_channels: bool, where: object) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class StoredTensor(NamedTuple):
 
     key: str
     dtype: torch.dtype
-    count: int
+    size: int
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -85,11 +85,11 @@ class StoredTensor(NamedTuple):
     @property
     def is_possible(self) -> bool:
         """Whether all its numbers are in its storage."""
-        numbers = (self.count, self.offset, *self.shape, *self.strides)
+        numbers = (self.size, self.offset, *self.shape, *self.strides)
         if len(self.shape) != len(self.strides) or not all(type(number) is int and number >= 0 for number in numbers):
             return False
         last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        return self.offset + last < self.count or 0 in self.shape
+        return self.offset + last < self.size or 0 in self.shape
 
 
 class WeightsFile:
@@ -123,12 +123,12 @@ class WeightsFile:
         self.check(stored.values())
         sizes: dict[str, int] = {}
         for tensor in stored.values():
-            sizes[tensor.key] = max(sizes.get(tensor.key, 0), tensor.count * tensor.dtype.itemsize)
+            sizes[tensor.key] = max(sizes.get(tensor.key, 0), tensor.size * tensor.dtype.itemsize)
         with self.path.open("rb") as stream:
             numbers = {key: read_bytes(stream, self.storages[key].start, size) for key, size in sizes.items()}
         return {
             name: torch.as_strided(
-                numbers[tensor.key][: tensor.count * tensor.dtype.itemsize].view(tensor.dtype),
+                numbers[tensor.key][: tensor.size * tensor.dtype.itemsize].view(tensor.dtype),
                 tensor.shape,
                 tensor.strides,
                 tensor.offset,
@@ -140,7 +140,7 @@ class WeightsFile:
         """Refuse tensors outside their storage, and more numbers than the file holds (strides of 0, one storage under many names)."""
         for tensor in stored:
             storage = self.storages.get(tensor.key)
-            if storage is None or not tensor.is_possible or tensor.count * tensor.dtype.itemsize > storage.size:
+            if storage is None or not tensor.is_possible or tensor.size * tensor.dtype.itemsize > storage.size:
                 raise BadDocumentError(self.path, DAMAGED)
         claimed = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in stored)
         held = sum(self.storages[key].size for key in {tensor.key for tensor in stored})
@@ -152,7 +152,7 @@ def read_bytes(stream: Any, start: int, size: int) -> Tensor:
     """So many bytes of a file, in memory of their own."""
     found = torch.empty(size, dtype=torch.uint8)
     stream.seek(start)
-    if size and stream.readinto(memoryview(found.numpy())) != size:
+    if size and stream.readinto(found.numpy().data) != size:
         raise BadDocumentError(stream.name, DAMAGED)
     return found
 

@@ -16,9 +16,9 @@ from manifests.errors import BadDocumentError
 from tests.oracles import fairseq_models
 from tests.training.conftest import encoder_config
 from training.cli import teacher_command
-from training.models.encoder import EncoderConfig, parsed_config
+from training.models.encoder import EncoderConfig
 from training.models.native_format import ScaleUnknownError, WrongFamilyError
-from training.models.pruned import CHANNEL_SCALE
+from training.models.pruned import CHANNEL_SCALE, parsed_config
 from training.models.student import student_config
 from training.teacher import description, load_teacher, weights_digest
 
