@@ -24,6 +24,10 @@ PREFETCHED = 4
 MOST_DEATHS = 10
 LONGEST_END_S = 1.0
 CPU = torch.device("cpu")
+LIKELY = {
+    -signal.SIGKILL: ", most likely because memory ran out",
+    -signal.SIGBUS: ", most likely because /dev/shm is full",
+}
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,7 @@ class WorkerDiedError(Exception):
         if code < 0:
             with contextlib.suppress(ValueError):
                 cause = f"was killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            cause += ", most likely because memory ran out"
+        cause += LIKELY.get(code, "")
         super().__init__(f"a process that reads the corpus ({pid}) {cause}")
 
 

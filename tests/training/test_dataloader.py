@@ -114,6 +114,7 @@ def test_the_cause_of_a_death_is_named():
     assert ended_badly([Ended(0), Ended(None)]) is None
     assert "(5) was killed by SIGSEGV" in str(ended_badly([Ended(0), Ended(-signal.SIGSEGV)]))
     assert "memory" not in str(ended_badly([Ended(-signal.SIGSEGV)]))
+    assert "SIGBUS, most likely because /dev/shm is full" in str(ended_badly([Ended(-signal.SIGBUS)]))
     assert "(5) ended with exit code 3" in str(ended_badly([Ended(3)]))
     assert "exit code -200" in str(ended_badly([Ended(-200)]))
 
