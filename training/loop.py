@@ -18,6 +18,7 @@ from training.distillation.optimiser import learning_rate_scale, spoilt, update_
 from training.runs.distributed import Ranks, alone
 from training.runs.folder import failure_recorded, write_status
 from training.runs.journal import training_log
+from training.runs.precision import with_precision
 from training.runs.signals import StopSignals
 from training.sanity_check import full_ids
 from training.setup import set_up
@@ -73,6 +74,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
     """
     config, run = load_config(config) if isinstance(config, str | Path) else config, Path(run)
     ranks = ranks or alone()
+    config = with_precision(config, run, ranks=ranks)
     report = (report or stderr_line) if ranks.is_first else no_report
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
