@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -33,7 +33,7 @@ def with_precision(config: TrainConfig, run: Path, *, ranks: Ranks) -> TrainConf
     precision = config.precision
     if ranks.is_first and "precision" not in config.model_fields_set:
         path = run / "config.yaml"
-        best = "bfloat16" if has_bfloat16 else "float32"
+        best: Literal["float32", "bfloat16"] = "bfloat16" if has_bfloat16 else "float32"
         precision = run_config(path).precision if path.is_file() else best
     precision = ranks.broadcast(precision)
     if precision == "bfloat16" and not has_bfloat16:
