@@ -27,6 +27,7 @@ from training import loop
 from training.config.load import resolved
 from training.distillation.domains import OneDomainError
 from training.export.write import export_run
+from training.models.encoder import Encoder
 from training.models.student import Heads
 from training.runs.checkpoint import load_run, read_tensors
 from training.runs.distributed import Ranks, TooManyRanksError
@@ -492,6 +493,25 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_a_weight(tmp_path, 
     tensors = last_tensors(tmp_path / "run")
     assert load_run(tmp_path / "run").facts["steps"] == 2
     assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_a_teacher_that_is_not_finite_in_bfloat16_is_named_at_the_first_step(
+    tmp_path, corpus, teacher_folder, monkeypatch
+):
+    layers = Encoder.layers
+
+    def overflowing(self, *given, **options):
+        outputs, frames = layers(self, *given, **options)
+        if torch.is_autocast_enabled("cpu"):
+            outputs[:, 1] = torch.nan
+        return outputs, frames
+
+    monkeypatch.setattr(Encoder, "layers", overflowing)
+    config = config_of(corpus, teacher_folder, adversary=None, precision="bfloat16", dev="none")
+    found = r"the loss of step 1 is not finite, as layer 2 of the teacher small gives numbers that are not, in bfloat16; its .* precision: float32"
+    with pytest.raises(loop.NonFiniteLossError, match=found) as caught:
+        loop.distil(config, tmp_path / "run", report=str)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_error_that_nobody_foresaw_leaves_no_worker_that_would_keep_the_command_from_ending(
