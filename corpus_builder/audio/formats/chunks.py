@@ -91,20 +91,22 @@ def corrected(found: Samples, source: Source, size: int) -> View | None:
         return None
     if there <= 0 or found.size_at == 0 or (there + found.more) >> (8 * found.size_bytes):
         return None
-    if found.promised == 0 and found.order == "little" and only_chunks(source, found.start, size):
+    if found.promised == 0 and only_chunks(found, source, size):
         return None  # there are none: what follows is not samples
     new = (there + found.more).to_bytes(found.size_bytes, found.order)
     return patched(source, found.size_at, new, size=size)
 
 
-def only_chunks(source: Source, place: int, size: int) -> bool:
-    """Whether named chunks, and nothing else, follow up to the end of the file."""
+def only_chunks(found: Samples, source: Source, size: int) -> bool:
+    """Whether named chunks, and nothing else, follow from where the samples begin up to the end of the file."""
+    place = found.start
+    width = found.size_bytes if found.order == "big" else 4  # only CAF's chunks have 8 bytes of size, and no padding
     for _ in range(MOST_CHUNKS):
-        head = at(source, place, 8)
-        if len(head) < 8 or not re.fullmatch(rb"[A-Za-z][A-Za-z0-9 _]{3}", head[:4]):
+        head = at(source, place, 4 + width)
+        if len(head) < 4 + width or not re.fullmatch(rb"[A-Za-z][A-Za-z0-9 _]{3}", head[:4]):
             return False
-        chunk = int.from_bytes(head[4:8], "little")
-        place += 8 + chunk + chunk % 2
+        chunk = int.from_bytes(head[4:], found.order)
+        place += 4 + width + chunk + (chunk % 2 if width == 4 else 0)
         if place >= size:
             return place <= size + 1
     return False

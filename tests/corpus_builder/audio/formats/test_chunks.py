@@ -4,6 +4,7 @@ import io
 import struct
 
 import pytest
+import soundfile
 
 from corpus_builder.audio.formats.chunks import Samples, corrected, only_chunks, samples_of
 
@@ -175,4 +176,33 @@ def test_a_size_of_zero_or_one_that_a_pipe_leaves_is_corrected_to_what_is_there_
     ],
 )  # fmt: skip
 def test_named_chunks_up_to_the_end_are_no_samples(content, expected):
-    assert only_chunks(io.BytesIO(b"head" + content), 4, 4 + len(content)) is expected
+    assert only_chunks(Samples(4, 0), io.BytesIO(b"head" + content), 4 + len(content)) is expected
+
+
+def core_audio(after, *, size=4):
+    desc = struct.pack(">d4sIIIII", 16_000, b"lpcm", 2, 2, 1, 1, 16)
+    return b"caff\0\1\0\0desc" + struct.pack(">q", 32) + desc + b"data" + struct.pack(">q", size) + bytes(4) + after
+
+
+def big_endian_pcm(after, *, size=8):
+    """AIFF of 16 kHz."""
+    comm = struct.pack(">hIh", 1, 0, 16) + b"\x40\x0c\xfa" + bytes(7)
+    body = b"AIFFCOMM" + struct.pack(">I", 18) + comm + b"SSND" + struct.pack(">I", size) + bytes(8) + after
+    return b"FORM" + struct.pack(">I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("caf", core_audio(b"free" + struct.pack(">q", 9) + bytes(9) + b"info" + struct.pack(">q", 14) + b"\0\0\0\1title\0one\0")),
+        ("aiff", big_endian_pcm(b"ANNO" + struct.pack(">I", 3) + b"odd\0" + b"AUTH" + struct.pack(">I", 4) + b"they")),
+    ],
+)  # fmt: skip
+def test_chunks_behind_no_samples_are_no_samples_in_the_other_order_of_bytes_too(kind, content):
+    assert soundfile.info(io.BytesIO(content)).frames == 0
+    assert corrected(found(kind, content), io.BytesIO(content), len(content)) is None
+    make = core_audio if kind == "caf" else big_endian_pcm
+    streamed = make(DATA, size=0)
+    view = corrected(found(kind, streamed), io.BytesIO(streamed), len(streamed))
+    assert view is not None
+    assert view.read() == make(DATA, size=len(DATA) + (4 if kind == "caf" else 8))

@@ -143,8 +143,8 @@ def crc16(content):
 
 
 def test_a_length_beyond_32_bits_is_written_in_all_its_bits():
-    """A last frame whose header has the number 3 * 2 ** 32 + 5 of a stream of variable blocks, and no length in STREAMINFO."""
-    number = 3 * 2**32 + 5
+    """A last frame whose header has the number 3.5 * 2 ** 32 + 5 of a stream of variable blocks, and no length in STREAMINFO."""
+    number = 3 * 2**32 + 2**31 + 5
     code = bytes([0xFE, *(0x80 | number >> shift & 63 for shift in range(30, -1, -6))])
     head = bytes([0xFF, 0xF9, 0xC9, 0x08]) + code
     frame = head + bytes([crc8(head)]) + b"audio"
