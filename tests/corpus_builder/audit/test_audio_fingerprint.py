@@ -151,6 +151,20 @@ def test_bits_are_those_of_the_paper_by_a_slow_loop() -> None:
     assert prints_of(powers).tolist() == expected
 
 
+def test_powers_of_bands_are_those_of_a_windowed_transform_by_its_sum() -> None:
+    """Two bands of a frame by the definition of the discrete Fourier transform, with the window by its formula."""
+    wave = np.random.RandomState(4).standard_normal(FRAME + 2 * HOP)
+    at = np.arange(FRAME)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * at / (FRAME - 1))
+    edges = [round(300.0 * (2000.0 / 300.0) ** (band / 33) * 4096 / 8000) for band in range(34)]
+    powers = band_powers(wave)
+    assert powers.shape == (3, 33)
+    for frame, band in ((0, 0), (2, 32)):
+        part = wave[frame * HOP : frame * HOP + FRAME] * window
+        bins = [np.sum(part * np.exp(-2j * np.pi * k * at / 4096)) for k in range(edges[band], edges[band + 1])]
+        assert powers[frame, band] == pytest.approx(sum(abs(one) ** 2 for one in bins), rel=1e-9)
+
+
 def test_a_long_file_read_in_pieces_has_the_fingerprint_of_the_whole(tmp_path: Path) -> None:
     wave = ambience(9, 130)
     read = prints(tmp_path / "long.wav", wave)

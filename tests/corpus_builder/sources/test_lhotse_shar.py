@@ -16,6 +16,7 @@ from corpus_builder.audio.decode import read_stretch
 from corpus_builder.audio.errors import MissingAudioError
 from corpus_builder.audio.tar_members import audio_digest, audio_exists, member_of
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, utterances
+from corpus_builder.sources.lhotse_shar import cut_files
 from corpus_builder.sources.relative_paths import RootFinder
 from corpus_builder.sources.roots import Located
 from corpus_builder.sources.utterance import NoAudioError, Refused, Utterance
@@ -193,3 +194,10 @@ def test_members_are_files_and_a_folder_may_be_called_tar(tmp_path: Path) -> Non
     plain = write_wave(tmp_path / "folder.tar" / "a.wav", voice(0, 0.5))
     assert member_of(plain) is None
     assert read_stretch(plain, name="a", rate_hz=RATE_HZ).size == 8000
+
+
+def test_files_of_cuts_come_in_the_order_of_their_numbers_whatever_the_disk_lists_first(tmp_path: Path) -> None:
+    names = [f"cuts.{number:06d}.jsonl" + (".gz" if number % 3 else "") for number in range(40)]
+    for name in reversed([*names, "cuts.000000.jsonl.part", "recording.000000.tar"]):
+        (tmp_path / name).touch()
+    assert [path.name for path in cut_files(tmp_path)] == names

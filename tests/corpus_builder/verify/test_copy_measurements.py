@@ -399,6 +399,18 @@ def test_the_bands_that_a_step_stops_are_looked_at(step, bands):
     assert all(what.endswith(" are 0.0 dB over the clean wave, expected at most -20 dB") for what in found)
 
 
+def test_a_stopped_band_is_measured_before_the_last_gain():
+    """A copy that is 30 dB quieter has 30 dB less in every band; none of it was stopped."""
+    clean = 0.05 * np.random.RandomState(1).standard_normal(2 * RATE_HZ)
+    quiet = clean * 10 ** (-30 / 20)
+    found = [
+        what
+        for what in looked(clean, quiet, {"kind": "lowpass", "cutoff_hz": 2000.0}, gain_db=-30.0)[0]
+        if "Hz" in what
+    ]
+    assert found == ["2400 to 8000 Hz are 0.0 dB over the clean wave, expected at most -20 dB"]
+
+
 def response_row(**given):
     own = {
         "name": "cell-0-0", "bank": "cell", "room": 0, "position": 0, "rate_hz": RATE_HZ, "t30_s": 0.4, "num_samples": 8000,

@@ -11,6 +11,7 @@ from corpus_builder.audio.formats.mpeg_frames import (
     Part,
     alike,
     check_promises,
+    confirmed,
     first_frame,
     mpeg_frames,
     own_header,
@@ -176,3 +177,23 @@ def test_a_header_without_frames_is_no_part():
     assert list(frames.offsets) == [2 * 288 + 128 + 288 * at for at in range(3)]
     with pytest.raises(TruncatedAudioError, match=rf"ends after {2 * 576} samples where {9 * 576} are promised"):
         found(xing(1, shape=shape, promised=9, lame=b"").ljust(288, b"\0") + 2 * audio + audio[:-1])
+
+
+@pytest.mark.parametrize(
+    ("following", "is_confirmed"),
+    [
+        pytest.param("fffb9000", True, id="alike"),
+        pytest.param("fffba0c0", True, id="another bit rate, mono"),
+        pytest.param("fffb9400", False, id="another sample rate"),
+        pytest.param("fffd9000", False, id="another layer"),
+        pytest.param("fff39000", False, id="another generation"),
+    ],
+)
+def test_a_frame_is_confirmed_by_frames_that_can_be_of_its_stream(following: str, is_confirmed: bool) -> None:
+    """128 kbit/s at 44.1 kHz are 417 bytes a frame; where the next begins lies the header of another."""
+    first = bytes.fromhex("fffb9000").ljust(417, b"\x55")
+    other = bytes.fromhex(following)
+    size = shape_of(other)
+    assert size is not None
+    stream = first + other.ljust(size.size, b"\x55") * 4
+    assert confirmed(io.BytesIO(stream), 0, len(stream)) is is_confirmed
