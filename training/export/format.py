@@ -29,12 +29,14 @@ class Written:
         loads: How it is loaded, for a person.
         outputs: Runs the model in the other library on one utterance of shape (time,); returns its layers, (layer, frame, feature).
         note: What else a user must know.
+        is_rounded: Whether its weights are coarser than the run's, so that its outputs are compared by their relative difference.
     """
 
     name: str
     loads: str
     outputs: Callable[[Tensor], Tensor]
     note: str = ""
+    is_rounded: bool = False
 
 
 def library_missing(form: str, *, install: str) -> NoReturn:
