@@ -61,6 +61,10 @@ class OnnxModel(nn.Module):
         outline = outlined(self.config, where=where)
         self.num_parameters = sum(parameter.numel() for parameter in outline.parameters())
         self.num_bytes = sum(path.stat().st_size for path in graph_files(folder))
+        if self.num_bytes < self.num_parameters:  # a byte each at least
+            raise BadDocumentError(
+                self.path, f"has {self.num_bytes} bytes, its model {self.num_parameters} parameters: {AGAIN}"
+            )
         self.trained_on = trained_on_beside(folder)
         self.facts: dict[str, Any] = {"int8": True} if record.get("int8") is True else {}
         if record.get("graph_sha256") != self.digest:
