@@ -77,7 +77,11 @@ def write_onnx(encoder: Encoder, folder: Path, *, int8: bool = False) -> Written
     def outputs(wave: Tensor) -> Tensor:
         return layers_of(session, wave[None])[0]
 
-    return Written(NAME, "onnxruntime.InferenceSession({path}), wave -> layers", outputs, is_rounded=int8)
+    code = (
+        f'import onnxruntime\nsession = onnxruntime.InferenceSession("{NAME}")\n'
+        'layers = session.run(["layers"], {"wave": wave.numpy()})[0].swapaxes(0, 1)'
+    )
+    return Written(NAME, "onnxruntime.InferenceSession({path}), wave -> layers", code, outputs, is_rounded=int8)
 
 
 def write_graph(encoder: Encoder, path: Path) -> None:

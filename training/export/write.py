@@ -27,6 +27,8 @@ from training.runs.checkpoint import load_student
 from training.validation.utterances import FixedUtterances
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from training.export.format import Written
@@ -102,6 +104,7 @@ def export_run(
     checkpoint: Literal["last", "best"] = "last",
     audio: tuple[Path, ...] = (),
     int8: bool = False,
+    beside: Callable[[Path, Encoder, Written], None] | None = None,
 ) -> Exported:
     """Write the student of a run for another library, and compare.
 
@@ -112,6 +115,7 @@ def export_run(
         checkpoint: The newest, or that with the lowest validation loss.
         audio: Files to compare on; utterances of the run's corpus by default.
         int8: Whether weights of matrix products are rounded to integers; with `onnx` alone.
+        beside: Writes more into the folder before it appears.
 
     Raises:
         NotExportableError: If the format cannot represent this student.
@@ -139,6 +143,8 @@ def export_run(
         if not difference <= done.largest:  # NaN too
             raise DiffersError(run, done, form=form)
         write_beside(part, run, trained.encoder, done, form=form)
+        if beside is not None:
+            beside(part, trained.encoder, written)
         if out.exists():
             out.rmdir()
         part.rename(out)
