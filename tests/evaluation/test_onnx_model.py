@@ -18,9 +18,13 @@ from evaluation.config import EvaluationConfig
 from evaluation.measures.efficiency import measured_efficiency
 from evaluation.models import load_model
 from evaluation.onnx_model import OnnxModel
+from evaluation.report.model_card import export_with_card
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError
+from manifests.io.json_yaml import write_yaml
+from tests.evaluation.report.test_html import ONE, TEACHER, document
 from tests.evaluation.test_models import write_run
 from tests.oracles.tiny_corpus import RATE_HZ, tiny_split, write_corpus
+from training.config.load import resolved
 from training.export.load import OnnxError
 from training.export.onnx import graph_digest
 from training.export.write import DiffersError, export_run
@@ -46,14 +50,20 @@ def run_and_exports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx")
     torch.manual_seed(0)
     run = write_run(folder / "run", heads=Heads(24, 2, 24), teacher="nano", views="cdm1")
+    config = resolved({"corpus": "/gone", "teacher": {"name": "nano"}}, where="test")
+    write_yaml(run / "config.yaml", config.model_dump(mode="json", by_alias=True))
     for name, wave in (("long", waves(12_000)), ("short", waves(3000))):
         soundfile.write(folder / f"{name}.wav", wave[0].numpy(), RATE_HZ)
     audio = (folder / "long.wav", folder / "short.wav")
-    export_run(run, folder / "float32", form="onnx", audio=audio)
+    export_with_card(run, folder / "float32", form="onnx", audio=audio)
     with pytest.MonkeyPatch.context() as patch:
         traced = folder / "float32/model.onnx"
         patch.setattr("training.export.onnx.write_graph", lambda _, path: shutil.copyfile(traced, path))
-        done = export_run(run, folder / "int8", form="onnx", audio=audio, int8=True)
+        own = json.loads(json.dumps(ONE))
+        own["facts"]["digest"] = load_run(run).digest
+        document(TEACHER, own).write(folder / "results.json")
+        results = [folder / "results.json"]
+        done = export_with_card(run, folder / "int8", form="onnx", audio=audio, int8=True, results=results)
         patch.setattr("training.export.write.LARGEST_ROUNDING", done.difference / 2)
         with pytest.raises(DiffersError, match=r"of a layer's root mean square \(at most .*leave out --int8") as caught:
             export_run(run, folder / "none", form="onnx", audio=audio, int8=True)
@@ -112,6 +122,12 @@ def test_the_int8_export_is_smaller_and_its_features_are_its_own_by_utterance(fo
     assert 1e-4 < difference < 0.1
 
 
+def test_the_card_of_an_int8_export_says_that_its_scores_are_those_of_the_float_student(folder):
+    card = (folder / "int8/README.md").read_text()
+    assert "# run in int8\n" in card
+    assert "of the student in float32, before it was rounded**" in card
+
+
 def test_both_are_evaluated_beside_the_run(folder, tmp_path):
     splits = {name: tiny_split(name, count=count) for name, count in (("train", 16), ("dev", 8), ("test", 8))}
     corpus = write_corpus(tmp_path / "tiny", splits)
@@ -135,7 +151,7 @@ def test_both_are_evaluated_beside_the_run(folder, tmp_path):
     assert exact.efficiency.macs_per_s == rounded.efficiency.macs_per_s == run.efficiency.macs_per_s > 0
     for cell, name in ((exact, "float32"), (rounded, "int8")):
         assert cell.efficiency.size_mb == pytest.approx((folder / name / "model.onnx").stat().st_size / 1e6)
-    assert exact.seen is not None
+    assert set(exact.seen) == set(rounded.seen) == {"c", "n"}  # trained on clean speech alone, which trained.json says
 
 
 def test_what_was_trained_on_is_read_beside_the_graph(copy):
