@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -122,10 +123,15 @@ def test_a_divided_noise_needs_files_for_its_own_splits_alone(tmp_path: Path) ->
     rows = assigned_levels("fan", noise, reads, recipe=recipe())
     assert [row.splits for row in rows] == [("train",), ("test",)]
     with pytest.raises(
-        SilentNoiseError, match=r"noises.fan: no noise is left for split 'test': every file of it was refused"
+        SilentNoiseError, match=r"noises.fan: no noise is left for split 'test': every file was refused; add noises"
     ):
         assigned_levels("fan", noise, reads[:1], recipe=recipe())
-    with pytest.raises(SilentNoiseError, match=r"split 'train': every file was refused \(silent, damaged"):
+    refused = [replace(read, row=None, reason=f"{read.task.path} is silent") for read in reads]
+    with pytest.raises(
+        SilentNoiseError, match=r"'test': every file was refused \(the first: test\.wav is silent\); add"
+    ):
+        assigned_levels("fan", noise, [reads[0], *refused], recipe=recipe())
+    with pytest.raises(SilentNoiseError, match=r"split 'train': every file was refused; add"):
         assigned_levels("fan", noise, [], recipe=recipe())
 
 
