@@ -101,6 +101,7 @@ def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path 
     metavar="FILE",
     help="Speech to compare on, mono; may be given several times. By default utterances of the run's corpus.",
 )
+@click.option("--int8", is_flag=True, help="Round the weights of matrix products to integers; with --to onnx alone.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
@@ -109,21 +110,19 @@ def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path 
     help="A folder of `stillroom evaluate` with scores of this student, for its model card; may be given several times.",
 )
 def export_command(
-    *, run: Path, out: Path, form: str, checkpoint: str, audio: tuple[Path, ...], results: tuple[Path, ...]
+    *, run: Path, out: Path, form: str, checkpoint: str, audio: tuple[Path, ...], int8: bool, results: tuple[Path, ...]
 ) -> None:
     """Write the student of RUN into the folder OUT for another library, with a model card.
 
     It is loaded back by that library, both are given the same speech, and the largest difference is printed; above 1e-4 nothing
-    is written.
+    is written. With --int8 it is compared by the root mean square of a layer's differences, which may be a tenth of the layer's.
     """
     from evaluation.report.model_card import export_with_card
-    from training.export.write import LARGEST_DIFFERENCE
 
-    done = export_with_card(run, out, form=form, checkpoint=checkpoint, audio=audio, results=results)  # type: ignore[arg-type]  # click checked both
+    done = export_with_card(run, out, form=form, checkpoint=checkpoint, audio=audio, int8=int8, results=results)  # type: ignore[arg-type]  # click checked both
     click.echo(f"{done.path}: {done.loads}")
     click.echo(
-        f"largest difference from the run over {done.utterances} utterances ({done.seconds:.1f} s): {done.difference:.2g} "
-        f"(at most {LARGEST_DIFFERENCE:g})"
+        f"largest difference from the run over {done.utterances} utterances ({done.seconds:.1f} s): {done.shown_difference}"
     )
     if done.note:
         click.echo(done.note)

@@ -20,6 +20,7 @@ from evaluation.exposure.training_set import (
     teacher_exposure,
     training_command,
 )
+from evaluation.onnx_model import OnnxModel, onnx_folder
 from manifests.errors import StillroomError
 from manifests.io.json_yaml import read_json
 from manifests.results.scores import ModelFacts
@@ -130,10 +131,13 @@ def distillation_heads(name: str, source: str | RunSource, encoder: Encoder) -> 
 
 
 def load_model(source: str | RunSource, rate_hz: int) -> Encoder:
-    """A teacher, the student of a run, or log-mel energies (for a corpus of this sample rate)."""
+    """A teacher, the student of a run or of an export, or log-mel energies (for a corpus of this sample rate)."""
     if isinstance(source, RunSource):
         return load_run(Path(source.run), checkpoint=source.checkpoint)
-    return cast("Encoder", LogMel(rate_hz)) if source == LOGMEL else load_teacher(source)
+    if source == LOGMEL:
+        return cast("Encoder", LogMel(rate_hz))
+    folder = onnx_folder(source)
+    return load_teacher(source) if folder is None else cast("Encoder", OnnxModel(folder))
 
 
 def origin_of(source: str | RunSource) -> str:

@@ -67,11 +67,13 @@ def teacher_exposure(name: str, source: str | RunSource, facts: Mapping[str, Any
 
 
 def folder_of(name: str) -> Path | None:
-    """The folder of a teacher, if it has one."""
+    """The folder of a model, if it has one: that of its export, where it is named by its file."""
     if name.lower() == "nano":
         return Path(training.__file__).parent / "nano"
-    folder = Path(name)
-    return folder if folder.is_dir() else None
+    path = Path(name)
+    if path.is_file() and (path.parent / "export.json").is_file():
+        return path.parent
+    return path if path.is_dir() else None
 
 
 def folder_exposure(folder: Path | None) -> TrainedOn | None:

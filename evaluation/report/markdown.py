@@ -233,8 +233,8 @@ def efficiency_table(models: Sequence[ModelScores]) -> Table:
         for model in models
         if model.efficiency is not None
     )
-    header = ("model", "MACs a second of audio", "real-time factor", "float32 parameters, MB")
-    return Table("Cost on one thread", header, rows)
+    header = ("model", "MACs a second of audio", "real-time factor", "size, MB")
+    return Table("Cost on one thread (size: parameters as float32; of an export to ONNX, its file)", header, rows)
 
 
 def tasks_of(models: Sequence[ModelScores]) -> list[tuple[str, Measure]]:

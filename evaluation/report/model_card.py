@@ -67,6 +67,7 @@ def export_with_card(
     form: Format,
     checkpoint: Literal["last", "best"] = "last",
     audio: tuple[Path, ...] = (),
+    int8: bool = False,
     results: Sequence[str | Path] = (),
 ) -> Exported:
     """Write the student of a run for another library, and compare; with a model card, and `trained.json` for reports.
@@ -77,6 +78,7 @@ def export_with_card(
         form: For which library.
         checkpoint: The newest, or that with the lowest validation loss.
         audio: Files to compare on; utterances of the run's corpus by default.
+        int8: Whether weights of matrix products are rounded to integers; with `onnx` alone.
         results: Folders of `stillroom evaluate` of the same data, in which the student has scores; they are shown on the card.
 
     Raises:
@@ -97,13 +99,17 @@ def export_with_card(
         licence = licence_of(config.teacher.name)
         if licence.file is not None:
             shutil.copyfile(licence.file, folder / "LICENSE")
+        name, table = run.resolve().name, own_table(encoder, results)
+        if int8:
+            name += " in int8"
+            table = table and replace(table, title=f"{table.title}; of the student in float32, before it was rounded")
         text = card(
-            encoder, config, written, name=run.resolve().name, library=form, trained=trained,
-            unknown="; ".join(notes), licence=licence, table=own_table(encoder, results),
+            encoder, config, written, name=name, library=form, trained=trained,
+            unknown="; ".join(notes), licence=licence, table=table,
         )  # fmt: skip
         write_text(folder / "README.md", text)
 
-    done = export_run(run, out, form=form, checkpoint=checkpoint, audio=audio, beside=beside)
+    done = export_run(run, out, form=form, checkpoint=checkpoint, audio=audio, int8=int8, beside=beside)
     return replace(done, note="; ".join(filter(None, (done.note, *notes))))
 
 

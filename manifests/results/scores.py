@@ -100,7 +100,7 @@ class Efficiency(Record):
         macs_per_s: Multiply-accumulate operations for a second of audio.
         real_time_factor: Seconds of work for a second of audio (smaller is faster).
         peak_mb: Peak memory in 10**6 bytes, in results of before it was dropped.
-        size_mb: Of the parameters as float32, in 10**6 bytes.
+        size_mb: Of the parameters as float32, or of the file of an export to ONNX, in 10**6 bytes.
         measured_s: Length of the stretch of audio.
     """
 

@@ -30,6 +30,7 @@ class Written:
         code: Lines of Python that load it from the current folder and give `layers` for the tensor `wave`, of shape (1, time).
         outputs: Runs the model in the other library on one utterance of shape (time,); returns its layers, (layer, frame, feature).
         note: What else a user must know.
+        is_rounded: Whether its weights are coarser than the run's, so that its outputs are compared by their relative difference.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Written:
     code: str
     outputs: Callable[[Tensor], Tensor]
     note: str = ""
+    is_rounded: bool = False
 
 
 def library_missing(form: str, *, install: str) -> NoReturn:

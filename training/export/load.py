@@ -25,12 +25,12 @@ NEEDED = f"an export to torchaudio holds {BUILDER} and {WEIGHTS}"
 
 
 class OnnxError(StillroomError, ValueError):
-    """An export that only onnxruntime runs."""
+    """An export that only onnxruntime runs, where weights are needed: as a teacher, or to begin a student with."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"{printable(folder)} is an export to ONNX, a graph without the weights' names: name the run it was made from, or "
-            "export that to huggingface, s3prl or torchaudio"
+            f"{printable(folder)} is an export to ONNX, a graph without the weights' names, which `stillroom evaluate` alone reads: name "
+            "the run it was made from, or export that to huggingface, s3prl or torchaudio"
         )
 
 

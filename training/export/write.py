@@ -1,8 +1,8 @@
 """Writes a run's student for another library, if its outputs are the same there.
 
 Every format is loaded back by its own library, both models are given the same real utterances, and the largest difference over all layers
-and frames is reported; above `LARGEST_DIFFERENCE` nothing is written. Beside the model are `heard.txt` (what it was trained on) and
-`export.json` (from which run, and that difference).
+and frames is reported; above `LARGEST_DIFFERENCE` (in int8: `LARGEST_ROUNDING` of a layer's root mean square) nothing is written. Beside the
+model are `heard.txt` (what it was trained on) and `export.json` (from which run, and that difference).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from manifests.io.digest import file_digest
 from manifests.io.json_yaml import write_json
 from training.config.load import run_config
 from training.data.joined_corpus import open_corpus
+from training.export.onnx import graph_record
 from training.runs.checkpoint import load_student
 from training.validation.utterances import FixedUtterances
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 Format = Literal["huggingface", "s3prl", "torchaudio", "onnx"]
 FORMATS: tuple[Format, ...] = ("huggingface", "s3prl", "torchaudio", "onnx")
 LARGEST_DIFFERENCE = 1e-4
+LARGEST_ROUNDING = 0.1
 UTTERANCES = 6
 MOST_S = 15.0
 COPIED_BESIDE = ("heard.txt", "trained.json")
@@ -45,10 +47,10 @@ COPIED_BESIDE = ("heard.txt", "trained.json")
 class DiffersError(StillroomError, ArithmeticError):
     """The written model's outputs are not those of the run."""
 
-    def __init__(self, run: Path, *, form: str, difference: float) -> None:
+    def __init__(self, run: Path, done: Exported, *, form: str) -> None:
+        instead = "leave out --int8" if done.int8 else "please report it with the versions that `pip list` shows"
         super().__init__(
-            f"{printable(run)} as {form} differs from the run by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}: nothing was "
-            "written; please report it with the versions that `pip list` shows"
+            f"{printable(run)} as {form} differs from the run by {done.shown_difference}: nothing was written; {instead}"
         )
 
 
@@ -66,10 +68,12 @@ class Exported:
     Attributes:
         path: The file or folder that the other library reads.
         loads: How it is loaded, for a person.
-        difference: Largest absolute difference over all layers and frames.
+        difference: Largest absolute difference over all layers and frames; in int8 the largest root mean square of a layer's
+            differences in an utterance over that of the layer.
         utterances: How many were compared.
         seconds: How long they are together.
         note: What else a user must know; empty if nothing.
+        int8: Whether weights were rounded.
     """
 
     path: Path
@@ -78,6 +82,18 @@ class Exported:
     utterances: int
     seconds: float
     note: str = ""
+    int8: bool = False
+
+    @property
+    def largest(self) -> float:
+        """Above which nothing is written."""
+        return LARGEST_ROUNDING if self.int8 else LARGEST_DIFFERENCE
+
+    @property
+    def shown_difference(self) -> str:
+        """The difference and what it may be, in words."""
+        share = " of a layer's root mean square" if self.int8 else ""
+        return f"{self.difference:.2g}{share} (at most {self.largest:g})"
 
 
 def export_run(
@@ -87,6 +103,7 @@ def export_run(
     form: Format,
     checkpoint: Literal["last", "best"] = "last",
     audio: tuple[Path, ...] = (),
+    int8: bool = False,
     beside: Callable[[Path, Encoder, Written], None] | None = None,
 ) -> Exported:
     """Write the student of a run for another library, and compare.
@@ -97,15 +114,18 @@ def export_run(
         form: For which library.
         checkpoint: The newest, or that with the lowest validation loss.
         audio: Files to compare on; utterances of the run's corpus by default.
+        int8: Whether weights of matrix products are rounded to integers; with `onnx` alone.
         beside: Writes more into the folder before it appears.
 
     Raises:
         NotExportableError: If the format cannot represent this student.
         DiffersError: If it is not the same there.
         ExportExistsError: If the target is there.
-        UsageError: If the other library is not installed, or there is nothing to compare on.
+        UsageError: If the other library is not installed, there is nothing to compare on, or `int8` is not of the format.
     """
     run, out = Path(run), Path(out)
+    if int8 and form != "onnx":
+        raise UsageError(f"--int8 goes with --to onnx alone, found --to {form}: leave it out, or write ONNX")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExportExistsError(out)
     trained = load_student(run, checkpoint=checkpoint)
@@ -114,14 +134,15 @@ def export_run(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        written = write_as(form, trained, part)
+        written = write_as(form, trained, part, int8=int8)
         difference = max(largest_difference(trained.encoder, wave, written) for wave in waves)
-        if not difference <= LARGEST_DIFFERENCE:  # NaN too
-            raise DiffersError(run, form=form, difference=difference)
+        path = out / written.name if written.name else out
+        loads = written.loads.format(path=printable(path))
         seconds = sum(map(len, waves)) / trained.encoder.sample_rate
-        write_beside(
-            part, run, trained.encoder, form=form, difference=difference, utterances=len(waves), seconds=seconds
-        )
+        done = Exported(path, loads, difference, len(waves), seconds, written.note, int8)
+        if not difference <= done.largest:  # NaN too
+            raise DiffersError(run, done, form=form)
+        write_beside(part, run, trained.encoder, done, form=form)
         if beside is not None:
             beside(part, trained.encoder, written)
         if out.exists():
@@ -129,12 +150,10 @@ def export_run(
         part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    path = out / written.name if written.name else out
-    loads = written.loads.format(path=printable(path))
-    return Exported(path, loads, difference, len(waves), seconds, written.note)
+    return done
 
 
-def write_as(form: Format, trained: TrainedStudent, folder: Path) -> Written:
+def write_as(form: Format, trained: TrainedStudent, folder: Path, *, int8: bool) -> Written:
     """Write a student in one format, and load it by the other library."""
     match form:
         case "huggingface":
@@ -152,21 +171,26 @@ def write_as(form: Format, trained: TrainedStudent, folder: Path) -> Written:
         case "onnx":
             from training.export.onnx import write_onnx
 
-            return write_onnx(trained.encoder, folder)
+            return write_onnx(trained.encoder, folder, int8=int8)
         case _:
             assert_never(form)
 
 
 def largest_difference(encoder: Encoder, wave: Tensor, written: Written) -> float:
-    """Largest absolute difference of any value of any layer for one utterance; infinite where shapes differ."""
+    """Largest difference for one utterance: absolute, of any value of any layer; where weights are rounded, relative, of any layer.
+
+    Infinite where shapes differ.
+    """
     ours = encoder.layers(wave[None], torch.tensor([len(wave)]))[0][0]
     theirs = written.outputs(wave)
-    return float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
+    if ours.shape != theirs.shape:
+        return float("inf")
+    if written.is_rounded:
+        return float(((ours - theirs).square().mean(dim=(1, 2)) / ours.square().mean(dim=(1, 2))).max().sqrt())
+    return float((ours - theirs).abs().max())
 
 
-def write_beside(
-    folder: Path, run: Path, encoder: Encoder, *, form: Format, difference: float, utterances: int, seconds: float
-) -> None:
+def write_beside(folder: Path, run: Path, encoder: Encoder, done: Exported, *, form: Format) -> None:
     """Write facts of the model for its users, and for evaluations what it was trained on."""
     for name in COPIED_BESIDE:
         if (run / name).is_file():
@@ -179,8 +203,9 @@ def write_beside(
             "format": form,
             "parameters_sha256": encoder.digest,
             "heard_sha256": file_digest(folder / "heard.txt") if (folder / "heard.txt").is_file() else None,
-            "largest_difference": difference,
-            "compared": {"utterances": utterances, "seconds": round(seconds, 2)},
+            "largest_difference": done.difference,
+            "compared": {"utterances": done.utterances, "seconds": round(done.seconds, 2)},
+            **(graph_record(encoder, folder, int8=done.int8) if form == "onnx" else {}),
             "facts": encoder.facts,
             "software": software(),
         },

@@ -193,7 +193,8 @@ def test_a_torchaudio_export_needs_nothing_of_ours(case, tmp_path, corpus):
     torch.testing.assert_close(found, layers_of(load_run(run), wave), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["distilhubert", pytest.param("large wavlm", marks=pytest.mark.slow)])
+@pytest.mark.slow  # a graph is traced for seconds; in the fast tests that of tests/evaluation/test_onnx_model.py is
+@pytest.mark.parametrize("case", ["distilhubert", "large wavlm"])
 def test_an_onnx_export_hears_waves_of_any_length(case, tmp_path, corpus):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
