@@ -10,6 +10,7 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -121,9 +122,9 @@ def available_cores() -> int:
 
 
 def device_of(encoder: Encoder) -> torch.device:
-    """Where a model runs; one without parameters runs on the CPU."""
-    parameter = next(encoder.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    """Where a model runs; one without parameters and buffers runs on the CPU."""
+    held = next(chain(encoder.parameters(), encoder.buffers()), None)
+    return torch.device("cpu") if held is None else held.device
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from evaluation.config import RunSource
 from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.training_set import TrainingUnknownError, exposure_of, folder_of, teacher_exposure
+from evaluation.features import device_of
 from evaluation.measures.teacher_agreement import teacher_of
 from evaluation.model_scores import Findings, add_framewise, trials_record
 from evaluation.models import (
@@ -228,3 +229,9 @@ def test_trials_are_written_by_the_numbers_of_their_copies():
     record = trials_record(verified, numbers, task="who")
     assert (record.task, record.copies, record.enrolled, record.same) == ("who", "1 2", "2 0", "10")
     assert record.scores == ("0.12345679 -0.5",) * 2
+
+
+def test_a_baseline_without_parameters_runs_where_its_window_is() -> None:
+    """`meta` stands for a GPU: waves must follow the buffers there."""
+    assert device_of(LogMel(16000)) == torch.device("cpu")
+    assert device_of(LogMel(16000).to("meta")) == torch.device("meta")
