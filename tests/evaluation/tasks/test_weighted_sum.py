@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from evaluation.features import Scaling
+from evaluation.tasks import weighted_sum
+from evaluation.tasks.classification import UNCHOSEN_RATE, chosen_sum
 from evaluation.tasks.weighted_sum import WeightedSum, fitted_sum, run_adam, seeded_thread
 
 
@@ -110,8 +112,20 @@ def test_a_probe_finds_the_state_and_names_labels_by_their_rows():
         probe=0,
     )
     torch.testing.assert_close(moved.module[0].weights.detach(), weights, rtol=1e-3, atol=1e-4)
-    for keys in ({"seed": 2, "probe": 0}, {"seed": 1, "probe": 1}):
-        other = fitted_sum(rows, labels, scaling, learning_rate=0.1, **keys)
-        assert not torch.equal(other.module[0].weights, found.module[0].weights)
-    slow = fitted_sum(rows, labels, scaling, learning_rate=1e-4, seed=1, probe=0)
-    assert float(slow.module[0].weights.detach().abs().max()) <= 400 * 1e-4 * 1.01
+
+
+def test_each_probe_of_each_seed_has_a_stream_of_its_own(monkeypatch):
+    """With nothing to choose on, at one rate; 20 updates tell them apart."""
+    monkeypatch.setattr(weighted_sum, "UPDATES", 20)
+    rows, labels = rows_of()
+    scaling = Scaling(rows.mean(axis=0), 1 / rows.std(axis=0))
+    given = {"dev_rows": rows[:0], "dev_labels": labels[:0]}
+    made = [
+        chosen_sum(rows, labels, scaling, **given, seed=seed, probe=probe)
+        for seed, probe in ((1, 0), (1, 0), (1, 1), (2, 0))
+    ]
+    assert {one.learning_rate for one in made} == {UNCHOSEN_RATE}
+    first, again, other, reseeded = (one.module[0].weights.detach() for one in made)
+    assert torch.equal(again, first)
+    assert not torch.equal(other, first)
+    assert not torch.equal(reseeded, first)

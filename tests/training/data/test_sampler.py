@@ -418,3 +418,13 @@ def test_a_place_beyond_the_end_of_its_window_goes_on_with_the_next():
     assert found == [(3, 1, 0), (3, 1, 1), (4, 0, 0), (4, 0, 1), (4, 1, 0), (4, 1, 1)]
     after = global_batches(list(shards), shards.__getitem__, batching, seed=3, cursor=Cursor(3, 1, 2))
     assert next(after).cursor == (4, 0, 0), "an epoch of which all was used is none without utterances"
+
+
+def test_an_epoch_goes_on_though_the_rest_of_its_windows_is_empty():
+    shards = shards_of([[10] * 4, []])
+    batching = Batching(lanes=1, crop_samples=10, lane_utterances=4, window_shards=1)
+    seed = next(
+        seed for seed in range(99) if windows(list(shards), batching, seed=seed, epoch=0)[1] == ("train-000001",)
+    )
+    after = global_batches(list(shards), shards.__getitem__, batching, seed=seed, cursor=Cursor(0, 1, 0))
+    assert next(after).cursor.epoch == 1
