@@ -144,6 +144,15 @@ def test_the_largest_signal_is_remembered(log):
     assert log.signal == signal_module.SIGTERM
 
 
+def test_of_signals_to_several_ranks_the_largest_counts(log):
+    """Sums of three ranks, as they are added up."""
+    received = (signal_module.SIGUSR1, signal_module.SIGTERM, None)
+    sums = torch.stack([log.sums(signal=one) for one in received]).sum(dim=0)
+    log.end_step(1, Batch((600,), Cursor()), sums, torch.tensor(1.0), torch.tensor(1.0))
+    (found,) = log.read(every=True)
+    assert (found.signal, log.signal) == (signal_module.SIGTERM, signal_module.SIGTERM)
+
+
 def test_what_was_lost_is_no_audio_that_was_trained_on(log):
     log.add_damage(Batch((), Cursor(), lost=(150, 50), damage=()), frames=3, step=1, most=9)
     do_step(log, 1)
@@ -152,6 +161,7 @@ def test_what_was_lost_is_no_audio_that_was_trained_on(log):
 
 
 def test_utterances_that_were_classified_are_those_of_all_domains(log):
+    log.add_damage(Batch((), Cursor(), lost=(150, 50)), frames=3, step=1, most=9)
     log.add(Batch((), Cursor()), torch.zeros(5), (3, 4))
     assert float(log.step_sums.classified(log.sums(signal=signal_module.SIGINT))) == 7
 
