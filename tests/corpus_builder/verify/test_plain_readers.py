@@ -67,3 +67,8 @@ def test_a_shard_and_an_index_of_other_samples(tmp_path: Path) -> None:
         update={"members": {name: Member(offset=0, size=1) for name in ("json", "clean", "room-0")}}
     )
     assert findings(tar, other, sample("b")) == ["plain webdataset gives other members for a"]
+    few = sample("a").model_copy(update={"members": {name: Member(offset=0, size=1) for name in ("json", "clean")}})
+    assert findings(tar, few, sample("b")) == [
+        "plain tarfile reads 6 members",
+        "plain webdataset gives other members for a",
+    ]
