@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 NARROW_BAND = ("g711", "g726", "g723", "g721", "g729", "gsm", "amr-nb", "amr_nb")
 OPUS_WIDE_KBPS = 9.0  # below, Opus codes speech narrow-band (RFC 6716, section 2.1.1)
-NOT_STRENGTHS = frozenset(
-    {"offset", "seed", "room", "position", "lost_packets"}
-)  # say which, or how long, not how strong
+NOT_STRENGTHS = frozenset({"seed", "lost_packets"})  # say which, or how long, not how strong
 MARGIN_DRAWS = 3.0
 MOST_MARGIN = 0.1
 CATEGORY_ORDER: tuple[Category, ...] = ("seen", "heard", "shifted", "new")

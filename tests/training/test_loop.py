@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import multiprocessing
@@ -25,6 +26,8 @@ from tests.oracles.updates import before_update, recorded_updates
 from tests.training.conftest import write_corpus, write_teacher
 from training import loop
 from training.config.load import resolved
+from training.data.joined_corpus import open_corpus
+from training.data.sampler import Batching, global_batches
 from training.distillation.domains import OneDomainError
 from training.export.write import export_run
 from training.models.encoder import Encoder
@@ -106,6 +109,8 @@ def test_a_run_folder_says_what_it_is(straight, corpus, teacher_folder):
     assert student.facts["views"] == "cdm2"
     assert student.facts["steps"] == 7
     assert student.facts["audio_s"] > 5
+    assert student.facts["audio_s"] == journal(straight)[-2]["audio_s"]
+    assert 0 < student.facts["wall_s"] != student.facts["audio_s"]
     assert str(corpus.parent) not in json.dumps(student.facts) + (straight / "provenance.json").read_text()
 
 
@@ -193,6 +198,14 @@ def test_a_signal_writes_a_checkpoint_and_the_run_goes_on(tmp_path, corpus, teac
     assert (status["state"], status["step"]) == ("preempted", 3)
     assert loop.distil(config, tmp_path / "run") == "done"
     assert_same_run(tmp_path / "run", straight)
+
+
+def test_a_signal_at_the_last_step_leaves_a_run_that_is_done(tmp_path, corpus, teacher_folder):
+    config = config_of(corpus, teacher_folder, steps=2, adversary=None, dev="none", checkpoint_every=50, log_every=50)
+    with before_update(2, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        assert loop.distil(config, tmp_path / "run", report=str) == "done"
+    assert status_of(tmp_path / "run") == {"schema": "stillroom/status/1", "state": "done", "step": 2, "steps": 2}
+    assert [line["step"] for line in journal(tmp_path / "run")] == [2], "the last step is logged whatever log_every"
 
 
 def test_a_torn_checkpoint_is_said_and_the_one_before_it_used(tmp_path, corpus, teacher_folder, straight):
@@ -310,7 +323,8 @@ def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
     assert "can a new classifier name the domain (condition) from layer 2 of the untrained student?" in question
     assert "fitted on 4 utterances and tested on 4 others, each in 4 copies" in question
     assert "there is hardly anything to hide in these layers" in warning
-    assert journal(tmp_path / "run")[0]["warning"] == warning
+    first = journal(tmp_path / "run")[0]
+    assert first == {"step": 0, "domain_visible": 0.3, "domain_visible_majority": 0.25, "warning": warning}
     loop.distil(config_of(corpus, teacher_folder, steps=2), tmp_path / "run", report=said.append)
     assert len(said) == 4, "not asked again on resume"
     with pytest.raises(NotVisibleError):
@@ -463,6 +477,11 @@ def predictions_changed(number, change):
 def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, corpus, teacher_folder):
     """Two lanes a step, after eight calls of the domain probe: the second lane of step 3. It is read after step 4, and changes nothing."""
     config = config_of(corpus, teacher_folder, validate_every=100, log_every=100)
+    with open_corpus(corpus) as reader:
+        batching = Batching(lanes=2, crop_samples=14_400, lane_samples=32_000)
+        shards = [entry.name for entry in reader.shards("train")]
+        third = list(itertools.islice(global_batches(shards, reader.samples, batching, seed=4), 3))[-1]
+        ids = [reader.records(crop.shard, crop.sample)[0].id for lane in third.lanes for crop in lane]
     with (
         predictions_changed(14, lambda output: output * math.nan),
         recorded_updates() as updates,
@@ -471,7 +490,11 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_utterances(tmp_path, 
         ) as caught,
     ):
         loop.distil(config, tmp_path / "run")
-    assert "\n" not in str(caught.value)
+    shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    assert str(caught.value) == (
+        f"the loss of step 3 is not finite; its utterances are {shown}: lower optimiser.learning_rate, or listen to those; the last "
+        "checkpoint is kept"
+    )
     assert load_run(tmp_path / "run").facts["steps"] == 2
     _, second, third, fourth = updates.weights
     assert all(torch.equal(one, other) for one, other in zip(second, third, strict=True))

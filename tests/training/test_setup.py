@@ -258,9 +258,35 @@ def test_frames_for_the_probe_are_real_and_spread():
 def test_a_domain_that_cannot_be_named_is_one_warning_or_if_required_the_end():
     assert visibility_warning(Accuracy(0.36, 0.25), Adversary(), layers=(2,)) is None
     line = visibility_warning(Accuracy(0.34, 0.25), Adversary(), layers=(2,))
-    assert "from layer 2 of the student correctly in 34%" in line
-    with pytest.raises(NotVisibleError, match="require_visible"):
-        visibility_warning(Accuracy(0.34, 0.25), Adversary(require_visible=True), layers=(1, 2))
+    assert line == (
+        "before training, a new classifier names the domain (condition) from layer 2 of the student correctly in 34%, always naming one "
+        "domain would be in 25% (each domain counts alike): there is hardly anything to hide in these layers; choose other "
+        "adversary.layers, features or domain"
+    )
+    assert visibility_warning(Accuracy(0.75, 0.625), Adversary(require_visible=True), layers=(2,)) is None
+    with pytest.raises(NotVisibleError) as caught:
+        visibility_warning(Accuracy(0.3, 0.5), Adversary(domain="family", require_visible=True), layers=(3, 1))
+    assert str(caught.value) == (
+        "before training, a new classifier names the domain (family) from layers 3, 1 of the student correctly in 30%, always naming one "
+        "domain would be in 50% (each domain counts alike): there is hardly anything to hide in these layers; choose other "
+        "adversary.layers, features or domain (adversary.require_visible)"
+    )
+
+
+def test_a_domain_that_no_held_out_row_has_counts_for_nothing():
+    """Three domains, far apart; of the second nothing is held out: the mean is over two, and so is the majority."""
+    labels = torch.arange(90) % 3
+    features = torch.nn.functional.one_hot(labels, 3).float()
+    fit = LabelledFeatures(features, labels)
+    two = labels != 1
+    assert probe_accuracy(fit, LabelledFeatures(features[two], labels[two]), classes=3, seed=0) == Accuracy(1.0, 0.5)
+    wrong = labels.clone()
+    wrong[labels == 2] = (
+        0  # all rows that look like the third are called the first: 30 of the first's 60 are named correctly
+    )
+    found = probe_accuracy(fit, LabelledFeatures(features, wrong), classes=3, seed=0)
+    assert found == Accuracy((0.5 + 1.0) / 2, 0.5)
+    assert probe_accuracy(fit, fit, classes=3, seed=0) == Accuracy(1.0, pytest.approx(1 / 3))
 
 
 def test_panels_of_one_split_can_be_kept_apart(corpus):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import shutil
 import signal
 
@@ -19,16 +20,17 @@ from manifests.corpus.shard_index import IndexedSample
 from manifests.errors import MissingFileError, UsageError
 from manifests.io.json_yaml import read_json, write_json
 from manifests.io.url import UnreachableError
+from tests.training import conftest
 from tests.training.conftest import RATE_HZ, write_corpus
 from training.data.audio import decoded_wave, utterances
 from training.data.corpus import CorpusReader, NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
-from training.data.sampler import Cursor, filled_batching
+from training.data.sampler import Batching, Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
 from training.data.views import Views
 from training.dataloader import leave_signals_to_parent, loader
 from training.runs.signals import StopSignals
-from training.stream import Sources, pairs
+from training.stream import PairStream, Sources, pairs
 
 
 @pytest.fixture(scope="module", name="made")
@@ -357,3 +359,69 @@ def test_workers_leave_every_signal_that_stops_a_run_to_their_parent():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stream_of(folder, **options):
+    given = {
+        "split": "train", "views": Views(kind="cdm1"), "batching": Batching(lanes=1, crop_samples=4000, lane_utterances=3, window_shards=1),
+        "seed": 2,
+    }  # fmt: skip
+    return PairStream(folder, **{**given, **options})
+
+
+def test_lengths_of_a_window_are_those_of_its_global_batches(made):
+    whole = Batching(lanes=1, crop_samples=30_000, lane_utterances=3, window_shards=1)
+    stream = stream_of(made[0], epochs=2, batching=whole, seed=2)
+    lengths = {}
+    for batch in stream:
+        lengths.setdefault(batch.cursor[:2], []).append(list(batch.global_lengths))
+    assert len(lengths) == 6
+    with open_corpus(made[0]) as reader:
+        for (epoch, window), expected in lengths.items():
+            assert stream.window_lengths(reader, Cursor(epoch, window, 1)) == expected
+    epochs = [[lengths[epoch, window] for window in range(3)] for epoch in range(2)]
+    assert all(one != other for one, other in zip(*epochs, strict=True)), "each epoch has an order of its own"
+
+
+def test_crops_that_cannot_be_read_are_left_out_with_their_own_lengths(copy):
+    """Of one shard two utterances are cut off: the shard is named once, what is lost is the two crops; without `damaged_shards` it is the end."""
+    with open_corpus(copy) as reader:
+        samples = sorted(reader.samples("train-000001"), key=lambda sample: sample.span[0])
+    gone = {sample.key for sample in samples[-2:]}
+    os.truncate(copy / "shards/train-000001.tar", samples[-2].span[0])
+    whole = list(stream_of(copy, damaged_shards=1))
+    lost = [length for batch in whole for length in batch.lost]
+    assert sorted(lost) == sorted(min(4000, sample.num_samples) for sample in samples[-2:])
+    assert sum(len(batch.keys) for batch in whole) == 18 - 2
+    assert not gone & {key for batch in whole for key in batch.keys}
+    for batch in whole:
+        assert len(batch.keys) == len(batch.num_samples) == len(batch.student_wave) == 3 - len(batch.lost)
+        assert [shard for shard, _ in batch.damage] == (["train-000001"] if batch.lost else [])
+        assert all("train-000001.tar" in problem for _, problem in batch.damage)
+        assert len(batch.global_lengths) == 3, "of all that was planned"
+    with pytest.raises(DamagedShardError):
+        list(stream_of(copy))
+    with open_corpus(copy) as reader:
+        keys = {
+            crop.sample.key
+            for crop, _ in stream_of(copy, views=Views(kind="cdm2"), damaged_shards=1).first_pairs(reader, 18)
+        }
+        assert len(keys) == 16
+        assert not keys & gone
+    with open_corpus(copy) as reader, pytest.raises(DamagedShardError):
+        stream_of(copy, views=Views(kind="cdm2")).first_pairs(reader, 18)
+
+
+def test_pairs_without_a_copy_that_fits_are_counted_one_by_one(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=1, samples=6, copies=("pitch-0", "pitch-1"), splits=("train",))
+    stream = stream_of(tmp_path / "corpus", views=Views(kind="cdm2"))
+    assert [(batch.fell_back, batch.teacher_copies) for batch in stream] == [(3, ("clean",) * 3)] * 2
+
+
+def test_pairs_are_eight_a_lane_at_the_rate_of_the_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(conftest, "RATE_HZ", 8000)
+    write_corpus(tmp_path / "corpus", shards=1, samples=2, splits=("train",))
+    stream = pairs(tmp_path / "corpus", lanes=2, crop_s=0.5, seed=7, epoch=3)
+    assert stream.batching == Batching(lanes=2, crop_samples=4000, lane_utterances=8)
+    assert (stream.seed, stream.cursor, stream.epochs) == (7, (3, 0, 0), 1)
+    assert pairs(tmp_path / "corpus", seconds=3, crop_s=0.5).batching.lane_samples == 24_000

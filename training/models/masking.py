@@ -63,7 +63,8 @@ def masked_frames(
     rows = []
     for key, frames in zip(keys, num_frames, strict=True):
         generator = torch.Generator().manual_seed(named_number(seed, "mask", epoch, key) % SEED_RANGE)
-        starts = (torch.rand(frames, generator=generator) < mask.start).float()
+        # One draw at least: an utterance may be too short for a frame, and nothing of that draw is used then.
+        starts = (torch.rand(max(1, frames), generator=generator) < mask.start).float()
         # A frame is hidden if a span began at it or at one of the span - 1 frames before it.
         reached = functional.max_pool1d(functional.pad(starts, (mask.span - 1, 0))[None], mask.span, stride=1)[0]
         rows.append(functional.pad(reached[:frames] > 0, (0, longest - frames)))

@@ -10,14 +10,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from manifests.corpus.shard_index import IndexedSample, Member
+from manifests.errors import UsageError
 from training.data.sampler import (
     Batching,
+    CropGrid,
     Cursor,
+    cropped,
     even_ends,
+    filled_batching,
     global_batches,
+    lane_shards,
     named_choice,
     named_number,
     named_share,
+    spread,
     window_batches,
     windows,
 )
@@ -304,3 +310,121 @@ def test_utterances_of_shards_that_are_left_over_change_lanes_from_epoch_to_epoc
         assert [len(lane) for lane in lanes] == [6, 6]
         first_lanes.add(frozenset(lanes[0]))
     assert len(first_lanes) == 4
+
+
+def written(shards, batching, *, epochs, seed=3, cursor=Cursor()):  # noqa: B008 (a tuple)
+    """An order as text: a line a global batch, its lanes with the shard, place, first sample and length of each utterance."""
+    return [
+        f"{'.'.join(map(str, batch.cursor))}  "
+        + " | ".join(
+            " ".join(f"{crop.sample.key.replace('-u', '/')}@{crop.start}+{crop.length}" for crop in lane)
+            for lane in batch.lanes
+        )
+        for batch in order(shards, batching, epochs=epochs, seed=seed, cursor=cursor)
+    ]
+
+
+UNEVEN = [[90, 30, 55], [42, 71], [60, 64, 38, 80], [25, 99], [47]]
+BY_SAMPLES = [
+    "1.1.0  s2/1@0+64 s2/3@3+70 | ",
+    "1.1.1  s2/2@0+38 s2/0@0+60 | s3/0@0+25 s3/1@21+70",
+    "1.2.0  s4/0@0+47 | ",
+    "2.0.0  s0/1@0+30 s0/2@0+55 | ",
+    "2.0.1  s0/0@1+70 | s4/0@0+47",
+    "2.1.0   | s2/1@0+64 s2/3@1+70",
+    "2.1.1  s3/0@0+25 s3/1@4+70 | s2/2@0+38 s2/0@0+60",
+    "2.2.0  s1/1@1+70 | s1/0@0+42",
+]
+ON_A_GRID = [
+    "0.0.0   | s0/0@24+40 s0/2@0+40",
+    "0.0.1  s1/1@16+40 s1/0@0+40 s4/0@0+40 | s3/0@0+25 s0/1@0+30 s3/1@32+40",
+    "0.1.0  s2/2@0+38 s2/1@16+40 | s2/0@16+40 s2/3@8+40",
+]
+
+
+def test_orders_are_pinned_for_ever():
+    """A run goes on in the order in which it began; where these lines change, `ORDER` is a new number."""
+    shards = shards_of(UNEVEN)
+    by_samples = Batching(lanes=2, crop_samples=70, lane_samples=140, window_shards=1)
+    assert written(shards, by_samples, epochs=2, cursor=Cursor(1, 1, 0)) == BY_SAMPLES
+    grid = Batching(lanes=2, crop_samples=40, lane_utterances=3, grid=CropGrid(8, sets=2, seed=5))
+    assert written(shards, grid, epochs=1) == ON_A_GRID
+
+
+def test_crops_of_a_grid_come_again_after_its_sets_whatever_the_seed_of_the_run():
+    (sample,) = shards_of([[1000]])["train-000000"]
+    sets, anew = (Batching(lanes=1, crop_samples=104, grid=CropGrid(10, sets=sets, seed=5)) for sets in (3, None))
+    starts = [cropped("train-0", sample, sets, seed=1, epoch=epoch).start for epoch in range(6)]
+    assert (
+        starts[:3] == starts[3:] == [cropped("train-0", sample, sets, seed=2, epoch=epoch).start for epoch in range(3)]
+    )
+    assert len(set(starts)) == 3
+    other = Batching(lanes=1, crop_samples=104, grid=CropGrid(10, sets=3, seed=6))
+    assert starts[:3] != [cropped("train-0", sample, other, seed=1, epoch=epoch).start for epoch in range(3)]
+    drawn = {
+        (seed, epoch): cropped("train-0", sample, anew, seed=seed, epoch=epoch).start
+        for seed in (1, 2)
+        for epoch in range(4)
+    }
+    assert len(set(drawn.values())) == 8, "with no sets each run and epoch draws anew"
+    places = {cropped("train-0", sample, anew, seed=0, epoch=epoch).start for epoch in range(1500)}
+    assert places == set(range(0, 897, 10)), "the last is at 890, as 896 samples may be passed over"
+
+
+def test_a_batch_is_filled_as_configured():
+    found = filled_batching(seconds=4.0, utterances=None, lanes=2, crop_s=0.29, rate_hz=100, window_shards=5)
+    assert found == Batching(lanes=2, crop_samples=29, lane_samples=200, window_shards=5), (
+        "0.29 * 100 is 28.999... to a machine"
+    )
+    found = filled_batching(seconds=None, utterances=6, lanes=3, crop_s=0.5, rate_hz=100, window_shards=4)
+    assert found == Batching(lanes=3, crop_samples=50, lane_utterances=2, window_shards=4)
+    assert filled_batching(seconds=3.0, utterances=None, lanes=2, crop_s=1.5, rate_hz=100).lane_samples == 150
+    with pytest.raises(UsageError) as caught:
+        filled_batching(seconds=3.0, utterances=None, lanes=2, crop_s=1.75, rate_hz=100)
+    assert str(caught.value) == (
+        "batch.seconds / batch.lanes = 3 / 2 = 1.5 s cannot hold the longest crop, crop_s = 1.75 s: raise seconds, or lower lanes or crop_s"
+    )
+    for utterances in (7, None):
+        with pytest.raises(UsageError) as caught:
+            filled_batching(seconds=None, utterances=utterances, lanes=2, crop_s=1.0, rate_hz=100)
+        assert str(caught.value) == (
+            f"batch.utterances = {utterances} cannot be divided evenly among batch.lanes = 2: make it a multiple"
+        )
+
+
+def test_a_rank_reads_the_shards_of_its_lanes_or_all_where_they_are_too_few():
+    batching = Batching(lanes=3, crop_samples=1)
+    window = ["e", "a", "d", "b", "c", "f"]
+    assert lane_shards(window, (0, 2), batching) == ["e", "d", "b", "f"]
+    assert lane_shards(window[:3], (1,), batching) == ["a"]
+    assert lane_shards(window[:2], (1,), batching) == ["e", "a"]
+
+
+def test_gaps_of_lanes_follow_one_another_round_the_window():
+    """By hand: of four steps the first lane lacks two, the next one, the next three, the last none."""
+    lanes = [[f"{lane}{number}" for number in range(count)] for lane, count in zip("abcd", (2, 3, 1, 4), strict=True)]
+    assert spread(lanes) == [
+        ((), "b0", (), "d0"),
+        ((), "b1", (), "d1"),
+        ("a0", (), "c0", "d2"),
+        ("a1", "b2", (), "d3"),
+    ]
+
+
+def test_a_place_beyond_the_end_of_its_window_goes_on_with_the_next():
+    shards = shards_of([[10] * 4] * 2)
+    batching = Batching(lanes=1, crop_samples=10, lane_utterances=2, window_shards=1)
+    found = [batch.cursor for batch in order(shards, batching, epochs=2, cursor=Cursor(3, 0, 2))]
+    assert found == [(3, 1, 0), (3, 1, 1), (4, 0, 0), (4, 0, 1), (4, 1, 0), (4, 1, 1)]
+    after = global_batches(list(shards), shards.__getitem__, batching, seed=3, cursor=Cursor(3, 1, 2))
+    assert next(after).cursor == (4, 0, 0), "an epoch of which all was used is none without utterances"
+
+
+def test_an_epoch_goes_on_though_the_rest_of_its_windows_is_empty():
+    shards = shards_of([[10] * 4, []])
+    batching = Batching(lanes=1, crop_samples=10, lane_utterances=4, window_shards=1)
+    seed = next(
+        seed for seed in range(99) if windows(list(shards), batching, seed=seed, epoch=0)[1] == ("train-000001",)
+    )
+    after = global_batches(list(shards), shards.__getitem__, batching, seed=seed, cursor=Cursor(0, 1, 0))
+    assert next(after).cursor.epoch == 1

@@ -16,7 +16,7 @@ from tests.oracles import distiller
 from training.config.schema import Adversary, Optimiser
 from training.data.views import Views
 from training.distillation.adversary import DomainAdversary, critic_layers, reversal_strength, reverse_gradient
-from training.distillation.critic import Critic, critic_input, pooled
+from training.distillation.critic import Critic, critic_input, num_inputs, pooled
 from training.distillation.domains import OneDomainError, domain_classes, domain_labels
 from training.models.student import Student, StudentOutput
 from training.teacher import load_teacher
@@ -418,3 +418,157 @@ def test_the_remedy_names_where_copies_are_chosen():
             match=rf"condition needs .* would get: noise; raise .* or give it more conditions by {where}$",
         ):
             domain_classes("condition", views, ["noise"])
+
+
+def test_a_critic_is_two_layers_on_scaled_features_drawn_by_seed_and_name():
+    rows = torch.tensor([[1.0, 5.0, 0.0], [3.0, 5.0, 4.0], [5.0, 5.0, 2.0]])
+    critic = Critic(3, num_domains=2, seed=7, standardise=True)
+    assert {name: tuple(one.shape) for name, one in critic.state_dict().items()} == {
+        "centre": (3,), "scale": (3,), "first.weight": (256, 3), "first.bias": (256,), "second.weight": (2, 256),
+        "second.bias": (2,),
+    }  # fmt: skip
+    plain = Critic(3, num_domains=2, seed=7)
+    assert set(plain.state_dict()) == {"first.weight", "first.bias", "second.weight", "second.bias"}
+    torch.testing.assert_close(critic(rows), plain(rows))
+    critic.fit_scaling(rows)
+    assert critic.centre.tolist() == [3.0, 5.0, 2.0]
+    assert critic.scale.tolist() == pytest.approx([2.0, 1e-6, 2.0]), (
+        "a feature that is constant is not divided by nought"
+    )
+    scaled = torch.tensor([[-1.0, 0.0, -1.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    hidden = (scaled @ plain.first.weight.T + plain.first.bias).clamp(min=0)
+    torch.testing.assert_close(critic(rows), hidden @ plain.second.weight.T + plain.second.bias)
+    for other in (Critic(3, num_domains=2, seed=8), Critic(3, num_domains=2, seed=7, name="fresh critic")):
+        assert not torch.equal(other.first.weight, plain.first.weight)
+    torch.manual_seed(1)
+    assert torch.equal(Critic(3, num_domains=2, seed=7).second.weight, plain.second.weight)
+
+
+def test_a_constant_layer_has_the_least_deviation_and_each_layer_its_own_columns():
+    """By hand: deviations are the root of the variance plus 1e-5; means come before deviations, layer by layer."""
+    layers = [torch.full((3, 2, 1), 4.0), torch.tensor([[[1.0], [3.0]], [[9.0], [9.0]], [[2.0], [100.0]]])]
+    rows = critic_input("pooled", layers, [2, 2, 1], is_labelled=[True, False, True])
+    least = 1e-5**0.5
+    assert rows.utterance_index.tolist() == [0, 2]
+    assert rows.weight is None
+    expected = torch.tensor([[4.0, least, 2.0, (1 + 1e-5) ** 0.5], [4.0, least, 2.0, least]])
+    torch.testing.assert_close(rows.features, expected, rtol=1e-5, atol=0)
+    assert [num_inputs(kind, num_features=8, num_layers=3) for kind in ("pooled", "frames")] == [48, 24]
+
+
+def test_frames_weigh_by_their_utterance_in_loss_and_in_what_is_named_correctly():
+    """An utterance of one frame weighs as much as one of four; with a critic that is set by hand."""
+    adversary = adversary_of(features="frames", objective="confusion")
+    hidden = torch.zeros(3, 4, 8)
+    with torch.no_grad():
+        for parameter in adversary.critic.parameters():
+            parameter.zero_()
+        adversary.critic.second.bias.copy_(torch.tensor([math.log(3.0), 0.0]))  # 3/4 to 1/4 for every frame
+    output = output_of(hidden, torch.tensor([4, 1, 2]))
+    found = adversary.sums(output, ["clean", "noise-0", "clean"], strength=0.5)
+    assert float(found.correct) == pytest.approx(2.0)
+    assert float(found.cross_entropy) == pytest.approx(2 * math.log(4 / 3) + math.log(4))
+    assert float(found.term) == pytest.approx(0.5 * 3 * (math.log(4 / 3) + math.log(4)) / 2)
+    assert found.domains == [2, 1]
+    loss = adversary.mean_loss(adversary.inputs)
+    assert float(loss.detach()) == pytest.approx((2 * math.log(4 / 3) + math.log(4)) / 3)
+
+
+def pair_batch(copies, families):
+    return SimpleNamespace(student_copies=copies, student_families=families)
+
+
+def test_the_loss_of_a_micro_batch_is_its_share_of_the_global_batch():
+    """The same sums over 10 utterances, at the strength of that place in the run; families are those of the batch."""
+    options = {"domain": "family", "strength": 0.8, "domains": ("clean", "codec", "noise")}
+    one, other = adversary_of(**options), adversary_of(**options)
+    output, _ = two_domains(torch.Generator().manual_seed(0))
+    copies, families = ["phone-0"] * 8 + ["noise-0"] * 8, ["codec"] * 8 + ["noise"] * 4 + ["clean"] * 4
+    hidden = [output.hidden.clone().requires_grad_() for _ in range(2)]
+    found = one.loss(
+        output_of(hidden[0], output.num_frames), pair_batch(copies, families), torch.zeros(16, 0, 5, 8), progress=0.1,
+        num_utterances=10,
+    )  # fmt: skip
+    strength = 0.8 * math.tanh(0.5)  # Ganin's slope of 10 at a tenth: 2 / (1 + exp(-1)) - 1
+    sums = other.sums(output_of(hidden[1], output.num_frames), copies, families=families, strength=strength)
+    assert found.domains == sums.domains == [4, 8, 4]
+    assert float(found.cross_entropy) == pytest.approx(float(sums.cross_entropy) / 10)
+    assert found.correct.dtype == torch.float32
+    assert float(found.correct) == float(sums.correct)
+    torch.autograd.backward(found.term)
+    torch.autograd.backward(sums.term / 10)
+    torch.testing.assert_close(hidden[0].grad, hidden[1].grad)
+
+
+def test_views_of_frames_are_the_students_then_the_teachers_with_their_own_weights():
+    """The teacher's classes are at the place of their name, and the mean is over both."""
+    adversary = adversary_of(domains=("teacher", "student"), domain="view", features="frames", layers=(2, 1))
+    assert adversary.teacher_layers == (2, 1)
+    layers = tuple(torch.full((2, 3, 4), float(number)) for number in (1, 2))
+    output = StudentOutput(layers[-1], torch.zeros(0), torch.tensor([3, 1]), layers)
+    teacher = torch.stack([torch.full((2, 3, 4), 20.0), torch.full((2, 3, 4), 10.0)], dim=1)
+    count = {"num_features": 4, "seed": 0, "device": CPU}
+    adversary = DomainAdversary(
+        adversary.adversary, domains=("teacher", "student"), layers=(2, 1), optimiser=Optimiser(), **count
+    )
+    found = adversary.loss(
+        output, pair_batch(["clean", "noise-0"], ()), teacher, progress=1.0, num_utterances=2, num_frames=[3, 1]
+    )
+    ((given, labels),) = adversary.inputs
+    assert given.utterance_index.tolist() == [0, 0, 0, 1] * 2
+    assert given.weight.tolist() == pytest.approx([1 / 3] * 3 + [1.0] + [1 / 3] * 3 + [1.0])
+    assert labels.tolist() == [1] * 4 + [0] * 4
+    assert given.features[0].tolist() == [2.0] * 4 + [1.0] * 4
+    assert given.features[4].tolist() == [20.0] * 4 + [10.0] * 4
+    assert (found.domains, adversary.classified) == ([2, 2], 4)
+    logits = adversary.critic(given.features).detach().log_softmax(dim=1)
+    by_hand = -sum(float(weight * logits[row, labels[row]]) for row, weight in enumerate(given.weight))
+    assert float(found.cross_entropy) == pytest.approx(by_hand / 4, rel=1e-5), "of two utterances, twice"
+
+
+def test_a_gradient_of_the_critic_that_is_not_finite_changes_nothing_and_norms_add_up():
+    adversary = adversary_of(objective="game", critic_steps=3, clip=1e9)
+    output, copies = two_domains(torch.Generator().manual_seed(0))
+    adversary.sums(output, copies, strength=1.0)
+    norms = []
+    alone = adversary_of(objective="game", critic_steps=1, clip=1e9)
+    for step in range(1, 4):
+        alone.sums(output, copies, strength=1.0)
+        norms.append(float(alone.update(step)))
+    assert float(adversary.update(1)) == pytest.approx(sum(norms), rel=1e-5)
+    before = [one.detach().clone() for one in adversary.critic.parameters()]
+    adversary.sums(output_of(output.hidden * math.nan, output.num_frames), copies, strength=1.0)
+    assert not math.isfinite(float(adversary.update(2)))
+    adversary.sums(output, copies, strength=1.0)
+    adversary.update(3, is_spoilt=torch.ones(()))
+    assert all(torch.equal(one, other) for one, other in zip(before, adversary.critic.parameters(), strict=True))
+    adversary.sums(output, copies, strength=1.0)
+    adversary.update(4)
+    assert not torch.equal(before[0], next(adversary.critic.parameters()))
+
+
+def test_the_critics_rate_is_its_own_or_the_students():
+    for own, expected in ((3e-3, 3e-3), (None, 2e-4)):
+        made = DomainAdversary(
+            Adversary(learning_rate=own), domains=("clean", "noise"), layers=(1,), num_features=8,
+            optimiser=Optimiser(learning_rate=2e-4), seed=0, device=CPU,
+        )  # fmt: skip
+        assert made.optimiser.param_groups[0]["lr"] == expected
+
+
+def test_without_a_second_domain_the_line_says_what_the_student_would_get_and_what_helps():
+    lines = {
+        "condition needs at least two domains, the student would get: clean; set views.kind to cdm1 or cdm2": ("condition", Views(), {}),
+        "distorted needs at least two domains, the student would get: clean; set views.kind to cdm1 or cdm2 and views.clean_share above 0":
+            ("distorted", Views(), {}),
+        "family needs at least two domains, the student would get: clean; lower views.clean_share, so that the student gets distorted "
+        "speech too": ("family", Views.model_validate({"kind": "cdm1", "clean_share": 0.25, "student": {"clean_share": 0.75}}), {}),
+        "distorted needs at least two domains, the student would get: distorted; raise views.clean_share above 0, so that the student "
+        "gets clean speech too": ("distorted", Views(kind="cdm2"), {}),
+        "family needs at least two domains, the student would get: none; raise views.clean_share above 0, so that the student gets clean "
+        "speech too, or give it more families of distortions by the corpus": ("family", Views(kind="cdm2"), {}),
+    }  # fmt: skip
+    for line, (domain, views, options) in lines.items():
+        with pytest.raises(OneDomainError) as caught:
+            domain_classes(domain, views, ["noise", "room"], **options)
+        assert str(caught.value) == f"adversary.domain: {line}"

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
 import pytest
 import torch
 
 from tests.training.conftest import encoder_config
-from training.models.encoder import Encoder, EncoderConfig, normalised, scale_gradient, transformer_outputs
+from training.models.encoder import (
+    Encoder,
+    EncoderConfig,
+    normalised,
+    parameter_digest,
+    scale_gradient,
+    transformer_outputs,
+)
 
 FAMILIES = {
     "base": {},
@@ -132,3 +142,65 @@ def test_a_scaled_gradient_leaves_values_alone():
     assert torch.equal(scaled, hidden)
     scaled.square().sum().backward()
     assert torch.equal(hidden.grad, -0.25 * 2 * hidden.detach())
+
+
+def test_an_encoder_knows_its_sizes_and_what_it_was_made_of():
+    shape = {**encoder_config(layers=2), "sample_rate": 8000}
+    config = EncoderConfig.parse(shape, where="test")
+    facts = {"steps": 3}
+    encoder = Encoder(config.build(), config, name="short", trained_on=frozenset({"ab"}), facts=facts)
+    assert (encoder.name, encoder.sample_rate, encoder.num_layers, encoder.num_features) == ("short", 8000, 2, 24)
+    assert (encoder.trained_on, encoder.facts) == ({"ab"}, {"steps": 3})
+    assert encoder.facts is not facts
+    assert encoder.num_parameters == sum(one.numel() for one in config.build().parameters())
+
+
+def test_a_model_without_the_projections_norm_has_none():
+    plain, without = (
+        EncoderConfig.parse({**encoder_config(), "projection_norm": given}, where="test").build()
+        for given in (True, False)
+    )
+    removed = set(plain.state_dict()) - set(without.state_dict())
+    assert removed == {f"encoder.feature_projection.layer_norm.{name}" for name in ("weight", "bias")}
+    features = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(0))
+    projection = without.eval().encoder.feature_projection
+    torch.testing.assert_close(projection(features), projection.projection(features))
+
+
+def test_waves_are_normalised_with_the_epsilon_of_the_config():
+    """Quiet waves: an epsilon as large as their variance halves it, as if the wave had been given at that size."""
+    wave = 0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    wave -= wave.mean()
+    variance = float(wave.square().mean())
+    shape = encoder_config(mode="layer_norm", first=True, normalise=True)
+    config = EncoderConfig.parse({**shape, "normalize_epsilon": variance}, where="test")
+    trunk, length = config.build().eval(), torch.tensor([4000])
+    found, _ = Encoder(trunk, config, name="a").layers(wave, length)
+    plain = config.model_copy(update={"normalize_waveform": False})
+    expected, _ = Encoder(trunk, plain, name="b").layers(wave / (2 * variance) ** 0.5, length)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_digest_is_of_names_shapes_and_values_in_the_order_of_names():
+    def holding(**tensors):
+        module = torch.nn.Module()
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor)
+        return module
+
+    values = torch.arange(6.0)
+    first = parameter_digest(holding(one=values.view(2, 3), two=torch.zeros(0)))
+    text = hashlib.sha256(b"one\x1f(2, 3)\x1f" + np.arange(6, dtype="<f4").tobytes() + b"two\x1f(0,)\x1f")
+    assert first == text.hexdigest()
+    assert parameter_digest(holding(two=torch.zeros(0), one=values.view(2, 3).double())) == first
+    others = [holding(one=values.view(3, 2), two=torch.zeros(0)), holding(uno=values.view(2, 3), two=torch.zeros(0))]
+    assert len({first, *map(parameter_digest, others)}) == 3
+
+
+def test_sizes_of_frames_are_those_of_uneven_kernels():
+    """Two convolutions: 7 samples every 3, then 4 of those every 2: a frame needs 7 + 3 * 3 samples, the next 6 more."""
+    config = EncoderConfig.parse(
+        {**encoder_config(), "extractor_conv_layer_config": [[4, 7, 3], [4, 4, 2]]}, where="test"
+    )
+    assert (config.receptive_samples, config.hop_samples) == (16, 6)
+    assert [config.num_frames(length) for length in (0, 15, 16, 21, 22, 28)] == [0, 0, 1, 1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from manifests.errors import BadDocumentError, MissingFileError, UsageError
 from tests.oracles import distiller
 from tests.training.conftest import write_teacher
 from training.config.model import InputMask, StudentShape
-from training.models.masking import masked_frames
-from training.models.student import Heads, LayerHeads, Student, student_config
+from training.data.sampler import Cursor
+from training.models.initialisation import copy_parts
+from training.models.masking import masked_frames, masked_frames_of
+from training.models.student import Heads, LayerHeads, Student, frame_grid, student_config
 from training.runs.checkpoint import module_tensors, write_checkpoint
 from training.setup import make_student
 from training.teacher import load_teacher
@@ -290,3 +293,120 @@ def test_masks_hide_spans_and_as_many_frames_as_they_should():
         lengths.append(run)
     longest_of_spans = [length for length, following in itertools.pairwise(lengths) if length and not following]
     assert all(length >= 10 for length in longest_of_spans[:-1])
+
+
+def hidden_by_hand(starts, span, longest):
+    return [
+        any(starts[place] for place in range(max(0, frame - span + 1), frame + 1)) if frame < len(starts) else False
+        for frame in range(longest)
+    ]
+
+
+def test_a_mask_is_of_the_spans_that_its_draws_begin():
+    mask, lengths = InputMask(start=0.2, span=3), (17, 9)
+    found = masked_frames(mask, keys=["a", "b"], num_frames=lengths, longest=20, seed=4, epoch=1)
+    for row, (key, frames) in enumerate(zip("ab", lengths, strict=True)):
+        single = masked_frames(
+            InputMask(start=0.2, span=1), keys=[key], num_frames=[frames], longest=frames, seed=4, epoch=1
+        )
+        assert 0 < int(single.sum()) < frames
+        assert found[row].tolist() == hidden_by_hand(single[0].tolist(), 3, 20)
+    assert masked_frames(mask, keys=[], num_frames=[], longest=7, seed=0, epoch=0).shape == (0, 7)
+
+
+def test_a_batchs_mask_is_that_of_its_utterances_in_its_epoch(teacher):
+    mask = InputMask(start=0.2, span=2)
+    batch = SimpleNamespace(
+        keys=("a", "b"),
+        num_samples=torch.tensor([8000, 5000]),
+        student_wave=torch.zeros(2, 8000),
+        cursor=Cursor(3, 1, 2),
+    )
+    assert masked_frames_of(None, batch, teacher.config, seed=6) is None
+    found = masked_frames_of(mask, batch, teacher.config, seed=6)
+    expected = masked_frames(mask, keys=["a", "b"], num_frames=[24, 15], longest=24, seed=6, epoch=3)
+    assert torch.equal(found, expected)
+
+
+def test_an_utterance_too_short_for_a_frame_has_no_masked_one(teacher):
+    """Alone its wave is as wide as that of one frame."""
+    certain = InputMask(start=0.99, span=2)
+    short = SimpleNamespace(
+        keys=("a", "b"), num_samples=torch.tensor([100, 90]), student_wave=torch.zeros(2, 100), cursor=Cursor()
+    )
+    assert masked_frames_of(certain, short, teacher.config, seed=6).tolist() == [[False], [False]]
+    both = masked_frames(certain, keys=["a", "b"], num_frames=[0, 3], longest=4, seed=6, epoch=0)
+    assert both.tolist() == [[False] * 4, [True, True, True, False]]
+
+
+def test_parts_that_fit_are_copied_by_name_and_others_are_drawn(teacher):
+    whole = (
+        "feature_extractor",
+        "encoder.feature_projection",
+        "encoder.transformer.pos_conv_embed",
+        "encoder.transformer.layer_norm",
+    )
+    layers = tuple(f"encoder.transformer.layers.{number}" for number in range(2))
+    assert asked(teacher).copied == (*whole, *layers)
+    assert asked(teacher, init="random").copied == ()
+    wide = asked(teacher, feed_forward=40)
+    assert wide.copied == whole
+    assert wide.trunk.encoder.transformer.layers[1].feed_forward.intermediate_dense.weight.shape == (40, 24)
+    changed = teacher.config.model_copy(
+        update={
+            "extractor_conv_layer_config": ((16, 10, 5), (16, 5, 2), *teacher.config.extractor_conv_layer_config[2:])
+        }
+    )
+    with pytest.raises(UsageError) as caught:
+        copy_parts(changed.build(), teacher)
+    assert str(caught.value) == (
+        "student.init: the convolutions of small are not those of the student; choose another source, or random"
+    )
+
+
+def test_convolutions_learn_unless_their_gradient_is_nought(teacher):
+    for gradient in (0.1, 1.0, 0.0):
+        parameters = dict(student_of(teacher, cnn_gradient=gradient).named_parameters())
+        learns = {name.startswith("trunk.feature_extractor"): one.requires_grad for name, one in parameters.items()}
+        assert learns == {True: gradient > 0, False: True}
+
+
+def test_the_vector_of_masked_frames_is_drawn_by_the_seed(teacher):
+    vectors = [asked(teacher, mask=InputMask(), seed=seed).mask_vector.detach() for seed in (5, 5, 6)]
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+    assert vectors[0].shape == (24,)
+    assert 0 <= float(vectors[0].min()) < 0.3 < 0.7 < float(vectors[0].max()) <= 1
+
+
+def test_a_student_of_a_source_without_the_projections_norm_has_none_whatever_is_configured(teacher):
+    config, shape = teacher.config, StudentShape(projection_norm=True)
+    given = {"layers": 2, "dropout": 0.0, "shape": shape}
+    assert student_config(config, **given).projection_norm
+    bare = config.model_copy(update={"projection_norm": False})
+    assert not student_config(bare, **given).projection_norm
+    by_default = {**given, "shape": StudentShape()}
+    assert not student_config(config, **by_default).projection_norm
+    assert student_config(config.model_copy(update={"pretrained_as": "wav2vec2"}), **by_default).projection_norm
+    pre_norm = config.model_copy(update={"encoder_layer_norm_first": True})
+    assert student_config(pre_norm, **by_default).projection_norm
+    sizes = student_config(
+        config, layers=3, dropout=0.2, shape=StudentShape(width=12, attention_heads=3, feed_forward=40)
+    )
+    assert (sizes.encoder_num_layers, sizes.encoder_embed_dim, sizes.encoder_num_heads) == (3, 12, 3)
+    assert (sizes.encoder_ff_interm_features, sizes.sample_rate) == (40, config.sample_rate)
+
+
+def test_a_grid_of_frames_is_kernels_with_their_strides(teacher):
+    assert frame_grid(teacher.config) == [(10, 5), *[(3, 2)] * 4, *[(2, 2)] * 2]
+
+
+def test_a_random_student_may_have_more_layers_than_its_source_but_one_of_a_source_may_not(teacher, tmp_path):
+    """A source of four layers for a teacher of three, and the other way round."""
+    deep = load_teacher(write_teacher(tmp_path / "deep", layers=4))
+    assert len(student_of(teacher, layers=4, source=deep).trunk.encoder.transformer.layers) == 4
+    with pytest.raises(UsageError) as caught:
+        student_of(deep, layers=4, source=teacher)
+    assert str(caught.value) == (
+        "student.layers: 4, but student.init small has 3 to begin with; choose fewer, or set student.init: random"
+    )

@@ -7,6 +7,7 @@ import json
 import math
 import signal as signal_module
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,16 @@ import torch
 from manifests.errors import UsageError
 from manifests.io.progress import Progress
 from training.data.sampler import Cursor
-from training.runs.journal import Board, Journal, TrainingLog, journal_line, progress_note, speeds
+from training.runs.journal import (
+    Board,
+    Journal,
+    TooMuchDamageError,
+    TrainingLog,
+    journal_line,
+    progress_note,
+    speeds,
+    training_log,
+)
 from training.runs.start_report import TimeLeft
 
 
@@ -78,7 +88,7 @@ def test_pairs_that_fell_back_on_clean_speech_are_logged_as_a_share():
 
 
 @pytest.fixture(name="log")
-def training_log(tmp_path):
+def log_of_two_domains(tmp_path):
     progress = Progress("training", total=2, unit="steps", stream=io.StringIO())
     with Journal(tmp_path / "journal.jsonl", step=0) as journal:
         yield TrainingLog(
@@ -134,6 +144,15 @@ def test_the_largest_signal_is_remembered(log):
     assert log.signal == signal_module.SIGTERM
 
 
+def test_of_signals_to_several_ranks_the_largest_counts(log):
+    """Sums of three ranks, as they are added up."""
+    received = (signal_module.SIGUSR1, signal_module.SIGTERM, None)
+    sums = torch.stack([log.sums(signal=one) for one in received]).sum(dim=0)
+    log.end_step(1, Batch((600,), Cursor()), sums, torch.tensor(1.0), torch.tensor(1.0))
+    (found,) = log.read(every=True)
+    assert (found.signal, log.signal) == (signal_module.SIGTERM, signal_module.SIGTERM)
+
+
 def test_what_was_lost_is_no_audio_that_was_trained_on(log):
     log.add_damage(Batch((), Cursor(), lost=(150, 50), damage=()), frames=3, step=1, most=9)
     do_step(log, 1)
@@ -142,6 +161,7 @@ def test_what_was_lost_is_no_audio_that_was_trained_on(log):
 
 
 def test_utterances_that_were_classified_are_those_of_all_domains(log):
+    log.add_damage(Batch((), Cursor(), lost=(150, 50)), frames=3, step=1, most=9)
     log.add(Batch((), Cursor()), torch.zeros(5), (3, 4))
     assert float(log.step_sums.classified(log.sums(signal=signal_module.SIGINT))) == 7
 
@@ -197,3 +217,134 @@ def test_each_line_has_the_speed_of_its_own_audio_and_seconds_of_work_add_up(log
     assert [line["audio_s_per_s"] for line in found] == [10 / 4, 16 / 4, 4 / 4]
     assert [line["waiting_share"] for line in found] == [0.25, 0.25, 0.25]
     assert log.in_all["wall_s"] == 12.0
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_each_loss_that_is_not_finite_is_a_problem_of_the_loss_and_each_norm_one_of_the_gradient(log, place):
+    losses = torch.tensor([1.0, 0.5, 0.25, 2.0, 1.0])
+    losses[place] = math.inf
+    for given, norms, problem in ((losses, (1.0, 1.0), "loss"), (torch.ones(5), (1.0, math.nan), "gradient")):
+        log.add(Batch((600,), Cursor()), given, (1, 0))
+        log.end_step(3, Batch((600,), Cursor()), log.sums(signal=None), *map(torch.tensor, norms))
+        (found,) = log.read(every=True)
+        assert (found.step, found.problem) == (3, problem)
+
+
+def test_damage_is_named_once_a_shard_up_to_what_is_allowed(log, tmp_path, capsys):
+    damage = [(f"train-{number}", f"train-{number}.tar: gone") for number in (4, 2, 7)]
+    log.add_damage(Batch((), Cursor(), lost=(300,), damage=(damage[0],)), frames=3, step=5, most=2)
+    log.add_damage(Batch((), Cursor(), lost=(200, 100), damage=tuple(damage[:2])), frames=4, step=6, most=2)
+    with pytest.raises(TooMuchDamageError) as caught:
+        log.add_damage(Batch((), Cursor(), lost=(50,), damage=(damage[0], damage[2])), frames=1, step=8, most=2)
+    assert str(caught.value) == (
+        "3 shards cannot be read, damaged_shards: 2 are allowed; the last one: train-7.tar: gone; the last checkpoint is kept"
+    )
+    assert capsys.readouterr().err.splitlines() == [
+        "stillroom: left out (damaged_shards: 1 of at most 2): train-4.tar: gone",
+        "stillroom: left out (damaged_shards: 2 of at most 2): train-2.tar: gone",
+    ]
+    assert lines(tmp_path / "journal.jsonl") == [
+        {"step": 5, "damaged_shard": "train-4", "warning": "train-4.tar: gone"},
+        {"step": 6, "damaged_shard": "train-2", "warning": "train-2.tar: gone"},
+    ]
+    do_step(log, 8, lengths=(600, 400, 300, 200, 100, 50))
+    (found,) = log.read(every=True)
+    assert {name: found.sums[name] for name in ("lost", "lost_frames", "lost_samples")} == {
+        "lost": 4, "lost_frames": 8, "lost_samples": 650,
+    }  # fmt: skip
+    assert (found.sums["utterances"], found.sums["audio_s"]) == (2, 10.0)
+
+
+def test_a_line_has_the_means_of_its_steps_and_the_next_begins_anew(log, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.runs.journal.time.monotonic", lambda: 50.0)
+    log.logged_s = 48.0
+    log.waited_s = 0.5
+    log.add_damage(Batch((), Cursor(), lost=(100,)), frames=1, step=1, most=0)
+    do_step(log, 1, losses=(1.0, 3.0), norm=4.0, lengths=(600, 400, 300, 100), domains=(3, 1))
+    do_step(log, 2, losses=(2.0,), norm=1.0, lengths=(200,), epoch=1, domains=(0, 1))
+    list(log.read(every=True))
+    log.write_line({"step": 2, "learning_rate": 0.25, "reversal": 0.5})
+    do_step(log, 3, losses=(8.0,), norm=7.0, lengths=(900,), epoch=1, domains=(1, 0))
+    list(log.read(every=True))
+    assert log.since_line == {
+        "steps": 1, "loss": 8.0, "l1": 0.5, "cosine": 0.25, "domain": 2.0, "right": 1.0, "fell_back": 1.0, "lost": 0.0,
+        "domain.clean": 1.0, "domain.noise": 0.0, "gradient_norm": 7.0, "utterances": 1.0,
+    }  # fmt: skip
+    (line,) = lines(tmp_path / "journal.jsonl")
+    assert line == {
+        "step": 2, "loss": 3.0, "l1": 0.75, "cosine": 0.375, "gradient_norm": 2.5, "domain_loss": 3.0, "domain_accuracy": 3 / 9,
+        "domain_majority": 6 / 9, "fell_back": 3 / 4, "lost": 1.0, "learning_rate": 0.25, "epoch": 1, "audio_s": 15.0,
+        "teacher_audio_s": 15.0, "utterances": 4, "distinct_utterances": 100, "reversal": 0.5, "audio_s_per_s": 7.5,
+        "waiting_share": 0.25,
+    }  # fmt: skip
+    assert log.note == "loss 3.0000, domain 33% (majority 67%), 8 s/s, waiting 25%"
+    assert log.in_all == {"audio_s": 24.0, "teacher_audio_s": 24.0, "utterances": 5.0, "wall_s": 2.0}
+
+
+def mark_of(step):
+    return SimpleNamespace(
+        step=step, cursor=(3, 1, 2), sums={"steps": 1, "loss": 9.0}, counts={"audio_s": 7.0, "utterances": 5, "wall_s": 2.0}
+    )  # fmt: skip
+
+
+def facts_of():
+    return {
+        "domains": (), "rate_hz": 100, "runs_teacher": False, "split_utterances": 4, "device": torch.device("cpu"),
+        "time_left": TimeLeft(1, report=str),
+    }  # fmt: skip
+
+
+def opened(run, mark, *, is_first=True, steps=9):
+    config = SimpleNamespace(tensorboard=False, steps=steps)
+    return training_log(run, config, mark=mark, ranks=SimpleNamespace(is_first=is_first), **facts_of())
+
+
+def test_a_run_goes_on_with_the_lines_and_sums_of_its_checkpoint(tmp_path, capsys):
+    path = tmp_path / "journal.jsonl"
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in (0, 2, 4, 6)))
+    with opened(tmp_path, mark_of(4)) as log:
+        assert lines(path) == [{"step": 0}, {"step": 2}, {"step": 4}]
+        assert (log.epoch, log.since_line, log.in_all) == (3, mark_of(4).sums, mark_of(4).counts)
+        assert log.training_audio() == {
+            "audio_s": 7.0, "teacher_audio_s": 0.0, "utterances": 5, "distinct_utterances": 4,
+        }  # fmt: skip
+        do_step(log, 5, domains=())
+    assert capsys.readouterr().err.startswith("training 5/9 steps, ")
+
+
+def test_a_run_without_a_checkpoint_begins_its_journal_anew(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1}\n')
+    with opened(tmp_path, None) as log:
+        assert path.read_bytes() == b""
+        assert (log.epoch, log.since_line, log.in_all) == (0, {}, {})
+        log.write_line({"step": 1, "learning_rate": 1.0})
+        assert log.note.startswith("loss 0.0000, 0 s/s")
+        assert "domain_loss" not in lines(path)[0]
+
+
+def test_ranks_but_the_first_write_and_show_nothing(tmp_path, capsys):
+    with opened(tmp_path, None, is_first=False) as log:
+        do_step(log, 1, domains=())
+        log.write_line({"step": 1, "learning_rate": 1.0})
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_names_of_a_journal_are_readable(tmp_path):
+    with Journal(tmp_path / "journal.jsonl", step=-1) as journal:
+        journal.write({"step": 1, "warning": "Gr\u00fc\u00dfe.tar"})
+    assert (tmp_path / "journal.jsonl").read_text(encoding="utf-8") == '{"step": 1, "warning": "Gr\u00fc\u00dfe.tar"}\n'
+
+
+def test_a_board_that_goes_on_hides_what_came_after_its_checkpoint(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for begun, steps, loss in ((0, range(1, 7), 1.0), (4, (5,), 2.0)):
+        with Board(tmp_path, step=begun) as board:
+            for step in steps:
+                board.write({"step": step, "loss": loss})
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0),
+    ]  # fmt: skip
