@@ -1,4 +1,4 @@
-"""`stillroom evaluate` and `stillroom report`; what is heavy is imported when they run."""
+"""`stillroom evaluate`, `report` and `export`; what is heavy is imported when they run."""
 
 from __future__ import annotations
 
@@ -75,3 +75,55 @@ def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path 
     from evaluation.report.make_report import report
 
     click.echo(report(results, markdown=markdown, html=page, against=against), nl=False)
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    type=click.Choice(["huggingface", "s3prl", "torchaudio", "onnx"]),
+    help="The library that reads it.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="The newest, or that with the lowest validation loss.",
+)
+@click.option(
+    "--audio",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Speech to compare on, mono; may be given several times. By default utterances of the run's corpus.",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RESULTS",
+    help="A folder of `stillroom evaluate` with scores of this student, for its model card; may be given several times.",
+)
+def export_command(
+    *, run: Path, out: Path, form: str, checkpoint: str, audio: tuple[Path, ...], results: tuple[Path, ...]
+) -> None:
+    """Write the student of RUN into the folder OUT for another library, with a model card.
+
+    It is loaded back by that library, both are given the same speech, and the largest difference is printed; above 1e-4 nothing
+    is written.
+    """
+    from evaluation.report.model_card import export_with_card
+    from training.export.write import LARGEST_DIFFERENCE
+
+    done = export_with_card(run, out, form=form, checkpoint=checkpoint, audio=audio, results=results)  # type: ignore[arg-type]  # click checked both
+    click.echo(f"{done.path}: {done.loads}")
+    click.echo(
+        f"largest difference from the run over {done.utterances} utterances ({done.seconds:.1f} s): {done.difference:.2g} "
+        f"(at most {LARGEST_DIFFERENCE:g})"
+    )
+    if done.note:
+        click.echo(done.note)

@@ -11,6 +11,7 @@ from manifests.errors import BadDocumentError
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_yaml
 from manifests.io.records import Name, Record
+from training.config.hub import is_hub_id
 from training.config.load import merged, override_of
 
 MAX_PROBES = 10
@@ -327,7 +328,7 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def model_with_path(source: object, folder: Path) -> object:
-    """A model's folder made absolute; a name without a folder of it in `folder` is a teacher's."""
+    """A model's folder made absolute; a name without a folder of it in `folder` is a teacher's, also of the form `owner/name`."""
     if isinstance(source, dict) and isinstance(source.get("run"), str):
         return {**source, "run": resolved(source["run"], folder=folder)}
     if not isinstance(source, str):
@@ -336,7 +337,8 @@ def model_with_path(source: object, folder: Path) -> object:
     if is_run(path):
         return {"run": str(path)}
     is_model = path.is_file() or (path / "config.json").is_file() or (path / "export.json").is_file()
-    return str(path) if "/" in source or is_model else source
+    is_named = "/" not in source or is_hub_id(source, folder=folder)
+    return str(path) if is_model or not is_named else source
 
 
 def is_run(folder: Path) -> bool:

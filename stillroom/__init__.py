@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evaluation.config import EvaluationConfig as EvaluationConfig
     from evaluation.evaluate_models import evaluate as evaluate
     from evaluation.report.make_report import report as report
+    from evaluation.report.model_card import export_with_card as export
     from manifests.corpus.sample import Sample as Sample
     from manifests.corpus.shard_index import Corpus as Corpus
     from manifests.corpus.shard_index import ShardIndex as ShardIndex
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from manifests.results.scores import Results as Results
     from training.config.load import load_config as load_config
     from training.config.schema import TrainConfig as TrainConfig
-    from training.export.write import export_run as export
     from training.loop import distil as train
     from training.runs.checkpoint import load_student as load_student
     from training.stream import pairs as pairs

@@ -55,7 +55,7 @@ VERBS = {
         "training.cli", "targets_command", "Save a teacher's targets, so that training does not need the teacher."
     ),
     "train": Verb("training.cli", "train_command", "Distil a student; resumes a run that was stopped."),
-    "export": Verb("training.cli", "export_command", "Write the student of a run for another library, and compare."),
+    "export": Verb("evaluation.cli", "export_command", "Write the student of a run for another library, and compare."),
     "evaluate": Verb("evaluation.cli", "evaluate_command", "Measure the robustness of models."),
     "report": Verb("evaluation.cli", "report_command", "Print and write the tables of an evaluation."),
 }

@@ -1,4 +1,4 @@
-"""`stillroom train`, `stillroom teacher` and `stillroom export`."""
+"""`stillroom train`, `stillroom teacher` and `stillroom targets`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train_command(
 def teacher_command(name: str) -> None:
     """Fetch the published weights of the teacher NAME, such as hubert_base, into torch's cache (TORCH_HOME).
 
-    NAME may also be a folder or a checkpoint that is here: then it is read, checked and described.
+    NAME may be the id of a model of the Hugging Face hub (facebook/hubert-base-ls960), which goes into the hub's cache (HF_HOME). It may also be a folder or a checkpoint that is here: then it is read, checked and described.
     """
     from training.teacher import fetch_teacher, load_teacher
 
@@ -119,45 +119,3 @@ def targets_command(context: click.Context, /, corpus: str, out: Path, **options
     if stopped:
         click.echo("stopped; the same command goes on with the shards that are left", err=True)
         context.exit(130 if stopped == signal.SIGINT else 75)
-
-
-@click.command("export")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--to",
-    "form",
-    required=True,
-    type=click.Choice(["huggingface", "s3prl", "torchaudio", "onnx"]),
-    help="The library that reads it.",
-)
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["last", "best"]),
-    default="last",
-    show_default=True,
-    help="The newest, or that with the lowest validation loss.",
-)
-@click.option(
-    "--audio",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    metavar="FILE",
-    help="Speech to compare on, mono; may be given several times. By default utterances of the run's corpus.",
-)
-def export_command(run: Path, out: Path, form: str, checkpoint: str, audio: tuple[Path, ...]) -> None:
-    """Write the student of RUN into the folder OUT for another library.
-
-    It is loaded back by that library, both are given the same speech, and the largest difference is printed; above 1e-4 nothing
-    is written.
-    """
-    from training.export.write import LARGEST_DIFFERENCE, export_run
-
-    done = export_run(run, out, form=form, checkpoint=checkpoint, audio=audio)  # type: ignore[arg-type]  # click checked both
-    click.echo(f"{done.path}: {done.loads}")
-    click.echo(
-        f"largest difference from the run over {done.utterances} utterances ({done.seconds:.1f} s): {done.difference:.2g} "
-        f"(at most {LARGEST_DIFFERENCE:g})"
-    )
-    if done.note:
-        click.echo(done.note)

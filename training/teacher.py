@@ -1,4 +1,4 @@
-"""Loads teachers: `nano`, any bundle of `torchaudio.pipelines`, a folder, a checkpoint, a run.
+"""Loads teachers: `nano`, any bundle of `torchaudio.pipelines`, a folder, a checkpoint, a run, a fetched model of the Hugging Face hub.
 
 Layer k is the output of transformer layer k, counted from 1, whatever the source. Nothing here downloads but `fetch_teacher`.
 """
@@ -15,6 +15,7 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
 from manifests.io.digest import digest, file_digest
+from training.config.hub import NotFetchedError, fetch_snapshot, is_hub_id, snapshot_name, snapshot_of
 from training.export.load import is_export, load_export
 from training.models.encoder import Encoder, EncoderConfig
 from training.models.fairseq_format import load_checkpoint_file
@@ -60,23 +61,13 @@ class WeightsNotFetchedError(StillroomError, FileNotFoundError):
         )
 
 
-class NotFetchedError(StillroomError, ConnectionError):
-    """A download of published weights failed."""
-
-    def __init__(self, name: str, why: object) -> None:
-        super().__init__(
-            f"the weights of the torchaudio bundle {name} could not be fetched ({printable(why)}): "
-            "run the command again where there is a network"
-        )
-
-
 def load_teacher(name_or_path: str | Path) -> Encoder:
     """A teacher in eval mode, without gradient, on the CPU.
 
     Args:
         name_or_path: `nano`; the name of a torchaudio bundle, whatever its case (`hubert_base`); a folder: of a Stillroom run, of
-            Hugging Face, of an export, or with `config.json` (see `EncoderConfig`) and `weights.safetensors`; or a checkpoint file of fairseq,
-            s3prl or WavLM.
+            Hugging Face, of an export, or with `config.json` (see `EncoderConfig`) and `weights.safetensors`; a checkpoint file of fairseq,
+            s3prl or WavLM; or the id of a model of the Hugging Face hub (`facebook/hubert-base-ls960`) that was fetched.
 
     Raises:
         UnknownTeacherError: If there is no such teacher.
@@ -95,11 +86,13 @@ def load_teacher(name_or_path: str | Path) -> Encoder:
         return load_folder(path)
     if path.is_file():
         return load_checkpoint_file(path, name=path.stem)
+    snapshot = snapshot_of(name) if is_hub_id(name) else None
+    if snapshot is not None:
+        return load_folder(snapshot)
     if isinstance(name_or_path, Path) or "/" in name:
-        raise MissingFileError(
-            name,
-            needed="a teacher is a run, a Hugging Face folder, a folder with config.json and weights.safetensors, or a checkpoint",
-        )
+        kinds = "a run, a Hugging Face folder, a folder with config.json and weights.safetensors, or a checkpoint"
+        fetch = f"; a model of the hub is fetched by `stillroom teacher {name}` where there is a network"
+        raise MissingFileError(name, needed=f"a teacher is {kinds}" + (fetch if is_hub_id(name) else ""))
     raise UnknownTeacherError(name)
 
 
@@ -107,7 +100,7 @@ def load_folder(folder: Path) -> Encoder:
     """An encoder from a folder of any of the kinds that are read."""
     if is_run(folder):
         return load_run(folder)
-    name = folder.resolve().name
+    name = snapshot_name(folder) or folder.resolve().name
     if is_export(folder):
         return load_export(folder, name=name)
     return load_huggingface(folder, name=name) if is_huggingface(folder) else load_encoder_folder(folder, name=name)
@@ -166,14 +159,17 @@ def pretrained_as(path: str) -> str:
 
 
 def fetch_teacher(name: str) -> Path:
-    """Download a bundle's weights into the cache of torch.hub; returns their path.
+    """Download a bundle's weights into the cache of torch.hub, or a model of the Hugging Face hub into its own; returns their path.
 
     Raises:
         UnknownTeacherError: If there is no such bundle.
+        UsageError: If the hub's library is not installed.
         NotFetchedError: If the download fails.
     """
     if name.lower() == NANO:
         return NANO_FOLDER
+    if is_hub_id(name):
+        return fetch_snapshot(name)
     if name.upper() not in BUNDLES:
         raise UnknownTeacherError(name)
     bundle = BUNDLES[name.upper()]
@@ -213,8 +209,10 @@ def known_as(name_or_path: str) -> str:
     """The name of the encoder of a name, folder or checkpoint, without reading it."""
     if name_or_path.lower() == NANO or name_or_path.upper() in BUNDLES:
         return name_or_path.lower()
+    if is_hub_id(name_or_path):
+        return name_or_path
     path = Path(name_or_path)
-    return path.stem if path.is_file() else path.resolve().name
+    return path.stem if path.is_file() else snapshot_name(path) or path.resolve().name
 
 
 def weights_digest(name_or_path: str) -> str | None:
@@ -224,6 +222,8 @@ def weights_digest(name_or_path: str) -> str | None:
         path = NANO_FOLDER
     elif name_or_path.upper() in BUNDLES:
         path = bundle_path(BUNDLES[name_or_path.upper()])
+    elif is_hub_id(name_or_path):
+        path = snapshot_of(name_or_path) or path
     if path.is_file():
         return file_digest(path)
     if not path.is_dir():

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from corpus_builder.audio.errors import TruncatedAudioError, UnreadableAudioError
+from corpus_builder.audio.formats.views import View, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from corpus_builder.audio.formats.views import Source
 
 PREROLL_S = 1.0  # a decoder needs a few frames until its output after a seek is its output without one
-SEEK_FROM_S = 30.0
+SEEK_FROM_S = 600.0
 MOST_FRAMES = 1 << 31
 MOST_PADDING = 4096  # what an encoder of MP4 adds to fill its last frame, which the header does not count
 LENGTH_IS_SAMPLES = frozenset({"wv", "ape", "tta"})  # kinds whose header has the number of samples
+SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # by ffmpeg's names
 
 
 class ContainerError(ValueError):
@@ -41,13 +43,19 @@ def audio_stream(source: Source, kind: str) -> Iterator[tuple[Any, Any]]:
     import av
 
     options = {"format_whitelist": kind}
+    plain = View(source, [(0, size_of(source))])  # a damaged header can lead to before the file, which a file raises at
     try:
         with av.open(
-            cast("IO[bytes]", source), format=kind, container_options=options, metadata_errors="ignore"
+            cast("IO[bytes]", plain), format=kind, container_options=options, metadata_errors="ignore"
         ) as container:
             if not container.streams.audio:
                 raise ContainerError("it has no audio stream")
-            yield container, container.streams.audio[0]
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise ContainerError("its audio has a coding that is not read")
+            if not stream.rate:
+                raise ContainerError("its header does not say the sample rate")
+            yield container, stream
     except (av.FFmpegError, EOFError, UnicodeDecodeError) as problem:
         # the whole message has the file's name and a number that only this system has
         raise ContainerError(getattr(problem, "strerror", None) or "it is damaged") from None
@@ -67,13 +75,11 @@ def container_shape(source: Source, kind: str, *, count: bool, name: object) -> 
         TruncatedAudioError: If it has fewer samples than its header says.
         UnreadableAudioError: If it does not end within reason.
     """
-    source.seek(0)
     with audio_stream(source, kind) as (_, stream):
-        rate_hz, channels = int(stream.rate or 0), int(stream.channels)
+        rate_hz, channels = int(stream.rate), int(stream.channels)
         promised = round(stream.duration * stream.time_base * rate_hz) if stream.duration else 0
     if not count:
         return None, rate_hz, channels
-    source.seek(0)
     found = 0
     for block in container_blocks(source, kind):
         found += block.shape[1]
@@ -106,6 +112,8 @@ def container_blocks(source: Source, kind: str, *, start: int = 0) -> Iterator[N
         for frame in container.decode(stream):
             if frame.sample_rate != rate_hz or len(frame.layout.channels) != channels:
                 raise ContainerError("it changes its rate or channels on the way")
+            if frame.is_corrupt:
+                raise ContainerError("it is damaged: a frame of it is not what was coded, or not all of it is there")
             if reached is None:
                 reached = 0
                 if sought:
@@ -120,9 +128,15 @@ def container_blocks(source: Source, kind: str, *, start: int = 0) -> Iterator[N
 
 def frame_wave(frame: Any) -> NDArray[np.float64]:
     """A decoded frame, shape (channel, time), full scale at +-1."""
-    found: NDArray[Any] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        found = found.reshape(-1, len(frame.layout.channels)).T
+    channels = len(frame.layout.channels)
+    dtype = SAMPLE_TYPES[frame.format.name.removesuffix("p")]
+    if (
+        frame.format.is_planar
+    ):  # `frame.to_ndarray` reads a plane too many where there are eight, from an address that is none
+        planes = frame.planes[:channels]
+        found = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
+    else:
+        found = np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels).T
     if found.dtype.kind == "f":
         return np.asarray(found, np.float64)
     if found.dtype == np.uint8:

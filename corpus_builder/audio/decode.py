@@ -27,9 +27,10 @@ from corpus_builder.audio.errors import (
     TruncatedAudioError,
     UnreadableAudioError,
 )
+from corpus_builder.audio.formats.views import View
 from corpus_builder.audio.remote import decodable
 from corpus_builder.audio.sound import blocks, examined
-from corpus_builder.audio.tar_members import audio_file
+from corpus_builder.audio.tar_members import member_of
 from manifests.errors import StillroomError
 from manifests.io.place import Place, local_copy
 from manifests.io.url import Url
@@ -52,18 +53,8 @@ AUDIO_SUFFIXES = frozenset(
 )  # fmt: skip
 """Of the files that a folder's source consists of; what is in each is found out by its content."""
 COSTLY_SUFFIXES = AUDIO_SUFFIXES - {
-    ".wav",
-    ".flac",
-    ".aiff",
-    ".aif",
-    ".aifc",
-    ".au",
-    ".snd",
-    ".caf",
-    ".w64",
-    ".sph",
-    ".wv1",
-}
+    ".wav", ".flac", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".sph", ".wv1"
+}  # fmt: skip
 """Of files that have to be read through, or decoded, to know their length."""
 MOST_CHANNELS = 1024
 MOST_STEP = 1 << 20
@@ -116,13 +107,13 @@ def sound_of(path: Place | str | bytes, *, name: object, count: bool = True, qui
         path: A file, on a disk or behind a URL, or its content.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
-        quick: Leave to the decoder what it will find, as `examined` says.
+        quick: As `examined` has it; and of a member of a tar only what is needed is read.
 
     Raises:
         UnfitAudioError: One of its subclasses, by what is wrong, also while it is read inside.
     """
     try:
-        with byte_stream(path, name=name) as (source, own_path):
+        with byte_stream(path, name=name, whole=not quick) as (source, own_path):
             named = f"x.{name}" if isinstance(path, bytes) else str(path)
             suffix = os.path.splitext(named)[1].lower()  # noqa: PTH122 (called for every file)
             yield examined(source, path=own_path, suffix=suffix, name=name, count=count, quick=quick)
@@ -151,8 +142,13 @@ def decoding_problem(problem: Exception) -> str:
 
 
 @contextlib.contextmanager
-def byte_stream(path: Place | str | bytes, *, name: object) -> Iterator[tuple[Source, str | None]]:
+def byte_stream(path: Place | str | bytes, *, name: object, whole: bool) -> Iterator[tuple[Source, str | None]]:
     """A file's bytes as a seekable stream, and its path if it is a file of its own on a disk.
+
+    Args:
+        path: A file, on a disk or behind a URL, or its content.
+        name: What to call it in a message.
+        whole: Read a member of a tar at once.
 
     Raises:
         UnreadableAudioError: If it is a pipe, a socket or a device, whose opening may never return.
@@ -166,15 +162,17 @@ def byte_stream(path: Place | str | bytes, *, name: object) -> Iterator[tuple[So
             assert not isinstance(stream, str)
             yield stream, None
         return
-    found = audio_file(path)
-    if not isinstance(found, str):
-        yield found, None
+    member = member_of(path)
+    if member is not None:
+        offset, size = member.span()
+        with io.BytesIO(member.content()) if whole else member.tar.open("rb") as stream:
+            yield stream if whole else View(stream, [(offset, offset + size)]), None
         return
-    mode = os.stat(found).st_mode  # noqa: PTH116 (called for every file)
+    mode = os.stat(path).st_mode  # noqa: PTH116 (called for every file)
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UnreadableAudioError(name, "it is a pipe, a socket or a device, not a file")
-    with open(found, "rb") as plain:  # noqa: PTH123 (as above)
-        yield plain, found
+    with open(path, "rb") as plain:  # noqa: PTH123 (as above)
+        yield plain, str(path)
 
 
 def check_shape(num_channels: int, rate_hz: int, *, name: object) -> None:

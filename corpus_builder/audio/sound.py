@@ -17,7 +17,7 @@ from corpus_builder.audio.formats.adts_frames import check_adts
 from corpus_builder.audio.formats.chunks import MPEG_TAGS, corrected, samples_of
 from corpus_builder.audio.formats.container_ends import check_whole
 from corpus_builder.audio.formats.content import HEAD_BYTES, content_of, is_playlist
-from corpus_builder.audio.formats.flac_frames import flac_view
+from corpus_builder.audio.formats.flac_frames import flac_view, stream_info
 from corpus_builder.audio.formats.mpeg_frames import mpeg_frames
 from corpus_builder.audio.formats.mpeg_stream import no_warnings, part_view
 from corpus_builder.audio.formats.ogg_pages import ogg_links
@@ -45,6 +45,7 @@ EARLY_S = {
     "OPUS": 4.0,
 }  # and of these after so much that is decoded and dropped; all others are decoded from the start
 """By libsndfile's names of codings."""
+FLAC_CODINGS = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24"}  # by bits a sample
 
 
 class StraightFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -128,7 +129,7 @@ def examined(
         suffix: Of its name, in lower case; junk before MPEG audio is passed over only where the name says that it is some.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
-        quick: Leave to the decoder what it will find: whether the last frame of a FLAC, whose header is there, has been cut.
+        quick: Do not let the decoder open a FLAC whose headers agree with its last frame.
 
     Raises:
         UnfitAudioError: If it is empty, cut off or damaged.
@@ -150,7 +151,7 @@ def examined(
         case "wav" | "w64" | "aiff" | "au" | "sphere" | "caf":
             found = chunk_sound(content, source, head, size, path=path, name=name)
         case "flac":
-            found = sndfile_sound(flac_view(source, start, end, name=name, quick=quick) or path or source, name=name)
+            found = flac_sound(source, start, end, path=path, name=name, quick=quick)
         case "ogg":
             found = ogg_sound(source, start, size, path=path, name=name, count=count)
         case "mpeg":
@@ -161,8 +162,9 @@ def examined(
         case "other":
             found = sndfile_sound(View(source, [(0, size)]), name=name)
         case _:
-            check_whole(content, source, size, name=name)
-            found = container_sound(source, content, name=name, count=count)
+            stream = View(source, [(start, size)]) if start else source
+            check_whole(content, stream, size - start, name=name)
+            found = container_sound(stream, content, name=name, count=count)
     return found
 
 
@@ -180,6 +182,18 @@ def sndfile_sound(target: str | Source, *, name: object) -> Sound:
         return Sound(num_frames, stream.samplerate, stream.channels, (part,), coding)
 
 
+def flac_sound(source: Source, start: int, end: int, *, path: str | None, name: object, quick: bool) -> Sound:
+    """FLAC: its number of samples is that of its last frame."""
+    info = stream_info(source, start)
+    view = None if info is None else flac_view(source, info, end, name=name, quick=quick)
+    if info is not None and info.bits not in FLAC_CODINGS and info.num_samples:
+        return container_sound(view or source, "flac", name=name)
+    if quick and info is not None and view is None and info.bits in FLAC_CODINGS:
+        part = SndfilePart(path or source, info.num_samples, early=0)
+        return Sound(info.num_samples, info.rate_hz, info.num_channels, (part,), FLAC_CODINGS[info.bits])
+    return sndfile_sound(view or path or source, name=name)
+
+
 def chunk_sound(
     content: ChunkContent, source: Source, head: bytes, size: int, *, path: str | None, name: object
 ) -> Sound:
@@ -191,12 +205,20 @@ def chunk_sound(
             raise TruncatedAudioError(name, found=0, promised=None)
         return mpeg_sound(source, found.start, end, name=name)
     view = None if found is None else corrected(found, source, size)
-    sound = sndfile_sound(view or path or source, name=name)
-    if found is not None and found.promised and (missing := found.missing(size)):
-        assert sound.num_frames is not None
+    missing = 0 if found is None else found.missing(size)
+    try:
+        sound = sndfile_sound(view or path or source, name=name)
+    except soundfile.LibsndfileError:
+        if missing and content == "caf":  # which libsndfile does not open then
+            raise TruncatedAudioError(name, found=0, promised=None) from None
+        raise
+    if found is not None and found.promised and missing:
+        num_frames = sound.num_frames or 0
         there = found.promised - missing
-        promised = sound.num_frames * found.promised // there if there else found.promised
-        raise TruncatedAudioError(name, found=sound.num_frames, promised=promised)
+        frame_bytes = there // num_frames if num_frames else 0
+        promised = found.promised // frame_bytes if frame_bytes else -(-num_frames * found.promised // max(there, 1))
+        if promised > num_frames or not num_frames:
+            raise TruncatedAudioError(name, found=num_frames, promised=promised or found.promised)
     return sound
 
 
@@ -229,20 +251,16 @@ def joined(sounds: Sequence[Sound], *, name: object) -> Sound:
 
 
 def mpeg_sound(source: Source, start: int, end: int, *, name: object) -> Sound:
-    """MPEG audio: layer III by libsndfile, layers I and II by PyAV; the length is that of all frames."""
+    """MPEG audio of any layer; its length is that of all frames."""
     frames = mpeg_frames(source, start, end, name=name)
     shape = frames.shape
-    if shape.layer < 3:
-        view = View(source, [(frames.offsets[0], end)])
-        whole = ContainerPart(view, "mp3", frames.num_samples)
-        return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, (whole,))
     if len(frames.offsets) < FEWEST_FRAMES:
         raise UnreadableAudioError(name, "it has a single frame of MPEG audio, too few for a decoder")
     parts: list[Part] = []
     for part in frames.parts:
         first, last = part.span(shape.num_samples)
         parts.append(Mp3Part(source, frames, part, last - first))
-    return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, parts, "MPEG_LAYER_III")
+    return Sound(frames.num_samples, shape.rate_hz, shape.num_channels, parts, f"MPEG_LAYER_{'I' * shape.layer}")
 
 
 def container_sound(source: Source, kind: str, *, name: object, count: bool = True) -> Sound:
@@ -281,7 +299,6 @@ def part_blocks(part: Part, *, start: int, step: int, downmix: Downmix) -> Itera
             with no_warnings():
                 yield from sndfile_blocks(view, seek=0, drop=drop, left=left, step=step, downmix=downmix)
         case ContainerPart():
-            part.source.seek(0)
             rest = part.num_frames - start if part.num_frames is not None else MOST_FRAMES
             for block in container_blocks(part.source, part.kind, start=start):
                 wave = downmix.take(block.T[:rest])

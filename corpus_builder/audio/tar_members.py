@@ -5,7 +5,6 @@ A tar is indexed once in a process; after that a member is one seek and one read
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,8 +27,8 @@ class Member(NamedTuple):
     tar: Path
     name: str
 
-    def content(self) -> bytes:
-        """Its bytes.
+    def span(self) -> tuple[int, int]:
+        """Its offset in the tar and its size.
 
         Raises:
             FileNotFoundError: If the tar has no such member.
@@ -38,7 +37,16 @@ class Member(NamedTuple):
         table = table_of(self.tar)
         if self.name not in table:
             raise FileNotFoundError(f"{self.tar} has no member {self.name}")
-        offset, size = table[self.name]
+        return table[self.name]
+
+    def content(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            FileNotFoundError: If the tar has no such member.
+            BadTarError: If the tar is damaged.
+        """
+        offset, size = self.span()
         return span(self.tar, offset, offset + size)
 
 
@@ -65,17 +73,6 @@ def table_of(tar: Path) -> dict[str, tuple[int, int]]:
     while len(TABLES) > MOST_TARS:
         TABLES.popitem(last=False)
     return TABLES[key]
-
-
-def audio_file(path: Place | str) -> io.BytesIO | str:
-    """What a decoder opens: the path of a file, or the bytes of a member.
-
-    Raises:
-        FileNotFoundError: If the tar has no such member.
-        BadTarError: If the tar is damaged.
-    """
-    member = member_of(path)
-    return str(path) if member is None else io.BytesIO(member.content())
 
 
 def audio_digest(path: Place) -> str:

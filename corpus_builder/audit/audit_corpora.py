@@ -20,7 +20,7 @@ from corpus_builder.workers.pool import mapped_with_progress
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import file_digest
-from manifests.io.place import local_copy, place_of, places_of
+from manifests.io.place import local_copy, place_of, places_of, size_of, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,16 +67,16 @@ class FileFingerprint:
 
 
 def audit(
-    corpora: Sequence[str | Path], *, roots: Mapping[str, str | Place] | None = None, sound: Sound = "noises",
-    cache: str | Path | None = None, editions: bool = False, workers: int = 1, progress: bool = True,
+    corpora: Sequence[str | Place], *, roots: Mapping[str, str | Place] | None = None, sound: Sound = "noises",
+    cache: str | Place | None = None, editions: bool = False, workers: int = 1, progress: bool = True,
 ) -> Audit:  # fmt: skip
     """Look for leaks.
 
     Args:
-        corpora: Corpora, packs or plans.
+        corpora: Corpora, packs or plans, each a path or a URL.
         roots: Folder or URL of each root: by name for all of them, or by `A:name` for one, beside their own `roots.local.json`.
         sound: Which recordings are compared by their sound.
-        cache: A folder that keeps fingerprints by the digest of their file.
+        cache: A folder, or its URL, that keeps fingerprints by the digest of their file.
         editions: Things that splits of the same name in two corpora share are no leaks.
         workers: Number of processes that make fingerprints.
         progress: Show how far it is.
@@ -85,15 +85,15 @@ def audit(
         UsageError: If a root is given for a letter that no corpus has.
         StillroomError: If one of them does not exist, or is damaged.
     """
-    letters = {letter_of(number): Path(corpus) for number, corpus in enumerate(corpora)}
+    letters = {letter_of(number): place_of(corpus) for number, corpus in enumerate(corpora)}
     all_roots = roots_by_letter(letters, places_of(roots))
     with (
         tempfile.TemporaryDirectory(prefix="stillroom-audit-") as folder,
         Facts(Path(folder) / "facts.sqlite") as facts,
     ):
         words = {
-            letter: collect_facts(facts, letter, path, Path(folder) / f"pack-{letter}")
-            for letter, path in letters.items()
+            letter: collect_facts(facts, letter, place, Path(folder) / f"pack-{letter}")
+            for letter, place in letters.items()
         }
         facts.join()
         leaks = facts.leaks(editions=editions)
@@ -109,12 +109,12 @@ def letter_of(number: int) -> str:
     return (letter_of(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
-def roots_by_letter(letters: Mapping[str, Path], roots: Mapping[str, Place]) -> dict[tuple[str, str], Place]:
+def roots_by_letter(letters: Mapping[str, Place], roots: Mapping[str, Place]) -> dict[tuple[str, str], Place]:
     """Folder or URL of each root of each corpus: by its `roots.local.json`, else as given for all, else as given for it alone."""
     found: dict[tuple[str, str], Place] = {}
-    for letter, path in letters.items():
-        if path.is_dir():
-            found |= {(letter, name): place for name, place in places_of(read_roots(path)).items()}
+    for letter, corpus in letters.items():
+        if isinstance(corpus, Path) and corpus.is_dir():
+            found |= {(letter, name): place for name, place in places_of(read_roots(corpus)).items()}
         found |= {(letter, name): place for name, place in roots.items() if ":" not in name}
     for name, place in roots.items():
         letter, colon, root = name.partition(":")
@@ -159,7 +159,7 @@ def add_sound_leaks(
 
 
 def used_files(
-    facts: Facts, roots: Mapping[tuple[str, str], Place], *, sound: Sound, cache: str | Path | None
+    facts: Facts, roots: Mapping[tuple[str, str], Place], *, sound: Sound, cache: str | Place | None
 ) -> Iterator[FileToCompare]:
     """Every file that is used, for each corpus that uses it."""
     for corpus, root, path, sha256, channel, kind, groups in facts.files(SOUND_KINDS[sound]):
@@ -184,9 +184,10 @@ def fingerprint_of(file: FileToCompare) -> FileFingerprint:
     """The fingerprint of one file, from the cache or from the file; runs in a worker."""
     cached = None
     if file.cache is not None and file.sha256 is not None:
-        cached = Path(file.cache) / f"{file.sha256}-{file.channel or 0}.{METHOD}.u32"
-        if cached.is_file() and cached.stat().st_size <= MOST_CACHED_BYTES:
-            content = cached.read_bytes()
+        cached = place_of(file.cache) / f"{file.sha256}-{file.channel or 0}.{METHOD}.u32"
+        size = size_of(cached)
+        if size is not None and size <= MOST_CACHED_BYTES:
+            content = span(cached, 0, size)
             return usable(np.frombuffer(content[: len(content) // 4 * 4], dtype="<u4"))
     if file.place is None:
         return FileFingerprint(None, f"the folder of {printable(file.root)} is not known; pass it with --root")

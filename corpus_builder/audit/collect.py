@@ -12,6 +12,7 @@ from manifests.corpus.sample import CLEAN
 from manifests.corpus.shard_index import read_index
 from manifests.errors import printable
 from manifests.io.digest import digest
+from manifests.io.place import size_of
 from manifests.pack.view import View, open_view
 from manifests.plan.references import references
 from manifests.plan.rooms import RESPONSE_PATTERN, RecordedRoom
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.audit.leaks import Facts
+    from manifests.io.place import Place
     from manifests.plan.references import Reference
     from manifests.recipe.recipe import Recipe
     from manifests.recipe.speech import Channel
@@ -103,13 +105,13 @@ class UtteranceFacts:
                 self.facts.unchecked.append(Unchecked("utterance", self.corpus, split, digestless, total, why))
 
 
-def collect_facts(facts: Facts, corpus: str, path: Path, scratch: Path) -> str:
+def collect_facts(facts: Facts, corpus: str, place: Place, scratch: Path) -> str:
     """Collect the facts of a corpus, pack or plan.
 
     Args:
         facts: They are added to it.
         corpus: Its letter.
-        path: Of the corpus, pack or plan.
+        place: The corpus, pack or plan.
         scratch: A pack is unpacked here.
 
     Returns:
@@ -118,9 +120,9 @@ def collect_facts(facts: Facts, corpus: str, path: Path, scratch: Path) -> str:
     Raises:
         StillroomError: If it does not exist, or is damaged.
     """
-    if (path / CORPUS).is_file() and not (path / PLAN).is_file():
-        return collect_linked(facts, corpus, path)
-    item = open_view(path, scratch)
+    if size_of(place / CORPUS) is not None and size_of(place / PLAN) is None:
+        return collect_linked(facts, corpus, place)
+    item = open_view(place, scratch)
     utterances = UtteranceFacts(facts, corpus)
     for file in item.plan.files:
         index = clean_digests(item, file.name) if item.has_waves else {}
@@ -137,9 +139,9 @@ def collect_facts(facts: Facts, corpus: str, path: Path, scratch: Path) -> str:
     return item.description
 
 
-def collect_linked(facts: Facts, corpus: str, path: Path) -> str:
+def collect_linked(facts: Facts, corpus: str, place: Place) -> str:
     """Collect the facts of a subset, or of an index of external shards, from its records."""
-    opened = OpenCorpus(path)
+    opened = OpenCorpus(place)
     utterances = UtteranceFacts(facts, corpus)
     for number, held in enumerate(opened.utterances(), 1):
         row = held.record.model_dump(mode="json") | {"split": held.split}
@@ -161,7 +163,7 @@ def collect_linked(facts: Facts, corpus: str, path: Path) -> str:
                 "room", corpus, None, total, total, "utterances: a subset has no geometry; audit the whole corpus"
             )
         )
-    return f"{printable(path)}: {'index of external shards' if opened.is_external else 'corpus without a plan'}, {total} utterances"
+    return f"{printable(place)}: {'index of external shards' if opened.is_external else 'corpus without a plan'}, {total} utterances"
 
 
 def clean_digests(item: View, name: str) -> dict[str, str | None]:

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from corpus_builder.cli.options import FOLDER, LIMIT, MAX_REFUSED, PLACE, REASONS_SHOWN, ROOTS, WORKERS, parse_allowance
-from manifests.errors import UsageError, printable
+from corpus_builder.cli.options import (
+    FOLDER,
+    LIMIT,
+    MAX_REFUSED,
+    PLACE,
+    REASONS_SHOWN,
+    ROOTS,
+    SCRATCH,
+    WORKERS,
+    parse_allowance,
+)
+from manifests.errors import MissingFileError, UsageError, printable
 
 if TYPE_CHECKING:
     from corpus_builder.build.build_corpus import Built
@@ -81,12 +91,7 @@ def print_plan(plan: Plan) -> None:
     metavar="TIME",
     help="After TIME (3h50m) finish the shards that were begun and end with exit code 75, as on SIGTERM and SIGUSR1.",
 )
-@click.option(
-    "--scratch",
-    type=FOLDER,
-    metavar="DIR",
-    help="Where the files of a corpus at a URL are written before they are uploaded; a temporary folder by default.",
-)
+@SCRATCH
 @click.option(
     "--dry-run", "dry", is_flag=True, help="Build nothing: estimate size and time from a timed sample of the work."
 )
@@ -220,11 +225,11 @@ def print_built(built: Built, corpus: Place, *, only_rooms: bool, part: str | No
     help="How thoroughly to check.",
 )
 @WORKERS
-@click.option("--against", type=FOLDER, metavar="OTHER", help="Also compare with another corpus, or with a pack of it.")
+@click.option("--against", type=PLACE, metavar="OTHER", help="Also compare with another corpus, or with a pack of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
 @click.pass_context
 def verify_command(
-    context: click.Context, *, corpus: Place, level: str, workers: int, against: Path | None, as_json: bool
+    context: click.Context, *, corpus: Place, level: str, workers: int, against: Place | None, as_json: bool
 ) -> None:
     """Check CORPUS with code independent of what wrote it, and print what is wrong.
 
@@ -235,10 +240,10 @@ def verify_command(
     """
     from corpus_builder.verify.verify_corpus import verify
 
-    if against is not None:
-        from manifests.pack.view import check_comparable
+    if against is not None and not against.exists():
+        from manifests.pack.view import NEEDED
 
-        check_comparable(corpus, against)
+        raise MissingFileError(against, needed=NEEDED)
     report = verify(corpus, level=cast("Level", level), workers=workers)
     differ, document = False, report.plain()
     if not as_json:
@@ -250,7 +255,6 @@ def verify_command(
     if against is not None:
         from corpus_builder.rebuild.diff import differences
 
-        assert isinstance(corpus, Path), "checked by check_comparable"
         with differences(against, corpus) as found:
             differ = found.any
             document |= {"against": found.plain() | {"differences": [json.loads(line) for line in found.every()]}}

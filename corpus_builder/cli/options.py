@@ -52,6 +52,12 @@ LIMIT = click.option(
 WORKERS = click.option(
     "--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Number of processes."
 )
+SCRATCH = click.option(
+    "--scratch",
+    type=FOLDER,
+    metavar="DIR",
+    help="Where the files of a corpus at a URL are written before they are uploaded; a temporary folder by default.",
+)
 MAX_REFUSED = click.option(
     "--max-refused",
     default="0",

@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from corpus_builder.cli.options import FOLDER, LIMIT, ROOTS, WORKERS
+from corpus_builder.cli.options import LIMIT, PLACE, ROOTS, SCRATCH, WORKERS
 from manifests.errors import printable
+from manifests.io.place import size_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from corpus_builder.audit.audit_corpora import Sound
+    from manifests.io.place import Place
 
 
 @click.command("pack")
-@click.argument("corpus", type=FOLDER)
-@click.argument("pack", type=FOLDER)
-def pack_command(corpus: Path, pack: Path) -> None:
+@click.argument("corpus", type=PLACE)
+@click.argument("pack", type=PLACE)
+def pack_command(corpus: Place, pack: Place) -> None:
     """Put everything of CORPUS but the audio of speech and noise into the file PACK, to be shared.
 
-    PACK is a .tar.gz, or a folder to write NAME.tar.gz in. It has recipe, plan, simulated responses, shard indexes, fingerprints,
+    Both may be URLs. PACK is a .tar.gz, or a folder to write NAME.tar.gz in. It has recipe, plan, simulated responses, shard indexes, fingerprints,
     digests of all sources, provenance, licences and card: with it and the sources another lab can rebuild the corpus and compare every wave.
     """
     from manifests.pack.write import write_pack
@@ -29,15 +31,16 @@ def pack_command(corpus: Path, pack: Path) -> None:
     path, held = write_pack(corpus, pack)
     click.echo(
         f"{printable(path)}: {held.samples} utterances, {held.waves} waves, {held.responses} responses, {held.sources} sources, "
-        f"{path.stat().st_size / 1e6:.1f} MB"
+        f"{(size_of(path) or 0) / 1e6:.1f} MB"
     )
 
 
 @click.command("rebuild")
-@click.argument("pack", type=FOLDER)
-@click.argument("corpus", type=FOLDER)
+@click.argument("pack", type=PLACE)
+@click.argument("corpus", type=PLACE)
 @ROOTS
 @WORKERS
+@SCRATCH
 @click.option("--accept", type=click.Choice(["near"]), help="Exit 0 too if waves are near, not identical.")
 @click.option("--split", "splits", multiple=True, metavar="S", help="Only this split; may be repeated.")
 @click.option(
@@ -49,10 +52,11 @@ def pack_command(corpus: Path, pack: Path) -> None:
 def rebuild_command(
     context: click.Context,
     *,
-    pack: Path,
-    corpus: Path,
+    pack: Place,
+    corpus: Place,
     roots: tuple[str, ...],
     workers: int,
+    scratch: Path | None,
     accept: str | None,
     splits: tuple[str, ...],
     conditions: tuple[str, ...],
@@ -61,7 +65,7 @@ def rebuild_command(
 ) -> None:
     """Render the corpus of PACK from your own copies of its sources into CORPUS, and compare each wave.
 
-    Sources are checked first: all that are missing or different are listed, and nothing is rendered. Exit code 0: every wave is
+    PACK and CORPUS may be URLs. Sources are checked first: all that are missing or different are listed, and nothing is rendered. Exit code 0: every wave is
     identical (or near, with --accept near); 1: not all are. The waves that are not identical are listed in CORPUS/rebuilt.jsonl.
     """
     import json
@@ -79,6 +83,7 @@ def rebuild_command(
                 roots=parse_roots(roots),
                 workers=workers,
                 selection=Selection(splits, conditions, limit),
+                scratch=scratch,
                 stop=stop,
             )
         except SourcesDifferError as problem:
@@ -109,12 +114,12 @@ def rebuild_command(
 
 
 @click.command("diff")
-@click.argument("first", type=FOLDER, metavar="A")
-@click.argument("second", type=FOLDER, metavar="B")
+@click.argument("first", type=PLACE, metavar="A")
+@click.argument("second", type=PLACE, metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a line of JSON too.")
 @click.pass_context
-def diff_command(context: click.Context, first: Path, second: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Compare A and B, each a corpus, a pack or a plan.
+def diff_command(context: click.Context, first: Place, second: Place, as_json: bool) -> None:  # noqa: FBT001
+    """Compare A and B, each a corpus, a pack or a plan, or the URL of one.
 
     First a summary of recipe, sources, utterances, conditions, parameters and PCM, then every difference as a line of JSON. Exit
     code 1 if anything differs.
@@ -123,7 +128,7 @@ def diff_command(context: click.Context, first: Path, second: Path, as_json: boo
         context.exit(1)
 
 
-def print_differences(first: Path, second: Path, *, as_json: bool) -> bool:
+def print_differences(first: Place, second: Place, *, as_json: bool) -> bool:
     """Print the differences; returns whether there are any."""
     import json
 
@@ -141,7 +146,7 @@ def print_differences(first: Path, second: Path, *, as_json: bool) -> bool:
 
 
 @click.command("audit")
-@click.argument("corpora", type=FOLDER, nargs=-1, required=True, metavar="CORPUS...")
+@click.argument("corpora", type=PLACE, nargs=-1, required=True, metavar="CORPUS...")
 @click.option(
     "--root",
     "roots",
@@ -156,7 +161,9 @@ def print_differences(first: Path, second: Path, *, as_json: bool) -> bool:
     show_default=True,
     help="What is compared by acoustic fingerprint: noises, speech too, or nothing.",
 )
-@click.option("--cache", type=FOLDER, metavar="DIR", help="Keep fingerprints here, by the digest of their file.")
+@click.option(
+    "--cache", type=PLACE, metavar="DIR", help="Keep fingerprints here, by the digest of their file; may be a URL."
+)
 @click.option("--editions", is_flag=True, help="Things that splits of the same name in two corpora share are no leaks.")
 @WORKERS
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -164,17 +171,17 @@ def print_differences(first: Path, second: Path, *, as_json: bool) -> bool:
 def audit_command(
     context: click.Context,
     *,
-    corpora: tuple[Path, ...],
+    corpora: tuple[Place, ...],
     roots: tuple[str, ...],
     sound: str,
-    cache: Path | None,
+    cache: Place | None,
     editions: bool,
     workers: int,
     as_json: bool,
 ) -> None:
     """Look for the same utterance, speaker, recording, noise or room in two splits of CORPUS..., or in two of them.
 
-    Each CORPUS is a corpus, a pack or a plan. Recordings are compared by digest, and noises by an acoustic fingerprint too where
+    Each CORPUS is a corpus, a pack or a plan, or the URL of one. Recordings are compared by digest, and noises by an acoustic fingerprint too where
     their files are available, which finds them at another rate, gain or cut, or through a codec. Exit code 1 if anything was found.
     Nothing found is not a proof that there is nothing: see docs/audit.md.
     """

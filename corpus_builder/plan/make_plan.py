@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.plan.planner import PlanJob, write_plan
-from corpus_builder.sources.relative_paths import root_folder
+from corpus_builder.sources.relative_paths import folders_of
 from corpus_builder.sources.roots import locate, published, published_digest, read_roots, write_roots
 from corpus_builder.workers.resume_cache import PartialResults
 from corpus_builder.workers.stale_files import clear_leftovers
@@ -174,7 +174,7 @@ def plan_locked(
     if existing is not None:
         check_same(existing, recipe_sha256=recipe_sha256, limit=limit, folder=folder)
         if not read_roots(folder):  # it was fetched from a URL, or copied without what belongs to a machine
-            write_roots(folder, {source.root: root_folder(source) for source in sources.values()})
+            write_roots(folder, folders_of(sources.values()))
         return existing, True
     job = new_job(recipe, sources, folder / PLAN_FOLDER, limit=limit, workers=workers, progress=progress)
     document, found_roots = write_plan(job, recipe_sha256=recipe_sha256)

@@ -25,7 +25,7 @@ from corpus_builder.plan.materials.utterance_store import UtteranceStore
 from corpus_builder.sources.lhotse_cut import CUT_THROUGH
 from corpus_builder.sources.lhotse_manifest import utterances
 from corpus_builder.sources.noise_files import noise_listings
-from corpus_builder.sources.relative_paths import RootFinder, root_folders
+from corpus_builder.sources.relative_paths import RootFinder, root_folders, taken_lines
 from corpus_builder.sources.rir_files import response_listings
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance, too_long
 from manifests.errors import MissingFileError
@@ -113,8 +113,9 @@ def write_plan(job: PlanJob, *, recipe_sha256: str) -> tuple[dict[str, Any], dic
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         splits: dict[str, StoredSplit] = {}
+        commons: dict[str, str] = {}
         for split in recipe.speech:
-            finder = RootFinder(job.sources[split])
+            finder = RootFinder(job.sources[split], commons)
             store = UtteranceStore(scratch / split, split=split, seed=recipe.seed, finder=finder)
             splits[split] = fill_store(job, stack.enter_context(contextlib.closing(store)))
         listings = noise_listings(
@@ -126,6 +127,8 @@ def write_plan(job: PlanJob, *, recipe_sha256: str) -> tuple[dict[str, Any], dic
         found = [stored.store.finder.found() for stored in splits.values()]
         found += [*(listing.root for listing in listings), *(listing.root for listing in responses)]
         roots = root_folders(found)
+        for line in taken_lines(found):
+            print(line, file=sys.stderr)
         noises = measure_noises(recipe, listings, cache=job.noise_cache, **options)
         simulated = plan_simulated_rooms(recipe, cache=job.room_cache, **options)
         recorded = plan_recorded_rooms(recipe, responses, cache=job.room_cache, **options)

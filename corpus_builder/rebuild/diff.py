@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 
 from corpus_builder.rebuild.wave_verdict import Indexed, Verdict, compared, shard_samples
 from manifests.corpus.layout import plain_rows, tar_name
+from manifests.io.place import place_of
 from manifests.pack.view import View, open_view
 from manifests.results.reports import DiffReport, reported
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corpus_builder.rebuild.wave_verdict import Files
+    from manifests.io.place import Place
 
 PARTS = ("recipe", "sources", "utterances", "conditions", "parameters", "pcm")
 ABSENT = "absent"
@@ -91,11 +93,11 @@ class Differences:
 
 
 @contextlib.contextmanager
-def differences(first: str | Path, second: str | Path) -> Iterator[Differences]:
+def differences(first: str | Place, second: str | Place) -> Iterator[Differences]:
     """Compare two corpora, packs or plans; the result can be read inside the context.
 
     Args:
-        first: A folder of a corpus or plan, or a pack.
+        first: A folder of a corpus or plan, or a pack; or the URL of one.
         second: The same.
 
     Raises:
@@ -104,7 +106,7 @@ def differences(first: str | Path, second: str | Path) -> Iterator[Differences]:
     """
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-diff-")))
-        pair = open_view(Path(first), scratch / "a"), open_view(Path(second), scratch / "b")
+        pair = open_view(place_of(first), scratch / "a"), open_view(place_of(second), scratch / "b")
         lines = stack.enter_context((scratch / "lines.jsonl").open("w+", encoding="utf-8"))
         found = Differences(pair[0].description, pair[1].description, lines)
         database = stack.enter_context(contextlib.closing(sqlite3.connect(scratch / "both.sqlite")))
@@ -178,7 +180,7 @@ def load(database: sqlite3.Connection, name: str, item: View) -> None:
     """Read rows, index entries and fingerprints of one of the two into a table of its own."""
     database.execute(f"CREATE TABLE {name} (split, id, shard, row, sample, prints, PRIMARY KEY (split, id))")
     for file in item.plan.files:
-        indexed = shard_samples(item.folder, file.name) if item.has_waves else {}
+        indexed = shard_samples(item.folder, file.name, tars=item.place) if item.has_waves else {}
         database.executemany(
             f"INSERT OR REPLACE INTO {name} VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 (the name is a or b)
             (
@@ -201,7 +203,7 @@ def restored(item: View, shard: str, sample: str | None, prints: str | None) -> 
         return None
     from manifests.corpus.shard_index import IndexedSample
 
-    tar = item.folder / tar_name(shard)
+    tar = None if item.kind == "pack" else item.place / tar_name(shard)
     return Indexed(IndexedSample.model_validate_json(sample), json.loads(prints), tar)
 
 

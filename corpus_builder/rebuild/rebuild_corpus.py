@@ -19,6 +19,7 @@ from corpus_builder.rebuild.report import VERDICTS, Proof, prove, verdict_lines
 from corpus_builder.rebuild.source_check import SourceProblem, source_problems, with_pcm_compared
 from corpus_builder.rooms.build_banks import planned_rooms
 from corpus_builder.rooms.rir_bank import read_response
+from corpus_builder.shards.destination import Target
 from corpus_builder.sources.roots import read_roots, write_roots
 from corpus_builder.workers.stale_files import clear_leftovers
 from manifests.corpus.layout import (
@@ -35,7 +36,8 @@ from manifests.io.atomic import replacing, temporary_path
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import read_json_lines, write_json, write_json_lines
 from manifests.io.lock import writing
-from manifests.io.place import places_of
+from manifests.io.place import place_of, places_of
+from manifests.pack.fetched import fetched
 from manifests.pack.read import open_pack
 from manifests.plan.rooms import RoomResponse
 from manifests.results.reports import RebuiltReport, reported
@@ -94,25 +96,27 @@ class Rebuilt:
 
 
 def rebuild(
-    pack: str | Path,
-    corpus: str | Path,
+    pack: str | Place,
+    corpus: str | Place,
     *,
     roots: Mapping[str, str | Place] | None = None,
     workers: int = 1,
     selection: Selection | None = None,
     executor: Executor | None = None,
+    scratch: str | Path | None = None,
     stop: Stop | None = None,
     progress: bool = True,
 ) -> Rebuilt:
     """Rebuild a corpus from a pack, or continue an interrupted rebuild.
 
     Args:
-        pack: The `.tar.gz`.
-        corpus: The folder to build in.
+        pack: The `.tar.gz`, or its URL.
+        corpus: The folder or URL to build in.
         roots: Folder or URL of each root, as `--root` gives them.
         workers: Number of processes.
         selection: Only a part of it.
         executor: Where shards are rendered; a pool of processes by default.
+        scratch: Parent of the working folder of a corpus at a URL.
         stop: Once it is true no other shard is begun.
         progress: Show how far it is.
 
@@ -123,32 +127,41 @@ def rebuild(
         BadDocumentError: If the pack is damaged.
         StillroomError: As `build` does.
     """
-    pack, corpus = Path(pack), Path(corpus)
-    check_target(corpus, pack)
+    pack, corpus = place_of(pack), place_of(corpus)
+    target = Target.at(corpus, scratch=None if scratch is None else Path(scratch))
+    work = target.work
+    check_target(work, pack if isinstance(pack, Path) else work.parent / pack.name)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(no_empty_folder(corpus))
-        existed = corpus.exists()
-        with writing(corpus):
-            clear_leftovers(corpus)
-            scratch = temporary_path(corpus / "rebuild")
-            stack.callback(remove_scratch, scratch, corpus, with_corpus=not existed)
-            opened = open_pack(pack, scratch / "pack")
+        stack.enter_context(no_empty_folder(work))
+        existed = work.exists()
+        with writing(work):
+            clear_leftovers(work)
+            hidden = temporary_path(work / "rebuild" if target.url is None else work)
+            stack.callback(remove_scratch, hidden, work, with_corpus=not existed)
+            target.fetch_anew()
+            local_pack = fetched(pack, hidden / "fetched", needed="a .tar.gz that `stillroom pack` writes")
+            opened = open_pack(local_pack, hidden / "pack")
             opened.plan.check_current(where=pack.name)
-            source, plan = selected_plan(opened, selection or Selection(), scratch / "selected")
-            found_roots = find_roots(opened, source, plan, corpus, places_of(roots))
+            source, plan = selected_plan(opened, selection or Selection(), hidden / "selected")
+            found_roots = find_roots(opened, source, plan, work, places_of(roots))
             check_sources(opened, source, plan, found_roots, workers=workers, progress=progress)
-            copy_rooms(opened, source, corpus)
+            copy_rooms(opened, source, work)
             write_roots(source, found_roots)
         built = build(
-            source, corpus, roots=found_roots, workers=workers, executor=executor, stop=stop, progress=progress
-        )
+            source, corpus, roots=found_roots, workers=workers, executor=executor, scratch=scratch, stop=stop,
+            progress=progress,
+        )  # fmt: skip
         if built.corpus is None:
-            return Rebuilt(built, None, file_digest(pack))
+            return Rebuilt(built, None, file_digest(local_pack))
+        made = fetched(corpus, hidden / "made", needed="the rebuilt corpus")
         proof = Proof()
-        verdicts = prove(opened, plan, corpus, workers=workers, progress=progress)
-        write_json_lines(corpus / REBUILT_WAVES, verdict_lines(verdicts, proof))
-        rebuilt = Rebuilt(built, proof, file_digest(pack))
-        write_json(corpus / REBUILT, rebuilt.plain())
+        verdicts = prove(opened, plan, made, tars=corpus, workers=workers, progress=progress)
+        rebuilt = Rebuilt(built, proof, file_digest(local_pack))
+        write_json_lines(made / REBUILT_WAVES, verdict_lines(verdicts, proof))
+        write_json(made / REBUILT, rebuilt.plain())
+        if target.url is not None:
+            for name in (REBUILT_WAVES, REBUILT):
+                (target.url / name).put_file(made / name)
         return rebuilt
 
 

@@ -14,12 +14,14 @@ from corpus_builder.workers.pool import mapped_with_progress
 from manifests.corpus.fingerprints import decoded_sources
 from manifests.corpus.layout import bank_name, plain_rows
 from manifests.io.json_yaml import read_json_lines
+from manifests.io.place import place_of
 from manifests.plan.references import RESPONSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corpus_builder.rebuild.wave_verdict import WaveVerdict
+    from manifests.io.place import Place
     from manifests.pack.contents import OpenedPack
     from manifests.plan.plan import Plan
 
@@ -78,14 +80,26 @@ class ShardPair:
 
     reference: str
     rebuilt: str
+    tars: str
     name: str
     decoded_otherwise: Files
 
 
-def prove(opened: OpenedPack, plan: Plan, corpus: Path, *, workers: int, progress: bool) -> Iterator[WaveVerdict]:
-    """Compare every wave with the pack, shard by shard."""
+def prove(
+    opened: OpenedPack, plan: Plan, corpus: Path, *, tars: Place, workers: int, progress: bool
+) -> Iterator[WaveVerdict]:
+    """Compare every wave with the pack, shard by shard.
+
+    Args:
+        opened: The pack.
+        plan: What was rendered.
+        corpus: Local files of the rebuilt corpus.
+        tars: Folder or URL of the corpus with its tars.
+        workers: Number of processes.
+        progress: Show how far it is.
+    """
     otherwise = decoded_otherwise(opened, plan, corpus)
-    pairs = [ShardPair(str(opened.folder), str(corpus), file.name, otherwise) for file in plan.files]
+    pairs = [ShardPair(str(opened.folder), str(corpus), str(tars), file.name, otherwise) for file in plan.files]
     shards = mapped_with_progress(
         prove_shard, pairs, workers=workers, what="comparing", unit="shards", progress=progress
     )
@@ -117,8 +131,8 @@ def bank_digests(path: Path) -> dict[str, str]:
 
 def prove_shard(pair: ShardPair) -> list[WaveVerdict]:
     """The verdicts on all waves of one shard; runs in a worker."""
-    first = shard_samples(Path(pair.reference), pair.name)
-    second = shard_samples(Path(pair.rebuilt), pair.name)
+    first = shard_samples(Path(pair.reference), pair.name, tars=Path(pair.reference))
+    second = shard_samples(Path(pair.rebuilt), pair.name, tars=place_of(pair.tars))
     return [
         verdict
         for row in plain_rows(Path(pair.rebuilt), pair.name)

@@ -15,6 +15,7 @@ from corpus_builder.shards.fingerprint import best_lag, blocks_of, deviation, is
 from manifests.corpus.fingerprints import sample_prints
 from manifests.corpus.layout import prints_name, tar_name
 from manifests.corpus.shard_index import IndexedSample, read_index
+from manifests.io.place import span
 from manifests.plan.references import codecs_of, files_of, references, waves_of_row
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from corpus_builder.shards.fingerprint import Sketch
+    from manifests.io.place import Place
 
 
 Verdict = Literal["identical", "near", "different"]
@@ -70,23 +72,28 @@ class Indexed:
 
     sample: IndexedSample
     prints: dict[str, str]
-    tar: Path | None = None
+    tar: Place | None = None
 
     def pcm(self, name: str) -> NDArray[np.int16] | None:
         """A wave, shape (time,), read by its offset; None if there is no tar."""
         if self.tar is None or not self.tar.exists():
             return None
         member = self.sample.members[name]
-        with self.tar.open("rb") as stream:
-            stream.seek(member.offset)
-            return decode_bytes(stream.read(member.size), most_samples=self.sample.num_samples).pcm
+        content = span(self.tar, member.offset, member.offset + member.size)
+        return decode_bytes(content, most_samples=self.sample.num_samples).pcm
 
 
-def shard_samples(folder: Path, name: str) -> dict[str, Indexed]:
-    """The samples of one shard by key; fingerprints are empty where a corpus has none."""
+def shard_samples(folder: Path, name: str, *, tars: Place) -> dict[str, Indexed]:
+    """The samples of one shard by key; fingerprints are empty where a corpus has none.
+
+    Args:
+        folder: Of its files but the tars.
+        name: The shard's.
+        tars: The corpus with its tars, if there are any.
+    """
     has_prints = (folder / prints_name(name)).exists()
     prints = {one.key: one.prints for one in sample_prints(folder, name)} if has_prints else {}
-    tar = folder / tar_name(name)
+    tar = tars / tar_name(name)
     return {one.key: Indexed(one, prints.get(one.key, {}), tar) for one in read_index(folder, name).samples}
 
 

@@ -9,10 +9,13 @@ import jinja2
 
 from manifests.corpus.layout import tar_name
 from manifests.corpus.provenance import software
+from manifests.corpus.sample import CLEAN
 from manifests.errors import printable
 from manifests.plan.plan import passed_over_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from manifests.corpus.shard_index import Corpus
     from manifests.recipe.recipe import Recipe
 
@@ -20,12 +23,13 @@ LIBRARIES = ("python", "stillroom", "numpy", "scipy", "soundfile", "soxr", "av",
 MARKUP = frozenset("\\`*_{}[]()<>#+-!|&~$\"'@:/")
 
 
-def card(sealed: Corpus, recipe: Recipe) -> str:
+def card(sealed: Corpus, recipe: Recipe, roots: Mapping[str, str]) -> str:
     """The card, from checked names and numbers, and licences and citations, whose markup is escaped.
 
     Args:
         sealed: What the corpus holds.
         recipe: As published.
+        roots: One path below each root.
     """
     environment = jinja2.Environment(  # noqa: S701 (Markdown; untrusted text is escaped by `plain_text`)
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -49,13 +53,22 @@ def card(sealed: Corpus, recipe: Recipe) -> str:
         for name, source in recipe.file_sources()
         if source.licence or source.citation
     ]
+    waves = dict.fromkeys(
+        f"{name}-{number}"
+        for copies in sealed.copies.values()
+        for name, count in copies.items()
+        for number in range(count)
+    )
     versions = software()
     names = (entry.name for entries in sealed.splits.values() for entry in entries)
     return environment.get_template("dataset_card.md").render(
         corpus=sealed,
         recipe=recipe,
         splits=splits,
+        waves=[CLEAN, *waves],
+        tar_pattern=lambda split: tar_name(f"{split}-{'[0-9]' * 6}"),
         licences=licences,
+        roots=[(name, plain_text(path)) for name, path in sorted(roots.items())],
         passed_over=[plain_text(line) for line in passed_over_lines(sealed.filtered)],
         first_tar=tar_name(next(names, "NAME")),
         libraries=", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions),

@@ -26,6 +26,7 @@ from manifests.corpus.layout import (
     ROOMS_FOLDER,
     SEAL,
     SHARDS_FOLDER,
+    UTTERANCES_FOLDER,
     index_name,
     plan_rows_name,
     prints_name,
@@ -116,6 +117,7 @@ class Target:
 
         Raises:
             UsageError: If the URL has other files than those of a corpus.
+            MissingFileError: If the corpus is not sealed, and there is no bucket to write to; NoAccessError if it may not be written.
             UnreachableError: If it does not respond.
         """
         if self.url is None:
@@ -127,6 +129,8 @@ class Target:
             raise UsageError(
                 f"{self.url} has {printable(unknown[0])!r}, which is no file of a plan or corpus; choose an empty folder"
             )
+        if CORPUS not in remote:  # before hours of planning
+            self.url.check_writable()
         mark = self.work / PLAN
         if PLAN in remote and mark.exists() and mark.read_bytes() != (self.url / PLAN).read():
             self.clear()
@@ -144,6 +148,12 @@ class Target:
         ]  # fmt: skip
         for names in (wanted, [name for name in marks if name in remote]):
             transfer(self.fetch_one, [name for name in names if size_of(self.work / name) != remote[name]])
+
+    def fetch_anew(self) -> None:
+        """As `fetch`; without a plan at the URL nothing stays that another corpus left in the working folder."""
+        self.fetch()
+        if self.url is not None and (self.work / PLAN).exists() and not (self.url / PLAN).exists():
+            self.clear()
 
     def fetch_for(self, name: str) -> None:
         """Download what a worker on another machine needs for one shard and does not have."""
@@ -209,7 +219,8 @@ class Target:
         """Upload what is written when all shards are finished, `corpus.json` last."""
         if self.url is None:
             return
-        for name in SEAL:
+        lists = sorted(f"{UTTERANCES_FOLDER}/{path.name}" for path in (self.work / UTTERANCES_FOLDER).glob("[!.]*"))
+        for name in (*lists, *SEAL):
             (self.url / name).put_file(self.work / name)
 
     def unseal(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CUT_THROUGH = "supervisions_cut_through"
 TIMES_ROUNDED_S = 0.01
+AS_FILES = "make plain files of it first (lhotse's cuts.save_audios(FOLDER) returns cuts of them)"
 
 
 def cut_utterance(cut: Any, *, wanted_channel: Channel | None, whole: bool = False) -> Found:
@@ -99,7 +100,9 @@ def transform_reason(recording: Any) -> str | None:
     """Why a recording cannot be used, or None."""
     if recording.transforms:
         names = ", ".join(sorted({transform_name(transform) for transform in recording.transforms}))
-        return f"its recording is transformed ({printable(names, limit=80)}); save it as audio first, or name the untransformed cuts"
+        return (
+            f"its recording is transformed ({printable(names, limit=80)}); {AS_FILES}, or name the untransformed cuts"
+        )
     if not LOWEST_HZ <= recording.sampling_rate <= HIGHEST_HZ:
         return f"has a sample rate of {recording.sampling_rate} Hz; {LOWEST_HZ} to {HIGHEST_HZ} are read"
     return None

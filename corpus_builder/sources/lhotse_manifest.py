@@ -11,7 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from corpus_builder.sources.folder import folder_utterances
-from corpus_builder.sources.lhotse_cut import cut_utterance
+from corpus_builder.sources.lhotse_cut import AS_FILES, cut_utterance
 from corpus_builder.sources.lhotse_shar import cut_files, with_audio
 from corpus_builder.sources.utterance import Found, NoAudioError, Refused, Utterance
 from manifests.errors import BadDocumentError, printable
@@ -131,8 +131,8 @@ def manifest_items(path: Path) -> Iterator[Any]:
         count += 1
         kind = data.get("type")
         if isinstance(kind, str) and kind in SYNTHETIC_CUTS:
-            name = f"is lhotse's {kind}; render it first (cut.save_audio), or name the cuts it was made from"
-            yield Refused(printable(data.get("id", where)), name)
+            reason = f"is lhotse's {kind}; {AS_FILES}, or name the cuts it was made from"
+            yield Refused(printable(data.get("id", where)), reason)
         else:
             yield deserialised(data, where=where)
     if not count:

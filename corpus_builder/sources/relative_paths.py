@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 class FoundRoot(NamedTuple):
-    """The folder of a root, as one source has it."""
+    """The folder of a root, as one source has it.
+
+    Attributes:
+        taken: What names it where the recipe does not, for a person; empty where it does.
+    """
 
     source: str
     root: str
     folder: Place
+    taken: str = ""
 
 
 def root_folders(found: Iterable[FoundRoot]) -> dict[str, Place]:
@@ -33,7 +38,7 @@ def root_folders(found: Iterable[FoundRoot]) -> dict[str, Place]:
         UsageError: If two sources have the same root in two folders.
     """
     folders: dict[str, Place] = {}
-    for source, root, folder in found:
+    for source, root, folder, _ in found:
         if folders.setdefault(root, folder) != folder:
             raise UsageError(
                 f"{printable(source)}: its root {root!r} is {printable(folder)} here and {printable(folders[root])} for "
@@ -42,30 +47,48 @@ def root_folders(found: Iterable[FoundRoot]) -> dict[str, Place]:
     return folders
 
 
-def root_folder(located: Located) -> Place:
-    """The folder of a source's root on this machine; its manifest is read through only if nothing else names it."""
-    finder = RootFinder(located)
-    if located.place is None and located.strip is None:
-        for found in utterances(located):
-            if isinstance(found, Utterance):
-                finder.add(found.path)
-    return finder.folder
+def taken_lines(found: Iterable[FoundRoot]) -> list[str]:
+    """A line for each root whose folder the recipe does not name: which was taken, for which sources."""
+    sources: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        if one.taken:
+            sources.setdefault((one.root, one.taken), []).append(one.source)
+    return [f"{', '.join(names)}: root {root!r} {taken}" for (root, taken), names in sources.items()]
+
+
+def folders_of(sources: Iterable[Located]) -> dict[str, Place]:
+    """The folder of each root on this machine; manifests are read through only if nothing else names it."""
+    commons: dict[str, str] = {}
+    finders = [RootFinder(located, commons) for located in sources]
+    for finder in finders:
+        if finder.located.place is None and finder.located.strip is None:
+            for found in utterances(finder.located):
+                if isinstance(found, Utterance):
+                    finder.add(found.path)
+    return root_folders(finder.found() for finder in finders)
 
 
 class RootFinder:
     """Finds the root of a source from the paths that it names.
 
     A folder is its own root. A manifest's absolute paths lose their `strip` prefix, else the deepest folder that all of them
-    share; its relative paths stay as they are, below the manifest's folder if they exist there, else the current one.
+    share, with those of other sources of the same root; its relative paths stay as they are, below the manifest's folder if they
+    exist there, else the current one.
 
     Args:
         located: The source.
+        commons: The deepest common folder of each root so far, of all sources that share them; its own by default.
     """
 
-    def __init__(self, located: Located) -> None:
+    def __init__(self, located: Located, commons: dict[str, str] | None = None) -> None:
         self.located = located
-        self.common: str | None = None
+        self.commons = {} if commons is None else commons
         self.first_relative: str | None = None
+
+    @property
+    def common(self) -> str | None:
+        """The deepest folder that all absolute paths of the root share so far."""
+        return self.commons.get(self.located.root)
 
     def add(self, path: str) -> str:
         """Take a path into account; all must be added before `relative` and `folder` are used.
@@ -85,7 +108,7 @@ class RootFinder:
         if not normal.startswith("/"):
             self.first_relative = self.first_relative or normal
         elif self.located.strip is None:
-            self.common = common_folder(self.common, normal)
+            self.commons[self.located.root] = common_folder(self.common, normal)
         elif not normal.startswith(self.located.strip.rstrip("/") + "/"):
             prefix = printable(self.located.strip)
             raise BadDocumentError(manifest, f"path {printable(path)} does not begin with strip: {prefix}")
@@ -127,7 +150,24 @@ class RootFinder:
 
     def found(self) -> FoundRoot:
         """The root with its folder, for `root_folders`."""
-        return FoundRoot(self.located.name, self.located.root, self.folder)
+        return FoundRoot(self.located.name, self.located.root, self.folder, self.taken)
+
+    @property
+    def taken(self) -> str:
+        """How the folder was found if the recipe does not name it; empty if it does."""
+        place, manifest, common = self.located.place, self.located.manifest, self.common
+        if manifest is None or self.located.strip is not None:
+            return ""
+        if common is not None:
+            below = "" if place is None else f", looked for at {printable(place)}"
+            shared = f"is {printable(common)}, the deepest folder that all its paths share{below}"
+            return f"{shared}; `strip: {printable(common)}` in the recipe names it"
+        if self.first_relative is None or place is not None or manifest.is_dir():
+            return ""
+        option = f"--root {self.located.root}=DIR"
+        return (
+            f"is {printable(self.folder)}, where relative paths of its manifest lead to files; {option} names another"
+        )
 
 
 def common_folder(folder: str | None, path: str) -> str:

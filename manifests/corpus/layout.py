@@ -12,6 +12,7 @@ shards/<shard>.tar
 shards/<shard>.json             the index of a tar (`shard_index.ShardIndex`); written after it, the mark of a finished shard
 proof/<shard>.jsonl             fingerprints of a shard's waves (`fingerprints`)
 proof/<shard>.sources.jsonl     stretches of source files that were decoded for a shard
+utterances/<split>.jsonl        id, text, speaker and language of each utterance, for readers of `croissant.json`; from the plan's rows
 refused.jsonl  SHA256SUMS  README.md  croissant.json  provenance.json
 roots.local.json                folders of the roots on this machine; never packed, never sent
 rebuilt.json  rebuilt.jsonl     how the waves of a rebuilt corpus compare with those of its pack
@@ -64,7 +65,8 @@ PLAN_FOLDER: Final = "plan"
 ROOMS_FOLDER: Final = "rooms"
 SHARDS_FOLDER: Final = "shards"
 PROOF_FOLDER: Final = "proof"
-FOLDERS: Final = (PLAN_FOLDER, ROOMS_FOLDER, SHARDS_FOLDER, PROOF_FOLDER)
+UTTERANCES_FOLDER: Final = "utterances"
+FOLDERS: Final = (PLAN_FOLDER, ROOMS_FOLDER, SHARDS_FOLDER, PROOF_FOLDER, UTTERANCES_FOLDER)
 
 PLAN: Final = "plan/plan.json"
 LEVELS: Final = "plan/levels.jsonl"
@@ -97,6 +99,11 @@ def sources_name(shard: str) -> str:
     return f"proof/{shard}.sources.jsonl"
 
 
+def utterances_name(split: str) -> str:
+    """Path of the list of a split's utterances."""
+    return f"utterances/{split}.jsonl"
+
+
 def bank_name(bank: str) -> str:
     """Path of the list of a bank's responses."""
     return f"rooms/{bank}.jsonl"
@@ -112,11 +119,11 @@ class Kind:
     """One kind of file that a corpus or a pack may have.
 
     Attributes:
-        name: Its path; `<shard>`, `<bank>` and `<response>` stand for names.
+        name: Its path; `<shard>`, `<bank>`, `<split>` and `<response>` stand for names.
         most_packed_bytes: The most that one such file may hold in a pack; None if a pack has none.
         in_every_pack: No pack is without it.
         is_summed: SHA256SUMS of a corpus lists it.
-        is_sent: A corpus at a URL has it; the others are about one machine.
+        is_sent: A corpus at a URL has it; the other is about one machine.
     """
 
     name: str
@@ -137,6 +144,7 @@ class Kind:
 NAMES: Final = {
     "<shard>": r"[A-Za-z][A-Za-z0-9_-]{0,120}-[0-9]{6}",
     "<bank>": r"[A-Za-z][A-Za-z0-9_-]{0,63}",
+    "<split>": r"[A-Za-z][A-Za-z0-9_-]{0,63}",
     "<response>": r"[A-Za-z][A-Za-z0-9_-]{0,63}-[0-9]{1,6}-[0-9]{1,6}",
 }
 DOCUMENT_BYTES: Final = 64 << 20
@@ -157,6 +165,7 @@ KINDS: Final = (
     Kind("shards/<shard>.json", LINES_BYTES),
     Kind("proof/<shard>.jsonl", LINES_BYTES),
     Kind("proof/<shard>.sources.jsonl"),
+    Kind("utterances/<split>.jsonl"),
     Kind(REFUSED, LINES_BYTES),
     Kind(CARD, DOCUMENT_BYTES),
     Kind(CROISSANT, DOCUMENT_BYTES),
@@ -164,8 +173,8 @@ KINDS: Final = (
     Kind(SUMS, LINES_BYTES, in_every_pack=True, is_summed=False),
     Kind(CORPUS, DOCUMENT_BYTES, in_every_pack=True),
     Kind(LOCAL_ROOTS, is_summed=False, is_sent=False),
-    Kind(REBUILT, is_summed=False, is_sent=False),
-    Kind(REBUILT_WAVES, is_summed=False, is_sent=False),
+    Kind(REBUILT, is_summed=False),
+    Kind(REBUILT_WAVES, is_summed=False),
 )
 """What may be in a corpus, and no other file."""
 
@@ -182,7 +191,7 @@ SEAL: Final = (REFUSED, CARD, CROISSANT, PROVENANCE, SUMS, CORPUS)
 
 
 def top_names(*, sent: bool = False) -> set[str]:
-    """Names directly below the folder of a corpus: its files and its four folders.
+    """Names directly below the folder of a corpus: its files and its folders.
 
     Args:
         sent: Only those that a corpus at a URL has.

@@ -14,6 +14,7 @@ import contextlib
 import io
 import os
 import posixpath
+import socket
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -190,6 +191,19 @@ class Url:
         except FileNotFoundError:
             raise MissingFileError(self, needed="the bucket or folder to write to") from None
 
+    def check_writable(self) -> None:
+        """Check that files can be written below it, by writing and removing a hidden one.
+
+        Raises:
+            MissingFileError: If there is no such bucket or server.
+            NoAccessError: If the store refuses.
+            UsageError: If URLs of this kind can only be read.
+        """
+        probe = self / f".writable.{socket.gethostname()}-{os.getpid()}.part"
+        probe.put(b"")
+        with contextlib.suppress(NoAccessError):  # it may be written, not removed
+            probe.remove()
+
     def fetch(self, local: Path) -> Path:
         """Copy the file to a local path, a range at a time.
 
@@ -259,6 +273,8 @@ def attempted(work: Callable[[], Result], url: object, *, doing: str = "read") -
             raise NoAccessError(url, problem) from None
         except (*FINAL, UsageError, UnsafePathError):
             raise
+        except NotImplementedError:
+            raise UsageError(f"{printable(url)} cannot be {doing}: URLs of this kind can only be read") from None
         except Exception as problem:  # noqa: BLE001 (each store's library has errors of its own)
             if not left:
                 raise UnreachableError(url, problem, doing=doing) from None

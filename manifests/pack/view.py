@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from manifests.corpus.fingerprints import DecodedSource
@@ -22,12 +21,14 @@ from manifests.corpus.layout import (
 from manifests.corpus.shard_index import read_corpus, read_index
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError, printable
 from manifests.io.digest import digest, file_digest
+from manifests.pack.fetched import fetched
 from manifests.pack.read import is_pack, open_pack
 from manifests.pack.validate import check_index, check_rows
 from manifests.plan.references import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from manifests.corpus.shard_index import Corpus
     from manifests.io.place import Place
@@ -44,11 +45,13 @@ class View:
     """A corpus, pack or plan, opened for reading.
 
     Attributes:
-        folder: Where it is, in the layout of a corpus or plan.
+        place: What was opened.
+        folder: Where its files are, in the layout of a corpus or plan; without tars, if it was at a URL or is a pack.
         description: What it is, in one line.
     """
 
     kind: Kind
+    place: Place
     folder: Path
     description: str
     plan: Plan
@@ -79,26 +82,27 @@ class View:
             yield root, path, "", levels.get((root, path)), None
 
 
-def open_view(path: Path, scratch: Path) -> View:
+def open_view(place: Place, scratch: Path) -> View:
     """Open a corpus, a pack or a plan.
 
     Args:
-        path: A folder or a pack.
-        scratch: Folder to create and unpack a pack in.
+        place: A folder or a pack, or the URL of one.
+        scratch: Folder to create and unpack a pack in; what is at a URL is copied beside it.
 
     Raises:
         MissingFileError: If it does not exist.
         StillroomError: If it is damaged, or something else.
     """
-    shown = printable(path)
+    shown = printable(place)
+    path = fetched(place, scratch.with_name(f"{scratch.name}-fetched"), needed=NEEDED)
     if is_pack(path):
         opened = open_pack(path, scratch)
         description = (
             f"{shown}: pack of {opened.pack.name}, {opened.pack.samples} utterances, {opened.pack.waves} waves"
         )
-        return View("pack", opened.folder, description, opened.plan, opened.recipe)
+        return View("pack", place, opened.folder, description, opened.plan, opened.recipe)
     if path.is_file():
-        raise BadDocumentError(path, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
+        raise BadDocumentError(place, "is neither a pack (.tar.gz) nor the folder of a corpus or plan")
     if not path.exists():
         raise MissingFileError(path, needed=NEEDED)
     sealed = read_corpus(path) if (path / CORPUS).exists() else None
@@ -107,7 +111,7 @@ def open_view(path: Path, scratch: Path) -> View:
             f"{shown} is a subset or an index, which has no plan: compare the corpora that it was made from"
         )
     if not (path / PLAN).is_file():
-        raise MissingFileError(path / PLAN, needed=NEEDED)
+        raise MissingFileError(place / PLAN, needed=NEEDED)
     plan, recipe = read_plan(path), read_recipe(path)
     for file in plan.files:
         found = file_digest(path / plan_rows_name(file.name))
@@ -117,27 +121,14 @@ def open_view(path: Path, scratch: Path) -> View:
             check_rows(path, file, recipe, where=path)
     rows = sum(file.rows for file in plan.files)
     if sealed is None:
-        return View("plan", path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
+        return View("plan", place, path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
     if digest(plan) != sealed.plan_sha256:
         raise BadDocumentError(path / PLAN, "is not the plan that the corpus was sealed with")
     check_indexes(path, sealed, plan, recipe)
     description = (
         f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
     )
-    return View("corpus", path, description, plan, recipe)
-
-
-def check_comparable(corpus: Place, against: Path) -> None:
-    """Check that two things can be compared at all, before long work on the first.
-
-    Raises:
-        UsageError: If the corpus is at a URL.
-        MissingFileError: If the other does not exist.
-    """
-    if not isinstance(corpus, Path):
-        raise UsageError("--against compares folders and packs; copy the corpus to a disk first")
-    if not against.exists():
-        raise MissingFileError(against, needed=NEEDED)
+    return View("corpus", place, path, description, plan, recipe)
 
 
 def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> None:

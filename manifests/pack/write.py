@@ -16,9 +16,11 @@ those of the sealing. `read` unpacks it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final, cast
 
 from manifests.corpus.fingerprints import decoded_sources
@@ -53,9 +55,11 @@ from manifests.errors import BadDocumentError, DigestMismatchError, StillroomErr
 from manifests.io.atomic import replacing
 from manifests.io.digest import bytes_digest, canonical_json, digest
 from manifests.io.json_yaml import read_bytes
+from manifests.io.place import place_of
 from manifests.io.progress import Progress
 from manifests.io.tar import TarBuilder
 from manifests.pack.contents import Pack
+from manifests.pack.fetched import fetched
 from manifests.plan.plan import LocalRoots
 from manifests.recipe.rooms import RoomBank
 
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from manifests.corpus.shard_index import Corpus
+    from manifests.io.place import Place
 
 
 GZIP_LEVEL: Final = 8
@@ -82,7 +87,7 @@ class NamesThisMachineError(StillroomError, ValueError):
         )
 
 
-def pack_path(target: Path, name: str) -> Path:
+def pack_path(target: Place, name: str) -> Place:
     """The file to write: the target itself, or `<name>.tar.gz` in it if it is a folder.
 
     Raises:
@@ -97,12 +102,12 @@ def pack_path(target: Path, name: str) -> Path:
     return target
 
 
-def write_pack(corpus: str | Path, target: str | Path, *, progress: bool = True) -> tuple[Path, Pack]:
+def write_pack(corpus: str | Place, target: str | Place, *, progress: bool = True) -> tuple[Place, Pack]:
     """Pack a sealed corpus.
 
     Args:
-        corpus: Its folder.
-        target: The file to write, or a folder to write `<name>.tar.gz` in; an existing file is replaced.
+        corpus: Its folder or URL.
+        target: The file to write, or a folder to write `<name>.tar.gz` in, or the URL of either; an existing file is replaced.
         progress: Show how far it is.
 
     Returns:
@@ -114,7 +119,7 @@ def write_pack(corpus: str | Path, target: str | Path, *, progress: bool = True)
         DigestMismatchError: If a file of the corpus does not have its digest in SHA256SUMS.
         NamesThisMachineError: If a file names a folder of this machine.
     """
-    corpus, target = Path(corpus), Path(target)
+    corpus, target = place_of(corpus), place_of(target)
     sealed = read_corpus(corpus)
     if sealed.borrowed is not None:
         what = (
@@ -127,14 +132,26 @@ def write_pack(corpus: str | Path, target: str | Path, *, progress: bool = True)
             "--split, --condition and --limit"
         )
     path = pack_path(target, sealed.name)
-    if corpus.resolve() in path.resolve().parents:
+    if real(corpus) in real(path).parents:
         raise UsageError(f"{printable(path)} is in the corpus itself; name a path outside it for the pack")
-    packer = Packer(corpus, sealed)
-    with replacing(path) as part, part.open("wb") as plain:
-        stream = GzipWriter(plain)
-        pack = packer.write(cast("IO[bytes]", stream), progress=progress)
-        stream.close()
+    with contextlib.ExitStack() as stack:
+        if not isinstance(path, Path):
+            path.parent.check_writable()
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-pack-")))
+        packer = Packer(fetched(corpus, scratch / "corpus", needed="a sealed corpus"), sealed)
+        local = path if isinstance(path, Path) else scratch / path.name
+        with replacing(local) as part, part.open("wb") as plain:
+            stream = GzipWriter(plain)
+            pack = packer.write(cast("IO[bytes]", stream), progress=progress)
+            stream.close()
+        if not isinstance(path, Path):
+            path.put_file(local)
     return path, pack
+
+
+def real(place: Place) -> PurePath:
+    """A path without links, or the text of a URL as one."""
+    return place.resolve() if isinstance(place, Path) else PurePath(str(place))
 
 
 class GzipWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import posixpath
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from corpus_builder.shards.croissant import croissant
+from corpus_builder.shards.croissant import ListedFile, croissant
 from manifests.corpus import provenance
 from manifests.corpus.external_sample import external_sample, label
 from manifests.corpus.filter import BadWhereError, parse_where
@@ -248,16 +249,17 @@ def test_croissant_names_each_tar_by_its_digest_and_says_licences_and_citations_
         },
         where="test",
     )  # fmt: skip
-    found = croissant(corpus, recipe)
+    found = croissant(corpus, recipe, {"train": ListedFile(7, "f" * 64)})
     assert (found["license"], found["citeAs"]) == (["CC BY", "CC0"], "Ann 1999")
     assert found["description"].startswith("3 utterances, 1.00 h,")
     tars = [item for item in found["distribution"] if item["@type"] == "cr:FileObject"]
-    assert [(one["contentUrl"], one["sha256"], one["contentSize"]) for one in tars] == [
+    assert [(posixpath.normpath(one["contentUrl"]), one["sha256"], one["contentSize"]) for one in tars] == [
         ("shards/train-000001.tar", "1" * 64, "101 B"), ("shards/train-000002.tar", "2" * 64, "102 B"),
+        ("utterances/train.jsonl", "f" * 64, "7 B"),
     ]  # fmt: skip
-    (members,) = [item for item in found["distribution"] if item["@type"] == "cr:FileSet"]
-    assert members["containedIn"] == [{"@id": "train-000001.tar"}, {"@id": "train-000002.tar"}]
-    assert [one["@id"] for one in found["recordSet"]] == ["train"]
+    sets = [item for item in found["distribution"] if item["@type"] == "cr:FileSet"]
+    assert [one["containedIn"] for one in sets] == [[{"@id": "train-000001.tar"}, {"@id": "train-000002.tar"}]] * 2
+    assert [one["@id"] for one in found["recordSet"]] == ["train", "train-about"]
 
 
 @pytest.mark.parametrize(

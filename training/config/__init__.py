@@ -1,4 +1,4 @@
-"""The config of a training run: `schema` (every key), `model` (teacher, student, loss), `presets`, `load`."""
+"""The config of a training run: `schema` (every key), `model` (teacher, student, loss), `presets`, `load`; `hub` (models by their id)."""
 
 from typing import TYPE_CHECKING
 

@@ -8,6 +8,7 @@ from typing import Any
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.io.json_yaml import read_yaml
 from manifests.io.yaml12 import parse_yaml
+from training.config.hub import is_hub_id
 from training.config.presets import PRESETS
 from training.config.schema import TrainConfig
 
@@ -178,8 +179,8 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def is_path(name: object, folder: Path) -> bool:
-    """Whether a model is named by its path; a single word is a path only if a model of that name is beside the config."""
-    if not isinstance(name, str) or name in {"", "nano"}:
+    """Whether a model is named by its path; `word` or `owner/word` is a path only if there is such a model beside the config."""
+    if not isinstance(name, str) or name in {"", "nano"} or is_hub_id(name, folder=folder):
         return False
     place = folder / name
     return "/" in name or place.is_file() or any((place / f"config.{kind}").is_file() for kind in ("json", "yaml"))

@@ -28,8 +28,8 @@ class TeacherChoice(Record):
     """The teacher, and which of its layers are targets.
 
     Attributes:
-        name: `nano`, a torchaudio bundle such as `hubert_base`, a folder (of a run, of Hugging Face, or our own) or a checkpoint of
-            fairseq, s3prl or WavLM.
+        name: `nano`, a torchaudio bundle such as `hubert_base`, a model of the Hugging Face hub such as `facebook/hubert-base-ls960`, a
+            folder (of a run, of Hugging Face, or our own) or a checkpoint of fairseq, s3prl or WavLM.
         layers: Counted from 1; `thirds` are 4, 8, 12 of 12 as in DistilHuBERT; `all` for a student distilled layer to layer.
         standardise: Whether each frame of a target is brought to zero mean and unit variance over its features: for teachers
             whose upper layers have large norms, which an L1 distance would follow alone.

@@ -27,12 +27,14 @@ class Written:
     Attributes:
         name: Of its file in the folder; empty if it is the folder.
         loads: How it is loaded, for a person.
+        code: Lines of Python that load it from the current folder and give `layers` for the tensor `wave`, of shape (1, time).
         outputs: Runs the model in the other library on one utterance of shape (time,); returns its layers, (layer, frame, feature).
         note: What else a user must know.
     """
 
     name: str
     loads: str
+    code: str
     outputs: Callable[[Tensor], Tensor]
     note: str = ""
 

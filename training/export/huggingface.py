@@ -80,7 +80,13 @@ def write_huggingface(encoder: Encoder, folder: Path) -> Written:
         if config.normalize_waveform and config.normalize_epsilon != EXTRACTOR_EPSILON
         else ""
     )
-    return Written("", f"transformers.{architecture}.from_pretrained({{path}})", outputs, note)
+    code = (
+        "from transformers import AutoFeatureExtractor, AutoModel\n"
+        'given = AutoFeatureExtractor.from_pretrained(".")(wave[0].numpy(), sampling_rate='
+        f'{config.sample_rate}, return_tensors="pt")\n'
+        'layers = AutoModel.from_pretrained(".")(**given, output_hidden_states=True).hidden_states[1:]'
+    )
+    return Written("", f"transformers.{architecture}.from_pretrained({{path}})", code, outputs, note)
 
 
 def loaded(folder: Path, architecture: str) -> tuple[Any, Any]:

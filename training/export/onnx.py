@@ -72,7 +72,11 @@ def write_onnx(encoder: Encoder, folder: Path) -> Written:
     def outputs(wave: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["layers"], {"wave": wave[None].numpy()})[0][0])
 
-    return Written(NAME, "onnxruntime.InferenceSession({path}), wave -> layers", outputs)
+    code = (
+        f'import onnxruntime\nsession = onnxruntime.InferenceSession("{NAME}")\n'
+        'layers = session.run(["layers"], {"wave": wave.numpy()})[0].swapaxes(0, 1)'
+    )
+    return Written(NAME, "onnxruntime.InferenceSession({path}), wave -> layers", code, outputs)
 
 
 def length_of(encoder: Encoder) -> Any:

@@ -52,7 +52,12 @@ def write_s3prl(trained: TrainedStudent, folder: Path) -> Written:
             hidden = model(wave[None], torch.ones(1, len(wave)), get_hidden=True)[4]
             return torch.cat(list(hidden))
 
-    return Written(NAME, "s3prl.upstream.distiller.expert.UpstreamExpert({path})", outputs)
+    code = (
+        "from s3prl.upstream.distiller.expert import UpstreamExpert\n"
+        f'model = UpstreamExpert("{NAME}").eval()\n'
+        f'layers = model([wave[0]])["hidden_states"][1 : {1 + config.encoder_num_layers}]  # predictions follow'
+    )
+    return Written(NAME, "s3prl.upstream.distiller.expert.UpstreamExpert({path})", code, outputs)
 
 
 def misfits(config: EncoderConfig, heads: dict[str, Tensor]) -> list[str]:

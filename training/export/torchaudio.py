@@ -85,4 +85,7 @@ def write_torchaudio(encoder: Encoder, folder: Path) -> Written:
         with torch.inference_mode():
             return torch.cat(model.extract_features(script.prepare(wave[None], config_there))[0])
 
-    return Written("", "load() of {path}/load.py", outputs)
+    code = "from load import load, prepare  # the file beside this one\nmodel, config = load()\n"
+    return Written(
+        "", "load() of {path}/load.py", code + "layers = model.extract_features(prepare(wave, config))[0]", outputs
+    )

@@ -26,6 +26,8 @@ from training.runs.checkpoint import load_student
 from training.validation.utterances import FixedUtterances
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from training.export.format import Written
@@ -85,6 +87,7 @@ def export_run(
     form: Format,
     checkpoint: Literal["last", "best"] = "last",
     audio: tuple[Path, ...] = (),
+    beside: Callable[[Path, Encoder, Written], None] | None = None,
 ) -> Exported:
     """Write the student of a run for another library, and compare.
 
@@ -94,6 +97,7 @@ def export_run(
         form: For which library.
         checkpoint: The newest, or that with the lowest validation loss.
         audio: Files to compare on; utterances of the run's corpus by default.
+        beside: Writes more into the folder before it appears.
 
     Raises:
         NotExportableError: If the format cannot represent this student.
@@ -118,6 +122,8 @@ def export_run(
         write_beside(
             part, run, trained.encoder, form=form, difference=difference, utterances=len(waves), seconds=seconds
         )
+        if beside is not None:
+            beside(part, trained.encoder, written)
         if out.exists():
             out.rmdir()
         part.rename(out)

@@ -85,11 +85,13 @@ def samples_of(content: ChunkContent, source: Source, head: bytes, size: int) ->
 
 
 def corrected(found: Samples, source: Source, size: int) -> View | None:
-    """A file whose header says 0 and that has samples, with their number in it; None for any other."""
+    """A file whose header says 0, or nothing, and that has samples, with their number in it; None for any other."""
     there = size - found.start
-    if found.promised != 0 or there <= 0 or found.size_at == 0 or (there + found.more) >> (8 * found.size_bytes):
+    if found.promised != 0 and not (found.says_nothing(size) and (found.promised is None or found.promised > there)):
         return None
-    if found.order == "little" and only_chunks(source, found.start, size):
+    if there <= 0 or found.size_at == 0 or (there + found.more) >> (8 * found.size_bytes):
+        return None
+    if found.promised == 0 and found.order == "little" and only_chunks(source, found.start, size):
         return None  # there are none: what follows is not samples
     new = (there + found.more).to_bytes(found.size_bytes, found.order)
     return patched(source, found.size_at, new, size=size)
@@ -187,7 +189,7 @@ def caf_samples(source: Source, size: int) -> Samples | None:
         chunk = at(source, place, 12)
         length = int.from_bytes(chunk[4:], signed=True)
         if chunk[:4] == b"data":
-            return Samples(place + 16, None if length < 0 else max(0, length - 4))
+            return Samples(place + 16, max(0, length - 4), place + 4, 8, "big", more=4)
         place += 12 + max(0, length)
         if place >= size:
             return None

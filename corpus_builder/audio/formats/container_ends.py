@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corpus_builder.audio.errors import TruncatedAudioError
+from corpus_builder.audio.formats.content import HEAD_BYTES, NEWEST_AC3, TS_PACKETS, is_transport_stream
 from corpus_builder.audio.formats.views import at
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 MOST_BOXES = 100_000
 TTA_HEAD_BYTES = 22
+AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+AC3_RATES_HZ = (48_000, 44_100, 32_000)
 AMR_BYTES = {
     "nb": (12, 13, 15, 17, 19, 20, 26, 31, 5, 0, 0, 0, 0, 0, 0, 0),
     "wb": (17, 23, 32, 36, 40, 46, 50, 58, 60, 5, 0, 0, 0, 0, 0, 0),
@@ -25,7 +28,8 @@ def check_whole(kind: str, source: Source, size: int, *, name: object) -> None:
         TruncatedAudioError: If not.
     """
     ends = {
-        "mov": boxes_end, "matroska": elements_end, "asf": asf_end, "wv": blocks_end, "tta": frames_end, "amr": speech_end
+        "mov": boxes_end, "matroska": elements_end, "asf": asf_end, "wv": blocks_end, "tta": frames_end, "amr": speech_end,
+        "mpegts": packets_end, "ac3": syncframes_end, "eac3": syncframes_end,
     }  # fmt: skip
     end = ends.get(kind)
     if end is not None and end(source, size) > size:
@@ -97,6 +101,27 @@ def frames_end(source: Source, size: int) -> int:
     table = at(source, TTA_HEAD_BYTES, min(4 * num_frames, size))
     frames = sum(int.from_bytes(table[place : place + 4], "little") for place in range(0, len(table), 4))
     return TTA_HEAD_BYTES + 4 * num_frames + 4 + frames
+
+
+def packets_end(source: Source, size: int) -> int:
+    """Where the last packet of an MPEG transport stream ends."""
+    packet = next(length for length in TS_PACKETS if is_transport_stream(at(source, 0, HEAD_BYTES), (length,)))
+    return size + -size % packet
+
+
+def syncframes_end(source: Source, size: int) -> int:
+    """Where the last frame of AC-3 or Enhanced AC-3 ends by its header."""
+    place = 0
+    while len(head := at(source, place, 6)) == 6 and head[:2] == b"\x0b\x77":
+        rate, code = head[4] >> 6, head[4] & 63
+        if head[5] >> 3 > NEWEST_AC3:
+            place += 2 * ((head[2] & 7) << 8 | head[3]) + 2
+        elif rate < 3 and code // 2 < len(AC3_KBITS):
+            words = AC3_KBITS[code // 2] * 96_000 // AC3_RATES_HZ[rate]
+            place += 2 * (words + (rate == 1 and code % 2))
+        else:
+            return size
+    return place if len(head) == 6 or place >= size else size + 1
 
 
 def speech_end(source: Source, size: int) -> int:

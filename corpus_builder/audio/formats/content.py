@@ -74,9 +74,9 @@ def frame_content(head: bytes) -> Content | None:
     return None
 
 
-def is_transport_stream(head: bytes) -> bool:
-    """Whether the first packets of an MPEG transport stream are where they should be."""
-    for size in TS_PACKETS:
+def is_transport_stream(head: bytes, sizes: tuple[int, ...] = TS_PACKETS) -> bool:
+    """Whether the first packets of an MPEG transport stream, of one of some sizes, are where they should be."""
+    for size in sizes:
         first = 4 if size == 192 else 0
         places = range(first, min(len(head), first + 5 * size), size)
         if len(places) > 1 and all(head[place] == TS_SYNC for place in places):

@@ -55,20 +55,20 @@ class Part:
         first: Number of its first frame of audio.
         end: Number of the frame after its last.
         promised: Number of frames by its header; 0 if that says nothing.
-        delay: Encoder's delay in samples, by its header.
+        delay: Encoder's delay in samples, by its header; None if that does not say it.
         padding: Samples that the encoder added at the end.
     """
 
     first: int
     end: int = 0
     promised: int = 0
-    delay: int = 0
+    delay: int | None = None
     padding: int = 0
 
     def span(self, samples_a_frame: int) -> tuple[int, int]:
         """First sample and the one after the last, of those that the frames decode to: without delay and padding, as libsndfile has it."""
         whole = (self.end - self.first) * samples_a_frame
-        if not self.promised:
+        if not self.promised or self.delay is None:
             return 0, whole
         start = min(self.delay + DECODER_DELAY, whole)
         return start, max(start, min(whole, whole - self.padding + DECODER_DELAY))
@@ -104,7 +104,7 @@ def shape_of(head: bytes) -> Shape | None:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
     bits, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
-    if version == 1 or layer == 4 or bits in {0, 15} or rate == 3 or head[3] & 3 == 2:
+    if version == 1 or layer == 4 or bits in {0, 15} or rate == 3:
         return None
     generation = 1 if version == 3 else 2
     rate_hz = RATES_HZ[rate] // (1 if version == 3 else 2 if version == 2 else 4)
@@ -139,6 +139,9 @@ def mpeg_frames(source: Source, start: int, end: int, *, name: object) -> Frames
     """
     place = first_frame(source, start, min(end, start + MOST_JUNK), end)
     first = None if place is None else shape_of(at(source, place, 4))
+    head = at(source, start, 4)
+    if place != start and len(head) == 4 and head[2] < 0x10 and shape_of(head[:2] + bytes((head[2] | 0x10, head[3]))):
+        raise UnreadableAudioError(name, "it is of a free format, whose bit rate no header says: write it anew")
     if place is None or first is None:
         raise UnreadableAudioError(name, "it has no frame of MPEG audio")
     found = Frames(first)
@@ -148,6 +151,8 @@ def mpeg_frames(source: Source, start: int, end: int, *, name: object) -> Frames
         shape = shape_of(frame[:4])
         if shape is None or not alike(shape, first):
             after = after_tag(frame, place)
+            if after is None and frame[0] == 0:
+                after = place + len(frame) - len(frame.lstrip(b"\0"))
             if after is None:
                 after = resynchronised(source, place, end, first, name=name)
             if after is None:
@@ -191,12 +196,12 @@ def check_promises(found: Frames, *, name: object) -> None:
 def own_header(frame: bytes, shape: Shape, *, first: int) -> Part | None:
     """The part that a frame begins which holds Xing's, LAME's or Fraunhofer's header instead of audio; None for audio."""
     place = 4 + shape.side_bytes
-    if frame[36:40] == b"VBRI":
+    if frame[36:40] == b"VBRI":  # which has no delay that decoders know
         return Part(first, first, promised=int.from_bytes(frame[50:54]))
     if frame[place : place + 4] not in {b"Xing", b"Info"} or any(frame[6:place]):
         return None
     (flags,) = struct.unpack_from(">I", frame, place + 4)
-    part = Part(first, first)
+    part = Part(first, first, delay=0)
     place += 8
     if flags & 1:
         part.promised = int.from_bytes(frame[place : place + 4])
@@ -208,15 +213,14 @@ def own_header(frame: bytes, shape: Shape, *, first: int) -> Part | None:
 
 
 def after_tag(frame: bytes, place: int) -> int | None:
-    """The offset after a tag, or after zeros, between two frames; None if there is something else."""
+    """The offset after a tag between two frames; None if there is something else."""
     if size := tag_size(frame):
         return place + size
     if frame.startswith(b"TAG"):
         return place + 128
     if frame.startswith(b"APETAGEX"):
         return place + 32 + int.from_bytes(frame[12:16], "little")
-    zeros = len(frame) - len(frame.lstrip(b"\0"))
-    return place + zeros if zeros else None
+    return None
 
 
 def resynchronised(source: Source, place: int, end: int, first: Shape, *, name: object) -> int | None:
@@ -259,11 +263,13 @@ def confirmed(source: Source, place: int, end: int) -> bool:
     if first.layer == 3 and own_header(head, first, first=0) is not None:
         return True
     shape: Shape | None = first
-    for _ in range(CONFIRMED_BY):
+    for following_frames in range(CONFIRMED_BY):
         assert shape is not None
         place += shape.size
         following = at(source, place, HEADER_TAIL)
-        if place >= end or after_tag(following, place) is not None:
+        if place > end:
+            return following_frames > 0
+        if place == end or after_tag(following, place) is not None or not any(following):
             return True
         shape = shape_of(following[:4])
         if shape is None or not alike(shape, first):

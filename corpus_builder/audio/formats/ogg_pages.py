@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MARK = b"OggS"
 PAGE_BYTES = 27
+LARGEST_PAGE_BYTES = PAGE_BYTES + 255 + 255 * 255
 BEGINS, ENDS = 2, 4  # flags of the first and the last page of a stream
 CODECS = {
     b"\x01vorbis": "vorbis", b"OpusHead": "opus", b"\x7fFLAC": "flac", b"Speex   ": "speex",
@@ -57,13 +58,18 @@ def ogg_links(source: Source, start: int, end: int, *, name: object) -> list[Lin
         UnreadableAudioError: If a page is damaged.
     """
     links: list[Link] = []
-    place, flags = start, 0
+    place, flags, skipped = start, 0, 0
+    numbers: dict[bytes, int] = {}  # of the last page of each stream
     while place < end:
         page = at(source, place, PAGE_BYTES + 255)
         if page[:4] != MARK[: len(page)]:
             if flags & ENDS:
                 break  # a tag, or junk, after the end of the stream
-            raise UnreadableAudioError(name, f"it is damaged: no Ogg page begins at byte {place}")
+            after = next_page(source, place, end)
+            if after is None:
+                raise UnreadableAudioError(name, f"it is damaged: no Ogg page begins at byte {place}")
+            skipped, place = place, after
+            continue
         head = PAGE_BYTES + page[26] if len(page) >= PAGE_BYTES else PAGE_BYTES
         body = sum(page[PAGE_BYTES:head])
         granule = int.from_bytes(page[6:14], "little", signed=True) if len(page) >= PAGE_BYTES else 0
@@ -72,7 +78,12 @@ def ogg_links(source: Source, start: int, end: int, *, name: object) -> list[Lin
         content = at(source, place + head, body)
         if page_crc(page[:22] + bytes(4) + page[26:head] + content) != page[22:26]:
             raise UnreadableAudioError(name, f"it is damaged: the Ogg page at byte {place} is not what was written")
-        flags = page[5]
+        flags, stream, number = page[5], page[14:18], int.from_bytes(page[18:22], "little")
+        if skipped and number != numbers.get(stream, -1) + 1:
+            raise UnreadableAudioError(
+                name, f"it is damaged: no Ogg page begins at byte {skipped}, and pages are missing"
+            )
+        numbers[stream], skipped = number, 0
         if flags & BEGINS:
             if not links or links[-1].has_audio:
                 links.append(Link(place, place, []))
@@ -85,6 +96,12 @@ def ogg_links(source: Source, start: int, end: int, *, name: object) -> list[Lin
         place += head + body
         links[-1].end = place
     return links
+
+
+def next_page(source: Source, place: int, end: int) -> int | None:
+    """Where the next page begins after something that is none, as far as a page can be long; None if there is none."""
+    found = at(source, place, min(LARGEST_PAGE_BYTES, end - place)).find(MARK)
+    return None if found < 0 else place + found
 
 
 def page_crc(page: bytes) -> bytes:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 Piece: TypeAlias = bytes | tuple[int, int]
 """Bytes of its own, or the first and the last but one offset in the file."""
 
+LARGEST_OFFSET = 1 << 40  # systems differ in what they seek to
+
 
 class Source(Protocol):
     """A binary, seekable stream: a file, a member of a tar, or what is behind a URL."""
@@ -79,7 +81,9 @@ def size_of(source: Source) -> int:
 
 
 def at(source: Source, offset: int, size: int) -> bytes:
-    """Some bytes of a stream; fewer if it ends before."""
+    """Some bytes of a stream; fewer if it ends before, none from an offset that no file has."""
+    if offset > LARGEST_OFFSET:
+        return b""
     source.seek(offset)
     return source.read(size)
 

@@ -29,7 +29,9 @@ KINDS = {  # suffix: muxer, codec, rate
     ".m4a": ("ipod", "aac", 16_000),
 }  # fmt: skip
 EXACT = {".mkv", ".wv", ".tta", ".oga"}
-TOLD_WHEN_CUT = (".mka", ".mkv", ".mov", ".3gp", ".amr", ".wma", ".mp2", ".wv", ".tta", ".oga", ".aac", ".m4a")
+TOLD_WHEN_CUT = (
+    ".ts", ".ac3", ".webm", ".mka", ".mkv", ".mov", ".3gp", ".amr", ".wma", ".mp2", ".wv", ".tta", ".oga", ".aac", ".m4a"
+)  # fmt: skip
 
 
 def made(path: Path, *, channels: int = 1, title: str | None = None) -> Path:
@@ -72,7 +74,8 @@ def test_each_kind_is_read_to_its_end_and_a_stretch_is_the_same_stretch_of_the_w
         assert np.array_equal(whole * 32768, np.rint(WAVE * 32767))
     for start, length in ((0, 100), (1, 3000), (header.num_frames // 2, 2000), (header.num_frames - 10, 10)):
         found = read_stretch(path, name="a", start=start, num_frames=length, rate_hz=header.rate_hz)
-        assert np.array_equal(found, whole[start : start + length])
+        error = np.abs(found - whole[start : start + length]).max()
+        assert error < 1e-6 if suffix == ".mp2" else error == 0.0
 
 
 def test_every_listed_suffix_is_of_audio_and_the_content_decides(tmp_path):

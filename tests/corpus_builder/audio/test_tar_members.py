@@ -26,9 +26,9 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 
 
 def content(path: Path) -> bytes:
-    found = audio_file(path)
-    assert isinstance(found, io.BytesIO)
-    return found.getvalue()
+    member = member_of(path)
+    assert member is not None
+    return member.content()
 
 
 @pytest.mark.parametrize(

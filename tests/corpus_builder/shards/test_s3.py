@@ -148,6 +148,27 @@ def test_a_server_that_goes_away_is_one_line_and_the_same_command_goes_on(
     assert "corpus.json" in on_s3(server, url, monkeypatch)
 
 
+def test_a_second_lab_rebuilds_at_s3_from_a_pack_at_s3(
+    server: Server, small: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.settings.items():
+        monkeypatch.setenv(name, value)
+    for name in sizes_below(small.folder / "corpus"):
+        if name != "roots.local.json":
+            (Url("s3://bucket/theirs") / name).put_file(small.folder / "corpus" / name)
+    pack, ours = "s3://bucket/packs/small.tar.gz", "s3://bucket/ours"
+    packed = run(server, "pack", "s3://bucket/theirs", pack)
+    assert packed.returncode == 0, packed.stderr
+    folders = {"train": "speech/train", "test": "speech/test", "hum": "noise"}
+    roots = [word for name, folder in folders.items() for word in ("--root", f"{name}={small.folder / folder}")]
+    rebuilt = run(server, "rebuild", pack, ours, *roots, "--workers", 2, "--scratch", tmp_path / "scratch")
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+    assert f"{ours}: 52 waves identical, 0 near, 0 different" in rebuilt.stdout
+    same = run(server, "verify", ours, "--level", "bytes", "--against", pack)
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_a_bucket_that_does_not_exist_is_one_line(server: Server, small: Lab, tmp_path: Path) -> None:
     done = run(server, "build", small.write_recipe(), "s3://nowhere/corpus", "--scratch", tmp_path / "scratch")
     assert done.returncode == 2

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError, noise_files, utterances
 from corpus_builder.sources.path_labels import pattern_of, template_of
-from corpus_builder.sources.relative_paths import RootFinder, root_folders
+from corpus_builder.sources.relative_paths import RootFinder, root_folders, taken_lines
 from corpus_builder.sources.roots import Located, locate, parse_roots, published
 from corpus_builder.sources.utterance import LeftOut, NoAudioError, Refused, Utterance
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UnsafePathError, UsageError
@@ -431,10 +433,13 @@ def test_cuts_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
         (lambda cut: cut.perturb_volume(2.0), "is transformed (Volume)"),
         (lambda cut: cut.resample(8000), "is transformed (Resample)"),
         (lambda cut: cut.reverb_rir(), "is transformed (ReverbWithImpulseResponse)"),
-        (lambda cut: cut.pad(duration=2.0), "MixedCut"),
-        (lambda cut: cut.append(cut), "MixedCut"),
+        (lambda cut: cut.narrowband("mulaw"), "is transformed (Narrowband)"),
+        (lambda cut: cut.compress("mp3", 0.5), "is transformed (Compress)"),
+        (lambda cut: cut.pad(duration=2.0), "is lhotse's MixedCut"),
+        (lambda cut: cut.append(cut), "is lhotse's MixedCut"),
+        (lambda cut: cut.pad(duration=2.0).tracks[1].cut, "is lhotse's PaddingCut"),
     ],
-    ids=["speed", "tempo", "volume", "resample", "reverb", "pad", "append"],
+    ids=["speed", "tempo", "volume", "resample", "reverb", "narrowband", "compress", "pad", "append", "padding"],
 )
 def test_what_lhotse_perturbs_or_mixes_is_refused_by_name_and_the_plain_cut_stays(
     tmp_path: Path, change: Any, said: str
@@ -446,7 +451,9 @@ def test_what_lhotse_perturbs_or_mixes_is_refused_by_name_and_the_plain_cut_stay
     CutSet.from_cuts([plain, change(plain).with_id("odd")]).to_file(tmp_path / "cuts.jsonl.gz")
     source = manifest_source(tmp_path / "cuts.jsonl.gz")
     assert [item.id for item in found_in(source)] == ["plain"]
-    assert said in refused_in(source)["odd"]
+    reason = refused_in(source)["odd"]
+    assert said in reason
+    assert "make plain files of it first (lhotse's cuts.save_audios(FOLDER) returns cuts of them)" in reason
 
 
 def test_a_custom_field_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
@@ -577,6 +584,64 @@ def test_roots_are_given_by_name(lab: Lab) -> None:
         parse_roots((f"train={lab.folder}/nowhere",))
     with pytest.raises(MissingFileError, match="the folder of 'train'"):
         locate(recipe, beside=lab.folder / "elsewhere", roots={})
+
+
+def with_manifests(lab: Lab, **options: str) -> None:
+    """The lab's speech by manifests of absolute paths."""
+    lab.without_rooms()
+    for split in ("train", "test"):
+        files = sorted((lab.folder / "speech" / split).rglob("*.wav"))
+        lines = [cut(path.stem, recording(path, seconds=soundfile.info(path).duration)) for path in files]
+        write_manifest(lab.folder / f"{split}.jsonl", lines)
+        lab.recipe["speech"][split] = {"cuts": f"{split}.jsonl", **options}
+
+
+def test_splits_share_the_root_of_their_manifests_and_a_line_says_which_folder_was_taken(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_manifests(lab, root="lab")
+    lab.plan()
+    speech = lab.folder / "speech"
+    taken = f"is {speech}, the deepest folder that all its paths share; `strip: {speech}` in the recipe names it"
+    lines = [line for line in capsys.readouterr().err.splitlines() if "root" in line]
+    assert lines == [f"train, test: root 'lab' {taken}"]
+    spans = {(row.source.root, row.source.path) for split in ("train", "test") for row in lab.rows(split=split)}
+    assert spans == {("lab", path.relative_to(speech).as_posix()) for path in speech.rglob("*.wav")}
+    local = lab.folder / "plan/roots.local.json"
+    before = local.read_bytes()
+    assert json.loads(before)["roots"] == {"lab": str(speech), "hum": str(lab.folder / "noise")}
+    local.unlink()
+    lab.plan()
+    assert local.read_bytes() == before
+
+
+def test_a_folder_that_the_recipe_names_needs_no_line(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    with_manifests(lab, strip=str(lab.folder))
+    lab.plan()
+    assert "root" not in capsys.readouterr().err
+    assert {row.source.path.split("/")[0] for row in lab.rows()} == {"speech"}
+
+
+def test_a_line_says_below_which_root_shared_folders_and_relative_paths_are_looked_for(tmp_path: Path) -> None:
+    paths = [cut("a", recording("/old/x/1.wav")), cut("b", recording("/old/y/2.wav"))]
+    found = []
+    for lines, root in (
+        (paths, tmp_path),
+        ([cut("a", recording("wav/1.wav"))], None),
+        ([cut("a", recording("1.wav"))], tmp_path),
+    ):
+        source = replace(manifest_source(write_manifest(tmp_path / "a.jsonl", lines)), place=root)
+        finder = RootFinder(source)
+        for item in found_in(source):
+            finder.add(item.path)
+        found.append(finder.found())
+    assert taken_lines(found) == [
+        "train: root 'train' " + text
+        for text in (
+            f"is /old, the deepest folder that all its paths share, looked for at {tmp_path}; `strip: /old` in the recipe names it",
+            f"is {Path.cwd()}, where relative paths of its manifest lead to files; --root train=DIR names another",
+        )
+    ]
 
 
 def test_one_root_cannot_be_in_two_folders(tmp_path: Path) -> None:

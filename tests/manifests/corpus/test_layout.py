@@ -26,6 +26,7 @@ def test_every_path_is_of_the_kind_that_its_function_names():
         (layout.prints_name("train-000000"), "proof/<shard>.jsonl"),
         (layout.sources_name("train-000000"), "proof/<shard>.sources.jsonl"),
         (layout.bank_name("office"), "rooms/<bank>.jsonl"),
+        (layout.utterances_name("train"), "utterances/<split>.jsonl"),
         (layout.bank_name("Big-office_2"), "rooms/<bank>.jsonl"),
         (layout.bank_name("b" * 64), "rooms/<bank>.jsonl"),
         (layout.response_path("Big-office_2-0-999999"), "rooms/<response>.npy"),
@@ -47,7 +48,7 @@ def test_each_single_file_is_of_one_kind_and_strange_ones_of_none():
 def test_what_a_pack_has_is_a_corpus_without_tars_without_lists_of_sources_and_without_what_is_of_one_machine():
     packed = {kind.name for kind in layout.PACK_KINDS}
     assert {kind.name for kind in layout.KINDS} - packed == {
-        "shards/<shard>.tar", "proof/<shard>.sources.jsonl", "roots.local.json", "rebuilt.json", "rebuilt.jsonl",
+        "shards/<shard>.tar", "proof/<shard>.sources.jsonl", "utterances/<split>.jsonl", "roots.local.json", "rebuilt.json", "rebuilt.jsonl",
     }  # fmt: skip
     assert packed - {kind.name for kind in layout.KINDS} == {"pack.json", "sources.jsonl"}
     assert {
@@ -57,9 +58,9 @@ def test_what_a_pack_has_is_a_corpus_without_tars_without_lists_of_sources_and_w
 
 
 def test_a_url_gets_nothing_that_is_of_one_machine():
-    local = {"roots.local.json", "rebuilt.json", "rebuilt.jsonl"}
-    assert layout.top_names() - layout.top_names(sent=True) == local
-    assert {"plan", "rooms", "shards", "proof", *layout.SEAL, "recipe.yaml"} == layout.top_names(sent=True)
+    assert layout.top_names() - layout.top_names(sent=True) == {"roots.local.json"}
+    sent = {"plan", "rooms", "shards", "proof", "utterances", *layout.SEAL, "recipe.yaml"}
+    assert layout.top_names(sent=True) == sent | {"rebuilt.json", "rebuilt.jsonl"}
     assert layout.SEAL[-1] == "corpus.json"
 
 
@@ -67,12 +68,12 @@ def test_summed_files_are_all_but_those_of_one_machine_hidden_ones_and_the_seal(
     for name in ("corpus.json", "recipe.yaml", "refused.jsonl", "README.md", "croissant.json", "provenance.json", "SHA256SUMS",
                  "roots.local.json", "rebuilt.json", "plan/plan.json", "plan/.train-000000.jsonl.host-1.part",
                  "rooms/.office-0-0.npy.host-1.part", "rooms/deeper/office.jsonl", "shards/.hidden", "notes.txt",
-                 "rooms/office.jsonl", "shards/train-000000.json", "proof/train-000000.jsonl", ".lock"):  # fmt: skip
+                 "rooms/office.jsonl", "shards/train-000000.json", "proof/train-000000.jsonl", "utterances/train.jsonl", ".lock"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("")
     assert sorted(layout.summed_names(tmp_path)) == [
         "README.md", "croissant.json", "plan/plan.json", "proof/train-000000.jsonl", "recipe.yaml", "refused.jsonl",
-        "rooms/office.jsonl", "shards/train-000000.json",
+        "rooms/office.jsonl", "shards/train-000000.json", "utterances/train.jsonl",
     ]  # fmt: skip
     assert layout.unsummed_names() == {
         "SHA256SUMS",

@@ -13,13 +13,13 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from evaluation.cli import export_command
 from manifests.errors import BadDocumentError, UsageError
 from manifests.io.atomic import write_text
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import write_yaml
 from tests.oracles import fairseq_models
 from tests.training.conftest import RATE_HZ, write_teacher
-from training.cli import export_command
 from training.config.load import resolved
 from training.config.model import StudentShape
 from training.export.format import NotExportableError

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from corpus_builder.audio.tar_members import Member
 from corpus_builder.plan.materials.manifest_lengths import is_surely_long_enough
 from corpus_builder.render.corpus_waves import CorpusWaves
+from manifests.io.url import Url
 from tests.corpus_builder.conftest import Lab, voice, write_wave
 
 if TYPE_CHECKING:
@@ -29,13 +32,13 @@ def longer(path: Path, *, by: int) -> Any:
     return dataclasses.replace(found, num_samples=count, duration=count / RATE_HZ)
 
 
-def planned(lab: Lab, cuts: list[Any]) -> dict[str, Any]:
+def planned(lab: Lab, cuts: list[Any], **options: Any) -> dict[str, Any]:
     from lhotse import CutSet
 
     lab.without_rooms()
     CutSet.from_cuts(cuts).to_file(lab.folder / "cuts.jsonl.gz")
     lab.recipe["speech"]["train"] = {"cuts": "cuts.jsonl.gz"}
-    lab.plan()
+    lab.plan(**options)
     return {row.id: row for row in lab.rows()}
 
 
@@ -77,6 +80,33 @@ def test_an_utterance_ends_where_its_file_does_if_that_is_up_to_half_a_second_ea
             ours, lhotses = waves.speech(rows[cut.id]), cut.load_audio()[0]
             assert np.abs(ours - lhotses[: ours.size]).max() < 1e-6
             assert lhotses.size - ours.size == max(0, cut.num_samples - rows[cut.id].num_samples)
+
+
+@pytest.mark.parametrize("place", ["tar", "url"])
+@pytest.mark.parametrize("suffix", [".flac", ".mp3"])
+def test_members_of_tars_and_files_behind_urls_are_fitted_as_local_files_are(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, place: str, suffix: str
+) -> None:
+    from lhotse import MonoCut, Recording
+    from lhotse.audio import AudioSource
+
+    cuts, root, folder = [], lab.folder / "speech/train", f"memory://lengths{suffix}"
+    for number, (name, by) in enumerate({"same": 0, "some": 3000, "more": 9000, "gone": 0}.items()):
+        path = write_wave(root / f"{name}{suffix}", voice(number, 0.75))
+        below = f"audio.tar/{path.name}" if place == "tar" else path.name
+        count = 12_000 + by
+        recording = Recording(name, [AudioSource("file", [0], below)], RATE_HZ, count, count / RATE_HZ)
+        cuts.append(MonoCut(name, 0.0, recording.duration, 0, recording=recording))
+    with tarfile.open(root / "audio.tar", "w") as tar:
+        for name in ("same", "some", "more"):
+            tar.add(root / f"{name}{suffix}", f"{name}{suffix}")
+            Url(f"{folder}/{name}{suffix}").put((root / f"{name}{suffix}").read_bytes())
+    monkeypatch.setattr(Member, "content", lambda member: pytest.fail(f"all of {member.name} is read at planning"))
+    roots = {"train": Url(folder)} if place == "url" else {"train": root}
+    rows = planned(lab, cuts, roots=roots)
+    assert {name: row.num_samples for name, row in rows.items()} == {"same": 12_000, "some": 12_000, "gone": 12_000}
+    assert [*refused_in(lab)] == ["more"]
+    assert "ends after 12000 samples where 21000 are promised" in refused_in(lab)["more"]
 
 
 def test_a_file_that_is_missing_or_of_another_rate_is_left_to_rendering(lab: Lab) -> None:
