@@ -121,12 +121,21 @@ def test_a_divided_noise_needs_files_for_its_own_splits_alone(tmp_path: Path) ->
     noise: Any = recipe().noises["fan"]
     rows = assigned_levels("fan", noise, reads, recipe=recipe())
     assert [row.splits for row in rows] == [("train",), ("test",)]
-    with pytest.raises(
-        SilentNoiseError, match=r"noises.fan: no noise is left for split 'test': every file of it was refused"
+    refused = [
+        ReadNoise(task_of(tmp_path / f"{name}.wav", source="fan", splits=(name[:-1],)), None, f"{name} is silent")
+        for name in ("train1", "test1", "test2")
+    ]
+    for found, split, first in (
+        (reads[:1], "test", ""),
+        ([*refused, reads[0]], "test", " (the first: test1 is silent)"),
+        (refused, "train", " (the first: train1 is silent)"),
+        ([], "train", ""),
     ):
-        assigned_levels("fan", noise, reads[:1], recipe=recipe())
-    with pytest.raises(SilentNoiseError, match=r"split 'train': every file was refused \(silent, damaged"):
-        assigned_levels("fan", noise, [], recipe=recipe())
+        with pytest.raises(SilentNoiseError) as caught:
+            assigned_levels("fan", noise, found, recipe=recipe())
+        assert str(caught.value) == (
+            f"noises.fan: no noise is left for split '{split}': every file was refused{first}; add noises, or leave this source out"
+        )
 
 
 def test_rows_are_by_source_and_path_and_refusals_by_source(tmp_path: Path) -> None:
