@@ -162,3 +162,11 @@ def test_rows_are_by_source_and_path_and_refusals_by_source(tmp_path: Path) -> N
     (tmp_path / "a.wav").unlink()
     with pytest.raises(MissingFileError, match=r"a.wav does not exist: a noise of 'hum'; say --root hum-files=DIR"):
         measure_noises(plain, listings, cache=cache, workers=1, progress=False)
+
+
+@pytest.mark.parametrize("place", ["memory://noises/gone.wav", "/gone/gone.wav"])
+def test_a_noise_that_is_not_there_is_missing_on_a_disk_and_behind_a_url(place: str) -> None:
+    found = read_noise(NoiseTask("hum", "hum", "sub/gone.wav", place, "gone.wav", ("train",), None))
+    assert (found.row, found.missing) == (None, True)
+    assert found.reason is not None
+    assert found.reason.startswith("sub/gone.wav ")
