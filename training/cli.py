@@ -55,14 +55,10 @@ def teacher_command(name: str) -> None:
 
     NAME may be the id of a model of the Hugging Face hub (facebook/hubert-base-ls960), which goes into the hub's cache (HF_HOME). It may also be a folder or a checkpoint that is here: then it is read, checked and described.
     """
-    from training.teacher import fetch_teacher, load_teacher
+    from training.teacher import description, fetch_teacher, load_teacher
 
     where = Path(name) if Path(name).exists() else fetch_teacher(name)
-    encoder = load_teacher(name)
-    click.echo(
-        f"{encoder.name}: {encoder.num_parameters / 1e6:.1f} M parameters, {encoder.num_layers} layers of {encoder.num_features}, "
-        f"{encoder.sample_rate} Hz, in {where}"
-    )
+    click.echo(f"{description(load_teacher(name))}, in {where}")
 
 
 def parsed_layers(context: click.Context, option: click.Parameter, value: str) -> str | tuple[int, ...]:

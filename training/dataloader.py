@@ -1,8 +1,10 @@
-"""The stream in worker processes: its batches in their order, and the errors of workers as if they were raised here."""
+"""The stream in worker processes: its batches in their order, the errors of workers as if they were raised here, and new ones for those that die."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +12,22 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from manifests.errors import StillroomError
+from manifests.io.progress import stderr_line
 from training.data.batch import PairBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from training.stream import PairStream
 
 PREFETCHED = 4
+MOST_DEATHS = 10
+LONGEST_END_S = 1.0
 CPU = torch.device("cpu")
+LIKELY = {
+    -signal.SIGKILL: ", most likely because memory ran out",
+    -signal.SIGBUS: ", most likely because /dev/shm is full",
+}
 
 
 @dataclass(frozen=True)
@@ -43,18 +52,74 @@ class Workers(IterableDataset[PairBatch | WorkerError]):
             yield WorkerError(problem)
 
 
-def loader(stream: PairStream, *, workers: int, device: torch.device = CPU) -> Generator[PairBatch]:
+def loader(
+    stream: PairStream,
+    *,
+    workers: int,
+    device: torch.device = CPU,
+    report: Callable[[str], None] = stderr_line,
+    give_up: Callable[[], None] = lambda: None,
+) -> Generator[PairBatch]:
     """Batches by a DataLoader whose workers start by spawn, leave signals to their parent, and end with it.
 
     Not by forkserver: a scheduler's SIGTERM would end its server process, and the workers with it. Close it: workers ignore
     SIGTERM, so one that is not ended would keep its parent from ending.
 
+    A worker that dies (memory, a signal) may leave the queue that all share in any state. So all are ended, and as many start
+    anew behind the last batch that arrived: batches are a function of their place, and what comes is the same. At the tenth
+    death this process reads alone, and `give_up` is called.
+
     Args:
         stream: Whose batches.
         workers: How many processes read and decode.
         device: What computes: for a GPU batches come in pinned memory, from which it copies without the host waiting.
+        report: Gets a line a death.
+        give_up: Asks for the run's end, as workers die again and again.
 
     Raises:
+        StillroomError: As a worker raised it.
+        OSError: The same.
+    """
+    deaths = of_step = 0
+    batch: PairBatch | None = None
+    while True:
+        try:
+            with contextlib.closing(worker_batches(stream, workers=workers, device=device)) as batches:
+                for batch in batches:
+                    of_step = 0 if batch.ends_step else of_step + 1
+                    yield batch
+        except WorkerDiedError as death:
+            deaths += 1
+            stream = stream if batch is None else stream.after(batch, of_step=of_step)
+            if deaths < MOST_DEATHS:
+                report(f"{death}: reading goes on behind the last batch ({deaths} of at most {MOST_DEATHS - 1} times)")
+                continue
+            workers = 0
+            report(
+                f"{death}: {deaths} times, so the run stops with a checkpoint; set workers lower, or ask for more memory"
+            )
+            give_up()
+        else:
+            return
+
+
+class WorkerDiedError(Exception):
+    """A worker ended without a word; caught in this module."""
+
+    def __init__(self, pid: int | None, code: int) -> None:
+        cause = f"ended with exit code {code}"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                cause = f"was killed by {signal.Signals(-code).name}"
+        cause += LIKELY.get(code, "")
+        super().__init__(f"a process that reads the corpus ({pid}) {cause}")
+
+
+def worker_batches(stream: PairStream, *, workers: int, device: torch.device) -> Generator[PairBatch]:
+    """The batches of one set of workers.
+
+    Raises:
+        WorkerDiedError: If one of them died.
         StillroomError: As a worker raised it.
         OSError: The same.
     """
@@ -65,10 +130,51 @@ def loader(stream: PairStream, *, workers: int, device: torch.device = CPU) -> G
             "prefetch_factor": PREFETCHED,
             "worker_init_fn": leave_signals_to_parent,
         }
-    for item in DataLoader(Workers(stream), batch_size=None, num_workers=workers, **options):
-        if isinstance(item, WorkerError):
-            raise item.problem
-        yield item
+    # With a generator of its own, so that one that starts anew draws nothing from torch's.
+    batches = DataLoader(Workers(stream), batch_size=None, num_workers=workers, generator=torch.Generator(), **options)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(deaths_unsignalled())
+        iterator = iter(batches)
+        processes = list(getattr(iterator, "_workers", ()))
+        stack.enter_context(deaths_unsignalled())  # torch sets its handler when the first worker starts
+        while True:
+            try:
+                item = next(iterator, None)
+            except Exception:
+                ended = ended_badly(processes)
+                if ended is None:
+                    raise
+                raise ended from None
+            if item is None:
+                return
+            if isinstance(item, WorkerError):
+                raise item.problem
+            yield item
+
+
+def ended_badly(processes: list[Any]) -> WorkerDiedError | None:
+    """The death of one of some workers; they are given a moment to be seen as dead."""
+    for process in processes:
+        process.join(LONGEST_END_S / len(processes))
+        if process.exitcode:
+            return WorkerDiedError(process.pid, process.exitcode)
+    return None
+
+
+@contextlib.contextmanager
+def deaths_unsignalled() -> Iterator[None]:
+    """Without torch's handler of SIGCHLD: it would raise in the middle of a step, an update or a checkpoint.
+
+    A dead worker is noticed where its batch is waited for, within five seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def leave_signals_to_parent(_: int) -> None:

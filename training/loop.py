@@ -18,10 +18,11 @@ from training.distillation.optimiser import learning_rate_scale, spoilt, update_
 from training.runs.distributed import Ranks, alone
 from training.runs.folder import failure_recorded, write_status
 from training.runs.journal import training_log
+from training.runs.precision import with_precision
 from training.runs.signals import StopSignals
 from training.sanity_check import full_ids
 from training.setup import set_up
-from training.step import correct_for_lost, forward_backward
+from training.step import correct_for_lost, forward_backward, not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,9 +39,13 @@ Outcome = Literal["done", "preempted", "interrupted"]
 class NonFiniteLossError(StillroomError, ArithmeticError):
     """The loss, or its gradient, is no longer a number."""
 
-    def __init__(self, *, step: int, utterances: str, what: Literal["loss", "gradient"] = "loss") -> None:
+    def __init__(
+        self, *, step: int, utterances: str, what: Literal["loss", "gradient"] = "loss", teacher: str | None = None
+    ) -> None:
+        cause = "" if teacher is None else f", as {teacher}"
+        mend = "lower optimiser.learning_rate" if teacher is None else "set precision: float32, or choose other layers"
         super().__init__(
-            f"the {what} of step {step} is not finite; its utterances are {utterances}: lower optimiser.learning_rate, or "
+            f"the {what} of step {step} is not finite{cause}; its utterances are {utterances}: {mend}, or "
             "listen to those; the last checkpoint is kept"
         )
 
@@ -69,6 +74,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
     """
     config, run = load_config(config) if isinstance(config, str | Path) else config, Path(run)
     ranks = ranks or alone()
+    config = with_precision(config, run, ranks=ranks)
     report = (report or stderr_line) if ranks.is_first else no_report
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
@@ -101,9 +107,8 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
                 training_audio={**log.training_audio(), "wall_s": log.in_all.get("wall_s", 0.0)},
             )
 
-        batches = log.timed(
-            stack.enter_context(contextlib.closing(loader(setup.stream, workers=config.workers, device=ranks.device)))
-        )
+        reading = loader(setup.stream, workers=config.workers, device=ranks.device, give_up=stop.request)
+        batches = log.timed(stack.enter_context(contextlib.closing(reading)))
         for step in range(setup.done + 1, config.steps + 1):
             for batch in micro_batches(batches):
                 if batch.keys:  # a rank's lanes may be empty, and add nothing
@@ -164,7 +169,9 @@ def check_finite(results: Iterable[StepResult], setup: Setup) -> None:
     for result in results:
         if result.problem is not None:
             utterances = full_ids(setup.stream, setup.reader, result.cursor)
-            raise NonFiniteLossError(step=result.step, utterances=utterances, what=result.problem)
+            lanes = setup.stream.one_step(setup.reader, result.cursor) if setup.config.targets is None else ()
+            teacher = not_finite(setup.models, lanes, precision=setup.config.precision)
+            raise NonFiniteLossError(step=result.step, utterances=utterances, what=result.problem, teacher=teacher)
 
 
 def micro_batches(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:

@@ -183,7 +183,7 @@ def target_plan(reader: CorpusReader, teacher: Encoder, settings: TargetSettings
         teacher_sha256=teacher.digest,
         weights_sha256=weights_digest(settings.teacher),
         heard_sha256=bytes_digest(trained_on_text(teacher).encode()),
-        encoder=teacher.config,
+        encoder=teacher.config.whole(),
         layers=layers,
         crop_samples=round(settings.crop_s * rate_hz),
         crop_sets=settings.crop_sets,

@@ -19,6 +19,7 @@ from training.distillation.optimiser import adamw
 from training.models.student import Student, frame_grid
 from training.runs.distributed import AllReduce
 from training.runs.folder import prepare_run, run_facts, write_status
+from training.runs.precision import precision_name
 from training.runs.resume import Checkpoints
 from training.runs.start_report import TimeLeft, start_line
 from training.sanity_check import check_first_batch
@@ -91,7 +92,7 @@ class Setup:
         return start_line(
             ranks,
             self.stream.window_lengths(self.reader, self.stream.cursor),
-            precision=self.config.precision,
+            precision=precision_name(self.config.precision, ranks.device),
             rate_hz=self.reader.manifest.sample_rate,
             split_utterances=self.split_utterances,
             done=self.done,

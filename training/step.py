@@ -18,7 +18,7 @@ from training.models.masking import masked_frames_of
 from training.runs.step_sums import LOST_FRAMES, MEANS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor, nn
 
@@ -76,7 +76,7 @@ def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, s
     num_frames, num_utterances = global_counts(batch, student)
     # Dropout has a named random stream of its own, so a resumed run draws the same numbers.
     torch.manual_seed(named_number(config.seed, "dropout", step, batch.lane) % SEED_RANGE)
-    with torch.autocast(models.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with computed_in(config.precision, models.device):
         teacher = teacher_outputs(models, local)
         masked = masked_frames_of(config.student.mask, local, student.config, seed=config.seed)
         output = student(local.student_wave, local.num_samples, masked)
@@ -105,6 +105,24 @@ def teacher_outputs(models: Models, batch: PairBatch) -> Tensor:
         return batch.target.float()
     outputs, _ = models.teacher.layers(batch.teacher_wave, batch.num_samples, only=models.teacher_layers)
     return outputs
+
+
+def computed_in(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which models compute."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def not_finite(models: Models, batches: Iterable[PairBatch], *, precision: str) -> str | None:
+    """A phrase on the first layer of the teacher that gives numbers which are not finite for some batches; None if they all are."""
+    for batch in batches:
+        local = batch.to(models.device)
+        with computed_in(precision, models.device):
+            outputs = teacher_outputs(models, local)
+        spoilt = [not bool(outputs[:, place].isfinite().all()) for place in range(outputs.shape[1])]
+        if any(spoilt):
+            layer = models.teacher_layers[spoilt.index(True)]
+            return f"layer {layer} of the teacher {models.teacher.name} gives numbers that are not, in {precision}"
+    return None
 
 
 def frames_of(batch: PairBatch, student: Student) -> list[int]:

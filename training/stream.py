@@ -7,6 +7,7 @@ copy is decoded. Workers of a DataLoader take micro-batches in turn, so what arr
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,9 @@ class PairStream(IterableDataset[PairBatch]):
             number for whoever counts.
         families: Whether batches name the family of each of the student's copies.
 
+    Attributes:
+        passed_over: Micro-batches of the first global batch that are not read.
+
     Raises:
         NotSealedError: If the corpus is not finished.
         NoSuchSplitError: If it has no such split.
@@ -119,6 +123,20 @@ class PairStream(IterableDataset[PairBatch]):
         self.lanes = tuple(range(batching.lanes) if lanes is None else lanes)
         self.targets, self.stage, self.damaged_shards = targets, stage, damaged_shards
         self.target_layers: tuple[int, ...] = ()
+        self.passed_over = 0
+
+    def after(self, batch: PairBatch, *, of_step: int) -> PairStream:
+        """The same stream, from the micro-batch on that follows one of its own.
+
+        Args:
+            batch: That one.
+            of_step: How many micro-batches of its global batch came, it too.
+        """
+        found = copy.copy(self)
+        found.cursor, found.passed_over = (batch.next_cursor, 0) if batch.ends_step else (batch.cursor, of_step)
+        if self.epochs is not None:
+            found.epochs = self.epochs - (found.cursor.epoch - self.cursor.epoch)
+        return found
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Decode this worker's share, opening everything in this process."""
@@ -152,7 +170,8 @@ class PairStream(IterableDataset[PairBatch]):
                 window = batch.cursor[:2]
                 self.begin_window(sources, *window)
             filled = [lane for lane in self.lanes if batch.lanes[lane]] or list(self.lanes[:1])
-            for lane in filled:
+            passed_over = self.passed_over if batch.cursor == cursor else 0
+            for lane in filled[passed_over:]:
                 if number % turns == turn:
                     yield self.micro_batch(sources, batch, lane, ends_step=lane == filled[-1])
                 number += 1
@@ -250,6 +269,13 @@ class PairStream(IterableDataset[PairBatch]):
         return global_batches(
             self.shards, reader.samples, self.batching, seed=self.seed, cursor=cursor, epochs=self.epochs
         )
+
+    def one_step(self, reader: CorpusReader, cursor: Cursor) -> Iterator[PairBatch]:
+        """The micro-batches of one global batch, those of all lanes."""
+        whole = copy.copy(self)
+        whole.lanes, whole.passed_over = tuple(range(self.batching.lanes)), 0
+        batches = whole.micro_batches(Sources(reader), cursor)
+        return itertools.takewhile(lambda batch: batch.cursor == cursor, batches)
 
     def window_lengths(self, reader: CorpusReader, cursor: Cursor) -> list[list[int]]:
         """Samples of every utterance of each global batch of the window that a cursor is in."""

@@ -16,12 +16,12 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, UsageError, printable
 from manifests.io.digest import digest, file_digest
 from training.config.hub import NotFetchedError, fetch_snapshot, is_hub_id, snapshot_name, snapshot_of
-from training.export.load import is_export, load_export
+from training.export.load import export_files, is_export, load_export
 from training.models.encoder import Encoder, EncoderConfig
-from training.models.fairseq_format import load_checkpoint_file
-from training.models.huggingface_format import is_huggingface, load_huggingface
+from training.models.fairseq_format import beside_path, load_checkpoint_file
+from training.models.huggingface_format import huggingface_files, is_huggingface, load_huggingface
 from training.models.native_format import filled, load_encoder_folder
-from training.models.torch_weights import PickledObjectsError, read_weights
+from training.models.torch_weights import PickledCodeError, read_weights
 from training.runs.checkpoint import is_run, load_run, whole_checkpoints
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ __all__ = ["Encoder", "fetch_teacher", "load_encoder_folder", "load_teacher", "t
 
 NANO = "nano"
 NANO_FOLDER = Path(__file__).parent / "nano"
-WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt"})
 BUNDLES: dict[str, Wav2Vec2Bundle] = {
     name: bundle
     for name in torchaudio.pipelines.__all__
@@ -67,13 +66,15 @@ def load_teacher(name_or_path: str | Path) -> Encoder:
     Args:
         name_or_path: `nano`; the name of a torchaudio bundle, whatever its case (`hubert_base`); a folder: of a Stillroom run, of
             Hugging Face, of an export, or with `config.json` (see `EncoderConfig`) and `weights.safetensors`; a checkpoint file of fairseq,
-            s3prl or WavLM; or the id of a model of the Hugging Face hub (`facebook/hubert-base-ls960`) that was fetched.
+            s3prl, WavLM, torchaudio, Lightning or DPHuBERT; or the id of a model of the Hugging Face hub
+            (`facebook/hubert-base-ls960`) that was fetched.
 
     Raises:
         UnknownTeacherError: If there is no such teacher.
         WeightsNotFetchedError: If its weights are not on this machine.
         MissingFileError: If a named folder is not there.
-        PickledObjectsError: If a checkpoint holds more than weights.
+        PickledCodeError: If a checkpoint names functions that no weights need.
+        ScaleUnknownError: If nothing says whether waves are normalised, and its features depend on it.
         WrongFamilyError: If it is a model of another kind.
     """
     name = str(name_or_path)
@@ -132,10 +133,11 @@ def trunk_weights(path: Path) -> dict[str, Tensor]:
     torchaudio's own way would download a file that vanished in between, and a rank never downloads.
     """
     try:
-        found = read_weights(path, needed="a bundle's weights")
-    except (PickledObjectsError, BadDocumentError):
+        opened = read_weights(path, needed="a bundle's weights")
+        found = opened.tensors(opened.content)
+    except (PickledCodeError, BadDocumentError):
         raise BadDocumentError(path, "is damaged, or holds more than weights; remove it and fetch it again") from None
-    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+    if found is None:
         raise BadDocumentError(path, "holds something else than weights; remove it and fetch it again")
     return {name: tensor for name, tensor in found.items() if not name.startswith("aux.")}
 
@@ -216,20 +218,42 @@ def known_as(name_or_path: str) -> str:
 
 
 def weights_digest(name_or_path: str) -> str | None:
-    """SHA-256 of the files that hold a teacher's weights; None where they are not on this machine."""
+    """SHA-256 of the files that a teacher's weights and shape are read from, and of no other; None where they are not on this machine."""
     path = Path(name_or_path)
     if name_or_path.lower() == NANO:
-        path = NANO_FOLDER
-    elif name_or_path.upper() in BUNDLES:
+        path = NANO_FOLDER / "weights.safetensors"
+        return digest([[path.name, file_digest(path)]])
+    if name_or_path.upper() in BUNDLES:
         path = bundle_path(BUNDLES[name_or_path.upper()])
-    elif is_hub_id(name_or_path):
+        return file_digest(path) if path.is_file() else None
+    if is_hub_id(name_or_path):
         path = snapshot_of(name_or_path) or path
-    if path.is_file():
-        return file_digest(path)
-    if not path.is_dir():
-        return None
-    if is_run(path):
+    if path.is_dir() and is_run(path):
         found = next(whole_checkpoints(path / "checkpoints", torn=[]), None)
         return found[1].sha256 if found is not None else None
-    files = sorted(entry for entry in path.iterdir() if entry.suffix in WEIGHTS and entry.is_file())
-    return digest([[entry.name, file_digest(entry)] for entry in files]) if files else None
+    files = [file for file in files_read(path) if file.is_file()]
+    if files == [path]:
+        return file_digest(path)
+    return digest([[file.name, file_digest(file)] for file in files]) if files else None
+
+
+def files_read(path: Path) -> list[Path]:
+    """The files, there or not, that hold weights and shape of the model in a file or folder."""
+    if path.is_file():
+        return [path, beside_path(path)]
+    if not path.is_dir():
+        return []
+    if is_export(path):
+        return export_files(path)
+    return huggingface_files(path) if is_huggingface(path) else [path / "config.json", path / "weights.safetensors"]
+
+
+def description(encoder: Encoder) -> str:
+    """What a user must know of a teacher, in one line."""
+    config = encoder.config
+    scale = "each utterance normalised" if config.normalize_waveform else "waves not normalised"
+    return (
+        f"{encoder.name}: {encoder.num_parameters / 1e6:.1f} M parameters, {encoder.num_layers} layers of {encoder.num_features}, "
+        f"{encoder.sample_rate} Hz, {encoder.sample_rate / config.hop_samples:g} frames a second, {scale}, "
+        f"digest {encoder.digest[:16]}"
+    )

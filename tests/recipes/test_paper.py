@@ -166,9 +166,8 @@ def test_the_walk_through_names_what_there_is_and_its_configs_are_read(tmp_path)
         assert (RECIPES / name).exists()
     for verb in re.findall(r"^stillroom ([a-z]+)", text, re.MULTILINE):
         assert verb in VERBS
-    train, evaluation = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "train.yaml").write_text(train)
-    config = load_config(tmp_path / "train.yaml")
-    assert config.views.kind == "cdm2"
-    (tmp_path / "evaluation.yaml").write_text(evaluation)
+    for name, config in re.findall(r"```yaml title=\"(.*?)\"\n(.*?)```", text, re.DOTALL):
+        (tmp_path / name).write_text(config)
+    assert load_config(tmp_path / "plain.yaml").views.kind == "none"
+    assert load_config(tmp_path / "cdm2-dat.yaml").views.kind == "cdm2"
     assert EvaluationConfig.read(tmp_path / "evaluation.yaml").measures == ("cosine", "leakage")

@@ -27,6 +27,7 @@ from training import loop
 from training.config.load import resolved
 from training.distillation.domains import OneDomainError
 from training.export.write import export_run
+from training.models.encoder import Encoder
 from training.models.student import Heads
 from training.runs.checkpoint import load_run, read_tensors
 from training.runs.distributed import Ranks, TooManyRanksError
@@ -494,6 +495,25 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_a_weight(tmp_path, 
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
+def test_a_teacher_that_is_not_finite_in_bfloat16_is_named_at_the_first_step(
+    tmp_path, corpus, teacher_folder, monkeypatch
+):
+    layers = Encoder.layers
+
+    def overflowing(self, *given, **options):
+        outputs, frames = layers(self, *given, **options)
+        if torch.is_autocast_enabled("cpu"):
+            outputs[:, 1] = torch.nan
+        return outputs, frames
+
+    monkeypatch.setattr(Encoder, "layers", overflowing)
+    config = config_of(corpus, teacher_folder, adversary=None, precision="bfloat16", dev="none")
+    found = r"the loss of step 1 is not finite, as layer 2 of the teacher small gives numbers that are not, in bfloat16; its .* precision: float32"
+    with pytest.raises(loop.NonFiniteLossError, match=found) as caught:
+        loop.distil(config, tmp_path / "run", report=str)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_error_that_nobody_foresaw_leaves_no_worker_that_would_keep_the_command_from_ending(
     tmp_path, corpus, teacher_folder
 ):
@@ -568,9 +588,7 @@ def test_the_command_goes_on_after_sigkill_and_sigterm_as_if_never_stopped(tmp_p
     wait_for_step(tmp_path / "run", 14, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75, (tmp_path / "said.txt").read_text()
-    assert (
-        (tmp_path / "said.txt").read_text().endswith("stopped, with a checkpoint; the same command goes on from it\n")
-    )
+    assert "stopped, with a checkpoint; the same command goes on from it\n" in (tmp_path / "said.txt").read_text()
     assert read_json(tmp_path / "run" / "status.json", needed="test")["state"] == "preempted"
     process = command("run")
     assert process.wait(timeout=180) == 0, (tmp_path / "said.txt").read_text()

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from evaluation.config import RunSource, resolved_model
+from evaluation.config import model_with_path
 from evaluation.models import load_model
 from manifests.errors import BadDocumentError, UsageError
 from tests.oracles import fairseq_models
@@ -132,6 +132,6 @@ def test_models_are_found_beside_the_config(tmp_path, corpus):
 def test_an_evaluation_reads_a_distilhubert_of_s3prl(tmp_path):
     _, checkpoint = fairseq_models.distiller()
     torch.save(checkpoint, tmp_path / "distilhubert.ckpt")
-    source = resolved_model("distilhubert.ckpt", folder=tmp_path)
-    assert not isinstance(source, RunSource)
+    source = model_with_path("distilhubert.ckpt", tmp_path)
+    assert isinstance(source, str)
     assert load_model(source, RATE_HZ).num_layers == 2

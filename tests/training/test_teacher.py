@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from manifests.errors import BadDocumentError, MissingFileError, UsageError
+from manifests.io.digest import digest
 from tests.training.conftest import encoder_config
 from training import teacher as teachers
 from training.cli import teacher_command
@@ -265,19 +266,21 @@ def test_a_teacher_is_known_by_its_name_in_whatever_form_it_is_given(tmp_path, m
 
 
 def test_the_digest_of_weights_is_that_of_the_files_that_hold_them(tmp_path, teacher_folder, published):
-    """Of names and bytes of the files with weights; of a run, its newest checkpoint; of a bundle, its file."""
+    """Of names and bytes of the files that are read; of a run, its newest checkpoint; of a bundle, its file."""
     folder = tmp_path / "teacher"
     shutil.copytree(teacher_folder, folder)
     whole = weights_digest(str(folder))
     assert whole == weights_digest(str(teacher_folder))
     (folder / "README.md").write_text("of no weight")
-    (folder / "config.json").write_text("{}")
     (folder / "nested.pt").mkdir()
+    (folder / "pytorch_model.bin").write_bytes(b"another model's")
     assert weights_digest(str(folder)) == whole
-    (folder / "weights.safetensors").rename(folder / "model.safetensors")
-    renamed = weights_digest(str(folder))
-    (folder / "pytorch_model.bin").write_bytes(b"more")
-    assert len({whole, renamed, weights_digest(str(folder))}) == 3
+    config = (folder / "config.json").read_bytes()
+    (folder / "config.json").write_bytes(config + b" ")
+    assert weights_digest(str(folder)) != whole
+    (folder / "config.json").write_bytes((folder / "weights.safetensors").read_bytes())
+    (folder / "weights.safetensors").write_bytes(config)
+    assert weights_digest(str(folder)) != whole, "the two have changed places"
     content = hashlib.sha256(b"weights").hexdigest()
     (tmp_path / "model.pt").write_bytes(b"weights")
     assert weights_digest(str(tmp_path / "model.pt")) == content
@@ -285,7 +288,8 @@ def test_the_digest_of_weights_is_that_of_the_files_that_hold_them(tmp_path, tea
     published[1].parent.mkdir()
     published[1].write_bytes(b"weights")
     assert weights_digest("tiny_large") == weights_digest("TINY_LARGE") == content
-    assert weights_digest("Nano") == weights_digest(str(fetch_teacher("nano")))
+    weights = fetch_teacher("nano") / "weights.safetensors"
+    assert weights_digest("Nano") == digest([[weights.name, hashlib.sha256(weights.read_bytes()).hexdigest()]])
     assert weights_digest(str(tmp_path / "gone")) is None
     (tmp_path / "empty").mkdir()
     assert weights_digest(str(tmp_path / "empty")) is None

@@ -157,7 +157,8 @@ class TrainConfig(Document):
         validate_every: Steps between two validations.
         validate_utterances: How many of the dev split a validation uses, the same each time.
         tensorboard: Whether the journal's numbers are written for TensorBoard too (extra `tensorboard`).
-        precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32.
+        precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32. On a GPU that has
+            it, it is what a new run gets whose config does not say.
         workers: Processes that read and decode; 0 does it in the trainer's own.
         crops: Where crops begin; by default at any sample, anew in each epoch.
         targets: Folder of a teacher's outputs, from `stillroom targets`; the teacher itself is then not needed.

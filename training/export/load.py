@@ -14,7 +14,7 @@ from training.export.s3prl import NAME as DISTILLER
 from training.export.torchaudio import NAME as BUILDER
 from training.export.torchaudio import WEIGHTS
 from training.models.encoder import Encoder, EncoderConfig
-from training.models.fairseq_format import load_checkpoint_file
+from training.models.fairseq_format import beside_path, load_checkpoint_file
 from training.models.native_format import filled, trained_on_beside
 from training.models.torch_weights import read_weights
 
@@ -39,6 +39,13 @@ def is_export(folder: Path) -> bool:
     return not (folder / "config.json").is_file() and any(
         (folder / name).is_file() for name in (DISTILLER, BUILDER, ONNX)
     )
+
+
+def export_files(folder: Path) -> list[Path]:
+    """The files that hold weights and shape of an export."""
+    if (folder / DISTILLER).is_file():
+        return [folder / DISTILLER, beside_path(folder / DISTILLER)]
+    return [folder / BUILDER, folder / WEIGHTS]
 
 
 def load_export(folder: Path, *, name: str) -> Encoder:
@@ -67,8 +74,9 @@ def load_torchaudio(folder: Path, *, name: str) -> Encoder:
     shape["family"] = "wavlm" if found.get("builder") == "wavlm_model" else "wav2vec2"
     config = EncoderConfig.parse(shape, where=where)
     path = folder / WEIGHTS
-    state = read_weights(path, needed=NEEDED)
-    if not isinstance(state, dict) or not all(hasattr(tensor, "to") for tensor in state.values()):
+    opened = read_weights(path, needed=NEEDED)
+    state = opened.tensors(opened.content)
+    if state is None:
         raise BadDocumentError(path, "expected tensors by name")
     trunk = filled(config, state, where=where, weights=path)
     return Encoder(trunk, config, name=name, trained_on=trained_on_beside(folder))

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
+from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 
 from manifests.io.records import Record
 from training.data.batch import on_device
@@ -28,12 +29,10 @@ from training.data.batch import on_device
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
-
 MASKED_SCORE = -1e4
 NORMALISE_EPSILON = 1e-5
 NOT_TORCHAUDIOS = frozenset(
-    {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as"}
+    {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as", "pruned"}
 )
 
 Count = Annotated[int, Field(ge=1, le=65536)]
@@ -97,6 +96,10 @@ class EncoderConfig(Record):
         if not self.projection_norm:
             trunk.encoder.feature_projection.layer_norm = nn.Identity()
         return trunk
+
+    def whole(self) -> EncoderConfig:
+        """The shape with all heads and hidden units, as a student has it."""
+        return self
 
     def num_frames(self, num_samples: int) -> int:
         """How many frames an utterance of so many samples gives; 0 if it is shorter than one."""
@@ -258,7 +261,9 @@ def transformer_outputs(
     hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
     outputs: dict[int, Tensor] = {}
     wanted = tuple(range(1, config.encoder_num_layers + 1) if only is None else only)
-    position_bias = wavlm_position_bias(transformer.layers[0].attention, hidden) if config.family == "wavlm" else None
+    position_bias: Tensor | None = None
+    if config.family == "wavlm" and isinstance(transformer.layers[0].attention, WavLMSelfAttention):
+        position_bias = wavlm_position_bias(transformer.layers[0].attention, hidden)
     for number, layer in enumerate(list(transformer.layers)[: max(wanted)], 1):
         if config.family == "wavlm":
             hidden, position_bias = layer(hidden, position_bias=position_bias, key_padding_mask=frame_is_padding)

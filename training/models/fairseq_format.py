@@ -1,29 +1,40 @@
 """Reads checkpoints of fairseq's wav2vec 2.0 and HuBERT, of s3prl (converted from those, and its distiller) and of Microsoft's WavLM.
 
-All are one file of torch's that holds a configuration and the weights under fairseq's names; none of fairseq or s3prl is needed to
-read one, and nothing is unpickled. Three layouts are met:
+All are one file of torch's that holds a configuration and the weights; none of fairseq, s3prl, lightning or omegaconf is needed to
+read one, and nothing is unpickled. These layouts are met, with whatever precedes the names (`module.`, `model.`):
 
-* `{"model": weights, "cfg": shape}`: WavLM as published; fairseq after the conversion that a refusal prints;
+* `{"model": weights, "cfg": shape}`: WavLM and UniSpeech-SAT as published; fairseq with hydra; `args` in fairseq before;
 * `{"model_weight": weights, "model_cfg": shape, "task_cfg": ...}`: what s3prl converts fairseq's to;
-* `{"Distiller": weights, "Config": {"distiller": shape}}`: DistilHuBERT (arXiv 2110.01900).
+* `{"Distiller": weights, "Config": {"distiller": shape}}`: DistilHuBERT (arXiv 2110.01900);
+* `{"state_dict": weights, "config": arguments}`: torchaudio's names and builder, DPHuBERT's (arXiv 2305.17651), Lightning's;
+* weights alone. What a file does not say may be in `NAME.encoder.json` beside it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from manifests.errors import BadDocumentError, printable
-from training.models.encoder import Encoder, EncoderConfig
-from training.models.huggingface_format import WrongFamilyError, joined_attention
-from training.models.native_format import filled, trained_on_beside
-from training.models.torch_weights import PickledObjectsError, read_weights
+from manifests.io.json_yaml import read_json
+from training.models.encoder import Encoder
+from training.models.huggingface_format import joined_attention, trunk_state
+from training.models.native_format import (
+    ScaleUnknownError,
+    WrongFamilyError,
+    filled,
+    trained_on_beside,
+    unprefixed,
+)
+from training.models.pickle_data import TooManyObjectsError, plain
+from training.models.pruned import CHANNEL_SCALE, PrunedEncoderConfig, parsed_config, pruned_shape
+from training.models.torch_weights import read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
 NEEDED = "a checkpoint of fairseq, s3prl or WavLM is one file of weights"
 DEFAULT_CONVOLUTIONS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 MOST_CONVOLUTIONS = 64
+TRUNK = ("feature_extractor.", "encoder.")
 # fairseq's names on the left, torchaudio's on the right; the first that fits counts.
 NAMES = tuple(
     (re.compile(theirs), ours)
@@ -71,7 +83,29 @@ BACK = tuple(
         (r"encoder\.transformer\.layers\.(\d+)\.final_layer_norm\.(.*)", r"encoder.layers.\1.final_layer_norm.\2"),
     )
 )  # fmt: skip
-PREFIXES = ("w2v_encoder.w2v_model.", "w2v_model.")  # fine-tuned models hold the pre-trained one
+SHAPE_KEY = "encoder_embed_dim"
+BESIDE_KEYS = "normalize_waveform, or all that `EncoderConfig` has"
+TORCHAUDIO_NAMES = (
+    (re.compile(r"(.*pos_conv_embed\.conv)\.weight_g"), r"\1.parametrizations.weight.original0"),
+    (re.compile(r"(.*pos_conv_embed\.conv)\.weight_v"), r"\1.parametrizations.weight.original1"),
+    (re.compile(r"feature_extractor\.dummy_weight"), CHANNEL_SCALE),
+)
+
+
+class Parts(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        shape: Its configuration; None if there is none.
+        weights: By name.
+        layout: Who writes such files.
+        normalise: Whether waves are normalised; None if nothing says.
+    """
+
+    shape: Mapping[str, Any] | None
+    weights: Mapping[str, Tensor]
+    layout: str
+    normalise: bool | None
 
 
 def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
@@ -79,15 +113,19 @@ def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
 
     Raises:
         MissingFileError: If there is no such file.
-        PickledObjectsError: If it holds more than weights and plain containers.
+        PickledCodeError: If it names functions that no weights need.
         WrongFamilyError: If it is a model of another kind.
+        ScaleUnknownError: If nothing says whether waves are normalised, and its features depend on it.
         BadDocumentError: If it is damaged, or its parts do not fit each other.
     """
-    shape, weights, layout, normalise = parts_of(path)
-    state = renamed(weights)
-    if not any(key.startswith("encoder.transformer.layers.") for key in state):
-        raise WrongFamilyError(path, "its weights have none of the names of wav2vec 2.0, HuBERT, WavLM or DistilHuBERT")
-    config = encoder_config(shape, state, normalise=normalise, is_distiller=layout == "s3prl distiller", where=path)
+    parts = parts_of(path)
+    state, layout = torchaudio_names(parts.weights, where=path)
+    shape = shape_of(parts, state, path=path)
+    if shape.get("normalize_waveform") is None:
+        if shape.get("extractor_mode") == "layer_norm":
+            raise ScaleUnknownError(path, key="normalize_waveform", file=beside_path(path))
+        shape["normalize_waveform"] = False
+    config = parsed_config(shape, where=path)
     width, channels = config.encoder_embed_dim, config.extractor_conv_layer_config[-1][0]
     if width == channels and "encoder.feature_projection.projection.weight" not in state:
         # fairseq has no projection where sizes are equal
@@ -95,68 +133,159 @@ def load_checkpoint_file(path: Path, *, name: str) -> Encoder:
             raise BadDocumentError(path, f"its configuration says {width} features, its weights are of fewer")
         state["encoder.feature_projection.projection.weight"] = torch.eye(width)
         state["encoder.feature_projection.projection.bias"] = torch.zeros(width)
-    state = joined_attention(state) if config.family == "wavlm" else state
+    state = (
+        joined_attention(state) if config.family == "wavlm" and not isinstance(config, PrunedEncoderConfig) else state
+    )
     trunk = filled(config, state, where=path, weights=path)
     # What is beside a single file belongs to it only where an export wrote both.
     trained_on = trained_on_beside(path.parent) if (path.parent / "export.json").is_file() else frozenset()
-    facts = {"source": layout, "weights": path.name}
+    facts = {"source": parts.layout or layout, "weights": path.name}
     return Encoder(trunk, config, name=name, trained_on=trained_on, facts=facts)
 
 
-def parts_of(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor], str, bool]:
-    """Shape, weights, layout and whether waves are normalised, of a checkpoint."""
-    try:
-        found = read_weights(path, needed=NEEDED)
-    except PickledObjectsError:
-        # s3prl's trainer keeps its command line beside the distiller, in a plain Namespace.
-        found = read_weights(path, needed=NEEDED, namespace=True)
-        if not isinstance(found, dict) or "Distiller" not in found:
-            raise
+def beside_path(path: Path) -> Path:
+    """The file in which a user says of a checkpoint what it does not say itself."""
+    return path.with_suffix(".encoder.json")
+
+
+def read_beside(path: Path) -> dict[str, Any]:
+    """What `NAME.encoder.json` says of the checkpoint `NAME.pt`; nothing if there is no such file."""
+    beside = beside_path(path)
+    found = read_json(beside, needed="the shape of a checkpoint") if beside.is_file() else {}
+    if not isinstance(found, dict):
+        raise BadDocumentError(beside, f"expected a mapping with {BESIDE_KEYS}")
+    unknown = sorted(set(found) - set(PrunedEncoderConfig.model_fields)) if SHAPE_KEY not in found else []
+    if unknown:
+        raise BadDocumentError(beside, f"{printable(unknown[0])}: unknown key; expected {BESIDE_KEYS}")
+    return found
+
+
+def parts_of(path: Path) -> Parts:
+    """Configuration and weights of a checkpoint, in whatever layout it is."""
+    opened = read_weights(path, needed=NEEDED)
+    found = opened.content
     if not isinstance(found, dict):
         raise BadDocumentError(path, "expected a mapping with weights and their configuration")
-    if "Distiller" in found:
-        config = found.get("Config")
-        shape = config.get("distiller") if isinstance(config, dict) else None
-        parts: tuple[Any, Any, str, Any] = (shape, found["Distiller"], "s3prl distiller", False)
-    elif "model_weight" in found:
-        task = found.get("task_cfg")
-        parts = (
-            found.get("model_cfg"),
-            found["model_weight"],
-            "s3prl",
-            task.get("normalize", False) if isinstance(task, dict) else False,
-        )
+    try:
+        if "Distiller" in found:
+            config = plain(found.get("Config"))
+            shape = config.get("distiller") if isinstance(config, dict) else None
+            weights, layout = found["Distiller"], "s3prl distiller"
+            normalise: bool | None = False
+        elif "model_weight" in found:
+            shape, weights, layout = plain(found.get("model_cfg")), found["model_weight"], "s3prl"
+            normalise = said([plain(found.get("task_cfg"))])
+        elif "model" in found or "state_dict" in found:
+            weights, layout = found.get("model", found.get("state_dict")), ""
+            keys = ("cfg", "args", "config", "hyper_parameters")
+            config = plain(next((found[key] for key in keys if found.get(key) is not None), None))
+            shape, normalise = fairseq_parts(config) if isinstance(config, dict) else (None, None)
+            if (
+                "model" not in found
+                and shape is not None
+                and not {"encoder_layers", "encoder_num_layers"} & shape.keys()
+            ):
+                shape = None  # Lightning's settings of another kind
+        else:
+            shape, weights, layout, normalise = None, found, "", None
+    except TooManyObjectsError:
+        raise BadDocumentError(path, "its configuration has more parts than any; refused") from None
+    tensors = opened.tensors(weights)
+    if tensors is None:
+        raise BadDocumentError(path, "holds no weights under the keys model, model_weight, state_dict or Distiller")
+    return Parts(shape if isinstance(shape, dict) else None, tensors, layout, normalise)
+
+
+def fairseq_parts(config: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool | None]:
+    """The model's part of a configuration, and whether waves are normalised.
+
+    Of a command line (fairseq before hydra) all is in one mapping, where `task` is a word; a fine-tuned model holds the configuration
+    of the pre-trained one.
+    """
+    shape = config.get("model", config)
+    shape = shape if isinstance(shape, dict) else config
+    places = [config.get("task"), config, shape]
+    before = shape.get("w2v_args")
+    if isinstance(before, dict):
+        shape = before.get("model", before)
+        places += [before.get("task"), before]
+    return (shape if isinstance(shape, dict) else None), said(places)
+
+
+def said(places: Sequence[Any]) -> bool | None:
+    """The first of some configurations that says whether waves are normalised."""
+    found = [
+        place["normalize"] for place in places if isinstance(place, dict) and isinstance(place.get("normalize"), bool)
+    ]
+    return found[0] if found else None
+
+
+def torchaudio_names(weights: Mapping[str, Tensor], *, where: object) -> tuple[dict[str, Tensor], str]:
+    """The encoder's weights under torchaudio's names, and whose names they had.
+
+    Raises:
+        WrongFamilyError: If they are of no model that is read.
+    """
+    bare = unprefixed(weights, where=where)
+    if any(key.startswith("encoder.transformer.") for key in bare):
+        layout, state = "torchaudio", renamed(bare, TORCHAUDIO_NAMES, others=True)
+    elif any(key.startswith("feature_projection.") for key in bare):
+        layout, state = "huggingface", trunk_state(bare, where=where)
     else:
-        cfg = found.get("cfg")
-        shape = cfg.get("model", cfg) if isinstance(cfg, dict) else None
-        before = (
-            shape.get("w2v_args") if isinstance(shape, dict) else None
-        )  # a fine-tuned model holds the pre-trained one's
-        if isinstance(before, dict):
-            shape = before.get("model", before)
-        task = cfg.get("task", cfg) if isinstance(cfg, dict) else {}
-        normalise = task.get("normalize", False) if isinstance(task, dict) else False
-        parts = (shape, found.get("model"), "fairseq", normalise)
-    shape, weights, layout, normalise = parts
-    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
-        raise BadDocumentError(path, "holds no weights under the keys model, model_weight or Distiller")
-    if not isinstance(shape, dict):
-        raise BadDocumentError(
-            path, "holds weights without the configuration of their model (cfg, model_cfg or Config)"
+        layout, state = "fairseq", renamed(bare, NAMES, others=False)
+    if not any(key.startswith("encoder.transformer.layers.") for key in state):
+        raise WrongFamilyError(
+            where, "its weights have none of the names of wav2vec 2.0, HuBERT, WavLM or DistilHuBERT"
         )
-    return shape, weights, layout, bool(normalise)
+    return state, layout
 
 
-def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's weights under torchaudio's names; all others are left out."""
-    prefix = next((start for start in PREFIXES if any(key.startswith(start) for key in weights)), "")
+def shape_of(parts: Parts, state: Mapping[str, Tensor], *, path: Path) -> dict[str, Any]:
+    """The fields of an `EncoderConfig`, from the checkpoint and from what is beside it.
+
+    Raises:
+        BadDocumentError: If neither has a shape.
+    """
+    beside = read_beside(path)
+    if SHAPE_KEY in beside:
+        return torchaudio_shape(beside, state, where=beside_path(path))
+    if parts.shape is not None and "encoder_num_layers" in parts.shape:
+        return {**torchaudio_shape(parts.shape, state, where=path), **beside}
+    if parts.shape is None:
+        raise BadDocumentError(
+            path,
+            "holds weights without the configuration of their model (cfg, model_cfg, Config or config); put torchaudio's "
+            f"arguments for it into {printable(beside_path(path).name)}",
+        )
+    shape = fairseq_shape(parts.shape, state, is_distiller=parts.layout == "s3prl distiller", where=path)
+    return {**shape, "normalize_waveform": parts.normalise, **beside}
+
+
+def torchaudio_shape(given: Mapping[str, Any], state: Mapping[str, Tensor], *, where: object) -> dict[str, Any]:
+    """The arguments of torchaudio's builders, or of DPHuBERT's, and any other field of `EncoderConfig`."""
+    shape = dict(given)
+    if "encoder_use_attention" in shape:
+        shape = pruned_shape(shape, scales_channels=CHANNEL_SCALE in state, where=where)
+    is_wavlm = any(".gru_rel_pos_const" in key for key in state)
+    if shape.get("extractor_conv_layer_config") is None:
+        shape["extractor_conv_layer_config"] = convolutions(DEFAULT_CONVOLUTIONS, where=where)
+    return {"family": "wavlm" if is_wavlm else "wav2vec2", **shape, "aux_num_out": None}
+
+
+def renamed(
+    weights: Mapping[str, Tensor], names: Sequence[tuple[re.Pattern[str], str]], *, others: bool
+) -> dict[str, Tensor]:
+    """Weights under torchaudio's names; those that no pattern fits are kept (`others`) or left out, heads always."""
     found: dict[str, Tensor] = {}
     for key, tensor in weights.items():
-        for pattern, ours in NAMES:
-            match = pattern.fullmatch(key.removeprefix(prefix))
+        for pattern, ours in names:
+            match = pattern.fullmatch(key)
             if match is not None:
                 found[match.expand(ours)] = tensor
                 break
+        else:
+            if others and key.startswith(TRUNK):
+                found[key] = tensor
     return found
 
 
@@ -172,10 +301,10 @@ def fairseq_name(name: str) -> str:
     raise AssertionError(name)
 
 
-def encoder_config(
-    shape: Mapping[str, Any], state: Mapping[str, Tensor], *, normalise: bool, is_distiller: bool, where: object
-) -> EncoderConfig:
-    """The shape under torchaudio's names; sizes that the weights show are not taken from the configuration.
+def fairseq_shape(
+    shape: Mapping[str, Any], state: Mapping[str, Tensor], *, is_distiller: bool, where: object
+) -> dict[str, Any]:
+    """The configuration of fairseq under torchaudio's names; sizes that the weights show are not taken from it.
 
     Raises:
         BadDocumentError: If the configuration has no such shape.
@@ -187,10 +316,9 @@ def encoder_config(
     first = "encoder.transformer.layers.0."
     buckets = state.get(first + "attention.rel_attn_embed.weight")
     is_hubert = is_distiller or "label_rate" in shape or "untie_final_proj" in shape
-    given = {
+    return {
         "family": "wavlm" if is_wavlm else "wav2vec2",
         "sample_rate": 16000,
-        "normalize_waveform": normalise,
         "projection_norm": "encoder.feature_projection.layer_norm.weight" in state,
         "pretrained_as": "wavlm" if is_wavlm else "hubert" if is_hubert else "wav2vec2",
         "extractor_mode": "layer_norm" if shape.get("extractor_mode") == "layer_norm" else "group_norm",
@@ -211,7 +339,6 @@ def encoder_config(
         "encoder_layer_norm_first": bool(shape.get("layer_norm_first", False)),
         "encoder_layer_drop": shape.get("encoder_layerdrop", 0.0),
     }
-    return EncoderConfig.parse(given, where=where)
 
 
 def width_of(state: Mapping[str, Tensor], name: str, *, where: object) -> int:

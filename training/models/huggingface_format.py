@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
+from manifests.errors import BadDocumentError, MissingFileError, printable
 from manifests.io.json_yaml import read_json, safe_relative
 from manifests.io.records import faults
 from training.models.encoder import Encoder, EncoderConfig
-from training.models.native_format import filled, read_safetensors, trained_on_beside
+from training.models.native_format import (
+    OTHER_MODELS,
+    WrongFamilyError,
+    filled,
+    read_safetensors,
+    trained_on_beside,
+    unprefixed,
+)
 from training.models.torch_weights import read_weights
 
 if TYPE_CHECKING:
@@ -27,7 +34,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EXTRACTOR_EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm
-FAMILIES = ("wav2vec2", "hubert", "wavlm")
+# What each model type was trained as; UniSpeech is wav2vec 2.0 in shape and objective, UniSpeech-SAT is HuBERT.
+FAMILIES: dict[object, Literal["wav2vec2", "hubert", "wavlm"]] = {
+    "wav2vec2": "wav2vec2",
+    "hubert": "hubert",
+    "wavlm": "wavlm",
+    "unispeech": "wav2vec2",
+    "unispeech-sat": "hubert",
+}
+OTHERS = {
+    "data2vec-audio": "data2vec",
+    "sew": "sew",
+    "sew-d": "sew",
+    "wav2vec2-bert": "w2v-bert",
+    "wav2vec2-conformer": "conformer",
+}
 NEEDED = "a Hugging Face folder holds config.json and model.safetensors or pytorch_model.bin"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TRUNKS = ("feature_extractor.", "feature_projection.", "encoder.")
@@ -40,21 +61,12 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class WrongFamilyError(StillroomError, ValueError):
-    """A model of a family that is not read."""
-
-    def __init__(self, where: object, what: str) -> None:
-        super().__init__(
-            f"{printable(where)}: {what}; models of the families wav2vec2, hubert and wavlm can be read, no others"
-        )
-
-
 class HuggingFaceConfig(BaseModel):
     """The keys of a `config.json` that are read; defaults are those of `transformers`, other keys do not change a layer's output."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    model_type: Literal["wav2vec2", "hubert", "wavlm"]
+    model_type: Literal["wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"]
     hidden_size: Count = 768
     num_hidden_layers: Count = 12
     num_attention_heads: Count = 12
@@ -93,7 +105,7 @@ class HuggingFaceConfig(BaseModel):
             "normalize_waveform": normalise,
             "normalize_epsilon": EXTRACTOR_EPSILON,
             "projection_norm": self.feat_proj_layer_norm,
-            "pretrained_as": self.model_type,
+            "pretrained_as": FAMILIES[self.model_type],
             "extractor_mode": "group_norm" if self.feat_extract_norm == "group" else "layer_norm",
             "extractor_conv_layer_config": tuple(zip(self.conv_dim, self.conv_kernel, self.conv_stride, strict=True)),
             "extractor_conv_bias": self.conv_bias,
@@ -131,13 +143,15 @@ def load_huggingface(folder: Path, *, name: str) -> Encoder:
         WrongFamilyError: If it is a model of another kind.
         BadDocumentError: If a file is damaged, or weights and config do not fit each other.
         MissingFileError: If there are no weights.
-        PickledObjectsError: If a `.bin` holds more than weights.
+        PickledCodeError: If a `.bin` holds more than weights.
     """
     found = read_config(folder / "config.json")
     normalise, sample_rate = preprocessing(folder, found)
     config = found.encoder_config(normalise=normalise, sample_rate=sample_rate, where=folder / "config.json")
-    path, state = read_state(folder)
-    trunk = filled(config, trunk_state(state, config, where=path), where=folder / "config.json", weights=path)
+    path, weights = read_state(folder)
+    state = trunk_state(weights, where=path)
+    state = joined_attention(state) if config.family == "wavlm" else state
+    trunk = filled(config, state, where=folder / "config.json", weights=path)
     facts = {"source": "huggingface", "model_type": found.model_type, "weights": path.name}
     return Encoder(trunk, config, name=name, trained_on=trained_on_beside(folder), facts=facts)
 
@@ -151,8 +165,12 @@ def read_config(path: Path) -> HuggingFaceConfig:
     data = read_json(path, needed=NEEDED)
     if not isinstance(data, dict):
         raise BadDocumentError(path, "expected a mapping")
-    if data.get("model_type") not in FAMILIES:
-        raise WrongFamilyError(path, f"model_type is {printable(data.get('model_type'))!r}")
+    kind = data.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        also = f", so it {OTHER_MODELS[OTHERS[kind]]}" if isinstance(kind, str) and kind in OTHERS else ""
+        raise WrongFamilyError(path, f"model_type is {printable(kind)!r}{also}")
+    if data.get("adapter_attn_dim") is not None:
+        raise WrongFamilyError(path, OTHER_MODELS["mms"])
     given = {key: value for key, value in data.items() if value is not None}
     try:
         config = HuggingFaceConfig.model_validate(given)
@@ -182,42 +200,57 @@ def preprocessing(folder: Path, config: HuggingFaceConfig) -> tuple[bool, int]:
 
 def read_state(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """All weights of a folder, in one file or in several with an index, and the file to name in an error."""
+    named, *parts = weight_files(folder)
+    return named, {key: tensor for part in parts or [named] for key, tensor in read_part(part).items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The file of weights that is read; or an index, and the files that it names.
+
+    Raises:
+        MissingFileError: If there is neither.
+    """
     for name in WEIGHTS:
         path = folder / name
         index = folder / f"{name}.index.json"
         if path.is_file():
-            return path, read_part(path)
+            return [path]
         if index.is_file():
             data = read_json(index, needed=NEEDED)
             places = data.get("weight_map") if isinstance(data, dict) else None
             if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
                 raise BadDocumentError(index, "weight_map: expected a mapping of names to files")
-            parts = [folder / safe_relative(part, where=index) for part in sorted(set(places.values()))]
-            return index, {key: tensor for part in parts for key, tensor in read_part(part).items()}
+            return [index, *(folder / safe_relative(part, where=index) for part in sorted(set(places.values())))]
     raise MissingFileError(folder / WEIGHTS[0], needed=NEEDED)
+
+
+def huggingface_files(folder: Path) -> list[Path]:
+    """The files that hold weights and shape of a folder, there or not."""
+    return [folder / "config.json", folder / "preprocessor_config.json", *weight_files(folder)]
 
 
 def read_part(path: Path) -> dict[str, Tensor]:
     """One file of weights."""
     if path.suffix == ".safetensors":
         return read_safetensors(path, needed=NEEDED)
-    found = read_weights(path, needed=NEEDED)
-    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+    opened = read_weights(path, needed=NEEDED)
+    found = opened.tensors(opened.content)
+    if found is None:
         raise BadDocumentError(path, "expected a mapping of names to tensors")
     return found
 
 
-def trunk_state(state: Mapping[str, Tensor], config: EncoderConfig, *, where: object) -> dict[str, Tensor]:
+def trunk_state(state: Mapping[str, Tensor], *, where: object) -> dict[str, Tensor]:
     """The encoder's weights under torchaudio's names.
 
     Raises:
         BadDocumentError: If no weight is an encoder's.
+        WrongFamilyError: If they are those of another kind of model.
     """
-    prefix = next((f"{family}." for family in FAMILIES if any(key.startswith(f"{family}.") for key in state)), "")
     found: dict[str, Tensor] = {}
-    for key, tensor in state.items():
-        name = key.removeprefix(prefix)
-        if not name.startswith(TRUNKS) or (prefix and not key.startswith(prefix)):
+    for key, tensor in unprefixed(state, where=where).items():
+        name = key
+        if not name.startswith(TRUNKS):
             continue
         for theirs, ours in RENAMED:
             name = name.replace(theirs, ours)
@@ -228,7 +261,7 @@ def trunk_state(state: Mapping[str, Tensor], config: EncoderConfig, *, where: ob
         found[name] = tensor
     if not found:
         raise BadDocumentError(where, "holds no weights of an encoder")
-    return joined_attention(found) if config.family == "wavlm" else found
+    return found
 
 
 def joined_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -241,7 +274,7 @@ def joined_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             parts = [found.pop(f"{start}.{part}_proj.{kind}", None) for part in "qkv"]
             whole = [part for part in parts if part is not None]
             found[f"{start}.attention.in_proj_{kind}"] = torch.cat(whole)
-        elif ".attention.out_proj." in name:
+        elif ".attention.out_proj." in name and ".attention.attention." not in name:
             found[name.replace(".attention.out_proj.", ".attention.attention.out_proj.")] = found.pop(name)
     return found
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
 import torch
 
-from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, printable
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_json
-from training.models.encoder import Encoder, EncoderConfig
+from training.models.encoder import Encoder
+from training.models.pruned import parsed_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +24,47 @@ if TYPE_CHECKING:
     from torchaudio.models import Wav2Vec2Model
 
     from manifests.io.place import Place
+    from training.models.encoder import EncoderConfig
 
 MOST_PARAMETERS = 10_000_000_000
 MOST_TENSORS = 100_000  # the largest model that is read has some thousands
 NEEDED = "a teacher's folder holds config.json and weights.safetensors"
+FIRST_PART = "feature_extractor.conv_layers."
+OTHER_WEIGHTS = (
+    (re.compile(r"(^|\.)modality_encoders\."), "data2vec 2.0"),
+    (re.compile(r"encoder\.pos_conv\.\d+\.0\.|pos_conv_embed\.layers\.\d+\."), "data2vec"),
+    (re.compile(r"\.adapter_layer\."), "mms"),
+    (re.compile(r"(^|\.)encoder\.(upsample|pool)\."), "sew"),
+    (re.compile(r"\.(conv_module|conformer)\b"), "conformer"),
+)
+OTHER_MODELS = {
+    "data2vec": "is a data2vec model, whose position embedding is five convolutions",
+    "data2vec 2.0": "is a data2vec 2.0 model, whose position embedding is five convolutions in an encoder of its own",
+    "mms": "has MMS's adapters of a language in each layer; use mms-300m or mms-1b, which have none",
+    "sew": "is a SEW model, whose transformer runs on frames squeezed to half their rate",
+    "w2v-bert": "is a w2v-BERT 2.0 model, which reads mel filter banks, and whose layers are conformer layers",
+    "conformer": "is a model of conformer layers",
+}
+
+
+class WrongFamilyError(StillroomError, ValueError):
+    """A model of a family that is not read."""
+
+    def __init__(self, where: object, what: str) -> None:
+        super().__init__(
+            f"{printable(where)}: {what}; models of the families wav2vec2, hubert, wavlm, unispeech and unispeech-sat can be read, "
+            "no others"
+        )
+
+
+class ScaleUnknownError(StillroomError, ValueError):
+    """A model with layer norm in its convolutions, and nothing says whether its waves are normalised."""
+
+    def __init__(self, where: object, *, key: str, file: object) -> None:
+        super().__init__(
+            f"{printable(where)}: nothing in it says whether each wave is brought to zero mean and unit variance first, and its features "
+            f"depend on that (its extractor has layer norm): put {{{json.dumps(key)}: true}}, or false, into {printable(file)}"
+        )
 
 
 def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
@@ -34,7 +74,7 @@ def load_encoder_folder(folder: Path, *, name: str) -> Encoder:
         MissingFileError: If one of the first two is not there.
         BadDocumentError: If a file is damaged, or the two do not fit each other.
     """
-    config = EncoderConfig.parse(read_json(folder / "config.json", needed=NEEDED), where=folder / "config.json")
+    config = parsed_config(read_json(folder / "config.json", needed=NEEDED), where=folder / "config.json")
     path = folder / "weights.safetensors"
     trunk = filled(config, read_safetensors(path, needed=NEEDED), where=folder / "config.json", weights=path)
     card = folder / "card.json"
@@ -114,6 +154,28 @@ def read_safetensors(path: Path, *, needed: str) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
     except safetensors.SafetensorError as problem:
         raise BadDocumentError(path, f"is not a safetensors file: {printable(problem)}") from None
+
+
+def unprefixed(weights: Mapping[str, Tensor], *, where: object) -> dict[str, Tensor]:
+    """A model's weights without what precedes their names (`module.`, `model.` of Lightning, `w2v_encoder.w2v_model.`, `wav2vec2.`).
+
+    It is whatever precedes the first convolutions; weights that have another beginning are heads, and are left out.
+
+    Raises:
+        WrongFamilyError: If the names show a model of another kind.
+        BadDocumentError: If there are several models.
+    """
+    for pattern, family in OTHER_WEIGHTS:
+        if any(pattern.search(name) for name in weights):
+            raise WrongFamilyError(where, OTHER_MODELS[family])
+    starts = sorted({name.partition(FIRST_PART)[0] for name in weights if FIRST_PART in name})
+    if len(starts) > 1:
+        shown = ", ".join(repr(printable(start, limit=40)) for start in starts[:4])
+        raise BadDocumentError(
+            where, f"holds {len(starts)} models, whose names begin with {shown}; save one of them alone"
+        )
+    start = starts[0] if starts else ""
+    return {name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
 
 
 def first_misfit(problem: Exception) -> str:

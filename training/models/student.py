@@ -219,4 +219,4 @@ def student_config(
         }
         own |= {key: value for key, value in configured.items() if value is not None}
         own["projection_norm"] = source.projection_norm and keeps_norm(source, shape)
-    return source.model_copy(update=own)
+    return source.whole().model_copy(update=own)

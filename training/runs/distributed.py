@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,10 +20,11 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from manifests.errors import StillroomError, UsageError, printable
+from manifests.io.progress import stderr_line
 from training.data.batch import on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
     from torch._C._distributed_c10d import Store
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 NAMED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 CPU = torch.device("cpu")
+ANSWERS, ANSWER_S = 20, 0.5  # how long ranks that lost one wait to be sure which
 
 Plain = TypeVar("Plain")
 
@@ -46,12 +49,13 @@ class TooManyRanksError(UsageError):
 
 
 class RankLostError(StillroomError, ConnectionError):
-    """Another rank is gone, or cannot be reached."""
+    """Another rank is gone, hangs, or cannot be reached."""
 
-    def __init__(self, *, rank: int, why: object) -> None:
+    def __init__(self, *, rank: int, why: object, lost: Sequence[int] = ()) -> None:
         reason = (str(why).splitlines() or [type(why).__name__])[0]
+        who = f"rank{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}" if lost else "another rank"
         super().__init__(
-            f"rank {rank} lost another rank ({printable(reason)}): look for what ended it (memory, its machine); "
+            f"rank {rank} lost {who} ({printable(reason)}): look for what ended or stopped it (memory, its machine, its disk); "
             "the last checkpoint is kept, the same command goes on from it"
         )
 
@@ -78,12 +82,14 @@ class Ranks:
         count: How many there are.
         device: Where this one computes.
         device_group: Of torch.distributed, over NCCL; None where the device is the CPU.
+        store: Where ranks find each other.
     """
 
     number: int = 0
     count: int = 1
     device: torch.device = CPU
     device_group: ProcessGroup | None = None
+    store: Store | None = None
 
     @property
     def is_first(self) -> bool:
@@ -147,7 +153,27 @@ class Ranks:
         try:
             yield
         except (RuntimeError, OSError) as problem:
-            raise RankLostError(rank=self.number, why=problem) from None
+            raise RankLostError(rank=self.number, why=problem, lost=self.silent_ranks()) from None
+
+    def silent_ranks(self) -> list[int]:
+        """The ranks that do not say that they lost another one too: those that died or hang; none if the store is gone with them.
+
+        Ranks that wait for one that hangs stop waiting at almost the same time, and so do all that another one's end reaches.
+        """
+        if self.store is None:
+            return []
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        names = {rank: f"stillroom/lost/{attempt}/{rank}" for rank in range(self.count)}
+        try:
+            self.store.set(names[self.number], "")
+            for _ in range(ANSWERS):
+                silent = [rank for rank, name in names.items() if not self.store.check([name])]
+                if len(silent) <= 1:
+                    break
+                time.sleep(ANSWER_S)
+        except (RuntimeError, OSError):
+            return []
+        return silent
 
 
 class AllReduce:
@@ -210,6 +236,12 @@ def joined_ranks(timeouts: Timeouts = Timeouts()) -> Iterator[Ranks]:
         RankLostError: If the other ranks cannot be reached.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
+        tasks = os.environ.get("SLURM_NTASKS", "1")
+        if "WORLD_SIZE" not in os.environ and tasks.isdecimal() and int(tasks) > 1:
+            stderr_line(
+                f"SLURM_NTASKS is {tasks}, but this process trains alone: several train together as `srun torchrun ... -m stillroom train`, "
+                "with one task a node; see docs/cluster.md"
+            )
         yield alone()
         return
     missing = [name for name in NAMED if name not in os.environ]
@@ -226,6 +258,7 @@ def joined_ranks(timeouts: Timeouts = Timeouts()) -> Iterator[Ranks]:
     ranks = Ranks(number, count, device)
     with ranks.connected():
         store, _, _ = next(rendezvous("env://", number, count, timeout=timeouts.gloo))
+        ranks = replace(ranks, store=store)
         distributed.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=timeouts.gloo)
         if device.type == "cuda":
             torch.cuda.set_device(device)

@@ -15,6 +15,7 @@ from manifests.results.reports import RunStatus, State
 from training.config.load import method_difference, run_config
 from training.config.presets import PRESETS
 from training.data.joined_corpus import clean_digests
+from training.runs.distributed import RankLostError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -192,7 +193,9 @@ def failure_recorded(run: Path, config: TrainConfig) -> Iterator[None]:
                 status = RunStatus.read(run / "status.json", needed="how far the run is")
                 if status.state != "done":
                     line = printable(f"{type(problem).__name__}: {problem}", limit=LONGEST_PROBLEM)
-                    status.model_copy(update={"state": "failed", "problem": line}).write(run / "status.json")
+                    # A rank that is gone, or hangs, is no fault of the run: it may go on elsewhere.
+                    state: State = "preempted" if isinstance(problem, RankLostError) else "failed"
+                    status.model_copy(update={"state": state, "problem": line}).write(run / "status.json")
         raise
 
 

@@ -31,6 +31,10 @@ class StopSignals:
             raise KeyboardInterrupt
         self.received = self.received or signal.Signals(number)
 
+    def request(self) -> None:
+        """Ask for a stop from inside, as SIGTERM would from outside."""
+        self.received = self.received or signal.SIGTERM
+
     def __enter__(self) -> Self:
         self.before = {}
         if threading.current_thread() is threading.main_thread():  # Python delivers signals there alone

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corpus_builder.audio import tar_members
-from corpus_builder.audio.tar_members import audio_digest, audio_exists, audio_file, member_of
+from corpus_builder.audio.tar_members import audio_digest, audio_exists, member_of
 from manifests.io.digest import bytes_digest
 
 if TYPE_CHECKING:
@@ -74,13 +74,15 @@ def test_a_member_is_found_below_folders_that_are_called_like_tars(tmp_path: Pat
     assert member_of(folder / "plain.wav") is None
     assert member_of(folder / "s.tar/inside/a.tar/x.wav") == (folder / "s.tar", "inside/a.tar/x.wav")
     assert content(folder / "s.tar/inside/a.tar/x.wav") == b"member"
+    assert member_of(folder / "s.tar/inside/a.tar/x.wav").span() == (512, 6)  # after one header of 512 bytes
     assert audio_digest(folder / "s.tar/inside/a.tar/x.wav") == bytes_digest(b"member")
     assert audio_digest(folder / "plain.wav") == bytes_digest(b"plain")
     assert [audio_exists(folder / name) for name in ("plain.wav", "s.tar/inside/a.tar/x.wav", "s.tar/x.wav", "none.wav")] == [
         True, True, False, False,
     ]  # fmt: skip
-    with pytest.raises(FileNotFoundError, match=r"s\.tar has no member y\.wav"):
-        audio_file(folder / "s.tar/y.wav")
+    for read in (content, audio_digest):
+        with pytest.raises(FileNotFoundError, match=r"s\.tar has no member y\.wav"):
+            read(folder / "s.tar/y.wav")
 
 
 def test_only_the_tars_used_last_are_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

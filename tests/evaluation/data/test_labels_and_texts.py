@@ -207,7 +207,7 @@ def test_alignments_are_read_from_a_table_by_utterance(tmp_path):
     with pytest.raises(BadDocumentError, match=r"the column start is missing; expected id,start,end,label"):
         read_table(path)
     path.write_text("id,start,end,label\nother,0,1,a\n")
-    with pytest.raises(MissingLabelError, match=rf"no utterance of split 'learn' has the field '{tmp_path}.*a\.csv'"):
+    with pytest.raises(MissingLabelError, match=rf"no utterance of split 'learn' has the field '{str(tmp_path)[:40]}"):
         align_task(FramesTask(kind="frames", table=str(path)), dataset([{}], [{}]))
 
 

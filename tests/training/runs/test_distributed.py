@@ -23,7 +23,9 @@ from training import loop
 from training.config.schema import Adversary, Optimiser
 from training.distillation.adversary import DomainAdversary
 from training.distillation.critic import CriticInput
+from training.runs import distributed as runs_distributed
 from training.runs.distributed import AllReduce, RankLostError, Ranks, Timeouts, TooManyRanksError, joined_ranks
+from training.runs.folder import failure_recorded
 from training.stream import pairs
 
 HOUSE = Path(__file__).parents[3]
@@ -55,6 +57,68 @@ def test_half_of_torchruns_variables_are_one_line(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="WORLD_SIZE is set and RANK is not"), joined_ranks():
         pass
+
+
+@pytest.mark.parametrize(
+    ("tasks", "world", "is_told"), [("4", None, True), ("1", None, False), ("4", "1", False), ("4(x2)", None, False)]
+)
+def test_tasks_of_slurm_without_ranks_are_told(monkeypatch, capsys, tasks, world, is_told):
+    monkeypatch.setenv("SLURM_NTASKS", tasks)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if world is not None:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    with joined_ranks() as ranks:
+        assert ranks.count == 1
+    said = capsys.readouterr().err
+    assert ("SLURM_NTASKS is 4, but this process trains alone" in said) == is_told
+    assert said.count("\n") == is_told
+
+
+@pytest.mark.parametrize("silent", [(), (1,), (0, 3)])
+def test_ranks_that_do_not_say_that_they_lost_one_are_named(monkeypatch, silent):
+    monkeypatch.setattr(runs_distributed, "ANSWER_S", 0)
+    store = torch.distributed.HashStore()
+    lost = []
+    for number in range(4):
+        if number not in silent:
+            with pytest.raises(RankLostError) as caught, Ranks(number, 4, store=store).connected():
+                raise RuntimeError("Timed out waiting 5000ms for recv operation to complete\nmore")
+            lost.append(str(caught.value))
+    named = {(): "another rank", (1,): "rank 1", (0, 3): "ranks 0, 3"}[silent]
+    last = 3 if 3 not in silent else 2
+    assert lost[-1].startswith(
+        f"rank {last} lost {named} (Timed out waiting 5000ms for recv operation to complete): look for"
+    )
+    assert "\n" not in lost[-1]
+
+
+def test_a_run_that_lost_a_rank_has_the_state_that_is_requeued(tmp_path, monkeypatch):
+    (tmp_path / "status.json").write_text('{"schema": "stillroom/status/1", "state": "running", "step": 6, "steps": 9}')
+    monkeypatch.setattr("training.runs.folder.is_runs_own", lambda *_: True)
+    for problem, state in ((RankLostError(rank=0, why="closed", lost=[2]), "preempted"), (UsageError("x"), "failed")):
+        with pytest.raises(type(problem)), failure_recorded(tmp_path, None):
+            raise problem
+        status = read_json(tmp_path / "status.json", needed="test")
+        assert (status["state"], status["step"]) == (state, 6)
+        assert type(problem).__name__ in status["problem"]
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_ends_all_within_the_timeout_with_its_number(tmp_path, torchrun, wide, teacher_folder):
+    config = wide_config(wide, teacher_folder, steps=4000, checkpoint_every=2, validate_every=5000)
+    process = torchrun("run", 2, config, "--gloo-timeout", "10")
+    wait_for_step(tmp_path / "run", 3, process)
+    hung = ranks_below(process)[-1]
+    os.kill(hung, signal.SIGSTOP)
+    began = time.monotonic()
+    said = finish(process, tmp_path, code=1)
+    assert time.monotonic() - began < 120  # torchrun gives the one that hangs 30 s
+    lines = [line for line in said.splitlines() if line.startswith("stillroom: ")]
+    told = "\n".join(line for line in lines if " lost rank " in line)
+    assert told.startswith(("stillroom: rank 0 lost rank 1", "stillroom: rank 1 lost rank 0")), said
+    status = read_json(tmp_path / "run" / "status.json", needed="test")
+    assert status["state"] in {"preempted", "running"}  # rank 0 may be the one that hangs
+    assert list((tmp_path / "run" / "checkpoints").glob("*.json"))
 
 
 def test_gloo_and_nccl_have_timeouts_of_their_own(monkeypatch):

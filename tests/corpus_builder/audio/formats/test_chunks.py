@@ -112,8 +112,13 @@ def test_sphere_promises_samples_times_bytes_times_channels_unless_they_are_comp
 def test_the_samples_of_core_audio_begin_after_a_count_of_edits():
     head = b"caff\0\1\0\0" + b"desc" + struct.pack(">q", 32) + b"d" * 32
     content = head + b"data" + struct.pack(">q", 104) + bytes(4) + DATA
-    assert found("caf", content) == Samples(content.index(DATA), 100)
-    assert found("caf", head + b"data" + struct.pack(">q", -1) + bytes(4) + DATA).promised is None
+    start = content.index(DATA)
+    assert found("caf", content) == Samples(start, 100, start - 12, 8, "big", more=4)
+    live = head + b"data" + struct.pack(">q", -1) + bytes(4) + DATA  # up to the end of the file
+    assert found("caf", live) == Samples(start, 0, start - 12, 8, "big", more=4)
+    view = corrected(found("caf", live), io.BytesIO(live), len(live))
+    assert view is not None
+    assert view.read() == content
     assert found("caf", head) is None
 
 
@@ -129,24 +134,34 @@ def test_a_promise_that_a_pipe_leaves_says_nothing_and_any_other_counts_what_is_
     assert Samples(44, 0x7FFF0000).missing(44 + 2_000_000_000) == 0  # however much is there
 
 
-def test_a_size_of_zero_is_corrected_to_what_is_there_in_its_own_width_and_order():
+def test_a_size_of_zero_or_one_that_a_pipe_leaves_is_corrected_to_what_is_there_in_its_own_width_and_order():
     content = b"h" * 44 + DATA
     for samples, new in (
         (Samples(44, 0, 40, 4, "big"), struct.pack(">I", 100)),
         (Samples(44, 0, 40, 4, "big", more=14), struct.pack(">I", 114)),
         (Samples(44, 0, 20, 8, "little", more=24), struct.pack("<Q", 124)),
+        (Samples(44, None, 8, 4, "big"), struct.pack(">I", 100)),
+        (Samples(44, 0x7FFF0000, 40), struct.pack("<I", 100)),
+        (Samples(44, 0xFFFFFFFF, 40, 4, "big", more=14), struct.pack(">I", 114)),
+        (Samples(44, 1_990_000_000, 40), struct.pack("<I", 100)),
     ):
         view = corrected(samples, io.BytesIO(content), len(content))
         assert view is not None
         assert view.read() == content[: samples.size_at] + new + content[samples.size_at + len(new) :]
     for samples in (
         Samples(44, 100, 40),
+        Samples(44, 101, 40),  # cut off
+        Samples(44, 1_989_999_999, 40),
         Samples(144, 0, 40),
         Samples(44, 0),
-        Samples(44, None, 40),
+        Samples(44, None),
+        Samples(144, None, 40),
         Samples(44, 0, 40, 0),
     ):
         assert corrected(samples, io.BytesIO(content), len(content)) is None
+    large = 44 + 0x7FFF0000  # all that is promised is there
+    assert corrected(Samples(44, 0x7FFF0000, 40), io.BytesIO(content), large) is None
+    assert corrected(Samples(44, 0x7FFF0000, 40), io.BytesIO(content), large - 1) is not None
     notes = b"h" * 44 + b"LIST" + struct.pack("<I", 4) + b"INFO"
     assert corrected(Samples(44, 0, 40), io.BytesIO(notes), len(notes)) is None  # no samples: notes follow
 

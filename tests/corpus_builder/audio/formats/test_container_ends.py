@@ -37,6 +37,22 @@ def tta(sizes, *, rate_hz=245):
     return head + b"".join(struct.pack("<I", size) for size in sizes) + bytes(4) + b"t" * sum(sizes)
 
 
+def transport(packet, count):
+    """Packets with a byte of sync each; those of 192 bytes have a time stamp of four in front of it."""
+    first = 4 if packet == 192 else 0
+    return count * (bytes(first) + b"G" + b"t" * (packet - first - 1))
+
+
+def ac3(size, rate, code):
+    """A frame of AC-3 whose size follows from the codes of its rate and bit rate by table 5.18 of ATSC A/52."""
+    return b"\x0b\x77\0\0" + bytes([rate << 6 | code, 8 << 3]) + b"a" * (size - 6)
+
+
+def eac3(size):
+    """A frame of Enhanced AC-3, which has half its size less one."""
+    return b"\x0b\x77" + (size // 2 - 1).to_bytes(2) + bytes([0x3F, 16 << 3]) + b"a" * (size - 6)
+
+
 def amr(*modes, wide=False):
     sizes = {True: {0: 17, 8: 60, 9: 5, 15: 0}, False: {0: 12, 7: 31, 8: 5, 15: 0}}[wide]
     return (b"#!AMR-WB\n" if wide else b"#!AMR\n") + b"".join(
@@ -56,6 +72,11 @@ WHOLE = {
     "tta": ("tta", tta([40, 30, 21])),
     "amr": ("amr", amr(0, 15, 8, 7)),
     "wide amr": ("amr", amr(9, 15, 0, 8, wide=True)),
+    "mpegts": ("mpegts", transport(188, 7)),
+    "mpegts with time stamps": ("mpegts", transport(192, 30)),
+    "mpegts with error correction": ("mpegts", transport(204, 3)),
+    "ac3": ("ac3", ac3(128, 0, 0) + ac3(138, 1, 0) + ac3(140, 1, 1) + ac3(192, 2, 1) + ac3(2560, 0, 37) + ac3(2788, 1, 37) + ac3(3840, 2, 36)),
+    "eac3": ("eac3", eac3(64) + ac3(128, 0, 1) + eac3(4096)),
 }  # fmt: skip
 
 
@@ -76,7 +97,9 @@ def test_a_container_is_whole_up_to_its_last_byte(kind):
         ("mov", box(b"ftyp", b"M4A ") + b"\0\0\1\0\xff\xfe\xfd\xfc" + b"j" * 20),  # no name of a box: junk
         ("asf", asf(300, flags=3)[:250]),  # a broadcast, whose size means nothing
         ("asf", b"\x30\x26\xb2\x75" + bytes(200)),
-        ("mpegts", b"G" * 100),
+        ("ac3", ac3(128, 0, 0) + ac3(128, 3, 0)[:20]),  # a rate, and a bit rate, that are reserved
+        ("ac3", ac3(128, 0, 0) + ac3(128, 0, 38)[:20]),
+        ("ape", b"MAC " + bytes(100)),  # of which nothing is known
         ("matroska", element(SEGMENT, element(b"\xec", b"v" * 50)) + b"\0\0\0"),
         ("matroska", element(b"\x1a\x45\xdf\xa3", b"h" * 9) + element(b"\xec", b"", unknown=True) + b"e" * 30),
     ],

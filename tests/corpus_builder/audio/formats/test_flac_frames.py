@@ -98,12 +98,19 @@ def coded(pcm, **options):
 NOISE = np.random.default_rng(3).integers(-30_000, 30_000, (20_000, 8)).astype(np.int16)
 
 
-def test_a_last_frame_that_is_larger_than_the_tail_that_is_read_first_is_found_too():
+def viewed(content, *, end=None, quick=False):
+    info = stream_info(io.BytesIO(content), 0)
+    assert info is not None
+    return flac_view(io.BytesIO(content), info, end or len(content), name="a.flac", quick=quick)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_last_frame_that_is_larger_than_the_tail_that_is_read_first_is_found_too(quick):
     """Eight channels of noise: 64 KB a frame, and a STREAMINFO that says no size of frames and another length."""
     content = coded(NOISE)
     content[8 + 4 : 8 + 10] = bytes(6)
     content[8 + 14 : 8 + 18] = (5).to_bytes(4)
-    view = flac_view(io.BytesIO(content), 0, len(content), name="a.flac")
+    view = viewed(content, quick=quick)
     assert view is not None
     assert soundfile.info(view).frames == 20_000
 
@@ -120,7 +127,7 @@ def test_a_flac_of_which_no_frame_is_left_is_cut_off_with_what_it_promised(tmp_p
 def test_a_wrong_length_is_replaced_and_nothing_else():
     content = coded(NOISE[:3000, 0])
     content[8 + 13] = content[8 + 13] & 0xF0 | 0xA  # 10 * 2 ** 32 samples too many
-    view = flac_view(io.BytesIO(content + b"TAG of an MP3"), 0, len(content), name="a.flac", quick=True)
+    view = viewed(content + b"TAG of an MP3", end=len(content), quick=True)
     assert view is not None
     view.seek(0)
     assert view.read() == bytes(coded(NOISE[:3000, 0]))
@@ -144,7 +151,7 @@ def test_a_length_beyond_32_bits_is_written_in_all_its_bits():
     frame += crc16(frame).to_bytes(2)
     info = (16).to_bytes(2) + (4096).to_bytes(2) + bytes(6) + (44_100 << 44 | 15 << 36).to_bytes(8) + bytes(16)
     content = b"fLaC\x80\0\0\x22" + info + frame
-    view = flac_view(io.BytesIO(content), 0, len(content), name="a.flac")
+    view = viewed(content)
     assert view is not None
     view.seek(8 + 10)
     assert int.from_bytes(view.read(8)) == 44_100 << 44 | 15 << 36 | number + 4096
@@ -161,4 +168,4 @@ def test_of_24_bits_too_the_md5_tells_that_a_flac_was_cut_between_two_frames():
     ]
     cut = content[: starts[-1]]
     with pytest.raises(TruncatedAudioError, match=r"ends after 16384 samples where 20000 are promised"):
-        flac_view(io.BytesIO(cut), 0, len(cut), name="a.flac")
+        viewed(cut)

@@ -41,11 +41,17 @@ def test_a_frames_size_and_samples_follow_from_its_header(
 
 
 @pytest.mark.parametrize(
-    "head", ["fffb00c0", "fffbf0c0", "fffb9cc0", "fff990c0", "ffeb90c0", "fffb90c2", "fefb90c0", "ffdb90c0", "fffb90"]
+    "head", ["fffb00c0", "fffbf0c0", "fffb9cc0", "fff990c0", "ffeb90c0", "fefb90c0", "ffdb90c0", "fffb90"]
 )
 def test_what_is_no_header_of_a_frame_is_none(head):
-    """Free format, bit rate 15, rate 3, layer 0, version 1, emphasis 2, no sync word, too short."""
+    """Free format, bit rate 15, rate 3, layer 0, version 1, no sync word, too short."""
     assert shape_of(bytes.fromhex(head)) is None
+
+
+def test_every_value_of_the_last_four_bits_is_a_frame_of_the_same_shape():
+    """Copyright, original, and emphasis, of which one value is reserved and decoders take it."""
+    shapes = [shape_of(bytes((0xFF, 0xFB, 0x90, 0xC0 | bits))) for bits in range(16)]
+    assert shapes == [(417, 1152, 44_100, 1, 3, 1, 17)] * 16
 
 
 def test_frames_of_one_stream_have_one_rate_layer_and_generation_and_any_bit_rate():
@@ -71,13 +77,13 @@ def test_the_header_of_an_encoder_has_its_frames_its_delay_and_its_padding():
         for mark in (b"Xing", b"Info"):
             found = own_header(xing(flags, shape=shape, mark=mark), shape, first=5)
             assert found == Part(5, 5, promised=77 if flags & 1 else 0, delay=576, padding=1000)
-    assert own_header(xing(1, shape=shape, lame=b""), shape, first=0) == Part(0, 0, promised=77)
+    assert own_header(xing(1, shape=shape, lame=b""), shape, first=0) == Part(0, 0, promised=77, delay=0)
     assert own_header(xing(1, shape=shape, mark=b"Xinh"), shape, first=0) is None
     assert (
         own_header(xing(1, shape=shape, side=b"\0\0\1"), shape, first=0) is None
     )  # audio that happens to hold the word
     fraunhofer = bytes(36) + b"VBRI" + bytes(6) + struct.pack(">I", 9) + struct.pack(">I", 321)
-    assert own_header(fraunhofer, shape, first=2) == Part(2, 2, promised=321)
+    assert own_header(fraunhofer, shape, first=2) == Part(2, 2, promised=321, delay=None)
 
 
 def test_the_samples_of_a_part_are_without_delay_and_padding_where_its_header_says_them():
@@ -86,6 +92,8 @@ def test_the_samples_of_a_part_are_without_delay_and_padding_where_its_header_sa
     assert Part(2, 12, promised=10, delay=576, padding=100).span(576) == (1105, 5760)
     assert Part(2, 4, promised=10, delay=576, padding=1000).span(576) == (1105, 1105)
     assert Part(2, 3, promised=10, delay=576).span(576) == (576, 576)
+    assert Part(2, 12, promised=10, delay=0).span(576) == (529, 5760)
+    assert Part(2, 12, promised=10).span(576) == (0, 5760)  # Fraunhofer's header says no delay
     frames = Frames(
         shape_of(bytes.fromhex("fff388c0")), parts=[Part(0, 3), Part(3, 13, promised=10, delay=576, padding=1000)]
     )
@@ -118,6 +126,7 @@ def test_a_stream_is_counted_frame_by_frame_over_junk_tags_and_zeros():
     assert frames.num_samples == 6 * 1152
     assert list(found(3 * MONO + b"\1\2 and words").offsets) == [0, 72, 144]
     assert list(found(3 * MONO, start=72).offsets) == [72, 144]
+    assert list(found(3 * MONO + bytes(500) + 3 * MONO).offsets) == [0, 72, 144, 716, 788, 860]
 
 
 @pytest.mark.parametrize(("first", "then"), [(MONO, STEREO), (STEREO, MONO)])

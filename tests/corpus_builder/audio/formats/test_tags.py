@@ -72,10 +72,10 @@ def test_a_tag_that_calls_itself_larger_than_the_file_ends_the_stream_where_it_b
     ("frame", "place"),
     [
         (TAG, 1000 + 128), (ape(b"i" * 8, has_header=True), 1000 + 32), (b"APETAGEX" + struct.pack("<II", 2000, 72) + bytes(16), 1000 + 104),
-        (id3(30), 1000 + 40), (b"\0\0\0\xff", 1000 + 3), (b"\xff\xf5", None), (b"junk", None), (b"", None),
+        (id3(30), 1000 + 40), (b"\0\0\0\xff", None), (b"\xff\xf5", None), (b"junk", None), (b"", None),
     ],
 )  # fmt: skip
-def test_between_two_frames_a_tag_or_zeros_are_passed_over(frame, place):
+def test_between_two_frames_a_tag_is_passed_over_and_nothing_else(frame, place):
     assert after_tag(frame, 1000) == place
 
 
