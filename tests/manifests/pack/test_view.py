@@ -258,8 +258,9 @@ def test_a_corpus_its_pack_and_its_plan_are_described_and_have_their_sources(tmp
         ("corpus", True),
     ]
     assert views[1].folder == tmp_path / "pack.bin.scratch"
+    assert [view.place for view in views] == [corpus, tmp_path / "pack.bin", plan, bare]
     assert [list(view.sources()) for view in views] == [[*SOURCES, SOURCES[0]], SOURCES, PLANNED, PLANNED]
-    by_other_means = View("corpus", views[1].folder, "", views[1].plan, views[1].recipe)
+    by_other_means = View("corpus", views[1].place, views[1].folder, "", views[1].plan, views[1].recipe)
     assert by_other_means.source_lists() == ["sources.jsonl"]
     assert views[0].source_lists() == [f"proof/{NAME}.sources.jsonl"]
 
