@@ -9,7 +9,7 @@ import pytest
 from corpus_builder.build.build_corpus import Slice
 from corpus_builder.cli.options import FOLDER, parse_allowance
 from corpus_builder.rooms.rir_bank import plain_float32
-from corpus_builder.shards.croissant import croissant
+from corpus_builder.shards.croissant import ListedFile, croissant
 from corpus_builder.shards.fingerprint import blocks_of
 from corpus_builder.sources import lhotse_manifest
 from corpus_builder.sources.lhotse_manifest import manifest_lines, refuse_unsafe_audio
@@ -91,7 +91,8 @@ def test_a_card_for_machines_counts_utterances_and_hours_and_names_recipe_and_pl
         "name": "x",
         "speech": {"train": {"dir": "x", **source}, "dev": {"dir": "y"}},
     }
-    found = croissant(sealed(), Recipe.parse(plain, where="test"))
+    listed = {split: ListedFile(9, "9" * 64) for split in ("train", "dev")}
+    found = croissant(sealed(), Recipe.parse(plain, where="test"), listed)
     assert found["description"] == (
         "19 utterances, 1.75 h, each with distorted copies that are in step with the clean one. "
         f"Recipe {'1' * 64}, plan {'2' * 64}."
@@ -99,10 +100,10 @@ def test_a_card_for_machines_counts_utterances_and_hours_and_names_recipe_and_pl
     assert (found["name"], found["url"], found["license"], found["citeAs"]) == (
         "x", f"urn:sha256:{'2' * 64}", ["CC0-1.0"], "A. Author",
     )  # fmt: skip
-    assert len(found["recordSet"]) == 2
+    assert [one["@id"] for one in found["recordSet"]] == ["train", "train-about", "dev", "dev-about"]
     del plain["speech"]["train"]["licence"], plain["speech"]["train"]["citation"]  # type: ignore[index]
     (entry,) = sealed().plain()["splits"]["dev"]
-    bare = croissant(sealed(splits={"train": [], "dev": [entry]}), Recipe.parse(plain, where="test"))
+    bare = croissant(sealed(splits={"train": [], "dev": [entry]}), Recipe.parse(plain, where="test"), listed)
     assert bare["license"] == ["The licences of the speech and noise it was made from hold for it too."]
     assert "citeAs" not in bare
-    assert len(bare["recordSet"]) == 1
+    assert [one["@id"] for one in bare["recordSet"]] == ["dev", "dev-about"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import posixpath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from corpus_builder.shards.croissant import croissant
+from corpus_builder.shards.croissant import ListedFile, croissant
 from corpus_builder.shards.dataset_card import card, plain_text
 from corpus_builder.shards.destination import Target
 from corpus_builder.shards.environment import build_provenance, builds, codecs
@@ -183,7 +184,8 @@ def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escap
 
 
 def test_a_description_for_loaders_has_each_split_that_has_samples_with_its_own_files() -> None:
-    found = croissant(SEALED, Recipe.parse(RECIPE, where="test"))
+    listed = {"train": ListedFile(70, "7" * 64), "test": ListedFile(80, "8" * 64)}
+    found = croissant(SEALED, Recipe.parse(RECIPE, where="test"), listed)
     assert found["license"] == ["CC BY 4.0", "CC_BY"]
     assert found["citeAs"] == "Ann <1999>\nsecond line\nBob 2001"
     assert found["url"] == f"urn:sha256:{SEALED.plan_sha256}"
@@ -191,21 +193,31 @@ def test_a_description_for_loaders_has_each_split_that_has_samples_with_its_own_
     assert found["description"].startswith("15 utterances, 2.25 h, ")
     assert found["description"].endswith(f"Recipe {SEALED.recipe_sha256}, plan {SEALED.plan_sha256}.")
     files = [
-        (one["@type"].removeprefix("cr:"), one["@id"], one.get("contentUrl"), one.get("contentSize"), one.get("sha256"))
+        (
+            one["@type"].removeprefix("cr:"),
+            one["@id"],
+            posixpath.normpath(one.get("contentUrl", "")),
+            one.get("contentSize"),
+            one.get("sha256"),
+        )
         for one in found["distribution"]
     ]
     assert files == [
         ("FileObject", "train-000000.tar", "shards/train-000000.tar", "2000000 B", "0" * 64),
         ("FileObject", "train-000001.tar", "shards/train-000001.tar", "1500000 B", "1" * 64),
-        ("FileSet", "train-json", None, None, None),
+        ("FileSet", "train-json", ".", None, None),
+        ("FileSet", "train-flac", ".", None, None),
+        ("FileObject", "train-utterances", "utterances/train.jsonl", "70 B", "7" * 64),
         ("FileObject", "test-000000.tar", "shards/test-000000.tar", "600000 B", "0" * 64),
-        ("FileSet", "test-json", None, None, None),
+        ("FileSet", "test-json", ".", None, None),
+        ("FileSet", "test-flac", ".", None, None),
+        ("FileObject", "test-utterances", "utterances/test.jsonl", "80 B", "8" * 64),
     ]
-    for split, records in zip(("train", "test"), found["recordSet"], strict=True):
-        assert (records["@id"], records["name"]) == (split, split)
+    assert [records["@id"] for records in found["recordSet"]] == ["train", "train-about", "test", "test-about"]
+    for split, records in zip(("train", "test"), found["recordSet"][1::2], strict=True):
         assert [(field["@id"], field["source"]) for field in records["field"]] == [
-            (f"{split}/member", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "filename"}}),
-            (f"{split}/about", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "content"}}),
+            (f"{split}-about/member", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "filename"}}),
+            (f"{split}-about/about", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "content"}}),
         ]
     plain: dict[str, Any] = {
         **RECIPE,
@@ -214,7 +226,7 @@ def test_a_description_for_loaders_has_each_split_that_has_samples_with_its_own_
     }
     plain["conditions"] = {"hiss": RECIPE["conditions"]["hiss"]}  # type: ignore[index]
     plain["copies"] = {}
-    bare = croissant(SEALED, Recipe.parse(plain, where="test"))
+    bare = croissant(SEALED, Recipe.parse(plain, where="test"), listed)
     assert bare["license"] == ["The licences of the speech and noise it was made from hold for it too."]
     assert "citeAs" not in bare
 
