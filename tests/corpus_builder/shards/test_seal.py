@@ -81,6 +81,16 @@ def corpus(tmp_path: Path) -> Path:
             "refused": [{"split": file.split, "id": name, "reason": reason} for name, reason in REFUSED.get(file.name, ())],
         }  # fmt: skip
         (tmp_path / f"shards/{file.name}.json").write_text(json.dumps(index))
+        named = [
+            *(f"u{at}" for at in range(len(SAMPLES[file.name]))),
+            *(name for name, _ in REFUSED.get(file.name, ())),
+        ]
+        source = {"root": "train", "path": "a.wav"}
+        rows = [{"id": name, "key": f"k{at}", "split": file.split, "source": source} for at, name in enumerate(named)]
+        (tmp_path / "plan").mkdir(exist_ok=True)
+        (tmp_path / f"plan/{file.name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("levels", "rooms"):
+        (tmp_path / f"plan/{name}.jsonl").write_text("")
     return tmp_path
 
 
@@ -156,7 +166,7 @@ SEALED = sealed_of(
 
 
 def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escaped() -> None:
-    text = card(SEALED, Recipe.parse(RECIPE, where="test"))
+    text = card(SEALED, Recipe.parse(RECIPE, where="test"), {})
     assert "\n15 utterances (2.25 h, each counted once)" in text
     assert "8000 Hz, 16-bit FLAC in 4 tars (0.004 GB)" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| split")]
@@ -167,7 +177,7 @@ def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escap
     ]
     assert 'WebDataset("shards/train-000000.tar", shardshuffle=False)' in text
     assert f"Noises: hum, hiss. Rooms: none. Seed 77; recipe {'a' * 16}, plan {'b' * 16}." in text
-    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    lines = [line for line in text.splitlines() if line.startswith("- ") and "config_name" not in line]
     assert lines == [
         "- train&#58; 4 files that end in .t&#60;x&#62;t are not read",
         "- train: CC BY 4.0",
@@ -179,7 +189,9 @@ def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escap
     assert f"soxr {soxr.__version__}" in text
     assert not any(mark in plain_text("a*b_c|d<e>&[f]`g`") for mark in "*_|<>[]`")
     assert 'WebDataset("shards/NAME.tar"' in card(
-        sealed_of(dev=[], train=[(1, 1.0, 1)]).model_copy(update={"splits": {}}), Recipe.parse(RECIPE, where="test")
+        sealed_of(dev=[], train=[(1, 1.0, 1)]).model_copy(update={"splits": {}}),
+        Recipe.parse(RECIPE, where="test"),
+        {},
     )
 
 
