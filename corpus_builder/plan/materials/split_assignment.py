@@ -56,9 +56,5 @@ def assigned(
     counts = [max(1, round(share * len(ranked))) for share in shares(splits)]
     largest = max(range(len(splits)), key=lambda number: counts[number])
     counts[largest] += len(ranked) - sum(counts)
-    while counts[largest] < 1:  # many splits and few names: the next largest gives one
-        giver = max(range(len(splits)), key=lambda number: counts[number])
-        counts[giver] -= 1
-        counts[largest] += 1
     ordered = [split for split, count in zip(splits, counts, strict=True) for _ in range(count)]
     return dict(zip(ranked, ordered, strict=True))

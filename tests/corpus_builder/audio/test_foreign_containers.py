@@ -213,6 +213,24 @@ def test_each_channel_of_a_file_with_two_is_its_own(tmp_path):
             np.testing.assert_array_equal(found * 32768, np.rint(two[channel] * 32767)[5000:8000])
 
 
+@pytest.mark.parametrize(("rate_hz", "layout"), [(32_000, "mono"), (48_000, "stereo")])
+def test_a_file_that_changes_its_rate_or_its_channels_on_the_way_is_refused(tmp_path, rate_hz, layout):
+    parts = []
+    for rate, channels in ((48_000, "mono"), (rate_hz, layout)):
+        with av.open(str(tmp_path / "part.ac3"), "w", format="ac3") as container:
+            stream = container.add_stream("ac3", rate=rate, layout=channels)
+            waves = np.stack([WAVE[:12_000]] * (1 if channels == "mono" else 2))
+            frame = av.AudioFrame.from_ndarray(waves, format="fltp", layout=channels)
+            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+            for packet in (*stream.encode(frame), *stream.encode(None)):
+                container.mux(packet)
+        parts.append((tmp_path / "part.ac3").read_bytes())
+    path = tmp_path / "a.ac3"
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(UnfitAudioError, match="a cannot be decoded: it changes its rate or channels on the way"):
+        read_header(path, name="a")
+
+
 def test_a_kind_whose_header_counts_samples_must_have_as_many(tmp_path):
     path = made(tmp_path / "a.wv")
     content = bytearray(path.read_bytes())

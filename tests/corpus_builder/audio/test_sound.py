@@ -121,6 +121,27 @@ def test_tags_and_junk_around_an_mp3_change_nothing(put, headed, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_junk_is_passed_over_where_a_name_says_that_there_is_mpeg_audio_in_whatever_case(put):
+    content = b"\x00no audio" * 50 + without_its_header(mp3())
+    expected = read_header(put(without_its_header(mp3()), "a.mp3"), name="a").num_frames
+    for name in ("A.MP3", "a.mp2", "a.Mpga"):
+        assert read_header(put(content, name), name="a").num_frames == expected
+    for name, known in (("talks/u.1.mp3", True), ("talks.mp3/u", False), ("u.wav", False)):
+        if known:
+            with sound_of(content, name=name) as found:
+                assert found.num_frames == expected
+        else:
+            with (
+                pytest.raises(UnreadableAudioError, match="of no audio format that is read"),
+                sound_of(content, name=name),
+            ):
+                pass
+    with pytest.raises(
+        UnreadableAudioError, match=r"^talk cannot be decoded: its content is of no audio format that is read"
+    ):
+        read_header(put(content, "a.mp3.dat"), name="talk")
+
+
 def test_joined_mp3s_are_read_one_after_another(put):
     one, other = mp3(), mp3(OTHER)
     expected = np.concatenate([whole(put(one, "one.mp3")), whole(put(other, "other.mp3"))])

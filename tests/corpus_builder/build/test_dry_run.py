@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -120,14 +121,18 @@ def test_the_time_of_the_rooms_that_were_made_is_carried_over_to_all(lab: Lab, m
 
 def test_the_sample_of_a_dry_run_is_spread_over_the_shards_of_every_split(lab: Lab) -> None:
     lab.without_rooms()
-    for number in range(60):
+    for number in range(100):
         lab.speech("train", f"s{number % 5}", f"w{number}", seed=number, seconds=0.05)
-    lab.recipe["shards"]["samples"] = 4
+    lab.recipe["shards"]["samples"] = 12
     plan, _ = lab.plan()
     chosen = sampled_rows(plan, lab.folder / "plan")
     names = [file.name for file in plan.files if file.split == "train"]
     step = len(names) // 4
     assert [name for name in chosen if name.startswith("train")] == names[::step][:4]
+    assert (len(names), step) == (9, 2)
+    lines = (lab.folder / "plan" / "plan" / f"{names[2]}.jsonl").read_text().splitlines()
+    assert len(lines) > 8
+    assert [row.id for row in chosen[names[2]]] == [json.loads(line)["id"] for line in lines[:8]]
     assert all(0 < len(rows) <= 8 for rows in chosen.values())
     assert {name.split("-")[0] for name in chosen} == {"train", "test"}
 
@@ -150,8 +155,13 @@ def test_what_is_paid_once_in_a_process_is_not_carried_over_and_splits_take_turn
     folder = built_lab.folder / "turns"
     plan, _ = built_lab.plan("turns")
     chosen = sampled_rows(plan, folder)
-    timed = timed_rows(plan, folder, {}, chosen)
+    timed = timed_rows(plan.model_copy(update={"sample_rate": 8000}), folder, {}, chosen)
     assert all(found.work_s == found.rows for found in timed.values())
+    for split, copies in (("train", 4), ("test", 2)):
+        found = timed[split]
+        assert found.num_bytes == found.rows * (10 + 250 * (1 + copies))
+        samples = [row.num_samples for name, rows in chosen.items() if name.startswith(split) for row in rows]
+        assert found.rows * min(samples) / 8000 <= found.audio_s <= found.rows * max(samples) / 8000
     assert sum(found.rows for found in timed.values()) == pytest.approx(SAMPLE_S / 4, abs=1)
     assert min(found.rows for found in timed.values()) > 1, "one split took all the time"
 
@@ -160,10 +170,43 @@ def test_a_dry_run_takes_a_finished_plan_and_no_url(built_lab: Lab) -> None:
     built_lab.plan("dry_plan")
     told = estimate(built_lab.folder / "dry_plan", roots={}, limit=None, workers=1, remote=True, progress=False)
     assert told.utterances == 12
+    tars = [path.stat().st_size for path in (built_lab.folder / "corpus" / "shards").glob("*.tar")]
+    planned = sum(path.stat().st_size for path in (built_lab.folder / "dry_plan" / "plan").iterdir())
+    beside = (
+        planned + 2 * 2 * 4 * RATE_HZ * 0.7
+    )  # of a corpus at a URL the plan and the responses of two rooms are here too
+    assert told.temporary_bytes == pytest.approx(max(tars) + beside, rel=0.1)
     with pytest.raises(UsageError, match="--limit belongs to planning"):
         estimate(built_lab.folder / "dry_plan", roots={}, limit=3, workers=1, remote=True)
     with pytest.raises(UsageError, match="expected a recipe or a plan on a disk"):
         estimate(Url("s3://bucket/plan"), roots={}, limit=None, workers=1, remote=True)
+
+
+def test_a_dry_run_of_a_plan_has_its_limit_and_reads_from_a_root_that_is_given(lab: Lab) -> None:
+    lab.without_rooms()
+    lab.recipe["copies"] = {}
+    lab.plan(limit=2)
+    (lab.folder / "speech" / "train").rename(lab.folder / "moved")
+    given: dict[str, Any] = {"roots": {"train": lab.folder / "moved"}, "workers": 1, "remote": False, "progress": False}
+    assert estimate(lab.folder / "plan", limit=2, **given).utterances == 4
+    with pytest.raises(UsageError, match=r"--limit belongs to planning: this plan was made with --limit 2"):
+        estimate(lab.folder / "plan", limit=3, **given)
+
+
+def test_each_split_has_a_row_in_the_sample_however_long_one_takes(
+    built_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(wall=0.0, process_time=lambda: clock.wall, monotonic=lambda: clock.wall)
+
+    def rendered_bytes(*_: object) -> int:
+        clock.wall += 2 * SAMPLE_S
+        return 10
+
+    monkeypatch.setattr("corpus_builder.build.dry_run.time", clock)
+    monkeypatch.setattr("corpus_builder.build.dry_run.rendered_bytes", rendered_bytes)
+    plan, _ = built_lab.plan("slow")
+    timed = timed_rows(plan, built_lab.folder / "slow", {}, sampled_rows(plan, built_lab.folder / "slow"))
+    assert {split: found.rows for split, found in timed.items()} == {"train": 1, "test": 1}
 
 
 def test_shards_by_gigabytes_are_about_that_large(lab: Lab) -> None:

@@ -78,6 +78,14 @@ def test_verify_exits_0_when_all_is_well_and_1_when_not(built_lab: Lab, tmp_path
     assert {finding["where"] for finding in document["findings"]} == {"README.md", "shards/e\x1b[31mvil\n.tar"}
 
 
+def test_show_writes_a_page_of_so_many_utterances_as_are_wanted(built_lab: Lab, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    shown = run(show_command, built_lab.folder / "corpus", "--html", page, "--samples", 1)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[-1] == f"{page}: 1 utterances shown"
+    assert page.read_text().count("<audio") == 5, "the clean wave and four copies"
+
+
 def test_show_tells_totals_conditions_domains_and_ranges(built_lab: Lab) -> None:
     shown = run(show_command, built_lab.folder / "corpus")
     assert shown.exit_code == 0, shown.output

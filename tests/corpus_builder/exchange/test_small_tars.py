@@ -265,6 +265,8 @@ def test_a_tar_without_a_usable_utterance_is_refused_with_its_first_reason(tmp_p
         indexed(tmp_path, {"a.tar": {"k.txt": b"x", "l.flac": b"no sound"}})
     with pytest.raises(UsageError, match=r"^no utterance can be used \(the tars are empty\)"):
         indexed(tmp_path / "none", {"a.tar": {}})
+    with pytest.raises(UsageError, match=r"^no utterance can be used \(has no member '.Mix', which --clean names\)"):
+        indexed(tmp_path / "named", {"a.tar": {"k.flac": wave(), "l.mix2.flac": wave()}}, clean=".Mix")
 
 
 @pytest.mark.parametrize(

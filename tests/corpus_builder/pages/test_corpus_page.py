@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from corpus_builder.pages import corpus_page
 from corpus_builder.pages.audio_clips import Candidate, chosen, decibels
 from corpus_builder.pages.corpus_page import in_order, write_page
 from corpus_builder.pages.plots import bars, histograms
@@ -71,6 +72,14 @@ def test_a_page_without_clips_has_its_totals_and_plots(built_lab, tmp_path):
     assert shown == 0
     assert "<audio" not in text
     assert "<svg" in text
+
+
+def test_only_the_first_utterances_of_a_shard_may_be_shown(built_lab, tmp_path, monkeypatch):
+    """Of a corpus of millions not every utterance is ranked; here of each shard none."""
+    monkeypatch.setattr(corpus_page, "CANDIDATES_A_SHARD", 0)
+    with pytest.raises(corpus_page.NothingToShowError, match=r"/corpus has no utterance to show$"):
+        write_page(built_lab.folder / "corpus", tmp_path / "page.html", samples=3)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_corpus_gives_the_same_page(built_lab, tmp_path):

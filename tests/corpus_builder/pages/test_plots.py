@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
-from corpus_builder.pages.plots import bars, histograms, line_style, plain_label
+from corpus_builder.pages.corpus_page import plots
+from corpus_builder.pages.plots import bars, histogram, histograms, line_style, new_figure, plain_label, with_legend
+from corpus_builder.pages.summary import Described
 
 
 def texts(drawn: object) -> list[str]:
@@ -63,3 +66,52 @@ def test_lines_differ_by_colour_first_and_then_by_marker() -> None:
     assert len({colour for colour, _ in styles[:8]}) == 8
     assert {marker for _, marker in styles[:8]} == {"o"}
     assert line_style(48) == line_style(0)
+
+
+def test_a_page_plots_all_that_was_drawn_with_more_than_one_value_the_most_important_first() -> None:
+    train = Described(
+        domains=Counter({"white": 3, "cell": 2}),
+        seconds=[1.0, 2.0],
+        numbers={
+            ("noise", "noise.snr_db"): [1.0], ("far", "noise.snr_db"): [4.0], ("far", "room.rt60_s"): [0.3, 0.3],
+            ("far", "clip.percent"): [1.0, 2.0],
+        },
+        words={
+            ("phone", "codec.codec"): Counter({"opus": 2}), ("noise", "codec.codec"): Counter({"mp3": 1}),
+            ("noise", "noise.over"): Counter({"whole": 3}), ("far", "noise.over"): Counter({"whole": 1}),
+        },
+    )  # fmt: skip
+    dev = Described(domains=Counter({"pink": 1}), seconds=[3.0], numbers={("far", "room.rt60_s"): [0.3]})
+    shown = [texts(drawn) for drawn in plots({"train": train, "dev": dev}, [-20.0, -30.0])]
+    titles = [
+        "duration of utterances", "copies by domain", "level of the waves below", "copies by codec.codec", "noise.snr db",
+        "clip.percent",
+    ]  # fmt: skip
+    assert [[title for title in titles if title in found] for found in shown] == [[title] for title in titles]
+    assert {"train", "dev", "s"} <= set(shown[0])
+    assert {"white", "cell", "pink"} <= set(shown[1])
+    assert "dBFS" in shown[2]
+    assert {"opus", "mp3"} <= set(shown[3])
+    assert {"noise", "far", "dB"} <= set(shown[4])
+    assert len(plots({"dev": Described(seconds=[3.0])}, [])) == 1, "without copies and waves only durations are known"
+
+
+def test_a_histogram_has_its_title_its_unit_and_as_many_bars_as_asked_for() -> None:
+    drawn = histogram([1.0, 2.0, 4.0], title="how long", unit="s", bins=3)
+    assert {"how long", "s"} <= set(texts(drawn))
+    assert str(drawn).count("fill: #2b5d8a") == 3
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_legend_makes_a_plot_higher_by_a_line_for_each_four_names_and_the_unit_is_on_its_axis(axis: str) -> None:
+    heights = {}
+    for count in (0, 4, 5):
+        figure = new_figure()
+        axes = figure.subplots()
+        for number in range(count):
+            axes.plot([0, 1], [0, number], label=f"line {number}")
+        drawn = with_legend(figure, unit="dB", inches=(3.0, 2.0), axis=axis)  # type: ignore[arg-type]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (("dB", "") if axis == "x" else ("", "dB"))
+        assert [text for text in texts(drawn) if text.startswith("line")] == [f"line {n}" for n in range(count)]
+        heights[count] = figure.get_size_inches().tolist()
+    assert heights == {0: [3.0, 2.0], 4: [3.0, pytest.approx(2.17)], 5: [3.0, pytest.approx(2.34)]}

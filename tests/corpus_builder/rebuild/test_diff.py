@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import json
 import shutil
+import sqlite3
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from corpus_builder.rebuild.diff import differences
+from corpus_builder.rebuild.diff import Differences, compare_sources, differences, different_leaves
 from manifests.io.digest import digest
 from manifests.plan.plan import PlanRow
 from manifests.plan.steps import PlannedCopy
@@ -233,6 +237,41 @@ def test_sources_of_other_bytes_other_pcm_or_one_side_are_told_apart(corpora: tu
     (other,) = [line for line in lines if line["path"] == "n1.wav"]
     assert (other["b"], other["a"] != "0" * 64) == ("0" * 64, True)
     assert (same, different, len(lines)) == (15, 4, 4)
+
+
+def test_files_are_compared_by_their_bytes_and_stretches_of_them_by_their_samples() -> None:
+    """A digest that one side does not know makes no difference, and of other bytes it is not said that a decoder differs."""
+    one: list[tuple[str, str, str, str | None, str | None]] = [
+        ("r", "known.wav", "", "1", None), ("r", "two.wav", "0-5", "2", "p"), ("r", "two.wav", "5-9", "2", "q"),
+        ("r", "bytes.wav", "", "3", "p"), ("r", "decoder.wav", "0-5", "4", "p"), ("r", "decoder.wav", "5-9", "4", "p"),
+        ("r", "alone.wav", "", "5", "p"),
+    ]  # fmt: skip
+    other = [
+        ("r", "known.wav", "", None, "p"), *one[1:3], ("r", "bytes.wav", "", "0", "q"), ("r", "decoder.wav", "0-5", "4", "x"),
+        ("r", "decoder.wav", "5-9", "4", "y"), ("s", "alone.wav", "", "5", "p"),
+    ]  # fmt: skip
+    views: list[Any] = [SimpleNamespace(sources=lambda rows=rows: iter(rows)) for rows in (one, other)]
+    with contextlib.closing(sqlite3.connect(":memory:")) as database, io.StringIO() as lines:
+        found = Differences("a", "b", lines)
+        assert compare_sources(found, database, *views) == {("r", "decoder.wav")}
+        listed = [json.loads(line) for line in found.every()]
+    of = {"part": "sources", "root": "r"}
+    assert listed == [
+        {**of, "path": "alone.wav", "only": "a"},
+        {**of, "path": "bytes.wav", "a": "3", "b": "0"},
+        {**of, "root": "s", "path": "alone.wav", "only": "b"},
+        {**of, "path": "decoder.wav", "decoder_differs": True},
+    ]
+    assert found.same["sources"] == 3
+
+
+def test_paths_of_plain_data_are_those_of_its_leaves_also_of_empty_ones() -> None:
+    first = {"a": {"b": [1, {"c": 2}]}, "d": [], "e": {}, "same": 3, "gone": None}
+    second = {"a": {"b": [1, {"c": 4}, 5]}, "d": {}, "same": 3, "new": "x"}
+    assert list(different_leaves(first, second)) == [
+        ("a.b.1.c", 2, 4), ("a.b.2", "absent", 5), ("d", [], {}), ("e", {}, "absent"), ("gone", None, "absent"),
+        ("new", "absent", "x"),
+    ]  # fmt: skip
 
 
 def in_index(corpus: Path, name: str, **values: Any) -> str:

@@ -191,3 +191,15 @@ def test_only_waves_that_are_not_identical_are_listed_and_all_are_counted() -> N
 def test_the_digests_of_a_bank_are_by_name(tmp_path: Path) -> None:
     (tmp_path / "cell.jsonl").write_text('{"name": "cell-0-0", "sha256": "a"}\n{"name": "cell-0-1", "sha256": "b"}\n')
     assert bank_digests(tmp_path / "cell.jsonl") == {"cell-0-0": "a", "cell-0-1": "b"}
+
+
+def test_a_wave_that_is_off_is_told_by_how_much_and_where() -> None:
+    """Twice as loud: the difference is the wave itself, and 6.02 dB of level; before a codec no level is told."""
+    found = verdicts(indexed(), indexed({"far-0": 2 * CLEAN, "phone-0": 2 * CLEAN}))
+    rms_lsb = float(np.sqrt(np.mean(CLEAN.astype(float) ** 2)))
+    for copy, place in (("far-0", "level +6.02 dB"), ("phone-0", "before its codec")):
+        one = found[copy]
+        assert one.verdict == "different"
+        assert one.deviation_lsb == pytest.approx(rms_lsb, rel=0.5)  # estimated from 14 sums
+        relative_db = 20 * np.log10(one.deviation_lsb / rms_lsb)
+        assert one.why == f"off by {one.deviation_lsb:.3g} LSB rms ({relative_db:.1f} dB), {place}"

@@ -216,16 +216,19 @@ def stairs(level_db, block):
 
 def test_the_knee_is_where_the_line_through_the_blocks_after_the_first_meets_the_noise():
     """Blocks fall by 5 dB each from 0 dB to a floor of -60 dB; the direct sound in the first is far above the line."""
-    wave = stairs([30.0] + [max(-5.0 * at, -60.0) for at in range(1, 60)], 100)
-    end, beyond = noise_knee(wave, 100)
-    assert end == 1250  # the middle of the twelfth block after the first
-    assert beyond == pytest.approx(1e-6 * 100 * 10 / (np.log(10) * 5))  # the exponential decay from there on
+    for count in (16, 60):  # of 16 blocks the last tenth is noise, and of the last half most is decay
+        wave = stairs([30.0] + [max(-5.0 * at, -60.0) for at in range(1, count)], 100)
+        end, beyond = noise_knee(wave, 100)
+        assert end == 1250  # the middle of the twelfth block after the first
+        assert beyond == pytest.approx(1e-6 * 100 * 10 / (np.log(10) * 5))  # the exponential decay from there on
 
 
 def test_a_decay_without_noise_is_cut_at_60_db():
     """Of an exponential the energy still to come falls as the wave itself does: by 60 dB in its reverberation time."""
     wave = decaying(np.where(np.arange(RATE) % 2, -1.0, 1.0), t60_s=0.3)
     assert decay_end(wave, rate_hz=RATE, name="a") == pytest.approx(0.3 * RATE + 1, abs=1)
+    later = np.pad(wave, (160, 0))  # the first block has nothing: what is counted are samples of the wave as it is
+    assert decay_end(later, rate_hz=RATE, name="a") == pytest.approx(0.3 * RATE + 161, abs=1)
 
 
 def test_fades_are_raised_cosines_over_half_the_head_and_the_last_5_ms():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import posixpath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from corpus_builder.shards.croissant import croissant
+from corpus_builder.shards.croissant import ListedFile, croissant
 from corpus_builder.shards.dataset_card import card, plain_text
 from corpus_builder.shards.destination import Target
 from corpus_builder.shards.environment import build_provenance, builds, codecs
@@ -80,6 +81,16 @@ def corpus(tmp_path: Path) -> Path:
             "refused": [{"split": file.split, "id": name, "reason": reason} for name, reason in REFUSED.get(file.name, ())],
         }  # fmt: skip
         (tmp_path / f"shards/{file.name}.json").write_text(json.dumps(index))
+        named = [
+            *(f"u{at}" for at in range(len(SAMPLES[file.name]))),
+            *(name for name, _ in REFUSED.get(file.name, ())),
+        ]
+        source = {"root": "train", "path": "a.wav"}
+        rows = [{"id": name, "key": f"k{at}", "split": file.split, "source": source} for at, name in enumerate(named)]
+        (tmp_path / "plan").mkdir(exist_ok=True)
+        (tmp_path / f"plan/{file.name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("levels", "rooms"):
+        (tmp_path / f"plan/{name}.jsonl").write_text("")
     return tmp_path
 
 
@@ -155,7 +166,7 @@ SEALED = sealed_of(
 
 
 def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escaped() -> None:
-    text = card(SEALED, Recipe.parse(RECIPE, where="test"))
+    text = card(SEALED, Recipe.parse(RECIPE, where="test"), {})
     assert "\n15 utterances (2.25 h, each counted once)" in text
     assert "8000 Hz, 16-bit FLAC in 4 tars (0.004 GB)" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| split")]
@@ -166,7 +177,7 @@ def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escap
     ]
     assert 'WebDataset("shards/train-000000.tar", shardshuffle=False)' in text
     assert f"Noises: hum, hiss. Rooms: none. Seed 77; recipe {'a' * 16}, plan {'b' * 16}." in text
-    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    lines = [line for line in text.splitlines() if line.startswith("- ") and "config_name" not in line]
     assert lines == [
         "- train&#58; 4 files that end in .t&#60;x&#62;t are not read",
         "- train: CC BY 4.0",
@@ -178,12 +189,15 @@ def test_a_card_has_a_line_for_each_split_and_each_licence_with_its_markup_escap
     assert f"soxr {soxr.__version__}" in text
     assert not any(mark in plain_text("a*b_c|d<e>&[f]`g`") for mark in "*_|<>[]`")
     assert 'WebDataset("shards/NAME.tar"' in card(
-        sealed_of(dev=[], train=[(1, 1.0, 1)]).model_copy(update={"splits": {}}), Recipe.parse(RECIPE, where="test")
+        sealed_of(dev=[], train=[(1, 1.0, 1)]).model_copy(update={"splits": {}}),
+        Recipe.parse(RECIPE, where="test"),
+        {},
     )
 
 
 def test_a_description_for_loaders_has_each_split_that_has_samples_with_its_own_files() -> None:
-    found = croissant(SEALED, Recipe.parse(RECIPE, where="test"))
+    listed = {"train": ListedFile(70, "7" * 64), "test": ListedFile(80, "8" * 64)}
+    found = croissant(SEALED, Recipe.parse(RECIPE, where="test"), listed)
     assert found["license"] == ["CC BY 4.0", "CC_BY"]
     assert found["citeAs"] == "Ann <1999>\nsecond line\nBob 2001"
     assert found["url"] == f"urn:sha256:{SEALED.plan_sha256}"
@@ -191,21 +205,31 @@ def test_a_description_for_loaders_has_each_split_that_has_samples_with_its_own_
     assert found["description"].startswith("15 utterances, 2.25 h, ")
     assert found["description"].endswith(f"Recipe {SEALED.recipe_sha256}, plan {SEALED.plan_sha256}.")
     files = [
-        (one["@type"].removeprefix("cr:"), one["@id"], one.get("contentUrl"), one.get("contentSize"), one.get("sha256"))
+        (
+            one["@type"].removeprefix("cr:"),
+            one["@id"],
+            posixpath.normpath(one.get("contentUrl", "")),
+            one.get("contentSize"),
+            one.get("sha256"),
+        )
         for one in found["distribution"]
     ]
     assert files == [
         ("FileObject", "train-000000.tar", "shards/train-000000.tar", "2000000 B", "0" * 64),
         ("FileObject", "train-000001.tar", "shards/train-000001.tar", "1500000 B", "1" * 64),
-        ("FileSet", "train-json", None, None, None),
+        ("FileSet", "train-json", ".", None, None),
+        ("FileSet", "train-flac", ".", None, None),
+        ("FileObject", "train-utterances", "utterances/train.jsonl", "70 B", "7" * 64),
         ("FileObject", "test-000000.tar", "shards/test-000000.tar", "600000 B", "0" * 64),
-        ("FileSet", "test-json", None, None, None),
+        ("FileSet", "test-json", ".", None, None),
+        ("FileSet", "test-flac", ".", None, None),
+        ("FileObject", "test-utterances", "utterances/test.jsonl", "80 B", "8" * 64),
     ]
-    for split, records in zip(("train", "test"), found["recordSet"], strict=True):
-        assert (records["@id"], records["name"]) == (split, split)
+    assert [records["@id"] for records in found["recordSet"]] == ["train", "train-about", "test", "test-about"]
+    for split, records in zip(("train", "test"), found["recordSet"][1::2], strict=True):
         assert [(field["@id"], field["source"]) for field in records["field"]] == [
-            (f"{split}/member", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "filename"}}),
-            (f"{split}/about", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "content"}}),
+            (f"{split}-about/member", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "filename"}}),
+            (f"{split}-about/about", {"fileSet": {"@id": f"{split}-json"}, "extract": {"fileProperty": "content"}}),
         ]
     plain: dict[str, Any] = {
         **RECIPE,
@@ -214,7 +238,7 @@ def test_a_description_for_loaders_has_each_split_that_has_samples_with_its_own_
     }
     plain["conditions"] = {"hiss": RECIPE["conditions"]["hiss"]}  # type: ignore[index]
     plain["copies"] = {}
-    bare = croissant(SEALED, Recipe.parse(plain, where="test"))
+    bare = croissant(SEALED, Recipe.parse(plain, where="test"), listed)
     assert bare["license"] == ["The licences of the speech and noise it was made from hold for it too."]
     assert "citeAs" not in bare
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_builder.sources.lhotse_manifest import utterances
-from corpus_builder.sources.path_labels import plain_form, read_table
+from corpus_builder.sources.path_labels import plain_form, read_table, table_row
 from corpus_builder.sources.roots import Located
 from corpus_builder.sources.utterance import LeftOut, Refused, Utterance
 from manifests.recipe.speech import SpeechSource
@@ -178,3 +178,9 @@ def test_the_plain_form_of_a_path_is_its_own_and_that_of_its_other_spellings(pat
     plain = plain_form(path)
     assert plain_form(plain) == plain_form(unicodedata.normalize("NFD", plain)) == plain_form(f"./{plain}")
     assert plain_form(plain.replace("/", "\\")) == plain_form(plain.replace("/", "//")) == plain_form(plain)
+
+
+def test_a_column_without_a_name_may_only_be_empty() -> None:
+    assert table_row(["path", "", "speaker"], ["a.wav", " ", " ann "]) == ("a.wav", {"speaker": "ann"})
+    with pytest.raises(ValueError, match=r"^has a cell in a column without a name$"):
+        table_row(["path", "", "speaker"], ["a.wav", "x", "ann"])

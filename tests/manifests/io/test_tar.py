@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import BadTarError, StillroomError, UnsafePathError
+from manifests.io import tar as tar_module
 from manifests.io.tar import MAX_HEADER_BYTES, TarBuilder, entries, external_members, grouped, split_name
 
 names = st.lists(st.text(alphabet="abcXYZ019_-", min_size=1, max_size=20), unique=True, max_size=5)
@@ -168,3 +169,30 @@ def test_members_are_grouped_as_they_follow_each_other(tmp_path):
     found = [(key, [one.suffix for one in group]) for key, group in grouped(external_members(path))]
     assert found == [("a", ["wav", "txt"]), ("b", ["wav"]), ("a", ["json"]), ("c", ["wav", "json"])]
     assert list(grouped(iter([]))) == []
+
+
+@pytest.mark.parametrize("listing", [entries, external_members])
+def test_a_tar_has_no_more_members_than_are_read(tmp_path, monkeypatch, listing):
+    monkeypatch.setattr(tar_module, "MAX_MEMBERS", 3)
+    path = tmp_path / "x.tar"
+    for count in (3, 4):
+        path.write_bytes(build([(f"a{number}.json", b"x") for number in range(count)])[0])
+        if count == 3:
+            assert len(list(listing(path))) == 3
+        else:
+            with pytest.raises(BadTarError, match=r"x.tar.* has more than 3 members; refused"):
+                list(listing(path))
+
+
+@pytest.mark.parametrize(
+    ("listing", "what"), [(entries, "a link, a device or a folder"), (external_members, "a link or a device")]
+)
+def test_a_member_that_is_no_file_is_named(tmp_path, listing, what):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.json"))
+        info = tarfile.TarInfo("b.json")
+        info.type, info.linkname = tarfile.SYMTYPE, "a.json"
+        tar.addfile(info)
+    with pytest.raises(BadTarError, match=rf"x.tar: member 'b.json' is {what}; refused"):
+        list(listing(path))

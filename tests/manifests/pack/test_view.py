@@ -12,9 +12,8 @@ import pytest
 from manifests.corpus.provenance import home_folder
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
-from manifests.io.url import Url
 from manifests.pack.read import is_pack, open_pack
-from manifests.pack.view import View, check_comparable, open_view
+from manifests.pack.view import View, open_view
 from manifests.pack.write import NamesThisMachineError, pack_path, private_folders, write_pack
 from tests.manifests.pack.test_rules import KEY, NAME, PRINT, ZEROS, Parts, in_member, lines, put, tar_of
 from tests.oracles.forgery import sha256
@@ -259,8 +258,9 @@ def test_a_corpus_its_pack_and_its_plan_are_described_and_have_their_sources(tmp
         ("corpus", True),
     ]
     assert views[1].folder == tmp_path / "pack.bin.scratch"
+    assert [view.place for view in views] == [corpus, tmp_path / "pack.bin", plan, bare]
     assert [list(view.sources()) for view in views] == [[*SOURCES, SOURCES[0]], SOURCES, PLANNED, PLANNED]
-    by_other_means = View("corpus", views[1].folder, "", views[1].plan, views[1].recipe)
+    by_other_means = View("corpus", views[1].place, views[1].folder, "", views[1].plan, views[1].recipe)
     assert by_other_means.source_lists() == ["sources.jsonl"]
     assert views[0].source_lists() == [f"proof/{NAME}.sources.jsonl"]
 
@@ -309,12 +309,6 @@ def test_what_is_no_corpus_plan_or_pack_is_refused(tmp_path: Path) -> None:
         with pytest.raises(kind, match=f"^{tmp_path}/{message}"):
             open_view(tmp_path / name, tmp_path / "scratch")
     assert [is_pack(tmp_path / name) for name in ("file", "gone", "empty")] == [False] * 3
-    check_comparable(tmp_path, tmp_path / "file")
-    check_comparable(tmp_path, tmp_path / "empty")
-    with pytest.raises(MissingFileError, match=needed):
-        check_comparable(tmp_path, tmp_path / "gone")
-    with pytest.raises(UsageError, match="--against compares folders and packs"):
-        check_comparable(Url("s3://b/x"), tmp_path)
 
 
 # --- tars of other tools ----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifests.errors import StillroomError
+from manifests.pack import read
 from manifests.pack.read import Bounded, header, is_pack, members, open_pack
 
 if TYPE_CHECKING:
@@ -387,3 +388,24 @@ def test_the_reader_agrees_with_tarfile_on_plain_members(tmp_path: Path) -> None
         first = header(Bounded(stream, plain, where=path), where=path)
     assert first is not None
     assert first.name == "p/pack.json"
+
+
+def test_a_member_with_a_size_below_zero_and_too_many_members_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tarfile.TarInfo("p/pack.json")
+    info.size = -5
+    path = written(tmp_path, info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    assert refused(path, tmp_path / "open").endswith("member 'p/pack.json' has a size below zero")
+    monkeypatch.setattr(read, "MOST_MEMBERS", 3)
+    three = [(f"p/shards/train-00000{number}.json", b"{}") for number in range(3)]
+    assert "has no SHA256SUMS" in refused(written(tmp_path, tar_of(three[:2])), tmp_path / "two")
+    assert refused(written(tmp_path, tar_of(three)), tmp_path / "three").endswith("has more than 3 members; refused")
+
+
+@pytest.mark.parametrize(("data", "is_one"), [(b"\x1f\x8b", True), (b"\x1f", False), (b"PK", False), (b"", False)])
+def test_a_pack_is_known_by_its_first_two_bytes_and_is_a_file(tmp_path: Path, data: bytes, is_one: bool) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert is_pack(tmp_path / "a") == is_one
+    assert not is_pack(tmp_path)
+    assert not is_pack(tmp_path / "none")

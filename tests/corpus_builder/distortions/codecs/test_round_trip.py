@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 
-from corpus_builder.distortions.codecs.packet_loss import packet_count
+from corpus_builder.distortions.codecs import music, opus
+from corpus_builder.distortions.codecs.packet_loss import packet_count, packet_is_lost
 from corpus_builder.distortions.codecs.packets import Coded, split
 from corpus_builder.distortions.codecs.round_trip import (
     Setting,
     as_wave,
     codec_rate_hz,
+    music_coded,
+    received,
     resampled,
     sixteen_bit,
     telephone_coded,
 )
+from manifests.plan.steps import PlannedPacketLoss
 
 
 @pytest.mark.parametrize(
@@ -120,3 +124,55 @@ def test_g722_decodes_fewer_bits_at_its_lower_rates():
     made = [telephone_coded(tone, Setting("g722", rate, 16_000), conceals_itself=False) for rate in (64.0, 56.0, 48.0)]
     assert made[0].packets == made[1].packets == made[2].packets
     assert len({one.decoded().tobytes() for one in made}) == 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "by_itself", "rate_hz"), [("mp3", music.mp3, 16_000), ("aac", music.aac, 22_050), ("vorbis", music.vorbis, 24_000)]
+)  # fmt: skip
+def test_a_music_codec_has_the_bit_rate_of_its_setting_and_the_rate_that_it_runs_at(codec, by_itself, rate_hz):
+    noise = np.random.default_rng(3).standard_normal(rate_hz // 4).astype(np.float32) / 10
+    found = {}
+    for bitrate_kbps in (32.0, 64.0):
+        decoded, decoded_hz = music_coded(noise, Setting(codec, bitrate_kbps, 16_000), loss=None, coder_hz=rate_hz)
+        assert decoded_hz == rate_hz
+        np.testing.assert_array_equal(decoded, by_itself(noise, bitrate_kbps=bitrate_kbps, rate_hz=rate_hz))
+        found[bitrate_kbps] = decoded.tobytes()
+    assert found[32.0] != found[64.0]
+
+
+@pytest.mark.parametrize("application", ["voip", "audio"])
+def test_opus_has_the_application_and_the_bit_rate_of_its_setting_and_its_own_losses(application):
+    noise = np.random.default_rng(3).standard_normal(8000).astype(np.float32) / 10
+    loss = PlannedPacketLoss.parse(PLANNED_LOSS | {"conceal": "repeat"}, where="test")
+    for bitrate_kbps, planned in ((12.0, None), (24.0, None), (24.0, loss)):
+        setting = Setting("opus", bitrate_kbps, 16_000, application)
+        coded_alone = opus.opus(noise, bitrate_kbps=bitrate_kbps, application=application, rate_hz=16_000)
+        decoded, decoded_hz = music_coded(noise, setting, loss=planned, coder_hz=16_000)
+        assert decoded_hz == 48_000
+        expected = coded_alone.decoded() if planned is None else received(coded_alone, planned)
+        np.testing.assert_array_equal(decoded, expected)
+
+
+PLANNED_LOSS = {
+    "percent": 40.0,
+    "burst_packets": 2.0,
+    "bad_percent": 90.0,
+    "good_percent": 5.0,
+    "seed": 11,
+    "lost_packets": 3,
+}
+
+
+@pytest.mark.parametrize("conceal", ["zeros", "repeat", "codec"])
+def test_packets_are_lost_as_they_are_planned_and_concealed_as_it_is_planned(conceal):
+    packets = Coded(
+        [bytes([number]) for number in range(1, 61)],
+        lambda sent: np.repeat([packet[0] for packet in sent], 3),
+        3,
+        stand_in=lambda latest: bytes([90 + latest[0]]),
+    )
+    is_lost = packet_is_lost(60, seed=11, percent=40.0, burst_packets=2.0, bad_percent=90.0, good_percent=5.0)
+    loss = PlannedPacketLoss.parse(PLANNED_LOSS | {"conceal": conceal}, where="test")
+    np.testing.assert_array_equal(received(packets, loss), packets.decoded_with_losses(is_lost, conceal=conceal))
+    assert 0 < is_lost.sum() < 60
+    np.testing.assert_array_equal(received(packets, None), packets.decoded())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -122,17 +121,21 @@ def test_a_divided_noise_needs_files_for_its_own_splits_alone(tmp_path: Path) ->
     noise: Any = recipe().noises["fan"]
     rows = assigned_levels("fan", noise, reads, recipe=recipe())
     assert [row.splits for row in rows] == [("train",), ("test",)]
-    with pytest.raises(
-        SilentNoiseError, match=r"noises.fan: no noise is left for split 'test': every file was refused; add noises"
+    refused = [
+        ReadNoise(task_of(tmp_path / f"{name}.wav", source="fan", splits=(name[:-1],)), None, f"{name} is silent")
+        for name in ("train1", "test1", "test2")
+    ]
+    for found, split, first in (
+        (reads[:1], "test", ""),
+        ([*refused, reads[0]], "test", " (the first: test1 is silent)"),
+        (refused, "train", " (the first: train1 is silent)"),
+        ([], "train", ""),
     ):
-        assigned_levels("fan", noise, reads[:1], recipe=recipe())
-    refused = [replace(read, row=None, reason=f"{read.task.path} is silent") for read in reads]
-    with pytest.raises(
-        SilentNoiseError, match=r"'test': every file was refused \(the first: test\.wav is silent\); add"
-    ):
-        assigned_levels("fan", noise, [reads[0], *refused], recipe=recipe())
-    with pytest.raises(SilentNoiseError, match=r"split 'train': every file was refused; add"):
-        assigned_levels("fan", noise, [], recipe=recipe())
+        with pytest.raises(SilentNoiseError) as caught:
+            assigned_levels("fan", noise, found, recipe=recipe())
+        assert str(caught.value) == (
+            f"noises.fan: no noise is left for split '{split}': every file was refused{first}; add noises, or leave this source out"
+        )
 
 
 def test_rows_are_by_source_and_path_and_refusals_by_source(tmp_path: Path) -> None:
@@ -159,3 +162,11 @@ def test_rows_are_by_source_and_path_and_refusals_by_source(tmp_path: Path) -> N
     (tmp_path / "a.wav").unlink()
     with pytest.raises(MissingFileError, match=r"a.wav does not exist: a noise of 'hum'; say --root hum-files=DIR"):
         measure_noises(plain, listings, cache=cache, workers=1, progress=False)
+
+
+@pytest.mark.parametrize("place", ["memory://noises/gone.wav", "/gone/gone.wav"])
+def test_a_noise_that_is_not_there_is_missing_on_a_disk_and_behind_a_url(place: str) -> None:
+    found = read_noise(NoiseTask("hum", "hum", "sub/gone.wav", place, "gone.wav", ("train",), None))
+    assert (found.row, found.missing) == (None, True)
+    assert found.reason is not None
+    assert found.reason.startswith("sub/gone.wav ")

@@ -3,27 +3,40 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from corpus_builder.audio.resample import at_rate
+from corpus_builder.plan.materials.recorded_rooms import (
+    NoResponseError,
+    RecordedRooms,
+    plan_recorded_rooms,
+    read_response_file,
+)
 from corpus_builder.rooms.measured_rir import usable_response
 from corpus_builder.rooms.rir_bank import read_bank, read_response
 from corpus_builder.sources.lhotse_manifest import UnsafeAudioSourceError
-from corpus_builder.sources.rir_files import line_response
+from corpus_builder.sources.rir_files import ResponseTask, line_response
 from corpus_builder.sources.utterance import NoAudioError
 from corpus_builder.verify.rir_check import known_rows, response_findings, stored_response
 from corpus_builder.verify.verify_corpus import verify
+from corpus_builder.workers.resume_cache import PartialResults
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, UsageError
+from manifests.io.digest import file_digest
 from manifests.plan.rooms import RecordedRoom, parse_room
 from manifests.recipe.recipe import Recipe
 from tests.corpus_builder.conftest import RATE_HZ, Lab, interrupted_when, partial_results, write_wave
 from tests.oracles import reverberation
 from tests.oracles.lag import gcc_phat_lag
 from tests.oracles.measured_response import measured_response
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def response(seed: int, **numbers: Any) -> Any:
@@ -402,3 +415,65 @@ def test_a_list_that_is_missing_or_a_folder_is_one_line(hall: Lab) -> None:
         hall.recipe["rooms"] = {"taken": {"responses": {"list": name}}}
         with pytest.raises(MissingFileError, match=r"the manifest of 'taken'"):
             hall.plan()
+
+
+def test_a_response_is_found_and_bounded_at_its_own_rate_and_measured_at_that_of_the_corpus(tmp_path: Path) -> None:
+    """Two channels at 48 kHz of half a second, after 50 ms that are not wanted."""
+    waves = np.stack([response(seed, rate_hz=48_000) for seed in (1, 2)], axis=1)
+    path = write_wave(tmp_path / "r.wav", np.pad(waves, ((2400, 0), (0, 0))), rate_hz=48_000, subtype="FLOAT")
+    task = ResponseTask("bank", "halls", "r.wav", path, "room", 2400, None, None, len(waves) / 48_000, RATE_HZ)
+    found = read_response_file(task)
+    assert (found.reasons, found.missing) == ((), False)
+    for channel, row in enumerate(found.rows):
+        assert row["file"] == {
+            "root": "halls", "path": "r.wav", "start": 0.05, "num_frames": len(waves), "rate_hz": 48_000, "channel": channel,
+            "sha256": file_digest(path),
+        }  # fmt: skip
+        wave = at_rate(np.float64(np.float32(waves[:, channel])), from_hz=48_000, to_hz=RATE_HZ)
+        assert row["t30_s"] == usable_response(wave, rate_hz=RATE_HZ, name="own").t30_s
+    assert len(found.rows) == 2
+    assert read_response_file(replace(task, channels=(1,))).rows == found.rows[1:]
+    assert read_response_file(replace(task, longest_s=0.3)).reasons == (
+        "r.wav lasts 0.5 s: a recording, not a response (at most 0.3 s)",
+    )
+    part = read_response_file(replace(task, channels=(0,), num_frames=20_000, longest_s=20_000 / 48_000))
+    assert [row["file"]["num_frames"] for row in part.rows] == [20_000]
+
+
+def test_rooms_are_numbered_by_their_labels_and_an_interrupted_run_has_kept_reasons_too(tmp_path: Path) -> None:
+    plain = {"schema": "stillroom/recipe/1", "name": "x", "speech": {"train": {"dir": "x"}, "dev": {"dir": "y"}}}
+    recipe = Recipe.parse(plain | {"rooms": {"bank": {"responses": {"dir": "z"}, "split": "shared"}}}, where="test")
+    names = [("b", "b.wav"), ("a", "a1.wav"), ("a", "text.wav"), ("a", "a2.wav")]
+    for at, (_, name) in enumerate(names):
+        write_wave(tmp_path / name, response(at), subtype="FLOAT")
+    (tmp_path / "text.wav").write_text("no audio")
+    tasks = tuple(
+        ResponseTask("bank", "halls", name, tmp_path / name, room, 0, None, None, 9.0, RATE_HZ) for room, name in names
+    )
+
+    def made(*listed: ResponseTask) -> RecordedRooms:
+        listing: Any = SimpleNamespace(bank="bank", tasks=listed)
+        cache = PartialResults(tmp_path / "partial")
+        return plan_recorded_rooms(recipe, [listing], cache=cache, workers=1, progress=False)
+
+    first = made(*tasks)
+    assert [(room.room, room.label, room.splits) for room in first.rooms] == [
+        (0, "a", ("train", "dev")), (1, "b", ("train", "dev")),
+    ]  # fmt: skip
+    assert [(one.place, one.file.path) for one in first.rooms[0].responses] == [(0, "a1.wav"), (1, "a2.wav")]
+    ((bank, refused),) = first.refused
+    assert (bank, refused.id) == ("bank", "text.wav")
+    assert refused.reason.startswith("text.wav cannot be decoded")
+    assert made(*tasks) == first
+    gone = replace(tasks[0], path="gone.wav", place=tmp_path / "gone.wav")
+    with pytest.raises(
+        MissingFileError, match=r"gone.wav does not exist: a response of 'bank'; say --root halls=DIR if"
+    ):
+        made(*tasks, gone)
+    write_wave(tmp_path / "gone.wav", response(7), subtype="FLOAT")
+    assert len(made(*tasks, gone).rooms[1].responses) == 2, "that it was missing is not remembered"
+    (tmp_path / "text.wav").write_text("none, either")
+    with pytest.raises(
+        NoResponseError, match=r"rooms.bank: no response is left of it \(1 refused; the first: text.wav cannot"
+    ):
+        made(tasks[2])
