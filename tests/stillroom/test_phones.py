@@ -56,6 +56,7 @@ def test_a_phone_ends_where_the_next_mark_stands_and_pauses_are_left_out():
         Phone(0.5, 0.9, "c"),
         Phone(0.9, 1.0, "d"),
     )
+    assert phones_of([(100, "a"), (1200, "b")], num_samples=1000, rate_hz=1000) == (Phone(0.1, 1.0, "a"),)
 
 
 def test_a_name_may_take_all_eight_bytes():

@@ -209,6 +209,8 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
         ("weights.safetensors", b"\0" * 100, "not a safetensors file"),
         ("config.json", b'{"encoder_embed_dim": 24}', "this key is missing"),
         ("heard.txt", b"xyz\n", "16 hex digits"),
+        ("heard.txt", b"0123456789abcdef\nabc\n", "16 hex digits"),
+        ("heard.txt", b"0123456789abcdeg\n", "16 hex digits"),
     ],
 )
 def test_a_damaged_folder_is_one_line(teacher_folder, tmp_path, name, content, message):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from evaluation.cli import report_command
 from evaluation.report import plots
 from evaluation.report.heatmaps import mean_places
-from evaluation.report.html import brief, page_content, unescaped, write_page
+from evaluation.report.html import brief, page_content, settings_rows, unescaped, write_page
 from evaluation.report.make_report import headline, report
 from evaluation.report.markdown import OtherDataError
 from evaluation.report.plots import curves, shade, spans
@@ -249,6 +250,13 @@ def test_folders_of_several_seeds_become_one_page(tmp_path):
         "stillroom evaluate evaluation.yaml out",
         "stillroom evaluate other.yaml out",
     ]
+
+
+def test_the_settings_of_an_evaluation_are_shown_whole():
+    tasks = [{"kind": "classify", "label": f"label{number}"} for number in range(30)]
+    rows = settings_rows(SimpleNamespace(settings={"seed": 3, "tasks": tasks, "note": "x" * 5000}))
+    assert rows[:2] == [("seed", "3"), ("tasks", json.dumps(tasks))]
+    assert 1900 < len(rows[2][1]) <= 2000
 
 
 def test_hostile_texts_stay_text(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from manifests.errors import BadDocumentError, MissingFileError, UnsafePathError
 from tests.training.conftest import RATE_HZ
 from training.models.huggingface_format import WrongFamilyError
+from training.models.native_format import read_safetensors
 from training.models.torch_weights import PickledCodeError
 from training.teacher import load_teacher
 
@@ -224,3 +225,24 @@ def test_without_a_preprocessor_layer_norm_models_are_normalised(tmp_path):
         folder = write_folder(tmp_path / str(shape is LARGE), random_model("wavlm", **shape), normalise=True)
         (folder / "preprocessor_config.json").unlink()
         assert load_teacher(folder).config.normalize_waveform == (shape is LARGE)
+
+
+def test_a_key_that_is_null_has_its_default_and_weights_outlive_their_file(tmp_path):
+    """As transformers writes what was never set; a file that is overwritten while a model is used changes nothing."""
+    folder = write_folder(tmp_path / "model", random_model("hubert", **BASE), normalise=False)
+    plain = load_teacher(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["layer_norm_eps"] == 1e-5
+    (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": None, "do_stable_layer_norm": None}))
+    nulls = load_teacher(folder)
+    assert nulls.config == plain.config
+    path = folder / "model.safetensors"
+    before = {name: tensor.clone() for name, tensor in nulls.state_dict().items()}
+    with path.open("r+b") as stream:
+        stream.seek(path.stat().st_size // 2)
+        stream.write(bytes(path.stat().st_size // 2))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in nulls.state_dict().items())
+    found = read_safetensors(path, needed="test")
+    kept = {name: tensor.clone() for name, tensor in found.items()}
+    path.write_bytes(bytes(path.stat().st_size))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in found.items())

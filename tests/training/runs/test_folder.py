@@ -114,6 +114,10 @@ def test_an_error_is_recorded_unless_the_run_is_done(tmp_path, corpus, reader, t
     others = [config.model_copy(update={"crops": None}), own.model_copy(update={"seed": 99})]
     for one, expected in (*((other, state) for other in others), (own, after), (config, after)):
         write_status(tmp_path, state, step=3, steps=7)
+        with pytest.raises(KeyboardInterrupt), failure_recorded(tmp_path, one):
+            raise KeyboardInterrupt
+        assert read_json(tmp_path / "status.json", needed="test")["state"] == expected
+        write_status(tmp_path, state, step=3, steps=7)
         with pytest.raises(RuntimeError), failure_recorded(tmp_path, one):
             raise RuntimeError("lost " * 900)
         status = read_json(tmp_path / "status.json", needed="test")
