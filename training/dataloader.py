@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import tempfile
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from manifests.errors import StillroomError
+from manifests.errors import StillroomError, printable
 from manifests.io.progress import stderr_line
 from training.data.batch import PairBatch
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 PREFETCHED = 4
 MOST_DEATHS = 10
 LONGEST_END_S = 1.0
+LONGEST_SOCKET_PATH = 107  # bytes, by Linux' unix(7)
+SOCKET = "/pymp-12345678/listener-12345678"  # as Python's multiprocessing names one in the temporary folder
 CPU = torch.device("cpu")
 LIKELY = {
     -signal.SIGKILL: ", most likely because memory ran out",
@@ -125,6 +129,7 @@ def worker_batches(stream: PairStream, *, workers: int, device: torch.device) ->
     """
     options: dict[str, Any] = {"pin_memory": device.type == "cuda"}
     if workers:
+        check_sockets()
         options |= {
             "multiprocessing_context": "spawn",
             "prefetch_factor": PREFETCHED,
@@ -150,6 +155,29 @@ def worker_batches(stream: PairStream, *, workers: int, device: torch.device) ->
             if isinstance(item, WorkerError):
                 raise item.problem
             yield item
+
+
+def check_sockets() -> None:
+    """Check that workers can hand batches over: they do so by sockets in the temporary folder, whose paths have a limit.
+
+    With a longer path the worker's batch is lost, and its parent would wait for it for ever.
+
+    Raises:
+        TemporaryFolderError: If that folder's path is too long.
+    """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_SOCKET_PATH - len(SOCKET):
+        raise TemporaryFolderError(folder, limit=LONGEST_SOCKET_PATH - len(SOCKET))
+
+
+class TemporaryFolderError(StillroomError, OSError):
+    """The path of the temporary folder is too long for sockets in it."""
+
+    def __init__(self, folder: str, *, limit: int) -> None:
+        super().__init__(
+            f"{printable(folder)}: the temporary folder has a path of {len(os.fsencode(folder))} bytes, and sockets between processes allow "
+            f"{limit}; set TMPDIR to a shorter one, or workers: 0"
+        )
 
 
 def ended_badly(processes: list[Any]) -> WorkerDiedError | None:

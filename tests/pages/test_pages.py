@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -132,7 +133,7 @@ class Room:
             "PYTHONPATH": str(HOUSE),
             "JOBS": str(jobs),
         }
-        environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder / "scratch"), **settings}
+        environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": tempfile.gettempdir(), **settings}
         try:
             done = subprocess.run(
                 ["bash", str(self.folder / "page.sh")], cwd=self.work, env=environment, capture_output=True, text=True, check=False, timeout=900,

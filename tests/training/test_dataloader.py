@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,16 @@ from tests.training.conftest import write_corpus
 from tests.training.test_loop import assert_same_run, config_of
 from tests.training.test_stream import same
 from training import dataloader, loop
-from training.dataloader import MOST_DEATHS, WorkerDiedError, deaths_unsignalled, ended_badly, loader
+from training.dataloader import (
+    MOST_DEATHS,
+    SOCKET,
+    TemporaryFolderError,
+    WorkerDiedError,
+    check_sockets,
+    deaths_unsignalled,
+    ended_badly,
+    loader,
+)
 from training.stream import pairs
 
 
@@ -108,6 +120,33 @@ class Ended:
 
     def join(self, _):
         pass
+
+
+def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_one_line(monkeypatch, made):
+    """By sockets that are really opened: where one fails, torch would lose the batch and wait for ever."""
+
+    def can_hold_a_socket(folder):
+        (folder / SOCKET.split("/")[1]).mkdir(parents=True)
+        with socket.socket(socket.AF_UNIX) as opened:
+            try:
+                opened.bind(f"{folder}{SOCKET}")
+            except OSError:
+                return False
+        return True
+
+    start = tempfile.mkdtemp(dir="/tmp")
+    found = []
+    for length in (74, 75, 76, 77, 120):
+        folder = Path(start, "x" * (length - len(start) - 1))
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        works = can_hold_a_socket(folder)
+        found.append(works)
+        if works:
+            check_sockets()
+        else:
+            with pytest.raises(TemporaryFolderError, match=rf"a path of {length} bytes, .* allow 75; set TMPDIR"):
+                next(loader(made_stream(made), workers=1))
+    assert found == [True, True, False, False, False]
 
 
 def test_the_cause_of_a_death_is_named():
