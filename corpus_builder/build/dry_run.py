@@ -147,7 +147,7 @@ def estimated(plan: Plan, folder: Path, places: Mapping[str, Place], *, workers:
         audio_s=sum(file.seconds for file in plan.files),
         shards=len(plan.files),
         corpus_bytes=corpus_bytes + other_bytes,
-        files=5 * len(plan.files) + num_responses + len(list((folder / PLAN_FOLDER).iterdir())) - len(plan.files) + 8,
+        files=4 * len(plan.files) + num_responses + len(list((folder / PLAN_FOLDER).iterdir())) + len(timed) + 8,
         temporary_bytes=largest * min(workers, len(plan.files)) + (other_bytes if remote else 0.0),
         core_s=core_s + room_s,
         room_s=room_s,

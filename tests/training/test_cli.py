@@ -11,12 +11,13 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from evaluation.cli import export_command
 from manifests.io.json_yaml import read_json, write_yaml
 from tests.oracles.updates import before_update
 from tests.training.conftest import RATE_HZ, write_teacher
 from tests.training.export.test_write import make_run, spoken
 from tests.training.test_loop import config_of
-from training.cli import export_command, targets_command, teacher_command, train_command
+from training.cli import targets_command, teacher_command, train_command
 from training.runs.checkpoint import load_run
 from training.runs.distributed import TooManyRanksError
 from training.teacher import load_teacher
@@ -98,7 +99,10 @@ def test_teacher_describes_what_it_read(teacher_folder):
     teacher = load_teacher(teacher_folder)
     done = CliRunner().invoke(teacher_command, [str(teacher_folder)])
     millions = f"{teacher.num_parameters / 1_000_000:.1f}"
-    assert done.output == f"small: {millions} M parameters, 3 layers of 24, 16000 Hz, in {teacher_folder}\n"
+    assert done.output == (
+        f"small: {millions} M parameters, 3 layers of 24, 16000 Hz, 50 frames a second, waves not normalised, "
+        f"digest {teacher.digest[:16]}, in {teacher_folder}\n"
+    )
     nano = CliRunner().invoke(teacher_command, ["nano"]).output
     assert nano.startswith(f"nano: {load_teacher('nano').num_parameters / 1_000_000:.1f} M parameters, ")
     assert nano.endswith("/nano\n")

@@ -92,7 +92,7 @@ COMMANDS: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
         "rebuild p.tar.gz c --root train=TMP --workers 2 --split dev --condition far --condition phone --limit 4",
         "corpus_builder.rebuild.rebuild_corpus.rebuild", (Path("p.tar.gz"), Path("c")),
         {
-            "roots": {"train": "TMP"}, "workers": 2, "selection": Selection(("dev",), ("far", "phone"), 4), "stop": None,
+            "roots": {"train": "TMP"}, "workers": 2, "selection": Selection(("dev",), ("far", "phone"), 4), "stop": None, "scratch": None,
         },
     ),
     ("diff a b", "corpus_builder.rebuild.diff.differences", (Path("a"), Path("b")), {}),

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from corpus_builder.audio.tar_members import MARK
 from corpus_builder.plan.draws.row import planned_row
-from corpus_builder.plan.materials.manifest_lengths import fitted_to_files
 from corpus_builder.plan.materials.noise_levels import usable_files
 from corpus_builder.plan.materials.split_materials import Materials, NoNoiseInSplitError, pool_of
 from corpus_builder.plan.materials.utterance_store import UtteranceStore
@@ -213,19 +211,6 @@ def test_a_first_utterance_that_does_not_exist_names_the_root_to_give(tmp_path: 
     store.finder = RootFinder(source)
     with pytest.raises(MissingFileError, match="an utterance of 'train'; say --root voices=DIR if they are elsewhere"):
         fill_store(job_of(tmp_path, sources={"train": source}), store)
-
-
-def test_lengths_of_members_of_tars_are_not_compared_with_a_file_of_that_name(
-    tmp_path: Path, store: UtteranceStore
-) -> None:
-    path = f"a{MARK}m.wav"
-    write_wave(tmp_path / path, voice(1, 0.9))
-    store.finder = RootFinder(source_of(tmp_path, manifest=True))
-    for name in (path, "b.wav"):
-        store.add(Utterance(name, name, 0.0, 16_000, 16_000))
-    write_wave(tmp_path / "b.wav", voice(1, 0.9))
-    store.finish()
-    assert [was.id for _, was, _ in fitted_to_files(store, progress=False)] == ["b.wav"]
 
 
 # --- what a split draws from, and its rows -----------------------------------------------------------------------------

@@ -51,8 +51,8 @@ def test_every_recorded_source_is_listed_with_the_splits_that_are_fixed_for_it(t
     assert asked == ["hum", "din", "fan-test", "fan-train"]
     assert [one.source for one in found] == ["hum", "din", "fan", "fan"]
     assert [one.root for one in found] == [
-        ("hum", "hums", tmp_path / "own"), ("din", "din", tmp_path / "all"), ("fan-test", "fan-test", tmp_path / "two"),
-        ("fan-train", "fans", tmp_path / "one"),
+        ("hum", "hums", tmp_path / "own", ""), ("din", "din", tmp_path / "all", ""),
+        ("fan-test", "fan-test", tmp_path / "two", ""), ("fan-train", "fans", tmp_path / "one", ""),
     ]  # fmt: skip
 
     def task(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corpus_builder.sources.relative_paths import RootFinder, root_folder
+from corpus_builder.sources.relative_paths import RootFinder, folders_of
 from corpus_builder.sources.roots import Located
 from manifests.errors import BadDocumentError
 from manifests.recipe.speech import SpeechSource
@@ -72,8 +72,8 @@ def test_the_root_of_a_manifest_that_nothing_names_is_found_by_reading_it(tmp_pa
     paths = ["/old/data/x/1.wav", "/old/data/y/2.wav"]
     manifest = write_manifest(tmp_path / "m.jsonl", [cut(path, recording(path)) for path in paths])
     found = finder_of(tmp_path).located
-    assert root_folder(found) == Path("/old/data")
+    assert folders_of([found]) == {"voices": Path("/old/data")}
     manifest.write_text("no manifest")  # which is not read where the recipe or the user names the folder
-    assert root_folder(finder_of(tmp_path, strip="/old").located) == Path("/old")
-    assert root_folder(finder_of(tmp_path, place=tmp_path).located) == tmp_path
-    assert finder_of(tmp_path, place=tmp_path).found() == ("dev", "voices", tmp_path)
+    assert folders_of([finder_of(tmp_path, strip="/old").located]) == {"voices": Path("/old")}
+    assert folders_of([finder_of(tmp_path, place=tmp_path).located]) == {"voices": tmp_path}
+    assert finder_of(tmp_path, place=tmp_path).found() == ("dev", "voices", tmp_path, "")

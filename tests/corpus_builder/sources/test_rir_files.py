@@ -58,7 +58,7 @@ def test_each_stretch_and_channel_of_a_recording_is_listed_once_in_the_order_of_
         ("attic", "rirs", tmp_path / "files", 3.0, 8000)
     }
     assert [one.id for one in found.unused if isinstance(one, Refused)] == ["fast"]
-    assert (found.bank, found.root, found.note) == ("attic", ("attic", "rirs", tmp_path / "files"), "")
+    assert (found.bank, found.root, found.note) == ("attic", ("attic", "rirs", tmp_path / "files", ""), "")
     bank, located = located_of(tmp_path, {"cuts": "m.jsonl", "channel": 1}, place=tmp_path / "files")
     assert {task.channels for task in response_listing("attic", bank, located, rate_hz=8000).tasks} == {(1,)}
 
