@@ -152,7 +152,7 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same with relative corpus folders, or teacher folder, made absolute."""
+    """The same with relative corpus folders, or teacher folder, made absolute; a teacher's name alone means a mapping with `name`."""
 
     def absolute(value: object) -> object:
         if isinstance(value, list):
@@ -165,6 +165,8 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("corpus", "targets", "stage"):
         if key in result:
             result[key] = absolute(result[key])
+    if isinstance(result.get("teacher"), str):
+        result["teacher"] = {"name": result["teacher"]}
     teacher = result.get("teacher")
     if isinstance(teacher, dict) and is_path(teacher.get("name"), folder):
         result["teacher"] = {**teacher, "name": absolute(teacher["name"])}

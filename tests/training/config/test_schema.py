@@ -10,7 +10,7 @@ from manifests.errors import BadDocumentError, StillroomError, UsageError
 from manifests.io.json_yaml import write_yaml
 from training.config.load import load_config, method_difference, resolved, run_config
 from training.config.presets import PRESETS
-from training.config.schema import Adversary, TrainConfig
+from training.config.schema import Adversary, TeacherChoice, TrainConfig
 
 SHORT = {"corpus": "/data/tiny", "teacher": {"name": "nano"}}
 
@@ -162,6 +162,19 @@ def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_fo
     assert load_config(path, overrides=("corpus=other",)).corpus == str(tmp_path / "elsewhere/other")
     assert load_config(path, overrides=("corpus=s3://bucket/tiny",)).corpus == "s3://bucket/tiny"
     assert load_config(path, overrides=("teacher.name=hubert_base",)).teacher.name == "hubert_base"
+
+
+def test_a_teacher_may_be_a_name_alone_as_in_an_evaluation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "sub" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text("corpus: c\nteacher: nano\n")
+    assert load_config(path).teacher == TeacherChoice(name="nano")
+    path.write_text("corpus: c\nteacher: ./mine\n")
+    assert load_config(path).teacher.name == str(tmp_path / "sub" / "mine")
+    path.write_text("corpus: c\nteacher: {name: nano, layers: [2, 4]}\n")
+    changed = load_config(path, overrides=("teacher=hubert_base",)).teacher
+    assert (changed.name, changed.layers) == ("hubert_base", (2, 4))
 
 
 def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
