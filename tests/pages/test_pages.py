@@ -47,6 +47,7 @@ SMALL: tuple[tuple[str, str], ...] = (
     (r"localhost:29500|\$head:29500", "localhost:<PORT>"),
     (r"(stillroom train \S+ \S+)", r"\1" + "".join(f" --set {item}" for item in SHORT.split())),
     (r"\{kind: ctc, ", "{kind: ctc, updates: 20, "),
+    (r"probes: 2", "probes: 1"),
     (r"rooms: 200 ", "rooms: 6 "),
     (r"size_m: \[\[3, 3, 2.4\], \[8, 6, 3.5\]\]", "size_m: [[3, 3, 2.4], [4, 4, 2.6]]"),
     (r"rt60_s: \{uniform: \[0.2, 0.8\]\}", "rt60_s: {uniform: [0.2, 0.3]}"),
