@@ -43,6 +43,7 @@ SMALL: tuple[tuple[str, str], ...] = (
     (r"--nworkers \d+", "--nworkers 2"),
     (r"--nproc-per-node=\d+", "--nproc-per-node=2"),
     (r"--array=1-\d+", "--array=1-2"),
+    (r"dask scheduler ", "dask scheduler --port 0 --no-dashboard "),
     (r"TASK_ID/40", "TASK_ID/2"),
     (r"localhost:29500|\$head:29500", "localhost:<PORT>"),
     (r"(stillroom train \S+ \S+)", r"\1" + "".join(f" --set {item}" for item in SHORT.split())),
@@ -361,7 +362,7 @@ def test_cluster(libri: Room, server: Server) -> None:
         libri,
         speech=speech,
         noises={"musan": {"colour": "white"}},
-        copies={"train": {"noise": 1}},
+        copies={"train": {"noise": 1, "far": 1}},
         shards={"samples": 4},
     )
     write_yaml(libri.work / "recipe.yaml", made)
