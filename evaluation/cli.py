@@ -43,9 +43,8 @@ def evaluate_command(
     """
     from evaluation.config import EvaluationConfig
 
-    read = EvaluationConfig.read(
-        config, overrides=overrides
-    )  # before torch is loaded: a typing error is reported at once
+    # Before torch is loaded: a typing error is reported at once.
+    read = EvaluationConfig.read(config, overrides=overrides)
     if best:
         read = read.with_best()
     from evaluation import evaluate_models

@@ -116,23 +116,30 @@ def open_view(place: Place, scratch: Path) -> View:
     for file in plan.files:
         found = file_digest(path / plan_rows_name(file.name))
         if found != file.sha256:
-            raise DigestMismatchError(path / plan_rows_name(file.name), expected=file.sha256, found=found)
+            raise DigestMismatchError(place / plan_rows_name(file.name), expected=file.sha256, found=found)
         if sealed is None:
-            check_rows(path, file, recipe, where=path)
+            check_rows(path, file, recipe, where=place)
     rows = sum(file.rows for file in plan.files)
     if sealed is None:
         return View("plan", place, path, f"{shown}: plan of {plan.name}, {rows} utterances", plan, recipe)
     if digest(plan) != sealed.plan_sha256:
-        raise BadDocumentError(path / PLAN, "is not the plan that the corpus was sealed with")
-    check_indexes(path, sealed, plan, recipe)
+        raise BadDocumentError(place / PLAN, "is not the plan that the corpus was sealed with")
+    check_indexes(path, sealed, plan, recipe, where=place)
     description = (
         f"{shown}: corpus {sealed.name}, {sealed.totals.samples} utterances, {sealed.totals.seconds / 3600:.2f} h"
     )
     return View("corpus", place, path, description, plan, recipe)
 
 
-def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> None:
+def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe, *, where: Place) -> None:
     """Check that each index is that of its shard as sealed and planned, before its digests are used.
+
+    Args:
+        folder: Where the files are.
+        sealed: The corpus.
+        plan: Its plan.
+        recipe: Its recipe.
+        where: What a message names: the corpus as the user did.
 
     Raises:
         BadDocumentError: If not.
@@ -140,10 +147,10 @@ def check_indexes(folder: Path, sealed: Corpus, plan: Plan, recipe: Recipe) -> N
     files = {file.name: file for file in plan.files}
     entries = [entry for entries in sealed.splits.values() for entry in entries]
     if files.keys() != {entry.name for entry in entries}:
-        raise BadDocumentError(folder / CORPUS, "names other shards than the plan")
+        raise BadDocumentError(where / CORPUS, "names other shards than the plan")
     for entry in entries:
-        path, index = folder / index_name(entry.name), read_index(folder, entry.name)
+        path, index = where / index_name(entry.name), read_index(folder, entry.name)
         if (index.bytes, index.sha256, len(index.samples)) != (entry.bytes, entry.sha256, entry.samples):
             raise BadDocumentError(path, "is the index of another tar than corpus.json names")
-        rows = check_rows(folder, files[entry.name], recipe, where=folder)
+        rows = check_rows(folder, files[entry.name], recipe, where=where)
         check_index(index, files[entry.name], plan.sample_rate, rows, where=path)

@@ -33,7 +33,11 @@ pytestmark = pytest.mark.slow
 HOUSE = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 SPLITS = ("train", "dev", "test")
-SHORT = "steps=4 checkpoint_every=2 validate_every=4 log_every=1 batch.seconds=32 batch.lanes=2"
+STEPS = {"steps": 4, "checkpoint_every": 2, "validate_every": 4, "log_every": 1}
+BATCH = {"seconds": 32, "lanes": 2}
+SHORT = "".join(
+    f" --set {key}={value}" for key, value in {**STEPS, **{f"batch.{key}": BATCH[key] for key in BATCH}}.items()
+)
 SMALL: tuple[tuple[str, str], ...] = (
     (r"(?<![\w:/.])/(data|scratch|local)\b", r"<ROOM>/\1"),
     (r"\bhubert_base\b", "nano"),
@@ -46,7 +50,7 @@ SMALL: tuple[tuple[str, str], ...] = (
     (r"dask scheduler ", "dask scheduler --port 0 --no-dashboard "),
     (r"TASK_ID/40", "TASK_ID/2"),
     (r"localhost:29500|\$head:29500", "localhost:<PORT>"),
-    (r"(stillroom train \S+ \S+)", r"\1" + "".join(f" --set {item}" for item in SHORT.split())),
+    (r"(stillroom train \S+ \S+)", r"\1" + SHORT),
     (r"\{kind: ctc, ", "{kind: ctc, updates: 20, "),
     (r"probes: 2", "probes: 1"),
     (r"rooms: 200 ", "rooms: 6 "),
@@ -55,7 +59,7 @@ SMALL: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 NOT_RUN = re.compile(
     r"run_downstream"  # s3prl's repository, in an environment of its own
-    r"|make (demo|test|bench)"  # hours, or what runs this very test
+    r"|make (demo|test|bench)|stillroom demo"  # long, or what runs this very test
     r"|my_executor"  # the reader's own
 )
 # What Slurm does, on one machine: a script runs once, or once for each number of its array.
@@ -109,10 +113,7 @@ class Room:
 
     def follow(self, page: str, **settings: str) -> list[str]:
         """Write a page's files and run its commands, in order; gives what is left, its parts of configs."""
-        parts, script = (
-            [],
-            ["set -eEuo pipefail", "shopt -s expand_aliases", "trap 'echo \"failed: $BASH_COMMAND\" >&2' ERR"],
-        )
+        parts, script = [], ["set -eEuo pipefail", "trap 'echo \"failed: $BASH_COMMAND\" >&2' ERR"]
         shown = [
             block._replace(text=self.small(block.text)) for block in blocks(page) if not NOT_RUN.search(block.text)
         ]
@@ -202,14 +203,14 @@ def built(libri: Room) -> Room:
 
 def config(room: Room, corpus: Path, **more: Any) -> dict[str, Any]:
     """A training config of four steps."""
-    short = {
-        "steps": 4,
-        "checkpoint_every": 2,
-        "validate_every": 4,
-        "log_every": 1,
-        "batch": {"seconds": 32, "lanes": 2},
+    return {"preset": "cdm2-dat", "corpus": str(corpus), "teacher": {"name": "nano"}, **STEPS, "batch": BATCH, **more}
+
+
+def test_get_started(room: Room) -> None:
+    assert not room.follow("docs/index.md")
+    assert {path.name for path in room.work.glob("my-*.yaml")} == {
+        f"my-{name}.yaml" for name in ("recipe", "train", "evaluation")
     }
-    return {"preset": "cdm2-dat", "corpus": str(corpus), "teacher": {"name": "nano"}, **short, **more}
 
 
 def test_librispeech(room: Room) -> None:
@@ -236,7 +237,6 @@ def test_superb(room: Room) -> None:
         stillroom.train(
             write_yaml(room.data / f"{name}.yaml", config(room, corpus, preset=preset)), room.data / "runs" / name
         )
-    (room.data / "VoxCeleb1" / "wav").mkdir(exist_ok=True)
     room.follow("docs/superb.md", DATA=str(room.data))
     table = (room.data / "VoxCeleb1" / "wav" / "dev.csv").read_text().split()
     assert table == ["path,speaker", "id10001/abc/00002.wav,id10001", "id10002/abc/00002.wav,id10002"]

@@ -12,6 +12,7 @@ import pytest
 from manifests.corpus.provenance import home_folder
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, StillroomError, UsageError
 from manifests.io.digest import canonical_json
+from manifests.io.url import Url
 from manifests.pack.read import is_pack, open_pack
 from manifests.pack.view import View, open_view
 from manifests.pack.write import NamesThisMachineError, pack_path, private_folders, write_pack
@@ -287,6 +288,13 @@ def test_a_corpus_whose_indexes_are_not_those_of_its_plan_is_not_viewed(
     with pytest.raises(StillroomError) as caught:
         open_view(corpus, tmp_path / "scratch")
     assert str(caught.value).startswith(f"{corpus}{message}")
+    url = Url(f"memory://{tmp_path.name}")
+    for path in corpus.rglob("*"):
+        if path.is_file():
+            (url / path.relative_to(corpus).as_posix()).put(path.read_bytes())
+    with pytest.raises(StillroomError) as caught:
+        open_view(url, tmp_path / "fetched")
+    assert str(caught.value).startswith(f"{url}{message}")
 
 
 def test_a_plan_whose_rows_do_not_fit_its_recipe_is_not_viewed(tmp_path: Path) -> None:
