@@ -100,6 +100,13 @@ def test_a_file_fits_its_name():
     assert not offenders
 
 
+def test_a_folder_has_at_most_ten_modules():
+    folders = {path.parent for path in SOURCES}
+    counts = {folder: len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) for folder in folders}
+    assert not {str(folder.relative_to(HOUSE)): count for folder, count in counts.items() if count > 10}
+    assert len(folders) > 30
+
+
 def test_benchmarks_import_nothing_from_tests():
     for path in sorted((HOUSE / "benchmarks").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

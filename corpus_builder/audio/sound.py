@@ -14,7 +14,7 @@ import soundfile
 from corpus_builder.audio.containers import MOST_FRAMES, container_blocks, container_shape
 from corpus_builder.audio.errors import EmptyAudioError, TruncatedAudioError, UnreadableAudioError
 from corpus_builder.audio.formats.adts_frames import check_adts
-from corpus_builder.audio.formats.chunks import MPEG_TAGS, corrected, samples_of
+from corpus_builder.audio.formats.chunks import MPEG_TAGS, corrected, plain_wav, samples_of
 from corpus_builder.audio.formats.container_ends import check_whole
 from corpus_builder.audio.formats.content import HEAD_BYTES, content_of, is_playlist
 from corpus_builder.audio.formats.flac_frames import flac_view, stream_info
@@ -129,7 +129,7 @@ def examined(
         suffix: Of its name, in lower case; junk before MPEG audio is passed over only where the name says that it is some.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
-        quick: Do not let the decoder open a FLAC whose headers agree with its last frame.
+        quick: Do not let the decoder open a FLAC whose headers agree with its last frame, nor a plain WAV that has all its bytes.
 
     Raises:
         UnfitAudioError: If it is empty, cut off or damaged.
@@ -149,7 +149,11 @@ def examined(
     end = stream_end(source, start, size) if content in {"flac", "mpeg", "aac"} else size
     match content:
         case "wav" | "w64" | "aiff" | "au" | "sphere" | "caf":
-            found = chunk_sound(content, source, head, size, path=path, name=name)
+            plain = plain_wav(head, size) if quick and content == "wav" else None
+            if plain is None:
+                found = chunk_sound(content, source, head, size, path=path, name=name)
+            else:
+                found = Sound(*plain, (SndfilePart(path or source, plain[0], early=0),), "PCM_16")
         case "flac":
             found = flac_sound(source, start, end, path=path, name=name, quick=quick)
         case "ogg":

@@ -1,6 +1,6 @@
 """Planning: all randomness is here, and its outcome is rows of numbers.
 
-Read in this order: `make_plan` (the stage), `planner`, `materials` (what may be drawn from), `draws` (what is drawn).
+Read in this order: `make_plan` (the stage), `planner`, `lengths` (of files and utterances), `materials` (what may be drawn from), `draws` (what is drawn).
 """
 
 from typing import TYPE_CHECKING

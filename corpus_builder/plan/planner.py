@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from corpus_builder.audio.resample import num_samples_at
 from corpus_builder.audio.tar_members import audio_exists
 from corpus_builder.plan.draws.row import planned_row
-from corpus_builder.plan.materials.file_headers import costly_headers
-from corpus_builder.plan.materials.manifest_lengths import fitted_to_files
+from corpus_builder.plan.lengths.file_headers import costly_headers
+from corpus_builder.plan.lengths.manifest_lengths import fitted_to_files
 from corpus_builder.plan.materials.noise_levels import level_lines, measure_noises, usable_files
 from corpus_builder.plan.materials.recorded_rooms import plan_recorded_rooms
 from corpus_builder.plan.materials.simulated_rooms import plan_simulated_rooms

@@ -6,12 +6,15 @@ The JSON member, which describes every copy, comes first in a tar, so the encode
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from corpus_builder.audio.flac import flac, pcm_digest
+import soundfile
+
 from corpus_builder.shards.fingerprint import fingerprint, signs
+from manifests.io.digest import bytes_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,3 +68,15 @@ class EncodedWaves:
         self.encoded.seek(0)
         for wave in self.waves:
             yield wave, self.encoded.read(wave.size)
+
+
+def flac(pcm: Pcm, *, rate_hz: int) -> bytes:
+    """16-bit mono FLAC in memory; the same samples are the same bytes."""
+    stream = io.BytesIO()
+    soundfile.write(stream, pcm, rate_hz, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def pcm_digest(pcm: Pcm) -> str:
+    """SHA-256 of little-endian 16-bit samples."""
+    return bytes_digest(pcm.astype("<i2", copy=False).tobytes())

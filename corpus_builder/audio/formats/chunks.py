@@ -7,6 +7,7 @@ than promised, and tells of it only for WAV.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ STREAMED_BYTES = 0x7FFF0000  # writers to a pipe leave a size like this in the h
 ROUND_BYTES = 1_990_000_000  # or one from here on, of which there is less than half
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 W64_HEAD = 24
+PLAIN_HEAD = 44
 MPEG_TAGS = frozenset({0x50, 0x55})
 
 
@@ -142,6 +144,16 @@ def wav_samples(source: Source, head: bytes, size: int) -> Samples | None:
                 return Samples(start, wide.promised, wide.size_at, 8, wave_format=wave_format)
             return Samples(start, chunk, start - 4, 4, order, wave_format=wave_format)
     return None
+
+
+def plain_wav(head: bytes, size: int) -> tuple[int, int, int] | None:
+    """Frames, rate and channels of 16-bit PCM behind the shortest header of WAV, all of whose bytes are there; None for any other file."""
+    if len(head) < PLAIN_HEAD or head[:4] + head[8:22] + head[36:40] != b"RIFFWAVEfmt \x10\0\0\0\1\0data":
+        return None
+    num_channels, rate_hz, _, frame_bytes, bits, num_bytes = struct.unpack("<HIIHHxxxxI", head[22:PLAIN_HEAD])
+    if bits != 16 or frame_bytes != 2 * num_channels or not 0 < frame_bytes <= num_bytes <= size - PLAIN_HEAD:
+        return None
+    return None if num_bytes >= STREAMED_BYTES else (num_bytes // frame_bytes, rate_hz, num_channels)
 
 
 def w64_samples(source: Source, size: int) -> Samples | None:

@@ -52,10 +52,12 @@ NEWEST_AC3 = 10  # a higher number is Enhanced AC-3
 
 def content_of(head: bytes) -> Content:
     """The format that a file's first bytes, after ID3 tags, belong to; `other` if they are of none that is listed."""
+    if riff := twelve_byte_content(head):
+        return riff
     for offset, start, content in STARTS:
         if head.startswith(start, offset):
             return content
-    return twelve_byte_content(head) or frame_content(head) or ("mpegts" if is_transport_stream(head) else "other")
+    return frame_content(head) or ("mpegts" if is_transport_stream(head) else "other")
 
 
 def twelve_byte_content(head: bytes) -> Content | None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from corpus_builder.plan.draws.copy import planned_copy
 from corpus_builder.plan.draws.noise import NoLoudSegmentError
-from corpus_builder.plan.materials import file_headers
+from corpus_builder.plan.lengths import file_headers
 from corpus_builder.plan.materials.noise_levels import NoiseFile, SilentNoiseError, measure_noises
 from corpus_builder.plan.materials.split_materials import Materials
 from corpus_builder.plan.materials.utterance_store import NoOtherSpeakerError, UtteranceStore

@@ -13,10 +13,9 @@ import pytest
 import soundfile
 from scipy.signal import lfilter, oaconvolve
 
-from corpus_builder.audio.flac import flac
 from corpus_builder.distortions import additive_noise, convolution, freeverb
 from corpus_builder.distortions.convolution import convolved
-from corpus_builder.shards.encode import EncodedWaves
+from corpus_builder.shards.encode import EncodedWaves, flac
 from corpus_builder.shards.fingerprint import fingerprint, signs
 from corpus_builder.sources.utterance import Utterance, too_long
 from corpus_builder.workers.pool import WORKER_SETTINGS

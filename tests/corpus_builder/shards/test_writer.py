@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.audio.flac import flac, pcm_digest
 from corpus_builder.shards import writer
 from corpus_builder.shards.destination import Target
+from corpus_builder.shards.encode import flac, pcm_digest
 from corpus_builder.shards.writer import ShardTask, finished_index, render_shard
 from corpus_builder.workers.pool import Ticks
 from manifests.corpus.sample import Sample

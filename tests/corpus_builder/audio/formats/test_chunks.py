@@ -3,10 +3,11 @@
 import io
 import struct
 
+import numpy as np
 import pytest
 import soundfile
 
-from corpus_builder.audio.formats.chunks import Samples, corrected, only_chunks, samples_of
+from corpus_builder.audio.formats.chunks import Samples, corrected, only_chunks, plain_wav, samples_of
 
 DATA = b"\1\2" * 50
 
@@ -206,3 +207,41 @@ def test_chunks_behind_no_samples_are_no_samples_in_the_other_order_of_bytes_too
     view = corrected(found(kind, streamed), io.BytesIO(streamed), len(streamed))
     assert view is not None
     assert view.read() == make(DATA, size=len(DATA) + (4 if kind == "caf" else 8))
+
+
+def wav_of(*, num_channels, rate_hz, num_frames, subtype="PCM_16"):
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros((num_frames, num_channels)), rate_hz, format="WAV", subtype=subtype)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("num_channels", "rate_hz", "num_frames"), [(1, 16_000, 1), (2, 8_000, 301), (3, 48_000, 7)])
+@pytest.mark.parametrize("after", [b"", b"LIST\4\0\0\0abcd", b"\1"])
+def test_a_plain_wav_is_as_libsndfile_has_it(num_channels, rate_hz, num_frames, after):
+    content = wav_of(num_channels=num_channels, rate_hz=rate_hz, num_frames=num_frames) + after
+    with soundfile.SoundFile(io.BytesIO(content)) as opened:
+        expected = opened.frames, opened.samplerate, opened.channels
+    assert plain_wav(content[:4096], len(content)) == expected == (num_frames, rate_hz, num_channels)
+    sized = (
+        content[:40] + struct.pack("<I", 2 * num_channels * num_frames - 1) + content[44:]
+    )  # not a whole frame at its end
+    with soundfile.SoundFile(io.BytesIO(sized)) as opened:
+        assert (plain_wav(sized[:4096], len(sized)) or (0,))[0] == opened.frames == num_frames - 1
+
+
+def test_a_wav_that_is_not_plain_is_left_to_the_decoder():
+    content = wav_of(num_channels=1, rate_hz=16_000, num_frames=100)
+    assert plain_wav(content[:44], len(content)) == (100, 16_000, 1)
+    others = {
+        "cut off": (content, len(content) - 1),
+        "within its header": (content[:43], len(content)),
+        "no samples": (content[:40] + bytes(4), 44),
+        "size of a stream": (content[:40] + struct.pack("<I", 0x7FFF0000), 1 << 32),
+        "24 bits": (wav_of(num_channels=1, rate_hz=16_000, num_frames=100, subtype="PCM_24"), 10_000),
+        "floats": (wav_of(num_channels=1, rate_hz=16_000, num_frames=100, subtype="FLOAT"), 10_000),
+        "frames of another size": (content[:32] + b"\3" + content[33:], len(content)),
+        "big-endian": (b"RIFX" + content[4:], len(content)),
+        "another chunk first": (content[:36] + b"LIST" + content[40:], len(content)),
+        "mu-law": (content[:20] + b"\7" + content[21:], len(content)),
+    }
+    assert {what for what, (head, size) in others.items() if plain_wav(head, size) is not None} == set()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from corpus_builder.audio.decode import Header
-from corpus_builder.plan.materials import file_headers, noise_levels, recorded_rooms
+from corpus_builder.plan.lengths import file_headers
+from corpus_builder.plan.materials import noise_levels, recorded_rooms
 from corpus_builder.plan.materials.simulated_rooms import RoomTask
 from corpus_builder.sources.noise_files import NoiseTask
 from corpus_builder.sources.rir_files import ResponseTask

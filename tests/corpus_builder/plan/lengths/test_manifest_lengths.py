@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from corpus_builder.audio.tar_members import Member
-from corpus_builder.plan.materials.manifest_lengths import is_surely_long_enough
+from corpus_builder.plan.lengths.manifest_lengths import is_surely_long_enough
 from corpus_builder.render.corpus_waves import CorpusWaves
 from manifests.io.url import Url
 from tests.corpus_builder.conftest import Lab, voice, write_wave
