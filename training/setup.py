@@ -17,9 +17,10 @@ from training.distillation.domains import conditions_in_training, domain_classes
 from training.distillation.losses import check_layer_weights
 from training.distillation.optimiser import adamw
 from training.models.student import Student, frame_grid
+from training.runs.compiled import compile_layers
 from training.runs.distributed import AllReduce
 from training.runs.folder import prepare_run, run_facts, write_status
-from training.runs.precision import precision_name
+from training.runs.precision import hold_matrices, precision_name
 from training.runs.resume import Checkpoints
 from training.runs.start_report import TimeLeft, start_line
 from training.sanity_check import check_first_batch
@@ -159,6 +160,11 @@ def set_up(
     optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     facts = run_facts(config, reader=reader, teacher=teacher, layers=layers)
     checkpoints = checkpoints_of(run, models, optimiser, run_sha256=run_sha256, facts=facts)
+    if targets is None:
+        hold_matrices(teacher, config.precision)  # last: what digests of it there are, are of float32
+    if config.compile:
+        frozen = teacher if targets is None else None
+        compile_layers(frozen, student, precision=config.precision, device=ranks.device, report=report)
     mark = checkpoints.restore(ranks, steps=config.steps, report=report)
     stream.cursor = Cursor(*mark.cursor) if mark is not None else Cursor()
     stream.lanes, stream.target_layers = lanes, models.teacher_layers

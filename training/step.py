@@ -15,6 +15,7 @@ from training.data.sampler import named_number
 from training.distillation.losses import layer_distance
 from training.models.initialisation import SEED_RANGE
 from training.models.masking import masked_frames_of
+from training.runs.precision import computed_in
 from training.runs.step_sums import LOST_FRAMES, MEANS
 
 if TYPE_CHECKING:
@@ -105,11 +106,6 @@ def teacher_outputs(models: Models, batch: PairBatch) -> Tensor:
         return batch.target.float()
     outputs, _ = models.teacher.layers(batch.teacher_wave, batch.num_samples, only=models.teacher_layers)
     return outputs
-
-
-def computed_in(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which models compute."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def not_finite(models: Models, batches: Iterable[PairBatch], *, precision: str) -> str | None:

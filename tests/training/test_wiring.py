@@ -318,10 +318,12 @@ def test_the_size_of_a_batch_is_that_of_all_its_lanes(made):
 def test_both_models_compute_in_the_precision_of_the_config(tmp_path, made, precision):
     """By torch's hook for every module: which types come out of the linear layers of teacher and student."""
     seen = Counter()
+    held = set()
 
     def hook(module, _given, output):
         if isinstance(module, torch.nn.Linear) and module.in_features == 24:  # the trunks; not the probes
             seen[output.dtype, torch.is_inference_mode_enabled()] += 1
+            held.add((module.weight.dtype, torch.is_inference_mode_enabled()))
 
     handle = torch.nn.modules.module.register_module_forward_hook(hook)
     try:
@@ -333,6 +335,7 @@ def test_both_models_compute_in_the_precision_of_the_config(tmp_path, made, prec
     assert {kind for kind, _ in seen} == {dtype}
     assert seen[dtype, True] > 0, "the teacher"
     assert seen[dtype, False] > 0, "the student"
+    assert held == {(dtype, True), (torch.float32, False)}, "the frozen teacher's matrices are rounded once"
     tensors = read_tensors(max((tmp_path / "run/checkpoints").glob("*.safetensors")))
     assert {one.dtype for name, one in tensors.items() if name.startswith(("student.", "optimiser."))} == {
         torch.float32

@@ -25,6 +25,7 @@ FREE_KEYS = frozenset(
         "targets",
         "stage",
         "damaged_shards",
+        "compile",
     }
 )
 

@@ -159,6 +159,8 @@ class TrainConfig(Document):
         tensorboard: Whether the journal's numbers are written for TensorBoard too (extra `tensorboard`).
         precision: `bfloat16` (or `bf16`) runs the models under autocast; parameters, losses and optimiser stay float32. On a GPU that has
             it, it is what a new run gets whose config does not say.
+        compile: Whether the transformer layers of teacher and student are compiled by `torch.compile`, which takes a minute at the start; losses
+            are then the same but for rounding. Where it does not work, one line says so.
         workers: Processes that read and decode; 0 does it in the trainer's own.
         crops: Where crops begin; by default at any sample, anew in each epoch.
         targets: Folder of a teacher's outputs, from `stillroom targets`; the teacher itself is then not needed.
@@ -189,6 +191,7 @@ class TrainConfig(Document):
     validate_every: Whole = 2500
     validate_utterances: Whole = 64
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool | None = None
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     tensorboard: bool = False
     crops: Crops | None = None

@@ -13,6 +13,7 @@ are; this module runs them layer by layer, so that
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, assert_never, cast
 
@@ -140,6 +141,7 @@ class Encoder(nn.Module):
         num_layers: Transformer layers.
         num_features: Size of each layer's output.
         num_parameters: All of the trunk's; heads of distillation are not part of an encoder.
+        is_bfloat16: Whether its matrices are held in bfloat16, so that it computes under autocast.
     """
 
     def __init__(
@@ -162,6 +164,7 @@ class Encoder(nn.Module):
         self.num_layers = config.encoder_num_layers
         self.num_features = config.encoder_embed_dim
         self.num_parameters = sum(parameter.numel() for parameter in trunk.parameters())
+        self.is_bfloat16 = False
         self.requires_grad_(requires_grad=False)
         self.eval()
 
@@ -187,7 +190,8 @@ class Encoder(nn.Module):
             and the number of real frames of each utterance, shape (batch,).
         """
         lengths = num_samples.tolist()
-        with torch.inference_mode():
+        bfloat16 = torch.autocast(wave.device.type, dtype=torch.bfloat16) if self.is_bfloat16 else nullcontext()
+        with torch.inference_mode(), bfloat16:
             outputs, num_frames = transformer_outputs(self.trunk, self.config, wave, lengths, only=only)
         # Stacked outside: a loss may keep the result for its backward pass, which inference tensors forbid.
         return torch.stack(outputs, dim=1), num_frames.clone()

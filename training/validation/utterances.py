@@ -89,7 +89,8 @@ class FixedUtterances:
         """The teacher's outputs for one copy of a batch, as `Encoder.layers`; computed here, or stored before."""
         if self.targets is None:
             wave, num_samples = self.waves(crops, copy)
-            return teacher.layers(wave.to(device), num_samples, only=only)
+            outputs, num_frames = teacher.layers(wave.to(device), num_samples, only=only)
+            return outputs.float(), num_frames
         num_frames = torch.tensor([teacher.config.num_frames(crop.length) for crop in crops])
         stored = self.targets.batch(crops, [copy] * len(crops), layers=only)
         return stored.to(device).float(), num_frames.to(device)

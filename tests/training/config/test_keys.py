@@ -98,6 +98,11 @@ STILL = {
     "stage.dir": ("{stage}", "{other stage}", {}),
     "stage.gigabytes": (None, 1e-5, {"stage.dir": "{stage}"}),
     "damaged_shards": (0, 2, {}),
+    "compile": (
+        None,
+        False,
+        {},
+    ),  # compiled, a student differs in its last digits: tests/training/runs/test_compiled.py
     "adversary.require_visible": (False, True, DAT),
 }
 # `schema` has one value; `preset` says where a resolved config came from, and is tested below.

@@ -290,6 +290,7 @@ def test_all_defaults_are_pinned():
         "validate_every": 2500,
         "validate_utterances": 64,
         "precision": "float32",
+        "compile": None,
         "workers": 1,
         "tensorboard": False,
         "crops": {"sets": 1, "seed": 0},
@@ -422,6 +423,7 @@ def test_runs_differ_in_everything_but_where_and_how_they_are_run():
         "stage": "/fast",
         "damaged_shards": 2,
         "checkpoint_every": 9,
+        "compile": True,
     }
     assert method_difference(config, made(preset="cdm2-dat", log_every=3, corpus=["/a", "/b"], **free)) is None
     for keys, line in (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from manifests.errors import UsageError
 from manifests.io.json_yaml import write_yaml
 from training.config.load import resolved
+from training.models.encoder import Encoder, EncoderConfig
 from training.runs.distributed import Ranks
-from training.runs.precision import precision_name, with_precision
+from training.runs.precision import computed_in, hold_matrices, precision_name, with_precision
 
 GPU = Ranks(device=torch.device("cuda"))
 
@@ -65,3 +68,41 @@ def test_float32_on_a_gpu_says_whether_it_is_tf32(matrices, convolutions):
     assert found == f"float32 (TF32 {words[matrices]} for matrices, {words[convolutions]} for convolutions)"
     assert precision_name("bfloat16", GPU.device) == "bfloat16"
     assert precision_name("float32", torch.device("cpu")) == "float32"
+
+
+def made_encoder(family, mode):
+    shape = {
+        "family": family, "extractor_mode": mode, "extractor_conv_layer_config": [[16, 10, 5], [16, 3, 2]],
+        "extractor_conv_bias": mode == "layer_norm", "encoder_embed_dim": 32, "encoder_projection_dropout": 0.0,
+        "encoder_pos_conv_kernel": 8, "encoder_pos_conv_groups": 2, "encoder_num_layers": 2, "encoder_num_heads": 4,
+        "encoder_attention_dropout": 0.0, "encoder_ff_interm_features": 64, "encoder_ff_interm_dropout": 0.0, "encoder_dropout": 0.0,
+        "encoder_layer_norm_first": mode == "layer_norm", "encoder_layer_drop": 0.0,
+        **({"encoder_num_buckets": 32, "encoder_max_distance": 80} if family == "wavlm" else {}),
+    }  # fmt: skip
+    config = EncoderConfig.parse(shape, where="test")
+    return Encoder(config.build(), config, name=family)
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
+@pytest.mark.parametrize("mode", ["group_norm", "layer_norm"])
+def test_a_teacher_whose_matrices_are_held_in_bfloat16_gives_what_autocast_gives(family, mode):
+    torch.manual_seed(0)
+    teacher = made_encoder(family, mode)
+    wave, num_samples = torch.randn(3, 8000), torch.tensor([8000, 6000, 4000])
+    for row, length in enumerate(num_samples):
+        wave[row, length:] = 0
+    with computed_in("bfloat16", torch.device("cpu")):
+        expected, _ = teacher.layers(wave, num_samples)
+    held = copy.deepcopy(teacher)
+    hold_matrices(held, "bfloat16")
+    found, _ = held.layers(wave, num_samples)  # in validation there is no autocast around it
+    assert torch.equal(found, expected)
+    matrices = {one.dtype for name, one in held.named_parameters() if one.numel() > 1000 and "pos_conv" not in name}
+    assert matrices == {torch.bfloat16}
+    norms = [one for name, one in held.named_parameters() if "layer_norm" in name]
+    assert norms
+    assert all(one.dtype == torch.float32 for one in norms)
+    plain = copy.deepcopy(teacher)
+    hold_matrices(plain, "float32")
+    assert {one.dtype for one in plain.parameters()} == {torch.float32}

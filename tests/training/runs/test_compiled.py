@@ -1,0 +1,109 @@
+"""Compiled layers give what plain ones give, for any length, without a break; where there is no compiler a line says so."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from tests.training.conftest import write_corpus, write_teacher
+from training import loop
+from training.config.load import resolved
+from training.config.model import StudentShape
+from training.runs import compiled
+from training.runs.compiled import compile_layers
+from training.setup import make_student
+from training.teacher import load_teacher
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(name="models")
+def teacher_and_student(tmp_path):
+    write_teacher(tmp_path / "teacher")
+    teacher = load_teacher(tmp_path / "teacher")
+    return teacher, make_student(StudentShape(layers=2, dropout=0.2), teacher, target_layers=(1, 2), seed=0).train()
+
+
+def losses_and_gradients(teacher, student, lengths):
+    torch.manual_seed(1)
+    wave = torch.randn(len(lengths), max(lengths), generator=torch.Generator().manual_seed(2))
+    for row, length in enumerate(lengths):
+        wave[row, length:] = 0
+    num_samples = torch.tensor(lengths)
+    target, _ = teacher.layers(wave, num_samples, only=(1, 2))
+    loss = (student(wave, num_samples).predictions - target).square().mean()
+    gradients = torch.autograd.grad(loss, [one for one in student.parameters() if one.requires_grad])
+    return loss.item(), torch.cat([one.flatten() for one in gradients])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of the compiler, about tensors of its own
+def test_compiled_layers_give_the_losses_of_plain_ones_at_every_length_without_a_break(models):
+    teacher, student = models
+    reports = []
+    plain = copy.deepcopy(models)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    counters.clear()
+    compile_layers(teacher, student, precision="float32", device=CPU, report=reports.append)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not reports
+    assert all(one.grad is None for one in student.parameters())
+    found = counters["stats"]["unique_graphs"]
+    for lengths in ([8000, 8000], [9000, 4000, 2000], [16_000], [700, 12_345, 5000, 6000]):
+        expected, slope = losses_and_gradients(*plain, lengths)
+        loss, gradient = losses_and_gradients(teacher, student, lengths)
+        assert loss == pytest.approx(expected, abs=1e-5)
+        assert (gradient - slope).norm() < 1e-4 * slope.norm()
+    assert not counters["graph_break"]
+    assert found >= 2  # of the student with a gradient, of the teacher without
+    assert counters["stats"]["unique_graphs"] <= found + 4  # with and without padding, not one a length
+
+
+def test_without_a_compiler_a_run_goes_on_and_says_so(tmp_path, monkeypatch):
+    write_corpus(tmp_path / "corpus")
+    write_teacher(tmp_path / "teacher")
+    said = []
+
+    def no_compiler(*_, **__):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler\nmore of it")
+
+    monkeypatch.setattr(compiled, "tried", no_compiler)
+    runs = {}
+    for name, keys in {"compiled": {"compile": True}, "plain": {}}.items():
+        config = resolved(
+            {
+                "corpus": str(tmp_path / "corpus"), "teacher": {"name": str(tmp_path / "teacher")}, "crop_s": 0.8, "steps": 2,
+                "batch": {"utterances": 4}, "workers": 0, "validate_utterances": 2, "student": {"layers": 2}, **keys,
+            },
+            where="test",
+        )  # fmt: skip
+        assert loop.distil(config, tmp_path / name, report=said.append) == "done"
+        runs[name] = load_teacher(tmp_path / name)
+    lines = [line for line in said if "compile" in line]
+    assert lines == [
+        "compile: true does not work here, so the run goes on without it; RuntimeError: InvalidCxxCompiler: No working C++ compiler"
+    ]
+    assert runs["compiled"].digest == runs["plain"].digest
+
+
+def test_compiling_is_of_all_transformer_layers_and_undone_where_it_fails(models, monkeypatch):
+    teacher, student = models
+    layers = [layer for model in models for layer in model.trunk.encoder.transformer.layers]
+    seen = []
+
+    def tried(given, **_):
+        seen.append((list(given), [layer._compiled_call_impl is not None for layer in layers]))
+        student.heads.expand.weight.grad = torch.ones_like(student.heads.expand.weight)
+        if len(seen) == 2:
+            raise ValueError
+
+    monkeypatch.setattr(compiled, "tried", tried)
+    compile_layers(teacher, student, precision="float32", device=CPU, report=seen.append)
+    assert seen == [([student, teacher], [True] * len(layers))]
+    assert all(one.grad is None for one in student.parameters())
+    compile_layers(teacher, student, precision="float32", device=CPU, report=lambda _: None)
+    assert not any(layer._compiled_call_impl for layer in layers)
