@@ -22,6 +22,8 @@ from training.data.joined_corpus import open_corpus
 from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
 from training.loop import distil
+from training.runs.compiled import compile_layers
+from training.runs.precision import computed_in, hold_matrices
 from training.setup import batching_of, make_student
 from training.stream import PairStream
 from training.teacher import chosen_layers, load_teacher
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from training.data.batch import PairBatch
 
 ROUNDS = 3
+CPU = torch.device("cpu")
 SHORT = 5
 
 
@@ -41,8 +44,10 @@ class Spent(NamedTuple):
     cpu: float
 
 
-def now() -> Spent:
-    """The two clocks."""
+def now(device: torch.device = CPU) -> Spent:
+    """The two clocks, when a GPU has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return Spent(time.perf_counter(), time.process_time())
 
 
@@ -69,7 +74,7 @@ def by_trainer(corpus: Path, teacher: str, steps: int) -> Spent:
     return Spent(*((last - first) / steps for first, last in zip(*spent, strict=True)))
 
 
-def batches_of(config: TrainConfig, steps: int) -> list[list[PairBatch]]:
+def batches_of(config: TrainConfig, steps: int, *, skipped: int = SHORT) -> list[list[PairBatch]]:
     """The micro-batches of the first steps, decoded."""
     teacher = load_teacher(config.teacher.name)
     with open_corpus(config.corpus) as reader:
@@ -78,31 +83,39 @@ def batches_of(config: TrainConfig, steps: int) -> list[list[PairBatch]]:
         config.corpus, split="train", views=config.views, batching=batching, seed=config.seed, epochs=None
     )
     grouped = itertools.groupby(stream, key=lambda batch: batch.cursor)
-    return [list(group) for _, group in itertools.islice(grouped, SHORT + steps)]
+    return [list(group) for _, group in itertools.islice(grouped, skipped + steps)]
 
 
-def bare(config: TrainConfig, batches: list[list[PairBatch]]) -> Spent:
+def bare(
+    config: TrainConfig, batches: list[list[PairBatch]], *, device: torch.device = CPU, skipped: int = SHORT
+) -> Spent:
     """A step of nothing else, over the same batches that the trainer's difference counts."""
     teacher = load_teacher(config.teacher.name)
     layers = chosen_layers(config.teacher.layers, teacher=teacher)
     student = make_student(config.student, teacher, target_layers=layers, seed=config.seed).train()
+    teacher.to(device), student.to(device)
+    hold_matrices(teacher, config.precision)
+    if config.compile:
+        compile_layers(teacher, student, precision=config.precision, device=device, report=print)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimiser = adamw(trained, learning_rate=config.optimiser.learning_rate)
     start = now()
     for number, lanes in enumerate(batches):
-        if number == SHORT:
-            start = now()
+        if number == skipped:
+            start = now(device)
         frames = sum(student.config.num_frames(length) for length in lanes[0].global_lengths)
         for batch in lanes:
-            target, _ = teacher.layers(batch.teacher_wave, batch.num_samples, only=layers)
-            heard = student(batch.student_wave, batch.num_samples)
-            distance = layer_distance(heard.predictions, target, heard.num_frames, weights=config.loss)
+            local = batch.to(device)
+            with computed_in(config.precision, device):
+                target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=layers)
+                output = student(local.student_wave, local.num_samples)
+            distance = layer_distance(output.predictions, target, output.num_frames, weights=config.loss)
             torch.autograd.backward((distance.l1 + distance.cosine) / frames)
         torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    end = now()
-    steps = len(batches) - SHORT
+    end = now(device)
+    steps = len(batches) - skipped
     return Spent((end.wall - start.wall) / steps, (end.cpu - start.cpu) / steps)
 
 

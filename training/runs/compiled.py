@@ -39,6 +39,7 @@ def compile_layers(
     """
     models: list[Student | Encoder] = [student] if teacher is None else [student, teacher]
     layers = [layer for model in models for layer in model.trunk.encoder.transformer.layers]
+    torch.compiler.reset()  # what an earlier run of this process compiled counts against the compiler's limit
     for layer in layers:
         layer.compile(dynamic=True, options=OPTIONS)
     try:
