@@ -44,6 +44,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return LINK.sub(inside, markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """An option without a default has none on its page; mkdocs-click writes click's name for that."""
+    return html.replace("<code>Sentinel.UNSET</code>", "")
+
+
 def decisions() -> str:
     """A line for each decision: its number and title."""
     lines = []
