@@ -8,7 +8,15 @@ import cells as study_cells
 import numpy as np
 
 from corpus_builder.pages.colours import light
-from corpus_builder.pages.plots import PLOT_INCHES, height_of, line_style, new_figure, plain_label, row_labels, with_legend
+from corpus_builder.pages.plots import (
+    PLOT_INCHES,
+    height_of,
+    line_style,
+    new_figure,
+    plain_label,
+    row_labels,
+    with_legend,
+)
 from evaluation.report.plots import curves
 
 if TYPE_CHECKING:
@@ -18,7 +26,10 @@ if TYPE_CHECKING:
 
 SIDES: tuple[Metric, ...] = ("seen", "new")
 STYLES = {
-    **{verdict: {"color": light(name)} for verdict, name in (("supported", "good"), ("not supported", "faint"), ("contrary", "bad"))},
+    **{
+        verdict: {"color": light(name)}
+        for verdict, name in (("supported", "good"), ("not supported", "faint"), ("contrary", "bad"))
+    },
     **{which: line_style(number) for which, number in (("clean", 0), ("seen", 4), ("new", 6))},
 }
 """What has a colour has it in every figure, and on the page; verdicts and kinds of copies have none in common."""

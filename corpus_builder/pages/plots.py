@@ -53,9 +53,7 @@ def plain_label(text: object) -> str:
 
 def row_labels(names: Sequence[object]) -> list[str]:
     """Names of rows beside a plot, the long ones in several lines."""
-    return [
-        "\n".join(map(plain_label, textwrap.wrap(printable(name, limit=40), ROW_LETTERS))) or " " for name in names
-    ]
+    return ["\n".join(map(plain_label, textwrap.wrap(printable(name, limit=40), ROW_LETTERS))) or " " for name in names]
 
 
 def height_of(labels: Sequence[str]) -> float:

@@ -38,7 +38,10 @@ def snr_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
                 series[system] = points
         if series:
             plots.append(
-                (printable(f"{task}: {WORDS[measure]}"), curves(series, unit=f"{WORDS[measure]} in %", marks=marks, styles=styles))
+                (
+                    printable(f"{task}: {WORDS[measure]}"),
+                    curves(series, unit=f"{WORDS[measure]} in %", marks=marks, styles=styles),
+                )
             )
     return plots
 
@@ -93,13 +96,14 @@ def curves(
     axes = figure.subplots()
     for name, points in series.items():
         places, values, spreads = zip(*points, strict=True) if points else ((), (), ())
-        axes.errorbar(
-            places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **styles[name]
-        )
-    axes.set_xticks(list(marks), [plain_label(mark) for mark in marks.values()])
-    if LETTER_INCHES * sum(len(mark) + 2 for mark in marks.values()) > 0.8 * PLOT_INCHES[0]:
+        axes.errorbar(places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **styles[name])
+    labels = [plain_label(mark) for mark in marks.values()]
+    axes.set_xticks(list(marks), labels)
+    width, height = PLOT_INCHES
+    if LETTER_INCHES * sum(len(label) + 2 for label in labels) > 0.8 * width:
         axes.tick_params(axis="x", rotation=90)
-    return with_legend(figure, unit=unit)
+        height += LETTER_INCHES * max(map(len, labels))
+    return with_legend(figure, unit=unit, inches=(width, height))
 
 
 def spans(
