@@ -44,6 +44,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return LINK.sub(inside, markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """An option without a default has none on its page; mkdocs-click writes click's name for that."""
+    return html.replace("<code>Sentinel.UNSET</code>", "")
+
+
 def decisions() -> str:
     """A line for each decision: its number and title."""
     lines = []
@@ -81,7 +86,7 @@ def python_page() -> str:
 
 
 def keys_page(name: str) -> str:
-    """A table of keys for each part of a config: type, default, meaning."""
+    """A table of keys for each part of a config: meaning, type, default."""
     path = max(
         (HOUSE / "manifests" / "schemas").glob(f"{name}-*.json"), key=lambda one: int(one.stem.rpartition("-")[2])
     )
@@ -95,13 +100,13 @@ def keys_page(name: str) -> str:
                 "",
                 part.get("description", ""),
                 "",
-                "| key | type | default | meaning |",
+                "| key | meaning | type | default |",
                 "|---|---|---|---|",
             ]
             required = set(part.get("required", ()))
             for key, value in part["properties"].items():
                 default = "needed" if key in required else code(value.get("default"))
-                lines.append(f"| `{key}` | {kind(value, schema)} | {default} | {cell(value.get('description', ''))} |")
+                lines.append(f"| `{key}` | {cell(value.get('description', ''))} | {kind(value, schema)} | {default} |")
             lines.append("")
     return "\n".join(lines)
 

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 import cells as study_cells
 import numpy as np
 
-from corpus_builder.pages.plots import COLOURS as PALETTE
-from corpus_builder.pages.plots import PLOT_INCHES, line_style, new_figure, plain_label, with_legend
+from corpus_builder.pages.colours import light
+from corpus_builder.pages.plots import (
+    PLOT_INCHES,
+    height_of,
+    line_style,
+    new_figure,
+    plain_label,
+    row_labels,
+    with_legend,
+)
 from evaluation.report.plots import curves
 
 if TYPE_CHECKING:
@@ -16,8 +24,15 @@ if TYPE_CHECKING:
 
     from estimates import Comparison, Metric
 
-COLOURS = {"supported": "#009e73", "not supported": "#8a8f98", "contrary": "#d55e00"}
 SIDES: tuple[Metric, ...] = ("seen", "new")
+STYLES = {
+    **{
+        verdict: {"color": light(name)}
+        for verdict, name in (("supported", "good"), ("not supported", "faint"), ("contrary", "bad"))
+    },
+    **{which: line_style(number) for which, number in (("clean", 0), ("seen", 4), ("new", 6))},
+}
+"""What has a colour has it in every figure, and on the page; verdicts and kinds of copies have none in common."""
 FAMILY_COUNTS = (1, 2, 4)
 Row = tuple[str, dict[str, tuple[float, float, float]]]
 """A row of a figure: its name, and of each series a value with the ends of its interval."""
@@ -43,7 +58,7 @@ def claims_figure(document: Sequence[Mapping[str, Any]]) -> Any:
             (f"{one['claim']}: {name}", {one["verdict"]: (each["effect"], *each["interval"])})
             for name, each in one["contrasts"].items()
         ]
-    return intervals(rows, unit="points", marks=margins, with_zero=True, colours=COLOURS)
+    return intervals(rows, unit="points", marks=margins, with_zero=True)
 
 
 def systems_figure(comparison: Comparison) -> Any:
@@ -77,7 +92,7 @@ def curve_figure(comparison: Comparison, systems: Mapping[str, Sequence[str]]) -
         found = [(float(at), comparison.values(names, which)) for at, names in enumerate(systems.values())]
         series[which] = [(at, float(np.mean(values)), deviation(values)) for at, values in found if values]
     marks = {float(at): mark for at, mark in enumerate(systems)}
-    return curves(series, unit="accuracy in points", marks=marks)
+    return curves(series, unit="accuracy in points", marks=marks, styles=STYLES)
 
 
 def deviation(values: Sequence[float]) -> float:
@@ -97,7 +112,6 @@ def intervals(
     unit: str,
     marks: Mapping[int, float] | None = None,
     with_zero: bool = False,
-    colours: Mapping[str, str] | None = None,
 ) -> Any:
     """Values with their intervals on a common horizontal axis, a row a name, with a legend, as SVG.
 
@@ -106,15 +120,14 @@ def intervals(
         unit: Of the values.
         marks: Values that are marked by a vertical stroke, by the number of the row: a margin, for instance.
         with_zero: Whether there is a line at 0.
-        colours: Of the series that have one of their own.
     """
     series = list(dict.fromkeys(name for _, values in rows for name in values))
     figure = new_figure()
     axes = figure.subplots()
     if with_zero:
-        axes.axvline(0.0, color=PALETTE[6], linewidth=0.8)
+        axes.axvline(0.0, color=light("ink"), linewidth=0.8)
     for number, name in enumerate(series):
-        style = line_style(number) | ({"color": colours[name]} if colours and name in colours else {})
+        style = line_style(number) | STYLES.get(name, {})
         found = [(row, *values[name]) for row, (_, values) in enumerate(rows) if name in values]
         places, middles, lows, highs = (list(column) for column in zip(*found, strict=True))
         reach = [
@@ -125,8 +138,8 @@ def intervals(
             middles, places, xerr=reach, label=plain_label(name), linestyle="none", elinewidth=1.5, capsize=2, **style
         )
     for row, mark in (marks or {}).items():
-        axes.plot([mark, mark], [row - 0.3, row + 0.3], color=PALETTE[7], linewidth=1.2)
-    axes.set_yticks(range(len(rows)), [plain_label(name) for name, _ in rows])
+        axes.plot([mark, mark], [row - 0.3, row + 0.3], color=light("faint"), linewidth=1.2)
+    labels = row_labels([name for name, _ in rows])
+    axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
-    height_in = 0.6 + 0.19 * len(rows)
-    return with_legend(figure, unit=unit, inches=(1.5 * PLOT_INCHES[0], height_in), axis="x")
+    return with_legend(figure, unit=unit, inches=(PLOT_INCHES[0], height_of(labels)), axis="x")

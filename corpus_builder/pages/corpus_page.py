@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus_builder.pages.audio_clips import candidate, chosen, shown_utterance
 from corpus_builder.pages.html import write_html
-from corpus_builder.pages.plots import bars, histogram, histograms
+from corpus_builder.pages.plots import bars, histogram, histograms, outline_style
 from corpus_builder.pages.summary import Described, left_out, measured_t30
 from manifests.corpus.layout import plan_rows
 from manifests.corpus.shard_index import read_corpus
@@ -98,7 +98,10 @@ def split_row(sealed: Corpus, split: str, found: Described) -> dict[str, Any]:
 
 
 def plots(found: Mapping[str, Described], levels: list[float]) -> list[Any]:
-    """Durations, domains and measured levels; then every number and word that was drawn, numbers by condition."""
+    """Durations, domains and measured levels; then every number and word that was drawn, numbers by condition.
+
+    A condition has one colour in all plots; splits are in ink, told apart by dashes; bars count all conditions, in grey.
+    """
     domains: Counter[str] = Counter()
     numbers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     words: dict[str, Counter[str]] = defaultdict(Counter)
@@ -108,7 +111,16 @@ def plots(found: Mapping[str, Described], levels: list[float]) -> list[Any]:
             numbers[parameter][condition].extend(values)
         for (_, parameter), counts in described.words.items():
             words[parameter].update(counts)
-    drawn = [histograms({split: one.seconds for split, one in found.items()}, title="duration of utterances", unit="s")]
+    conditions = sorted({condition for described in found.values() for condition, _ in described.numbers})
+    styles = {condition: outline_style(number) for number, condition in enumerate(conditions)}
+    drawn = [
+        histograms(
+            {split: one.seconds for split, one in found.items()},
+            title="duration of utterances",
+            unit="s",
+            styles={split: outline_style(number, colour="ink") for number, split in enumerate(found)},
+        )
+    ]
     if domains:
         drawn.append(bars(domains, title="copies by domain"))
     if levels:
@@ -116,7 +128,7 @@ def plots(found: Mapping[str, Described], levels: list[float]) -> list[Any]:
     for parameter in in_order({*numbers, *words}):
         title = parameter.replace("_", " ")
         if len({value for values in numbers[parameter].values() for value in values}) > 1:
-            drawn.append(histograms(numbers[parameter], title=title, unit=unit_of(parameter)))
+            drawn.append(histograms(numbers[parameter], title=title, unit=unit_of(parameter), styles=styles))
         if len(words[parameter]) > 1:
             drawn.append(bars(words[parameter], title=f"copies by {title}"))
     return drawn

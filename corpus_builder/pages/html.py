@@ -10,6 +10,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corpus_builder.pages.colours import declarations
 from manifests.io.atomic import write_text
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ def environment(folder: Path) -> jinja2.Environment:
     import jinja2
 
     folders = [folder, Path(__file__).parent]
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    made.globals["colours"] = declarations()
+    return made
 
 
 def write_html(path: Path, template: str, *, folder: Path, content: Mapping[str, Any]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
+from corpus_builder.pages.colours import SERIES, light, with_variables
 from manifests.errors import printable
 
 if TYPE_CHECKING:
@@ -15,10 +17,14 @@ if TYPE_CHECKING:
 
 
 PLOT_INCHES = (4.2, 2.6)
-INK = "#2b5d8a"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2430", "#8a8f98")
+TITLE_POINTS, LABEL_POINTS = 11, 9
+"""Of letters; a plot as wide as a phone is 1.2 times as large as it is drawn."""
+LETTER_INCHES = 0.6 * LABEL_POINTS / 72
+ROW_INCHES = 0.17
+ROW_LETTERS = 24
 LEGEND_COLUMNS = 4
 MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", "--", "-.", ":")
 
 
 def new_figure() -> Figure:
@@ -35,9 +41,9 @@ def svg_of(figure: Figure) -> Any:
 
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "stillroom", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    return Markup(text[text.index("<svg") :])  # noqa: S704 (matplotlib escapes what it writes)
+    return Markup(with_variables(text[text.index("<svg") :]))  # noqa: S704 (matplotlib escapes what it writes)
 
 
 def plain_label(text: object) -> str:
@@ -45,18 +51,44 @@ def plain_label(text: object) -> str:
     return printable(text, limit=40).replace("$", r"\$")
 
 
+def row_labels(names: Sequence[object]) -> list[str]:
+    """Names of rows beside a plot, the long ones in several lines."""
+    return ["\n".join(map(plain_label, textwrap.wrap(printable(name, limit=40), ROW_LETTERS))) or " " for name in names]
+
+
+def height_of(labels: Sequence[str]) -> float:
+    """Inches of a plot with these rows."""
+    return 0.7 + ROW_INCHES * len(labels) * max((label.count("\n") + 1 for label in labels), default=1)
+
+
 def histogram(values: Sequence[float] | NDArray[Any], *, title: str, unit: str, bins: int = 40) -> Any:
     """A histogram as SVG."""
     figure = new_figure()
     axes = figure.subplots()
-    axes.hist(values, bins=bins, color=INK)
-    axes.set_title(plain_label(title), fontsize=10)
-    axes.set_xlabel(unit)
-    return finished(figure)
+    axes.hist(values, bins=bins, color=light("faint"))
+    axes.set_title(plain_label(title))
+    return with_legend(figure, unit=unit, axis="x")
 
 
-def histograms(values: Mapping[str, Sequence[float]], *, title: str, unit: str, bins: int = 40, most: int = 9) -> Any:
-    """Several histograms in one plot with shared bins, as lines, with a legend; those beyond `most` are one line."""
+def histograms(
+    values: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    unit: str,
+    styles: Mapping[str, Mapping[str, Any]],
+    bins: int = 40,
+    most: int = 9,
+) -> Any:
+    """Several histograms in one plot with shared bins, as lines, with a legend; those beyond `most` are one line.
+
+    Args:
+        values: Of each name.
+        title: Of the plot.
+        unit: Of the values.
+        styles: Of each name, the same in all plots of a page.
+        bins: How many bins.
+        most: How many lines, without that of the others.
+    """
     import numpy as np
 
     if len(values) > most + 1:
@@ -70,11 +102,10 @@ def histograms(values: Mapping[str, Sequence[float]], *, title: str, unit: str, 
         np.concatenate([np.asarray(part, dtype=float) for part in values.values()]), bins=bins
     )
     for name, part in values.items():
-        axes.hist(part, bins=list(edges), histtype="step", linewidth=1.4, label=plain_label(name))
-    axes.set_title(plain_label(title), fontsize=10)
-    axes.set_xlabel(unit)
-    axes.legend(fontsize=7, frameon=False)
-    return finished(figure)
+        style = styles.get(name, {"color": light("faint"), "linestyle": ":"})
+        axes.hist(part, bins=list(edges), histtype="step", linewidth=1.4, label=plain_label(name), **style)
+    axes.set_title(plain_label(title))
+    return with_legend(figure, unit=unit, axis="x")
 
 
 def bars(counts: Mapping[str, int], *, title: str, most: int = 16) -> Any:
@@ -85,18 +116,27 @@ def bars(counts: Mapping[str, int], *, title: str, most: int = 16) -> Any:
         shown.append((f"{len(commonest) - most} others", sum(count for _, count in commonest[most:])))
     figure = new_figure()
     axes = figure.subplots()
-    axes.barh(range(len(shown)), [count for _, count in shown], color=INK)
-    axes.set_yticks(range(len(shown)), [plain_label(name) for name, _ in shown], fontsize=7)
+    axes.barh(range(len(shown)), [count for _, count in shown], color=light("faint"))
+    labels = row_labels([name for name, _ in shown])
+    axes.set_yticks(range(len(shown)), labels)
     axes.invert_yaxis()
-    axes.set_title(plain_label(title), fontsize=10)
+    axes.set_title(plain_label(title))
+    figure.set_size_inches(PLOT_INCHES[0], max(PLOT_INCHES[1], height_of(labels)))
     return finished(figure)
 
 
+def outline_style(number: int, *, colour: str | None = None) -> dict[str, Any]:
+    """Colour and dashes of an outline by its number: first colours, then dashes; in one colour only dashes."""
+    if colour is not None:
+        return {"color": light(colour), "linestyle": DASHES[number % len(DASHES)]}
+    return {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number // len(SERIES) % len(DASHES)]}
+
+
 def line_style(number: int) -> dict[str, Any]:
-    """Colour and marker of a line by its number: colours for colour-blind readers (Okabe and Ito), then other markers."""
+    """Colour and marker of a line by its number: first colours, then other markers."""
     return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number // len(COLOURS) % len(MARKERS)],
+        "color": SERIES[number % len(SERIES)],
+        "marker": MARKERS[number // len(SERIES) % len(MARKERS)],
         "markersize": 4.5,
     }
 
@@ -110,20 +150,33 @@ def with_legend(
 ) -> Any:
     """A plot with the unit on the axis of its values, and a legend below it, which makes it higher."""
     axes = figure.axes[0]
-    (axes.set_ylabel if axis == "y" else axes.set_xlabel)(unit, fontsize=8)
-    axes.grid(visible=True, axis=axis, color="#e3e7ed", linewidth=0.6)
+    (axes.set_ylabel if axis == "y" else axes.set_xlabel)(unit)
+    axes.grid(visible=True, axis=axis, color=light("line"), linewidth=0.6)
     axes.set_axisbelow(True)
-    handles, _ = axes.get_legend_handles_labels()
-    rows = -(-len(handles) // LEGEND_COLUMNS)
-    figure.set_size_inches(inches[0], inches[1] + 0.17 * rows)
+    handles, labels = axes.get_legend_handles_labels()
+    columns = legend_columns(labels, width=inches[0])
+    figure.set_size_inches(inches[0], inches[1] + 0.19 * -(-len(handles) // columns))
     if handles:
-        figure.legend(loc="outside lower center", ncols=min(len(handles), LEGEND_COLUMNS), fontsize=7, frameon=False)
+        figure.legend(
+            loc="outside lower center", ncols=columns, fontsize=LABEL_POINTS, frameon=False, labelcolor=light("ink")
+        )
     return finished(figure)
 
 
+def legend_columns(labels: Sequence[str], *, width: float) -> int:
+    """How many names a line of the legend has room for."""
+    room = int(width / (LETTER_INCHES * max(map(len, labels), default=1) + 0.45))
+    return max(1, min(room, LEGEND_COLUMNS, len(labels)))
+
+
 def finished(figure: Figure) -> Any:
-    """A figure as SVG without the upper and right frame."""
+    """A figure as SVG, its frame and letters in ink, without the upper and right frame."""
+    ink = light("ink")
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
+        axes.spines[["left", "bottom"]].set_color(ink)
+        axes.tick_params(which="both", labelsize=LABEL_POINTS, color=ink, labelcolor=ink)
+        axes.title.set(color=ink, fontsize=TITLE_POINTS)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set(color=ink, fontsize=LABEL_POINTS)
     return svg_of(figure)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus_builder.pages.plots import INK, line_style, new_figure, plain_label, with_legend
+from corpus_builder.pages.colours import light
+from corpus_builder.pages.plots import LETTER_INCHES, PLOT_INCHES, line_style, new_figure, plain_label, with_legend
 from evaluation.report.bootstrap import snr_bands
 from evaluation.report.robustness_table import WORDS, value_of
 from manifests.errors import printable
@@ -24,7 +25,7 @@ def snr_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
         return []
     masks = [*bands.values(), outcomes.groups["clean"]]
     marks = {float(place): name.removesuffix(" dB") for place, name in enumerate((*bands, "clean"))}
-    plots = []
+    plots, styles = [], system_styles(outcomes)
     for task, measure in outcomes.tasks():
         series = {}
         for system in outcomes.systems:
@@ -37,7 +38,10 @@ def snr_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
                 series[system] = points
         if series:
             plots.append(
-                (printable(f"{task}: {WORDS[measure]}"), curves(series, unit=f"{WORDS[measure]} in %", marks=marks))
+                (
+                    printable(f"{task}: {WORDS[measure]}"),
+                    curves(series, unit=f"{WORDS[measure]} in %", marks=marks, styles=styles),
+                )
             )
     return plots
 
@@ -45,7 +49,7 @@ def snr_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
 def size_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
     """A plot a task, with its caption: every system at its number of parameters, from clean (hollow) to the mean of all distorted copies (full)."""
     is_distorted = outcomes.copies.condition > 0
-    plots = []
+    plots, styles = [], system_styles(outcomes)
     for task, measure in outcomes.tasks():
         ends = {}
         for system, models in outcomes.systems.items():
@@ -62,33 +66,53 @@ def size_plots(outcomes: SystemOutcomes) -> list[tuple[str, Any]]:
             plots.append(
                 (
                     printable(f"{task}: {WORDS[measure]}"),
-                    spans(ends, unit=unit, place="parameters", whole_width=without_size),
+                    spans(ends, unit=unit, place="parameters", whole_width=without_size, styles=styles),
                 )
             )
     return plots
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float, float]]], *, unit: str, marks: Mapping[float, str]) -> Any:
+def system_styles(outcomes: SystemOutcomes) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each system, the same in every plot, whichever tasks it has."""
+    return {system: line_style(number) for number, system in enumerate(outcomes.systems)}
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    unit: str,
+    marks: Mapping[float, str],
+    styles: Mapping[str, Mapping[str, Any]],
+) -> Any:
     """Lines through points with error bars, one a name, with a legend, as SVG.
 
     Args:
         series: Of each name its points: place, value, half the length of the bar.
         unit: Of the values.
         marks: Label of each place on the axis.
+        styles: Colour and marker of each name.
     """
     figure = new_figure()
     axes = figure.subplots()
-    for number, (name, points) in enumerate(series.items()):
+    for name, points in series.items():
         places, values, spreads = zip(*points, strict=True) if points else ((), (), ())
-        axes.errorbar(
-            places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **line_style(number)
-        )
-    axes.set_xticks(list(marks), [plain_label(mark) for mark in marks.values()])
-    return with_legend(figure, unit=unit)
+        axes.errorbar(places, values, yerr=spreads, label=plain_label(name), capsize=2, linewidth=1.3, **styles[name])
+    labels = [plain_label(mark) for mark in marks.values()]
+    axes.set_xticks(list(marks), labels)
+    width, height = PLOT_INCHES
+    if LETTER_INCHES * sum(len(label) + 2 for label in labels) > 0.8 * width:
+        axes.tick_params(axis="x", rotation=90)
+        height += LETTER_INCHES * max(map(len, labels))
+    return with_legend(figure, unit=unit, inches=(width, height))
 
 
 def spans(
-    ends: Mapping[str, tuple[float, float, float]], *, unit: str, place: str, whole_width: Sequence[str] = ()
+    ends: Mapping[str, tuple[float, float, float]],
+    *,
+    unit: str,
+    place: str,
+    styles: Mapping[str, Mapping[str, Any]],
+    whole_width: Sequence[str] = (),
 ) -> Any:
     """From one value to another for each name at its place on a logarithmic axis, hollow to full, with a legend, as SVG.
 
@@ -96,6 +120,7 @@ def spans(
         ends: Of each name its place (above 0, where it is not in `whole_width`), the value it comes from and the one it goes to.
         unit: Of the values.
         place: What the places are.
+        styles: Colour and marker of each name.
         whole_width: Names that have no place: two lines across the plot.
     """
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -103,8 +128,8 @@ def spans(
     figure = new_figure()
     axes = figure.subplots()
     taken: dict[float, int] = {}
-    for number, (name, (at, before, after)) in enumerate(ends.items()):
-        style = line_style(number)
+    for name, (at, before, after) in ends.items():
+        style = styles[name]
         if name in whole_width:
             axes.axhline(before, color=style["color"], linestyle=":", linewidth=1.0)
             axes.axhline(after, color=style["color"], linestyle="-", linewidth=1.0, label=plain_label(name))
@@ -112,7 +137,7 @@ def spans(
         beside = at * 1.04 ** taken.get(at, 0)  # several at one place are drawn side by side
         taken[at] = taken.get(at, 0) + 1
         axes.plot([beside, beside], [before, after], color=style["color"], linewidth=1.3)
-        axes.plot([beside], [before], **style, markerfacecolor="white", linestyle="none")
+        axes.plot([beside], [before], **style, markerfacecolor=light("paper"), linestyle="none")
         axes.plot([beside], [after], **style, linestyle="none", label=plain_label(name))
     if taken:
         axes.set_xscale("log")
@@ -120,13 +145,11 @@ def spans(
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(place, fontsize=8)
+    axes.set_xlabel(place)
     return with_legend(figure, unit=unit)
 
 
 def shade(value: float, *, low: float, high: float) -> str:
-    """Style of a cell of a heat map: from white at `low` to the colour of text at `high`, with readable letters."""
+    """Style of a cell of a heat map: from the page's ground at `low` to `heat` at `high`; ink is readable on both."""
     share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
-    ink = [int(INK[at : at + 2], 16) for at in (1, 3, 5)]
-    mixed = "".join(f"{round(255 + (channel - 255) * share):02x}" for channel in ink)
-    return f"background:#{mixed};color:{'#fff' if share > 0.55 else '#1c2430'}"
+    return f"background:color-mix(in srgb,var(--heat) {100 * share:.0f}%,var(--paper))"

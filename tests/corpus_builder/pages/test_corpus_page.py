@@ -113,12 +113,14 @@ def test_hostile_texts_stay_text(lab, tmp_path):
 
 def test_plots_take_a_strangers_names_as_they_are():
     assert "<svg" in bars({HOSTILE: 3, "b": 1}, title=HOSTILE)
-    assert "<svg" in histograms({HOSTILE: [1.0, 2.0], "b": [1.0]}, title="x", unit="dB")
+    assert "<svg" in histograms({HOSTILE: [1.0, 2.0], "b": [1.0]}, title="x", unit="dB", styles={})
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_plot_of_very_many_conditions_has_room_for_its_legend():
-    drawn = histograms({f"c{number:03d}": [1.0, 2.0 + number] for number in range(140)}, title="x", unit="dB")
+    drawn = histograms(
+        {f"c{number:03d}": [1.0, 2.0 + number] for number in range(140)}, title="x", unit="dB", styles={}
+    )
     assert drawn.count('id="legend') == 1
     assert drawn.count('id="patch') < 40
     assert "script>" not in bars({HOSTILE: 3}, title=HOSTILE)

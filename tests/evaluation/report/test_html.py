@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus_builder.pages.plots import line_style
 from evaluation.cli import report_command
 from evaluation.report import plots
 from evaluation.report.heatmaps import mean_places
@@ -192,10 +193,20 @@ def test_a_collapsed_model_has_no_gap():
     assert set(mean_places(collapsed.cells, "gap").values()) == {0.0}
 
 
-def test_shades_go_from_white_to_ink_and_letters_stay_readable():
-    assert shade(0.0, low=0.0, high=1.0) == "background:#ffffff;color:#1c2430"
-    assert shade(9.0, low=0.0, high=1.0) == "background:#2b5d8a;color:#fff"
-    assert shade(1.0, low=1.0, high=1.0) == "background:#ffffff;color:#1c2430"
+def test_shades_go_from_the_ground_to_the_high_end():
+    mixed = "background:color-mix(in srgb,var(--heat) {}%,var(--paper))"
+    assert shade(0.0, low=0.0, high=1.0) == mixed.format(0)
+    assert shade(0.25, low=0.0, high=1.0) == mixed.format(25)
+    assert shade(9.0, low=0.0, high=1.0) == mixed.format(100)
+    assert shade(1.0, low=1.0, high=1.0) == mixed.format(0)
+
+
+def test_a_system_has_one_colour_in_every_plot_whichever_tasks_it_has():
+    without = {**TEACHER, "outcomes": [{**TEACHER["outcomes"][0], "task": "accent"}]}
+    content = page_content([document(without, ONE, TWO)], names=["one"], against=None, command=[])
+    for part in ("snr_plots", "size_plots"):
+        colours = {caption: set(re.findall(r"--(series-\d)", plot)) for caption, plot in content[part]}
+        assert colours == {"accent: accuracy": {"series-1"}, "word: accuracy": {"series-2"}}
 
 
 def test_plots_hold_the_numbers_that_the_tables_hold():
@@ -276,11 +287,15 @@ def test_hostile_texts_stay_text(tmp_path):
 
 def test_plots_take_a_strangers_names_and_models_without_parameters():
     points = [(0.0, 1.0, 0.1), (1.0, 2.0, 0.0)]
-    plot = curves({HOSTILE: points, "b": points[:1]}, unit="%", marks={0.0: HOSTILE, 1.0: "b"})
+    plot = curves(
+        {HOSTILE: points, "b": points[:1]}, unit="%", marks={0.0: HOSTILE, 1.0: "b"}, styles={HOSTILE: {}, "b": {}}
+    )
     assert "<svg" in plot
     assert "script>" not in plot
-    assert "<svg" in spans({"floor": (0.0, 1.0, 2.0)}, unit="%", place="parameters", whole_width=["floor"])
-    assert "<svg" in spans({HOSTILE: (1e6, 1.0, 2.0), "b": (1e6, 2.0, 2.0)}, unit="%", place="parameters")
+    styles = {name: line_style(number) for number, name in enumerate((HOSTILE, "b", "floor"))}
+    sized = {"unit": "%", "place": "parameters", "styles": styles}
+    assert "<svg" in spans({"floor": (0.0, 1.0, 2.0)}, **sized, whole_width=["floor"])
+    assert "<svg" in spans({HOSTILE: (1e6, 1.0, 2.0), "b": (1e6, 2.0, 2.0)}, **sized)
 
 
 @given(st.text(max_size=60))
