@@ -100,6 +100,8 @@ def test_a_task_is_named_by_its_label_its_groups_and_its_filter(tmp_path):
         ({"models": {"<b>": "nano"}}, "models"),
         ({"models": {"best": {"run": "a", "checkpoint": "first"}}}, "checkpoint"),
         ({"splits": {"train": "a", "test": "a"}}, "three different splits"),
+        ({"splits": {"train": "a", "dev": "a"}}, "three different splits"),
+        ({"splits": {"dev": "test"}}, "three different splits"),
         ({"tasks": [{"kind": "asr", "label": "text"}]}, "kind: expected one of classify, ctc, verify, frames"),
         ({"tasks": [{"kind": "classify"}]}, "tasks.0.label: this key is missing"),
         ({"tasks": [{"kind": "classify", "label": "a", "within": "a"}]}, "is the label itself"),

@@ -36,9 +36,9 @@ from training.runs.checkpoint import module_tensors, write_checkpoint
 WIDTH = 24  # of the layers of `encoder_config`
 
 
-def write_run(run, *, heads=None, folder="checkpoints", step=7, **facts):
+def write_run(run, *, heads=None, folder="checkpoints", step=7, shape=None, **facts):
     """A run of a student of two layers with random weights; its config names a corpus that is not there."""
-    config = EncoderConfig.parse(encoder_config(layers=2), where="test")
+    config = EncoderConfig.parse(encoder_config(layers=2) | (shape or {}), where="test")
     modules = {"trunk": config.build()} | ({} if heads is None else {"heads": heads})
     mark = {"cursor": (1, 2, 3), "encoder": config, "sums": {}, "counts": {}, "best_loss": None, "facts": facts}
     write_checkpoint(run / folder, module_tensors(student=torch.nn.ModuleDict(modules)), step=step, **mark)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from evaluation.cli import export_command
 from evaluation.config import RunSource
 from evaluation.exposure.training_set import exposure_of
+from evaluation.report import model_card
 from evaluation.report.model_card import export_with_card, licence_of, own_table
 from manifests.errors import UsageError
 from manifests.results.training_exposure import TrainedOn
@@ -129,4 +130,8 @@ def test_the_licence_of_a_teacher_is_what_its_weights_came_with(run, tmp_path):
     assert (found.name, found.file) == ("apache-2.0", snapshot / "LICENSE")
     assert "hubert-base-ls960" in found.text
     assert str(tmp_path) not in found.text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_card, "snapshot_of", {"facebook/hubert-base-ls960": snapshot}.get)
+        of_hub = licence_of("facebook/hubert-base-ls960")
+    assert (of_hub.name, of_hub.file) == ("apache-2.0", snapshot / "LICENSE")
     assert licence_of(str(run)) == licence_of("nano")  # a student that teaches: its own teacher's

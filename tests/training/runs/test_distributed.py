@@ -192,6 +192,7 @@ def test_what_rank_0_sends_arrives_at_all(monkeypatch):
     tensors = {"weight": torch.arange(6.0).reshape(2, 3).T, "step": torch.tensor(7, dtype=torch.int64)}
     with torch.random.fork_rng():
         modules = [torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)) for _ in range(2)]
+    modules[0][1].running_mean += 1  # a buffer, such as the scaling of a critic
     for sending, own in ((True, tensors), (False, None)):
         ranks = Ranks(0 if sending else 1, 2)
         assert ranks.broadcast({"step": 3} if sending else None) == {"step": 3}
