@@ -153,6 +153,9 @@ def test_a_window_larger_than_the_split_is_cut_to_it_and_said(corpus):
         assert "batch.window_shards: 9 of 2 lanes are 18 shards, the split train has 3: cut to 2" in said[0]
         usual = batching_of(config(corpus, lanes=2), reader, rate_hz=16000, hop_samples=320, report=said.append)
         assert (usual.window_shards, len(said)) == (2, 1)
+        together = config(corpus, lanes=2, window_shards=2)  # of each lane less than the split has, of both more
+        batching_of(together, reader, rate_hz=16000, hop_samples=320, report=said.append)
+        assert "2 of 2 lanes are 4 shards" in said[1]
 
 
 def test_a_heard_file_cut_at_the_end_of_a_line_is_noticed(tmp_path):

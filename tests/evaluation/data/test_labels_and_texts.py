@@ -226,6 +226,12 @@ def test_an_alignment_that_is_none_is_told_of_its_utterance(value, found):
     assert found in str(caught.value)
 
 
+def test_a_phone_that_only_dev_shares_with_test_was_not_learned():
+    one, two = ({"phones": [[0, 1, "a"], [1, 2, phone]]} for phone in "bc")
+    with pytest.raises(UnseenLabelError, match=r"1 label.s. of split 'exam' are not in split 'learn': 'c';"):
+        align_task(FramesTask(kind="frames"), dataset([one], [two], [two]))
+
+
 def test_an_alignment_may_end_after_its_utterance_and_not_start_there():
     task = FramesTask(kind="frames")
     one = entry(phones=[[1.9, 2.5, "b"], [0.0, 1.0, "a"]])

@@ -61,7 +61,7 @@ def library(tmp_path):
     """A corpus with two recordings (one of them under two names) and rooms of two banks."""
     corpus = write_corpus(tmp_path / "tiny", {"train": tiny_split("train", count=1)})
     (corpus / "plan").mkdir()
-    levels = [("musan", "a.wav", "a"), ("musan", "b.wav", "b"), ("copied", "renamed.wav", "a")]
+    levels = [("musan", "a.wav", "a"), ("musan", "b.wav", "b"), ("copied", "renamed.wav", "a"), ("wham", "a.wav", "c")]
     (corpus / "plan/levels.jsonl").write_text(
         "\n".join(
             json.dumps({"source": source, "path": path, "sha256": digest * 64}) for source, path, digest in levels
@@ -106,6 +106,7 @@ def test_a_recording_is_heard_by_its_content_whatever_it_is_called(library):
     assert category_of(facts(library, recorded("renamed.wav", source="copied")), known) == "heard"
     assert category_of(facts(library, recorded("b.wav")), known) == "seen"
     assert category_of(facts(library, recorded("b.wav", source="wham")), known) == "shifted"
+    assert category_of(facts(library, recorded("a.wav", source="wham")), known) == "shifted"  # another file of one name
     assert category_of(facts(library, recorded("b.wav", snr_db=-5.0)), known) == "shifted"
     assert category_of(facts(library, recorded("a.wav", snr_db=-5.0)), known) == "shifted"
     assert category_of(facts(library, coloured()), known) == "new"

@@ -68,6 +68,8 @@ def test_the_page_tells_models_settings_notes_and_how_students_were_trained():
         [],
         None,
     )
+    cost = {"macs_per_s": 1e9, "real_time_factor": 0.1, "size_mb": 2.0, "measured_s": 4.0}
+    assert content_of(document({**TEACHER, "efficiency": cost}, ONE))["cost"]["rows"][0][0] == "teacher"
     assert dict(content["settings"])["splits"] == '{"train": "train", "test": "test"}'
     training = content["training"]
     rows = {row[0]: dict(zip(training["header"], row, strict=True)) for row in training["rows"]}

@@ -125,6 +125,17 @@ def test_what_cannot_be_joined_is_one_clear_line(tmp_path, made):
         assert "\n" not in str(caught.value)
 
 
+def test_an_edition_may_lack_the_first_shard_and_have_a_later_one(tmp_path, made):
+    folder, _ = made
+    write_corpus(tmp_path / "later", copies=("room-0",), **SHAPE)
+    first = min((tmp_path / "later/shards").glob("train-*.json"))
+    index = read_json(first, needed="test")
+    write_json(first, {**index, "samples": [{**one, "key": f"x{one['key']}"} for one in index["samples"]]})
+    with open_corpus([folder / "base", tmp_path / "later"]) as reader:
+        assert len(reader.shards("train")) > 1
+        assert not any("room-0" in sample.copies for sample in reader.samples("train-000000"))
+
+
 def test_a_corpus_of_other_utterances_is_no_edition(tmp_path, made):
     folder, _ = made
     write_corpus(tmp_path / "other", copies=("room-0",), **SHAPE)

@@ -257,6 +257,10 @@ def test_without_its_corpus_a_run_is_compared_on_given_audio(tmp_path):
     soundfile.write(tmp_path / "wide.wav", np.zeros((800, 2)), 8000)
     with pytest.raises(BadDocumentError, match="8000 Hz and 2 channels"):
         export_run(run, tmp_path / "other", form="torchaudio", audio=(tmp_path / "wide.wav",))
+    for name, rate_hz, num_channels in (("slow", 8000, 1), ("stereo", RATE_HZ, 2)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros((8000, num_channels)), rate_hz)
+        with pytest.raises(BadDocumentError, match=f"{rate_hz} Hz and {num_channels} channels"):
+            export_run(run, tmp_path / "other", form="torchaudio", audio=(tmp_path / f"{name}.wav",))
     soundfile.write(tmp_path / "short.wav", spoken(300).numpy(), RATE_HZ)
     with pytest.raises(UsageError, match="long enough"):
         export_run(run, tmp_path / "other", form="torchaudio", audio=(tmp_path / "short.wav",))
