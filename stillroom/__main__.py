@@ -37,9 +37,13 @@ def main() -> None:
         leave(130, f"stopped; {GOES_ON}")
     except Terminated:
         leave(128 + signal.SIGTERM, f"stopped by SIGTERM; {GOES_ON}")
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as problem:  # since click 8.2
+        print(problem.format_message())
+        sys.exit(2)
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "stillroom"
-        leave(2, f"{problem.format_message()} (see {command} --help)")
+        line = " ".join(problem.format_message().split()).replace("a valid integer range", "a whole number")
+        leave(2, f"{line} (see {command} --help)")
     except click.ClickException as problem:
         leave(2, problem.format_message())
     except StillroomError as problem:

@@ -36,6 +36,11 @@ class Batch(Record):
         window_shards: Shards that a lane mixes at a time, 2 by default; memory grows with it.
     """
 
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("size", "batch_size", "samples"), "write utterances, or seconds of audio"),
+        **dict.fromkeys(("secs", "duration", "max_duration", "seconds_per_batch"), "write seconds"),
+    }
+
     seconds: Positive | None = None
     utterances: Whole | None = None
     lanes: Annotated[int, Field(ge=1, le=4096)] = 4
@@ -98,6 +103,11 @@ class Adversary(Record):
             first step, instead of one warning.
     """
 
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("lambda", "weight", "alpha", "lambda_"), "write strength"),
+        "lr": "write learning_rate",
+    }
+
     objective: Literal["reversal", "confusion", "game"] = "reversal"
     domain: Literal["condition", "family", "distorted", "view"] = "condition"
     features: Literal["pooled", "frames"] = "pooled"
@@ -128,6 +138,12 @@ class Optimiser(Record):
         warmup_share: Share of all steps in which it rises from zero.
         clip: Gradients are scaled down to this norm.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        "lr": "write learning_rate",
+        **dict.fromkeys(("warmup", "warmup_steps", "warmup_ratio"), "write warmup_share, a share of all steps"),
+        **dict.fromkeys(("name", "type", "kind"), "it is AdamW"),
+    }
 
     learning_rate: Positive = 2e-4
     warmup_share: Fraction = 0.07
@@ -168,6 +184,65 @@ class TrainConfig(Document):
     """
 
     SCHEMA: ClassVar[str] = "stillroom/train/2"
+    EXAMPLES: ClassVar[dict[str, str]] = {
+        "corpus": "corpus: FOLDER",
+        "teacher": "teacher: {name: hubert_base}",
+        "student": "student: {layers: 2}",
+        "batch": "batch: {seconds: 295, lanes: 8}",
+        "views": "views: {kind: cdm2}",
+        "adversary": "adversary: {objective: reversal, strength: 0.03}",
+        "optimiser": "optimiser: {learning_rate: 2e-4}",
+        "loss": "loss: {l1: 1, cosine: 1}",
+        "crops": "crops: {sets: 1}",
+        "stage": "stage: {dir: FOLDER}",
+    }
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("lr", "learning_rate", "learning-rate"), "write optimiser: {learning_rate: 2e-4}"),
+        **dict.fromkeys(
+            ("warmup", "warmup_steps", "warmup_ratio"), "write optimiser: {warmup_share: 0.07}, a share of all steps"
+        ),
+        **dict.fromkeys(("clip", "grad_clip", "max_grad_norm"), "write optimiser: {clip: 5}"),
+        **dict.fromkeys(
+            ("epochs", "num_epochs", "num_train_epochs", "max_epochs"),
+            "write steps; the command says how many updates an epoch has",
+        ),
+        **dict.fromkeys(("max_steps", "total_steps", "max_updates", "iterations"), "write steps"),
+        **dict.fromkeys(
+            ("batch_size", "max_tokens", "train_batch_size", "max_duration"),
+            "write batch: {utterances: 24} or batch: {seconds: 295}",
+        ),
+        **dict.fromkeys(
+            ("gradient_accumulation_steps", "gradient_accumulation", "accumulate", "accumulate_grad_batches"),
+            "a batch is cut into batch: {lanes: N}, whose gradients are added",
+        ),
+        **dict.fromkeys(("num_workers", "n_workers", "dataloader_workers"), "write workers"),
+        **dict.fromkeys(
+            ("device", "gpu", "gpus", "cuda"), "training runs on the GPU where there is one; torchrun uses several"
+        ),
+        **dict.fromkeys(("fp16", "bf16", "amp", "mixed_precision"), "write precision: bfloat16 or float32"),
+        **dict.fromkeys(
+            ("output_dir", "output", "exp_dir", "expdir", "save_dir"), "the run's folder is named on the command line"
+        ),
+        **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), "the same command resumes by itself"),
+        **dict.fromkeys(("model", "upstream", "teacher_model"), "write teacher: NAME, and student: {layers: 2}"),
+        **dict.fromkeys(("models", "tasks", "measures"), "a key of an evaluation: `stillroom evaluate CONFIG RESULTS`"),
+        **dict.fromkeys(
+            ("data", "dataset", "data_dir", "train_data"), "write corpus: FOLDER, that of `stillroom build`"
+        ),
+        **dict.fromkeys(("log_interval", "log_steps", "logging_steps"), "write log_every, in steps"),
+        **dict.fromkeys(("save_steps", "save_interval", "save_every"), "write checkpoint_every, in steps"),
+        **dict.fromkeys(("eval_steps", "eval_every", "val_interval"), "write validate_every, in steps"),
+        **dict.fromkeys(("optim", "optimizer"), "write optimiser: {learning_rate: 2e-4}; it is AdamW"),
+        **dict.fromkeys(
+            ("scheduler", "lr_scheduler"), "there is one: linear warm-up (optimiser.warmup_share) and linear decay"
+        ),
+        **dict.fromkeys(("wandb", "use_wandb", "report_to"), "write tensorboard: true; journal.jsonl has every number"),
+        **dict.fromkeys(
+            ("hidden_layers", "pred_layer_id", "layers"), "write teacher: {name: NAME, layers: [4, 8, 12]}"
+        ),
+        **dict.fromkeys(("dat", "adversarial", "domain"), "write adversary, or preset: cdm2-dat"),
+        **dict.fromkeys(("cdm", "pairs"), "write views: {kind: cdm2}, or preset: cdm2"),
+    }
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     preset: str | None = None
