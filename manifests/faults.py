@@ -20,6 +20,7 @@ NAME_WORDS = {
     "^[A-Z": "letters, digits, _ and -, with a letter first",
     "^[a-z": "small letters, digits and _, with a letter first",
 }
+MOST_STEPS_TO_EXAMPLE = 4  # from the top of a document
 EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -51,7 +52,8 @@ def faults(problem: ValidationError, model: type[BaseModel], *, most: int = 3) -
     errors = [error for error in errors if error["type"] not in echoes or not deeper(error, errors)]
     errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # it may be why another key is missing
     shown = "; ".join(dict.fromkeys(fault(error, model) for error in errors[:most]))
-    return shown + (f"; and {len(errors) - most} more" if len(errors) > most else "")
+    more = f"; and {len(errors) - most} more" if len(errors) > most else ""
+    return shown + more + (example(errors[0], model) if errors else "")
 
 
 def deeper(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
@@ -69,9 +71,9 @@ def fault(error: ErrorDetails, model: type[BaseModel]) -> str:
     elif error["type"] == "unknown_step":
         message += other_kind(error)
     elif error["type"] == "missing":
-        message = "this key is missing" + example(error, model)
+        message = "this key is missing"
     elif error["type"] not in {"value_error", "assertion_error"}:
-        message = f"expected {message}, got {printable(error['input'], limit=60)!r}" + remedy(error, model)
+        message = f"expected {message}, got {printable(error['input'], limit=60)!r}" + remedy(error)
     return f"{path}: {message}" if path else message
 
 
@@ -85,7 +87,7 @@ def expected(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def remedy(error: ErrorDetails, model: type[BaseModel]) -> str:
+def remedy(error: ErrorDetails) -> str:
     """What to write instead of a value; empty if that is plain from what was expected."""
     kind, found = error["type"], error["input"]
     if kind in {"int_type", "int_parsing", "float_type", "float_parsing"} and isinstance(found, str):
@@ -97,13 +99,15 @@ def remedy(error: ErrorDetails, model: type[BaseModel]) -> str:
             (words for start, words in NAME_WORDS.items() if str(error["ctx"]["pattern"]).startswith(start)), ""
         )
         return f" ({words})" if words else ""
-    return example(error, model) if kind in {"list_type", "tuple_type", "dict_type", "model_type", "too_long"} else ""
+    return ""
 
 
 def example(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """An example of the document's first key on the way to a fault, where its model has one."""
+    """An example of the document's first key on the way to a value of another shape or a missing key, where its model has one."""
+    shapes = {"dict_type", "model_type", "list_type", "tuple_type", "too_long", "missing"}
     examples: dict[str, str] = getattr(model, "EXAMPLES", {})
-    text = examples.get(str(error["loc"][0])) if error["loc"] else None
+    is_near = 0 < len(error["loc"]) <= MOST_STEPS_TO_EXAMPLE and error["type"] in shapes
+    text = examples.get(str(error["loc"][0])) if is_near else None
     return f"; an example: {text}" if text else ""
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from manifests.errors import UsageError, printable
+from manifests.errors import printable
 from stillroom import __version__
 
 
@@ -92,16 +92,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb of a command line.
-
-        Raises:
-            UsageError: If there is no such verb, with the one that may be meant.
-        """
+        """The verb of a command line; of a name that is none, the verb that may be meant."""
         name = args[0]
         if name not in VERBS and not name.startswith("-"):
             close = [OTHER_VERBS[name]] if name in OTHER_VERBS else difflib.get_close_matches(name, VERBS, n=1)
-            what = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(VERBS)}"
-            raise UsageError(f"no such command {printable(name)!r}; {what}")
+            ctx.fail(f"No such command {printable(name)!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -200,8 +200,8 @@ def folder_hint(source: Located) -> str:
     if audio:
         suffixes = ", ".join(f"{count} {suffix}" for suffix, count in Counter(map(suffix_of, audio)).most_common(4))
         return f"below it are audio files ({suffixes}), such as {printable(audio[0])}: change the pattern"
-    found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(4)) or "none at all"
-    return f"files below it that are no audio: {found}; is this the folder of {source.name!r}?"
+    found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(4))
+    return f"{f'it has other files ({found})' if found else 'it is empty'}; is this the folder of {source.name!r}?"
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -181,10 +181,8 @@ def found_instead(corpus: Place) -> str:
     if isinstance(corpus, Path):
         if not corpus.exists():
             return f"there is no {name}: check the path"
-        if corpus.is_file() and corpus.suffix in {".yaml", ".yml"}:
-            return f"{name} is a file: if it is a recipe, `stillroom build {name} CORPUS` makes the corpus"
         if corpus.is_file():
-            return f"{name} is a file: name the folder of a corpus (`stillroom rebuild` makes one from a pack)"
+            return f"{name} is a file: name a folder (`stillroom build` makes one from a recipe, `stillroom rebuild` from a pack)"
         if (corpus / "plan.json").is_file():
             return f"{name} is a plan: `stillroom build {name} CORPUS` makes the corpus"
         if (corpus / "checkpoints").is_dir() or (corpus / "results.json").is_file():

@@ -18,7 +18,7 @@ MAX_DEPTH = 64
 YAML_REMEDIES = {  # by a part of what the parser says
     "'\\t'": "indent with spaces, not with tabs",
     "alphabetic or numeric character": "put a text that begins with * or & into quotes, such as '**/*.wav'",
-    "undefined alias": "put a text that begins with * into quotes",
+    "undefined alias": "define it before with &, or put a text that begins with * into quotes",
     "expected ',' or": "close each { and [, and put a text that has { } [ ] , or : into quotes",
     "expected the node content": "put a text that has { } [ ] , or : into quotes",
     "mapping values are not allowed": "put a text that has a : into quotes, and begin keys of one mapping in the same column",
@@ -142,7 +142,9 @@ def parse_yaml(text: bytes, *, where: object) -> Any:
     except TooManyNodesError:
         raise BadDocumentError(where, TOO_MANY_NODES) from None
     except yaml.MarkedYAMLError as problem:
-        line = problem.problem_mark.line + 1 if problem.problem_mark else 0
+        is_key = problem.problem == "could not find expected ':'"  # said where the parser gave up, of the key before
+        mark = problem.context_mark if is_key else problem.problem_mark
+        line = mark.line + 1 if mark else 0
         raise BadDocumentError(
             f"{where}:{line}", f"not valid YAML: {printable(problem.problem)}{yaml_remedy(problem)}"
         ) from None

@@ -58,7 +58,6 @@ class NoiseStep(Record):
     """
 
     OTHER_NAMES: ClassVar[dict[str, str]] = {
-        "snr": "write snr_db",
         "noise": "write from, a list of names under noises",
         "noises": "write from, a list of names under noises",
         "source": "write from, a list of names under noises",

@@ -71,8 +71,8 @@ def override_of(word: str, *, example: str = "optimiser.learning_rate=1e-3") -> 
         UsageError: If it is not of that form.
     """
     key, equals, text = word.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
+    parts = key.strip().split(".")
+    if not equals or not all(parts) or key.strip().startswith("-"):
         raise UsageError(f"--set {printable(word)}: expected key=value, such as {example}")
     change: Any = parse_yaml(text.encode(), where=f"--set {key}")
     for part in reversed(parts):

@@ -112,7 +112,7 @@ def test_an_empty_split_names_its_first_refusal_and_counts_no_files_that_are_not
         Refused("u2", "why 2"), Refused("u3", "why 3"),
     ]  # fmt: skip
     assert nothing_left("dev", unused) == (
-        "no utterance is left for split 'dev' (3 refused, 2 left out by the recipe); the first: u1: why 1"
+        "no utterance is left for split 'dev' (3 refused, 2 left out by the recipe: 1 longer than 3 s, 1 shorter than 1 s); the first: u1: why 1"
     )
     assert nothing_left("dev", unused[:1]) == (
         "no utterance is left for split 'dev' (0 refused, 0 left out by the recipe)"
