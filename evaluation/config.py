@@ -276,6 +276,7 @@ class EvaluationConfig(Record):
         **dict.fromkeys(("output", "output_dir", "results"), "the results' folder is named on the command line"),
         **dict.fromkeys(("split", "test", "test_split"), "write splits: {test: NAME}"),
         **dict.fromkeys(("preset", "teacher", "student", "steps"), "a key of training: `stillroom train CONFIG RUN`"),
+        **dict.fromkeys(("schema", "speech", "conditions"), "a key of a recipe: `stillroom build RECIPE CORPUS`"),
     }
 
     corpus: str

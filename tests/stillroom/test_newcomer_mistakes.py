@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import zipfile
 from contextlib import chdir
@@ -14,14 +15,17 @@ import numpy as np
 import pytest
 import soundfile
 
+import stillroom as package
 from evaluation.config import EvaluationConfig
+from manifests.errors import StillroomError
 from stillroom import __main__ as door
 from tests.oracles.tiny_corpus import tiny_split, write_corpus
 from training.config.load import load_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+HOUSE = str(Path(__file__).resolve().parents[2])
 PROGRESS = re.compile(r"[a-z]+( [a-z]+)* \d+/\d+ ")
 SPEECH = "{dir: speech, fields: '{speaker}/{id}.wav'}"
 NOISE = "{kind: noise, from: [hum, white], snr_db: {uniform: [0, 10]}}"
@@ -323,6 +327,10 @@ COMMANDS = {
     "demo speech": "which is not of a demo; choose a new folder",
     "demo new --speech speech.zip": "speech.zip is a file, not a folder: --speech needs a folder of audio files; unpack it first",
     "export run out --to hf": "is not one of 'huggingface', 's3prl', 'torchaudio', 'onnx'",
+    "export run out --to huggingface --audio nowhere.wav": "File 'nowhere.wav' does not exist",
+    "evaluate train.yaml out": "a key of training: `stillroom train CONFIG RUN`",
+    "evaluate recipe.yaml out": "a key of a recipe: `stillroom build RECIPE CORPUS`",
+    "report evaluation.yaml": "is a file, not a folder: name a folder that `stillroom evaluate` has finished",
     "report speech": "name a folder that `stillroom evaluate` has finished",
 }  # fmt: skip
 
@@ -334,6 +342,33 @@ def test_a_mistake_on_the_command_line_is_one_line_that_says_what_to_write(
     code, said = stillroom(words, monkeypatch, capfd)
     assert (code, len(said.splitlines())) == (2, 1)
     assert line in said
+
+
+PYTHON: dict[str, tuple[Callable[[], object], str]] = {
+    "views": (lambda: package.pairs("corpus", views="cdm3"), "views: kind: expected 'none', 'cdm1', 'cdm2' or 'same', got 'cdm3'"),
+    "lanes": (lambda: package.pairs("corpus", seconds=48, lanes=0), "lanes: expected 1 or more, got 0"),
+    "split": (lambda: next(iter(package.pairs("corpus", split="training"))), "those with utterances: dev, test, train"),
+    "corpus": (lambda: package.pairs("recipe.yaml"), "recipe.yaml is a file: name a folder"),
+    "workers": (lambda: package.build("recipe.yaml", "out", workers=0), "workers: expected 1 process or more, got 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_a_mistake_in_python_is_one_line_that_says_what_to_write(name: str) -> None:
+    call, line = PYTHON[name]
+    with pytest.raises(StillroomError) as caught:
+        call()
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_training_config_is_read_before_torch_is_loaded(lab: Path) -> None:
+    program = "import sys, stillroom.__main__ as door\ntry: door.main()\nfinally: print('torch' in sys.modules)"
+    (lab / "edited.yaml").write_text(TRAIN.replace("steps", "stepps"))
+    words = [sys.executable, "-c", program, "train", "edited.yaml", "run-1"]
+    found = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": HOUSE}, check=False)
+    assert found.stdout.split() == ["False"]
+    assert "did you mean 'steps'?" in found.stderr
 
 
 def test_the_command_alone_prints_its_help(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
