@@ -9,7 +9,7 @@ import sys
 import zipfile
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,9 +18,12 @@ import soundfile
 import stillroom as package
 from evaluation.config import EvaluationConfig
 from manifests.errors import StillroomError
+from manifests.io.yaml12 import parse_yaml
+from manifests.recipe.recipe import Recipe
 from stillroom import __main__ as door
 from tests.oracles.tiny_corpus import tiny_split, write_corpus
 from training.config.load import load_config
+from training.config.schema import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -360,6 +363,20 @@ def test_a_mistake_in_python_is_one_line_that_says_what_to_write(name: str) -> N
         call()
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_examples_in_messages_are_right() -> None:
+    def joined(examples: dict[str, str]) -> dict[str, Any]:
+        assert all(text.startswith(f"{key}:") for key, text in examples.items())
+        found = parse_yaml("\n".join(examples.values()).encode(), where="examples")
+        assert isinstance(found, dict)
+        return found
+
+    recipe = {"schema": Recipe.SCHEMA, "name": "x", **joined(Recipe.EXAMPLES)}
+    recipe["conditions"]["noise"] = {"steps": [{"kind": "noise", "from": ["musan"], "snr_db": 5}]}
+    Recipe.parse(recipe, where="examples")
+    TrainConfig.parse(joined(TrainConfig.EXAMPLES), where="examples")
+    EvaluationConfig.parse(joined(EvaluationConfig.EXAMPLES), where="examples")
 
 
 def test_a_training_config_is_read_before_torch_is_loaded(lab: Path) -> None:

@@ -159,8 +159,9 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             return [absolute(one) for one in value]
         if isinstance(value, dict):
             return {key: absolute(one) if key == "dir" else one for key, one in value.items()}
-        is_place = isinstance(value, str) and "://" not in value
-        return str((folder / Path(value).expanduser()).resolve()) if is_place else value
+        if not isinstance(value, str) or "://" in value:
+            return value
+        return str((folder / Path(value).expanduser()).resolve())
 
     result = dict(data)
     for key in ("corpus", "targets", "stage"):
