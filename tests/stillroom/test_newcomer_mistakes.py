@@ -375,7 +375,7 @@ def test_the_examples_in_messages_are_right() -> None:
     recipe = {"schema": Recipe.SCHEMA, "name": "x", **joined(Recipe.EXAMPLES)}
     recipe["conditions"]["noise"] = {"steps": [{"kind": "noise", "from": ["musan"], "snr_db": 5}]}
     Recipe.parse(recipe, where="examples")
-    TrainConfig.parse(joined(TrainConfig.EXAMPLES), where="examples")
+    TrainConfig.parse({"schema": TrainConfig.SCHEMA, **joined(TrainConfig.EXAMPLES)}, where="examples")
     EvaluationConfig.parse(joined(EvaluationConfig.EXAMPLES), where="examples")
 
 
