@@ -50,6 +50,7 @@ def evaluate_command(
     from evaluation import evaluate_models
 
     if dry_run:
+        evaluate_models.chosen_device(device)
         evaluate_models.dry_run(read, results, log=click.echo)
         return
     evaluate_models.evaluate(read, results, device=device, log=click.echo)
@@ -95,7 +96,7 @@ def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path 
 )
 @click.option(
     "--audio",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
     multiple=True,
     metavar="FILE",
     help="Speech to compare on, mono; may be given several times. By default utterances of the run's corpus.",

@@ -31,6 +31,12 @@ class RunSource(Record):
         system: Runs that differ in nothing but their seed share a system; a report gives the spread over them.
     """
 
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(
+            ("path", "dir", "folder", "model"), "write run: FOLDER, or the folder alone in place of the mapping"
+        )
+    }
+
     run: str
     checkpoint: Literal["last", "best"] = "last"
     system: Name | None = None
@@ -188,6 +194,15 @@ class FramesTask(ProbedTask):
 
 KINDS = ("classify", "ctc", "verify", "frames")
 
+OTHER_KINDS = {  # tasks of SUPERB and others
+    **dict.fromkeys(("asr", "ASR"), "write kind: ctc, label: text"),
+    **dict.fromkeys(("pr", "PR"), "write kind: ctc, label: text, units: phones"),
+    **dict.fromkeys(("asv", "ASV", "sv", "speaker_verification"), "write kind: verify, label: speaker"),
+    **dict.fromkeys(
+        ("ks", "KS", "ic", "IC", "er", "ER", "sid", "SID", "classification"), "write kind: classify, and its label"
+    ),
+}
+
 
 def task_kind(data: Any) -> str | None:
     """The kind of task that the keys name; None if they name none."""
@@ -205,6 +220,7 @@ Task = Annotated[
         task_kind,
         custom_error_type="unknown_step",
         custom_error_message=f"kind: expected one of {', '.join(KINDS)}",
+        custom_error_context={"known": ", ".join(KINDS), **OTHER_KINDS},
     ),
 ]
 
@@ -240,6 +256,28 @@ class EvaluationConfig(Record):
     """
 
     SCHEMA: ClassVar[str] = "stillroom/evaluation/1"  # of its JSON Schema; the file has no such key
+
+    EXAMPLES: ClassVar[dict[str, str]] = {
+        "corpus": "corpus: FOLDER",
+        "models": "models: {teacher: nano, mine: runs/mine}",
+        "tasks": "tasks: [{kind: classify, label: speaker}]",
+        "measures": "measures: [cosine, leakage]",
+        "splits": "splits: {train: train, dev: dev, test: test}",
+    }
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("model", "run", "runs", "checkpoint", "upstream"), "write models: {NAME: FOLDER}"),
+        **dict.fromkeys(("task", "downstream"), "write tasks, a list"),
+        **dict.fromkeys(("metrics", "metric"), "write measures; each task has a metric of its own"),
+        **dict.fromkeys(("dataset", "data", "corpora"), "write corpus: FOLDER, one"),
+        **dict.fromkeys(
+            ("device", "gpu", "batch_size", "num_workers"),
+            "the command finds the GPU, and sizes its batches itself (--device)",
+        ),
+        **dict.fromkeys(("output", "output_dir", "results"), "the results' folder is named on the command line"),
+        **dict.fromkeys(("split", "test", "test_split"), "write splits: {test: NAME}"),
+        **dict.fromkeys(("preset", "teacher", "student", "steps"), "a key of training: `stillroom train CONFIG RUN`"),
+        **dict.fromkeys(("schema", "speech", "conditions"), "a key of a recipe: `stillroom build RECIPE CORPUS`"),
+    }
 
     corpus: str
     models: Annotated[dict[Name, Model], Field(min_length=1)]

@@ -37,9 +37,13 @@ def main() -> None:
         leave(130, f"stopped; {GOES_ON}")
     except Terminated:
         leave(128 + signal.SIGTERM, f"stopped by SIGTERM; {GOES_ON}")
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as problem:  # since click 8.2
+        print(problem.format_message())
+        sys.exit(2)
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "stillroom"
-        leave(2, f"{problem.format_message()} (see {command} --help)")
+        line = " ".join(problem.format_message().split()).replace("a valid integer range", "a whole number")
+        leave(2, f"{line}{set_instead(problem)} (see {command} --help)")
     except click.ClickException as problem:
         leave(2, problem.format_message())
     except StillroomError as problem:
@@ -55,6 +59,15 @@ def leave(code: int, line: str) -> NoReturn:
     """Say one line and exit."""
     print(f"stillroom: {line}", file=sys.stderr)
     sys.exit(code)
+
+
+def set_instead(problem: Any) -> str:
+    """How a key of a config is set, for an option that a verb with `--set` does not have; `problem` is a `click.UsageError`."""
+    name = getattr(problem, "option_name", None)
+    options = [option for parameter in problem.ctx.command.params for option in parameter.opts] if problem.ctx else []
+    if name is None or "--set" not in options or not name.startswith("--"):
+        return ""
+    return f" A key of the config is set by --set {name.removeprefix('--').replace('-', '_')}=VALUE."
 
 
 def what_to_do(problem: OSError) -> str:

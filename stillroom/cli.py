@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import NamedTuple
 
 import click
 
+from manifests.errors import printable
 from stillroom import __version__
 
 
@@ -61,6 +63,14 @@ VERBS = {
 }
 
 
+OTHER_VERBS = {  # what other programs call a step
+    "eval": "evaluate", "test": "evaluate", "score": "evaluate", "distil": "train", "distill": "train", "fit": "train", "prepare": "build",
+    "create": "build", "render": "build", "make": "build", "generate": "build", "download": "teacher", "fetch": "teacher", "check": "verify",
+    "validate": "verify", "info": "show", "inspect": "show", "describe": "show", "new": "init", "convert": "export", "filter": "subset",
+    "precompute": "targets", "compare": "diff",
+}  # fmt: skip
+
+
 class LazyGroup(click.Group):
     """A group that imports a verb's module only when the verb runs."""
 
@@ -78,6 +88,16 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(verb.module), verb.attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb of a command line; of a name that is none, the verb that may be meant."""
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            close = [OTHER_VERBS[name]] if name in OTHER_VERBS else difflib.get_close_matches(name, VERBS, n=1)
+            ctx.fail(f"No such command {printable(name)!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs from their lines here, without importing them."""

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manifests.errors import MissingFileError, StillroomError, UsageError, printable
+from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.atomic import replacing, write_text
 from manifests.io.json_yaml import write_yaml
+from manifests.io.place import no_folder
 from manifests.io.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def demo_command(out: Path, speech: Path | None, noise: Path | None) -> None:
     """Run every stage and print the paths of its files."""
     start_s = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
+    names = sorted(path.name for path in out.iterdir())
+    if names and not {"speech", "recipe.yaml"} & set(names):
+        raise UsageError(f"{printable(out)} holds {printable(names[0])!r}, which is not of a demo; choose a new folder")
     labelled = spoken_corpus(out / "speech") if speech is None else own_speech(speech, out / "speech")
     babble = all(can_babble(out / "speech" / f"{split}.csv") for split in SPLITS)
     noise_folder = made_noises(out / "noise") if noise is None else checked_folder(noise, "--noise")
@@ -260,7 +264,7 @@ def own_speech(speech: Path, folder: Path) -> str | None:
 def checked_folder(folder: Path, option: str) -> Path:
     """The same folder, if it has audio files."""
     if not folder.is_dir():
-        raise MissingFileError(folder, needed=f"{option} needs a folder of audio files")
+        raise no_folder(folder, needed=f"{option} needs a folder of audio files")
     if next(audio_files(folder), None) is None:
         raise UsageError(
             f"{option} {printable(folder)}: no audio file in it (looked for {', '.join(sorted(AUDIO_SUFFIXES))})"

@@ -37,12 +37,14 @@ def train_command(
     from datetime import timedelta
 
     from training.config.load import load_config
+
+    wanted = load_config(config, overrides=overrides)  # before torch is loaded: a typing error is reported at once
     from training.loop import distil
     from training.runs.distributed import Timeouts, joined_ranks
 
     gloo, nccl = (timedelta(seconds=timeouts[f"{name}_timeout"]) for name in ("gloo", "nccl"))
     with joined_ranks(Timeouts(gloo, nccl)) as ranks:
-        outcome = distil(load_config(config, overrides=overrides), run, ranks=ranks)
+        outcome = distil(wanted, run, ranks=ranks)
         if outcome != "done" and ranks.is_first:
             click.echo("stopped, with a checkpoint; the same command goes on from it", err=True)
     context.exit(EXIT_CODES[outcome])

@@ -343,7 +343,7 @@ def pairs(
     if seconds is None and utterances is None:
         utterances = 8 * lanes
     batching = filled_batching(seconds=seconds, utterances=utterances, lanes=lanes, crop_s=crop_s, rate_hz=rate_hz)
-    chosen = Views(kind=views) if isinstance(views, str) else views
+    chosen = Views.parse({"kind": views}, where="views") if isinstance(views, str) else views
     return PairStream(
         corpus, split=split, views=chosen, batching=batching, seed=seed, cursor=Cursor(epoch), epochs=epochs
     )

@@ -115,6 +115,11 @@ class Rendering:
     stop: Stop | None = None
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        """A build without a process would never end."""
+        if self.workers < 1:
+            raise UsageError(f"workers: expected 1 process or more, got {self.workers}")
+
 
 def build(
     source: str | Place,

@@ -283,10 +283,11 @@ def nothing_left(split: str, unused: Sequence[Refused | LeftOut]) -> str:
     """Why a split has no utterance."""
     refused = [one for one in unused if isinstance(one, Refused)]
     first = f"; the first: {refused[0].id}: {refused[0].reason}" if refused else ""
-    left_out = sum(isinstance(one, LeftOut) and not one.reason.startswith(PASSED_OVER) for one in unused)
-    return (
-        f"no utterance is left for split {split!r} ({len(refused)} refused, {left_out} left out by the recipe){first}"
+    left_out = Counter(
+        one.reason for one in unused if isinstance(one, LeftOut) and not one.reason.startswith(PASSED_OVER)
     )
+    why = ": " + ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) if left_out else ""
+    return f"no utterance is left for split {split!r} ({len(refused)} refused, {left_out.total()} left out by the recipe{why}){first}"
 
 
 def split_materials(

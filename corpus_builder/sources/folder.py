@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 MOST_SUFFIXES = 40
+MOST_COUNTED = 100_000  # files that a message counts
 Headers: TypeAlias = "Mapping[str, Header | UnfitAudioError]"
 
 
@@ -56,9 +58,7 @@ def folder_utterances(source: Located, headers: Headers | None = None) -> Iterat
             yield file_utterance(source, *found, (headers or {}).get(found[0]))
     if not count:
         raise NoAudioError(
-            source.folder,
-            f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) matches pattern {source.source.pattern!r}; "
-            + folder_hint(source),
+            source.folder, f"no audio file matches pattern {printable(source.source.pattern)!r}; {folder_hint(source)}"
         )
     yield from passed_over(others)
 
@@ -193,7 +193,15 @@ def folder_hint(source: Located) -> str:
     folder = source.folder
     if not isinstance(folder, Url) and any(folder.glob("cuts.*.jsonl*")):
         return "it holds lhotse's Shar: name it by cuts: instead of dir:"
-    return f"is this the folder of {source.name!r}?"
+    if re.search(r"\{[a-z0-9_,]+\}", source.source.pattern):
+        return "in a pattern only *, ** and ? are special; names in braces belong in fields, such as fields: '{speaker}/{id}.wav'"
+    others: Counter[str] = Counter()
+    audio = list(islice(files_below(folder, others=others), MOST_COUNTED))
+    if audio:
+        suffixes = ", ".join(f"{count} {suffix}" for suffix, count in Counter(map(suffix_of, audio)).most_common(4))
+        return f"below it are audio files ({suffixes}), such as {printable(audio[0])}: change the pattern"
+    found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(4))
+    return f"{f'it has other files ({found})' if found else 'it is empty'}; is this the folder of {source.name!r}?"
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -212,7 +220,9 @@ def file_utterance(
     """One file of a folder; its header is read if it is not known yet."""
     path = f"{source.prefix}/{below}" if source.prefix else below
     if labels is None:
-        return Refused(printable(below), f"its path does not fit the template {source.source.fields!r}")
+        fields = str(source.source.fields)
+        hint = "; * has no meaning there, write a name such as {id}" if "*" in fields else ""
+        return Refused(printable(below), f"its path does not fit the template {fields!r}{hint}")
     name = labels.get("id") or str(PurePosixPath(below).with_suffix(""))
     try:
         check_text(name, *(value for value in labels.values() if isinstance(value, str)))

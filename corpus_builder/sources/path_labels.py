@@ -253,7 +253,9 @@ def table_head(path: Place, head: tuple[int, list[str] | csv.Error]) -> list[str
         raise BadDocumentError(path, f"not a CSV table: {printable(head[1])}")
     names = [name.strip() for name in head[1]]
     if "path" not in names:
-        raise BadDocumentError(path, f"has no column 'path'; its columns are {printable(', '.join(names))}")
+        apart = next((sign for sign in (";", "\t", "|") if len(names) == 1 and sign in names[0]), None)
+        what = f"save it with commas in place of {apart!r}" if apart else "name the column that has the files 'path'"
+        raise BadDocumentError(path, f"has no column 'path'; its columns are {printable(', '.join(names))}: {what}")
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise BadDocumentError(path, f"has more than one column {printable(twice[0])!r}; rename or remove one")
@@ -277,6 +279,10 @@ def table_row(names: list[str], cells: list[str] | csv.Error) -> tuple[str, dict
         raise ValueError("is not UTF-8 text, or holds a NUL character; save the table as UTF-8")
     row = dict(zip(names, cells, strict=False))
     below = row.pop("path")
+    if trimmed(below).startswith("/"):
+        raise ValueError(
+            f"the column path: {printable(below)!r} is absolute; write it relative to the folder of the recipe's dir"
+        )
     safe_relative(trimmed(below), where="the column path")
     labels = {name: value.strip() for name, value in row.items() if value.strip()}
     if "" in labels:

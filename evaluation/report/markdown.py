@@ -24,7 +24,7 @@ from evaluation.report.robustness_table import (
 )
 from evaluation.report.table import Table, escaped, percent, smaller_percent
 from manifests.corpus.sample import CLEAN
-from manifests.errors import BadDocumentError, NewerSchemaError, StillroomError, UsageError, printable
+from manifests.errors import BadDocumentError, NewerSchemaError, NotAFolderError, StillroomError, UsageError, printable
 from manifests.io.digest import digest
 from manifests.io.progress import duration
 from manifests.results.scores import Results
@@ -81,6 +81,8 @@ def read_results(folder: Path) -> Results:
         DamagedResultsError: If they are truncated or malformed.
     """
     path = folder / "results.json" if folder.is_dir() else folder
+    if path.is_file() and path.suffix != ".json":
+        raise NotAFolderError(path, needed="name a folder that `stillroom evaluate` has finished")
     try:
         return Results.read(path, needed="name a folder that `stillroom evaluate` has finished")
     except NewerSchemaError:

@@ -6,11 +6,13 @@ the mark of a sealed corpus.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from manifests.corpus.layout import CORPUS, index_name, tar_name
+from manifests.errors import MissingFileError, printable
 from manifests.io.json_yaml import safe_relative
 from manifests.io.records import Document, Name, Rate, Record, Sha256
 from manifests.plan.plan import Refusal
@@ -167,7 +169,27 @@ def read_corpus(corpus: Place) -> Corpus:
     Raises:
         MissingFileError: If it is not sealed.
     """
-    return Corpus.read(corpus / CORPUS, needed="a sealed corpus is needed; `stillroom build` writes this file last")
+    try:
+        return Corpus.read(corpus / CORPUS, needed="a sealed corpus")
+    except (MissingFileError, NotADirectoryError):
+        raise MissingFileError(corpus / CORPUS, needed=f"a sealed corpus is needed; {found_instead(corpus)}") from None
+
+
+def found_instead(corpus: Place) -> str:
+    """What is there in place of a sealed corpus, and what to do about it; for messages."""
+    name = printable(corpus)
+    if isinstance(corpus, Path):
+        if not corpus.exists():
+            return f"there is no {name}: check the path"
+        if corpus.is_file():
+            return f"{name} is a file: name a folder (`stillroom build` makes one from a recipe, `stillroom rebuild` from a pack)"
+        if (corpus / "plan.json").is_file():
+            return f"{name} is a plan: `stillroom build {name} CORPUS` makes the corpus"
+        if (corpus / "checkpoints").is_dir() or (corpus / "results.json").is_file():
+            return f"{name} is the folder of a run or of results: name that of the corpus"
+        if not (corpus / "plan").is_dir():
+            return f"{name} is no corpus: name a folder that `stillroom build` made"
+    return "`stillroom build` writes this file last: run that build again to its end"
 
 
 def read_index(corpus: Place, shard: str) -> ShardIndex:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 Place: TypeAlias = Path | Url
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar")
 
 
 def no_folder(path: Place, *, needed: str) -> MissingFileError | NotAFolderError:
     """The error for a path that is not a folder."""
-    return NotAFolderError(path, needed=needed) if path.exists() else MissingFileError(path, needed=needed)
+    if not path.exists():
+        return MissingFileError(path, needed=needed)
+    return NotAFolderError(path, needed=needed + ("; unpack it first" if path.name.endswith(ARCHIVES) else ""))
 
 
 def place_of(text: str | Path | Url) -> Place:
@@ -37,6 +40,8 @@ def place_of(text: str | Path | Url) -> Place:
         )
     if text.startswith(("file://", "local://")):
         return Path(text.partition("://")[2])
+    if match := re.match(r"(s3a?|gc?s|az|abfss?|hf|https?|ftp):/(?!/)", text):
+        raise UsageError(f"{printable(text)}: a URL has two slashes after its colon; write {printable(match[1])}://…")
     return Url(text.rstrip("/")) if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://.", text) else Path(text)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import BadDocumentError, DamagedDocumentError, NewerSchemaError, printable
+from manifests.faults import faults
 from manifests.io.json_yaml import parse_json, read_json, read_json_lines, read_yaml, refuse_heavy_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pydantic_core import ErrorDetails
 
     from manifests.io.place import Place
 
@@ -30,6 +28,10 @@ Samples = Annotated[int, Field(ge=0, lt=2**48)]
 Rate = Annotated[int, Field(ge=1, le=768_000)]
 
 
+READERS = {  # of documents that people write
+    "stillroom/recipe/": "; a recipe is for `stillroom build RECIPE CORPUS`",
+    "stillroom/train/": "; a training config is for `stillroom train CONFIG RUN`",
+}
 ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)  # of a docstring's section Attributes
 
 
@@ -49,6 +51,8 @@ def describe_keys(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 class Record(BaseModel):
     """A part of a document: frozen, strict, unknown keys refused, NaN refused."""
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {}  # keys of other programs: what to write here, for the message
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=describe_keys
@@ -108,6 +112,7 @@ class Document(Record):
     """A whole file: its first key is `schema`, such as `stillroom/recipe/1`."""
 
     SCHEMA: ClassVar[str]
+    EXAMPLES: ClassVar[dict[str, str]] = {}  # of what keys at the top hold, for messages
 
     @model_validator(mode="before")
     @classmethod
@@ -120,7 +125,8 @@ class Document(Record):
         found = data["schema"]
         family, _, known = cls.SCHEMA.rpartition("/")
         if not isinstance(found, str) or found.rpartition("/")[0] != family:
-            raise ValueError(f"schema: expected {cls.SCHEMA!r}, got {printable(found)!r}")
+            verb = next((verb for start, verb in READERS.items() if str(found).startswith(start)), "")
+            raise ValueError(f"schema: expected {cls.SCHEMA!r}, got {printable(found)!r}{verb}")
         version = found.rpartition("/")[2]
         if not re.fullmatch(r"[0-9]{1,6}", version) or int(version) < 1:
             raise ValueError(f"schema: {printable(found)!r} has no version")
@@ -144,9 +150,9 @@ class Document(Record):
         """
         try:
             data = (
-                read_yaml(path, needed=needed, where=where)
-                if path.suffix in {".yaml", ".yml"}
-                else read_json(path, needed=needed, where=where)
+                read_json(path, needed=needed, where=where)
+                if path.suffix.lower() == ".json"
+                else read_yaml(path, needed=needed, where=where)
             )
             return cls.parse(data, where=path if where is None else where)
         except NewerSchemaError:
@@ -163,87 +169,3 @@ class Document(Record):
     def write(self, path: Place) -> None:
         """Write as JSON, atomically."""
         write_json(path, self.plain())
-
-
-def faults(problem: ValidationError, model: type[BaseModel], *, most: int = 3) -> str:
-    """The first faults of a document in one line, each as `path: what was found and what is right`."""
-    errors = problem.errors(include_url=False)
-    echoes = {"too_short", "missing"}  # a list is "too short" because its only item was refused
-    errors = [error for error in errors if error["type"] not in echoes or not deeper(error, errors)]
-    shown = "; ".join(dict.fromkeys(fault(error, model) for error in errors[:most]))
-    return shown + (f"; and {len(errors) - most} more" if len(errors) > most else "")
-
-
-def deeper(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
-    """Whether another fault lies inside the place of this one."""
-    place = error["loc"]
-    return any(other["loc"][: len(place)] == place and len(other["loc"]) > len(place) for other in errors)
-
-
-def fault(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """One fault; its path without the names that pydantic gives to members of a union."""
-    path = ".".join(printable(part, limit=60) for part in error["loc"] if not str(part).startswith("-"))
-    message = expected(error)
-    if error["type"] == "extra_forbidden":
-        message = "unknown key" + nearest(str(error["loc"][-1]), model)
-    elif error["type"] == "missing":
-        message = "this key is missing"
-    elif error["type"] not in {"value_error", "assertion_error", "unknown_step"}:
-        message = f"expected {message}, got {printable(error['input'], limit=60)!r}"
-    return f"{path}: {message}" if path else message
-
-
-EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "string_type": "a text",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "too_short": "a length of at least {min_length}",
-    "too_long": "a length of at most {max_length}",
-    "string_too_short": "a text of at least {min_length} characters",
-    "string_too_long": "a text of at most {max_length} characters",
-    "string_pattern_mismatch": "a text that matches {pattern}",
-    "greater_than_equal": "a number >= {ge}",
-    "greater_than": "a number > {gt}",
-    "less_than_equal": "a number <= {le}",
-    "less_than": "a number < {lt}",
-}
-
-
-def expected(error: ErrorDetails) -> str:
-    """What was expected, in the words of a recipe (pydantic calls a list an array, as JSON does)."""
-    if error["type"] in EXPECTED:
-        bounds = {
-            name: f"{bound:.15g}" if isinstance(bound, float) else bound for name, bound in error.get("ctx", {}).items()
-        }
-        return EXPECTED[error["type"]].format(**bounds)
-    return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-
-
-def nearest(key: str, model: type[BaseModel]) -> str:
-    """A hint for a mistyped key, from all keys of the model and of the models in it."""
-    known = sorted(all_keys(model, set()))
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close and close[0] != key else ""
-
-
-def all_keys(model: type[BaseModel], seen: set[type]) -> set[str]:
-    """Keys of a model and of every model reachable from it."""
-    seen.add(model)
-    keys: set[str] = set()
-    pending: list[Any] = []
-    for name, field in model.model_fields.items():
-        keys.add(field.alias or name)
-        pending.append(field.annotation)
-    while pending:
-        annotation = pending.pop()
-        pending.extend(getattr(annotation, "__args__", ()))
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
-            keys |= all_keys(annotation, seen)
-    return keys

@@ -32,6 +32,7 @@ RANGE_BYTES = 1 << 20
 WHOLE_OBJECTS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"}
 LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, FileExistsError)
+NO_CREDENTIALS = {"NoCredentialsError", "DefaultCredentialsError", "PartialCredentialsError"}  # boto's and Google's
 Result = TypeVar("Result")
 
 
@@ -276,6 +277,8 @@ def attempted(work: Callable[[], Result], url: object, *, doing: str = "read") -
         except NotImplementedError:
             raise UsageError(f"{printable(url)} cannot be {doing}: URLs of this kind can only be read") from None
         except Exception as problem:  # noqa: BLE001 (each store's library has errors of its own)
+            if type(problem).__name__ in NO_CREDENTIALS:
+                raise NoAccessError(url, problem) from None
             if not left:
                 raise UnreachableError(url, problem, doing=doing) from None
         time.sleep(wait_s)

@@ -15,6 +15,17 @@ TOO_MANY_NODES = f"expands to more than {MAX_YAML_NODES} nodes; refused"
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "int", "float", "str", "seq", "map")}
 MAX_DEPTH = 64
 
+YAML_REMEDIES = {  # by a part of what the parser says
+    "'\\t'": "indent with spaces, not with tabs",
+    "alphabetic or numeric character": "put a text that begins with * or & into quotes, such as '**/*.wav'",
+    "undefined alias": "define it before with &, or put a text that begins with * into quotes",
+    "expected ',' or": "close each { and [, and put a text that has { } [ ] , or : into quotes",
+    "expected the node content": "put a text that has { } [ ] , or : into quotes",
+    "mapping values are not allowed": "put a text that has a : into quotes, and begin keys of one mapping in the same column",
+    "could not find expected ':'": "write a blank after the : of each key",
+    "expected <block end>": "begin keys of one mapping in the same column",
+}
+
 
 class TooManyNodesError(Exception):
     """A YAML text of more than `MAX_YAML_NODES` nodes, aliases expanded."""
@@ -131,13 +142,25 @@ def parse_yaml(text: bytes, *, where: object) -> Any:
     except TooManyNodesError:
         raise BadDocumentError(where, TOO_MANY_NODES) from None
     except yaml.MarkedYAMLError as problem:
-        line = problem.problem_mark.line + 1 if problem.problem_mark else 0
-        raise BadDocumentError(f"{where}:{line}", f"not valid YAML: {printable(problem.problem)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
+        is_key = problem.problem == "could not find expected ':'"  # said where the parser gave up, of the key before
+        mark = problem.context_mark if is_key else problem.problem_mark
+        line = mark.line + 1 if mark else 0
+        raise BadDocumentError(
+            f"{where}:{line}", f"not valid YAML: {printable(problem.problem)}{yaml_remedy(problem)}"
+        ) from None
+    except UnicodeDecodeError as problem:
+        raise BadDocumentError(where, f"not valid YAML: {printable(problem)}; save it as UTF-8") from None
+    except (yaml.YAMLError, RecursionError) as problem:
         raise BadDocumentError(where, f"not valid YAML: {printable(problem)}") from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def yaml_remedy(problem: yaml.MarkedYAMLError) -> str:
+    """What to do about the faults of YAML that are commonest; empty for others."""
+    text = str(problem.problem)
+    return next((f"; {what}" for words, what in YAML_REMEDIES.items() if words in text), "")
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

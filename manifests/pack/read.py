@@ -55,7 +55,10 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
         BadDocumentError: If something in it breaks its schema, its digest, or another part of it.
     """
     if path.is_dir():
-        raise BadDocumentError(path, "is a folder, not the .tar.gz that `stillroom pack` writes")
+        raise BadDocumentError(
+            path,
+            "is a folder, not the .tar.gz that `stillroom pack` writes; of a corpus `stillroom pack CORPUS PACK` makes one",
+        )
     if not path.is_file():
         raise MissingFileError(path, needed="a .tar.gz that `stillroom pack` writes")
     folder.mkdir(parents=True)
@@ -69,7 +72,9 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
                 if rest.strip(b"\0"):
                     raise BadTarError(path, "has bytes after its end-of-archive mark; refused")
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
-        raise BadTarError(path, f"is not a whole gzip file: {printable(problem)}") from None
+        raise BadTarError(
+            path, f"is not a pack, or was cut: {printable(problem)}; expected a whole .tar.gz of `stillroom pack`"
+        ) from None
     missing = sorted(IN_EVERY_PACK - set(found))
     if missing:
         raise BadTarError(path, f"has no {missing[0]}: it is not a pack, or was cut")

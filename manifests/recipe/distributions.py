@@ -6,10 +6,13 @@ has a number or a word. Drawing itself is done by the planner (`corpus_builder.p
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import AfterValidator, model_serializer, model_validator
 
+from manifests.errors import printable
+from manifests.faults import plain_number
 from manifests.io.records import Record
 
 Spread = Literal["constant", "uniform", "uniform_int", "log_uniform", "choice"]
@@ -39,6 +42,7 @@ class Draw(Record):
         if not isinstance(data, dict) or len(data) != 1:
             raise ValueError(
                 "expected a number, a word, or one of uniform, uniform_int, log_uniform, choice with a list"
+                + range_of(data)
             )
         ((spread, values),) = data.items()
         if spread not in {"uniform", "uniform_int", "log_uniform", "choice"}:
@@ -52,7 +56,7 @@ class Draw(Record):
         """Ranges have two numbers, the lower first."""
         if self.spread in {"uniform", "uniform_int", "log_uniform"}:
             if len(self.values) != 2 or any(isinstance(value, str) for value in self.values):
-                raise ValueError(f"{self.spread} needs two numbers, [low, high]")
+                raise ValueError(f"{self.spread} needs two numbers, [low, high], got {printable(list(self.values))}")
             low, high = float(self.values[0]), float(self.values[1])
             if low > high:
                 raise ValueError(f"{self.spread}: [{low:g}, {high:g}] is upside down; write [{high:g}, {low:g}]")
@@ -81,8 +85,22 @@ class Draw(Record):
         """The values as numbers; words are an error."""
         words = [value for value in self.values if isinstance(value, str)]
         if words:
-            raise ValueError(f"expected numbers, got {words[0]!r}")
+            raise ValueError(
+                f"expected numbers, got {printable(words[0], limit=60)!r}"
+                + (range_of(words[0]) or plain_number(words[0]))
+            )
         return [float(value) for value in self.values]
+
+
+def range_of(data: Any) -> str:
+    """How to write a range that was written in another way, such as `[0, 20]`, `{min: 0, max: 20}` or `0-20`; empty if it is none."""
+    ends = list(data.values()) if isinstance(data, dict) else data
+    if isinstance(data, str):
+        match = re.fullmatch(r"\s*(-?[0-9.]{1,12})\s*(?:-|to|,|:|\.\.)\s*(-?[0-9.]{1,12})\s*", data)
+        ends = match.groups() if match else ()
+    elif not isinstance(ends, list) or any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends):
+        return ""
+    return f"; for a range write {{uniform: [{ends[0]}, {ends[1]}]}}" if len(ends) == 2 else ""
 
 
 def number_between(low: float, high: float, *, whole: bool = False) -> AfterValidator:

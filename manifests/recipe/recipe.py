@@ -33,6 +33,8 @@ class ShardSize(Record):
         gigabytes: Instead: of 10^9 bytes, as FLAC usually packs speech and noise.
     """
 
+    OTHER_NAMES: ClassVar[dict[str, str]] = {"size": "write samples (a number of utterances) or gigabytes"}
+
     samples: Annotated[int, Field(ge=1, le=1_000_000)] | None = 512
     gigabytes: Annotated[float, Field(gt=0, le=1000)] | None = None
 
@@ -77,6 +79,24 @@ class Recipe(Document):
     """
 
     SCHEMA: ClassVar[str] = "stillroom/recipe/1"
+    EXAMPLES: ClassVar[dict[str, str]] = {
+        "speech": "speech: {train: {dir: FOLDER}}",
+        "noises": "noises: {musan: {dir: FOLDER}, white: {colour: white}}",
+        "rooms": "rooms: {home: {rooms: 60, size_m: [[3, 3, 2.4], [8, 6, 3.5]], rt60_s: 0.4, distance_m: 1}}",
+        "conditions": "conditions: {phone: {steps: [{kind: codec, codec: opus}]}}",
+        "copies": "copies: {train: {noise: 2, phone: 1}}",
+        "shards": "shards: {samples: 512}",
+    }
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        "augmentations": "write conditions",
+        "augment": "write conditions",
+        "distortions": "write conditions",
+        "data": "write speech",
+        "splits": "write speech, with a key for each split",
+        "sr": "write sample_rate",
+        "rirs": "write rooms",
+        "output": "the corpus is named on the command line",
+    }
 
     schema_: Annotated[str, Field(alias="schema")]
     name: Name

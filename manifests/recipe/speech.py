@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -32,6 +32,19 @@ class SpeechSource(Record):
         licence: Licence of its audio, as its owner states it: `CC BY 4.0`, or a URL. Shown on the dataset card and in packs.
         citation: What its owner wants to be cited.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        "path": "write dir",
+        "folder": "write dir",
+        "files": "write dir, and pattern for which of its files",
+        "manifest": "write cuts",
+        "recordings": "write cuts",
+        "csv": "write table",
+        "transcript": "texts come from table (a column text) or cuts",
+        "speaker": "speakers come from fields, table or cuts",
+        "min_duration": "write min_s, in seconds",
+        "max_duration": "write max_s, in seconds",
+    }
 
     cuts: str | None = None
     dir: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -56,6 +56,16 @@ class NoiseStep(Record):
             pauses do not lower.
         in_room: The noise has its own position in the room of the preceding room step.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        "noise": "write from, a list of names under noises",
+        "noises": "write from, a list of names under noises",
+        "source": "write from, a list of names under noises",
+        **dict.fromkeys(
+            ("p", "prob", "probability"),
+            "a step is always applied; how many copies a condition gives is under copies, and choose takes one of several chains",
+        ),
+    }
 
     kind: Literal["noise"]
     from_: Annotated[From, Field(alias="from")]
@@ -169,6 +179,15 @@ class ChooseStep(Record):
 
 
 STEP_KINDS = ("noise", "room", "codec", "freeverb", *CHANNEL_KINDS)
+OTHER_KINDS = {  # what other programs call a step
+    **dict.fromkeys(("reverb", "rir", "reverberation"), "write kind: room, with a bank under rooms"),
+    **dict.fromkeys(("babble", "musan", "white", "additive"), "write kind: noise, with a source under noises"),
+    **dict.fromkeys(("volume", "amplitude", "loudness"), "write kind: gain"),
+    **dict.fromkeys(
+        ("speed", "tempo", "stretch"), "no step changes the speed, since copies stay in step with the clean wave"
+    ),
+    **dict.fromkeys(("mp3", "opus", "aac", "mulaw", "amr"), "write kind: codec, and its name as codec"),
+}
 
 
 def step_kind(data: Any) -> str | None:
@@ -198,6 +217,7 @@ Step = Annotated[
         step_kind,
         custom_error_type="unknown_step",
         custom_error_message=f"kind: expected one of {', '.join(STEP_KINDS)} (or choose: [...])",
+        custom_error_context={"known": ", ".join(STEP_KINDS), **OTHER_KINDS},
     ),
 ]
 
@@ -220,6 +240,8 @@ class Condition(Record):
         steps: In the order in which they are applied.
         level: `keep`, `match_clean` (the RMS of the clean utterance) or a draw in dBFS.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {"kind": "a condition is a list of steps: steps: [{kind: ...}]"}
 
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=16, strict=False)]
     level: Draw = Draw.model_validate("keep")

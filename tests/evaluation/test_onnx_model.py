@@ -100,7 +100,7 @@ def test_the_float32_export_has_the_runs_features_whatever_it_is_batched_with(fo
 
 
 def test_the_int8_export_is_smaller_and_its_features_are_its_own_by_utterance(folder):
-    assert not [path for path in (folder / "int8").iterdir() if path.is_dir()]  # such as the graph before it was rounded
+    assert not [path for path in (folder / "int8").iterdir() if path.is_dir()]  # such as the unrounded graph
     exact, rounded = (OnnxModel(folder / name) for name in ("float32", "int8"))
     assert rounded.num_bytes < 0.9 * exact.num_bytes
     assert rounded.digest != exact.digest

@@ -72,8 +72,8 @@ def override_of(word: str, *, example: str = "optimiser.learning_rate=1e-3") -> 
         UsageError: If it is not of that form.
     """
     key, equals, text = word.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
+    parts = key.strip().split(".")
+    if not equals or not all(parts) or key.strip().startswith("-"):
         raise UsageError(f"--set {printable(word)}: expected key=value, such as {example}")
     change: Any = parse_yaml(text.encode(), where=f"--set {key}")
     for part in reversed(parts):
@@ -160,7 +160,9 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             return [absolute(one) for one in value]
         if isinstance(value, dict):
             return {key: absolute(one) if key == "dir" else one for key, one in value.items()}
-        return str((folder / value).resolve()) if isinstance(value, str) and "://" not in value else value
+        if not isinstance(value, str) or "://" in value:
+            return value
+        return str((folder / Path(value).expanduser()).resolve())
 
     result = dict(data)
     for key in ("corpus", "targets", "stage"):

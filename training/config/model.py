@@ -6,7 +6,7 @@ Sources: DistilHuBERT (arXiv 2110.01900) and s3prl's distiller for the defaults;
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -34,6 +34,12 @@ class TeacherChoice(Record):
         standardise: Whether each frame of a target is brought to zero mean and unit variance over its features: for teachers
             whose upper layers have large norms, which an L1 distance would follow alone.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(
+            ("path", "checkpoint", "ckpt", "dir", "model", "id"), "write name: it may be a folder or a checkpoint too"
+        ),
+    }
 
     name: str
     layers: Literal["thirds", "all"] | Layers = "thirds"
@@ -80,6 +86,11 @@ class StudentShape(Record):
         cnn_gradient: What gradients into the convolutions are multiplied by, as in wav2vec 2.0 and s3prl; 0 freezes them.
         mask: Hides spans of its input; off by default.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("num_layers", "n_layers", "num_hidden_layers"), "write layers"),
+        **dict.fromkeys(("hidden_size", "dim", "embed_dim", "encoder_embed_dim"), "write width"),
+    }
 
     layers: Whole = 2
     width: Whole | None = None

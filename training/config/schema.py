@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from manifests.errors import printable
 from manifests.io.records import Document, Name, Record
 from training.config.model import LossWeights, StudentShape, TeacherChoice, Whole, whole
+from training.config.other_names import EXAMPLES, OTHER_NAMES
 from training.data.views import Views
 
 PAPER_UTTERANCES = 24
@@ -35,6 +36,11 @@ class Batch(Record):
         lanes: Micro-batches of a batch; ranks take whole lanes.
         window_shards: Shards that a lane mixes at a time, 2 by default; memory grows with it.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("size", "batch_size", "samples"), "write utterances, or seconds of audio"),
+        **dict.fromkeys(("secs", "duration", "max_duration", "seconds_per_batch"), "write seconds"),
+    }
 
     seconds: Positive | None = None
     utterances: Whole | None = None
@@ -98,6 +104,11 @@ class Adversary(Record):
             first step, instead of one warning.
     """
 
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("lambda", "weight", "alpha", "lambda_"), "write strength"),
+        "lr": "write learning_rate",
+    }
+
     objective: Literal["reversal", "confusion", "game"] = "reversal"
     domain: Literal["condition", "family", "distorted", "view"] = "condition"
     features: Literal["pooled", "frames"] = "pooled"
@@ -128,6 +139,12 @@ class Optimiser(Record):
         warmup_share: Share of all steps in which it rises from zero.
         clip: Gradients are scaled down to this norm.
     """
+
+    OTHER_NAMES: ClassVar[dict[str, str]] = {
+        "lr": "write learning_rate",
+        **dict.fromkeys(("warmup", "warmup_steps", "warmup_ratio"), "write warmup_share, a share of all steps"),
+        **dict.fromkeys(("name", "type", "kind"), "it is AdamW"),
+    }
 
     learning_rate: Positive = 2e-4
     warmup_share: Fraction = 0.07
@@ -170,6 +187,8 @@ class TrainConfig(Document):
     """
 
     SCHEMA: ClassVar[str] = "stillroom/train/2"
+    EXAMPLES: ClassVar[dict[str, str]] = EXAMPLES
+    OTHER_NAMES: ClassVar[dict[str, str]] = OTHER_NAMES
 
     schema_: Annotated[str, Field(alias="schema")] = SCHEMA
     preset: str | None = None

@@ -12,7 +12,7 @@ from manifests.corpus.layout import CORPUS, index_name
 from manifests.corpus.reader import tar_folder
 from manifests.corpus.sample import Sample
 from manifests.corpus.sample_view import SampleOutline
-from manifests.corpus.shard_index import ABOUT, Corpus, IndexedSample, ShardIndex
+from manifests.corpus.shard_index import ABOUT, Corpus, IndexedSample, ShardIndex, found_instead
 from manifests.errors import BadDocumentError, MissingFileError, StillroomError, printable
 from manifests.io.digest import digest
 from manifests.io.json_yaml import MAX_JSON_BYTES, parse_json, read_bytes, refuse_heavy_json
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from manifests.corpus.sample import SampleCopy
     from manifests.corpus.sample_view import CopyOutline
     from manifests.corpus.shard_index import Member, ShardEntry
+    from manifests.io.place import Place
 
 
 READS_AT_ONCE = 8
@@ -34,10 +35,9 @@ READS_AT_ONCE = 8
 class NotSealedError(StillroomError, FileNotFoundError):
     """The folder or URL has no `corpus.json`, the mark of a finished corpus."""
 
-    def __init__(self, corpus: object) -> None:
+    def __init__(self, corpus: Place) -> None:
         super().__init__(
-            f"{printable(corpus)} has no corpus.json, so it is not a finished corpus: "
-            "name a folder that `stillroom build` made, or run that build again to its end"
+            f"{printable(corpus)} has no corpus.json, so it is not a finished corpus: {found_instead(corpus)}"
         )
 
 
@@ -82,8 +82,8 @@ class CorpusReader:
         self.place = place_of(self.url)
         try:
             content = self.document(CORPUS)
-        except FileNotFoundError:
-            raise NotSealedError(self.url) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotSealedError(self.place) from None
         where = f"{self.url}/{CORPUS}"
         self.manifest = Corpus.parse(parse_json(content, where=where), where=where)
         self.digest = digest(self.manifest)

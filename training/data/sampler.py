@@ -110,8 +110,10 @@ def filled_batching(
     """Batching from what a person configures.
 
     Raises:
-        UsageError: If a lane cannot hold the longest crop, or utterances cannot be divided evenly among lanes.
+        UsageError: If there is no lane, a lane cannot hold the longest crop, or utterances cannot be divided evenly among lanes.
     """
+    if lanes < 1:
+        raise UsageError(f"lanes: expected 1 or more, got {lanes}")
     crop_samples = round(crop_s * rate_hz)
     if seconds is not None:
         lane_samples = int(seconds * rate_hz / lanes)

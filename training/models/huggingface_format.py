@@ -14,8 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from manifests.errors import BadDocumentError, MissingFileError, printable
+from manifests.faults import faults
 from manifests.io.json_yaml import read_json, safe_relative
-from manifests.io.records import faults
 from training.models.encoder import Encoder, EncoderConfig
 from training.models.native_format import (
     OTHER_MODELS,

@@ -112,7 +112,7 @@ def test_an_empty_split_names_its_first_refusal_and_counts_no_files_that_are_not
         Refused("u2", "why 2"), Refused("u3", "why 3"),
     ]  # fmt: skip
     assert nothing_left("dev", unused) == (
-        "no utterance is left for split 'dev' (3 refused, 2 left out by the recipe); the first: u1: why 1"
+        "no utterance is left for split 'dev' (3 refused, 2 left out by the recipe: 1 longer than 3 s, 1 shorter than 1 s); the first: u1: why 1"
     )
     assert nothing_left("dev", unused[:1]) == (
         "no utterance is left for split 'dev' (0 refused, 0 left out by the recipe)"
@@ -201,7 +201,7 @@ def test_a_split_of_nothing_but_files_that_are_too_short_says_so(tmp_path: Path,
     (tmp_path / "cuts.jsonl").write_text(cut_line("short", "short.wav", 9600))
     source = source_of(tmp_path, manifest=True, min_s=0.5)
     store.finder = RootFinder(source)
-    with pytest.raises(NoAudioError, match=r"cuts.jsonl: .* split 'train' \(0 refused, 1 left out by the recipe\)"):
+    with pytest.raises(NoAudioError, match=r"cuts.jsonl: .* split 'train' \(0 refused, 1 left out by the recipe: 1 "):
         fill_store(job_of(tmp_path, sources={"train": source}), store)
 
 

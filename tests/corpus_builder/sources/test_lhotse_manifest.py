@@ -176,7 +176,7 @@ def test_a_bad_table_is_one_line(tmp_path: Path, content: str, said: str) -> Non
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(NoAudioError, match=r"no audio file .* matches pattern"):
+    with pytest.raises(NoAudioError, match=r"no audio file matches pattern .*; it is empty; is this the folder of"):
         list(utterances(folder_source(tmp_path)))
 
 

@@ -240,3 +240,16 @@ def test_a_short_answer_is_an_error(bucket: Url, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Url, "read", lambda *_: b"con")
     with pytest.raises(CutShortError, match="3 bytes were transferred, expected 7"):
         stream.read()
+
+
+class NoCredentialsError(Exception):
+    """As boto's: a client-side error of no common base class."""
+
+
+def test_a_store_without_credentials_is_not_tried_again(
+    bucket: Url, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_flaky(monkeypatch, [NoCredentialsError("Unable to locate credentials")])
+    with pytest.raises(NoAccessError, match=r"Unable to locate credentials\); check credentials and permissions"):
+        (bucket / "a").read()
+    assert not waits
