@@ -148,10 +148,11 @@ def nearest(place: tuple[int | str, ...], model: type[BaseModel]) -> str:
         other_names: dict[str, str] = getattr(one, "OTHER_NAMES", {})
         if key in other_names:
             return f"; {other_names[key]}"
+    elsewhere = key_owners(model)
     siblings = list(dict.fromkeys(field.alias or name for one in here for name, field in one.model_fields.items()))
     if close := difflib.get_close_matches(key, siblings, n=1, cutoff=0.6):
-        return f" (did you mean {close[0]!r}?)"
-    elsewhere = key_owners(model)
+        other = f" {key!r} belongs under {elsewhere[key][0] or 'the top'}" if key in elsewhere else ""
+        return f" (did you mean {close[0]!r}?{other})"
     if close := difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.8):
         owners = " or under ".join(dict.fromkeys(owner or "the top" for owner in elsewhere[close[0]][:2]))
         belongs = f"under {owners}".replace("under the top", "at the top")

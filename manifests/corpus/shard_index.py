@@ -183,7 +183,7 @@ def found_instead(corpus: Place) -> str:
             return f"there is no {name}: check the path"
         if corpus.is_file():
             return f"{name} is a file: name a folder (`stillroom build` makes one from a recipe, `stillroom rebuild` from a pack)"
-        if (corpus / "plan.json").is_file():
+        if (corpus / "plan").is_dir() and not (corpus / "shards").is_dir():
             return f"{name} is a plan: `stillroom build {name} CORPUS` makes the corpus"
         if (corpus / "checkpoints").is_dir() or (corpus / "results.json").is_file():
             return f"{name} is the folder of a run or of results: name that of the corpus"

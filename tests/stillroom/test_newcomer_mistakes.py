@@ -96,10 +96,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("columns", TABLE.replace("path", "wav")), ("absolute", f"path\n{folder}/speech/ann/1.wav\n"),
     ):  # fmt: skip
         (folder / "speech" / f"{name}.csv").write_text(text)
-    for name in ("empty", "texts", "plan", "half/plan", "run/checkpoints", "chosen"):
+    for name in ("empty", "texts", "plan/plan", "half/plan", "half/shards", "run/checkpoints", "chosen"):
         (folder / name).mkdir(parents=True)
     (folder / "texts/a.txt").write_text("hello")
-    (folder / "plan/plan.json").write_text("{}")
     with zipfile.ZipFile(folder / "speech.zip", "w") as archive:
         archive.write(folder / "noise/a.wav", "a.wav")
     (folder / "recipe.yaml").write_text(RECIPE)
@@ -272,6 +271,7 @@ EVALUATIONS = [
     Edit("tasks: [", "task: [", "task: unknown key; write tasks, a list", "tasks: ["),
     Edit("label: word", "label: word, features: all", "features: expected 'last', 'sum' or 'sum+heads', got 'all'", "label: word, features: sum"),
     Edit("measures: [cosine]", "measures: cosine", "measures: expected a list, got 'cosine'; write [cosine]", "measures: [cosine]"),
+    Edit("measures: [cosine]", "probe: distorted", "probe: unknown key (did you mean 'probes'? 'probe' belongs under tasks)"),
     Edit("measures: [cosine]", "device: cuda", "the command finds the GPU, and sizes its batches itself (--device)"),
     Edit("measures: [cosine]", "steps: 3", "steps: unknown key; a key of training: `stillroom train CONFIG RUN`"),
     Edit("models: {teacher: nano}", "models: [nano]", "an example: models: {teacher: nano, mine: runs/mine}", "models: {teacher: nano}"),
