@@ -315,17 +315,21 @@ def test_alone_the_critics_share_is_exactly_one(monkeypatch):
 
 @pytest.fixture(name="torchrun")
 def by_torchrun(tmp_path):
-    """`start(run, ranks, config, *options)`: the command on so many ranks."""
+    """`start(run, ranks, config, *options)`: the command, or a script that ends in it, on so many ranks."""
     started = []
 
-    def start(run, ranks, config, *options):
+    def start(run, ranks, config, *options, program=("-m", "stillroom")):
         path = tmp_path / f"{run}.yaml"
         write_yaml(path, config.model_dump(mode="json", by_alias=True))
-        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m",
-                 "stillroom", "train", path, tmp_path / run, *options]  # fmt: skip
+        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *program,
+                 "train", path, tmp_path / run, *options]  # fmt: skip
         with (tmp_path / "said.txt").open("w") as said:
             process = subprocess.Popen(
-                words, cwd=HOUSE, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"}
+                words,
+                cwd=HOUSE,
+                stderr=said,
+                stdout=said,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOUSE)},
             )
         started.append(process)
         return process
@@ -418,6 +422,39 @@ def test_ranks_killed_twice_go_on_bit_for_bit(tmp_path, torchrun, wide, teacher_
             os.kill(rank, signal.SIGKILL)
         assert process.wait(timeout=600) != 0
     finish(torchrun("run", count, config), tmp_path)
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+KILLED_IN_A_CHECKPOINT = """
+import os, signal
+from stillroom.__main__ import main
+from training.runs import checkpoint
+
+plain = checkpoint.Mark.write
+
+def write(mark, path):
+    if mark.step == 6 and path.parent.name == "checkpoints":
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(mark, path)
+
+checkpoint.Mark.write = write
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_lost_between_the_tensors_of_a_checkpoint_and_their_mark_costs_that_checkpoint_alone(
+    tmp_path, torchrun, wide, teacher_folder
+):
+    config = wide_config(wide, teacher_folder)
+    finish(torchrun("straight", 2, config), tmp_path)
+    (tmp_path / "killed.py").write_text(KILLED_IN_A_CHECKPOINT)
+    process = torchrun("run", 2, config, program=(str(tmp_path / "killed.py"),))
+    assert process.wait(timeout=600) != 0
+    checkpoints = tmp_path / "run/checkpoints"
+    assert [path.stem for path in checkpoints.glob("*.json")] == ["step-000000003"]
+    assert (checkpoints / "step-000000006.safetensors").exists()
+    finish(torchrun("run", 2, config), tmp_path)
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
