@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ def train_command(
 
     from training.config.load import load_config
 
-    wanted = load_config(config, overrides=overrides)  # before torch is loaded: a typing error is reported at once
+    if "RANK" not in os.environ:  # several ranks find a mistake together, and one says it
+        load_config(config, overrides=overrides)  # before torch is loaded: a typing error is reported at once
     from training.loop import distil
     from training.runs.distributed import Timeouts, joined_ranks
 
     gloo, nccl = (timedelta(seconds=timeouts[f"{name}_timeout"]) for name in ("gloo", "nccl"))
     with joined_ranks(Timeouts(gloo, nccl)) as ranks:
-        outcome = distil(wanted, run, ranks=ranks)
+        outcome = distil(load_config(config, overrides=overrides), run, ranks=ranks)
         if outcome != "done" and ranks.is_first:
             click.echo("stopped, with a checkpoint; the same command goes on from it", err=True)
     context.exit(EXIT_CODES[outcome])
