@@ -23,6 +23,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/mutants/run.py --check
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

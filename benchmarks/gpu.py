@@ -61,7 +61,7 @@ def config_of(corpus: Path, teacher: str, *, seconds: float, steps: int, keys: d
     return resolved(
         {
             "preset": "cdm2", "corpus": str(corpus), "teacher": {"name": teacher}, "batch": {"seconds": seconds, "lanes": 2}, "crop_s": CROP_S, "steps": steps,
-            "workers": 2, "dev": "none", "log_every": LOGGED, "checkpoint_every": 10**6, "validate_utterances": 8, **keys,
+            "workers": 2, "dev": "none", "log_every": LOGGED, "checkpoint_every": 10**6, **keys,
         },
         where="benchmark",
     )  # fmt: skip
@@ -131,10 +131,6 @@ def main(seconds: float, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    default = (295.0, 30) if torch.cuda.is_available() else (8.0, 10)
-    main(
-        *(
-            kind(word)
-            for kind, word in zip((float, int), [*sys.argv[1:], *map(str, default[len(sys.argv) - 1 :])], strict=True)
-        )
-    )
+    default = [295.0, 30] if torch.cuda.is_available() else [8.0, 10]
+    given = [float(word) for word in sys.argv[1:]] + default[len(sys.argv) - 1 :]
+    main(given[0], int(given[1]))

@@ -161,7 +161,7 @@ def set_up(
     facts = run_facts(config, reader=reader, teacher=teacher, layers=layers)
     checkpoints = checkpoints_of(run, models, optimiser, run_sha256=run_sha256, facts=facts)
     if targets is None:
-        hold_matrices(teacher, config.precision)  # last: what digests of it there are, are of float32
+        hold_matrices(teacher, config.precision)  # after its digest was taken, which is of float32
     if config.compile:
         frozen = teacher if targets is None else None
         compile_layers(frozen, student, precision=config.precision, device=ranks.device, report=report)

@@ -129,7 +129,7 @@ def examined(
         suffix: Of its name, in lower case; junk before MPEG audio is passed over only where the name says that it is some.
         name: What to call it in a message.
         count: Decode it where nothing else tells how long it is.
-        quick: Do not let the decoder open a FLAC whose headers agree with its last frame, nor a plain WAV that has all its bytes.
+        quick: Do not let the decoder open a FLAC whose headers agree with its last frame.
 
     Raises:
         UnfitAudioError: If it is empty, cut off or damaged.
@@ -149,11 +149,7 @@ def examined(
     end = stream_end(source, start, size) if content in {"flac", "mpeg", "aac"} else size
     match content:
         case "wav" | "w64" | "aiff" | "au" | "sphere" | "caf":
-            plain = plain_wav(head, size) if quick and content == "wav" else None
-            if plain is None:
-                found = chunk_sound(content, source, head, size, path=path, name=name)
-            else:
-                found = Sound(*plain, (SndfilePart(path or source, plain[0], early=0),), "PCM_16")
+            found = chunk_sound(content, source, head, size, path=path, name=name)
         case "flac":
             found = flac_sound(source, start, end, path=path, name=name, quick=quick)
         case "ogg":
@@ -202,6 +198,8 @@ def chunk_sound(
     content: ChunkContent, source: Source, head: bytes, size: int, *, path: str | None, name: object
 ) -> Sound:
     """WAV and its relatives: their number of samples is that of the bytes which are there."""
+    if content == "wav" and (plain := plain_wav(head, size)) is not None:
+        return Sound(*plain, (SndfilePart(path or source, plain[0], early=0),), "PCM_16")
     found = samples_of(content, source, head, size)
     if found is not None and found.wave_format in MPEG_TAGS:
         end = size if found.says_nothing(size) or not found.promised else found.start + found.promised

@@ -51,7 +51,7 @@ def load_config(path: str | Path, *, overrides: tuple[str, ...] = ()) -> TrainCo
         UsageError: An override that is none.
     """
     path = Path(path)
-    data = read_yaml(path, needed="the config of a training run")
+    data = read_yaml(path, needed="name a training config (YAML)")
     if not isinstance(data, dict):
         raise BadDocumentError(
             path, "expected a mapping, such as `preset: cdm2`, `corpus: FOLDER`, `teacher: {name: nano}`"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from corpus_builder.audio.formats.views import at, patched
 
@@ -146,14 +146,32 @@ def wav_samples(source: Source, head: bytes, size: int) -> Samples | None:
     return None
 
 
-def plain_wav(head: bytes, size: int) -> tuple[int, int, int] | None:
-    """Frames, rate and channels of 16-bit PCM behind the shortest header of WAV, all of whose bytes are there; None for any other file."""
+class PcmHeader(NamedTuple):
+    """The header of a WAV of PCM whose samples begin right after it, at byte 44."""
+
+    num_channels: int
+    rate_hz: int
+    bytes_per_s: int
+    frame_bytes: int
+    bits: int
+    num_bytes: int
+
+
+def pcm_header(head: bytes) -> PcmHeader | None:
+    """The shortest header that a WAV can have; None for any other file."""
     if len(head) < PLAIN_HEAD or head[:4] + head[8:22] + head[36:40] != b"RIFFWAVEfmt \x10\0\0\0\1\0data":
         return None
-    num_channels, rate_hz, _, frame_bytes, bits, num_bytes = struct.unpack("<HIIHHxxxxI", head[22:PLAIN_HEAD])
-    if bits != 16 or frame_bytes != 2 * num_channels or not 0 < frame_bytes <= num_bytes <= size - PLAIN_HEAD:
+    return PcmHeader(*struct.unpack("<HIIHHxxxxI", head[22:PLAIN_HEAD]))
+
+
+def plain_wav(head: bytes, size: int) -> tuple[int, int, int] | None:
+    """Frames, rate and channels of 16-bit PCM behind the shortest header of WAV, all of whose bytes are there; None for any other file."""
+    found = pcm_header(head)
+    if found is None or found.bits != 16 or found.frame_bytes != 2 * found.num_channels:
         return None
-    return None if num_bytes >= STREAMED_BYTES else (num_bytes // frame_bytes, rate_hz, num_channels)
+    if not 0 < found.frame_bytes <= found.num_bytes <= size - PLAIN_HEAD or found.num_bytes >= STREAMED_BYTES:
+        return None
+    return found.num_bytes // found.frame_bytes, found.rate_hz, found.num_channels
 
 
 def w64_samples(source: Source, size: int) -> Samples | None:

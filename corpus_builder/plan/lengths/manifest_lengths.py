@@ -7,13 +7,13 @@ again. lhotse accepts up to half a second and invents the missing samples; here 
 from __future__ import annotations
 
 import os
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corpus_builder.audio.decode import Header, read_header
 from corpus_builder.audio.errors import TruncatedAudioError, UnfitAudioError
+from corpus_builder.audio.formats.chunks import PLAIN_HEAD, pcm_header
 from corpus_builder.audio.tar_members import MARK, member_of
 from corpus_builder.sources.utterance import Refused, Utterance
 from manifests.errors import BadTarError
@@ -72,23 +72,23 @@ def is_surely_long_enough(place: str, *, num_frames: int, rate_hz: int) -> bool:
     except (OSError, BadTarError):
         return False
     try:
-        head = os.pread(stream, 44, start)
+        head = os.pread(stream, PLAIN_HEAD, start)
         size = os.fstat(stream).st_size if size is None else size
     except OSError:  # a folder
         return False
     finally:
         os.close(stream)
-    if len(head) < 44:
+    if len(head) < PLAIN_HEAD:
         return False
     if head.startswith(
         (b"fLaC\x00", b"fLaC\x80")
     ):  # the first 20 of 64 bits are the rate, the last 36 the number of frames
         numbers = int.from_bytes(head[18:26], "big")
         return numbers >> 44 == rate_hz and numbers & 0xFFFFFFFFF >= num_frames
-    if head[:4] + head[8:22] + head[36:40] != b"RIFF" + b"WAVEfmt \x10\0\0\0\1\0" + b"data":
+    pcm = pcm_header(head)
+    if pcm is None or pcm.rate_hz != rate_hz:
         return False
-    rate, _, frame_bytes, _, num_bytes = struct.unpack("<IIHHxxxxI", head[24:])
-    return bool(rate == rate_hz and min(num_bytes, size - 44) >= num_frames * frame_bytes > 0)
+    return min(pcm.num_bytes, size - PLAIN_HEAD) >= num_frames * pcm.frame_bytes > 0
 
 
 def header_at(place: Place | str) -> Header | None:
