@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
 
+from corpus_builder.audio import containers
 from corpus_builder.audio.decode import read_header, read_stretch
 from corpus_builder.audio.errors import (
     ChannelError,
@@ -21,7 +23,7 @@ from corpus_builder.plan.materials.noise_power import measure_levels
 from tests.corpus_builder.conftest import Inline, Lab
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 RATE_HZ = 16_000
 KINDS = {".m4a": "ipod", ".mp4": "mp4", ".aac": "adts"}
@@ -36,12 +38,15 @@ def tones(seconds: float, *, rate_hz: int = RATE_HZ, channels: int = 1) -> np.nd
     return np.array(waves, np.float32)
 
 
-def write_aac(path: Path, waves: np.ndarray, *, rate_hz: int = RATE_HZ, codec: str = "aac") -> Path:
+def write_aac(
+    path: Path, waves: np.ndarray, *, rate_hz: int = RATE_HZ, codec: str = "aac", bit_rate: int = 128_000
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     layout = {1: "mono", 2: "stereo"}[len(waves)]
     with av.open(str(path), "w", format=KINDS[path.suffix]) as container:
         stream = container.add_stream(codec, rate=rate_hz)
         stream.layout = layout
+        stream.bit_rate = bit_rate
         form = stream.codec_context.format.name
         if form == "s32p":
             waves = np.rint(waves * 32767).astype(np.int32) << 16
@@ -82,24 +87,118 @@ def test_a_stretch_is_a_slice_of_the_whole_also_after_a_seek(tmp_path: Path, suf
     assert np.abs(found - whole[start : start + 20_000]).max() < 1e-6
 
 
-def test_a_cut_of_a_long_mp4_is_found_by_seeking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from corpus_builder.audio import containers
+def remuxed(path: Path, sources: Sequence[Path], *, gap: int = 0) -> Path:
+    """The packets of some files with 16 kHz and one channel in one file; after 60 of them some time is missing."""
+    with av.open(str(path), "w", format=KINDS[path.suffix]) as container:
+        packets: list[av.Packet] = []
+        for source in sources:
+            with av.open(str(source)) as plain:
+                if not packets:
+                    stream = container.add_stream_from_template(plain.streams.audio[0])
+                packets += [packet for packet in plain.demux(audio=0) if packet.size]
+        step, time = packets[0].duration, packets[0].dts
+        for number, packet in enumerate(packets):
+            packet.stream = stream
+            packet.pts = packet.dts = time + number * step + (gap if number > 60 else 0)
+            container.mux(packet)
+    return path
 
-    path = write_aac(tmp_path / "a.m4a", tones(60.0))
+
+@pytest.fixture
+def decoded_frames(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Numbers of samples of the frames that are decoded; half a second is far into a file, and no decoder is kept from before."""
     frames: list[int] = []
-    plain = containers.frame_wave
+    plain = containers.check_frame
 
-    def counted(frame: av.AudioFrame) -> np.ndarray:
+    def counted(frame: av.AudioFrame, *, rate_hz: int, channels: int) -> None:
         frames.append(frame.samples)
-        return plain(frame)
+        plain(frame, rate_hz=rate_hz, channels=channels)
 
-    monkeypatch.setattr(containers, "frame_wave", counted)
-    read_stretch(path, name="a", start=50 * RATE_HZ, num_frames=RATE_HZ, rate_hz=RATE_HZ)
-    assert sum(frames) > 50 * RATE_HZ, "up to ten minutes it is decoded from the start"
-    frames.clear()
-    monkeypatch.setattr(containers, "SEEK_FROM_S", 30.0)
-    read_stretch(path, name="a", start=50 * RATE_HZ, num_frames=RATE_HZ, rate_hz=RATE_HZ)
-    assert sum(frames) < 4 * RATE_HZ
+    monkeypatch.setattr(containers, "check_frame", counted)
+    monkeypatch.setattr(containers, "FAR_FRAMES", RATE_HZ // 2)
+    containers.KEPT.clear()
+    yield frames
+    containers.KEPT.clear()
+
+
+def whole_of(path: Path) -> np.ndarray:
+    """The first channel by ffmpeg alone, decoded from the start."""
+    with av.open(str(path)) as container:
+        whole = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    return whole / 2.0**31 if whole.dtype == np.int32 else whole.astype(np.float64)
+
+
+def cut(path: Path, start: int, num_frames: int = 3000) -> np.ndarray:
+    return read_stretch(path, name="a", start=start, num_frames=num_frames, rate_hz=RATE_HZ)
+
+
+def test_a_cut_far_into_an_mp4_is_sought_and_the_same_as_the_whole(tmp_path: Path, decoded_frames: list[int]) -> None:
+    path = remuxed(tmp_path / "a.m4a", 5 * [write_aac(tmp_path / "plain.m4a", tones(4.0))])
+    whole = whole_of(path)
+    for start, num_frames in ((200_001, 3000), (100_000, 90_000), (whole.size - 9000, 9000), (250_880, 10)):
+        assert np.array_equal(cut(path, start, num_frames), whole[start : start + num_frames])
+    decoded_frames.clear()
+    cut(path, 250_000)
+    assert sum(decoded_frames) < 220_000, "it was decoded from the start"
+
+
+def test_a_lossless_cut_counts_the_frames_of_packets_that_are_shorter(
+    tmp_path: Path, decoded_frames: list[int]
+) -> None:
+    path = remuxed(tmp_path / "a.m4a", 5 * [write_aac(tmp_path / "plain.m4a", tones(4.0), codec="alac")])
+    assert np.array_equal(cut(path, 200_001), whole_of(path)[200_001:203_001])
+    assert decoded_frames
+
+
+def test_a_cut_with_substituted_noise_is_the_same_as_the_whole(tmp_path: Path, decoded_frames: list[int]) -> None:
+    hiss = 0.1 * np.random.default_rng(5).standard_normal((1, 3 * RATE_HZ)).astype(np.float32)
+    noise = write_aac(tmp_path / "noise.m4a", hiss, bit_rate=24_000)
+    plain = write_aac(tmp_path / "plain.m4a", tones(4.0))
+    path = remuxed(tmp_path / "a.m4a", [plain, plain, noise, noise, plain, plain])
+    whole = whole_of(path)
+    assert whole.size > 22 * RATE_HZ
+    assert np.abs(whole[8 * RATE_HZ + 5000 :][:9000] - whole[11 * RATE_HZ + 5000 + 64 :][:9000]).max() > 0.01
+    for start, num_frames in ((150_000, 9000), (200_000, 9000), (60_000, 120_000), (240_000, 100_000), (250_000, 9000)):
+        assert np.array_equal(cut(path, start, num_frames), whole[start : start + num_frames])
+    decoded_frames.clear()
+    cut(path, 300_000)
+    assert sum(decoded_frames) < 220_000, "without noise in the cut nothing has to come before it"
+
+
+def test_packets_that_are_missing_or_far_apart_do_not_shift_a_cut(tmp_path: Path, decoded_frames: list[int]) -> None:
+    path = remuxed(tmp_path / "a.m4a", 4 * [write_aac(tmp_path / "plain.m4a", tones(3.0))], gap=5 * 1024)
+    assert np.array_equal(cut(path, 150_000), whole_of(path)[150_000:153_000])
+    assert sum(decoded_frames) > 150_000
+
+
+def test_cuts_in_order_decode_a_file_once_and_a_changed_file_anew(tmp_path: Path, decoded_frames: list[int]) -> None:
+    path = tmp_path / "a.aac"
+    path.write_bytes(3 * write_aac(tmp_path / "plain.aac", tones(2.0)).read_bytes())
+    whole = whole_of(path)
+    for start in range(20_000, 80_000, 3000):
+        assert np.array_equal(cut(path, start), whole[start : start + 3000])
+    assert sum(decoded_frames) < 84_000
+    assert np.array_equal(cut(path, 40_000), whole[40_000:43_000]), "a kept decoder cannot go back"
+    content = 3 * write_aac(tmp_path / "b.aac", 0.5 * tones(2.0)).read_bytes()
+    path.write_bytes(content)
+    assert np.abs(whole_of(path)[60_000:63_000]).max() < 0.7 * np.abs(whole[60_000:63_000]).max()
+    assert np.array_equal(cut(path, 60_000), whole_of(path)[60_000:63_000]), "it was written to"
+    (tmp_path / "c.aac").write_bytes(content[: len(content) // 3] * 2 + path.read_bytes())
+    (tmp_path / "c.aac").replace(path)
+    assert np.array_equal(cut(path, 70_000), whole_of(path)[70_000:73_000]), "another has its name"
+
+
+def test_few_files_are_kept_open_and_each_is_closed(tmp_path: Path, decoded_frames: list[int]) -> None:
+    source = write_aac(tmp_path / "a.aac", tones(2.0))
+    for number in range(4):
+        path = tmp_path / f"{number}.aac"
+        path.write_bytes(source.read_bytes())
+        cut(path, 20_000)
+    assert len(containers.KEPT) == containers.MOST_KEPT
+    before = len(list(Path("/dev/fd").iterdir()))
+    containers.KEPT.clear()
+    assert len(list(Path("/dev/fd").iterdir())) == before - containers.MOST_KEPT
+    assert decoded_frames
 
 
 def test_one_channel_of_two_is_read_and_must_be_named(tmp_path: Path) -> None:
