@@ -197,7 +197,7 @@ def sought_packet(container: Any, stream: Any, *, start: int) -> SoughtPacket | 
 
 def is_aac_lc(stream: Any) -> bool:
     """Whether a stream, as far as it was decoded, is AAC of the plain kind, whose packets have the same number of frames."""
-    return stream.codec_context.name == "aac" and stream.codec_context.profile == "LC"
+    return (stream.codec_context.name, stream.codec_context.profile) == ("aac", "LC")
 
 
 def packets_wave(stream: Any, packets: Sequence[Any]) -> NDArray[np.float64]:

@@ -186,7 +186,7 @@ def test_what_an_edit_list_leaves_out_does_not_shift_a_cut(tmp_path: Path, decod
     path.write_bytes(content)
     whole = whole_of(path)
     assert whole.size < 9.1 * RATE_HZ
-    for start in (20_000, 46_000, 60_000, 100_000):
+    for start in (20_000, 46_000, 60_000, 100_000, 134_000):
         assert np.array_equal(cut(path, start), whole[start : start + 3000])
     assert decoded_frames
 
