@@ -16,7 +16,7 @@ from manifests.io.json_yaml import write_yaml
 from training.data.audio import recorded_copies, utterances
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Cursor
-from training.data.views import Views
+from training.data.view_keys import Views
 from training.sanity_check import full_ids
 from training.stream import pairs
 

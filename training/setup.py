@@ -268,13 +268,13 @@ def with_targets(config: TrainConfig, targets: TargetsReader, reader: CorpusRead
     )
     for split in (config.split, config.dev) if reader.has_split(config.dev) else (config.split,):
         check_split(targets, split=split, shards=[entry.name for entry in reader.shards(split)])
-    needs_copies = config.views.kind in {"cdm2", "same"} and config.views.clean_share < 1
-    conditions = config.views.teacher.conditions or tuple(reader.conditions(config.split))
-    missing = [name for name in conditions if needs_copies and name not in plan.conditions]
+    conditions = config.views.teacher_conditions(tuple(reader.conditions(config.split)))
+    missing = [name for name in conditions if name not in plan.conditions]
     if missing:
+        key = "unpaired" if missing[0] in (config.views.unpaired or ()) else "teacher.conditions"
         raise UsageError(
             f"targets: {printable(targets.url)} have none of condition {missing[0]}, which the teacher gets in views "
-            f"{config.views.kind}: compute them with --conditions {','.join(conditions)}, or set views.teacher.conditions"
+            f"{config.views.kind}: compute them with --conditions {','.join(conditions)}, or set views.{key}"
         )
     crops = Crops(sets=plan.crop_sets, seed=plan.crop_seed)
     if config.crops not in {None, crops}:

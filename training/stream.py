@@ -33,7 +33,8 @@ from training.data.sampler import (
     windows,
 )
 from training.data.tar_reader import UNREADABLE
-from training.data.views import Copy, Pair, ViewKind, Views, check_copies, drawn_pair
+from training.data.view_keys import ViewKind, Views, check_copies
+from training.data.views import Copy, Pair, drawn_pair
 from training.targets.reader import TargetsReader
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from training.config.model import StudentShape
 from training.config.schema import Adversary, Batch, Staging, TrainConfig
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Batching, Crop, CropGrid, Cursor
-from training.data.views import Pair, Views
+from training.data.view_keys import Views
+from training.data.views import Pair
 from training.loop import distil
 from training.models.native_format import trained_on_beside
 from training.models.student import Student

@@ -27,7 +27,7 @@ from training.data.corpus import CorpusReader, NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
 from training.data.sampler import Batching, Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
-from training.data.views import Views
+from training.data.view_keys import Views
 from training.dataloader import leave_signals_to_parent, loader
 from training.runs.signals import StopSignals
 from training.stream import PairStream, Sources, pairs

@@ -26,7 +26,8 @@ from training.config.load import resolved
 from training.config.schema import Adversary
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Batching, CropGrid, cropped, filled_batching
-from training.data.views import Copy, Views, drawn_pair
+from training.data.view_keys import Views
+from training.data.views import Copy, drawn_pair
 from training.runs.checkpoint import load_run, read_tensors, restore_module
 from training.setup import make_student
 from training.stream import PairStream, pairs

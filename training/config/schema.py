@@ -15,7 +15,7 @@ from manifests.errors import printable
 from manifests.io.records import Document, Name, Record
 from training.config.model import LossWeights, StudentShape, TeacherChoice, Whole, whole
 from training.config.other_names import EXAMPLES, OTHER_NAMES
-from training.data.views import Views
+from training.data.view_keys import Views
 
 PAPER_UTTERANCES = 24
 CRITIC_PACE = 3.0

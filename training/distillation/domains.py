@@ -11,7 +11,7 @@ from training.data.views import condition_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from training.data.views import Views
+    from training.data.view_keys import Views
 
 Domain = Literal["condition", "family", "distorted", "view"]
 UNKNOWN = -1

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from manifests.corpus.sample import CLEAN
 from manifests.errors import UsageError
-from training.data.views import Views, condition_of
+from training.data.view_keys import Views
+from training.data.views import condition_of
 from training.distillation.critic import Critic, critic_input
 from training.distillation.domains import domain_classes, domain_labels
 

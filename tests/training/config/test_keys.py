@@ -51,6 +51,7 @@ MOVE = {
     "crop_s": (0.6, 0.4, {}),
     "views.kind": ("cdm1", "same", {}),
     "views.clean_share": (0.0, 0.6, {"views.kind": "cdm1"}),
+    "views.unpaired": (None, ["room"], {"views.kind": "cdm1"}),
     "views.families": ("any", "different", CDM2),
     "views.teacher.conditions": (None, ["room"], CDM2),
     "views.teacher.clean_share": (0.0, 0.6, CDM2),

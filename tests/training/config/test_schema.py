@@ -272,7 +272,7 @@ def test_all_defaults_are_pinned():
         "batch": {"seconds": None, "utterances": 24, "lanes": 4, "window_shards": None},
         "crop_s": 15.625,
         "views": {
-            "kind": "none", "clean_share": 0.0, "families": "any",
+            "kind": "none", "clean_share": 0.0, "families": "any", "unpaired": None,
             "teacher": {"conditions": None, "clean_share": 0.0, "content": "kept"},
             "student": {"conditions": None, "clean_share": 0.0, "revisit": "any"},
         },

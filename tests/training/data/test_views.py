@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from manifests.errors import UsageError
-from training.data.views import Copy, Pair, Views, check_copies, condition_of, drawn_pair
+from training.data.view_keys import Views, check_copies
+from training.data.views import Copy, Pair, condition_of, drawn_pair
 
 COPIES = [Copy("noise-0", "noise"), Copy("phone-0", "codec"), Copy("room-0", "room"), Copy("room-1", "room")]
 KEYS = [f"utt-{number}" for number in range(4000)]
@@ -239,3 +240,92 @@ def test_a_copy_that_both_get_must_be_of_the_conditions_of_both():
     with pytest.raises(UsageError, match="views same needs 1 distorted copy of an utterance, this split has 0"):
         check_copies(Views.model_validate({"kind": "same", **keys}), {"noise": 1, "room": 1}, where="corpus")
     check_copies(Views.model_validate({"kind": "cdm2", **keys}), {"noise": 1, "room": 1}, where="corpus")
+
+
+def test_copies_are_drawn_by_the_weights_of_their_conditions():
+    """Weights 1, 3 and 4 of conditions with 1, 1 and 2 copies: shares 1/12, 3/12 and 4/12 each, as binomials."""
+    for kind in ("cdm1", "cdm2", "same"):
+        pairs = drawn(kind, student={"conditions": {"noise": 1, "phone": 3, "room": 4}})
+        counts = Counter(pair.student for pair in pairs)
+        for name, share in {"noise-0": 1 / 12, "phone-0": 3 / 12, "room-0": 4 / 12, "room-1": 4 / 12}.items():
+            assert abs(counts[name] - 4000 * share) < 4 * (4000 * share * (1 - share)) ** 0.5
+    assert {pair.student for pair in drawn("cdm1", student={"conditions": {"noise": 0.5, "phone": 0.1}})} == {
+        "noise-0", "phone-0",
+    }  # fmt: skip
+
+
+def test_equal_weights_are_a_list():
+    """So a run with weights is paired with one without."""
+    weighted = drawn("cdm2", student={"conditions": {"room": 2.5, "noise": 2.5, "phone": 2.5}})
+    assert weighted == drawn("cdm2", student={"conditions": ["noise", "phone", "room"]})
+
+
+def test_an_unpaired_copy_is_both_models_or_neither():
+    copies = [*COPIES, Copy("far-0", "room", keeps_content=False), Copy("far-1", "room", keeps_content=False)]
+    for kind in ("cdm1", "cdm2"):
+        pairs = drawn(kind, copies=copies, unpaired=["far"])
+        plain = drawn(kind, copies=copies)
+        assert [pair.student for pair in pairs] == [pair.student for pair in plain]  # the student's draw is its own
+        far = [pair for pair in pairs if "far" in pair.student]
+        assert abs(len(far) - 4000 / 3) < 4 * (4000 * 2 / 9) ** 0.5
+        assert {(pair.teacher, pair.student) for pair in far} == {("far-0", "far-0"), ("far-1", "far-1")}
+        assert {pair.student_family for pair in far} == {"room"}
+        others = [pair for pair in pairs if "far" not in pair.student]
+        assert all("far" not in pair.teacher and pair.teacher != pair.student for pair in others)
+        assert not any(pair.fell_back for pair in pairs)
+    clean = drawn("cdm1", 0.25, copies=copies, unpaired=["far"], student={"clean_share": 0.25})
+    assert sum(pair[:2] == ("clean", "clean") for pair in clean) > 1800
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"kind": "none", "unpaired": ["far"]}, "unpaired: needs kind: cdm1 or cdm2, not none"),
+        ({"kind": "same", "unpaired": ["far"]}, "unpaired: needs kind: cdm1 or cdm2, not same"),
+        ({"kind": "cdm1", "unpaired": ["far"], "student": {"conditions": ["room"]}},
+         "unpaired: far is not among student.conditions, so it would never be used; name it there"),
+        ({"kind": "cdm1", "unpaired": ["far", "room"], "student": {"conditions": ["room", "far"]}},
+         "unpaired: all of student.conditions are; leave at least one paired, or use kind: same"),
+        ({"kind": "cdm2", "unpaired": ["far"], "teacher": {"conditions": ["room", "far"]}}, "unpaired: far is among teacher.conditions too"),
+        ({"kind": "cdm1", "student": {"conditions": {"far": 0}}}, "greater than 0"),
+        ({"kind": "cdm1", "student": {"conditions": {"far": float("inf")}}}, "finite number"),
+        ({"kind": "cdm1", "student": {"conditions": {}}}, "at least 1 item"),
+        ({"kind": "cdm1", "student": {"conditions": {"far": 1}, "revisit": "last"}}, "revisit: last uses all copies equally often"),
+    ],
+)  # fmt: skip
+def test_weights_and_unpaired_conditions_without_a_meaning_are_refused(keys, message):
+    with pytest.raises(ValidationError, match=message):
+        Views.model_validate(keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"kind": "cdm1", "unpaired": ["far"]}, "^views.unpaired: corpus has no copies of 'far'; it has noise, room$"),
+        ({"kind": "cdm1", "student": {"conditions": {"noise": 1, "far": 2}}}, "^views.student.conditions: corpus has no copies of 'far'; it has"),
+        ({"kind": "cdm1", "unpaired": ["noise", "room"]},
+         "^views.unpaired: corpus has no other conditions for the student than noise, room; leave at least one of them paired, or use views.kind: same$"),
+        ({"kind": "cdm2", "unpaired": ["room"]},
+         "views cdm2 needs 2 distorted different copies of an utterance beside the unpaired ones, this split has 1: "),
+    ],
+)  # fmt: skip
+def test_unpaired_conditions_that_a_corpus_cannot_give_are_refused(keys, message):
+    with pytest.raises(UsageError, match=message):
+        check_copies(Views.model_validate(keys), {"noise": 1, "room": 2}, where="corpus")
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({"kind": "none"}, ()),
+        ({"kind": "cdm1"}, ()),
+        ({"kind": "cdm1", "unpaired": ["b"]}, ("b",)),
+        ({"kind": "cdm2"}, ("a", "b", "c")),
+        ({"kind": "cdm2", "unpaired": ["b"]}, ("a", "c", "b")),
+        ({"kind": "cdm2", "unpaired": ["b"], "teacher": {"conditions": ["c"]}}, ("c", "b")),
+        ({"kind": "same", "teacher": {"conditions": ["c"]}}, ("c",)),
+        ({"kind": "cdm2", "clean_share": 1, "unpaired": ["b"]}, ()),
+    ],
+)
+def test_what_the_teacher_may_get_is_what_its_targets_are_needed_of(keys, wanted):
+    assert Views.model_validate(keys).teacher_conditions(("a", "b", "c")) == wanted

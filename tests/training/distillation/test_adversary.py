@@ -14,7 +14,7 @@ from torch.nn import functional
 from manifests.errors import UsageError
 from tests.oracles import distiller
 from training.config.schema import Adversary, Optimiser
-from training.data.views import Views
+from training.data.view_keys import Views
 from training.distillation.adversary import DomainAdversary, critic_layers, reversal_strength, reverse_gradient
 from training.distillation.critic import Critic, critic_input, num_inputs, pooled
 from training.distillation.domains import OneDomainError, domain_classes, domain_labels
