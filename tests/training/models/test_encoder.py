@@ -211,6 +211,7 @@ def test_an_encoder_has_no_output_layer_and_does_as_its_layers_do():
     config = EncoderConfig.parse(encoder_config(layers=2), where="test")
     trunk = config.build()
     size = sum(one.numel() for one in trunk.parameters())
+    assert config.model_copy(update={"aux_num_out": 5}).build().aux is None
     trunk.aux = torch.nn.Linear(24, 5)
     encoder = Encoder(trunk, config, name="tuned")
     assert (encoder.trunk.aux, encoder.num_parameters, encoder.facts) == (None, size, {})

@@ -284,7 +284,11 @@ def test_a_weight_that_shows_a_size_and_is_missing_is_named(name):
 
 
 def test_where_widths_are_equal_fairseq_has_no_projection(tmp_path):
-    model, checkpoint = fairseq_models.wav2vec2(encoder_embed_dim=16, encoder_attention_heads=4)
+    model, checkpoint = fairseq_models.wav2vec2(
+        encoder_embed_dim=16,
+        encoder_attention_heads=4,
+        conv_feature_layers="[(12,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2",
+    )
     assert not any("post_extract_proj" in name for name in checkpoint["model"])
     teacher = load_teacher(saved(tmp_path / "equal.pt", checkpoint))
     found, _ = teacher.layers(spoken()[None], torch.tensor([9000]))
@@ -406,8 +410,9 @@ def test_weights_without_a_pattern_are_kept_or_left_out():
 
 
 def test_fairseqs_names_are_those_that_are_read_again():
-    trunk = EncoderConfig.parse(encoder_config(layers=2), where="test").build()
-    state = trunk.state_dict()
+    """Of a DistilHuBERT, which has no norm before its projection."""
+    shape = {**encoder_config(layers=2), "projection_norm": False}
+    state = EncoderConfig.parse(shape, where="test").build().state_dict()
     theirs = {fairseq_name(name): tensor for name, tensor in state.items()}
     assert len(theirs) == len(state)
     assert "encoder.layers.1.fc2.weight" in theirs

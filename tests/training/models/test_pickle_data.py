@@ -186,7 +186,27 @@ def test_more_objects_than_a_checkpoint_has_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b".", b"0.", b"a.", b"}s.", b"N(s.", b"g5\n.", b"I.", b"(1(1.", b"cos\n.", b"\xff.", b"NN", b"Nb."]
+    "content",
+    [
+        b"",
+        b".",
+        b"0.",
+        b"a.",
+        b"}s.",
+        b"N(s.",
+        b"g5\n.",
+        b"I.",
+        b"(1(1.",
+        b"cos\n.",
+        b"\xff.",
+        b"NN",
+        b"Nb.",
+        b"}(I1\nu.",
+        b"(I1\nd.",
+        b"}I1\na.",
+        b"]I1\nI2\ns.",
+        b"I1\nt.",
+    ],
 )
 def test_a_damaged_pickle_is_said(content):
     with pytest.raises(NotDataError):

@@ -119,6 +119,15 @@ def test_of_a_mapping_that_is_not_of_tensors_by_name_there_are_none(tmp_path):
         opened.tensors({"x": rebuilt("_rebuild_tensor_v2", 0, (4,), (1,), count=5)})
 
 
+def test_tensors_that_say_one_storage_is_of_different_sizes_are_read_by_the_largest(tmp_path):
+    (tmp_path / "w").write_bytes(struct.pack("<4f", 1, 2, 3, 4))
+    opened = WeightsFile(tmp_path / "w", None, {"7": Storage(0, 16)})
+    for counts in ((4, 2, 3), (2, 3, 4)):
+        stored = {str(count): rebuilt("_rebuild_tensor_v2", 1, (count - 1,), (1,), count=count) for count in counts}
+        found = opened.tensors(stored)
+        assert {name: one.tolist() for name, one in found.items()} == {"4": [2, 3, 4], "3": [2, 3], "2": [2]}
+
+
 def test_a_file_that_is_not_there_says_what_it_is_needed_for(tmp_path):
     with pytest.raises(MissingFileError, match=r"w\.pt.*for a test"):
         read_weights(tmp_path / "w.pt", needed="for a test")

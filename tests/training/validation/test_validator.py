@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from training.config.load import resolved
 from training.config.schema import Adversary
+from training.data.sampler import Batching, CropGrid
 from training.data.tar_reader import DamagedShardError
 from training.distillation.adversary import DomainAdversary
 from training.validation import validator
@@ -15,6 +17,54 @@ from training.validation.domain_probe import Accuracy, LabelledFeatures, NotVisi
 from training.validation.validator import Validator
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("has_dev", [True, False])
+@pytest.mark.parametrize("has_adversary", [True, False])
+def test_its_sets_of_utterances_and_its_probe_are_those_that_the_run_is_configured_to(
+    monkeypatch, has_dev, has_adversary
+):
+    """Eleven utterances are there to train on; seven are wanted."""
+    made, said = [], []
+    monkeypatch.setattr(validator, "FixedUtterances", lambda reader, **given: made.append((reader, given)) or len(made))
+    monkeypatch.setattr(validator, "DomainProbe", lambda adversary, **given: (adversary, given))
+    monkeypatch.setattr(validator, "critic_layers", lambda *given, **named: (*given, *named.values()))
+    shards = {"fit": [SimpleNamespace(samples=5), SimpleNamespace(samples=6)]}
+    reader = SimpleNamespace(
+        url="a\ncorpus", has_split=lambda split: has_dev and split == "kept", shards=shards.__getitem__
+    )
+    keys = {
+        "split": "fit",
+        "dev": "kept",
+        "validate_utterances": 7,
+        "damaged_shards": int(has_dev),
+        "seed": 3,
+        "views": {"kind": "cdm2"},
+    }
+    adversary = {"adversary": {"strength": 0.5}} if has_adversary else {}
+    config = resolved({"corpus": "x", "teacher": {"name": "nano"}, **keys, **adversary}, where="test")
+    batching = Batching(lanes=2, crop_samples=900, lane_utterances=4, grid=CropGrid(320))
+    given = {"batching": batching, "targets": "targets", "device": CPU, "report": said.append}
+    found = Validator(config, reader, "student", "teacher", (2, 5), **given)
+    shared = {
+        "crop_samples": 900,
+        "grid": batching.grid,
+        "targets": "targets",
+        "only_readable": has_dev,
+        "split": "fit",
+    }
+    if has_dev:
+        sets = [{**shared, "split": "kept", "utterances": 7}, {**shared, "utterances": 7}]
+        assert (found.utterances, said) == (1, [])
+    else:
+        sets = [{**shared, "utterances": 5, "skip": 5}, {**shared, "utterances": 5}]
+        assert said == ["a\\ncorpus has no split 'kept': trained without validation, and no best checkpoint is written"]
+    assert made == [(reader, one) for one in sets]
+    settings = Adversary(strength=0.5) if has_adversary else Adversary()
+    probe = {"layers": (settings, "student", "teacher"), "views": config.views, "fit": 2, "held_out": 1, "seed": 3}
+    assert found.probe == (settings, probe)
+    assert (found.has_losses, found.config, found.student, found.teacher) == (has_dev, config, "student", "teacher")
+    assert (found.layers, found.device) == ((2, 5), CPU)
 
 
 def validator_of(*, accuracy, classes=("a", "b"), damaged_shards=0):
