@@ -41,7 +41,7 @@ def test_its_sets_of_utterances_and_its_probe_are_those_that_the_run_is_configur
         "seed": 3,
         "views": {"kind": "cdm2"},
     }
-    adversary = {"adversary": {"strength": 0.5}} if has_adversary else {}
+    adversary = {"adversary": {"strength": 0.5, "learning_rate": 0.1}} if has_adversary else {}
     config = resolved({"corpus": "x", "teacher": {"name": "nano"}, **keys, **adversary}, where="test")
     batching = Batching(lanes=2, crop_samples=900, lane_utterances=4, grid=CropGrid(320))
     given = {"batching": batching, "targets": "targets", "device": CPU, "report": said.append}
@@ -60,7 +60,7 @@ def test_its_sets_of_utterances_and_its_probe_are_those_that_the_run_is_configur
         sets = [{**shared, "utterances": 5, "skip": 5}, {**shared, "utterances": 5}]
         assert said == ["a\\ncorpus has no split 'kept': trained without validation, and no best checkpoint is written"]
     assert made == [(reader, one) for one in sets]
-    settings = Adversary(strength=0.5) if has_adversary else Adversary()
+    settings = Adversary(strength=0.5, learning_rate=0.1) if has_adversary else Adversary()
     probe = {"layers": (settings, "student", "teacher"), "views": config.views, "fit": 2, "held_out": 1, "seed": 3}
     assert found.probe == (settings, probe)
     assert (found.has_losses, found.config, found.student, found.teacher) == (has_dev, config, "student", "teacher")
