@@ -109,6 +109,7 @@ def test_a_hugging_face_export_is_the_run_for_transformers_and_for_us(case, tmp_
     done = export_run(run, tmp_path / "out", form="huggingface")
     assert done.difference < 2e-5
     assert done.utterances == 6
+    assert bool(done.note) == bool(teacher_shape.get("normalise"))
     model = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
     assert type(model).__name__ == {"hubert": "HubertModel", "wavlm": "WavLMModel"}[model_type]
     wave = spoken()
@@ -239,6 +240,11 @@ def test_a_format_that_spoils_a_weight_is_noticed_and_nothing_is_written(plain, 
         export_run(plain, tmp_path / "out", form="torchaudio")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    soundfile.write(tmp_path / "speech.wav", spoken(2000).numpy(), RATE_HZ)
+    spoil_when_saved(monkeypatch, "encoder.transformer.layers.1.final_layer_norm.bias", lambda bias: bias / 0 * 0)
+    with pytest.raises(DiffersError, match="differs from the run by nan"):
+        export_run(plain, tmp_path / "out", form="torchaudio", audio=(tmp_path / "speech.wav",))
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
 
 
 def test_one_utterance_that_differs_is_enough(plain, tmp_path, monkeypatch):

@@ -28,6 +28,8 @@ from training.models.fairseq_format import (
     read_beside,
     renamed,
     shape_of,
+    torchaudio_names,
+    torchaudio_shape,
 )
 from training.models.huggingface_format import WrongFamilyError
 from training.teacher import load_teacher
@@ -455,3 +457,68 @@ def test_more_convolutions_than_any_model_has_are_refused_with_what_was_written(
     with pytest.raises(BadDocumentError) as caught:
         convolutions(text, where="here")
     assert str(caught.value) == f"here: conv_feature_layers: {text!r} is not a list of (channels, kernel, stride)"
+
+
+POSITION = "encoder.transformer.pos_conv_embed.conv"
+
+
+@pytest.mark.parametrize(
+    ("names", "layout"),
+    [
+        (
+            {
+                "encoder.transformer.layers.0.layer_norm.bias": "encoder.transformer.layers.0.layer_norm.bias",
+                f"{POSITION}.weight_g": f"{POSITION}.parametrizations.weight.original0",
+                f"{POSITION}.weight_v": f"{POSITION}.parametrizations.weight.original1",
+                "feature_extractor.dummy_weight": "encoder.feature_projection.layer_norm.channel_scale",
+                "feature_extractor.conv_layers.0.conv.weight": "feature_extractor.conv_layers.0.conv.weight",
+                "aux.weight": None,
+            },
+            "torchaudio",
+        ),
+        (
+            {
+                "feature_projection.projection.weight": "encoder.feature_projection.projection.weight",
+                "encoder.layers.0.layer_norm.bias": "encoder.transformer.layers.0.layer_norm.bias",
+                "lm_head.weight": None,
+            },
+            "huggingface",
+        ),
+        (
+            {
+                "encoder.layers.3.fc1.bias": "encoder.transformer.layers.3.feed_forward.intermediate_dense.bias",
+                "feature_extractor.conv_layers.0.2.1.bias": "feature_extractor.conv_layers.0.layer_norm.bias",
+                "layer_norm.bias": "encoder.feature_projection.layer_norm.bias",
+                "encoder.layer_norm.bias": "encoder.transformer.layer_norm.bias",
+                "mask_emb": None,
+                "encoder.other": None,
+            },
+            "fairseq",
+        ),
+    ],
+    ids=["torchaudio", "huggingface", "fairseq"],
+)
+def test_names_of_weights_are_known_by_whose_they_are(names, layout):
+    state = {name: torch.tensor(float(number)) for number, name in enumerate(names)}
+    expected = {ours: state[theirs] for theirs, ours in names.items() if ours is not None}
+    assert torchaudio_names(state, where="test") == (expected, layout)
+    with pytest.raises(WrongFamilyError, match=r"^here: its weights have none of the names of wav2vec 2\.0"):
+        torchaudio_names({"feature_extractor.conv_layers.0.0.weight": torch.zeros(1)}, where="here")
+
+
+def test_the_arguments_of_torchaudios_builders_are_taken_as_they_are():
+    """A family that is given counts; channels of a pruned model are scaled where there is a weight for it."""
+    assert torchaudio_shape({"family": "wavlm", "aux_num_out": 3, "extractor_conv_layer_config": [[1, 2, 3]]}, {}, where="test") == {
+        "family": "wavlm", "aux_num_out": None, "extractor_conv_layer_config": [[1, 2, 3]],
+    }  # fmt: skip
+    gates = {"encoder.transformer.layers.0.attention.gru_rel_pos_const": torch.zeros(1)}
+    assert torchaudio_shape({}, gates, where="test")["family"] == "wavlm"
+    assert torchaudio_shape({}, {}, where="test")["family"] == "wav2vec2"
+    pruned = {
+        "encoder_embed_dim": 4, "encoder_num_heads": [1], "encoder_head_dim": 2, "encoder_use_attention": [True],
+        "encoder_use_feed_forward": [True], "encoder_ff_interm_features": [3],
+    }  # fmt: skip
+    for state, scales in (({}, False), ({"encoder.feature_projection.layer_norm.channel_scale": torch.zeros(1)}, True)):
+        assert torchaudio_shape(pruned, state, where="test")["pruned"]["scales_channels"] == scales
+    with pytest.raises(BadDocumentError, match=r"^here: its lists of heads"):
+        torchaudio_shape({**pruned, "encoder_head_dim": None}, {}, where="here")
