@@ -43,7 +43,7 @@ def test_the_graph_is_the_encoder_for_waves_of_one_length(normalise):
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "onnx", "onnxscript"])
-def test_each_library_that_is_needed_is_asked_for_before_anything_is_written(tmp_path, monkeypatch, missing):
+def test_each_library_that_is_needed_is_looked_for_before_anything_is_written(tmp_path, monkeypatch, missing):
     for name in ("onnxruntime", "onnx", "onnxscript"):
         monkeypatch.setitem(sys.modules, name, None if name == missing else SimpleNamespace())
     monkeypatch.setattr(onnx, "write_graph", lambda *_: pytest.fail("it was written"))
@@ -160,8 +160,8 @@ def test_the_exporter_is_silenced_as_long_as_it_runs(capsys):
     finally:
         logging.disable(before)
     assert capsys.readouterr().out == ""
-    with pytest.warns(UserWarning, match="heard"):
-        warnings.warn("heard", stacklevel=1)
+    with pytest.warns(UserWarning, match="shown"):
+        warnings.warn("shown", stacklevel=1)
 
 
 def test_the_digest_of_a_graph_is_of_its_files_and_its_record_has_the_models_shape(tmp_path):

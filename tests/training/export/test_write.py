@@ -363,10 +363,10 @@ def test_the_difference_is_the_largest_of_all_values_or_of_a_layers_root_mean_sq
     """Two layers of two frames: 7.5 is the mean square of the first, 750 of the second."""
     ours = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]])
     theirs = ours - torch.tensor([[[0.0, 0.0], [0.0, 0.5]], [[0.0, -0.25], [0.0, 0.0]]])
-    asked = []
+    requests = []
 
     def layers(wave, num_samples):
-        asked.append((wave.shape, num_samples.tolist()))
+        requests.append((wave.shape, num_samples.tolist()))
         return ours[None], torch.tensor([2])
 
     encoder, wave = SimpleNamespace(layers=layers), torch.zeros(5)
@@ -376,7 +376,7 @@ def test_the_difference_is_the_largest_of_all_values_or_of_a_layers_root_mean_sq
     assert found == pytest.approx((0.5**2 / 4 / 7.5) ** 0.5)
     for other in (ours[:, :1], ours[:1], torch.zeros(2, 2, 3)):
         assert largest_difference(encoder, wave, made(other)) == float("inf")
-    assert set(map(str, asked)) == {str((torch.Size([1, 5]), [5]))}
+    assert set(map(str, requests)) == {str((torch.Size([1, 5]), [5]))}
 
 
 def test_what_an_export_may_differ_by_is_shown_with_what_it_is_of():

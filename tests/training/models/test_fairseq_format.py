@@ -317,7 +317,7 @@ def test_where_widths_are_equal_fairseq_has_no_projection(tmp_path):
         ({"model": {"a": 1, "w2v_args": None}}, {"a": 1, "w2v_args": None}, None),
     ],
 )  # fmt: skip
-def test_the_models_part_of_a_configuration_and_the_first_word_on_the_scale_of_waves(config, shape, normalise):
+def test_the_models_part_of_a_configuration_and_the_first_entry_on_the_scale_of_waves(config, shape, normalise):
     assert fairseq_parts(config) == (shape, normalise)
 
 

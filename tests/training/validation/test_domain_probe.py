@@ -24,12 +24,12 @@ NUMBERS = {"clean": 1.0, "noise-0": 2.0, "room-0": 3.0}
 FAMILY = {"clean": "clean", "noise-0": "sound", "room-0": "echo"}
 
 
-def fixed(copies=tuple(NUMBERS), *, batches=(("a", "b"), ("c",)), targets=None, asked=None):
+def fixed(copies=tuple(NUMBERS), *, batches=(("a", "b"), ("c",)), targets=None, requests=None):
     """A wave of a copy is its number; the teacher's layer k of it is 100 + number + k / 10, over two of three frames."""
 
     def teacher_outputs(teacher, crops, copy, *, only, device):
-        if asked is not None:
-            asked.append((teacher, copy, only, device))
+        if requests is not None:
+            requests.append((teacher, copy, only, device))
         layers = [100 + NUMBERS[copy] + layer / 10 for layer in only]
         values = torch.tensor(layers)[None, :, None, None].repeat(len(crops), 1, 3, 2)
         values[:, :, 2] = -1000  # no real frame
@@ -95,9 +95,9 @@ def test_the_student_is_given_every_copy_with_its_label(domain, names):
 
 @pytest.mark.parametrize(("kind", "teachers"), [("cdm2", ["noise-0", "room-0"]), ("cdm1", ["clean"])])
 def test_by_views_the_student_is_given_copies_and_the_teacher_what_it_gets_in_training(kind, teachers):
-    asked = []
+    requests = []
     probe = probe_of(domain="view", kind=kind)
-    found = rows_of(probe, fixed(asked=asked))
+    found = rows_of(probe, fixed(requests=requests))
     expected = []
     for count in (2, 1):
         for copy, number in NUMBERS.items():
@@ -106,7 +106,7 @@ def test_by_views_the_student_is_given_copies_and_the_teacher_what_it_gets_in_tr
             if copy in teachers:
                 expected += [(round(100 + number + 0.3, 3), round(100 + number + 0.1, 3), "teacher")] * count
     assert found == expected
-    assert asked == [("teacher", copy, (3, 1), CPU) for copy in teachers] * 2
+    assert requests == [("teacher", copy, (3, 1), CPU) for copy in teachers] * 2
 
 
 def test_of_a_teacher_whose_outputs_are_stored_only_those_copies_are_taken():

@@ -22,12 +22,12 @@ class OfOneNumber(torch.nn.Module):
         return SimpleNamespace(predictions=wave[:, :1, None, None].expand(-1, 2, 3, 4))
 
 
-def fixed(frames, *, asked):
+def fixed(frames, *, requests):
     """Batches of one and two utterances; a copy is its number, and the teacher's target is 1."""
     numbers = {"clean": 1.0, "noise-0": 3.0, "room-0": 1.5}
 
     def teacher_outputs(teacher, crops, copy, *, only, device):
-        asked.append((teacher, copy, only, device))
+        requests.append((teacher, copy, only, device))
         return torch.ones(len(crops), 2, 3, 4), torch.tensor([frames[crop] for crop in crops])
 
     return SimpleNamespace(
@@ -40,16 +40,16 @@ def fixed(frames, *, asked):
 
 @pytest.mark.parametrize("was_training", [True, False])
 def test_losses_are_sums_over_batches_by_the_frames_of_all(was_training):
-    asked, student = [], OfOneNumber().train(was_training)
+    requests, student = [], OfOneNumber().train(was_training)
     given = {"layers": (2, 4), "weights": LossWeights(l1=2.0, cosine=0.5, cosine_form="raw"), "device": CPU}
-    found = validation_losses(fixed({"a": 3, "b": 2, "c": 1}, asked=asked), student, "teacher", **given)
+    found = validation_losses(fixed({"a": 3, "b": 2, "c": 1}, requests=requests), student, "teacher", **given)
     expected = {"val_clean": 0.0, "val_noise": 4.0, "val_room": 1.0, "val_loss": 5 / 3}
     assert found == pytest.approx(expected, abs=1e-6)
-    assert asked == [("teacher", "clean", (2, 4), CPU)] * 2
+    assert requests == [("teacher", "clean", (2, 4), CPU)] * 2
     assert student.training == was_training
-    nothing = validation_losses(fixed(dict.fromkeys("abc", 0), asked=asked), student, "teacher", **given)
+    nothing = validation_losses(fixed(dict.fromkeys("abc", 0), requests=requests), student, "teacher", **given)
     assert nothing == dict.fromkeys(expected, 0.0)
     standardised = validation_losses(
-        fixed({"a": 3, "b": 2, "c": 1}, asked=asked), student, "teacher", standardise=True, **given
+        fixed({"a": 3, "b": 2, "c": 1}, requests=requests), student, "teacher", standardise=True, **given
     )
     assert standardised["val_clean"] == pytest.approx(2.5, abs=1e-3)  # targets of one number become nought

@@ -86,11 +86,11 @@ def test_an_utterance_of_which_any_copy_cannot_be_decoded_is_left_out_where_that
 
 
 def test_the_teachers_outputs_are_computed_or_were_stored(made):
-    """Stored ones have the teacher's frames, and are asked for by copy and layer."""
-    teacher, asked = random_encoder(), []
+    """Stored ones have the teacher's frames, and are requested by copy and layer."""
+    teacher, requests = random_encoder(), []
 
     def batch(crops, copies, *, layers):
-        asked.append((list(crops), list(copies), layers))
+        requests.append((list(crops), list(copies), layers))
         return torch.ones(len(crops), len(layers), 2, 3, dtype=torch.float16)
 
     with open_corpus(made[0]) as reader:
@@ -102,7 +102,7 @@ def test_the_teachers_outputs_are_computed_or_were_stored(made):
         assert torch.equal(outputs, expected)
         assert torch.equal(num_frames, expected_frames)
         kept, kept_frames = stored.teacher_outputs(teacher, crops, "room-0", only=(3, 1), device=CPU)
-    assert asked == [(list(crops), ["room-0"] * 3, (3, 1))]
+    assert requests == [(list(crops), ["room-0"] * 3, (3, 1))]
     assert (kept.dtype, kept.shape) == (torch.float32, (3, 2, 2, 3))
     assert torch.equal(kept_frames, expected_frames)
     half = SimpleNamespace(layers=lambda wave, _, only: (wave[:, None, None].half(), torch.tensor([1] * len(wave))))

@@ -68,15 +68,15 @@ def test_its_sets_of_utterances_and_its_probe_are_those_that_the_run_is_configur
 
 
 def validator_of(*, accuracy, classes=("a", "b"), damaged_shards=0):
-    """One whose probe has an answer; and a record of what was asked and said."""
-    found, asked, said = Validator.__new__(Validator), [], []
+    """One whose probe has an answer; and a record of what was requested and said."""
+    found, requests, said = Validator.__new__(Validator), [], []
 
     def features(utterances, student, teacher, *, device):
-        asked.append(("features", utterances, student, teacher, device))
+        requests.append(("features", utterances, student, teacher, device))
         return LabelledFeatures(torch.tensor([[1.0], [5.0]]), torch.tensor([0, 1]))
 
     def answer(student, teacher, *, device):
-        asked.append(("accuracy", student, teacher, device))
+        requests.append(("accuracy", student, teacher, device))
         return accuracy
 
     found.probe = SimpleNamespace(
@@ -85,13 +85,13 @@ def validator_of(*, accuracy, classes=("a", "b"), damaged_shards=0):
         held_out="held out",
         features=features,
         accuracy=answer,
-        announcement=lambda: "asked",
+        announcement=lambda: "announced",
     )
     found.student, found.teacher, found.device, found.report = "student", "teacher", CPU, said.append
     found.layers, found.utterances = (2, 5), "utterances"
     loss, teacher = object(), SimpleNamespace(standardise="standardise")
     found.config = SimpleNamespace(loss=loss, teacher=teacher, damaged_shards=damaged_shards)
-    return found, asked, said
+    return found, requests, said
 
 
 def adversary_of(*, standardise=False, scaled=None, **settings):
@@ -102,13 +102,13 @@ def adversary_of(*, standardise=False, scaled=None, **settings):
     return found
 
 
-ASKED = ("accuracy", "student", "teacher", CPU)
+REQUEST = ("accuracy", "student", "teacher", CPU)
 
 
 def test_a_domain_that_is_visible_is_a_fact_and_no_warning():
-    found, asked, said = validator_of(accuracy=Accuracy(0.75, 0.25))
+    found, requests, said = validator_of(accuracy=Accuracy(0.75, 0.25))
     assert list(found.before_training(adversary_of())) == [{"domain_visible": 0.75, "domain_visible_majority": 0.25}]
-    assert (asked, said) == ([ASKED], ["asked"])
+    assert (requests, said) == ([REQUEST], ["announced"])
 
 
 def test_a_domain_that_is_hardly_visible_is_a_fact_with_a_warning_which_is_said():
@@ -117,16 +117,16 @@ def test_a_domain_that_is_hardly_visible_is_a_fact_with_a_warning_which_is_said(
     warning = facts.pop("warning")
     assert facts == {"domain_visible": 0.3, "domain_visible_majority": 0.25}
     assert "from layer 3 of the student correctly in 30%" in warning
-    assert said == ["asked", warning]
+    assert said == ["announced", warning]
     with pytest.raises(NotVisibleError):
         list(found.before_training(adversary_of(require_visible=True)))
 
 
 def test_the_critics_scaling_is_fitted_to_the_rows_that_the_probe_learns_from():
     scaled = []
-    found, asked, _ = validator_of(accuracy=Accuracy(0.75, 0.25))
+    found, requests, _ = validator_of(accuracy=Accuracy(0.75, 0.25))
     list(found.before_training(adversary_of(standardise=True, scaled=scaled)))
-    assert asked == [("features", "fit", "student", "teacher", CPU), ASKED]
+    assert requests == [("features", "fit", "student", "teacher", CPU), REQUEST]
     assert [one.tolist() for one in scaled] == [[[1.0], [5.0]]]
 
 
@@ -135,10 +135,10 @@ def test_nothing_is_measured_before_training_without_an_adversary_or_two_domains
         (("a", "b"), object(), Accuracy(0.75, 0.25)),
         ((), adversary_of(standardise=True), Accuracy(0.75, 0.25)),
     ):
-        found, asked, said = validator_of(accuracy=accuracy, classes=classes)
-        assert (list(found.before_training(adversary)), asked, said) == ([], [], [])
-    found, asked, said = validator_of(accuracy=None)
-    assert (list(found.before_training(adversary_of())), asked, said) == ([], [ASKED], ["asked"])
+        found, requests, said = validator_of(accuracy=accuracy, classes=classes)
+        assert (list(found.before_training(adversary)), requests, said) == ([], [], [])
+    found, requests, said = validator_of(accuracy=None)
+    assert (list(found.before_training(adversary_of())), requests, said) == ([], [REQUEST], ["announced"])
 
 
 @pytest.mark.parametrize("accuracy", [Accuracy(0.75, 0.25), None])
@@ -147,12 +147,12 @@ def test_losses_and_the_probes_accuracy_are_measured_of_the_same_student(monkeyp
     monkeypatch.setattr(
         validator, "validation_losses", lambda *given, **options: calls.append((given, options)) or {"val_loss": 1.5}
     )
-    found, asked, said = validator_of(accuracy=accuracy)
+    found, requests, said = validator_of(accuracy=accuracy)
     domain = {"domain_fresh": 0.75, "domain_fresh_majority": 0.25} if accuracy else {}
     assert found.measure(4) == {"val_loss": 1.5, **domain}
     options = {"layers": (2, 5), "weights": found.config.loss, "standardise": "standardise", "device": CPU}
     assert calls == [(("utterances", "student", "teacher"), options)]
-    assert (asked, said) == ([ASKED], [])
+    assert (requests, said) == ([REQUEST], [])
 
 
 @pytest.mark.parametrize("damaged_shards", [0, 2])
