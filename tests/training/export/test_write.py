@@ -403,7 +403,8 @@ def test_beside_the_model_is_what_it_was_trained_on_and_from_which_run_it_is(tmp
         "schema": "stillroom/export/1", "run": "run", "format": "s3prl", "parameters_sha256": encoder.digest, "heard_sha256": None,
         "largest_difference": 2e-5, "compared": {"utterances": 3, "seconds": 4.57}, "facts": {"steps": 7}, "software": software(),
     }  # fmt: skip
-    write_beside(out, run / ".." / "run", encoder, done, form="s3prl")
+    (run / "best").mkdir()
+    write_beside(out, run / "best" / "..", encoder, done, form="s3prl")
     assert json.loads((out / "export.json").read_text()) == expected
     assert [path.name for path in out.iterdir()] == ["export.json"]
     (run / "heard.txt").write_text(HEARD)
