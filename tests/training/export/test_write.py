@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,17 +17,31 @@ import torch
 from click.testing import CliRunner
 
 from evaluation.cli import export_command
+from manifests.corpus.provenance import software
+from manifests.corpus.sample import sample_key
 from manifests.errors import BadDocumentError, UsageError
-from manifests.io.atomic import write_text
+from manifests.io.atomic import temporary_path, write_text
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import write_yaml
 from tests.oracles import fairseq_models
-from tests.training.conftest import RATE_HZ, write_teacher
+from tests.training.conftest import RATE_HZ, random_encoder, write_corpus, write_teacher
 from training.config.load import resolved
 from training.config.model import StudentShape
-from training.export.format import NotExportableError
+from training.export import write
+from training.export.format import NotExportableError, Written
 from training.export.load import OnnxError
-from training.export.write import DiffersError, ExportExistsError, export_run
+from training.export.onnx import graph_record
+from training.export.write import (
+    DiffersError,
+    Exported,
+    ExportExistsError,
+    comparison_waves,
+    corpus_waves,
+    export_run,
+    largest_difference,
+    read_wave,
+    write_beside,
+)
 from training.runs.checkpoint import load_run, module_tensors, write_checkpoint
 from training.setup import make_student
 from training.teacher import load_teacher
@@ -92,6 +109,7 @@ def test_a_hugging_face_export_is_the_run_for_transformers_and_for_us(case, tmp_
     done = export_run(run, tmp_path / "out", form="huggingface")
     assert done.difference < 2e-5
     assert done.utterances == 6
+    assert bool(done.note) == bool(teacher_shape.get("normalise"))
     model = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
     assert type(model).__name__ == {"hubert": "HubertModel", "wavlm": "WavLMModel"}[model_type]
     wave = spoken()
@@ -222,6 +240,11 @@ def test_a_format_that_spoils_a_weight_is_noticed_and_nothing_is_written(plain, 
         export_run(plain, tmp_path / "out", form="torchaudio")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    soundfile.write(tmp_path / "speech.wav", spoken(2000).numpy(), RATE_HZ)
+    spoil_when_saved(monkeypatch, "encoder.transformer.layers.1.final_layer_norm.bias", lambda bias: bias / 0 * 0)
+    with pytest.raises(DiffersError, match="differs from the run by nan"):
+        export_run(plain, tmp_path / "out", form="torchaudio", audio=(tmp_path / "speech.wav",))
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
 
 
 def test_one_utterance_that_differs_is_enough(plain, tmp_path, monkeypatch):
@@ -330,3 +353,153 @@ def test_an_export_to_onnx_says_what_to_name_instead(tmp_path):
     (tmp_path / "out/model.onnx").touch()
     with pytest.raises(OnnxError, match="name the run it was made from"):
         load_teacher(tmp_path / "out")
+
+
+def made(outputs, *, is_rounded=False):
+    return Written("", "", "", lambda _: outputs, is_rounded=is_rounded)
+
+
+def test_the_difference_is_the_largest_of_all_values_or_of_a_layers_root_mean_square():
+    """Two layers of two frames: 7.5 is the mean square of the first, 750 of the second."""
+    ours = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]])
+    theirs = ours - torch.tensor([[[0.0, 0.0], [0.0, 0.5]], [[0.0, -0.25], [0.0, 0.0]]])
+    requests = []
+
+    def layers(wave, num_samples):
+        requests.append((wave.shape, num_samples.tolist()))
+        return ours[None], torch.tensor([2])
+
+    encoder, wave = SimpleNamespace(layers=layers), torch.zeros(5)
+    assert largest_difference(encoder, wave, made(theirs)) == 0.5
+    assert largest_difference(encoder, wave, made(ours + (ours - theirs))) == 0.5
+    found = largest_difference(encoder, wave, made(theirs, is_rounded=True))
+    assert found == pytest.approx((0.5**2 / 4 / 7.5) ** 0.5)
+    for other in (ours[:, :1], ours[:1], torch.zeros(2, 2, 3)):
+        assert largest_difference(encoder, wave, made(other)) == float("inf")
+    assert set(map(str, requests)) == {str((torch.Size([1, 5]), [5]))}
+
+
+def test_what_an_export_may_differ_by_is_shown_with_what_it_is_of():
+    exact = Exported(Path("out"), "", 0.000123456, 3, 1.5)
+    assert (exact.largest, exact.shown_difference) == (1e-4, "0.00012 (at most 0.0001)")
+    rounded = Exported(Path("out"), "", 0.0523, 3, 1.5, int8=True)
+    assert (rounded.largest, rounded.shown_difference) == (0.1, "0.052 of a layer's root mean square (at most 0.1)")
+    for done, instead in (
+        (exact, "please report it with the versions that `pip list` shows"),
+        (rounded, "leave out --int8"),
+    ):
+        expected = f"my run as onnx differs from the run by {done.shown_difference}: nothing was written; {instead}"
+        assert str(DiffersError(Path("my run"), done, form="onnx")) == expected
+    assert str(ExportExistsError(Path("out"))) == "out is there already; choose another folder, or remove it first"
+
+
+def test_beside_the_model_is_what_it_was_trained_on_and_from_which_run_it_is(tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    for folder in (run, out):
+        folder.mkdir()
+    encoder = random_encoder(layers=1, facts={"steps": 7})
+    done = Exported(out, "", 2e-5, 3, 4.5678, int8=True)
+    expected = {
+        "schema": "stillroom/export/1", "run": "run", "format": "s3prl", "parameters_sha256": encoder.digest, "heard_sha256": None,
+        "largest_difference": 2e-5, "compared": {"utterances": 3, "seconds": 4.57}, "facts": {"steps": 7}, "software": software(),
+    }  # fmt: skip
+    (run / "best").mkdir()
+    write_beside(out, run / "best" / "..", encoder, done, form="s3prl")
+    assert json.loads((out / "export.json").read_text()) == expected
+    assert [path.name for path in out.iterdir()] == ["export.json"]
+    (run / "heard.txt").write_text(HEARD)
+    (run / "trained.json").write_text("{}")
+    (out / "model.onnx").write_bytes(b"graph")
+    write_beside(out, run, encoder, done, form="onnx")
+    record = json.loads((out / "export.json").read_text())
+    assert record == {
+        **expected, "format": "onnx", "heard_sha256": bytes_digest(HEARD.encode()), **graph_record(encoder, out, int8=True),
+    }  # fmt: skip
+    assert ((out / "heard.txt").read_text(), (out / "trained.json").read_text()) == (HEARD, "{}")
+
+
+@pytest.mark.parametrize("splits", [("train", "dev"), ("train",)])
+def test_a_run_is_compared_on_clean_utterances_of_its_validation_split_or_of_its_own(splits, tmp_path, monkeypatch):
+    """By the samples themselves: each wave is a stretch of a clean one, and no longer than allowed."""
+    pcm = write_corpus(tmp_path / "corpus", shards=1, samples=12, splits=splits, lengths_s=(0.3, 1.2))
+    monkeypatch.setattr(write, "UTTERANCES", 10)
+    monkeypatch.setattr(write, "MOST_S", 0.5)
+    run, encoder = tmp_path / "run", random_encoder(layers=1)
+    run.mkdir()
+    config = resolved({"corpus": str(tmp_path / "corpus"), "teacher": {"name": "nano"}}, where="test")
+    dropped = {**config.model_dump(mode="json", by_alias=True)}
+    dropped["optimiser"]["epsilon"] = 0.5  # no key any more, and of no weight here
+    write_yaml(run / "config.yaml", dropped)
+    waves = corpus_waves(run, encoder)
+    keys = {sample_key(f"{splits[-1]}/0/utt.{place}") for place in range(12)}
+    clean = [wave for (key, name), wave in pcm.items() if name == "clean" and key in keys]
+    assert len(clean) == 12
+    assert len(waves) == 10
+    lengths = sorted(map(len, waves))
+    assert 4800 <= lengths[0] < lengths[-1] == 8000
+    for wave in waves:
+        content = (wave * 32768).to(torch.int16).numpy().tobytes()
+        assert sum(content in one.tobytes() for one in clean) == 1
+    assert [len(wave) for wave in comparison_waves(run, encoder, audio=())] == [len(wave) for wave in waves]
+    (tmp_path / "corpus/corpus.json").unlink()
+    with pytest.raises(
+        UsageError, match=rf"^the corpus of {run} cannot be read \(.*\): give a file of speech with --audio FILE$"
+    ):
+        corpus_waves(run, encoder)
+
+
+def test_given_audio_is_read_up_to_a_length_and_what_is_shorter_than_a_frame_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "MOST_S", 0.5)
+    encoder = random_encoder(layers=1, changes={"sample_rate": 8000})
+    for name, num_samples in (("long", 4001), ("frame", 400), ("short", 399)):
+        soundfile.write(tmp_path / f"{name}.wav", spoken(num_samples).numpy(), 8000, subtype="FLOAT")
+    long, frame, short = (tmp_path / f"{name}.wav" for name in ("long", "frame", "short"))
+    found = comparison_waves(tmp_path, encoder, audio=(short, frame, long))
+    assert [len(wave) for wave in found] == [400, 4000]
+    assert found[1].dtype == torch.float32
+    assert torch.equal(found[1], spoken(4001)[:4000])
+    with pytest.raises(
+        UsageError, match=r"^no utterance is long enough to be compared on; give one of a second or more"
+    ):
+        comparison_waves(tmp_path, encoder, audio=(short,))
+    (tmp_path / "text.wav").write_text("no audio")
+    with pytest.raises(BadDocumentError, match=r"text\.wav: cannot be read as audio: "):
+        read_wave(tmp_path / "text.wav", rate_hz=8000)
+    with pytest.raises(
+        BadDocumentError, match=r"long\.wav: has 8000 Hz and 1 channels; the model takes 4000 Hz and one channel"
+    ):
+        read_wave(long, rate_hz=4000)
+
+
+def test_the_chosen_checkpoint_is_written_and_what_an_earlier_try_left_is_removed(tmp_path, corpus):
+    run = make_run(tmp_path / "run", corpus)
+    student = make_student(StudentShape(), load_teacher(run / "teacher"), target_layers=(1, 2, 3), seed=9)
+    shutil.rmtree(run / "best")
+    (run / "best").mkdir()
+    write_checkpoint(run / "best", module_tensors(student=student), step=3, cursor=(0, 0, 3), encoder=student.config)
+    newest, best = (load_run(run, checkpoint=name) for name in ("last", "best"))
+    assert newest.digest != best.digest
+    out = tmp_path / "deep" / "out"
+    soundfile.write(tmp_path / "speech.wav", spoken(4000).numpy(), RATE_HZ)
+    seen = []
+
+    def beside(folder, encoder, written):
+        assert {"export.json", "heard.txt", "torchaudio.json"} <= {path.name for path in folder.iterdir()}
+        seen.append((folder, encoder.digest, written.loads))
+
+    given = {"form": "torchaudio", "audio": (tmp_path / "speech.wav",)}
+    part = temporary_path(out)
+    part.mkdir(parents=True)
+    (part / "stale").touch()
+    done = export_run(str(run), str(out), checkpoint="best", beside=beside, **given)
+    assert seen == [(part, best.digest, "load() of {path}/load.py")]
+    assert not part.exists()
+    assert not (out / "stale").exists()
+    assert load_teacher(out).digest == best.digest
+    assert (done.path, done.loads, done.int8, done.note) == (out, f"load() of {out}/load.py", False, "")
+    assert (done.utterances, done.seconds) == (1, 0.25)
+    (out.parent / "file").touch()
+    with pytest.raises(ExportExistsError):
+        export_run(run, out.parent / "file", **given)
+    assert export_run(run, tmp_path / "last", **given).difference < 2e-5
+    assert load_teacher(tmp_path / "last").digest == newest.digest

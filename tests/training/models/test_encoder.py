@@ -12,6 +12,7 @@ from tests.training.conftest import encoder_config
 from training.models.encoder import (
     Encoder,
     EncoderConfig,
+    group_normed,
     normalised,
     parameter_digest,
     scale_gradient,
@@ -204,3 +205,53 @@ def test_sizes_of_frames_are_those_of_uneven_kernels():
     )
     assert (config.receptive_samples, config.hop_samples) == (16, 6)
     assert [config.num_frames(length) for length in (0, 15, 16, 21, 22, 28)] == [0, 0, 1, 1, 2, 3]
+
+
+def test_an_encoder_has_no_output_layer_and_does_as_its_layers_do():
+    config = EncoderConfig.parse(encoder_config(layers=2), where="test")
+    trunk = config.build()
+    size = sum(one.numel() for one in trunk.parameters())
+    assert config.model_copy(update={"aux_num_out": 5}).build().aux is None
+    trunk.aux = torch.nn.Linear(24, 5)
+    encoder = Encoder(trunk, config, name="tuned")
+    assert (encoder.trunk.aux, encoder.num_parameters, encoder.facts) == (None, size, {})
+    wave, num_samples = torch.zeros(1, 800), torch.tensor([800])
+    wave[0, 100] = 1.0
+    expected, expected_frames = encoder.layers(wave, num_samples)
+    found, num_frames = encoder(wave, num_samples)
+    assert torch.equal(found, expected)
+    assert torch.equal(num_frames, expected_frames)
+    assert not found.is_inference()
+    assert not num_frames.is_inference()
+
+
+def test_nothing_above_the_highest_of_the_chosen_layers_is_computed(encoder, waves):
+    ran = []
+    for number, layer in enumerate(encoder.trunk.encoder.transformer.layers, 1):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+    encoder.layers(waves[2][None], torch.tensor([4000]), only=(2, 1))
+    assert ran == [1, 2]
+
+
+def test_utterances_of_no_or_one_value_are_no_harm_to_others(encoder, waves):
+    """Of 10 samples the first convolution makes one frame, of 5 none, of nought there is no mean."""
+    alone, _ = encoder.layers(waves[2][None], torch.tensor([4000]))
+    for short in (10, 5, 0):
+        batch = torch.nn.utils.rnn.pad_sequence([waves[2], waves[1][:short]], batch_first=True)
+        layers, num_frames = encoder.layers(batch, torch.tensor([4000, short]))
+        assert num_frames.tolist() == [12, 0]
+        assert torch.isfinite(layers).all()
+        torch.testing.assert_close(layers[0], alone[0], atol=2e-5, rtol=1e-4)
+    assert not normalised(torch.zeros(1, 30), torch.tensor([0])).any()
+
+
+def test_statistics_of_a_group_norm_are_those_of_an_utterance_alone():
+    norm = torch.nn.GroupNorm(4, 4)
+    hidden = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(0))
+    found = group_normed(norm, hidden, [7, 5, 1])
+    torch.testing.assert_close(found[0], norm(hidden[:1])[0])
+    torch.testing.assert_close(found[1, :, :5], norm(hidden[1:2, :, :5])[0])
+    assert not found[1, :, 5:].any()
+    torch.testing.assert_close(found[2, :, :2], norm(hidden[2:, :, :2])[0])  # two at least
+    assert not found[2, :, 2:].any()
+    torch.testing.assert_close(group_normed(norm, hidden, [9, 8, 7]), norm(hidden))

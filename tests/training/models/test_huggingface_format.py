@@ -10,8 +10,23 @@ import safetensors.torch
 import torch
 
 from manifests.errors import BadDocumentError, MissingFileError, UnsafePathError
-from tests.training.conftest import RATE_HZ
-from training.models.huggingface_format import WrongFamilyError
+from tests.training.conftest import RATE_HZ, encoder_config
+from training.models.encoder import EncoderConfig
+from training.models.huggingface_format import (
+    HuggingFaceConfig,
+    WrongFamilyError,
+    huggingface_config,
+    huggingface_state,
+    is_huggingface,
+    joined_attention,
+    load_huggingface,
+    model_type_of,
+    preprocessing,
+    read_config,
+    read_state,
+    trunk_state,
+    weight_files,
+)
 from training.models.native_format import read_safetensors
 from training.models.torch_weights import PickledCodeError
 from training.teacher import load_teacher
@@ -246,3 +261,221 @@ def test_a_key_that_is_null_has_its_default_and_weights_outlive_their_file(tmp_p
     kept = {name: tensor.clone() for name, tensor in found.items()}
     path.write_bytes(bytes(path.stat().st_size))
     assert all(torch.equal(tensor, kept[name]) for name, tensor in found.items())
+
+
+SIZES = {
+    "hidden_size": 30, "num_hidden_layers": 4, "num_attention_heads": 5, "intermediate_size": 70, "conv_dim": [11, 12], "conv_kernel": [9, 4],
+    "conv_stride": [6, 3], "num_conv_pos_embeddings": 14, "num_conv_pos_embedding_groups": 2, "attention_dropout": 0.11,
+    "activation_dropout": 0.12, "hidden_dropout": 0.13, "feat_proj_dropout": 0.14, "layerdrop": 0.15,
+}  # fmt: skip
+OUR_SIZES = {
+    "encoder_embed_dim": 30, "encoder_num_layers": 4, "encoder_num_heads": 5, "encoder_ff_interm_features": 70,
+    "extractor_conv_layer_config": [[11, 9, 6], [12, 4, 3]], "encoder_pos_conv_kernel": 14, "encoder_pos_conv_groups": 2,
+    "encoder_attention_dropout": 0.11, "encoder_ff_interm_dropout": 0.12, "encoder_dropout": 0.13, "encoder_projection_dropout": 0.14,
+    "encoder_layer_drop": 0.15,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model_type", "has_bias", "is_first", "has_norm", "normalise", "mode"),
+    [
+        ("hubert", True, False, True, False, "group"),
+        ("wavlm", True, True, True, True, "group"),
+        ("wav2vec2", False, True, True, False, "layer"),
+        ("hubert", True, False, False, True, "layer"),
+    ],
+)
+def test_every_key_of_a_shape_has_one_of_ours_and_back(model_type, has_bias, is_first, has_norm, normalise, mode):
+    """Sizes and shares that all differ, none of them a default."""
+    theirs = {
+        **SIZES, "model_type": model_type, "conv_bias": has_bias, "do_stable_layer_norm": is_first, "feat_extract_norm": mode,
+    }  # fmt: skip
+    ours = {
+        **OUR_SIZES, "family": "wavlm" if model_type == "wavlm" else "wav2vec2", "pretrained_as": model_type, "sample_rate": 8000,
+        "normalize_waveform": normalise, "normalize_epsilon": 1e-7, "projection_norm": has_norm, "extractor_mode": f"{mode}_norm",
+        "extractor_conv_bias": has_bias, "encoder_layer_norm_first": is_first,
+    }  # fmt: skip
+    if model_type == "wavlm":
+        theirs |= {"num_buckets": 21, "max_bucket_distance": 34}
+        ours |= {"encoder_num_buckets": 21, "encoder_max_distance": 34}
+    given = HuggingFaceConfig.model_validate({**theirs, "feat_proj_layer_norm": has_norm})
+    config = EncoderConfig.parse(ours, where="test")
+    assert given.encoder_config(normalise=normalise, sample_rate=8000, where="test") == config
+    if model_type == "hubert":
+        theirs["feat_proj_layer_norm"] = has_norm
+    assert huggingface_config(config) == {**theirs, "num_feat_extract_layers": 2, "apply_spec_augment": False}
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_what_a_config_leaves_out_is_what_transformers_takes_for_it(family):
+    theirs = CLASSES[family][0]().to_dict()
+    ours = json.loads(HuggingFaceConfig(model_type=family).model_dump_json())
+    shared = {key: value for key, value in theirs.items() if key in ours}
+    assert {key: ours[key] for key in shared} == json.loads(json.dumps(shared))
+    assert len(shared) >= 22
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ([], "expected a mapping"),
+        ({"conv_dim": [512] * 6}, "conv_dim, conv_kernel and conv_stride have different lengths"),
+        ({"conv_kernel": [10] * 8}, "conv_dim, conv_kernel and conv_stride have different lengths"),
+        ({"conv_stride": [2] * 6}, "conv_dim, conv_kernel and conv_stride have different lengths"),
+    ],
+)
+def test_a_config_that_is_no_shape_is_refused(tmp_path, change, message):
+    content = {"model_type": "hubert", **change} if isinstance(change, dict) else change
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(BadDocumentError, match=rf"config\.json: {message}"):
+        read_config(tmp_path / "config.json")
+
+
+def test_how_waves_are_prepared_is_what_the_folder_says_or_what_the_norm_does(tmp_path):
+    group, layer = (HuggingFaceConfig(model_type="hubert", feat_extract_norm=norm) for norm in ("group", "layer"))
+    assert preprocessing(tmp_path, group) == (False, 16000)
+    assert preprocessing(tmp_path, layer) == (True, 16000)
+    path = tmp_path / "preprocessor_config.json"
+    for rate_hz in (1000, 384_000):
+        path.write_text(json.dumps({"do_normalize": True, "sampling_rate": rate_hz}))
+        assert preprocessing(tmp_path, group) == (True, rate_hz)
+    path.write_text(json.dumps({"do_normalize": False}))
+    assert preprocessing(tmp_path, layer) == (False, 16000)
+    for content, message in (
+        ([], "expected a mapping"),
+        ({"do_normalize": "yes"}, "do_normalize: expected true or false, got 'yes'"),
+        ({"sampling_rate": 999}, "sampling_rate: expected a rate in Hz from 1000 to 384000, got '999'"),
+        ({"sampling_rate": 384_001}, "sampling_rate: .* got '384001'"),
+        ({"sampling_rate": 16000.0}, "sampling_rate: "),
+        ({"sampling_rate": True}, "sampling_rate: "),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(BadDocumentError, match=rf"preprocessor_config\.json: {message}"):
+            preprocessing(tmp_path, group)
+
+
+def test_of_several_files_of_weights_the_first_kind_is_read_whole_before_in_parts(tmp_path):
+    """Each step removes what was read before, so that the next is."""
+    whole, parts, old, old_parts = (
+        tmp_path / name
+        for name in (
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "pytorch_model.bin.index.json",
+        )
+    )
+    for path in (whole, old):
+        path.touch()
+    for path, ending in ((parts, "safetensors"), (old_parts, "bin")):
+        places = {"a": f"2.{ending}", "b": f"1.{ending}", "c": f"2.{ending}"}
+        path.write_text(json.dumps({"weight_map": places}))
+    for path, files in (
+        (whole, [whole]),
+        (parts, [parts, tmp_path / "1.safetensors", tmp_path / "2.safetensors"]),
+        (old, [old]),
+        (old_parts, [old_parts, tmp_path / "1.bin", tmp_path / "2.bin"]),
+    ):
+        assert weight_files(tmp_path) == files
+        path.unlink()
+    with pytest.raises(MissingFileError, match=r"model\.safetensors.*config\.json and model\.safetensors or pytorch"):
+        weight_files(tmp_path)
+    for content in ([], {}, {"weight_map": ["a"]}, {"weight_map": {"a": "1.bin", "b": 2}}):
+        parts.write_text(json.dumps(content))
+        with pytest.raises(BadDocumentError, match=r"index\.json: weight_map: expected a mapping of names to files"):
+            weight_files(tmp_path)
+
+
+def test_a_bin_of_something_else_is_refused_and_errors_name_the_index_of_parts(tmp_path):
+    torch.save([1], tmp_path / "pytorch_model.bin")
+    with pytest.raises(BadDocumentError, match=r"pytorch_model\.bin: expected a mapping of names to tensors"):
+        read_state(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "1.safetensors", "y": "2.safetensors"}}))
+    for place, name in (("1", "x"), ("2", "y")):
+        safetensors.torch.save_file({name: torch.full((2,), float(place))}, tmp_path / f"{place}.safetensors")
+    named, state = read_state(tmp_path)
+    assert named == index
+    assert {name: tensor.tolist() for name, tensor in state.items()} == {"x": [1, 1], "y": [2, 2]}
+
+
+def test_names_of_weights_are_changed_to_torchaudios_and_heads_left_out():
+    names = {
+        "feature_extractor.conv_layers.0.conv.weight": "feature_extractor.conv_layers.0.conv.weight",
+        "feature_projection.projection.bias": "encoder.feature_projection.projection.bias",
+        "encoder.layer_norm.weight": "encoder.transformer.layer_norm.weight",
+        "encoder.pos_conv_embed.conv.weight_g": "encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original0",
+        "encoder.pos_conv_embed.conv.weight_v": "encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original1",
+        "encoder.layers.2.attention.q_proj.bias": "encoder.transformer.layers.2.attention.q_proj.bias",
+        "masked_spec_embed": None,
+        "quantizer.weight_proj.weight": None,
+    }  # fmt: skip
+    state = {name: torch.tensor(float(number)) for number, name in enumerate(names)}
+    expected = {ours: state[theirs] for theirs, ours in names.items() if ours is not None}
+    assert trunk_state(state, where="test") == expected
+    for start in ("hubert.", "model.wavlm."):
+        assert trunk_state({start + name: one for name, one in state.items()}, where="test") == expected
+    with pytest.raises(BadDocumentError, match=r"^here: holds no weights of an encoder$"):
+        trunk_state({"lm_head.weight": torch.zeros(2)}, where="here")
+
+
+def test_joined_projections_are_query_key_and_value_in_that_order_and_back():
+    names = [f"layers.0.attention.{part}_proj.{kind}" for part in "qkv" for kind in ("weight", "bias")]
+    apart = {name: torch.randn(3, 4)[:, : None if "weight" in name else 1].squeeze(1) for name in names}
+    apart |= {"layers.0.attention.out_proj.bias": torch.ones(3), "layers.0.final_layer_norm.bias": torch.zeros(3)}
+    joined = joined_attention(apart)
+    assert joined.keys() == {
+        "layers.0.attention.attention.in_proj_weight", "layers.0.attention.attention.in_proj_bias",
+        "layers.0.attention.attention.out_proj.bias", "layers.0.final_layer_norm.bias",
+    }  # fmt: skip
+    for kind in ("weight", "bias"):
+        whole = joined[f"layers.0.attention.attention.in_proj_{kind}"]
+        for row, part in enumerate("qkv"):
+            assert torch.equal(whole[3 * row : 3 * row + 3], apart[f"layers.0.attention.{part}_proj.{kind}"])
+    again = huggingface_state({f"encoder.transformer.{name}": one for name, one in joined.items()})
+    assert again.keys() == {f"encoder.{name}" for name in apart}
+    assert all(torch.equal(again[f"encoder.{name}"], one) for name, one in apart.items())
+    projection = {"encoder.feature_projection.projection.bias": torch.ones(1), "feature_extractor.x": torch.ones(2)}
+    assert huggingface_state(projection).keys() == {"feature_projection.projection.bias", "feature_extractor.x"}
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "expected"),
+    [
+        ((), None, False),
+        ((), {"model_type": "hubert"}, True),
+        ((), {"model_type": "bert"}, True),
+        ((), {"encoder_embed_dim": 3}, False),
+        (("pytorch_model.bin",), {"architectures": []}, True),
+        (("model.safetensors",), {"architectures": []}, True),
+        (("weights.safetensors",), {"model_type": "hubert"}, False),
+        (("model.safetensors",), [], False),
+        (("model.safetensors",), None, False),
+    ],
+)
+def test_a_folder_is_hugging_faces_by_its_model_type_or_its_file_of_weights(tmp_path, files, config, expected):
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    for name in files:
+        (tmp_path / name).touch()
+    assert is_huggingface(tmp_path) == expected
+
+
+def test_a_models_type_is_what_it_was_trained_as_where_that_has_its_shape():
+    config = EncoderConfig.parse(encoder_config(), where="test")
+    for update, expected in (
+        ({}, "hubert"),
+        ({"pretrained_as": "hubert"}, "hubert"),
+        ({"pretrained_as": "wav2vec2"}, "wav2vec2"),
+        ({"pretrained_as": "wav2vec2", "projection_norm": False}, "hubert"),
+        ({"pretrained_as": "wav2vec2", "family": "wavlm"}, "wavlm"),
+    ):
+        assert model_type_of(config.model_copy(update=update)) == expected
+
+
+def test_a_model_of_hugging_face_says_where_it_is_from_and_what_it_was_trained_on(tmp_path):
+    folder = write_folder(tmp_path / "model", random_model("wavlm", **BASE), normalise=False)
+    (folder / "heard.txt").write_text("0123456789abcdef\n")
+    found = load_huggingface(folder, name="mine")
+    assert found.facts == {"source": "huggingface", "model_type": "wavlm", "weights": "model.safetensors"}
+    assert (found.name, found.trained_on) == ("mine", {"0123456789abcdef"})

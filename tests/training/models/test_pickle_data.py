@@ -19,6 +19,7 @@ from training.models.pickle_data import (
     Made,
     Named,
     NotDataError,
+    Reference,
     TooManyObjectsError,
     plain,
     read_pickle,
@@ -185,7 +186,27 @@ def test_more_objects_than_a_checkpoint_has_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b".", b"0.", b"a.", b"}s.", b"N(s.", b"g5\n.", b"I.", b"(1(1.", b"cos\n.", b"\xff.", b"NN", b"Nb."]
+    "content",
+    [
+        b"",
+        b".",
+        b"0.",
+        b"a.",
+        b"}s.",
+        b"N(s.",
+        b"g5\n.",
+        b"I.",
+        b"(1(1.",
+        b"cos\n.",
+        b"\xff.",
+        b"NN",
+        b"Nb.",
+        b"}(I1\nu.",
+        b"(I1\nd.",
+        b"}I1\na.",
+        b"]I1\nI2\ns.",
+        b"I1\nt.",
+    ],
 )
 def test_a_damaged_pickle_is_said(content):
     with pytest.raises(NotDataError):
@@ -248,3 +269,155 @@ def test_a_tensor_outside_its_storage_is_refused(tmp_path):
 def test_names_are_shown_and_not_looked_up():
     assert repr(Named("fairseq.data", "Dictionary")) == "fairseq.data.Dictionary"
     assert read(b"cno.such.module\nThing\n.") == Named("no.such.module", "Thing")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"I1\nI2\n0.", 1),
+        (b"I1\n(I2\nI3\n1.", 1),
+        (b"I1\n2\x86.", (1, 1)),
+        (b"I1\n(I2\nI3\nt\x86.", (1, (2, 3))),
+        (b"(I1\n(I2\nltI3\n\x86.", ((1, [2]), 3)),
+        (b"]Nb.", []),
+        (b"}I1\n)s.", {1: ()}),
+        (b"})I1\ns.", {}),
+        (b"(I1\nI2\n)I3\nd.", {1: 2}),
+        (b"ccollections\nOrderedDict\n]I1\nI2\n\x86aI3\nI4\n\x86a\x85R.", {1: 2, 3: 4}),
+        (b"ccollections\nOrderedDict\n)R.", {}),
+        (b"I1\nI2\nI3\n\x87p0\n0g0\n.", (1, 2, 3)),
+        (b"I1\n\x94I2\n\x94\x86\x94h\x01h\x00\x86\x86.", ((1, 2), (2, 1))),
+        (b"\x8a\x10" + b"\xff" * 15 + b"\x7f.", 2**127 - 1),
+    ],
+)  # fmt: skip
+def test_an_opcode_does_what_python_does(content, expected):
+    """Of keys that are tuples, which Python takes, this reader passes over what they stand for."""
+    found = read(content)
+    assert (type(found), found) == (type(expected), expected)
+
+
+def test_an_integer_has_at_most_128_bits():
+    for value in (2**128 - 1, -(2**128 - 1)):
+        assert read(pickle.dumps(value)) == value
+    with pytest.raises(NotDataError):
+        read(pickle.dumps(2**128))
+
+
+OF = b"cno.such\nThing\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "state", "items", "elements"),
+    [
+        (OF + b"(I1\nI2\ntR.", (1, 2), None, {}, []),
+        (OF + b"I1\n\x85}\x92.", (1,), None, {}, []),
+        (OF + b"I1\n\x85\x81.", (1,), None, {}, []),
+        (b"(I1\nI2\nino.such\nThing\n.", (1, 2), None, {}, []),
+        (b"(" + OF + b"I1\nI2\no.", (1, 2), None, {}, []),
+        (OF + b")RI7\nb.", (), 7, {}, []),
+        (OF + b")RI7\nI8\ns.", (), None, {7: 8}, []),
+        (OF + b")R(I7\nI8\nI9\nI10\nu.", (), None, {7: 8, 9: 10}, []),
+        (OF + b")RI7\naI8\na.", (), None, {}, [7, 8]),
+        (OF + b")R(I7\nI8\ne(I9\n\x90.", (), None, {}, [7, 8, 9]),
+    ],
+)
+def test_an_object_is_recorded_with_all_that_would_be_done_to_it(content, arguments, state, items, elements):
+    found = read(content)
+    assert (found.of, found.arguments) == (Named("no.such", "Thing"), arguments)
+    assert (found.state, found.items, found.elements) == (state, items, elements)
+    assert repr(found) == "an object of no.such.Thing"
+    assert repr(Made(7, ())) == "an object"
+
+
+def test_references_are_given_in_their_order_and_stand_where_they_were():
+    stream = io.BytesIO(b"Pone\nI2\nQ\x86.I5\n.")
+    found, references = read_pickle(stream)
+    assert references == [Reference("one"), Reference(2)]
+    assert found == tuple(references)
+    assert read_pickle(stream) == (5, [])
+
+
+def test_as_many_opcodes_as_allowed_are_read(monkeypatch):
+    for most, expected in ((4, 1), (3, None)):
+        monkeypatch.setattr(pickle_data, "MOST_OPCODES", most)
+        if expected is not None:
+            assert read(b"I1\nI2\n0.") == expected
+        else:
+            with pytest.raises(TooManyObjectsError):
+                read(b"I1\nI2\n0.")
+
+
+def test_as_many_parts_and_levels_as_allowed_are_copied(monkeypatch):
+    monkeypatch.setattr(pickle_data, "MOST_PARTS", 6)
+    assert plain({"a": [1, 2], "b": 3}) == {"a": [1, 2], "b": 3}
+    assert plain([[1, 2], [3]]) == [[1, 2], [3]]
+    with pytest.raises(TooManyObjectsError):
+        plain([[1, 2], [3], 4])
+    monkeypatch.setattr(pickle_data, "MOST_DEPTH", 2)
+    assert plain([(1, {})]) == [[1, {}]]
+    for deep in ([[[1]]], ([{"a": 1}],), {"a": {"b": {"c": 1}}}):
+        with pytest.raises(TooManyObjectsError):
+            plain(deep)
+
+
+def object_with(*, arguments=(), state=None, items=(), elements=()):
+    found = Made(Named("no.such", "Thing"), arguments)
+    found.state = state
+    found.items.update(items)
+    found.elements.extend(elements)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (object_with(state={"a": 1}, items={"b": 2}, arguments=(3,)), {"a": 1}),
+        (object_with(state=({"a": 1}, {"slot": 2})), {"a": 1}),
+        (object_with(state=(7, {"slot": 2})), None),
+        (object_with(state={"_metadata": 1, "_content": {"x": 1}, "_val": 2}), {"x": 1}),
+        (object_with(state={"_metadata": 1, "_val": 5}), 5),
+        (object_with(state={"_content": None, "_val": 5}), None),
+        (object_with(state={}, items={"b": 2}, elements=[3]), {"b": 2}),
+        (object_with(items={"b": 2}, elements=[3], arguments=(4,)), {"b": 2}),
+        (object_with(elements=[3], arguments=(4,)), [3]),
+        (object_with(arguments=("chosen",)), "chosen"),
+        (object_with(arguments=(4, 5)), None),
+        (object_with(arguments=([4],)), None),
+        (object_with(arguments=[4]), None),
+        (object_with(), None),
+        (Named("a", "b"), None),
+        (Reference(4), None),
+    ],
+)
+def test_what_an_object_of_a_configuration_holds(found, expected):
+    assert plain(found) == expected
+    assert plain([found]) == [expected]
+
+
+def test_a_reference_to_another_key_is_its_value():
+    config = {
+        "rate": "${task.rate}", "task": {"rate": 50, "up": "${rate}", "none": "${gone.x}", "whole": "${task}"}, "self": "${self}",
+        "words": ["${rate}"], "open": "${rate", "shut": "rate}",
+    }  # fmt: skip
+    task = {"rate": 50, "up": "${task.rate}", "none": None, "whole": None}
+    assert plain(config) == {**config, "rate": 50, "task": task, "self": None}
+
+
+def test_names_of_types_are_allowed_and_others_of_python_only_where_listed():
+    for module, name in (
+        ("typing", "Any"), ("collections.abc", "Callable"), ("collections", "OrderedDict"), ("copyreg", "_reconstructor"),
+        ("numpy.core.multiarray", "scalar"), ("builtins", "set"), ("pathlib._local", "PosixPath"),
+    ):  # fmt: skip
+        assert pickle_data.named(module, name) == Named(module, name)
+    for module, name in (
+        ("os.path", "join"),
+        ("collections", "abc"),
+        ("builtins", "exec"),
+        ("copy_reg", "add"),
+        ("commands", "getoutput"),
+    ):
+        with pytest.raises(ForbiddenNameError, match=rf"^{module}\.{name}$"):
+            pickle_data.named(module, name)
+    for module, name in ((1, "x"), ("x", 1)):
+        with pytest.raises(NotDataError):
+            pickle_data.named(module, name)

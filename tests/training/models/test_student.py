@@ -410,3 +410,36 @@ def test_a_random_student_may_have_more_layers_than_its_source_but_one_of_a_sour
     assert str(caught.value) == (
         "student.layers: 4, but student.init small has 3 to begin with; choose fewer, or set student.init: random"
     )
+
+
+@pytest.mark.parametrize("make", [lambda: Heads(16, 3, 100), lambda: LayerHeads(16, (2, 1, 2), 100)])
+def test_heads_begin_as_linear_layers_of_the_students_width(make):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        heads = make()
+    assert heads.weight.shape == (3, 16, 100)
+    assert heads.bias.shape == (3, 1, 100)
+    for parameter in (heads.weight, heads.bias):
+        assert 0.24 < float(parameter.detach().max()) <= 0.25
+        assert -0.25 <= float(parameter.detach().min()) < -0.24
+        assert abs(float(parameter.detach().mean())) < 0.03
+
+
+def test_heads_lead_from_the_students_width_to_the_teachers(teacher):
+    student = asked(teacher, width=16, targets=(1, 3))
+    assert student.heads.expand.weight.shape == (32, 16)
+    assert student.heads.weight.shape == (2, 16, 24)
+    assert student.eval()(wave_of(), torch.tensor([8000, 8000])).predictions.shape == (2, 2, 24, 24)
+
+
+def test_a_student_takes_its_shape_from_its_source_and_predicts_its_teacher(teacher, tmp_path):
+    source = load_teacher(write_teacher(tmp_path / "source", family="wavlm"))
+    student = student_of(teacher, source=source)
+    assert student.config.family == "wavlm"
+    assert student.trained_on == source.trained_on
+    given = teacher.config.model_copy(update={"encoder_embed_dim": 12, "encoder_num_heads": 3})
+    narrow = SimpleNamespace(config=given, num_layers=3, num_features=12, name="narrow", trained_on=frozenset({"a"}))
+    narrow.trunk = given.build()
+    found = student_of(teacher, source=narrow)
+    assert found.heads.weight.shape == (3, 12, 24)
+    assert (found.mask, found.trained_on) == (None, {"a"})
