@@ -1,4 +1,4 @@
-"""What distil() does at which step, with models of one weight and parts that only note what they are given."""
+"""What distil() does at which step, with models of one weight and parts that only note what they are given; and how a step is looked into."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.config.load import resolved
 from training.data.sampler import Cursor
 from training.runs.distributed import Ranks
 from training.runs.journal import Journal, TrainingLog
-from training.step import Losses
+from training.step import Losses, Models, not_finite, teacher_outputs
 
 CPU = torch.device("cpu")
 STREAM = SimpleNamespace(one_step=lambda *_: ())
@@ -263,3 +263,55 @@ def test_of_steps_that_are_read_the_first_that_was_not_taken_is_named_and_its_te
     asked.clear()
     loop.check_finite(results[:1], setup)
     assert asked == []
+
+
+class Teacher:
+    """Its layer 8 is infinite for utterances whose wave holds a 2, its layer 4 for those with a 3; it notes what it was given."""
+
+    name = "mine"
+
+    def __init__(self):
+        self.given = []
+
+    def layers(self, wave, num_samples, *, only):
+        self.given.append((wave, num_samples, only, torch.is_autocast_enabled("cpu")))
+        outputs = torch.ones(len(wave), len(only), 3, 2)
+        for number, layer in ((2, 8), (3, 4)):
+            if layer in only and bool((wave == number).any()):
+                outputs[-1, only.index(layer), 2, 1] = math.inf
+        return outputs, None
+
+
+def batch_of(*rows, target=None):
+    wave = torch.tensor(rows, dtype=torch.float32)
+    batch = SimpleNamespace(teacher_wave=wave, num_samples=torch.tensor([2] * len(rows)), target=target)
+    batch.to = lambda device: batch
+    return batch
+
+
+def test_the_first_layer_that_is_not_finite_is_named_by_its_number():
+    """Layers as a step needs them: those of the student's targets in their order, then those of the critic."""
+    teacher = Teacher()
+    models = Models(None, teacher, (4, 12), SimpleNamespace(teacher_layers=(8, 2)), CPU)
+    good, critics, targets = batch_of([0, 1], [1, 1]), batch_of([0, 1], [0, 2]), batch_of([2, 3], [1, 1])
+    assert not_finite(models, [good, good], precision="float32") is None
+    assert not_finite(models, [], precision="float32") is None
+    assert [given[2:] for given in teacher.given] == [((4, 12, 8, 2), False)] * 2
+    line = "layer {} of the teacher mine gives numbers that are not, in {}"
+    assert not_finite(models, [good, critics, targets], precision="bfloat16") == line.format(8, "bfloat16")
+    assert (len(teacher.given), teacher.given[-1][3]) == (4, True), "it ends at the first"
+    assert not_finite(models, [targets, critics], precision="float32") == line.format(4, "float32")
+
+
+def test_stored_outputs_stand_in_for_the_teacher_in_full_precision():
+    teacher = Teacher()
+    models = Models(None, teacher, (4,), SimpleNamespace(teacher_layers=()), CPU)
+    stored = torch.rand(2, 1, 3, 2).half()
+    found = teacher_outputs(models, batch_of([0, 1], [1, 1], target=stored))
+    assert (found.dtype, teacher.given) == (torch.float32, [])
+    assert torch.equal(found, stored.float())
+    batch = batch_of([0, 1], [1, 1])
+    assert teacher_outputs(models, batch).shape == (2, 1, 3, 2)
+    ((wave, num_samples, *_),) = teacher.given
+    assert wave is batch.teacher_wave
+    assert num_samples is batch.num_samples
