@@ -237,7 +237,7 @@ def test_what_is_lost_is_counted_in_frames_and_every_step_is_corrected_where_it_
 @pytest.mark.parametrize("targets", [None, "/kept"])
 def test_of_steps_that_are_read_the_first_that_was_not_taken_is_named_and_its_teacher_run_again(monkeypatch, targets):
     """Not where its outputs are stored: they were finite when they were written."""
-    asked = []
+    calls = []
     config = SimpleNamespace(targets=targets, precision="bfloat16")
     stream = SimpleNamespace(one_step=lambda reader, cursor: [("lane", reader, cursor)])
     setup = SimpleNamespace(stream=stream, reader="reader", models="models", config=config)
@@ -247,7 +247,7 @@ def test_of_steps_that_are_read_the_first_that_was_not_taken_is_named_and_its_te
     monkeypatch.setattr(
         loop,
         "not_finite",
-        lambda models, lanes, *, precision: asked.append((models, list(lanes), precision)) or "layer 3 is bad",
+        lambda models, lanes, *, precision: calls.append((models, list(lanes), precision)) or "layer 3 is bad",
     )
     results = [
         SimpleNamespace(step=step, cursor=(0, 0, step), problem=problem)
@@ -259,10 +259,10 @@ def test_of_steps_that_are_read_the_first_that_was_not_taken_is_named_and_its_te
         "the gradient of step 2 is not finite, as layer 3 is bad; its utterances are u1, u2: set precision: float32, or choose other "
         "layers, or listen to those; the last checkpoint is kept"
     )
-    assert asked == [("models", [] if targets else [("lane", "reader", (0, 0, 2))], "bfloat16")]
-    asked.clear()
+    assert calls == [("models", [] if targets else [("lane", "reader", (0, 0, 2))], "bfloat16")]
+    calls.clear()
     loop.check_finite(results[:1], setup)
-    assert asked == []
+    assert calls == []
 
 
 class Teacher:

@@ -35,9 +35,11 @@ from training.precompute import (
     trained_on_text,
     write_shard,
 )
+from training.runs.distributed import Ranks
 from training.targets.schema import Targets
 from training.teacher import load_teacher
 
+META = torch.device("meta")
 SETTINGS = {"layers": (1, 3), "conditions": ("noise",), "crop_s": 0.9}
 
 
@@ -72,9 +74,11 @@ def parts_of_the_command(monkeypatch):
             if entry.name == stop_at:
                 stop.request()
                 raise precompute.StoppedError
+            assert teacher.weight.device == device == META
             note(("shard", split, entry.name))
 
         stand_ins = {
+            "alone": lambda: Ranks(device=META),
             "open_corpus": lambda _: contextlib.nullcontext(reader),
             "writing": lambda folder: note(("lock", folder.name)) or contextlib.nullcontext(),
             "check_conditions": lambda reader, splits, conditions: note(("conditions", splits, conditions)),
@@ -114,21 +118,21 @@ def test_shards_that_are_left_are_counted_in_seconds_and_computed_in_their_order
 
 
 @pytest.mark.parametrize(
-    ("there", "asked", "computed"),
+    ("there", "requested", "computed"),
     [
         (("train", "dev", "test"), ("test", "train"), ("test", "train")),
         (("train", "test"), (), ("train",)),
         (("dev", "test"), (), ("dev",)),
     ],
 )
-def test_splits_are_those_named_or_train_and_dev_as_far_as_they_are_there(tmp_path, parts, there, asked, computed):
+def test_splits_are_those_named_or_train_and_dev_as_far_as_they_are_there(tmp_path, parts, there, requested, computed):
     events = parts({name: SPLITS[name] for name in there})
-    compute_targets("corpus", tmp_path / "out", TargetSettings("nano", splits=asked), report=str)
+    compute_targets("corpus", tmp_path / "out", TargetSettings("nano", splits=requested), report=str)
     assert events[-1] == ("finish", computed)
     assert [event[1] for event in events if event[0] == "shard"] == [name for name in computed for _ in SPLITS[name]]
 
 
-def test_a_corpus_without_train_and_dev_is_asked_for_train(tmp_path, parts):
+def test_a_corpus_without_train_and_dev_is_searched_for_train(tmp_path, parts):
     """Its reader says which splits there are."""
     parts({"test": SPLITS["test"]})
     with pytest.raises(KeyError, match="train"):
@@ -303,7 +307,7 @@ def test_stretches_of_one_length_are_by_utterance_copy_and_start():
     assert batch == every
 
 
-def test_all_splits_that_are_whole_are_listed_whatever_was_asked_for(tmp_path, monkeypatch, plan_of):
+def test_all_splits_that_are_whole_are_listed_whatever_was_requested(tmp_path, monkeypatch, plan_of):
     """Shards without an utterance have no targets, nor has a split of nothing else."""
     plan, _, _ = plan_of
     splits = {
@@ -331,7 +335,7 @@ def test_all_splits_that_are_whole_are_listed_whatever_was_asked_for(tmp_path, m
 
 
 def test_the_room_that_is_looked_for_is_that_of_the_folders_disk(tmp_path, monkeypatch, plan_of):
-    asked = []
-    monkeypatch.setattr("shutil.disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=10**12))
+    calls = []
+    monkeypatch.setattr("shutil.disk_usage", lambda path: calls.append(path) or SimpleNamespace(free=10**12))
     check_space(tmp_path, plan_of[0], [entry_of("t0")], report=str)
-    assert asked == [tmp_path]
+    assert calls == [tmp_path]

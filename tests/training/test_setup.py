@@ -629,16 +629,16 @@ def test_a_new_run_on_silence_ends_before_it_leaves_a_config(tmp_path, teacher_f
 
 
 def test_the_first_256_pairs_and_the_first_batch_of_all_lanes_are_checked(monkeypatch):
-    asked = []
+    calls = []
     lanes = [SimpleNamespace(cursor=cursor) for cursor in (Cursor(), Cursor(), Cursor(0, 0, 1), Cursor())]
     stream = SimpleNamespace(
         first_pairs=lambda reader, count: [(reader, count)],
         micro_batches=lambda sources: iter(lanes) if sources == ("reader", None, None) else None,
     )
-    monkeypatch.setattr(sanity_check, "check_pairs", lambda *given, report: asked.append((given, report)))
-    monkeypatch.setattr(sanity_check, "check_waves", lambda *given, report: asked.append((given, report)))
+    monkeypatch.setattr(sanity_check, "check_pairs", lambda *given, report: calls.append((given, report)))
+    monkeypatch.setattr(sanity_check, "check_waves", lambda *given, report: calls.append((given, report)))
     check_first_batch(stream, "reader", report=str)
-    assert asked == [((stream, [("reader", 256)]), str), ((stream, "reader", lanes[:2]), str)]
+    assert calls == [((stream, [("reader", 256)]), str), ((stream, "reader", lanes[:2]), str)]
 
 
 def lane_of(*rows, cursor=Cursor()):  # noqa: B008 (a tuple)
@@ -654,8 +654,8 @@ def lane_of(*rows, cursor=Cursor()):  # noqa: B008 (a tuple)
 
 
 def test_pairs_of_one_copy_are_not_compared_and_lanes_count_together(monkeypatch):
-    stream, said, asked = SimpleNamespace(corpus="corpus"), [], []
-    monkeypatch.setattr(sanity_check, "full_ids", lambda *given, only: asked.append((given, only)) or "ids")
+    stream, said, calls = SimpleNamespace(corpus="corpus"), [], []
+    monkeypatch.setattr(sanity_check, "full_ids", lambda *given, only: calls.append((given, only)) or "ids")
     clean, copied, other = (
         ("u0", "clean", "clean", 0.1),
         ("u1", "clean", "noise-0", 0.1),
@@ -672,7 +672,7 @@ def test_pairs_of_one_copy_are_not_compared_and_lanes_count_together(monkeypatch
     silent = ("u3", "clean", "noise-0", 0.0)
     check_waves(stream, "reader", [lane_of(other, cursor="first"), lane_of(silent, cursor="other")], report=said.append)
     assert said == ["corpus: 1 of 2 utterances of the first batch are silent: ids"]
-    assert asked == [((stream, "reader", "first"), ["u3"])]
+    assert calls == [((stream, "reader", "first"), ["u3"])]
     with pytest.raises(
         FirstBatchError, match=r"^corpus: .* all 2 utterances of the first batch are silent \(under -80 dBFS\)$"
     ):
@@ -690,11 +690,11 @@ def test_eight_ids_are_shown_and_of_the_rest_their_number(corpus):
 
 
 def test_families_are_looked_for_in_512_utterances_among_the_copies_that_the_student_may_get(monkeypatch):
-    asked = []
+    calls = []
     stream = SimpleNamespace(
         views=Views.model_validate({"kind": "cdm1", "student": {"conditions": ["room"]}}),
         first_pairs=lambda reader, count: (
-            asked.append((reader, count)) or [(Crop("s", "u0", 0, 1), None), (Crop("t", "u1", 0, 1), None)]
+            calls.append((reader, count)) or [(Crop("s", "u0", 0, 1), None), (Crop("t", "u1", 0, 1), None)]
         ),
     )
     copies = {
@@ -702,7 +702,7 @@ def test_families_are_looked_for_in_512_utterances_among_the_copies_that_the_stu
     }  # fmt: skip
     monkeypatch.setattr(setup, "recorded_copies", lambda reader, shard, sample: copies[shard, sample])
     assert families_in_training(stream, "reader") == {"room", "echo"}
-    assert asked == [("reader", 512)]
+    assert calls == [("reader", 512)]
 
 
 COPIES_BY_SPLIT = SimpleNamespace(

@@ -536,16 +536,16 @@ def test_with_targets_the_students_copy_alone_is_read_and_the_targets_are_of_the
     """Where views need records, whole samples are: the copies are chosen from them."""
     stream = stream_of(made[0], views=Views(kind=kind), families=False)
     stream.target_layers = (3, 1)
-    asked, needed = [], []
+    calls, needed = [], []
     targets = SimpleNamespace(
-        batch=lambda crops, copies, *, layers: asked.append((crops, copies, layers)) or torch.full((3, 2), 7.0),
-        hold=asked.append,
+        batch=lambda crops, copies, *, layers: calls.append((crops, copies, layers)) or torch.full((3, 2), 7.0),
+        hold=calls.append,
     )
     monkeypatch.setattr(CorpusReader, "fetch", lambda _, members: needed.append(list(members)))
     with open_corpus(made[0]) as reader:
         batch, *_ = stream.micro_batches(Sources(reader, targets))
         plain, *_ = stream.micro_batches(Sources(reader))
-    window, (crops, copies, layers) = asked[0], asked[1]
+    window, (crops, copies, layers) = calls[0], calls[1]
     assert window == [crops[0].shard]
     assert tuple(crop.sample.key for crop in crops) == batch.keys == plain.keys
     assert (tuple(copies), layers) == (batch.teacher_copies, (3, 1)) == (plain.teacher_copies, (3, 1))

@@ -26,6 +26,7 @@ from training.runs.checkpoint import write_checkpoint
 from training.teacher import (
     BUNDLES,
     bundle_config,
+    bundle_path,
     chosen_layers,
     description,
     fetch_teacher,
@@ -397,6 +398,12 @@ def test_a_failed_fetch_names_the_bundle_and_the_cause(published, monkeypatch):
     assert str(caught.value) == (
         "the weights of TINY_LARGE could not be fetched (Name or service not known): run the command again where there is a network"
     )
+
+
+def test_a_bundles_weights_are_where_torchs_hub_keeps_them(published):
+    bundle, path = published
+    assert bundle_path(bundle) == path
+    assert bundle_path(Wav2Vec2Bundle("deep/in/other.pth", {}, 16000, False, "WavLM")) == path.parent / "other.pth"
 
 
 def test_three_near_names_are_shown_at_most_and_nano_is_one():

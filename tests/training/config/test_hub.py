@@ -203,11 +203,11 @@ def test_a_snapshot_is_that_of_its_reference_and_has_the_name_of_its_model(tmp_p
 
 def test_safetensors_are_wanted_before_pickles_and_what_is_described_with_both(monkeypatch, tmp_path):
     """Nothing of another library's weights is fetched; a split file is known by the list of its parts."""
-    asked, files = [], {"safetensors": None, "bin": None}
+    calls, files = [], {"safetensors": None, "bin": None}
 
     def snapshot_download(name, *, cache_dir, allow_patterns):
         kind = "safetensors" if "model.safetensors" in allow_patterns else "bin"
-        asked.append((name, cache_dir, kind, allow_patterns))
+        calls.append((name, cache_dir, kind, allow_patterns))
         folder = tmp_path / kind
         folder.mkdir(exist_ok=True)
         if files[kind]:
@@ -223,7 +223,7 @@ def test_safetensors_are_wanted_before_pickles_and_what_is_described_with_both(m
         "there is a network"
     )
     described = ["config.json", "preprocessor_config.json", "README.md", "LICENSE", "LICENSE.*"]
-    assert asked == [
+    assert calls == [
         (
             ID,
             tmp_path / "cache",
@@ -240,9 +240,9 @@ def test_safetensors_are_wanted_before_pickles_and_what_is_described_with_both(m
     files["bin"] = "pytorch_model.bin.index.json"
     assert fetch_snapshot(ID) == tmp_path / "bin"
     files["safetensors"] = "model.safetensors"
-    asked.clear()
+    calls.clear()
     assert fetch_snapshot(ID) == tmp_path / "safetensors"
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(("problem", "why"), [(KeyError(), "KeyError"), (ValueError("\n one\ntwo"), "one")])

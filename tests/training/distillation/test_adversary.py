@@ -455,7 +455,9 @@ def test_a_critic_is_two_layers_on_scaled_features_drawn_by_seed_and_name():
     for other in (Critic(3, num_domains=2, seed=8), Critic(3, num_domains=2, seed=7, name="fresh critic")):
         assert not torch.equal(other.first.weight, plain.first.weight)
     torch.manual_seed(1)
+    drawn = torch.get_rng_state()
     assert torch.equal(Critic(3, num_domains=2, seed=7).second.weight, plain.second.weight)
+    assert torch.equal(torch.get_rng_state(), drawn), "nobody else's random numbers move"
 
 
 def test_a_constant_layer_has_the_least_deviation_and_each_layer_its_own_columns():

@@ -657,12 +657,12 @@ def test_the_index_of_a_shard_is_read_once_while_it_is_held(made, monkeypatch):
         targets.places_of("dev-000000")
         assert read == ["shards/dev-000000.json"]
         index = read_json(made / "targets/shards/dev-000000.json", needed="test")
-        told = {
+        listed = {
             (one["key"], target["name"], target["start"]): (target["length"], target["offset"], target["size"])
             for one in index["samples"]
             for target in one["targets"]
         }
-        assert {key: tuple(place) for key, place in first.items()} == told
+        assert {key: tuple(place) for key, place in first.items()} == listed
         targets.hold([])
         targets.places_of("dev-000000")
         assert len(read) == 2
