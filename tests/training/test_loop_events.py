@@ -41,7 +41,7 @@ class Parts:
 
     def __init__(self, monkeypatch, run, **config):
         self.events, self.said, self.run = [], [], run
-        self.mark, self.act, self.lost, self.losses = None, {}, {}, {}
+        self.has_losses, self.mark, self.act, self.lost, self.losses = True, None, {}, {}, {}
         keys = {"steps": 5, "log_every": 2, "validate_every": 3, "checkpoint_every": 4, "workers": 7, **config}
         self.config = resolved({"corpus": "/nowhere", "teacher": {"name": "nano"}, **keys}, where="test")
         self.student = torch.nn.Linear(1, 1)
@@ -49,6 +49,9 @@ class Parts:
         note = self.events.append
         for name in ("full_ids", "not_finite"):
             monkeypatch.setattr(loop, name, lambda *_, name=name, **__: None if name == "not_finite" else "u7")
+        monkeypatch.setattr(
+            loop, "with_precision", lambda config, run, *, ranks: config.model_copy(update={"precision": "bfloat16"})
+        )
         monkeypatch.setattr(loop, "set_up", self.set_up)
         monkeypatch.setattr(loop, "loader", self.loader)
         monkeypatch.setattr(loop, "forward_backward", self.forward_backward)
@@ -76,6 +79,7 @@ class Parts:
 
     def set_up(self, config, run, *, ranks, report, stack):
         report("set up")
+        assert (config.precision, run) == ("bfloat16", self.run)
         trained = list(self.student.parameters())
         note = self.events.append
         self.all_reduced = []
@@ -85,7 +89,7 @@ class Parts:
             optimiser=torch.optim.AdamW(trained, lr=9.0, fused=True),
             all_reduce=lambda sums: self.all_reduced.append(sums) or sums,
             validator=SimpleNamespace(
-                has_losses=True, before_training=lambda adversary: [{"domain_visible": 0.5}],
+                has_losses=self.has_losses, before_training=lambda adversary: [{"domain_visible": len(adversary.modules)}],
                 measure=lambda step: note(("measure", step)) or {"val_loss": VAL_LOSSES[step]},
             ),
             checkpoints=SimpleNamespace(write=lambda folder, **mark: note((folder, mark))),
@@ -155,7 +159,7 @@ def test_steps_are_logged_validated_and_saved_in_their_turns_and_the_last_is_alw
     (best, *_) = [event[1] for event in parts.events if event[0] == "best"]
     assert (best["sums"]["steps"], best["counts"]["utterances"], marks[0]["sums"]) == (1, 6, {})
     assert [line for line in parts.lines() if "loss" not in line] == [
-        {"step": 0, "domain_visible": 0.5}, {"step": 3, "val_loss": 0.7}, {"step": 5, "val_loss": 0.6},
+        {"step": 0, "domain_visible": 1}, {"step": 3, "val_loss": 0.7}, {"step": 5, "val_loss": 0.6},
     ]  # fmt: skip
     logged = [line for line in parts.lines() if "loss" in line]
     assert [(line["step"], line["loss"], line["progress"]) for line in logged] == [
@@ -181,6 +185,15 @@ def test_a_run_that_goes_on_knows_its_best_and_does_not_repeat_what_comes_before
     assert (last["best_loss"], last["counts"]["utterances"]) == (0.6, 10)
     assert next((line["step"], line["loss"]) for line in parts.lines() if "loss" in line) == (2, (8.0 + 2.0) / 2)
     assert 0 not in [line["step"] for line in parts.lines()]
+
+
+def test_without_a_dev_split_nothing_is_validated_and_no_student_is_the_best(monkeypatch, tmp_path):
+    parts = Parts(monkeypatch, tmp_path / "run")
+    parts.has_losses = False
+    assert parts.distil() == "done"
+    assert [event[:2] for event in written(parts.events) if event not in {"sync", BROADCAST}] == [
+        ("checkpoints", 4), ("status", "running"), ("checkpoints", 5), ("status", "done"),
+    ]  # fmt: skip
 
 
 def test_a_rank_that_is_not_the_first_writes_says_and_validates_nothing(monkeypatch, tmp_path):

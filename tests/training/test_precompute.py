@@ -169,6 +169,15 @@ def plans(corpus, tmp_path_factory):
         yield target_plan(reader, teacher, TargetSettings(str(folder), **SETTINGS)), teacher, reader
 
 
+def test_a_plan_has_the_shape_that_the_outputs_have_and_not_that_of_pruned_weights(monkeypatch, plan_of):
+    """Of a teacher whose heads were pruned: its outputs are those of the whole shape, from which a student is made."""
+    _, teacher, reader = plan_of
+    monkeypatch.setattr(type(teacher.config), "whole", lambda self: self.model_copy(update={"encoder_dropout": 0.25}))
+    plan = target_plan(reader, teacher, TargetSettings("nano", **SETTINGS))
+    assert plan.encoder == teacher.config.model_copy(update={"encoder_dropout": 0.25})
+    assert (plan.corpus, plan.teacher, plan.crop_samples) == ("tiny", "mine", 14_400)
+
+
 def test_a_folder_begins_with_the_teacher_and_its_plan_comes_last(tmp_path, monkeypatch, plan_of):
     """So a start that was cut off begins anew; locks of slices and a teacher alone are no targets of something else."""
     plan, teacher, _ = plan_of
