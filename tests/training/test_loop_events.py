@@ -196,6 +196,22 @@ def test_without_a_dev_split_nothing_is_validated_and_no_student_is_the_best(mon
     ]  # fmt: skip
 
 
+def test_a_run_may_be_given_by_the_paths_of_its_config_and_folder_and_says_what_it_does_on_standard_error(
+    monkeypatch, tmp_path, capsys
+):
+    parts = Parts(monkeypatch, tmp_path / "run")
+    read = []
+    monkeypatch.setattr(loop, "load_config", lambda path: read.append(path) or parts.config)
+    monkeypatch.setattr(loop, "alone", lambda: parts.ranks(0, 1))
+    assert loop.distil("mine.yaml", str(tmp_path / "run")) == "done"
+    assert read == ["mine.yaml"]
+    assert parts.events[0] == BROADCAST
+    assert "stillroom: set up" in capsys.readouterr().err.splitlines()
+    parts.mark = SimpleNamespace(step=5)
+    assert loop.distil(parts.config, tmp_path / "run", report=parts.said.append) == "done"
+    assert parts.said == ["set up", f"{tmp_path / 'run'}: all 5 steps were done before"]
+
+
 def test_a_rank_that_is_not_the_first_writes_says_and_validates_nothing(monkeypatch, tmp_path):
     parts = Parts(monkeypatch, tmp_path / "run")
     assert parts.distil(1, 2) == "done"

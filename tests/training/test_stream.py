@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import fsspec
@@ -28,7 +29,7 @@ from training.config.schema import Staging
 from training.data.audio import decoded_wave, utterances
 from training.data.corpus import CorpusReader, NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
-from training.data.sampler import Batching, Cursor, filled_batching
+from training.data.sampler import Batching, Crop, Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
 from training.data.views import Views
 from training.dataloader import leave_signals_to_parent, loader
@@ -588,3 +589,47 @@ def test_the_first_pairs_are_those_of_the_order_and_a_step_those_of_all_its_lane
     for batch in itertools.takewhile(lambda batch: batch.cursor.epoch == 0, stream):
         whole |= dict(zip(batch.keys, zip(batch.teacher_copies, batch.student_copies, strict=True), strict=True))
     assert [pair[:2] for _, pair in found] == [whole[crop.sample.key] for crop, _ in found]
+
+
+def test_what_cannot_be_read_is_lost_crop_by_crop_and_each_shard_named_by_its_first_problem():
+    bad = {"a": "first", "c": "second", "e": "third"}
+    crops = tuple(
+        Crop(shard, key, 0, length)
+        for shard, key, length in (("s1", "a", 5), ("s1", "b", 6), ("s1", "c", 7), ("s2", "e", 9))
+    )
+    read = []
+
+    @dataclass(frozen=True)
+    class Batch:
+        crops: tuple[Crop, ...]
+        lost: tuple[int, ...] = ()
+        damage: tuple[tuple[str, str], ...] = ()
+
+    def reading(sources, batch, lane, crops, *, ends_step):
+        read.append((sources, batch.lanes, lane, ends_step))
+        for crop in crops:
+            if crop.sample in bad:
+                raise DamagedShardError(crop.shard, bad[crop.sample])
+        return Batch(tuple(crops))
+
+    lanes = SimpleNamespace(lanes=((), crops, ()))
+    stream = SimpleNamespace(damaged_shards=1, read=reading)
+    found = PairStream.micro_batch(stream, "sources", lanes, 1, ends_step=True)
+    assert (found.crops, found.lost) == (crops[1:2], (5, 7, 9))
+    assert found.damage == (
+        ("s1", str(DamagedShardError("s1", "first"))),
+        ("s2", str(DamagedShardError("s2", "third"))),
+    )
+    assert set(read) == {("sources", lanes.lanes, 1, True)}
+    stream.damaged_shards = 0
+    with pytest.raises(DamagedShardError, match="first"):
+        PairStream.micro_batch(stream, "sources", lanes, 1, ends_step=True)
+    bad.clear()
+    assert PairStream.micro_batch(stream, "sources", lanes, 1, ends_step=False) == Batch(crops)
+
+
+def test_too_few_copies_are_those_of_the_split(tmp_path):
+    write_corpus(tmp_path / "one", shards=1, samples=1, copies=("noise-0",))
+    with pytest.raises(UsageError) as caught:
+        pairs(tmp_path / "one", split="dev", views="cdm2")
+    assert f"{tmp_path / 'one'}, split dev" in str(caught.value)
