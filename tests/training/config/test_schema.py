@@ -589,6 +589,8 @@ def test_what_has_no_meaning_is_one_whole_line(keys, message):
 
 
 def test_what_has_a_meaning_is_let_through():
+    for layers in ("all", "thirds"):
+        assert made(teacher={"name": "nano", "layers": layers}).teacher.layers == layers
     assert made(student={"layers": 2, "predict": "layers", "predict_from": [2, 2, 1]}).student.predict_from == (2, 2, 1)
     assert made(loss={"layers": [0.0, 1.0]}).loss.layers == (0.0, 1.0)
     for objective in ("game", "confusion"):
