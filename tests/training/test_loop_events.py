@@ -143,6 +143,7 @@ def test_steps_are_logged_validated_and_saved_in_their_turns_and_the_last_is_alw
     assert parts.distil() == "done"
     assert torch.equal(torch.get_rng_state(), before), "a caller's random numbers are its own"
     assert parts.said == ["set up"]
+    assert all(one.grad is None for one in parts.student.parameters()), "a parameter without a gradient is not decayed"
     assert written(parts.events) == [
         BROADCAST,
         ("measure", 3), "sync", ("best", 3, (0, 1, 4), 0.7),
@@ -314,7 +315,7 @@ class Teacher:
 def batch_of(*rows, target=None):
     wave = torch.tensor(rows, dtype=torch.float32)
     batch = SimpleNamespace(teacher_wave=wave, num_samples=torch.tensor([2] * len(rows)), target=target)
-    batch.to = lambda device: batch
+    batch.to = lambda device: batch if device == CPU else None
     return batch
 
 
