@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -18,8 +20,9 @@ from tests.training.conftest import RATE_HZ, write_teacher
 from tests.training.export.test_write import make_run, spoken
 from tests.training.test_loop import config_of
 from training.cli import targets_command, teacher_command, train_command
+from training.precompute import TargetSettings
 from training.runs.checkpoint import load_run
-from training.runs.distributed import TooManyRanksError
+from training.runs.distributed import Ranks, Timeouts, TooManyRanksError
 from training.teacher import load_teacher
 
 
@@ -93,6 +96,91 @@ def test_train_on_ranks_shows_the_first_error_alone_and_waits_as_long_as_configu
 def test_train_waits_an_hour_on_the_cpu_unless_configured(tmp_path, config, calls):
     CliRunner().invoke(train_command, [config, str(tmp_path / "run"), "--set", "batch.lanes=1"])
     assert calls["rendezvous"]["timeout"] == timedelta(hours=1)
+
+
+@pytest.fixture(name="steps")
+def parts_of_train(monkeypatch):
+    """What `train` does, in its order; `steps.ranks` and `steps.outcome` are what its parts give."""
+
+    class Steps(list):
+        ranks, outcome = Ranks(), "done"
+
+    steps = Steps()
+    monkeypatch.setattr(
+        "training.config.load.load_config",
+        lambda path, *, overrides: steps.append(("config", path, overrides)) or "read",
+    )
+    monkeypatch.setattr(
+        "training.runs.distributed.joined_ranks",
+        lambda timeouts: steps.append(("join", timeouts)) or contextlib.nullcontext(steps.ranks),
+    )
+    monkeypatch.setattr(
+        "training.loop.distil", lambda config, run, *, ranks: steps.append((config, run, ranks)) or steps.outcome
+    )
+    return steps
+
+
+@pytest.mark.parametrize("rank", [None, "0"])
+def test_train_alone_reads_its_config_before_torch_and_ranks_read_it_together(monkeypatch, steps, rank):
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+    else:
+        monkeypatch.setenv("RANK", rank)
+    words = ["mine.yaml", "run", "--set", "a=1", "--set", "b=2", "--gloo-timeout", "70", "--nccl-timeout", "80"]
+    for given, timeouts in ((words, (70, 80)), (words[:6], (3600, 1800))):
+        assert CliRunner().invoke(train_command, given).exit_code == 0
+        read = ("config", Path("mine.yaml"), ("a=1", "b=2"))
+        gloo, nccl = (timedelta(seconds=seconds) for seconds in timeouts)
+        together = [("join", Timeouts(gloo=gloo, nccl=nccl)), read, ("read", Path("run"), steps.ranks)]
+        assert steps == (together if rank else [read, *together])
+        steps.clear()
+
+
+@pytest.mark.parametrize(
+    ("number", "outcome", "code", "is_said"),
+    [(0, "done", 0, False), (0, "preempted", 75, True), (1, "interrupted", 130, False), (1, "done", 0, False)],
+)
+def test_the_first_rank_alone_says_that_the_run_goes_on(steps, number, outcome, code, is_said):
+    steps.ranks, steps.outcome = Ranks(number, 2), outcome
+    done = CliRunner().invoke(train_command, ["mine.yaml", "run"])
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert done.stderr == ("stopped, with a checkpoint; the same command goes on from it\n" if is_said else "")
+
+
+@pytest.mark.parametrize(("stopped", "code"), [(None, 0), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_targets_has_its_own_defaults_and_says_when_it_was_stopped(monkeypatch, stopped, code):
+    given = []
+
+    def compute(corpus, out, settings, *, part, report):
+        given.append((corpus, out, settings, part))
+        report("a line")
+        return stopped
+
+    monkeypatch.setattr("training.precompute.compute_targets", compute)
+    done = CliRunner().invoke(targets_command, ["corpus", "out", "--teacher", "nano", "--condition", ",room,"])
+    assert given == [("corpus", Path("out"), TargetSettings("nano", conditions=("room",)), (1, 1))]
+    assert (done.exit_code, done.stdout) == (code, "a line\n")
+    assert done.stderr == ("stopped; the same command goes on with the shards that are left\n" if stopped else "")
+    words = [
+        "--layers",
+        "2,1",
+        "--split",
+        "b",
+        "--split",
+        "a",
+        "--conditions",
+        "x,y",
+        "--condition",
+        "z",
+        "--crop-s",
+        "2.5",
+    ]
+    words += ["--crops", "3", "--seed", "4", "--precision", "bfloat16", "--slice", "3/3"]
+    CliRunner().invoke(targets_command, ["corpus", "out", "--teacher", "nano", *words])
+    assert given[1][2:] == (TargetSettings("nano", (2, 1), ("b", "a"), ("x", "y", "z"), 2.5, 3, 4, "bfloat16"), (3, 3))
+    refused = CliRunner().invoke(targets_command, ["corpus", "out", "--teacher", "nano", "--layers", "four"])
+    assert refused.exit_code == 2
+    assert "Error: Invalid value for '--layers': 'four' is none of 4,8,12 (numbers), thirds, all" in refused.stderr
 
 
 def test_teacher_describes_what_it_read(teacher_folder):

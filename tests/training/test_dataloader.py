@@ -7,10 +7,14 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from manifests.errors import StillroomError
 from manifests.io.json_yaml import read_json
 from tests.training.conftest import write_corpus
 from tests.training.test_loop import assert_same_run, config_of
@@ -21,10 +25,14 @@ from training.dataloader import (
     SOCKET,
     TemporaryFolderError,
     WorkerDiedError,
+    WorkerError,
+    Workers,
     check_sockets,
     deaths_unsignalled,
     ended_badly,
+    leave_signals_to_parent,
     loader,
+    worker_batches,
 )
 from training.stream import pairs
 
@@ -117,9 +125,108 @@ class Ended:
 
     def __init__(self, exitcode):
         self.exitcode = exitcode
+        self.waited_s = 0.0
 
-    def join(self, _):
-        pass
+    def join(self, timeout_s):
+        self.waited_s += timeout_s
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+class Loader:
+    """In place of torch's: what it was given, and one item; then `at_end`, an error or the end."""
+
+    made: list[tuple]
+
+    def __init__(self, dataset, **options):
+        options["generator"] = type(options["generator"])
+        self.made.append((dataset.stream, options))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.items:
+            raise StopIteration
+        item = self.items.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+@pytest.fixture(name="fake")
+def loader_of_torch_that_is_not_there(monkeypatch):
+    """`fake(items, workers)` makes the loader of the next call give these items, by these processes."""
+    monkeypatch.setattr(dataloader, "DataLoader", Loader)
+    monkeypatch.setattr(dataloader, "LONGEST_END_S", 6.0)
+    Loader.made = []
+
+    def fake(*items, workers=()):
+        monkeypatch.setattr(Loader, "items", list(items), raising=False)
+        monkeypatch.setattr(Loader, "_workers", list(workers), raising=False)
+        return Loader.made
+
+    return fake
+
+
+def test_workers_start_by_spawn_leave_signals_to_their_parent_and_read_four_batches_ahead(fake):
+    made = fake()
+    plain = {"batch_size": None, "num_workers": 0, "generator": torch.Generator, "pin_memory": False}
+    for workers, device in ((0, CPU), (3, GPU), (2, CPU)):
+        fake(SimpleNamespace(ends_step=True))
+        assert len(list(loader("stream", workers=workers, device=device))) == 1
+        more = {
+            "multiprocessing_context": "spawn", "prefetch_factor": 4, "worker_init_fn": leave_signals_to_parent,
+        }  # fmt: skip
+        expected = {**plain, "num_workers": workers, "pin_memory": device == GPU, **(more if workers else {})}
+        assert made[-1] == ("stream", expected)
+
+
+def test_an_error_where_no_worker_died_is_raised_as_it_came_and_a_death_takes_its_place(fake):
+    alive, dead = Ended(None), Ended(-signal.SIGBUS)
+    fake("batch", RuntimeError("of the loader"), workers=[alive, alive])
+    batches = worker_batches("stream", workers=2, device=CPU)
+    assert next(batches) == "batch"
+    with pytest.raises(RuntimeError, match="of the loader"):
+        next(batches)
+    assert alive.waited_s == 6.0, "all of them together"
+    fake("batch", RuntimeError("of the loader"), workers=[alive, dead, Ended(-signal.SIGKILL)])
+    with pytest.raises(WorkerDiedError, match="was killed by SIGBUS") as caught:
+        list(worker_batches("stream", workers=3, device=CPU))
+    assert caught.value.__suppress_context__
+    assert dead.waited_s == 2.0
+    for problem in (OSError("of the disk"), StillroomError("of the corpus")):
+        fake("batch", WorkerError(problem), "more")
+        with pytest.raises(type(problem)) as caught:
+            list(worker_batches("stream", workers=1, device=CPU))
+        assert caught.value is problem
+
+
+@pytest.mark.parametrize("kind", [OSError, StillroomError])
+def test_a_worker_sends_an_error_of_the_disk_or_of_ours_behind_its_batches(kind):
+    problem = kind("x")
+
+    def stream(problem):
+        yield "batch"
+        raise problem
+
+    assert list(Workers(stream(problem))) == ["batch", WorkerError(problem)]
+    with pytest.raises(ZeroDivisionError):
+        list(Workers(stream(ZeroDivisionError())))
+
+
+def test_a_thread_that_is_not_the_main_one_has_no_handlers_to_set():
+    found = []
+
+    def read():
+        with deaths_unsignalled():
+            found.append(signal.getsignal(signal.SIGCHLD))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGCHLD)]
 
 
 def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_one_line(monkeypatch, made):

@@ -15,17 +15,21 @@ import torch
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, UsageError
 from manifests.io.json_yaml import write_json
 from tests.training.conftest import write_corpus, write_teacher
+from training import sanity_check, setup
 from training.config.load import resolved, run_config
 from training.config.model import StudentShape
 from training.config.schema import Adversary, Batch, Staging, TrainConfig
 from training.data.joined_corpus import open_corpus
 from training.data.sampler import Batching, Crop, CropGrid, Cursor
 from training.data.view_keys import Views
-from training.data.views import Pair
+from training.data.views import Copy, Pair
+from training.distillation.adversary import NoAdversary
+from training.distillation.critic import Critic
 from training.loop import distil
 from training.models.native_format import trained_on_beside
 from training.models.student import Student
 from training.runs.distributed import Ranks
+from training.runs.resume import Checkpoints
 from training.sanity_check import (
     FirstBatchError,
     check_first_batch,
@@ -35,8 +39,10 @@ from training.sanity_check import (
     is_silent,
 )
 from training.setup import (
+    adversary_of,
     batching_of,
     checked_rate,
+    checkpoints_of,
     families_in_training,
     make_student,
     set_up,
@@ -621,3 +627,184 @@ def test_a_new_run_on_silence_ends_before_it_leaves_a_config(tmp_path, teacher_f
     ):
         set_up(resolved(keys, where="test"), tmp_path / "run", ranks=Ranks(), report=str, stack=stack)
     assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_the_first_256_pairs_and_the_first_batch_of_all_lanes_are_checked(monkeypatch):
+    calls = []
+    lanes = [SimpleNamespace(cursor=cursor) for cursor in (Cursor(), Cursor(), Cursor(0, 0, 1), Cursor())]
+    stream = SimpleNamespace(
+        first_pairs=lambda reader, count: [(reader, count)],
+        micro_batches=lambda sources: iter(lanes) if sources == ("reader", None, None) else None,
+    )
+    monkeypatch.setattr(sanity_check, "check_pairs", lambda *given, report: calls.append((given, report)))
+    monkeypatch.setattr(sanity_check, "check_waves", lambda *given, report: calls.append((given, report)))
+    check_first_batch(stream, "reader", report=str)
+    assert calls == [((stream, [("reader", 256)]), str), ((stream, "reader", lanes[:2]), str)]
+
+
+def lane_of(*rows, cursor=Cursor()):  # noqa: B008 (a tuple)
+    """A micro-batch of pairs (key, teacher's copy, student's copy, amplitude of the student's wave)."""
+    sign = torch.tensor([1.0, -1.0]).repeat(50)
+    teacher = torch.stack([0.1 * sign] * len(rows))
+    student = torch.stack([amplitude * sign for *_, amplitude in rows])
+    keys, teacher_copies, student_copies, _ = zip(*rows, strict=True)
+    return SimpleNamespace(
+        keys=keys, teacher_copies=teacher_copies, student_copies=student_copies, teacher_wave=teacher, student_wave=student,
+        num_samples=torch.tensor([100] * len(rows)), cursor=cursor,
+    )  # fmt: skip
+
+
+def test_pairs_of_one_copy_are_not_compared_and_lanes_count_together(monkeypatch):
+    stream, said, calls = SimpleNamespace(corpus="corpus"), [], []
+    monkeypatch.setattr(sanity_check, "full_ids", lambda *given, only: calls.append((given, only)) or "ids")
+    clean, copied, other = (
+        ("u0", "clean", "clean", 0.1),
+        ("u1", "clean", "noise-0", 0.1),
+        ("u2", "clean", "noise-1", 0.2),
+    )
+    check_waves(stream, "reader", [lane_of(clean, clean)], report=said.append)
+    check_waves(stream, "reader", [lane_of(clean, copied), lane_of(other)], report=said.append)
+    assert said == []
+    with pytest.raises(FirstBatchError) as caught:
+        check_waves(stream, "reader", [lane_of(clean, copied), lane_of(copied, clean)], report=said.append)
+    assert str(caught.value) == (
+        "corpus: first-batch check: in all 2 pairs of the first batch the two copies hold the same samples; build it again"
+    )
+    silent = ("u3", "clean", "noise-0", 0.0)
+    check_waves(stream, "reader", [lane_of(other, cursor="first"), lane_of(silent, cursor="other")], report=said.append)
+    assert said == ["corpus: 1 of 2 utterances of the first batch are silent: ids"]
+    assert calls == [((stream, "reader", "first"), ["u3"])]
+    with pytest.raises(
+        FirstBatchError, match=r"^corpus: .* all 2 utterances of the first batch are silent \(under -80 dBFS\)$"
+    ):
+        check_waves(stream, "reader", [lane_of(silent), lane_of(silent)], report=said.append)
+
+
+def test_eight_ids_are_shown_and_of_the_rest_their_number(corpus):
+    with open_corpus(corpus) as reader:
+        for count, more in ((8, None), (9, " and 1 more")):
+            stream = pairs(corpus, utterances=16, views="none", lanes=1)
+            crops = next(iter(stream.batches_from(reader, Cursor()))).lanes[0][:count]
+            named = full_ids(stream, reader, Cursor(), only=[crop.sample.key for crop in crops])
+            ids = [reader.records(crop.shard, crop.sample)[0].id for crop in crops[:8]]
+            assert named == ", ".join(ids) + (more or "")
+
+
+def test_families_are_looked_for_in_512_utterances_among_the_copies_that_the_student_may_get(monkeypatch):
+    calls = []
+    stream = SimpleNamespace(
+        views=Views.model_validate({"kind": "cdm1", "student": {"conditions": ["room"]}}),
+        first_pairs=lambda reader, count: (
+            calls.append((reader, count)) or [(Crop("s", "u0", 0, 1), None), (Crop("t", "u1", 0, 1), None)]
+        ),
+    )
+    copies = {
+        ("s", "u0"): [Copy("room-0", family="room"), Copy("noise-0", family="noise")], ("t", "u1"): [Copy("room-1", family="echo")],
+    }  # fmt: skip
+    monkeypatch.setattr(setup, "recorded_copies", lambda reader, shard, sample: copies[shard, sample])
+    assert families_in_training(stream, "reader") == {"room", "echo"}
+    assert calls == [("reader", 512)]
+
+
+COPIES_BY_SPLIT = SimpleNamespace(
+    copies=lambda split: {"mine": {"room": 2, "noise": 1}, "dev": {"phone": 1}, "train": {"far": 1}}[split]
+)
+
+
+def test_an_adversary_has_every_number_of_the_config_and_its_classes_from_the_split(corpus, teacher_folder):
+    keys = {
+        "corpus": str(corpus), "teacher": {"name": str(teacher_folder)}, "split": "mine", "seed": 6, "views": {"kind": "cdm1", "clean_share": 0.2},
+        "adversary": {"layers": [2, 1], "standardise": True}, "optimiser": {"learning_rate": 1e-3, "clip": 0.7},
+    }  # fmt: skip
+    teacher, ranks = SimpleNamespace(name="t", num_layers=9, num_features=24), Ranks(1, 3)
+    student = SimpleNamespace(config=SimpleNamespace(encoder_num_layers=2, encoder_embed_dim=24))
+    models = {"student": student, "teacher": teacher, "ranks": ranks}
+    config = resolved(keys, where="test")
+    found = adversary_of(config, COPIES_BY_SPLIT, set(), **models)
+    assert (found.domains, found.layers, found.clip) == (("clean", "noise", "room"), (2, 1), 0.7)
+    assert found.optimiser.param_groups[0]["lr"] == pytest.approx(3e-3)
+    expected = Critic(2 * 24 * 2, num_domains=3, seed=6, standardise=True)
+    assert found.critic.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(one, expected.state_dict()[name]) for name, one in found.critic.state_dict().items())
+    assert found.all_reduce.ranks is ranks
+    assert list(map(id, found.all_reduce.parameters)) == list(map(id, found.critic.parameters()))
+    family = resolved({**keys, "adversary": {"domain": "family"}}, where="test")
+    assert adversary_of(family, COPIES_BY_SPLIT, {"codec", "echo"}, **models).domains == ("clean", "codec", "echo")
+    assert isinstance(
+        adversary_of(resolved({**keys, "adversary": None}, where="test"), None, set(), **models), NoAdversary
+    )
+    one = SimpleNamespace(
+        copies=lambda split: {"mine": {"double": 3}, "dev": {"a": 1, "b": 1}, "train": {"a": 1, "b": 1}}[split]
+    )
+    assert with_usable_domain(config, one, {"echo", "codec"}, report=str).adversary.domain == "family"
+
+
+def test_checkpoints_hold_student_critic_and_both_optimisers_by_name(tmp_path):
+    student = SimpleNamespace(config="encoder")
+    adversary = SimpleNamespace(modules={"critic": "critic"}, optimisers={"critic_optimiser": "of the critic"})
+    found = checkpoints_of(
+        tmp_path,
+        SimpleNamespace(student=student, adversary=adversary),
+        "of the student",
+        run_sha256="7" * 64,
+        facts={"views": "cdm1"},
+    )
+    assert found == Checkpoints(
+        run=tmp_path, modules={"student": student, "critic": "critic"},
+        optimisers={"optimiser": "of the student", "critic_optimiser": "of the critic"}, encoder="encoder", run_sha256="7" * 64,
+        facts={"views": "cdm1"},
+    )  # fmt: skip
+
+
+class Connected(Ranks):
+    """A rank that is sent nothing: it is as if rank 0 had no checkpoint."""
+
+    def broadcast(self, plain):
+        return plain
+
+
+def test_a_run_that_goes_on_is_not_checked_again_and_says_how_far_it_is(tmp_path, monkeypatch, corpus, teacher_folder):
+    """Rank 0 of a new run checks; the same of one that was begun, or that is done, and any other rank do not."""
+    checked, said = [], []
+    monkeypatch.setattr(setup, "check_first_batch", lambda stream, reader, *, report: checked.append(report))
+    run = tmp_path / "run"
+    run.mkdir()
+    keys = {
+        "corpus": str(corpus), "teacher": {"name": str(teacher_folder)}, "batch": {"utterances": 4, "lanes": 4}, "steps": 9, "dev": "none",
+        "student": {"layers": 1}, "crop_s": 0.5,
+    }  # fmt: skip
+    for ranks, step, state in (
+        (Ranks(), None, "running"),
+        (Ranks(), 8, "running"),
+        (Ranks(), 9, "done"),
+        (Connected(1, 3), None, None),
+    ):
+        mark = None if step is None else SimpleNamespace(step=step, cursor=(2, 0, 1))
+        monkeypatch.setattr(
+            Checkpoints, "restore", lambda _, ranks, *, steps, report, mark=mark: report(f"of {steps}") or mark
+        )
+        said.clear()
+        folder = run if ranks.is_first else tmp_path / "other"
+        with contextlib.ExitStack() as stack:
+            made = set_up(resolved(keys, where="test"), folder, ranks=ranks, report=said.append, stack=stack)
+            assert (made.mark, made.stream.cursor) == (mark, Cursor(2, 0, 1) if mark else Cursor())
+            assert (made.stream.lanes, made.stream.target_layers) == (
+                (1,) if state is None else (0, 1, 2, 3),
+                (1, 2, 3),
+            )
+            assert (made.checkpoints.run_sha256 is None, folder.exists()) == (state is None, state is not None)
+            assert (made.models.device, made.log_facts(str)["device"], made.all_reduce.ranks) == (
+                ranks.device,
+                ranks.device,
+                ranks,
+            )
+            assert made.models.student.training
+        assert len(checked) == 1
+        assert said[1] == "of 9"
+        assert "trained without validation" in said[0]
+        assert [line.partition(" epoch, ")[2].partition(" (")[0] for line in said[2:]] == (
+            [f"{9 - (step or 0)} updates to the end"] if state == "running" else []
+        )
+        if state is not None:
+            status = json.loads((run / "status.json").read_text())
+            assert status == {"schema": "stillroom/status/1", "state": state, "step": step or 0, "steps": 9}

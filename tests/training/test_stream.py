@@ -8,6 +8,8 @@ import itertools
 import os
 import shutil
 import signal
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -22,10 +24,12 @@ from manifests.io.json_yaml import read_json, write_json
 from manifests.io.url import UnreachableError
 from tests.training import conftest
 from tests.training.conftest import RATE_HZ, write_corpus
+from training import stream as stream_module
+from training.config.schema import Staging
 from training.data.audio import decoded_wave, utterances
 from training.data.corpus import CorpusReader, NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import clean_digests, open_corpus
-from training.data.sampler import Batching, Cursor, filled_batching
+from training.data.sampler import Batching, Crop, Cursor, filled_batching
 from training.data.tar_reader import DamagedShardError
 from training.data.view_keys import Views
 from training.dataloader import leave_signals_to_parent, loader
@@ -425,3 +429,207 @@ def test_pairs_are_eight_a_lane_at_the_rate_of_the_corpus(tmp_path, monkeypatch)
     assert stream.batching == Batching(lanes=2, crop_samples=4000, lane_utterances=8)
     assert (stream.seed, stream.cursor, stream.epochs) == (7, (3, 0, 0), 1)
     assert pairs(tmp_path / "corpus", seconds=3, crop_s=0.5).batching.lane_samples == 24_000
+
+
+@pytest.fixture(name="opened")
+def sources_that_are_noted(monkeypatch):
+    """What a stream opens and closes, by stand-ins for corpus, targets and cache."""
+    events = []
+
+    class Source:
+        def __init__(self, *given, **options):
+            self.tars = SimpleNamespace(cached=None)
+            self.handle = "handle of the cache"
+            events.append((type(self).__name__, *given, options))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.close()
+
+        def close(self):
+            events.append(("closed", type(self).__name__))
+
+        def use_cache(self, handle):
+            events.append(("cached", handle))
+
+    for name, stands_for in (("Corpus", "open_corpus"), ("Targets", "TargetsReader"), ("Cache", "NodeCache")):
+        monkeypatch.setattr(stream_module, stands_for, type(name, (Source,), {}))
+    return events
+
+
+@pytest.mark.parametrize("worker", [None, SimpleNamespace(id=2, num_workers=5)])
+@pytest.mark.parametrize(("targets", "staged"), [(None, False), ("kept", False), (None, True), ("kept", True)])
+def test_a_worker_opens_what_it_reads_by_itself_and_closes_it(made, monkeypatch, request, worker, targets, staged):
+    stream = stream_of(made[0], cursor=Cursor(1, 0, 2), targets=targets)
+    stream.stage = Staging(dir="/fast", gigabytes=7.5) if staged else None
+    opened = request.getfixturevalue("opened")
+    given = []
+    monkeypatch.setattr(stream_module, "get_worker_info", lambda: worker)
+
+    def micro_batches(sources, cursor, **share):
+        given.append((sources, cursor, share))
+        opened.append("read")
+        yield "batch"
+
+    stream.micro_batches = micro_batches
+    assert list(stream) == ["batch"]
+    ((sources, cursor, share),) = given
+    assert (cursor, share) == (Cursor(1, 0, 2), {"turn": 2, "turns": 5} if worker else {"turn": 0, "turns": 1})
+    assert type(sources.corpus).__name__ == "Corpus"
+    assert type(sources.targets).__name__ == ("Targets" if targets else "NoneType")
+    assert type(sources.cache).__name__ == ("Cache" if staged else "NoneType")
+    if targets:
+        assert sources.targets.tars.cached == ("handle of the cache" if staged else None)
+    cache = ("Cache", "/fast", {"gigabytes": 7.5, "report": stream_module.stderr_line})
+    assert opened == [
+        ("Corpus", str(made[0]), {}),
+        *([("Targets", "kept", {})] if targets else []),
+        *([cache, ("cached", "handle of the cache")] if staged else []),
+        "read",
+        *([("closed", "Cache")] if staged else []),
+        *([("closed", "Targets")] if targets else []),
+        ("closed", "Corpus"),
+    ]
+
+
+def test_a_stream_is_what_it_is_given_and_leaves_nothing_open(made, monkeypatch):
+    caches = []
+    monkeypatch.setattr(
+        stream_module, "NodeCache",
+        lambda folder, *, report: caches.append((folder, report)) or SimpleNamespace(close=lambda: caches.append("closed")),
+    )  # fmt: skip
+    plain = stream_of(made[0])
+    assert (plain.corpus, plain.lanes, plain.epochs, plain.cursor) == (str(made[0]), (0,), 1, (0, 0, 0))
+    assert (plain.reads_records, plain.names_families, caches) == (False, False, [])
+    views = Views.model_validate({"kind": "cdm1", "student": {"conditions": ["room"]}})
+    three = Batching(lanes=3, crop_samples=4000, lane_utterances=1)
+    stage = Staging(dir="/fast", gigabytes=2.0)
+    stream = stream_of(
+        [made[0]],
+        views=views,
+        batching=three,
+        lanes=[2, 0],
+        epochs=4,
+        stage=stage,
+        families=True,
+        split="dev",
+        targets="kept",
+    )
+    assert (stream.corpus, stream.lanes, stream.epochs) == ((str(made[0]),), (2, 0), 4)
+    assert (stream.shards, stream.split, stream.views, stream.batching, stream.seed) == (
+        ["dev-000000"],
+        "dev",
+        views,
+        three,
+        2,
+    )
+    assert (stream.reads_records, stream.names_families, stream.targets, stream.stage) == (True, True, "kept", stage)
+    assert caches == [("/fast", stream_module.stderr_line), "closed"]
+    assert stream_of(made[0], batching=three).lanes == (0, 1, 2)
+    kept = stream_of(made[0], views=Views(kind="cdm2"))
+    assert (kept.reads_records, kept.names_families) == (True, False), "only a record says what keeps the content"
+
+
+@pytest.mark.parametrize("kind", ["cdm1", "cdm2"])
+def test_with_targets_the_students_copy_alone_is_read_and_the_targets_are_of_the_teachers(made, monkeypatch, kind):
+    """Where views need records, whole samples are: the copies are chosen from them."""
+    stream = stream_of(made[0], views=Views(kind=kind), families=False)
+    stream.target_layers = (3, 1)
+    calls, needed = [], []
+    targets = SimpleNamespace(
+        batch=lambda crops, copies, *, layers: calls.append((crops, copies, layers)) or torch.full((3, 2), 7.0),
+        hold=calls.append,
+    )
+    monkeypatch.setattr(CorpusReader, "fetch", lambda _, members: needed.append(list(members)))
+    with open_corpus(made[0]) as reader:
+        batch, *_ = stream.micro_batches(Sources(reader, targets))
+        plain, *_ = stream.micro_batches(Sources(reader))
+    window, (crops, copies, layers) = calls[0], calls[1]
+    assert window == [crops[0].shard]
+    assert tuple(crop.sample.key for crop in crops) == batch.keys == plain.keys
+    assert (tuple(copies), layers) == (batch.teacher_copies, (3, 1)) == (plain.teacher_copies, (3, 1))
+    assert (batch.teacher_wave.shape, batch.target.tolist(), plain.target) == ((3, 0), [[7.0, 7.0]] * 3, None)
+    assert torch.equal(batch.student_wave, plain.student_wave)
+    assert not torch.equal(plain.student_wave, plain.teacher_wave)
+    for first, taken in ((needed[0], batch), (needed[-1], plain)):
+        names = (
+            [None] * 3
+            if kind == "cdm2"
+            else [
+                {student} if taken is batch else {teacher, student}
+                for teacher, student in zip(taken.teacher_copies, taken.student_copies, strict=True)
+            ]
+        )
+        if taken is batch:
+            assert [(one.shard, one.sample, one.names) for one in first] == [
+                (crop.shard, crop.sample, name) for crop, name in zip(crops, names, strict=True)
+            ]
+        else:
+            assert {len(one.names or ()) for one in first} == {len(name or ()) for name in names}
+    assert batch.num_samples.dtype == torch.int64
+    assert batch.num_samples.tolist() == [crop.length for crop in crops]
+
+
+def test_the_first_pairs_are_those_of_the_order_and_a_step_those_of_all_its_lanes(made):
+    lanes = Batching(lanes=3, crop_samples=4000, lane_utterances=1, window_shards=1)
+    stream = stream_of(made[0], views=Views(kind="cdm2"), batching=lanes, lanes=(1,), epochs=2)
+    stream.passed_over = 1
+    with open_corpus(made[0]) as reader:
+        order = [crop for batch in stream.batches_from(reader, Cursor()) for lane in batch.lanes for crop in lane]
+        found = stream.first_pairs(reader, 7)
+        assert [crop for crop, _ in found] == order[:7]
+        assert len(stream.first_pairs(reader, 100)) == 18, "one epoch"
+        step = list(stream.one_step(reader, Cursor(1, 0, 1)))
+    assert [(batch.cursor, batch.lane) for batch in step] == [(Cursor(1, 0, 1), lane) for lane in (0, 1, 2)]
+    assert (stream.lanes, stream.passed_over) == ((1,), 1)
+    stream.passed_over, stream.lanes = 0, (0, 1, 2)
+    whole = {}
+    for batch in itertools.takewhile(lambda batch: batch.cursor.epoch == 0, stream):
+        whole |= dict(zip(batch.keys, zip(batch.teacher_copies, batch.student_copies, strict=True), strict=True))
+    assert [pair[:2] for _, pair in found] == [whole[crop.sample.key] for crop, _ in found]
+
+
+def test_what_cannot_be_read_is_lost_crop_by_crop_and_each_shard_named_by_its_first_problem():
+    bad = {"a": "first", "c": "second", "e": "third"}
+    crops = tuple(
+        Crop(shard, key, 0, length)
+        for shard, key, length in (("s1", "a", 5), ("s1", "b", 6), ("s1", "c", 7), ("s2", "e", 9))
+    )
+    read = []
+
+    @dataclass(frozen=True)
+    class Batch:
+        crops: tuple[Crop, ...]
+        lost: tuple[int, ...] = ()
+        damage: tuple[tuple[str, str], ...] = ()
+
+    def reading(sources, batch, lane, crops, *, ends_step):
+        read.append((sources, batch.lanes, lane, ends_step))
+        for crop in crops:
+            if crop.sample in bad:
+                raise DamagedShardError(crop.shard, bad[crop.sample])
+        return Batch(tuple(crops))
+
+    lanes = SimpleNamespace(lanes=((), crops, ()))
+    stream = SimpleNamespace(damaged_shards=1, read=reading)
+    found = PairStream.micro_batch(stream, "sources", lanes, 1, ends_step=True)
+    assert (found.crops, found.lost) == (crops[1:2], (5, 7, 9))
+    assert found.damage == (
+        ("s1", str(DamagedShardError("s1", "first"))),
+        ("s2", str(DamagedShardError("s2", "third"))),
+    )
+    assert set(read) == {("sources", lanes.lanes, 1, True)}
+    stream.damaged_shards = 0
+    with pytest.raises(DamagedShardError, match="first"):
+        PairStream.micro_batch(stream, "sources", lanes, 1, ends_step=True)
+    bad.clear()
+    assert PairStream.micro_batch(stream, "sources", lanes, 1, ends_step=False) == Batch(crops)
+
+
+def test_too_few_copies_are_those_of_the_split(tmp_path):
+    write_corpus(tmp_path / "one", shards=1, samples=1, copies=("noise-0",))
+    with pytest.raises(UsageError) as caught:
+        pairs(tmp_path / "one", split="dev", views="cdm2")
+    assert f"{tmp_path / 'one'}, split dev" in str(caught.value)

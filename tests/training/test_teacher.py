@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,9 +26,13 @@ from training.runs.checkpoint import write_checkpoint
 from training.teacher import (
     BUNDLES,
     bundle_config,
+    bundle_path,
     chosen_layers,
+    description,
     fetch_teacher,
+    files_read,
     known_as,
+    load_folder,
     load_teacher,
     thirds,
     weights_digest,
@@ -359,3 +364,163 @@ def test_all_layers_are_all_and_none_is_below_the_first(teacher_folder):
         chosen_layers((2, 0), teacher=teacher)
     with pytest.raises(UsageError, match=r"not 7; "):
         chosen_layers((3, 7, 9), teacher=teacher)
+
+
+def test_a_bundle_that_is_not_here_is_one_whole_line(published):
+    _, path = published
+    with pytest.raises(teachers.WeightsNotFetchedError) as caught:
+        load_teacher("Tiny_Large")
+    assert str(caught.value) == (
+        f"the weights of the torchaudio bundle TINY_LARGE are not in {path.parent}: run `stillroom teacher tiny_large` where there is a "
+        "network (TORCH_HOME says where they go)"
+    )
+
+
+def test_what_was_fetched_is_read_before_it_is_said_to_be_here(published, monkeypatch):
+    def get_model(self, *, dl_kwargs):
+        published[1].parent.mkdir()
+        published[1].write_bytes(b"an error page")
+
+    monkeypatch.setattr(Wav2Vec2Bundle, "get_model", get_model)
+    with pytest.raises(
+        BadDocumentError, match=r"tiny_weights\.pth.* is damaged, or holds more than weights; remove it"
+    ):
+        fetch_teacher("tiny_large")
+
+
+def test_a_failed_fetch_names_the_bundle_and_the_cause(published, monkeypatch):
+    def get_model(self, *, dl_kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(Wav2Vec2Bundle, "get_model", get_model)
+    with pytest.raises(teachers.NotFetchedError) as caught:
+        fetch_teacher("tiny_large")
+    assert str(caught.value) == (
+        "the weights of TINY_LARGE could not be fetched (Name or service not known): run the command again where there is a network"
+    )
+
+
+def test_a_bundles_weights_are_where_torchs_hub_keeps_them(published):
+    bundle, path = published
+    assert bundle_path(bundle) == path
+    assert bundle_path(Wav2Vec2Bundle("deep/in/other.pth", {}, 16000, False, "WavLM")) == path.parent / "other.pth"
+
+
+def test_three_near_names_are_shown_at_most_and_nano_is_one():
+    for name, line in (
+        ("nanoo", "; did you mean nano?"),
+        ("WAVLM_BASE_PLU", "; did you mean wavlm_base_plus or wavlm_base or wav2vec2_base?"),
+        ("zzzz", "; hubert_base, wavlm_base_plus and wav2vec2_base are."),
+    ):
+        assert str(teachers.UnknownTeacherError(name)) == (
+            f"teacher '{name}' is neither nano, nor a torchaudio bundle, nor a folder or checkpoint that exists{line}"
+        )
+
+
+@pytest.fixture(name="read")
+def how_teachers_are_read(monkeypatch):
+    """Each way of reading an encoder, with what it is given, in place of the encoder."""
+    for name in (
+        "load_encoder_folder",
+        "load_bundle",
+        "load_checkpoint_file",
+        "load_run",
+        "load_export",
+        "load_huggingface",
+    ):
+        monkeypatch.setattr(teachers, name, lambda *given, way=name, **options: (way, *given, options))
+
+
+def test_a_teacher_is_read_as_what_it_is(tmp_path, monkeypatch, read):
+    """`owner/name` is a folder if there is one, else a model of the hub that was fetched; nano and bundles come before folders."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("nano", "hubert_base", "some", "owner/here", "cache/models--owner--there/snapshots/" + "a" * 40):
+        Path(folder).mkdir(parents=True)
+    Path("some/last.v2.pt").write_bytes(b"")
+    snapshot = tmp_path / "cache/models--owner--there/snapshots" / ("a" * 40)
+    looked_up = {"owner/there": snapshot, "owner/gone": None}
+    monkeypatch.setattr(teachers, "snapshot_of", lambda name: looked_up[name])  # of ids alone
+    folder = "load_encoder_folder"
+    for name, expected in (
+        ("NaNo", (folder, teachers.NANO_FOLDER, {"name": "nano"})),
+        ("Hubert_Base", ("load_bundle", "HUBERT_BASE")),
+        ("some", (folder, Path("some"), {"name": "some"})),
+        (Path("some"), (folder, Path("some"), {"name": "some"})),
+        ("owner/here", (folder, Path("owner/here"), {"name": "here"})),
+        ("some/last.v2.pt", ("load_checkpoint_file", Path("some/last.v2.pt"), {"name": "last.v2"})),
+        ("owner/there", (folder, snapshot, {"name": "owner/there"})),
+    ):
+        found = load_teacher(name)
+        assert found == (expected if isinstance(expected[-1], dict) else (*expected, {})), name
+    for name, hint in (("owner/gone", True), ("./gone", False), (tmp_path / "gone", False)):
+        with pytest.raises(MissingFileError) as caught:
+            load_teacher(name)
+        assert (
+            str(caught.value).endswith("is fetched by `stillroom teacher owner/gone` where there is a network") == hint
+        )
+        assert ("is fetched" in str(caught.value)) == hint
+    with pytest.raises(teachers.UnknownTeacherError):
+        load_teacher("gone")
+
+
+def test_a_folder_is_a_run_an_export_one_of_hugging_face_or_our_own_in_this_order(tmp_path, monkeypatch, read):
+    kinds = ["is_run", "is_export", "is_huggingface"]
+    for number, way in enumerate(("load_run", "load_export", "load_huggingface", "load_encoder_folder")):
+        for later in (True, False):  # whether it could pass for each later kind too
+            for place, kind in enumerate(kinds):
+                found = place == number or (place > number and later)
+                monkeypatch.setattr(teachers, kind, lambda folder, found=found: found and folder == tmp_path)
+            options = {} if way == "load_run" else {"name": tmp_path.name}
+            assert load_folder(tmp_path) == (way, tmp_path, options)
+    monkeypatch.chdir(tmp_path)
+    assert load_folder(Path())[2] == {"name": tmp_path.name}
+
+
+def test_the_files_of_a_model_are_those_that_are_read(tmp_path, monkeypatch):
+    """Of a checkpoint also what a user says of it beside it; of a folder those of its kind."""
+    checkpoint = tmp_path / "model.pt"
+    assert files_read(checkpoint) == []
+    checkpoint.write_bytes(b"weights")
+    beside = tmp_path / "model.encoder.json"
+    assert files_read(checkpoint) == [checkpoint, beside]
+    alone = weights_digest(str(checkpoint))
+    beside.write_bytes(b"{}")
+    named = [
+        ["model.pt", hashlib.sha256(b"weights").hexdigest()],
+        ["model.encoder.json", hashlib.sha256(b"{}").hexdigest()],
+    ]
+    assert weights_digest(str(checkpoint)) == digest(named) != alone == hashlib.sha256(b"weights").hexdigest()
+    kinds = {"is_export": False, "is_huggingface": False}
+    for kind in tuple(kinds):
+        monkeypatch.setattr(teachers, kind, lambda folder, kind=kind: kinds[kind] and folder == tmp_path)
+    monkeypatch.setattr(teachers, "export_files", lambda folder: ["export", folder])
+    monkeypatch.setattr(teachers, "huggingface_files", lambda folder: ["hub", folder])
+    assert files_read(tmp_path) == [tmp_path / "config.json", tmp_path / "weights.safetensors"]
+    kinds["is_huggingface"] = True
+    assert files_read(tmp_path) == ["hub", tmp_path]
+    kinds["is_export"] = True
+    assert files_read(tmp_path) == ["export", tmp_path]
+
+
+def test_a_hubs_model_has_the_digest_of_its_snapshot_and_none_where_it_was_not_fetched(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_bytes(b"{}")
+    monkeypatch.setattr(teachers, "snapshot_of", lambda name: tmp_path if name == "owner/here" else None)
+    expected = digest([["config.json", hashlib.sha256(b"{}").hexdigest()]])
+    assert weights_digest(str(tmp_path)) == weights_digest("owner/here") == expected
+    assert weights_digest("owner/gone") is None
+
+
+def test_a_description_has_every_number_with_its_unit():
+    config = SimpleNamespace(normalize_waveform=True, hop_samples=320)
+    encoder = SimpleNamespace(
+        name="mine",
+        num_parameters=94_371_712,
+        num_layers=12,
+        num_features=768,
+        sample_rate=8000,
+        config=config,
+        digest="0123456789abcdef" * 4,
+    )
+    assert description(encoder) == (
+        "mine: 94.4 M parameters, 12 layers of 768, 8000 Hz, 25 frames a second, each utterance normalised, digest 0123456789abcdef"
+    )

@@ -8,6 +8,8 @@ import http.server
 import json
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -20,7 +22,7 @@ from evaluation.report.model_card import licence_of
 from manifests.errors import MissingFileError, UsageError
 from tests.training.conftest import write_teacher
 from training.cli import teacher_command
-from training.config.hub import NotFetchedError, fetch_snapshot, snapshot_of
+from training.config.hub import NotFetchedError, fetch_snapshot, hub_cache, is_hub_id, snapshot_name, snapshot_of
 from training.config.load import load_config
 from training.models.huggingface_format import huggingface_config, huggingface_state
 from training.teacher import known_as, load_teacher, weights_digest
@@ -150,3 +152,104 @@ def test_a_strange_reference_in_the_cache_leads_nowhere(content, tmp_path, monke
     (folder / "snapshots").mkdir()
     (folder / "refs/main").write_text(content)
     assert snapshot_of(ID) is None
+
+
+HUB_CACHES = (
+    ({}, "~/.cache/huggingface/hub"), ({"XDG_CACHE_HOME": "~/x"}, "~/x/huggingface/hub"), ({"HF_HOME": "~/h", "XDG_CACHE_HOME": "/x"}, "~/h/hub"),
+    ({"HF_HUB_CACHE": "~/c", "HF_HOME": "/h", "XDG_CACHE_HOME": "/x"}, "~/c"), ({"HF_HUB_CACHE": "", "HF_HOME": "", "XDG_CACHE_HOME": ""},
+    "~/.cache/huggingface/hub"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("variables", "expected"), HUB_CACHES)
+def test_the_cache_is_where_the_hubs_own_library_has_it(monkeypatch, variables, expected):
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert hub_cache() == Path(expected).expanduser()
+
+
+def test_an_id_is_two_words_that_are_no_path_below_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub/owner/name").mkdir(parents=True)
+    for name, expected in (
+        ("owner/name", True), ("o-w.n_r/N.9", True), ("a" * 96 + "/b", True), ("a" * 97 + "/b", False), ("owner", False), ("./name", False),
+        ("owner/name/x", False), ("-o/name", False), ("owner/na me", False), ("owner/name\n", False),
+    ):  # fmt: skip
+        assert is_hub_id(name) == expected, name
+    assert not is_hub_id("owner/name", folder=tmp_path / "sub")
+    monkeypatch.chdir("sub")
+    assert not is_hub_id("owner/name")
+
+
+def test_a_snapshot_is_that_of_its_reference_and_has_the_name_of_its_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--own-er--tiny--x"
+    (folder / "refs").mkdir(parents=True)
+    assert snapshot_of("own-er/tiny--x") is None
+    (folder / "refs/main").write_text(f"{COMMIT}\n")
+    assert snapshot_of("own-er/tiny--x") is None, "it names what is not here"
+    for commit in (COMMIT, "f" * 40):
+        (folder / "snapshots" / commit).mkdir(parents=True)
+    found = snapshot_of("own-er/tiny--x")
+    assert found == folder / "snapshots" / COMMIT
+    assert snapshot_name(found) == "own-er/tiny--x"
+    monkeypatch.chdir(found)
+    assert snapshot_name(Path()) == "own-er/tiny--x"
+    for other in (found.parent, found / "more", folder / "snapshots/main", tmp_path):
+        assert snapshot_name(other) is None
+
+
+def test_safetensors_are_wanted_before_pickles_and_what_is_described_with_both(monkeypatch, tmp_path):
+    """Nothing of another library's weights is fetched; a split file is known by the list of its parts."""
+    calls, files = [], {"safetensors": None, "bin": None}
+
+    def snapshot_download(name, *, cache_dir, allow_patterns):
+        kind = "safetensors" if "model.safetensors" in allow_patterns else "bin"
+        calls.append((name, cache_dir, kind, allow_patterns))
+        folder = tmp_path / kind
+        folder.mkdir(exist_ok=True)
+        if files[kind]:
+            (folder / files[kind]).touch()
+        return str(folder)
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(NotFetchedError) as caught:
+        fetch_snapshot(ID)
+    assert str(caught.value) == (
+        f"the weights of {ID} could not be fetched (it has neither model.safetensors nor pytorch_model.bin): run the command again where "
+        "there is a network"
+    )
+    described = ["config.json", "preprocessor_config.json", "README.md", "LICENSE", "LICENSE.*"]
+    assert calls == [
+        (
+            ID,
+            tmp_path / "cache",
+            "safetensors",
+            [*described, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"],
+        ),
+        (
+            ID,
+            tmp_path / "cache",
+            "bin",
+            [*described, "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"],
+        ),
+    ]
+    files["bin"] = "pytorch_model.bin.index.json"
+    assert fetch_snapshot(ID) == tmp_path / "bin"
+    files["safetensors"] = "model.safetensors"
+    calls.clear()
+    assert fetch_snapshot(ID) == tmp_path / "safetensors"
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("problem", "why"), [(KeyError(), "KeyError"), (ValueError("\n one\ntwo"), "one")])
+def test_of_a_failed_download_the_first_line_or_the_kind_is_shown(monkeypatch, problem, why):
+    def snapshot_download(*_, **__):
+        raise problem
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(NotFetchedError, match=rf"of {ID} could not be fetched \({why}\): run"):
+        fetch_snapshot(ID)

@@ -8,7 +8,21 @@ import pytest
 
 from manifests.errors import BadDocumentError, StillroomError, UsageError
 from manifests.io.json_yaml import write_yaml
-from training.config.load import load_config, method_difference, resolved, run_config
+from training.config.load import (
+    FREE_KEYS,
+    flat,
+    is_path,
+    load_config,
+    merged,
+    method_difference,
+    override_of,
+    resolved,
+    run_config,
+    with_paths,
+    without_dropped_keys,
+    without_other_size,
+)
+from training.config.model import whole
 from training.config.presets import PRESETS
 from training.config.schema import Adversary, TeacherChoice, TrainConfig
 
@@ -433,3 +447,155 @@ def test_runs_differ_in_everything_but_where_and_how_they_are_run():
     ):  # fmt: skip
         found = method_difference(config, made(preset="cdm2-dat", **keys))
         assert found == line or (line.startswith("crops") and found.startswith("crops")), found
+
+
+def test_a_later_override_stands_for_an_earlier_one_and_leaves_what_it_does_not_name(tmp_path):
+    path = written(tmp_path, "corpus: tiny\nteacher: {name: nano, layers: [2]}\nbatch: {seconds: 64, lanes: 3}\n")
+    words = (
+        "steps=3",
+        "steps=4",
+        "batch.utterances=6",
+        "batch.seconds=32",
+        "optimiser.clip=2",
+        "optimiser.learning_rate=1e-3",
+    )
+    config = load_config(path, overrides=words)
+    assert (config.steps, config.batch.seconds, config.batch.utterances, config.batch.lanes) == (4, 32, None, 3)
+    assert (config.optimiser.clip, config.optimiser.learning_rate, config.teacher.layers) == (2, 1e-3, (2,))
+
+
+def test_an_override_is_a_nested_mapping_and_its_message_has_the_callers_example():
+    assert override_of(" a.b.c = x=y") == {"a": {"b": {"c": "x=y"}}}
+    assert override_of("steps=2") == {"steps": 2}
+    with pytest.raises(UsageError, match=r"^--set --steps=2: expected key=value, such as seed=1$"):
+        override_of("--steps=2", example="seed=1")
+
+
+def test_mappings_are_merged_key_by_key_and_everything_else_is_replaced():
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "f": {"g": 3}, "h": 5}
+    change = {"a": {"c": {"x": 4}}, "e": [9], "f": None, "h": {"i": 1}}
+    assert merged(base, change) == {"a": {"b": 1, "c": {"d": 2, "x": 4}}, "e": [9], "f": None, "h": {"i": 1}}
+    assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "f": {"g": 3}, "h": 5}
+    assert flat(base) == {"a.b": 1, "a.c.d": 2, "e": [1, 2], "f.g": 3, "h": 5}
+    assert flat({"a": {}, "b": {"c": {}}}) == {"a": {}, "b.c": {}}
+
+
+def test_the_size_of_a_batch_is_left_out_where_a_change_gives_either_unit():
+    user = {"steps": 1, "batch": {"seconds": 64, "lanes": 3}}
+    for change in ({"batch": {"utterances": 1}}, {"batch": {"seconds": 1}}):
+        assert without_other_size(user, change) == {"steps": 1, "batch": {"lanes": 3}}
+    for change in ({"batch": {"lanes": 1}}, {"steps": 2}, {"batch": None}):
+        assert without_other_size(user, change) is user
+    assert without_other_size({"batch": None}, {"batch": {"seconds": 1}}) == {"batch": None}
+
+
+def test_names_that_are_none_of_a_path_stay_whatever_is_beside_the_config(tmp_path):
+    """`nano`, and of a student `teacher` and `random`, mean no folder, be there one or not."""
+    for name in ("nano", "teacher", "random", "mine", "some/where"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "model.pt").touch()
+    paths = {"mine": True, "nano": False, "": False, "empty": False, "model.pt": True, "gone": False, "some/where": True, "owner/gone": False,
+             "./gone": True, "/gone": True, "~/gone": True}  # fmt: skip
+    assert {name: is_path(name, tmp_path) for name in paths} == paths
+    assert not is_path(None, tmp_path)
+    assert not is_path(["mine"], tmp_path)
+    for init, expected in (("teacher", "teacher"), ("random", "random"), ("mine", str(tmp_path / "mine"))):
+        data = {"teacher": "nano", "student": {"init": init, "layers": 1}, "split": "mine"}
+        found = with_paths(data, tmp_path)
+        assert found == {"teacher": {"name": "nano"}, "student": {"init": expected, "layers": 1}, "split": "mine"}
+        assert data["teacher"] == "nano"
+    given = {
+        "corpus": ["a", "s3://b/c"],
+        "targets": "memory://t",
+        "stage": {"dir": "../d", "gigabytes": 2},
+        "teacher": {"name": "mine", "layers": "all"},
+    }
+    assert with_paths(given, tmp_path / "x") == {
+        "corpus": [str(tmp_path / "x/a"), "s3://b/c"], "targets": "memory://t", "stage": {"dir": str(tmp_path / "d"), "gigabytes": 2},
+        "teacher": {"name": "mine", "layers": "all"},
+    }  # fmt: skip
+    assert with_paths({"stage": None, "targets": None, "student": None}, tmp_path) == {
+        "stage": None,
+        "targets": None,
+        "student": None,
+    }
+
+
+def test_keys_that_were_dropped_are_left_out_one_by_one():
+    data = {
+        "optimiser": {"betas": (0.9, 0.98), "clip": 3, "epsilon": 1e-6},
+        "adversary": None,
+        "crops": {"sets": 2, "context": "crop"},
+    }
+    assert without_dropped_keys(data, where="test") == {
+        "optimiser": {"clip": 3},
+        "adversary": None,
+        "crops": {"sets": 2},
+    }
+    assert set(data["optimiser"]) == {"betas", "clip", "epsilon"}
+    other = {"adversary": {"hidden": 9, "weight": 1.0, "strength": 1}}
+    with pytest.raises(
+        BadDocumentError,
+        match=r"test: adversary\.hidden: not a key any more; it is always 256 \(ours: the authors .*\), got 9: leave it out",
+    ):
+        without_dropped_keys(other, where="test")
+    assert without_dropped_keys(other, where="test", any_value=True) == {"adversary": {"strength": 1}}
+
+
+def test_nothing_of_the_method_is_free_to_change_between_a_run_and_what_goes_on_with_it():
+    """Every key at the top of the schema is one of either kind."""
+    method = {
+        "adversary", "batch", "crop_s", "crops", "dev", "loss", "optimiser", "precision", "seed", "split", "steps", "student", "teacher",
+        "validate_every", "validate_utterances", "views",
+    }  # fmt: skip
+    assert {field.alias or name for name, field in TrainConfig.model_fields.items()} == method | FREE_KEYS
+    assert not method & FREE_KEYS
+    config = made(preset="cdm1")
+    assert method_difference(config, config.model_copy(update={"preset": "distilhubert"})) is None
+    both = config.model_copy(update={"steps": 7, "seed": 3, "adversary": Adversary()})
+    assert method_difference(config, both) == "seed is 3, not 0", (
+        "the first by name; an adversary's numbers may follow from others"
+    )
+    assert method_difference(both, config) == "seed is 0, not 3"
+
+
+def test_whole_numbers_are_floats_without_a_rest_and_nothing_else_is_changed():
+    assert [(found, type(found)) for found in map(whole, (2e5, 2.5, 7, "2e5", float("inf")))] == [
+        (200_000, int), (2.5, float), (7, int), ("2e5", str), (float("inf"), float),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"student": {"predict_from": [1, 1]}}, "student: predict_from: needs predict: layers; with predict: last all heads are on the last layer"),
+        ({"student": {"layers": 2, "predict": "layers", "predict_from": [3, 1]}}, "student: predict_from: layer 3 of a student with 2"),
+        ({"loss": {"l1": 0.0, "cosine": 0.0}}, "loss: l1 and cosine are both 0; give one of them weight"),
+        ({"loss": {"layers": [0.0, 0.0]}}, "loss: layers: all weights are 0; give one of them weight"),
+        ({"teacher": {"name": "nano", "layers": [4, 8, 4]}}, "teacher: layers: [4, 8, 4] names a layer twice"),
+        ({"adversary": {"layers": [2, 1, 2]}}, "adversary: layers: [2, 1, 2] names a layer twice"),
+        ({"adversary": {"critic_every": 3}}, "adversary: critic_every: 3 needs objective: game or confusion"),
+        ({"batch": {"seconds": 1, "utterances": 1}}, "batch: expected either seconds or utterances, not both"),
+        ({"adversary": "off"}, "adversary: expected a mapping, or none, got 'off'"),
+        ({"preset": "cdm3"}, f"preset: 'cdm3' is none of {', '.join(PRESETS)}"),
+    ],
+)  # fmt: skip
+def test_what_has_no_meaning_is_one_whole_line(keys, message):
+    with pytest.raises(BadDocumentError) as caught:
+        made(**keys)
+    assert str(caught.value) == f"test.yaml: {message}"
+
+
+def test_what_has_a_meaning_is_let_through():
+    for layers in ("all", "thirds"):
+        assert made(teacher={"name": "nano", "layers": layers}).teacher.layers == layers
+    assert made(student={"layers": 2, "predict": "layers", "predict_from": [2, 2, 1]}).student.predict_from == (2, 2, 1)
+    assert made(loss={"layers": [0.0, 1.0]}).loss.layers == (0.0, 1.0)
+    for objective in ("game", "confusion"):
+        assert made(adversary={"objective": objective, "critic_every": 2}).adversary.critic_every == 2
+    config = made(batch={"seconds": 3.0}, adversary={}, optimiser={"learning_rate": 1e-4})
+    assert (config.batch.utterances, config.adversary.learning_rate) == (None, pytest.approx(3e-4))
+    assert made(batch={"utterances": 5}).batch.utterances == 5
+    assert made(adversary={"learning_rate": 0.5}, optimiser={"learning_rate": 1e-4}).adversary.learning_rate == 0.5

@@ -15,9 +15,23 @@ from manifests.errors import UsageError
 from tests.oracles import distiller
 from training.config.schema import Adversary, Optimiser
 from training.data.view_keys import Views
-from training.distillation.adversary import DomainAdversary, critic_layers, reversal_strength, reverse_gradient
+from training.distillation.adversary import (
+    DomainAdversary,
+    NoAdversary,
+    critic_layers,
+    mean_cross_entropy,
+    reversal_strength,
+    reverse_gradient,
+    summed_cross_entropy,
+)
 from training.distillation.critic import Critic, critic_input, num_inputs, pooled
-from training.distillation.domains import OneDomainError, domain_classes, domain_labels
+from training.distillation.domains import (
+    OneDomainError,
+    conditions_in_training,
+    domain_classes,
+    domain_labels,
+    gets_copies,
+)
 from training.models.student import Student, StudentOutput
 from training.teacher import load_teacher
 
@@ -441,7 +455,9 @@ def test_a_critic_is_two_layers_on_scaled_features_drawn_by_seed_and_name():
     for other in (Critic(3, num_domains=2, seed=8), Critic(3, num_domains=2, seed=7, name="fresh critic")):
         assert not torch.equal(other.first.weight, plain.first.weight)
     torch.manual_seed(1)
+    drawn = torch.get_rng_state()
     assert torch.equal(Critic(3, num_domains=2, seed=7).second.weight, plain.second.weight)
+    assert torch.equal(torch.get_rng_state(), drawn), "nobody else's random numbers move"
 
 
 def test_a_constant_layer_has_the_least_deviation_and_each_layer_its_own_columns():
@@ -572,3 +588,64 @@ def test_without_a_second_domain_the_line_says_what_the_student_would_get_and_wh
         with pytest.raises(OneDomainError) as caught:
             domain_classes(domain, views, ["noise", "room"], **options)
         assert str(caught.value) == f"adversary.domain: {line}"
+
+
+def test_without_an_adversary_nothing_is_added_updated_or_journaled():
+    nobody = NoAdversary()
+    found = nobody.loss(output_of(torch.ones(2, 3, 4), torch.tensor([3, 1])), None, None, progress=0.5)
+    assert [float(one) for one in found[:3]] == [0.0] * 3
+    assert found.domains == []
+    assert float(nobody.update(1, is_spoilt=torch.ones(()), utterances=None)) == 0
+    assert (nobody.journal_facts(progress=1.0), nobody.modules, nobody.optimisers) == ({}, {}, {})
+    assert (nobody.domains, nobody.teacher_layers) == ((), ())
+
+
+def test_cross_entropy_is_that_of_each_row_times_its_weight_and_the_mean_is_over_weights():
+    """Rows of probabilities 1/4 and 3/4, 1/2 and 1/2, 0.9 and 0.1."""
+    logits = torch.tensor([[1 / 4, 3 / 4], [1 / 2, 1 / 2], [0.9, 0.1]]).log()
+    labels, weight = torch.tensor([1, 0, 0]), torch.tensor([1.0, 0.25, 0.5])
+    by_hand = [-math.log(3 / 4), math.log(2), -math.log(0.9)]
+    weighted = by_hand[0] + 0.25 * by_hand[1] + 0.5 * by_hand[2]
+    assert float(summed_cross_entropy(logits, labels, None)) == pytest.approx(sum(by_hand))
+    assert float(summed_cross_entropy(logits, labels, weight)) == pytest.approx(weighted)
+    assert float(mean_cross_entropy(logits, labels, None)) == pytest.approx(sum(by_hand) / 3)
+    assert float(mean_cross_entropy(logits, labels, weight)) == pytest.approx(weighted / 1.75)
+
+
+def test_conditions_in_training_are_those_of_the_student_by_name():
+    views = Views.model_validate(
+        {"kind": "cdm2", "student": {"conditions": ["room", "far"]}, "teacher": {"conditions": ["noise"]}}
+    )
+    assert conditions_in_training(views, ["room", "noise", "codec"]) == ["room"]
+    assert conditions_in_training(Views(kind="cdm1"), {"room": 2, "codec": 1}) == ["codec", "room"]
+
+
+def test_the_student_gets_copies_unless_every_utterance_is_clean_by_one_share_or_the_other():
+    for keys, expected in (
+        ({"kind": "none"}, False), ({"kind": "cdm1"}, True), ({"kind": "cdm1", "clean_share": 1.0}, False),
+        ({"kind": "cdm2", "student": {"clean_share": 1.0}}, False), ({"kind": "cdm2", "teacher": {"clean_share": 1.0}}, True),
+        ({"kind": "cdm1", "clean_share": 0.5, "student": {"clean_share": 0.25}}, True),
+    ):  # fmt: skip
+        assert gets_copies(Views.model_validate(keys)) == expected, keys
+
+
+def test_a_critics_rows_of_several_micro_batches_are_one_mean_over_all_of_them():
+    """Of frames too: weights are side by side as the rows are. Three utterances of 2 frames, then one of 4."""
+    adversary = adversary_of(features="frames", objective="game")
+    generator = torch.Generator().manual_seed(2)
+    for count, frames, copies in ((3, 2, ["clean", "noise-0", "clean"]), (1, 4, ["noise-0"])):
+        adversary.sums(
+            output_of(torch.randn(count, frames, 8, generator=generator), torch.full((count,), frames)),
+            copies,
+            strength=1.0,
+        )
+    rows = torch.cat([given.features for given, _ in adversary.inputs])
+    labels = [0, 0, 1, 1, 0, 0, 1, 1, 1, 1]
+    logs = adversary.critic(rows).detach().log_softmax(dim=1)
+    weights = [0.5] * 6 + [0.25] * 4
+    expected = (
+        -sum(weight * float(logs[row, label]) for row, (weight, label) in enumerate(zip(weights, labels, strict=True)))
+        / 4
+    )
+    assert float(adversary.mean_loss(adversary.inputs).detach()) == pytest.approx(expected, rel=1e-5)
+    assert adversary.classified == 4

@@ -43,6 +43,7 @@ from training.precompute import (
     outputs,
     target_plan,
 )
+from training.runs.distributed import Ranks
 from training.runs.folder import OtherConfigError, SourceChangedError
 from training.stream import Sources, pairs
 from training.targets.reader import (
@@ -631,3 +632,162 @@ def test_targets_of_a_shard_that_were_cut_off_are_not_finished(tmp_path, made):
     assert not is_finished(tmp_path / "targets", entry, plan.model_copy(update={"crop_seed": 7}))
     os.truncate(tmp_path / "targets" / "shards" / f"{entry.name}.tar", 1024)
     assert not is_finished(tmp_path / "targets", entry, plan)
+
+
+def test_a_folder_of_targets_is_named_without_its_last_stroke_and_closes_what_it_opened(made, monkeypatch):
+    closed = []
+    with TargetsReader(f"{made / 'targets'}/") as targets:
+        monkeypatch.setattr(targets.tars, "close", lambda: closed.append(True))
+        assert targets.url == str(made / "targets")
+        assert [(one.tars, one.name) for one in targets.sources(["train-000001", "elsewhere", "dev-000000"])] == [
+            (targets.tars, "train-000001"), (targets.tars, "dev-000000"),
+        ]  # fmt: skip
+        assert closed == []
+    assert closed == [True]
+
+
+def test_the_index_of_a_shard_is_read_once_while_it_is_held(made, monkeypatch):
+    with TargetsReader(made / "targets") as targets:
+        read = []
+        document = targets.document
+        monkeypatch.setattr(targets, "document", lambda relative: read.append(relative) or document(relative))
+        first = targets.places_of("dev-000000")
+        assert targets.places_of("dev-000000") is first
+        targets.hold(["train-000000", "dev-000000"])
+        targets.places_of("dev-000000")
+        assert read == ["shards/dev-000000.json"]
+        index = read_json(made / "targets/shards/dev-000000.json", needed="test")
+        listed = {
+            (one["key"], target["name"], target["start"]): (target["length"], target["offset"], target["size"])
+            for one in index["samples"]
+            for target in one["targets"]
+        }
+        assert {key: tuple(place) for key, place in first.items()} == listed
+        targets.hold([])
+        targets.places_of("dev-000000")
+        assert len(read) == 2
+
+
+def test_what_is_wrong_with_a_target_is_named_by_utterance_and_copy(made):
+    with TargetsReader(made / "targets") as targets, open_corpus(made / "corpus") as reader:
+        name = "dev-000000"
+        sample = max(reader.samples(name), key=lambda sample: sample.num_samples)
+        (length, offset, size), key, start = min(
+            (place, key, start)
+            for (key, copy, start), place in targets.places_of(name).items()
+            if copy == "room-0" and key == sample.key
+        )
+        crop = Crop(name, sample, start, length)
+        frames = targets.plan.encoder.num_frames(length)
+        where = f"{made / 'targets'}/shards/{name}.tar: {sample.key}.room-0"
+        assert targets.read(crop, "room-0", [1, 0]).shape == (2, frames, 24)
+        places = targets.places_of(name)
+        for change, copy, line in (
+            ({}, "room-1", f"there is no target of {length} samples from {start} on"),
+            ({"length": length - 1}, "room-0", f"there is no target of {length} samples from {start} on"),
+            (
+                {"size": size - 2},
+                "room-0",
+                rf"the index gives it {size - 2} bytes, expected (2, {frames}, 24) numbers of float16",
+            ),
+            ({"offset": offset + 1}, "room-0", f"is not a .npy of float16 of shape (2, {frames}, 24)"),
+        ):
+            targets.indexes[name] = {**places, (key, "room-0", start): places[key, "room-0", start]._replace(**change)}
+            with pytest.raises(DamagedShardError) as caught:
+                targets.read(crop, copy, [0, 1])
+            assert line in str(caught.value)
+            assert where.replace("room-0", copy) in str(caught.value)
+
+
+def test_a_batch_of_targets_is_padded_with_noughts_and_has_the_layers_in_their_order(made):
+    crops = [SimpleNamespace(length=length) for length in (400, 1040, 720)]
+    plan = SimpleNamespace(
+        layers=(5, 2, 9), encoder=SimpleNamespace(num_frames=lambda samples: samples // 320, encoder_embed_dim=1)
+    )
+
+    def read(crop, copy, rows):
+        number = float(copy.partition("-")[2])
+        return np.array([[[number + row]] * (crop.length // 320) for row in rows], dtype=np.float16)
+
+    given = SimpleNamespace(plan=plan, read=read)
+    found = TargetsReader.batch(given, crops, ["a-10", "a-20", "a-30"], layers=(9, 5))
+    assert found.dtype == torch.float16
+    assert found[..., 0].tolist() == [
+        [[12, 0, 0], [10, 0, 0]], [[22, 22, 22], [20, 20, 20]], [[32, 32, 0], [30, 30, 0]],
+    ]  # fmt: skip
+    assert TargetsReader.batch(given, [], [], layers=(9, 5)).shape == (0, 2, 0, 1)
+    with pytest.raises(ValueError, match="not in tuple"):
+        TargetsReader.batch(given, crops, ["a-1"] * 3, layers=(1,))
+
+
+def test_a_stored_teacher_at_a_url_has_no_weights_to_begin_with(made):
+    with TargetsReader(made / "targets") as targets:
+        stored = targets.teacher()
+        assert (stored.sample_rate, stored.num_layers, stored.num_features) == (16000, 3, 24)
+        assert all(one.is_meta for one in stored.trunk.parameters()), "they take no memory"
+        with pytest.raises(AssertionError, match="no weights to run"):
+            stored.layers(torch.zeros(1, 400), torch.tensor([400]))
+        stored.targets_url = "memory://bucket/targets"
+        with pytest.raises(UsageError) as caught:
+            setup.make_student(StudentShape(), stored, target_layers=(1, 3), seed=0)
+        assert str(caught.value) == (
+            "student.init: teacher, and the targets are at memory://bucket/targets: copy its folder teacher/ to a disk and name that in "
+            "student.init"
+        )
+        student = setup.make_student(StudentShape(init="random"), stored, target_layers=(1, 3), seed=0)
+        assert student.config.encoder_num_layers == 2
+
+
+def test_teachers_are_compared_by_their_weights_where_both_are_known(made):
+    """By name where the targets, or this machine, do not know them."""
+    with TargetsReader(made / "targets") as targets, open_corpus(made / "corpus") as reader:
+        own = {"weights_sha256": targets.plan.weights_sha256, "crop_samples": 14400}
+        plan = targets.plan
+        targets.plan = plan.model_copy(update={"weights_sha256": None})
+        check_targets(targets, reader, name="teacher", **own)
+        with pytest.raises(TargetsMisfitError, match="are of the teacher teacher, this run has other: "):
+            check_targets(targets, reader, name="other", **own)
+        targets.plan = plan.model_copy(update={"layers": (5, 2)})
+        check_layers(targets, (2, 5))
+        with pytest.raises(TargetsMisfitError, match=r"are of layers 5, 2, this run has layer 1: "):
+            check_layers(targets, (2, 1, 3))
+        check_split(targets, split="dev", shards=["dev-000000"])
+        with pytest.raises(UsageError, match="have none of split test: run `stillroom targets` with --split test too"):
+            check_split(targets, split="test", shards=["test-000000"])
+
+
+@pytest.mark.parametrize(("key", "is_frozen"), [("targets", False), (None, True)])
+def test_a_teacher_is_compiled_where_it_is_run(tmp_path, made, monkeypatch, key, is_frozen):
+    compiled = []
+    monkeypatch.setattr(setup, "check_first_batch", lambda *_, **__: None)
+    monkeypatch.setattr(
+        setup,
+        "compile_layers",
+        lambda teacher, student, *, precision, device, report: compiled.append((teacher, student, precision, device)),
+    )
+    (tmp_path / "run").mkdir()
+    keys = {"compile": True, "precision": "bfloat16", "dev": "none", **({key: str(made / "targets")} if key else {})}
+    with contextlib.ExitStack() as stack:
+        ready = setup.set_up(config(made, **keys), tmp_path / "run", ranks=Ranks(), report=str, stack=stack)
+        assert ready.log_facts(str)["runs_teacher"] == is_frozen
+    assert compiled == [
+        (ready.models.teacher if is_frozen else None, ready.models.student, "bfloat16", torch.device("cpu"))
+    ]
+
+
+def test_targets_lack_what_the_teacher_gets_and_no_more(made):
+    """Conditions of its own, or all of the split; copies of the student alone are not looked for."""
+    with TargetsReader(made / "targets") as targets, open_corpus(made / "corpus") as reader:
+        targets.plan = targets.plan.model_copy(update={"conditions": ("noise",)})
+        for views, missing in (
+            ({"kind": "cdm2"}, "phone"), ({"kind": "same"}, "phone"), ({"kind": "cdm1"}, None), ({"kind": "none"}, None),
+            ({"kind": "cdm2", "teacher": {"conditions": ["noise"]}}, None), ({"kind": "cdm2", "teacher": {"conditions": ["room", "noise"]}}, "room"),
+            ({"kind": "cdm2", "clean_share": 0.99}, "phone"), ({"kind": "cdm2", "clean_share": 1.0}, None),
+        ):  # fmt: skip
+            given = config(made, preset="distilhubert", views=views)
+            with (
+                contextlib.nullcontext()
+                if missing is None
+                else pytest.raises(UsageError, match=f"none of condition {missing}, which")
+            ):
+                assert setup.with_targets(given, targets, reader, rate_hz=16000).crops == Crops(sets=2, seed=0)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from training.config.schema import Adversary
-from training.data.views import Views
+from training.data.view_keys import Views
 from training.distillation.critic import Critic
 from training.validation.domain_probe import (
     DomainProbe,
