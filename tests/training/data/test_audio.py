@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from types import SimpleNamespace
@@ -12,7 +13,15 @@ import soundfile
 
 from manifests.corpus.shard_index import IndexedSample, Member
 from tests.training.conftest import RATE_HZ
-from training.data.audio import batch_waves, decode_crop, decoded_wave, members_at, sample_record, silent_rows
+from training.data.audio import (
+    batch_waves,
+    decode_crop,
+    decoded_wave,
+    members_at,
+    sample_record,
+    silent_rows,
+    utterances,
+)
 from training.data.sampler import Crop
 from training.data.tar_reader import DamagedShardError
 from training.data.views import Pair
@@ -96,3 +105,47 @@ def test_members_are_cut_where_the_index_says_and_a_record_is_named_by_its_shard
         sample_record(content, sample_of(900), "train-7", 90)
     with pytest.raises(ValueError, match=r"^train-7\.tar: u\.json"):
         sample_record(content, sample, "train-7", 90)
+
+
+@pytest.fixture(name="external")
+def external_tars(monkeypatch):
+    """A reader of tars that others wrote, with two utterances of a split `dev`; the second one's room copy is damaged."""
+    content, samples = bytearray(50), []
+    for number, copies in enumerate(({"clean": flac_of(9)}, {"clean": flac_of(9, 500), "room-0": b"no audio"})):
+        members = {}
+        for name, part in (copies | {"txt": b"said"}).items():
+            members[name] = Member(offset=len(content), size=len(part))
+            content += part
+        samples.append(IndexedSample(key=f"x{number}", num_samples=9, members=members))
+    asked = []
+
+    class Reader(contextlib.nullcontext):
+        manifest = SimpleNamespace(sample_rate=RATE_HZ, borrowed="of another")
+
+        def shards(self, split):
+            return [SimpleNamespace(name=f"{split}-000003")]
+
+        def samples(self, _):
+            return samples
+
+        def span(self, _, start, end):
+            return bytes(content[start:end])
+
+        def record(self, *given):
+            asked.append(given)
+            return SimpleNamespace(id="d/7")
+
+    reader = Reader()
+    reader.enter_result = reader  # what `with` gives
+    monkeypatch.setattr("training.data.audio.open_corpus", lambda _: reader)
+    return asked, samples
+
+
+def test_utterances_of_tars_that_others_wrote_have_the_keys_of_the_index_and_records_of_their_own_split(external):
+    asked, samples = external
+    first, second = utterances("far", "dev", members=["clean"])
+    assert [(one.key, one.sample.id) for one in (first, second)] == [("x0", "d/7"), ("x1", "d/7")]
+    assert np.rint(second.waves["clean"] * 32768).tolist() == list(range(500, 509))
+    assert asked == [({"txt": b"said"}, sample, f"dev-000003.tar: {sample.key}.json", "dev") for sample in samples]
+    with pytest.raises(DamagedShardError, match=r"^dev-000003\.tar: x1\.room-0: cannot be decoded"):
+        list(utterances("far", "dev"))

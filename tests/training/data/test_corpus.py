@@ -342,3 +342,45 @@ def test_a_reader_that_is_left_has_closed_its_shards(made):
         reader.span("train-000001", 0, 9)
         assert reader.tars.handles
     assert not reader.tars.handles
+
+
+def test_copies_of_a_part_of_a_corpus_are_counted_in_the_indexes_of_shards_that_hold_an_utterance(copy):
+    path = copy / "shards/train-000001.json"
+    index = read_json(path, needed="test")
+    one, two, _ = index["samples"]
+    one["members"]["noise-1"] = one["members"].pop("phone-0")
+    two["members"]["room-7"] = two["members"].pop("noise-0")
+    write_json(path, index)
+    with open_corpus(copy) as reader:
+        assert reader.copies("train") == {"noise": 1, "phone": 1, "room": 1}, "as the manifest says"
+        empty = reader.manifest.splits["train"][0].model_copy(update={"name": "train-000009", "samples": 0})
+        splits = {**reader.manifest.splits, "train": (empty, *reader.manifest.splits["train"])}
+        reader.manifest = reader.manifest.model_copy(update={"borrowed": "a part", "splits": splits})
+        assert reader.copies("train") == {"noise": 2, "phone": 1, "room": 2}
+        assert reader.copies("dev") == {"noise": 1, "phone": 1, "room": 1}
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_part_reads_the_tars_of_another_folder_and_records_as_they_were_written_there(made, copy, tmp_path, foreign):
+    (copy / "shards").rename(tmp_path / "shards")
+    (copy / "shards").mkdir()
+    for path in (tmp_path / "shards").glob("*.json"):
+        path.rename(copy / "shards" / path.name)
+    manifest = read_json(copy / "corpus.json", needed="test")
+    write_json(copy / "corpus.json", {**manifest, "borrowed": {"root": "whole", "foreign": foreign}})
+    write_json(copy / "roots.local.json", {"schema": "stillroom/roots/1", "roots": {"whole": str(tmp_path)}})
+    with open_corpus(copy) as reader, open_corpus(made[0]) as whole:
+        assert (reader.is_external, whole.is_external) == (foreign, False)
+        sample = reader.samples("train-000001")[2]
+        assert reader.contents("train-000001", sample, ["room-0"]) == whole.contents("train-000001", sample, ["room-0"])
+        assert recorded_copies(reader, "train-000001", sample) == recorded_copies(whole, "train-000001", sample)
+        bare = sample.model_copy(
+            update={"members": {name: member for name, member in sample.members.items() if name != "json"}}
+        )
+        if foreign:
+            assert [one.family for one in recorded_copies(reader, "train-000001", bare)] == ["noise", "phone", "room"]
+            (record,) = reader.records("train-000001", bare)
+            assert (record.id, record.num_samples) == (bare.key, bare.num_samples)
+        else:
+            with pytest.raises(DamagedShardError, match=rf"{sample.key}\.json: the index has no such member"):
+                recorded_copies(reader, "train-000001", bare)
