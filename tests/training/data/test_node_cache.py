@@ -487,6 +487,15 @@ def test_a_stage_is_named_the_window_at_hand_and_the_next_across_epochs_and_none
     assert named == [[*here, *after] for here, after in itertools.zip_longest(order, order[1:], fillvalue=())]
 
 
+def descriptors_of(folder):
+    """How many of this process's open files are below a folder, removed ones too."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of this listing itself
+            found += str(link.readlink()).startswith(f"{folder}/")
+    return found
+
+
 def until(is_so):
     """Whether something comes to be; it is waited for as long as a slow machine may need."""
     deadline = time.monotonic() + 20
@@ -511,14 +520,20 @@ def stage_that_is_closed(tmp_path):
         assert not stage.thread.is_alive(), "it ends when the stage is closed"
 
 
-def test_shards_of_a_window_are_fetched_before_they_are_read_and_held_until_the_next_window(train, stage, fetched):
+def test_shards_of_a_window_are_fetched_before_they_are_read_and_held_until_the_next_window(
+    train, stage, fetched, monkeypatch
+):
+    opened, tried = NodeCache.opened_handle, []
+    monkeypatch.setattr(
+        NodeCache, "opened_handle", lambda self, one, *, wait: tried.append(one.name) or opened(self, one, wait=wait)
+    )
     stage.window(train[:2])
     assert until(lambda: len(stage.handles) == 2)
     assert fetched == [one.name for one in train[:2]], "in the order in which they are read"
     assert not stage.evict(), "both are held"
     stage.window([train[1], train[4]])
     assert until(lambda: {one.sha256 for one in (train[1], train[4])} == set(stage.handles))
-    assert fetched == [train[place].name for place in (0, 1, 4)]
+    assert fetched == tried == [train[place].name for place in (0, 1, 4)], "what is held is not looked for again"
     assert stage.evict()
     assert not stage.evict()
     assert {path.stem for path in stage.folder.glob("*.tar")} == {train[1].sha256, train[4].sha256}
@@ -560,13 +575,14 @@ def test_a_window_that_is_over_is_not_fetched_to_its_end(train, stage, monkeypat
     stage.thread.join(20)
     assert not stage.thread.is_alive()
     assert names == [train[place].name for place in (0, 3, 4)], "nor is that of a stage that is closed"
-    stage.close()
+    assert descriptors_of(stage.folder) == 0
 
 
 def test_ahead_of_time_a_damaged_shard_is_remembered_and_a_failure_of_the_disk_is_not(train, stage, monkeypatch):
-    copied, failures = NodeCache.copied, {train[0].name: "damaged", train[1].name: "a full network"}
+    copied, failures, names = NodeCache.copied, {train[0].name: "damaged", train[1].name: "a full network"}, []
 
     def fail(self, source, stream, one):
+        names.append(one.name)
         found = copied(self, source, stream, one)
         if failures.get(one.name) == "damaged":
             return found[0], "0" * 64
@@ -578,20 +594,12 @@ def test_ahead_of_time_a_damaged_shard_is_remembered_and_a_failure_of_the_disk_i
     stage.window(train[:3])
     assert until(lambda: len(stage.handles) == 2)
     assert set(stage.failed) == {train[0].sha256}
+    assert [names.count(one.name) for one in train[:3]] == [2, 2, 1], "a damaged one is fetched twice, and never again"
     with pytest.raises(DamagedShardError):
         stage.handle(*train[0])
     assert stage.handle(*train[1]) is not None
     stage.window(train[1:3])
     assert not stage.failed
-
-
-def descriptors_of(folder):
-    """How many of this process's open files are below a folder, removed ones too."""
-    found = 0
-    for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # of this listing itself
-            found += str(link.readlink()).startswith(f"{folder}/")
-    return found
 
 
 def test_a_shard_is_held_by_one_descriptor_whoever_comes_for_it_and_none_is_left_open(tmp_path, train, fetched):

@@ -577,6 +577,15 @@ def test_a_rank_takes_its_place_and_its_gpu_and_leaves_when_all_are_done(events)
     ]  # fmt: skip
 
 
+def test_ranks_that_cannot_be_reached_at_the_start_are_lost_ones(events, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("Connection refused")
+
+    monkeypatch.setattr("training.runs.distributed.rendezvous", fail)
+    with pytest.raises(RankLostError, match=r"^rank 4 lost another rank \(Connection refused\)"), joined_ranks():
+        pass
+
+
 @pytest.mark.parametrize("error", [UsageError("wrong"), OSError("disk")])
 @pytest.mark.parametrize("place", ["first", "second", "without a store"])
 def test_an_error_is_raised_in_the_first_rank_that_meets_it_and_the_others_leave_with_code_2(events, error, place):

@@ -159,3 +159,4 @@ def test_weights_that_do_not_fit_or_moments_of_no_parameter_are_another_runs(tmp
         fresh.restore(Ranks(), steps=9, report=str)
     assert str(caught.value).startswith(f"{tmp_path}: the checkpoint step-000000008 is of another run (")
     assert "\n" not in str(caught.value)
+    assert "\\" not in str(caught.value), "lines of a cause are joined, not escaped"
