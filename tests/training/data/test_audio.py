@@ -117,7 +117,7 @@ def external_tars(monkeypatch):
             members[name] = Member(offset=len(content), size=len(part))
             content += part
         samples.append(IndexedSample(key=f"x{number}", num_samples=9, members=members))
-    asked = []
+    calls = []
 
     class Reader(contextlib.nullcontext):
         manifest = SimpleNamespace(sample_rate=RATE_HZ, borrowed="of another")
@@ -132,20 +132,20 @@ def external_tars(monkeypatch):
             return bytes(content[start:end])
 
         def record(self, *given):
-            asked.append(given)
+            calls.append(given)
             return SimpleNamespace(id="d/7")
 
     reader = Reader()
     reader.enter_result = reader  # what `with` gives
     monkeypatch.setattr("training.data.audio.open_corpus", lambda _: reader)
-    return asked, samples
+    return calls, samples
 
 
 def test_utterances_of_tars_that_others_wrote_have_the_keys_of_the_index_and_records_of_their_own_split(external):
-    asked, samples = external
+    calls, samples = external
     first, second = utterances("far", "dev", members=["clean"])
     assert [(one.key, one.sample.id) for one in (first, second)] == [("x0", "d/7"), ("x1", "d/7")]
     assert np.rint(second.waves["clean"] * 32768).tolist() == list(range(500, 509))
-    assert asked == [({"txt": b"said"}, sample, f"dev-000003.tar: {sample.key}.json", "dev") for sample in samples]
+    assert calls == [({"txt": b"said"}, sample, f"dev-000003.tar: {sample.key}.json", "dev") for sample in samples]
     with pytest.raises(DamagedShardError, match=r"^dev-000003\.tar: x1\.room-0: cannot be decoded"):
         list(utterances("far", "dev"))

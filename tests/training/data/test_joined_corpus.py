@@ -360,7 +360,7 @@ def test_an_edition_whose_shards_are_mixed_otherwise_lends_the_copies_of_every_u
                 assert np.array_equal(found * 32768, pcm[sample.key, "room-0"])
 
 
-def test_whether_an_edition_is_of_the_same_speech_is_asked_in_each_split(tmp_path, made):
+def test_whether_an_edition_is_of_the_same_speech_is_checked_in_each_split(tmp_path, made):
     """It lacks the first training shard of the first corpus, and has other dev utterances in a shard of the same name."""
     folder, _ = made
     shutil.copytree(folder / "dealt", tmp_path / "other")

@@ -22,16 +22,16 @@ def entry_of(name, *, tar=None):
 @pytest.mark.parametrize("most", [1, 7, 30, 64])
 def test_a_stretch_is_whole_though_each_read_gives_a_part_of_it(tmp_path, monkeypatch, most):
     (tmp_path / "file").write_bytes(CONTENT)
-    pread, asked = os.pread, []
+    pread, calls = os.pread, []
 
     def short(handle, size, start):
-        asked.append((start, size))
+        calls.append((start, size))
         return pread(handle, min(size, most), start)
 
     monkeypatch.setattr(os, "pread", short)
     handle = os.open(tmp_path / "file", os.O_RDONLY)
     assert read_at(handle, 20, 30) == CONTENT[20:50]
-    assert asked == [(start, 50 - start) for start in range(20, 50, most)], "nothing is read twice, and nothing beyond"
+    assert calls == [(start, 50 - start) for start in range(20, 50, most)], "nothing is read twice, and nothing beyond"
     assert read_at(handle, 190, 30) == CONTENT[190:], "fewer only at the end"
     assert read_at(handle, 50, 0) == b""
     os.close(handle)
@@ -63,14 +63,14 @@ def test_a_copy_on_this_machine_is_read_in_place_of_the_shard_if_there_is_one(tm
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards/a.tar").write_bytes(CONTENT)
     (tmp_path / "copy").write_bytes(CONTENT[::-1])
-    asked = []
+    calls = []
     tars = TarBytes(tmp_path, [entry_of("a"), entry_of("b")])
     with (tmp_path / "copy").open("rb") as copy:
         found = [None, copy.fileno()]
-        tars.cached = lambda *given: asked.append(given) or found.pop(0)
+        tars.cached = lambda *given: calls.append(given) or found.pop(0)
         assert tars.span("a", 3, 9) == CONTENT[3:9]
         assert tars.span("a", 3, 9) == CONTENT[::-1][3:9]
-    assert asked == [(tars, "a")] * 2
+    assert calls == [(tars, "a")] * 2
     assert tars.is_near
 
 

@@ -297,7 +297,7 @@ def test_what_does_not_fit_is_named_by_the_file_that_is_wrong(tmp_path):
         load_student(path)
 
 
-def test_the_last_checkpoint_is_loaded_unless_the_best_is_asked_for(tmp_path):
+def test_the_last_checkpoint_is_loaded_unless_the_best_is_wanted(tmp_path):
     run = tmp_path / "run"
     write(run / "checkpoints", 7, seed=2)
     write(run / "best", 3, seed=1, most=1)

@@ -639,7 +639,7 @@ def test_whatever_does_not_arrive_is_a_rank_that_is_lost(monkeypatch, problem):
 
 def test_ranks_are_waited_for_until_one_alone_is_silent_and_each_attempt_of_torchrun_anew(monkeypatch):
     """One more of five ranks has answered each time: after the fourth look rank 4 alone has not."""
-    waits, answered, asked = [], {0}, set()
+    waits, answered, named = [], {0}, set()
     monkeypatch.setattr(
         runs_distributed.time, "sleep", lambda wait_s: waits.append(wait_s) or answered.add(len(answered))
     )
@@ -647,7 +647,7 @@ def test_ranks_are_waited_for_until_one_alone_is_silent_and_each_attempt_of_torc
 
     class Answers:
         def set(self, name, _):
-            asked.add(name)
+            named.add(name)
 
         def check(self, names):
             (name,) = names
@@ -656,7 +656,7 @@ def test_ranks_are_waited_for_until_one_alone_is_silent_and_each_attempt_of_torc
 
     assert Ranks(2, 5, store=Answers()).silent_ranks() == [4]
     assert waits == [0.5] * 3
-    assert asked == {"stillroom/lost/7/2"}
+    assert named == {"stillroom/lost/7/2"}
     waits.clear()
     answered = set()
     monkeypatch.setattr(runs_distributed.time, "sleep", waits.append)

@@ -114,11 +114,11 @@ def test_ranks_but_the_first_compute_in_what_it_sends_and_do_not_look_at_their_o
     own = "float32" if sent == "bfloat16" else "bfloat16"
     write_yaml(tmp_path / "config.yaml", config_of(precision=own).model_dump(mode="json", by_alias=True))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    asked = []
+    calls = []
     ranks = SimpleNamespace(
-        device=torch.device("cuda"), is_first=False, broadcast=lambda precision: asked.append(precision) or sent
+        device=torch.device("cuda"), is_first=False, broadcast=lambda precision: calls.append(precision) or sent
     )
     found = with_precision(config_of(), tmp_path, ranks=ranks)
     assert found.precision == sent
-    assert asked == [config_of().precision]
+    assert calls == [config_of().precision]
     assert found == config_of().model_copy(update={"precision": sent})

@@ -40,7 +40,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_handlers_are_those_of_before():
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_stop_that_is_asked_for_from_inside_is_as_one_from_outside_and_a_signal_before_it_stays():
+def test_a_stop_that_is_requested_from_inside_is_as_one_from_outside_and_a_signal_before_it_stays():
     stop = StopSignals()
     stop.request()
     assert stop.received is signal.SIGTERM
@@ -59,7 +59,7 @@ def test_every_signal_that_stops_a_run_is_noted_and_has_its_handler_again():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
 
 
-def test_outside_the_main_thread_no_handler_is_set_and_a_stop_can_be_asked_for():
+def test_outside_the_main_thread_no_handler_is_set_and_a_stop_can_be_requested():
     found = []
 
     def run():
