@@ -196,15 +196,10 @@ class CorpusReader:
 
     def records(self, shard: str, sample: IndexedSample) -> list[Sample]:
         """The `.json` member of a sample; in a joined corpus, that of each part."""
-        where = f"{shard}.tar: {sample.key}.json"
         if self.is_external:
-            return [
-                self.record(
-                    self.contents(shard, sample, [name for name in sample.members if name in ABOUT]), sample, where
-                )
-            ]
+            return [self.whole_record(shard, sample, split="train")]
         content = self.contents(shard, sample, ["json"])["json"]
-        return [Sample.parse_text(content, where=where)]
+        return [Sample.parse_text(content, where=f"{shard}.tar: {sample.key}.json")]
 
     def copy_outlines(self, shard: str, sample: IndexedSample) -> Sequence[CopyOutline | SampleCopy]:
         """The copies of a sample's record, as far as views depend on them; in a joined corpus, those of each part."""
@@ -224,7 +219,7 @@ class CorpusReader:
         contents = self.contents(shard, sample, names) if names else {}
         return self.record(contents, sample, f"{shard}.tar: {sample.key}.json", split)
 
-    def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str = "train") -> Sample:
+    def record(self, contents: dict[str, bytes], sample: IndexedSample, where: str, split: str) -> Sample:
         """The record of an utterance from its members that are not audio; in a subset, with the copies that it has."""
         rate_hz = self.manifest.sample_rate
         return record_of(sample, contents, external=self.is_external, split=split, sample_rate=rate_hz, where=where)

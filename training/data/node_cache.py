@@ -152,9 +152,11 @@ class NodeCache:
                 )
             return None
         with self.changed:
-            if one.sha256 in self.handles:
+            if self.closed or one.sha256 in self.handles:
                 os.close(handle)
-            return self.handles.setdefault(one.sha256, handle)
+            else:
+                self.handles[one.sha256] = handle
+            return self.handles.get(one.sha256)
 
     def opened_copy(self, one: SourceShard) -> int | None:
         """A whole copy that is here, under a shared lock."""

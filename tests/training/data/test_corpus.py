@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 
 import fsspec
 import numpy as np
@@ -15,8 +16,9 @@ from manifests.corpus.shard_index import IndexedSample, ShardEntry
 from manifests.errors import BadDocumentError, MissingFileError
 from manifests.io.json_yaml import read_json, write_json
 from tests.training.conftest import RATE_HZ, write_corpus
+from training.data import corpus as corpus_module
 from training.data.audio import decoded_wave, recorded_copies, utterances
-from training.data.corpus import NeededMembers, NoSuchSplitError
+from training.data.corpus import CorpusReader, NeededMembers, NoSuchSplitError, NotSealedError
 from training.data.joined_corpus import open_corpus
 from training.data.tar_reader import OPEN_SHARDS, DamagedShardError, TarBytes
 
@@ -221,3 +223,164 @@ def test_a_wave_that_ends_before_its_header_says_is_named(made):
         DamagedShardError, match=r"^t\.tar: u\.clean: (ends after (\d+) samples, the index says 40000|cannot be)"
     ):
         decoded_wave(content[: len(content) // 2], sample, rate_hz=RATE_HZ, where="t.tar: u.clean", start=3000)
+
+
+def test_what_is_no_corpus_is_named_as_it_was_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for url in (tmp_path / "file", tmp_path / "nothing"):
+        with pytest.raises(NotSealedError, match=f"^{url} has no corpus.json"):
+            CorpusReader(url)
+    with pytest.raises(NotSealedError, match=r"^/ has no corpus\.json"):
+        CorpusReader("/")
+
+
+def test_a_document_that_is_damaged_or_too_large_is_named_with_its_whole_path(copy, monkeypatch):
+    content = (copy / "shards/dev-000000.json").read_bytes()
+    with open_corpus(copy) as reader:
+        monkeypatch.setattr(corpus_module, "MAX_JSON_BYTES", len(content))
+        assert reader.document("shards/dev-000000.json") == content
+        monkeypatch.setattr(corpus_module, "MAX_JSON_BYTES", len(content) - 1)
+        with pytest.raises(
+            BadDocumentError, match=rf"^{copy}/shards/dev-000000.json: is larger than {len(content) - 1}"
+        ):
+            reader.document("shards/dev-000000.json")
+        monkeypatch.undo()
+        (copy / "shards/dev-000000.json").write_text("{")
+        with pytest.raises(BadDocumentError, match=f"^{copy}/shards/dev-000000.json: "):
+            reader.samples("dev-000000")
+        (copy / "shards/dev-000000.json").unlink()
+        with pytest.raises(MissingFileError, match=f"^{copy}/shards/dev-000000.json does not exist"):
+            reader.samples("dev-000000")
+    (copy / "corpus.json").write_text("{")
+    with pytest.raises(BadDocumentError, match=f"^{copy}/corpus.json: "):
+        open_corpus(copy)
+
+
+def test_from_afar_a_document_of_just_the_largest_size_is_read(remote, monkeypatch):
+    with open_corpus(remote) as reader:
+        content = reader.document("shards/dev-000000.json")
+        monkeypatch.setattr(corpus_module, "MAX_JSON_BYTES", len(content))
+        assert reader.document("shards/dev-000000.json") == content
+        monkeypatch.setattr(corpus_module, "MAX_JSON_BYTES", len(content) - 1)
+        with pytest.raises(BadDocumentError, match=rf"^{remote}/shards/dev-000000.json: is larger than"):
+            reader.document("shards/dev-000000.json")
+
+
+def test_from_afar_eight_reads_go_on_at_once_each_kept_under_its_own_sample(remote, monkeypatch):
+    """Each waits for seven others: fewer at a time would break the barrier."""
+    meeting, stretch = threading.Barrier(8), CorpusReader.stretch
+
+    def met(reader, shard, members):
+        meeting.wait(20)
+        return stretch(reader, shard, members)
+
+    monkeypatch.setattr(CorpusReader, "stretch", met)
+    with open_corpus(remote) as reader:
+        samples = [
+            (name, one) for name in ("train-000000", "train-000001", "dev-000000") for one in reader.samples(name)
+        ]
+        names = [frozenset({"clean", "noise-0"}), frozenset({"json"})]
+        reader.fetch([NeededMembers(*one, names[place % 2]) for place, one in enumerate(samples[:8])])
+        assert list(reader.fetched) == [(name, one.key) for name, one in samples[:8]]
+        for place, (name, one) in enumerate(samples[:8]):
+            first, content = reader.fetched[name, one.key]
+            assert first == min(one.members[member].offset for member in names[place % 2])
+            assert content == reader.span(name, first, first + len(content))
+            assert first + len(content) == max(
+                one.members[member].offset + one.members[member].size for member in names[place % 2]
+            )
+        reader.forget()
+        assert not reader.fetched
+
+
+def test_a_whole_record_is_read_without_audio_and_an_external_one_says_its_split(made, remote, monkeypatch):
+    read = []
+    stretch = CorpusReader.stretch
+    monkeypatch.setattr(
+        CorpusReader, "stretch", lambda *given: read.append(len((found := stretch(*given))[1])) or found
+    )
+    with open_corpus(remote) as reader:
+        sample = reader.samples("dev-000000")[1]
+        record = reader.whole_record("dev-000000", sample, split="dev")
+        assert read == [sample.members["json"].size]
+        assert [copy.name for copy in record.copies] == ["noise-0", "phone-0", "room-0"]
+        (outlined,) = reader.records("dev-000000", sample)
+        assert (outlined.id, outlined.split) == (record.id, "dev")
+        reader.is_external = True  # from here on as of tars that Stillroom did not write
+        bare = sample.model_copy(update={"members": {"clean": sample.members["clean"]}})
+        reader.manifest = reader.manifest.model_copy(update={"sample_rate": 8000})
+        read.clear()
+        found = reader.whole_record("dev-000000", bare, split="dev")
+        assert (found.id, found.split, found.sample_rate, found.num_samples) == (
+            bare.key,
+            "dev",
+            8000,
+            bare.num_samples,
+        )
+        assert not read, "there is nothing to read"
+        assert reader.copy_outlines("dev-000000", sample) == record.copies
+
+
+def test_a_record_that_only_looks_small_is_refused_before_it_is_parsed(made, monkeypatch):
+    seen = []
+
+    def refuse(content, *, where):
+        seen.append((bytes(content), where))
+        raise BadDocumentError(where, "is heavy")
+
+    monkeypatch.setattr(corpus_module, "refuse_heavy_json", refuse)
+    with open_corpus(made[0]) as reader:
+        sample = reader.samples("train-000001")[1]
+        content = reader.contents("train-000001", sample, ["json"])["json"]
+        with pytest.raises(BadDocumentError, match="is heavy"):
+            reader.copy_outlines("train-000001", sample)
+    assert seen == [(content, f"train-000001.tar: {sample.key}.json")]
+
+
+def test_a_reader_that_is_left_has_closed_its_shards(made):
+    with open_corpus(made[0]) as reader:
+        reader.span("train-000001", 0, 9)
+        assert reader.tars.handles
+    assert not reader.tars.handles
+
+
+def test_copies_of_a_part_of_a_corpus_are_counted_in_the_indexes_of_shards_that_hold_an_utterance(copy):
+    path = copy / "shards/train-000001.json"
+    index = read_json(path, needed="test")
+    one, two, _ = index["samples"]
+    one["members"]["noise-1"] = one["members"].pop("phone-0")
+    two["members"]["room-7"] = two["members"].pop("noise-0")
+    write_json(path, index)
+    with open_corpus(copy) as reader:
+        assert reader.copies("train") == {"noise": 1, "phone": 1, "room": 1}, "as the manifest says"
+        empty = reader.manifest.splits["train"][0].model_copy(update={"name": "train-000009", "samples": 0})
+        splits = {**reader.manifest.splits, "train": (empty, *reader.manifest.splits["train"])}
+        reader.manifest = reader.manifest.model_copy(update={"borrowed": "a part", "splits": splits})
+        assert reader.copies("train") == {"noise": 2, "phone": 1, "room": 2}
+        assert reader.copies("dev") == {"noise": 1, "phone": 1, "room": 1}
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_part_reads_the_tars_of_another_folder_and_records_as_they_were_written_there(made, copy, tmp_path, foreign):
+    (copy / "shards").rename(tmp_path / "shards")
+    (copy / "shards").mkdir()
+    for path in (tmp_path / "shards").glob("*.json"):
+        path.rename(copy / "shards" / path.name)
+    manifest = read_json(copy / "corpus.json", needed="test")
+    write_json(copy / "corpus.json", {**manifest, "borrowed": {"root": "whole", "foreign": foreign}})
+    write_json(copy / "roots.local.json", {"schema": "stillroom/roots/1", "roots": {"whole": str(tmp_path)}})
+    with open_corpus(copy) as reader, open_corpus(made[0]) as whole:
+        assert (reader.is_external, whole.is_external) == (foreign, False)
+        sample = reader.samples("train-000001")[2]
+        assert reader.contents("train-000001", sample, ["room-0"]) == whole.contents("train-000001", sample, ["room-0"])
+        assert recorded_copies(reader, "train-000001", sample) == recorded_copies(whole, "train-000001", sample)
+        bare = sample.model_copy(
+            update={"members": {name: member for name, member in sample.members.items() if name != "json"}}
+        )
+        if foreign:
+            assert [one.family for one in recorded_copies(reader, "train-000001", bare)] == ["noise", "phone", "room"]
+            (record,) = reader.records("train-000001", bare)
+            assert (record.id, record.num_samples) == (bare.key, bare.num_samples)
+        else:
+            with pytest.raises(DamagedShardError, match=rf"{sample.key}\.json: the index has no such member"):
+                recorded_copies(reader, "train-000001", bare)

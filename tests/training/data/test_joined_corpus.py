@@ -11,17 +11,19 @@ import torch
 
 from manifests.errors import StillroomError, UsageError
 from manifests.io.json_yaml import read_json, write_json
-from tests.training.conftest import write_corpus
+from tests.training.conftest import RATE_HZ, write_corpus
 from training.config.schema import Staging
-from training.data.audio import recorded_copies
+from training.data.audio import decoded_wave, recorded_copies
 from training.data.corpus import CorpusReader, NeededMembers
 from training.data.joined_corpus import (
     ClashingCopiesError,
     DifferentSpeechError,
     NotAnEditionError,
     Part,
+    clean_digests,
     open_corpus,
 )
+from training.data.tar_reader import DamagedShardError
 from training.dataloader import loader
 from training.stream import Sources, pairs
 
@@ -306,3 +308,115 @@ def test_an_utterance_that_the_edition_lacks_keeps_its_own_copies(tmp_path, made
     with open_corpus([folder / "base", tmp_path / "short"]) as reader:
         copies = [sample.copies for sample in reader.samples("train-000000")]
     assert copies == [["noise-0"]] + [["noise-0", "pitch-0", "room-0"]] * 5
+
+
+def test_the_first_corpus_twice_is_named_and_a_join_is_named_by_all_its_corpora_in_their_order(tmp_path, made):
+    folder, _ = made
+    base, edition = folder / "base", folder / "edition"
+    with pytest.raises(UsageError, match=f"^corpus: {base} is listed twice$"):
+        open_corpus([base, edition, base])
+    write_corpus(tmp_path / "music", copies=("music-0",), **SHAPE)
+    orders = ([base], [base, edition], [edition, base], [base, tmp_path / "music"], [base, edition, tmp_path / "music"])
+    digests = []
+    for order in orders:
+        with open_corpus(order) as reader:
+            digests.append(reader.digest)
+    assert len(set(digests)) == len(orders)
+
+
+def test_an_edition_whose_shards_are_mixed_otherwise_lends_the_copies_of_every_utterance(tmp_path, made):
+    """Shards of the same names, each with some utterances of the first corpus's and some of another one's; one is empty and not there."""
+    folder, pcm = made
+    shutil.copytree(folder / "edition", tmp_path / "mixed")
+    shards = tmp_path / "mixed/shards"
+    first, second = (read_json(shards / f"{name}.json", needed="test") for name in SHARDS[:2])
+    for suffix in ("tar", "json"):
+        (shards / f"dev-000000.{suffix}").rename(shards / f"dev-000005.{suffix}")
+    # The bytes of both shards in one tar, so that either's utterances are where their index says.
+    tars = [(shards / f"{name}.tar").read_bytes() for name in SHARDS[:2]]
+    both, at = b"".join(tars), len(tars[0])
+    for sample in second["samples"]:
+        for member in sample["members"].values():
+            member["offset"] += at
+    for name, index, samples in (
+        (SHARDS[0], first, first["samples"][:3] + second["samples"][3:]),
+        (SHARDS[1], second, second["samples"][:3] + first["samples"][3:]),
+    ):
+        (shards / f"{name}.tar").write_bytes(both)
+        write_json(shards / f"{name}.json", {**index, "bytes": len(both), "samples": samples})
+    manifest = read_json(tmp_path / "mixed/corpus.json", needed="test")
+    manifest["splits"]["dev"][0]["name"] = "dev-000005"
+    for split in ("train", "dev"):
+        gone = {**manifest["splits"][split][0], "name": f"{split}-000099", "samples": 0}
+        manifest["splits"][split].append(gone)
+    write_json(tmp_path / "mixed/corpus.json", manifest)
+    with open_corpus([folder / "base", tmp_path / "mixed"]) as reader:
+        for name in ("dev-000000", *SHARDS):
+            for sample in reader.samples(name):
+                assert sample.copies == ["noise-0", "pitch-0", "room-0"]
+                found = decoded_wave(
+                    reader.contents(name, sample, ["room-0"])["room-0"], sample, rate_hz=RATE_HZ, where=name
+                )
+                assert np.array_equal(found * 32768, pcm[sample.key, "room-0"])
+
+
+def test_whether_an_edition_is_of_the_same_speech_is_checked_in_each_split(tmp_path, made):
+    """It lacks the first training shard of the first corpus, and has other dev utterances in a shard of the same name."""
+    folder, _ = made
+    shutil.copytree(folder / "dealt", tmp_path / "other")
+    path = tmp_path / "other/shards/dev-000000.json"
+    index = read_json(path, needed="test")
+    write_json(path, {**index, "samples": [{**one, "key": f"x{one['key']}"} for one in index["samples"]]})
+    manifest = read_json(tmp_path / "other/corpus.json", needed="test")
+    manifest["splits"]["train"] = [entry for entry in manifest["splits"]["train"] if entry["name"] != "train-000010"]
+    write_json(tmp_path / "other/corpus.json", manifest)
+    with open_corpus([folder / "base", tmp_path / "other"]) as reader:
+        assert [sample.copies for sample in reader.samples(SHARDS[0])] == [["noise-0"]] * 6
+        with pytest.raises(NotAnEditionError, match="has no utterance of the split dev of"):
+            reader.samples("dev-000000")
+
+
+def test_from_afar_members_are_kept_under_the_shard_of_their_own_corpus(made):
+    folder, _ = made
+    system = fsspec.filesystem("memory")
+    for name in ("base", "dealt"):
+        for path in (folder / name).rglob("*"):
+            if path.is_file():
+                system.pipe_file(f"/kept/{name}/{path.relative_to(folder / name)}", path.read_bytes())
+    with open_corpus(["memory://kept/base", "memory://kept/dealt"]) as reader:
+        sample = reader.samples(SHARDS[0])[2]
+        reader.fetch([NeededMembers(SHARDS[0], sample, frozenset({"pitch-0", "noise-0"}))])
+        assert list(reader.fetched) == [(SHARDS[0], sample.key)]
+        assert list(reader.others[0].fetched) == [("train-000010", sample.key)]
+        reader.forget()
+        assert not reader.fetched
+        assert not reader.others[0].fetched
+    system.store.clear()
+
+
+def test_a_member_that_no_corpus_has_is_named_and_all_are_closed(made):
+    folder, _ = made
+    with open_corpus([folder / "base", folder / "edition"]) as reader:
+        sample = reader.samples(SHARDS[1])[2]
+        with pytest.raises(
+            DamagedShardError, match=rf"^{SHARDS[1]}\.tar: {sample.key}\.music-0: the index has no such"
+        ):
+            reader.contents(SHARDS[1], sample, ["clean", "room-0", "music-0"])
+        assert list(reader.contents(SHARDS[1], sample, ["room-0", "clean"])) == ["clean", "room-0"]
+        assert reader.tars.handles
+        assert reader.others[0].tars.handles
+    assert not reader.tars.handles
+    assert not reader.others[0].tars.handles
+
+
+def test_clean_speech_without_a_digest_is_left_out_of_them(tmp_path, made):
+    folder, _ = made
+    shutil.copytree(folder / "base", tmp_path / "some")
+    path = tmp_path / "some/shards/dev-000000.json"
+    index = read_json(path, needed="test")
+    clean = {one["key"]: one["members"]["clean"]["pcm_sha256"] for one in index["samples"]}
+    gone = index["samples"][2]
+    del gone["members"]["clean"]["pcm_sha256"]
+    write_json(path, index)
+    del clean[gone["key"]]
+    assert dict(clean_digests(tmp_path / "some", "dev")) == clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import itertools
 import json
@@ -13,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +28,7 @@ from tests.training.conftest import write_corpus
 from tests.training.test_loop import HOUSE, assert_same_run, config_of, journal
 from training import loop
 from training.config.schema import Staging
+from training.data import node_cache
 from training.data.joined_corpus import open_corpus
 from training.data.node_cache import NodeCache
 from training.data.sampler import windows
@@ -206,10 +210,11 @@ def test_a_shard_that_is_damaged_or_gone_is_named_with_what_was_found_and_stays_
             stage.handle(reader.tars, entry.name)
         path.unlink()
         stage.window([])
-        with pytest.raises(MissingFileError, match=r"train-000001\.tar does not exist") as gone:
-            stage.handle(reader.tars, entry.name)
-        assert "corpus.json lists the shard train-000001" in str(gone.value)
-        path.write_bytes(whole)
+        for _ in range(2):
+            with pytest.raises(MissingFileError, match=r"train-000001\.tar does not exist") as gone:
+                stage.handle(reader.tars, entry.name)
+            assert "corpus.json lists the shard train-000001" in str(gone.value)
+            path.write_bytes(whole)
         stage.window([])
         assert os.fstat(stage.handle(reader.tars, entry.name)).st_size == entry.bytes
         assert stage.handle(reader.tars, "train-000099") is None, "no shard of the corpus"
@@ -480,3 +485,208 @@ def test_a_stage_is_named_the_window_at_hand_and_the_next_across_epochs_and_none
         for window in windows(stream.shards, stream.batching, seed=stream.seed, epoch=epoch)
     ]
     assert named == [[*here, *after] for here, after in itertools.zip_longest(order, order[1:], fillvalue=())]
+
+
+def descriptors_of(folder):
+    """How many of this process's open files are below a folder, removed ones too."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of this listing itself
+            found += str(link.readlink()).startswith(f"{folder}/")
+    return found
+
+
+def until(is_so):
+    """Whether something comes to be; it is waited for as long as a slow machine may need."""
+    deadline = time.monotonic() + 20
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return is_so()
+
+
+@pytest.fixture(name="train")
+def training_shards(made):
+    with open_corpus(made) as reader:
+        yield reader.sources([entry.name for entry in reader.shards("train")])
+
+
+@pytest.fixture(name="stage")
+def stage_that_is_closed(tmp_path):
+    stage = NodeCache(tmp_path / "far/stage", report=str)
+    yield stage
+    stage.close()
+    if stage.thread is not None:
+        stage.thread.join(20)
+        assert not stage.thread.is_alive(), "it ends when the stage is closed"
+
+
+def test_shards_of_a_window_are_fetched_before_they_are_read_and_held_until_the_next_window(
+    train, stage, fetched, monkeypatch
+):
+    opened, tried = NodeCache.opened_handle, []
+    monkeypatch.setattr(
+        NodeCache, "opened_handle", lambda self, one, *, wait: tried.append(one.name) or opened(self, one, wait=wait)
+    )
+    stage.window(train[:2])
+    assert until(lambda: len(stage.handles) == 2)
+    assert fetched == [one.name for one in train[:2]], "in the order in which they are read"
+    assert not stage.evict(), "both are held"
+    stage.window([train[1], train[4]])
+    assert until(lambda: {one.sha256 for one in (train[1], train[4])} == set(stage.handles))
+    assert fetched == tried == [train[place].name for place in (0, 1, 4)], "what is held is not looked for again"
+    assert stage.evict()
+    assert not stage.evict()
+    assert {path.stem for path in stage.folder.glob("*.tar")} == {train[1].sha256, train[4].sha256}
+
+
+def test_a_shard_that_another_process_fetches_is_waited_for_after_all_others(tmp_path, train, stage, fetched):
+    """The other process ends without it, and so it is fetched here."""
+    other = NodeCache(tmp_path / "far/stage", report=str)
+    with other.locked(train[0].sha256):
+        stage.window(train[:3])
+        assert until(lambda: len(stage.handles) == 2)
+        assert fetched == [train[1].name, train[2].name]
+    assert until(lambda: len(stage.handles) == 3)
+    other.close()
+
+
+def test_a_window_that_is_over_is_not_fetched_to_its_end(train, stage, monkeypatch):
+    names, copied, begun, may_go_on = [], NodeCache.copied, threading.Event(), threading.Event()
+
+    def slow(self, source, stream, one):
+        names.append(one.name)
+        begun.set()
+        assert may_go_on.wait(20)
+        return copied(self, source, stream, one)
+
+    monkeypatch.setattr(NodeCache, "copied", slow)
+    stage.window(train[:3])
+    assert begun.wait(20)
+    stage.window(train[3:4])
+    may_go_on.set()
+    assert until(lambda: train[3].sha256 in stage.handles)
+    assert names == [train[0].name, train[3].name]
+    may_go_on.clear()
+    begun.clear()
+    stage.window(train[4:])
+    assert begun.wait(20)
+    stage.close()
+    may_go_on.set()
+    stage.thread.join(20)
+    assert not stage.thread.is_alive()
+    assert names == [train[place].name for place in (0, 3, 4)], "nor is that of a stage that is closed"
+    assert descriptors_of(stage.folder) == 0
+
+
+def test_ahead_of_time_a_damaged_shard_is_remembered_and_a_failure_of_the_disk_is_not(train, stage, monkeypatch):
+    copied, failures, names = NodeCache.copied, {train[0].name: "damaged", train[1].name: "a full network"}, []
+
+    def fail(self, source, stream, one):
+        names.append(one.name)
+        found = copied(self, source, stream, one)
+        if failures.get(one.name) == "damaged":
+            return found[0], "0" * 64
+        if failures.pop(one.name, None):
+            raise OSError("for once")
+        return found
+
+    monkeypatch.setattr(NodeCache, "copied", fail)
+    stage.window(train[:3])
+    assert until(lambda: len(stage.handles) == 2)
+    assert set(stage.failed) == {train[0].sha256}
+    assert [names.count(one.name) for one in train[:3]] == [2, 2, 1], "a damaged one is fetched twice, and never again"
+    with pytest.raises(DamagedShardError):
+        stage.handle(*train[0])
+    assert stage.handle(*train[1]) is not None
+    stage.window(train[1:3])
+    assert not stage.failed
+
+
+def test_a_shard_is_held_by_one_descriptor_whoever_comes_for_it_and_none_is_left_open(tmp_path, train, fetched):
+    stage = NodeCache(tmp_path / "stage", report=str)
+    handle = stage.opened_handle(train[0], wait=True)
+    assert stage.opened_handle(train[0], wait=False) == handle == stage.handle(*train[0])
+    assert descriptors_of(stage.folder) == 1
+    (tmp_path / "stage" / f"{train[1].sha256}.tar").write_bytes(b"half")
+    assert stage.opened_copy(train[1]) is None
+    assert not (tmp_path / "stage" / f"{train[1].sha256}.tar").exists(), "it is in the way"
+    assert descriptors_of(stage.folder) == 1
+    assert fetched == [train[0].name]
+    stage.close()
+    assert descriptors_of(stage.folder) == 0
+    assert not stage.handles
+
+
+def test_a_copy_that_is_removed_while_it_is_opened_is_opened_anew(train, stage, monkeypatch):
+    """Between opening it and the lock another process removes it and fetches it again: what is read has a name."""
+    stage.handle(*train[0])
+    stage.window([])
+    path = stage.folder / f"{train[0].sha256}.tar"
+    flock, shared = fcntl.flock, []
+
+    def removed_first(handle, kind):
+        if kind == fcntl.LOCK_SH:
+            shared.append(handle)
+            if len(shared) == 1:
+                content = path.read_bytes()
+                path.unlink()
+                path.write_bytes(content)
+        flock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    found = stage.opened_copy(train[0])
+    assert os.fstat(found).st_ino == path.stat().st_ino
+    assert len(shared) == 2
+    os.close(found)
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name_and_room_is_counted_by_one_process_at_a_time(
+    train, stage, monkeypatch
+):
+    events, fsync, locked = [], os.fsync, NodeCache.locked
+
+    def synced(number):
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        events.append((path.name, path.with_suffix(".tar").exists()))
+        fsync(number)
+
+    @contextlib.contextmanager
+    def noted(self, name, *, wait=True):
+        with locked(self, name, wait=wait):
+            events.append(f"{name} begins")
+            yield
+        events.append(f"{name} ends")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(NodeCache, "locked", noted)
+    stage.handle(*train[0])
+    digest = train[0].sha256
+    assert events == [f"{digest} begins", "room begins", "room ends", (f"{digest}.part", False), f"{digest} ends"]
+
+
+def test_only_whoever_waits_for_a_shard_says_that_there_is_no_room(tmp_path, train):
+    said = []
+    stage = NodeCache(tmp_path / "stage", gigabytes=1e-9, report=said.append)
+    assert stage.opened_handle(train[0], wait=False) is None
+    assert stage.opened_handle(train[1], wait=True) is None
+    assert stage.opened_handle(train[2], wait=True) is None
+    assert said == [
+        f"stage: {tmp_path / 'stage'} has no room for the shard {train[1].name}: read from its source, as others may be"
+    ]
+    stage.close()
+
+
+def test_a_shard_of_several_pieces_is_one_copy_of_its_own_digest(train, stage, monkeypatch):
+    monkeypatch.setattr(node_cache, "PIECE_BYTES", 1000)
+    handle = stage.handle(*train[0])
+    assert hashlib.sha256(os.pread(handle, 1 << 24, 0)).hexdigest() == train[0].sha256
+    assert [path.name for path in stage.folder.glob("*.tar")] == [f"{train[0].sha256}.tar"]
+
+
+def test_what_a_stage_cannot_be_written_to_for_has_a_reason_though_the_system_gives_none(tmp_path, monkeypatch):
+    def fail(*_):
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(UsageError, match=r"cannot be written to \(BlockingIOError\): name a folder"):
+        NodeCache(tmp_path / "stage", report=str)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import Counter
 
 import pytest
@@ -329,3 +331,49 @@ def test_unpaired_conditions_that_a_corpus_cannot_give_are_refused(keys, message
 )
 def test_what_the_teacher_may_get_is_what_its_targets_are_needed_of(keys, wanted):
     assert Views.model_validate(keys).teacher_conditions(("a", "b", "c")) == wanted
+
+
+def number_of(*names):
+    """A draw as it is described: the first 64 bits of a keyed hash of its names, written here once more."""
+    return int.from_bytes(hashlib.blake2b("\x1f".join(map(str, names)).encode(), digest_size=8).digest(), "big")
+
+
+def expected_pair(kind, copies, *, seed, epoch, key, both=0.0, student_alone=0.0, teacher_alone=0.0, last=False):
+    """The pair of a slow reader of the description: each choice has a draw of its own, by seed, epoch and key."""
+    share = number_of(seed, "clean", epoch, key) / 2**64
+    if kind == "none" or share < both:
+        return Pair("clean", "clean")
+    student = copies[number_of(seed, "student", epoch, key) * len(copies) // 2**64]
+    if last:
+        turn, place = epoch // len(copies), epoch % len(copies)
+        student = sorted(copies, key=lambda copy: number_of(seed, "student-order", turn, key, copy.name))[place]
+    name, family = (student.name, student.family) if share >= both + student_alone else ("clean", "clean")
+    if kind == "cdm1":
+        return Pair("clean", name, student_family=family)
+    if kind == "same":
+        return Pair(name, name, student_family=family)
+    others = [copy for copy in copies if copy.name != name]
+    teacher = others[number_of(seed, "teacher", epoch, key) * len(others) // 2**64].name
+    if number_of(seed, "teacher-clean", epoch, key) / 2**64 < teacher_alone:
+        teacher = "clean"
+    return Pair(teacher, name, student_family=family)
+
+
+@pytest.mark.parametrize("kind", ["none", "cdm1", "cdm2", "same"])
+@pytest.mark.parametrize("last", [False, True])
+def test_every_draw_is_by_seed_epoch_and_key_in_a_stream_of_its_own(kind, last):
+    """Any other stream is other views for a run that goes on, and methods that are no longer paired."""
+    student = {"clean_share": 0.25, "revisit": "last" if last else "any"}
+    teacher = {"clean_share": 0.375}
+    views = Views.model_validate({"kind": kind, "clean_share": 0.125, "student": student, "teacher": teacher})
+    shares = {"both": 0.125, "student_alone": 0.25, "teacher_alone": 0.375}
+    for seed, epoch, key in itertools.product((0, 1, 9), (0, 1, 5), KEYS[:20]):
+        names = {"seed": seed, "epoch": epoch, "key": key}
+        assert drawn_pair(views, COPIES, **names) == expected_pair(kind, COPIES, **names, **shares, last=last)
+
+
+def test_shares_of_clean_speech_may_be_all_there_is():
+    views = Views.model_validate({"kind": "cdm1", "clean_share": 0.5, "student": {"clean_share": 0.5}})
+    assert {drawn_pair(views, COPIES, seed=1, epoch=0, key=key)[:2] for key in KEYS[:50]} == {("clean", "clean")}
+    assert not Views.model_validate({"kind": "none", "families": "any"}).need_records
+    assert not Views.model_validate({"kind": "same", "teacher": {"content": "any"}}).need_records

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from manifests.errors import MissingFileError, NewerSchemaError, NoSpaceLeftError
+from manifests.errors import BadDocumentError, MissingFileError, NewerSchemaError, NoSpaceLeftError
 from manifests.io.json_yaml import read_json, write_json
 from tests.training.conftest import encoder_config
 from training.data.sampler import ORDER, Cursor
@@ -260,3 +261,48 @@ def test_heads_are_those_of_the_student_alone(tmp_path):
     (run / "heard.txt").write_text("")
     trained = load_student(run)
     assert {name: tuple(one.shape) for name, one in trained.heads.items()} == {"weight": (3, 2), "bias": (3,)}
+
+
+def test_tensors_of_a_checkpoint_lie_as_they_are_written_and_what_is_not_there_has_none():
+    linear = torch.nn.Linear(2, 3)
+    linear.weight = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3).T)
+    modules = module_tensors(student=linear, critic=None)
+    assert {name: one.tolist() for name, one in modules.items()} == {
+        "student.weight": [[0, 3], [1, 4], [2, 5]], "student.bias": linear.bias.tolist(),
+    }  # fmt: skip
+    state = {3: {"step": 7, "exp_avg": linear.weight}, 0: {"exp_avg": torch.ones(1)}}
+    states = optimiser_tensors(optimiser=SimpleNamespace(state_dict=lambda: {"state": state}), critic_optimiser=None)
+    assert {name: one.tolist() for name, one in states.items()} == {
+        "optimiser.3.step": 7, "optimiser.3.exp_avg": [[0, 3], [1, 4], [2, 5]], "optimiser.0.exp_avg": [1],
+    }  # fmt: skip
+    for tensor in (*modules.values(), *states.values()):
+        assert tensor.is_contiguous()
+        assert not tensor.requires_grad
+        assert tensor.device.type == "cpu"
+
+
+def test_what_does_not_fit_is_named_by_the_file_that_is_wrong(tmp_path):
+    run = tmp_path / "run"
+    write(run / "checkpoints", 7)
+    (run / "heard.txt").write_text("")
+    path = run / "checkpoints/step-000000007.json"
+    mark = read_json(path, needed="test")
+    write_json(path, {**mark, "encoder": {**mark["encoder"], "encoder_num_layers": 2}})
+    with pytest.raises(BadDocumentError, match=rf"^{path.with_suffix('.safetensors')}: does not fit its config"):
+        load_student(run)
+    write_json(path, {**mark, "encoder": {**mark["encoder"], "encoder_num_heads": 7}})
+    with pytest.raises(BadDocumentError, match=f"^{path}: "):
+        load_student(run)
+    with pytest.raises(MissingFileError, match="the folder of a training run"):
+        load_student(path)
+
+
+def test_the_last_checkpoint_is_loaded_unless_the_best_is_wanted(tmp_path):
+    run = tmp_path / "run"
+    write(run / "checkpoints", 7, seed=2)
+    write(run / "best", 3, seed=1, most=1)
+    (run / "heard.txt").write_text("")
+    assert [load(run).facts for load in (load_run, lambda run: load_student(run).encoder)] == [
+        {"views": "cdm2", "checkpoint": "last", "steps": 7}
+    ] * 2
+    assert load_student(run, checkpoint="best").encoder.facts["steps"] == 3

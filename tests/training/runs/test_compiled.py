@@ -107,3 +107,57 @@ def test_compiling_is_of_all_transformer_layers_and_undone_where_it_fails(models
     assert all(one.grad is None for one in student.parameters())
     compile_layers(teacher, student, precision="float32", device=CPU, report=lambda _: None)
     assert not any(layer._compiled_call_impl for layer in layers)
+
+
+class Model:
+    """Notes what it is given, and in what it computes; with a gradient if it has a weight."""
+
+    def __init__(self, weight):
+        self.weight, self.calls = weight, []
+
+    def __call__(self, wave, lengths):
+        self.calls.append((wave, lengths.tolist(), torch.is_autocast_enabled("cpu")))
+        return (wave[:, :3] * self.weight, "other")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_the_trial_is_of_noise_of_two_lengths_in_the_precision_of_the_run_and_draws_nothing(precision):
+    student, teacher = Model(torch.nn.Parameter(torch.tensor(2.0))), Model(torch.tensor(2.0))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    compiled.tried([student, teacher], precision=precision, device=CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+    for model in (student, teacher):
+        ((wave, lengths, is_mixed),) = model.calls
+        assert (tuple(wave.shape), lengths, is_mixed) == ((2, 16_000), [16_000, 8000], precision == "bfloat16")
+        assert wave[0].count_nonzero() > 15_000
+        assert wave[1, :8000].count_nonzero() > 7500
+        assert not wave[1, 8000:].any()
+    assert float(student.weight.grad) == pytest.approx(float(wave[:, :3].sum()), abs=1e-4)
+    assert teacher.weight.grad is None
+
+
+def test_layers_are_compiled_for_any_length_with_the_draws_of_plain_ones_after_a_fresh_start(models, monkeypatch):
+    teacher, student = models
+    events, said = [], []
+
+    def tried(given, **how):
+        events.append(([type(one).__name__ for one in given], how))
+        raise TypeError("\n" + "y" * 300 + "\nmore")
+
+    monkeypatch.setattr(torch.compiler, "reset", lambda: events.append("reset"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **how: events.append((type(layer).__name__, how)))
+    monkeypatch.setattr(compiled, "tried", tried)
+    layers = len(student.trunk.encoder.transformer.layers)
+    compile_layers(None, student, precision="bfloat16", device=torch.device("meta"), report=said.append)
+    assert events == [
+        "reset", *[("EncoderLayer", {"dynamic": True, "options": {"fallback_random": True}})] * layers,
+        (["Student"], {"precision": "bfloat16", "device": torch.device("meta")}),
+    ]  # fmt: skip
+    (line,) = said
+    start = "compile: true does not work here, so the run goes on without it; TypeError: yyy"
+    assert line.startswith(start)
+    assert 190 <= line.count("y", line.index(": yyy")) <= 200
+    events.clear()
+    compile_layers(teacher, student, precision="float32", device=CPU, report=said.append)
+    assert len(events) == 2 + layers + len(teacher.trunk.encoder.transformer.layers)

@@ -522,3 +522,162 @@ def test_a_shard_that_one_rank_cannot_read_ends_all_with_its_line(tmp_path, torc
     errors = [line for line in rest if "to the end, without validations" not in line]
     assert len(errors) == 1, said
     assert ".tar" in errors[0]
+
+
+PLACE = {
+    "WORLD_SIZE": "6", "RANK": "4", "LOCAL_RANK": "5", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1", "TORCHELASTIC_RESTART_COUNT": "3",
+}  # fmt: skip
+
+
+class Store:
+    """Counts as torch's store does; it can end with the rank that held it."""
+
+    def __init__(self, error=None):
+        self.counts, self.error = {}, error
+
+    def add(self, key, number):
+        if self.error is not None:
+            raise self.error
+        self.counts[key] = self.counts.get(key, 0) + number
+        return self.counts[key]
+
+
+@pytest.fixture(name="events")
+def of_three_gpus_that_are_not_there(monkeypatch):
+    """What torch would be given by rank 4 of 6, the sixth process of its machine, in order; the first is the store."""
+    events = [Store()]
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: events.append(("set_device", device)))
+    monkeypatch.setattr(
+        "training.runs.distributed.rendezvous",
+        lambda *given, timeout: events.append(("rendezvous", *given)) or iter([(events[0], 4, 6)]),
+    )
+
+    def begun(backend, *, timeout, **given):
+        events.append(("begun", backend, given))
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", begun)
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **_: events.append("group") or "nccl group")
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: events.append("all are done"))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: events.append("left"))
+    return events
+
+
+def test_a_rank_takes_its_place_and_its_gpu_and_leaves_when_all_are_done(events):
+    device = torch.device("cuda", 2)
+    with joined_ranks() as ranks:
+        assert ranks == Ranks(4, 6, device, "nccl group", events[0])
+        events.append("trained")
+    assert events[1:] == [
+        ("rendezvous", "env://", 4, 6), ("begun", "gloo", {"store": events[0], "rank": 4, "world_size": 6}),
+        ("set_device", device), "group", "trained", "all are done", "left",
+    ]  # fmt: skip
+
+
+def test_ranks_that_cannot_be_reached_at_the_start_are_lost_ones(events, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("Connection refused")
+
+    monkeypatch.setattr("training.runs.distributed.rendezvous", fail)
+    with pytest.raises(RankLostError, match=r"^rank 4 lost another rank \(Connection refused\)"), joined_ranks():
+        pass
+
+
+@pytest.mark.parametrize("error", [UsageError("wrong"), OSError("disk")])
+@pytest.mark.parametrize("place", ["first", "second", "without a store"])
+def test_an_error_is_raised_in_the_first_rank_that_meets_it_and_the_others_leave_with_code_2(events, error, place):
+    if place == "second":
+        events[0].add("stillroom/errors/3", 1)
+    elif place == "without a store":
+        events[0].error = RuntimeError("gone") if isinstance(error, OSError) else OSError("gone")
+    with pytest.raises(SystemExit if place == "second" else type(error)) as caught, joined_ranks():
+        raise error
+    assert (caught.value.code == 2) if place == "second" else (caught.value is error)
+    assert events[-1] == "group", "nobody waits for the others, which may be gone"
+    assert events[0].counts == ({} if place == "without a store" else {"stillroom/errors/3": 1 + (place == "second")})
+
+
+def test_what_ranks_send_goes_over_the_group_of_their_devices(monkeypatch):
+    groups = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda _, group: groups.append(("sum", group)))
+    monkeypatch.setattr(
+        torch.distributed, "broadcast", lambda _, src, group=None: groups.append(("weights", src, group))
+    )
+    ranks = Ranks(1, 2, device_group="nccl group")
+    parameter = torch.nn.Parameter(torch.zeros(50))
+    numbers = AllReduce(ranks, [parameter])(torch.zeros(2))
+    assert numbers.untyped_storage().nbytes() == 8, "it does not hold the buffer of all gradients"
+    ranks.broadcast_modules(torch.nn.Linear(2, 2))
+    ranks.broadcast_modules()
+    assert groups == [("sum", "nccl group"), ("weights", 0, "nccl group"), ("weights", 0, "nccl group")]
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("reset"), OSError("reset")])
+def test_whatever_does_not_arrive_is_a_rank_that_is_lost(monkeypatch, problem):
+    def fail(*_, **__):
+        raise problem
+
+    for name in ("broadcast", "broadcast_object_list", "all_reduce", "barrier"):
+        monkeypatch.setattr(torch.distributed, name, fail)
+    ranks = Ranks(3, 4)
+    for send in (
+        lambda: ranks.broadcast(1),
+        lambda: ranks.broadcast_modules(torch.nn.Linear(1, 1)),
+        ranks.wait,
+        lambda: AllReduce(ranks, [])(torch.zeros(1)),
+        lambda: Ranks(0, 4).broadcast_tensors({}),
+    ):
+        with pytest.raises(RankLostError, match=r"^rank [03] lost another rank \(reset\)"):
+            send()
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", lambda *_, **__: None)
+    with pytest.raises(RankLostError, match=r"^rank 0 lost another rank \(reset\)"):
+        Ranks(0, 4).broadcast_tensors({"weight": torch.zeros(1)})
+
+
+def test_ranks_are_waited_for_until_one_alone_is_silent_and_each_attempt_of_torchrun_anew(monkeypatch):
+    """One more of five ranks has answered each time: after the fourth look rank 4 alone has not."""
+    waits, answered, named = [], {0}, set()
+    monkeypatch.setattr(
+        runs_distributed.time, "sleep", lambda wait_s: waits.append(wait_s) or answered.add(len(answered))
+    )
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "7")
+
+    class Answers:
+        def set(self, name, _):
+            named.add(name)
+
+        def check(self, names):
+            (name,) = names
+            assert name.startswith("stillroom/lost/7/")
+            return int(name.rpartition("/")[2]) in answered
+
+    assert Ranks(2, 5, store=Answers()).silent_ranks() == [4]
+    assert waits == [0.5] * 3
+    assert named == {"stillroom/lost/7/2"}
+    waits.clear()
+    answered = set()
+    monkeypatch.setattr(runs_distributed.time, "sleep", waits.append)
+    assert Ranks(2, 3, store=Answers()).silent_ranks() == [0, 1, 2]
+    assert len(waits) == 20, "ten seconds, and no longer"
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("gone"), OSError("gone")])
+def test_where_the_store_is_gone_too_nobody_knows_which_rank_is_lost(problem):
+    class Gone:
+        def set(self, *_):
+            raise problem
+
+    assert Ranks(2, 5, store=Gone()).silent_ranks() == []
+    assert Ranks(2, 5).silent_ranks() == []
+
+
+@pytest.mark.parametrize(("is_there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_alone_a_run_computes_on_the_gpu_if_there_is_one(monkeypatch, is_there, device):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    with joined_ranks() as ranks:
+        assert ranks == Ranks(0, 1, torch.device(device))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from types import SimpleNamespace
 
 import pytest
 
+from manifests.errors import BadDocumentError
 from manifests.io.digest import digest
 from manifests.io.json_yaml import read_json, write_json
+from manifests.results.reports import RunStatus
 from tests.training.test_loop import config_of
+from training.config.load import run_config
 from training.data.joined_corpus import clean_digests, open_corpus
 from training.runs.folder import (
     NotARunError,
+    OtherConfigError,
     SourceChangedError,
     failure_recorded,
     prepare_run,
@@ -125,3 +130,99 @@ def test_an_error_is_recorded_unless_the_run_is_done(tmp_path, corpus, reader, t
         if expected == "failed":
             assert status["problem"].startswith("RuntimeError: lost lost ")
             assert 900 < len(status["problem"]) < 1100
+
+
+@pytest.mark.parametrize(
+    ("what", "where", "remedy"),
+    [
+        ("teacher", "nano", "go on with the Stillroom that began it"),
+        ("teacher", "NANO", "go on with the Stillroom that began it"),
+        ("teacher", "nano2", "give back that teacher"),
+        ("corpus", "nano", "give back that corpus"),
+    ],
+)
+def test_only_a_teacher_that_is_shipped_comes_back_with_its_stillroom(tmp_path, what, where, remedy):
+    error = SourceChangedError(tmp_path, what=what, where=where, began="1" * 64, found="2" * 64)
+    assert str(error).endswith(f"(SHA-256 {'1' * 12}, now {'2' * 12}): {remedy}, or start a new run")
+
+
+def test_a_run_with_more_steps_begins_from_it_and_any_other_goes_elsewhere(tmp_path):
+    for difference, remedy in (
+        ("steps is 7, not 9", f"begin another run with student.init={tmp_path}, or go on with"),
+        ("log_steps is 7, not 9", "choose another folder, or go on with its own config.yaml"),
+    ):
+        assert f"another config ({difference}): {remedy}" in str(OtherConfigError(tmp_path, difference))
+
+
+def test_what_a_killed_process_left_of_a_new_run_is_written_again_and_its_config_last(
+    tmp_path, corpus, reader, teacher_folder, monkeypatch
+):
+    config = config_of(corpus, teacher_folder, preset=None, adversary=None)
+    written = {"reader": reader, "teacher": teacher_of()}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.runs.folder.write_yaml", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_run(tmp_path, config, **written)
+    assert {path.name for path in tmp_path.iterdir()} == {"heard.txt", "provenance.json"}
+    monkeypatch.undo()
+    write_status(tmp_path, "running", step=0, steps=7)
+    (tmp_path / "heard.txt").write_text("cut")
+    found = prepare_run(tmp_path, config, **written)
+    assert (tmp_path / "heard.txt").read_text() == training_digests(reader, "train", teacher_of())
+    record = read_json(tmp_path / "provenance.json", needed="test")
+    assert record["run_sha256"] == found
+    assert not {"preset", "preset_source", "targets_sha256"} & set(record)
+    assert run_config(tmp_path / "config.yaml") == config
+
+
+def test_a_record_without_a_digest_is_named_and_a_run_without_a_name_goes_on(tmp_path, corpus, reader, teacher_folder):
+    config = config_of(corpus, teacher_folder)
+    written = {"reader": reader, "teacher": teacher_of()}
+    prepare_run(tmp_path, config, **written)
+    path = tmp_path / "provenance.json"
+    record = read_json(path, needed="test")
+    for name in ("corpus_sha256", "teacher_sha256"):
+        for wrong in ({}, {name: 5}):
+            write_json(path, {key: value for key, value in record.items() if key != name} | wrong)
+            with pytest.raises(BadDocumentError, match=f"^{path}: the key {name} is missing"):
+                prepare_run(tmp_path, config, **written)
+    for unnamed in ({}, {"run_sha256": 5}):
+        write_json(path, {key: value for key, value in record.items() if key != "run_sha256"} | unnamed)
+        assert prepare_run(tmp_path, config, **written, targets_sha256="c" * 64) is None, "nor had it targets"
+
+
+@pytest.mark.parametrize("hindrance", ["no status", "a full disk", "no run"])
+def test_an_error_that_cannot_be_recorded_is_still_the_one_that_is_raised(
+    tmp_path, corpus, reader, teacher_folder, monkeypatch, hindrance
+):
+    config = config_of(corpus, teacher_folder)
+    if hindrance != "no run":
+        prepare_run(tmp_path, config, reader=reader, teacher=teacher_of())
+    if hindrance != "no status":
+        write_status(tmp_path, "running", step=3, steps=7)
+
+    def full(*_):
+        raise OSError("full")
+
+    if hindrance == "a full disk":
+        monkeypatch.setattr(RunStatus, "write", full)
+    with pytest.raises(RuntimeError, match="lost"), failure_recorded(tmp_path, config):
+        raise RuntimeError("lost")
+    monkeypatch.undo()
+    if hindrance != "no status":
+        status = read_json(tmp_path / "status.json", needed="test")
+        assert status == {"schema": "stillroom/status/1", "state": "running", "step": 3, "steps": 7}
+
+
+def test_what_ends_a_run_without_an_error_leaves_its_status(tmp_path, corpus, reader, teacher_folder):
+    config = config_of(corpus, teacher_folder)
+    prepare_run(tmp_path, config, reader=reader, teacher=teacher_of())
+    for ends in (SystemExit, None):
+        write_status(tmp_path, "running", step=3, steps=7)
+        with pytest.raises(SystemExit) if ends else contextlib.nullcontext(), failure_recorded(tmp_path, config):
+            if ends:
+                raise ends
+        assert read_json(tmp_path / "status.json", needed="test")["state"] == "running"

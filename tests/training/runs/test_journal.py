@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import signal as signal_module
 from dataclasses import dataclass
 from types import SimpleNamespace
+from unittest.mock import Mock, call
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ import torch
 from manifests.errors import UsageError
 from manifests.io.progress import Progress
 from training.data.sampler import Cursor
+from training.runs import journal as journal_module
 from training.runs.journal import (
     Board,
     Journal,
@@ -84,7 +87,8 @@ def test_the_progress_note_says_what_matters():
 def test_pairs_that_fell_back_on_clean_speech_are_logged_as_a_share():
     sums = {"steps": 2.0, "utterances": 8.0, "fell_back": 2.0}
     assert journal_line(2, sums, domains=())["fell_back"] == 0.25
-    assert "fell_back" not in journal_line(2, {**sums, "fell_back": 0.0}, domains=())
+    line = journal_line(2, {**sums, "fell_back": 0.0, "lost": 0.0}, domains=())
+    assert not {"fell_back", "lost"} & set(line)
 
 
 @pytest.fixture(name="log")
@@ -348,3 +352,83 @@ def test_a_board_that_goes_on_hides_what_came_after_its_checkpoint(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [
         (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0),
     ]  # fmt: skip
+
+
+def test_a_line_is_whole_though_each_write_takes_a_part_of_it_and_the_file_is_closed_at_the_end(tmp_path, monkeypatch):
+    write = os.write
+    with Journal(tmp_path / "journal.jsonl", step=-1) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", lambda handle, content: write(handle, bytes(content[:7])))
+            journal.write({"step": 1, "warning": "of many words"})
+        journal.write({"step": 2})
+        synced = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        journal.sync()
+        assert synced == [journal.handle]
+    assert lines(tmp_path / "journal.jsonl") == [{"step": 1, "warning": "of many words"}, {"step": 2}]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(journal.handle)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"loss": 1}', "[1]", "7", '{"step": null}', '{"step": 1, "x": "' + "long" * 9 + '"}', "{"]
+)
+def test_from_a_line_that_is_none_of_a_journal_on_it_is_cut(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(journal_module, "MAX_LINE_BYTES", 30)
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'{{"step": 1, "loss": 2.25}}\n{line}\n{{"step": 2}}\n')
+    with Journal(path, step=9):
+        pass
+    assert path.read_text() == '{"step": 1, "loss": 2.25}\n'
+
+
+@pytest.mark.parametrize(("wanted", "is_first"), [(True, True), (True, False), (False, True)])
+def test_a_board_is_opened_by_the_first_rank_where_the_config_says_so_and_goes_on_from_the_checkpoint(
+    tmp_path, monkeypatch, wanted, is_first
+):
+    events = []
+
+    class Kept:
+        def __init__(self, folder, *, step):
+            events.append((folder, step))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            events.append("closed")
+
+        def write(self, line):
+            events.append(line["step"])
+
+    monkeypatch.setattr(journal_module, "Board", Kept)
+    config = SimpleNamespace(tensorboard=wanted, steps=9)
+    ranks = SimpleNamespace(is_first=is_first)
+    with training_log(tmp_path, config, mark=mark_of(4), ranks=ranks, **facts_of()) as log:
+        log.write_line({"step": 5, "learning_rate": 1.0})
+    assert events == ([(tmp_path, 4), 5, "closed"] if wanted and is_first else [])
+
+
+def test_a_step_that_is_done_moves_the_progress_with_the_note_of_the_last_line_and_counts_towards_the_time_left(
+    tmp_path,
+):
+    progress, done = Mock(), Mock()
+    mark = mark_of(4)
+    with Journal(tmp_path / "journal.jsonl", step=-1) as journal:
+        log = TrainingLog(journal, progress, mark=mark, **{**facts_of(), "time_left": done})
+        do_step(log, 5, domains=(), epoch=4)
+        assert progress.advance.mock_calls == [call(note="")]
+        list(log.read(every=True))
+        assert log.epoch == 4
+        assert mark.sums == {"steps": 1, "loss": 9.0}, "the mark itself stays as it was"
+        assert mark.counts["audio_s"] == 7.0
+        log.write_line({"step": 5, "learning_rate": 1.0})
+        do_step(log, 7, domains=())
+    assert progress.advance.mock_calls[1:] == [call(note=log.note)]
+    assert log.note.startswith("loss 5.0000, ")
+    assert done.step_done.mock_calls == [call(5), call(7)]
+
+
+def test_speeds_are_over_the_seconds_spent_however_few():
+    assert speeds(3.0, waited_s=0.125, spent_s=0.5) == {"audio_s_per_s": 6.0, "waiting_share": 0.25}
+    assert speeds(0.0, waited_s=0.0, spent_s=0.0) == {"audio_s_per_s": 0.0, "waiting_share": 0.0}

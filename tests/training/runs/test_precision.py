@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,3 +107,18 @@ def test_a_teacher_whose_matrices_are_held_in_bfloat16_gives_what_autocast_gives
     plain = copy.deepcopy(teacher)
     hold_matrices(plain, "float32")
     assert {one.dtype for one in plain.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("sent", ["float32", "bfloat16"])
+def test_ranks_but_the_first_compute_in_what_it_sends_and_do_not_look_at_their_own_disk(tmp_path, monkeypatch, sent):
+    own = "float32" if sent == "bfloat16" else "bfloat16"
+    write_yaml(tmp_path / "config.yaml", config_of(precision=own).model_dump(mode="json", by_alias=True))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    calls = []
+    ranks = SimpleNamespace(
+        device=torch.device("cuda"), is_first=False, broadcast=lambda precision: calls.append(precision) or sent
+    )
+    found = with_precision(config_of(), tmp_path, ranks=ranks)
+    assert found.precision == sent
+    assert calls == [config_of().precision]
+    assert found == config_of().model_copy(update={"precision": sent})

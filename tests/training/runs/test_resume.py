@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -102,3 +104,59 @@ def test_torn_checkpoints_are_named_with_where_the_run_goes_on(tmp_path):
         assert said[-1] == line
     assert checkpoints_of(tmp_path / "new").restore(Ranks(), steps=9, report=said.append) is None
     assert len(said) == 2
+
+
+class FirstOfTwo:
+    """Rank 0 as it sends, or rank 1 as it is given what rank 0 sent."""
+
+    count = 2
+
+    def __init__(self, given=None):
+        self.is_first, self.given, self.sent = given is None, given, []
+
+    def broadcast(self, plain):
+        return self.passed(plain)
+
+    def broadcast_tensors(self, tensors):
+        return self.passed(tensors)
+
+    def passed(self, own):
+        if self.is_first:
+            self.sent.append(own)
+            return own
+        assert own is None, "nothing of its own is read"
+        return self.given.pop(0)
+
+
+def test_ranks_but_the_first_go_on_from_what_it_sends_though_another_run_is_on_their_disk(tmp_path):
+    kept = written(tmp_path / "first", 8)
+    written(tmp_path / "other", 9, run_sha256="f" * 64)
+    first = FirstOfTwo()
+    mark = checkpoints_of(tmp_path / "first").restore(first, steps=9, report=str)
+    fresh = checkpoints_of(tmp_path / "other")
+    assert fresh.restore(FirstOfTwo(first.sent), steps=9, report=str) == mark
+    assert torch.equal(fresh.modules["critic"].weight, kept.modules["critic"].weight)
+    assert checkpoints_of(tmp_path / "other").restore(FirstOfTwo([None]), steps=9, report=str) is None
+
+
+def test_a_checkpoint_or_run_of_a_stillroom_that_gave_no_name_is_gone_on_from(tmp_path):
+    written(tmp_path, 8, run_sha256=None)
+    assert checkpoints_of(tmp_path).restore(Ranks(), steps=9, report=str).step == 8
+    path, mark = newest_checkpoint(tmp_path, run_sha256=OWN, report=str)
+    assert (path.name, mark.run_sha256) == ("step-000000008.safetensors", None)
+
+
+@pytest.mark.parametrize("place", ["critic", "optimiser"])
+def test_weights_that_do_not_fit_or_moments_of_no_parameter_are_another_runs(tmp_path, place):
+    kept, fresh = checkpoints_of(tmp_path), checkpoints_of(tmp_path)
+    if place == "critic":
+        fresh.modules["critic"] = torch.nn.Linear(5, 5)
+    else:
+        state = {"state": {"first": {"step": 1}}}
+        kept.optimisers["optimiser"] = SimpleNamespace(state_dict=lambda: state)
+    kept.write("checkpoints", training_audio={}, step=8, cursor=(0, 0, 8))
+    with pytest.raises(OtherRunsCheckpointError) as caught:
+        fresh.restore(Ranks(), steps=9, report=str)
+    assert str(caught.value).startswith(f"{tmp_path}: the checkpoint step-000000008 is of another run (")
+    assert "\n" not in str(caught.value)
+    assert "\\" not in str(caught.value), "lines of a cause are joined, not escaped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -37,3 +38,36 @@ def test_a_second_ctrl_c_ends_it_at_once_and_handlers_are_those_of_before():
         assert seen == [signal.SIGUSR1]
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_stop_that_is_requested_from_inside_is_as_one_from_outside_and_a_signal_before_it_stays():
+    stop = StopSignals()
+    stop.request()
+    assert stop.received is signal.SIGTERM
+    with StopSignals() as stop:
+        send(signal.SIGUSR1)
+        stop.request()
+        assert stop.received is signal.SIGUSR1
+
+
+def test_every_signal_that_stops_a_run_is_noted_and_has_its_handler_again():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        with StopSignals() as stop:
+            send(number)
+        assert stop.received is number
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
+
+
+def test_outside_the_main_thread_no_handler_is_set_and_a_stop_can_be_requested():
+    found = []
+
+    def run():
+        with StopSignals() as stop:
+            stop.request()
+            found.append((stop.received, stop.before))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [(signal.SIGTERM, {})]

@@ -74,3 +74,16 @@ def test_a_run_says_it_before_its_first_step(tmp_path, corpus, teacher_folder, l
         ": 4.0 utterances and 3 s of audio a step, about 6 updates an epoch, 6 updates to the end (1.0 epochs)" in start
     )
     assert re.fullmatch(r"\d\.\d\d s a step in the first 4: about \ds to the end, without validations", hours)
+
+
+def test_of_steps_unlike_each_other_the_means_are_given_and_of_none_nothing_is_divided_by():
+    """Two steps, of 3 utterances in 6 s and of 5 in 4 s; 1 utterance is less than a step, and so one update an epoch."""
+    facts = {"precision": "float32", "rate_hz": 100, "done": 3, "steps": 10}
+    line = start_line(Ranks(), [[200, 300, 100], [50, 100, 50, 100, 100]], split_utterances=1, **facts)
+    assert line.endswith(
+        "in float32: 4.0 utterances and 5 s of audio a step, about 1 updates an epoch, 7 updates to the end (7.0 epochs)"
+    )
+    line = start_line(Ranks(), [], split_utterances=2500, **facts)
+    assert line.endswith(
+        "0.0 utterances and 0 s of audio a step, about 2,500 updates an epoch, 7 updates to the end (0.0 epochs)"
+    )
