@@ -283,7 +283,7 @@ def test_an_export_has_its_options_and_its_card_name_table_licence_and_record(tm
     assert (done.note, done.difference, done.path) == ("first", 0.5, out)
 
 
-@pytest.mark.parametrize("problem", [OSError("disk"), UsageError("odd"), model_card.TrainingUnknownError("no record")])
+@pytest.mark.parametrize("problem", [OSError("disk"), UsageError("odd"), model_card.TrainingUnknownError("mine", "no record")])
 def test_an_export_whose_training_is_not_known_says_so_in_its_card_and_to_its_user(tmp_path, exported, problem):
     exported.gone = problem
     done = export_with_card(tmp_path / "mine", tmp_path / "out", form="torchaudio")
