@@ -22,7 +22,11 @@ HOUSE = Path(__file__).resolve().parent.parent
         (UsageError("two things that do not fit"), 2, "two things that do not fit"),
         (click.ClickException("an odd thing"), 2, "stillroom: an odd thing\n"),
         (click.exceptions.Abort(), 130, "stillroom: stopped; the same command goes on where this one left off\n"),
-        (click.UsageError("5 is not a\nvalid integer range"), 2, "stillroom: 5 is not a whole number (see stillroom --help)\n"),
+        (
+            click.UsageError("5 is not a\nvalid integer range"),
+            2,
+            "stillroom: 5 is not a whole number (see stillroom --help)\n",
+        ),
         (KeyboardInterrupt(), 130, "goes on where"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 2, "no space left while writing /data/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
@@ -110,7 +114,9 @@ def test_sigterm_ends_a_command_with_its_line_and_a_forked_child_by_itself(is_fo
     assert end.value.code == 143
     assert handlers == [signal.SIG_DFL]
     assert killed == ([(process + 1, signal.SIGTERM)] if is_forked else [])
-    assert capsys.readouterr().err == "stillroom: stopped by SIGTERM; the same command goes on where this one left off\n"
+    assert (
+        capsys.readouterr().err == "stillroom: stopped by SIGTERM; the same command goes on where this one left off\n"
+    )
 
 
 def test_the_group_is_run_so_that_its_errors_come_here(monkeypatch):
@@ -202,16 +208,22 @@ def test_the_list_of_verbs_is_printed_from_their_lines_alone(monkeypatch):
     for word in ("--help", "-h"):
         done = CliRunner().invoke(cli.stillroom, [word], prog_name="stillroom")
         assert done.exit_code == 0
-        lines = done.output.splitlines()
-        listed = [line.strip() for line in lines[lines.index("Commands:") + 1 :] if line.startswith("  ")]
-        assert [line.split()[0] for line in listed] == list(cli.VERBS)
-        for line, (name, verb) in zip(listed, cli.VERBS.items(), strict=True):
-            assert line.split(maxsplit=1) == [name, verb.help]
+        listed = " ".join(done.output.split()).partition(" Commands: ")[2]  # long lines are wrapped
+        assert listed == " ".join(f"{name} {verb.help}" for name, verb in cli.VERBS.items())
 
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("eval", "evaluate"), ("fit", "train"), ("biuld", "build"), ("rebulid", "rebuild"), ("trian", "train"), ("compare", "diff"), ("qqq", None), ("x\x1b", None)],
+    [
+        ("eval", "evaluate"),
+        ("fit", "train"),
+        ("biuld", "build"),
+        ("rebulid", "rebuild"),
+        ("trian", "train"),
+        ("compare", "diff"),
+        ("qqq", None),
+        ("x\x1b", None),
+    ],
 )
 def test_of_a_verb_that_is_none_the_one_that_may_be_meant_is_told(name, meant):
     done = CliRunner().invoke(cli.stillroom, [name])

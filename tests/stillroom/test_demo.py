@@ -387,7 +387,7 @@ def test_the_files_of_the_demo_are_the_golden_ones(golden):
 def test_the_demo_makes_its_own_noise_and_goes_on_in_a_folder_of_its_own(tmp_path, monkeypatch, stages):
     made = []
     monkeypatch.setattr(demo, "made_noises", lambda folder: made.append(folder) or folder)
-    speech_folder(tmp_path / "mine", ["ann", "bob"], 40)
+    speech_folder(tmp_path / "mine", ["ann"], 40)
     words = [str(tmp_path / "out"), "--speech", str(tmp_path / "mine")]
     first = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
     assert (first.exit_code, made) == (0, [tmp_path / "out/noise"])
@@ -405,23 +405,20 @@ def test_the_demo_makes_its_own_noise_and_goes_on_in_a_folder_of_its_own(tmp_pat
         CliRunner().invoke(demo.demo_command, [str(tmp_path / "other")], catch_exceptions=False)
 
 
-def test_the_headline_of_the_results_is_printed_at_the_end(tmp_path, monkeypatch, stages):
-    speech_folder(tmp_path / "mine", ["ann", "bob"], 40)
-    monkeypatch.setattr("evaluation.report.make_report.headline", lambda folder: f"the table of {folder}")
-    words = [str(tmp_path / "out"), "--speech", str(tmp_path / "mine"), "--noise", str(tmp_path / "mine")]
-    done = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
-    assert f"\nthe table of {tmp_path}/out/results\n\nDone in " in done.output
-
-
-def test_babble_needs_speakers_in_every_split(tmp_path, monkeypatch, stages):
+def test_babble_needs_speakers_in_every_split_and_the_headline_of_the_results_ends_the_demo(
+    tmp_path, monkeypatch, stages
+):
     for split, speakers in (("train", "ab"), ("dev", "ab"), ("test", "a")):
         demo.write_table(tmp_path / f"{split}.csv", [{"path": f"{one}.wav", "speaker": one} for one in speakers])
     assert [demo.can_babble(tmp_path / f"{split}.csv") for split in demo.SPLITS] == [True, True, False]
-    speech_folder(tmp_path / "mine", ["ann", "bob"], 40)
+    speech_folder(tmp_path / "mine", ["ann"], 40)
     monkeypatch.setattr(demo, "can_babble", lambda table: table.stem != "dev")
+    monkeypatch.setattr("evaluation.report.make_report.headline", lambda folder: f"the table of {folder}")
     words = [str(tmp_path / "out"), "--speech", str(tmp_path / "mine"), "--noise", str(tmp_path / "mine")]
-    CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
+    done = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
     assert set(yaml_of(tmp_path / "out/recipe.yaml")["noises"]) == {"machines", "white"}
+    assert yaml_of(tmp_path / "out/evaluation.yaml")["tasks"] == [], "one speaker is no label"
+    assert f"\nthe table of {tmp_path}/out/results\n\nDone in " in done.output
 
 
 def test_more_sentences_than_there_are_begin_anew(tmp_path, monkeypatch):
@@ -443,7 +440,9 @@ def test_twenty_files_are_enough_if_each_part_has_one(tmp_path):
         share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
         return "train" if share < 0.8 else "dev" if share < 0.9 else "test"
 
-    names = {split: [name for number in range(300) if split_of(name := f"{number}.flac") == split] for split in demo.SPLITS}
+    names = {
+        split: [name for number in range(300) if split_of(name := f"{number}.flac") == split] for split in demo.SPLITS
+    }
     folder = tmp_path / "mine"
     folder.mkdir()
     for name in names["train"][:19]:
@@ -458,7 +457,9 @@ def test_twenty_files_are_enough_if_each_part_has_one(tmp_path):
     assert demo.own_speech(folder, tmp_path / "out") is None
     for split in demo.SPLITS:
         with (tmp_path / f"out/{split}.csv").open() as stream:
-            assert [row["path"] for row in csv.DictReader(stream)] == sorted(names[split][: 19 if split == "train" else 1])
+            assert [row["path"] for row in csv.DictReader(stream)] == sorted(
+                names[split][: 19 if split == "train" else 1]
+            )
 
 
 def test_audio_files_are_those_of_every_depth_in_order_whatever_case_their_suffix_has(tmp_path):
@@ -466,9 +467,16 @@ def test_audio_files_are_those_of_every_depth_in_order_whatever_case_their_suffi
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.wav").mkdir()
-    assert [str(path.relative_to(tmp_path)) for path in demo.audio_files(tmp_path)] == ["a/b/c.mp3", "a/z.ogg", "b.FLAC", "d.AIF"]
+    assert [str(path.relative_to(tmp_path)) for path in demo.audio_files(tmp_path)] == [
+        "a/b/c.mp3",
+        "a/z.ogg",
+        "b.FLAC",
+        "d.AIF",
+    ]
     assert demo.checked_folder(tmp_path, "--noise") == tmp_path
-    with pytest.raises(StillroomError, match=r"^--noise .*folder\.wav: no audio file in it \(looked for \.aif, \.aiff, \.flac"):
+    with pytest.raises(
+        StillroomError, match=r"^--noise .*folder\.wav: no audio file in it \(looked for \.aif, \.aiff, \.flac"
+    ):
         demo.checked_folder(tmp_path / "folder.wav", "--noise")
     with pytest.raises(StillroomError, match="--speech needs a folder of audio files"):
         demo.checked_folder(tmp_path / "none", "--speech")

@@ -36,7 +36,12 @@ def test_each_package_is_looked_for_and_told_where_it_is(found, name, tmp_path):
     other = tmp_path / name / "__init__.py"
     other.parent.mkdir()
     other.write_text('"""Part of Stillroom, in another folder."""')
-    for place, told in ((str(other), other), (None, "nowhere"), ("", "nowhere"), (str(TREE / "README.md"), TREE / "README.md")):
+    for place, told in (
+        (str(other), other),
+        (None, "nowhere"),
+        ("", "nowhere"),
+        (str(TREE / "README.md"), TREE / "README.md"),
+    ):
         found[name] = place
         with pytest.raises(OtherPackageError) as caught:
             check_packages()
@@ -60,7 +65,9 @@ def test_a_package_that_was_installed_over_ours_is_not_ours(found, monkeypatch, 
 
 @pytest.mark.parametrize("first", ["", "."])
 @pytest.mark.parametrize(("here", "is_dropped"), [("lab", True), ("tree", False)])
-def test_the_current_folder_is_taken_off_the_path_unless_it_is_our_checkout(first, here, is_dropped, tmp_path, monkeypatch):
+def test_the_current_folder_is_taken_off_the_path_unless_it_is_our_checkout(
+    first, here, is_dropped, tmp_path, monkeypatch
+):
     for name in ("lab", "tree"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(packages, "TREE", tmp_path / "tree")

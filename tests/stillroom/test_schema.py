@@ -150,7 +150,7 @@ def test_the_command_prints_what_is_exported():
         with pytest.raises(UsageError, match=f"^no schema {wrong!r}; known are recipe/1".replace("*", r"\*")) as caught:
             CliRunner().invoke(schema_command, [wrong], catch_exceptions=False)
         assert str(caught.value).endswith("status/1")
-        assert "plan/1, plan/2, " in str(caught.value)
+        assert ", checkpoint/1, checkpoint/2, " in str(caught.value)
 
 
 def test_a_newer_document_is_refused_with_what_to_install():

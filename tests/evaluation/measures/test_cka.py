@@ -100,7 +100,9 @@ def test_variance_is_the_share_of_energy_that_varies():
     assert rounded.varying_share().min() == 0.0, "a share is never negative, whatever is lost in rounding"
 
 
-@pytest.mark.parametrize(("widths", "kind"), [((512, 512), torch.float64), ((3, 513), torch.float32), ((513, 3), torch.float32)])
+@pytest.mark.parametrize(
+    ("widths", "kind"), [((512, 512), torch.float64), ((3, 513), torch.float32), ((513, 3), torch.float32)]
+)
 def test_sums_of_wide_features_are_in_single_precision(widths, kind):
     products = Products()
     products.add(*(torch.ones(1, 2, width) for width in widths))

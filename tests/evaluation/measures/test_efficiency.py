@@ -53,7 +53,9 @@ def test_time_is_the_median_of_three_runs_on_ten_seconds_and_one_thread(monkeypa
         sample_rate, num_parameters = 200, 3_000_000
 
         def layers(self, wave, length):
-            runs.append((wave.shape, length.tolist(), torch.get_num_threads(), wave.requires_grad, torch.is_grad_enabled()))
+            runs.append(
+                (wave.shape, length.tolist(), torch.get_num_threads(), wave.requires_grad, torch.is_grad_enabled())
+            )
             return wave @ torch.ones(2000, 7)
 
     before = torch.get_num_threads()

@@ -225,7 +225,10 @@ def test_results_that_were_cut_off_say_what_to_do_and_another_file_is_no_folder(
     results(TEACHER).write(path)
     assert read_results(tmp_path) == read_results(path) == results(TEACHER)
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(DamagedResultsError, match=r"results\.json.*: remove it and run `stillroom evaluate` again, finished models stay$"):
+    with pytest.raises(
+        DamagedResultsError,
+        match=r"results\.json.*: remove it and run `stillroom evaluate` again, finished models stay$",
+    ):
         read_results(tmp_path)
     (tmp_path / "report.md").write_text("# Robustness")
     with pytest.raises(NotAFolderError, match=r"report\.md is a file, not a folder: name a folder that"):
@@ -234,13 +237,19 @@ def test_results_that_were_cut_off_say_what_to_do_and_another_file_is_no_folder(
 
 def test_models_of_one_name_are_told_with_the_digests_of_both():
     other = {**TEACHER, "facts": {**TEACHER["facts"], "digest": "3" * 64}}
-    with pytest.raises(TwoModelsError, match=r"^two models have the name 'teacher' \(1{12} and 3{12}\): rename one in its evaluation config$"):
+    with pytest.raises(
+        TwoModelsError,
+        match=r"^two models have the name 'teacher' \(1{12} and 3{12}\): rename one in its evaluation config$",
+    ):
         report_text([results(TEACHER), results(other)])
 
 
 def test_the_settings_that_differ_first_are_told_each_with_its_own_results():
     changed = document(STUDENT, seed=3, probes=9)
-    with pytest.raises(OtherDataError, match=r"^a and b were measured with different settings \(probes: 2; probes: 9\): report them one by one$"):
+    with pytest.raises(
+        OtherDataError,
+        match=r"^a and b were measured with different settings \(probes: 2; probes: 9\): report them one by one$",
+    ):
         report_text([results(TEACHER), Results.parse(changed, where="test")], names=["a", "b"])
 
 
@@ -272,7 +281,11 @@ def test_a_spread_is_half_the_range_and_one_value_has_none():
     assert [with_spread(values) for values in ([], [0.5], [0.25, 0.125, 0.375], [0.5, 0.5])] == [
         "", "50.0", "25.0 ±12.5", "50.0 ±0.0",
     ]  # fmt: skip
-    assert (percent(0.935), percent(0.935, spread=0.004), percent(0.5, spread=0.0)) == ("93.5", "93.5 ±0.4", "50.0 ±0.0")
+    assert (percent(0.935), percent(0.935, spread=0.004), percent(0.5, spread=0.0)) == (
+        "93.5",
+        "93.5 ±0.4",
+        "50.0 ±0.0",
+    )
 
 
 def test_the_table_of_cost_has_each_number_in_its_unit_and_none_of_who_was_not_measured():
@@ -284,7 +297,12 @@ def test_the_table_of_cost_has_each_number_in_its_unit_and_none_of_who_was_not_m
 
 @pytest.mark.parametrize(
     ("details", "steps", "hours"),
-    [({"steps": 12, "audio_s": 5400}, "12", "1.50 h"), ({"steps": 0, "audio_s": 0}, "0", ""), ({"steps": "12", "audio_s": "9"}, "", ""), ({}, "", "")],
+    [
+        ({"steps": 12, "audio_s": 5400}, "12", "1.50 h"),
+        ({"steps": 0, "audio_s": 0}, "0", ""),
+        ({"steps": "12", "audio_s": "9"}, "", ""),
+        ({}, "", ""),
+    ],
 )
 def test_steps_and_hours_are_shown_where_a_record_has_them(details, steps, hours):
     [model] = results({**STUDENT, "facts": {**STUDENT["facts"], "details": details}}).cells
@@ -292,7 +310,10 @@ def test_steps_and_hours_are_shown_where_a_record_has_them(details, steps, hours
 
 
 def test_a_note_is_told_with_the_models_that_it_is_about_in_their_order():
-    cells = [{**STUDENT, "model": name, "notes": notes} for name, notes in (("c", ["x", "y"]), ("a", ["y"]), ("b", ["z", "y", "x"]))]
+    cells = [
+        {**STUDENT, "model": name, "notes": notes}
+        for name, notes in (("c", ["x", "y"]), ("a", ["y"]), ("b", ["z", "y", "x"]))
+    ]
     assert notes_of(results(*cells).cells) == [("c, b", "x"), ("all models", "y"), ("b", "z")]
 
 
@@ -327,6 +348,8 @@ def test_tables_of_a_report_are_in_the_order_of_their_weight(tmp_path):
     assert [title for title, start in zip(titles, starts, strict=True) if not title.startswith(start)] == []
     assert text == report([str(tmp_path / "one"), tmp_path / "two"], against="teacher", markdown=tmp_path / "r.md")
     assert (tmp_path / "r.md").read_text() == text
-    without = found.model_copy(update={"protocol": found.protocol.model_copy(update={"settings": {**settings, "measures": []}})})
+    without = found.model_copy(
+        update={"protocol": found.protocol.model_copy(update={"settings": {**settings, "measures": []}})}
+    )
     assert "Frame cosine" not in report_text([without])
     assert report_text([found]).endswith("Software: python 3.11.9. Machine: Linux.\n")

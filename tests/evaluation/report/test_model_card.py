@@ -206,7 +206,10 @@ def test_a_card_tells_shape_rate_frames_code_training_table_and_licence():
     [
         ("none", "distillation on clean speech (DistilHuBERT, arXiv 2110.01900)"),
         ("same", "teacher and student get the same distorted copy"),
-        ("cdm1", "cross-distortion mapping (arXiv 2210.07978), the student gets a distorted copy, the teacher the clean utterance"),
+        (
+            "cdm1",
+            "cross-distortion mapping (arXiv 2210.07978), the student gets a distorted copy, the teacher the clean utterance",
+        ),
     ],
 )
 def test_a_card_tells_by_its_views_how_a_student_was_trained(views, method):
@@ -222,7 +225,11 @@ def test_a_card_tells_by_its_views_how_a_student_was_trained(views, method):
 
 def test_how_a_student_was_trained_is_told_by_its_record_before_its_config():
     config = config_of(
-        teacher={"name": "nano", "layers": [4, 8]}, student={"init": "hubert_base"}, batch={"utterances": 24}, steps=7, seed=5
+        teacher={"name": "nano", "layers": [4, 8]},
+        student={"init": "hubert_base"},
+        batch={"utterances": 24},
+        steps=7,
+        seed=5,
     )
     assert training_rows({}, config) == [
         ("teacher", "nano, layers 4, 8"), ("first weights", "hubert_base"), ("steps", "7 of 24 utterances"), ("seed", "5"),
@@ -258,7 +265,9 @@ def exports_that_are_only_noted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(model_card, "export_run", export_run)
     monkeypatch.setattr(model_card, "run_exposure", run_exposure)
-    monkeypatch.setattr(model_card, "run_config", lambda path, **given: (config_of(), noted.options.append((path, given)))[0])
+    monkeypatch.setattr(
+        model_card, "run_config", lambda path, **given: (config_of(), noted.options.append((path, given)))[0]
+    )
     monkeypatch.setattr(model_card, "own_table", lambda *given: noted.tables.append(given) or TABLE)
     monkeypatch.setattr(model_card, "card", lambda *given, **named: noted.cards.append((given, named)) or "a card")
     return noted
@@ -275,7 +284,9 @@ def test_an_export_has_its_options_and_its_card_name_table_licence_and_record(tm
     assert exported.tables == [("the student", ["one", "two"])]
     [(given, named)] = exported.cards
     assert (given, named["name"], named["library"]) == (("the student", config_of(), WRITTEN), "mine in int8", "onnx")
-    assert named["table"] == Table("The table; of the student in float32, before it was rounded", TABLE.header, TABLE.rows)
+    assert named["table"] == Table(
+        "The table; of the student in float32, before it was rounded", TABLE.header, TABLE.rows
+    )
     assert (named["trained"], named["unknown"], named["licence"]) == (TrainedOn.clean(), "", licence_of("nano"))
     assert (out / "README.md").read_text() == "a card"
     assert (out / "LICENSE").read_bytes() == licence_of("nano").file.read_bytes()
@@ -283,7 +294,9 @@ def test_an_export_has_its_options_and_its_card_name_table_licence_and_record(tm
     assert (done.note, done.difference, done.path) == ("first", 0.5, out)
 
 
-@pytest.mark.parametrize("problem", [OSError("disk"), UsageError("odd"), model_card.TrainingUnknownError("mine", "no record")])
+@pytest.mark.parametrize(
+    "problem", [OSError("disk"), UsageError("odd"), model_card.TrainingUnknownError("mine", "no record")]
+)
 def test_an_export_whose_training_is_not_known_says_so_in_its_card_and_to_its_user(tmp_path, exported, problem):
     exported.gone = problem
     done = export_with_card(tmp_path / "mine", tmp_path / "out", form="torchaudio")
@@ -310,7 +323,9 @@ def test_without_a_task_or_results_there_is_no_table_of_ones_own(tmp_path):
     document(TEACHER, ONE).write(tmp_path / "b.json")
     assert [row[0] for row in own_table(encoder, [tmp_path / "a.json", tmp_path / "b.json"]).rows] == ["teacher", "cdm"]
     document(TEACHER).write(tmp_path / "c.json")
-    with pytest.raises(UsageError, match=f"^--results {tmp_path}/c.json: no model there has the weights of this student; evaluate"):
+    with pytest.raises(
+        UsageError, match=f"^--results {tmp_path}/c.json: no model there has the weights of this student; evaluate"
+    ):
         own_table(encoder, [tmp_path / "c.json"])
 
 
@@ -324,9 +339,13 @@ def test_a_licence_of_weights_without_a_card_is_that_of_whoever_they_come_from(t
     assert licence_of(str(snapshot)) == Licence("mit", f"{found.text} Its own card says: MIT.", None)
     nano = licence_of("NANO")
     assert (nano.name, nano.file.name) == ("cc-by-sa-4.0", "LICENSE")
-    assert nano.text.startswith("The weights come from the teacher nano and are under its licence, CC BY-SA 4.0 (`LICENSE`). ")
+    assert nano.text.startswith(
+        "The weights come from the teacher nano and are under its licence, CC BY-SA 4.0 (`LICENSE`). "
+    )
     assert "Section 4(b)" not in nano.text
     bundle = licence_of("hubert_base").text
-    assert bundle.startswith("The weights come from hubert_base; their licence holds for these too. Originally published by")
+    assert bundle.startswith(
+        "The weights come from hubert_base; their licence holds for these too. Originally published by"
+    )
     assert not {"`", "\\"} & set(bundle)
     assert "License: https://" in bundle

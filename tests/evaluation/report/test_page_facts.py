@@ -115,7 +115,10 @@ def test_outcomes_are_of_the_first_results_that_have_a_roll_and_without_any_thei
     first, second = document(TEACHER).model_copy(update={"roll": None}), document(ONE)
     both = content_of(first, second)
     assert both["robustness"][0]["rows"][0][0] == "teacher"
-    assert (both["snr_plots"], both["size_plots"]) == (["snr_plots", "teacher", "cdm"], ["size_plots", "teacher", "cdm"])
+    assert (both["snr_plots"], both["size_plots"]) == (
+        ["snr_plots", "teacher", "cdm"],
+        ["size_plots", "teacher", "cdm"],
+    )
     silent = content_of(document({**TEACHER, "outcomes": []}))
     parts = ("robustness", "snr_plots", "snr_tables", "size_plots", "differences", "seen")
     assert [silent[part] for part in parts] == [[], [], [], [], [], None]
@@ -261,14 +264,27 @@ def test_layer_tables_have_the_largest_count_and_their_own_decimals():
 
 def test_scores_are_chosen_by_measure_task_condition_and_layer_and_tables_have_what_was_measured():
     protocol = document(TEACHER).protocol
-    one = scored("a", ("rank", "clean", 1, 3.25), ("rank", "phone", 2, 4.0), ("rank", "phone", 1, 5.0), ("cka", "noise", 1, 0.125))
+    one = scored(
+        "a",
+        ("rank", "clean", 1, 3.25),
+        ("rank", "phone", 2, 4.0),
+        ("rank", "phone", 1, 5.0),
+        ("cka", "noise", 1, 0.125),
+    )
     assert [score.value for score in chosen_scores(one, "rank", condition="phone", layer=1)] == [5.0]
-    assert chosen_scores(one, "rank", condition="phone") == chosen_scores(one, "rank", task="word", condition="phone", layer=1) == []
+    assert (
+        chosen_scores(one, "rank", condition="phone")
+        == chosen_scores(one, "rank", task="word", condition="phone", layer=1)
+        == []
+    )
     cka, rank = layer_tables([one], protocol)
     assert (cka.title, cka.header, cka.rows) == (
         "Linear CKA of clean and distorted frames (up to 40 a condition)", ("model", "layer", "noise"), (("a", "1", "0.12"),),
     )  # fmt: skip
-    assert (rank.title, rank.header) == ("Effective rank of the frames (up to 30 a condition)", ("model", "layer", "clean", "phone"))
+    assert (rank.title, rank.header) == (
+        "Effective rank of the frames (up to 30 a condition)",
+        ("model", "layer", "clean", "phone"),
+    )
     assert rank.rows == (("a", "1", "3.2", "5.0"), ("a", "2", "", "4.0"))
 
 

@@ -61,7 +61,13 @@ def test_names_of_places_that_have_no_room_stand_upright_in_a_higher_plot(drawn)
 
 
 def test_a_span_goes_from_hollow_to_full_at_its_place_and_a_name_without_one_crosses_the_plot(drawn):
-    ends = {"a": (1e6, 90.0, 50.0), "floor": (0.0, 70.0, 20.0), "b": (1e6, 80.0, 60.0), "c": (3e6, 95.0, 75.0), "d": (1e6, 1.0, 2.0)}
+    ends = {
+        "a": (1e6, 90.0, 50.0),
+        "floor": (0.0, 70.0, 20.0),
+        "b": (1e6, 80.0, 60.0),
+        "c": (3e6, 95.0, 75.0),
+        "d": (1e6, 1.0, 2.0),
+    }
     styles = styles_of(*ends)
     spans(ends, unit="%", place="parameters", styles=styles, whole_width=["floor"])
     [(figure, given)] = drawn
@@ -124,12 +130,17 @@ def test_without_noise_there_is_no_plot_by_snr_and_without_an_outcome_there_is_n
     quiet = results.roll.model_copy(update={"snr_db": " ".join("-" * 36)})
     assert snr_plots(SystemOutcomes.from_scores(results.cells, quiet)) == []
     counts = TEACHER["outcomes"][0]["counts"].split()
-    part = {**TEACHER, "outcomes": [{**TEACHER["outcomes"][0], "counts": " ".join(["-"] * 12 + ["-"] * 6 + counts[18:])}]}
+    part = {
+        **TEACHER,
+        "outcomes": [{**TEACHER["outcomes"][0], "counts": " ".join(["-"] * 12 + ["-"] * 6 + counts[18:])}],
+    }
     assert len(snr_plots(outcomes(part))) == 1
     [points] = series[0].values()
     assert [place for place, *_ in points] == [1.0], "neither clean nor the lower band has one"
     assert size_plots(outcomes(part)) == []
     only_clean = {**part, "outcomes": [{**part["outcomes"][0], "counts": " ".join(counts[:12] + ["-"] * 24)}]}
     assert size_plots(outcomes(only_clean)) == []
-    nobody = SimpleNamespace(copies=outcomes(TEACHER).copies, groups=outcomes(TEACHER).groups, systems={}, tasks=lambda: [("t", "cer")])
+    nobody = SimpleNamespace(
+        copies=outcomes(TEACHER).copies, groups=outcomes(TEACHER).groups, systems={}, tasks=lambda: [("t", "cer")]
+    )
     assert snr_plots(nobody) == size_plots(nobody) == []

@@ -55,7 +55,9 @@ def test_tables_are_titled_by_whose_training_groups_them_and_by_the_teacher():
 
 def test_a_system_without_a_task_has_empty_cells_there_and_tasks_are_in_their_order():
     first = with_outcomes(TEACHER, outcome("111111111", task="a", measure="accuracy"), trials=[TRIALS])
-    second = with_outcomes(ROBUST, outcome("110110110", totals="2 2 4 2 2 4 2 2 4"), outcome("101010101", measure="wer"))
+    second = with_outcomes(
+        ROBUST, outcome("110110110", totals="2 2 4 2 2 4 2 2 4"), outcome("101010101", measure="wer")
+    )
     paper = SystemOutcomes.from_scores([first, second], ROLL)
     assert paper.tasks() == [("a", "accuracy"), ("text", "cer"), ("text", "wer"), ("verify", "eer")]
     absolute, own, behind = robustness_tables(paper)
@@ -103,10 +105,21 @@ def test_differences_have_value_and_interval_in_points_with_their_sign(monkeypat
     swapped = difference_tables(paper, against="robust")[0]
     assert [row[:2] for row in swapped.rows] == [("plain", "1 / 2")]
     assert swapped.title.startswith("Against robust: ")
-    errors = SystemOutcomes.from_scores([with_outcomes(PLAIN, outcome("1" * 9)), with_outcomes(ROBUST, outcome("0" * 9))], ROLL)
+    errors = SystemOutcomes.from_scores(
+        [with_outcomes(PLAIN, outcome("1" * 9)), with_outcomes(ROBUST, outcome("0" * 9))], ROLL
+    )
     assert difference_tables(errors)[0].title == "Against plain: text, CER in points, smaller is better"
     assert difference_tables(SystemOutcomes.from_scores([PLAIN], ROLL)) == []
-    assert difference_tables(SystemOutcomes.from_scores([PLAIN, TEACHER], ROLL, ), against="teacher")[0].rows[0][0] == "plain"
+    assert (
+        difference_tables(
+            SystemOutcomes.from_scores(
+                [PLAIN, TEACHER],
+                ROLL,
+            ),
+            against="teacher",
+        )[0].rows[0][0]
+        == "plain"
+    )
     assert difference_tables(SystemOutcomes.from_scores([TEACHER, cell("logmel", "1" * 9, kind="floor")], ROLL)) == []
     assert difference_tables(SystemOutcomes.from_scores([PLAIN, absent], ROLL)) == []
 

@@ -266,7 +266,9 @@ def test_every_probe_of_every_group_is_counted_by_what_it_chose(one_task):
     test = {key: tables[key] for key in ("train", "test")}
     [group] = task.groups
     some = {key: label for key, label in group.test.items() if label != "c"}
-    task = LabelledTask("word", (LabelGroup(group.train, {}, some), LabelGroup({"train-0": "a", "train-1": "b"}, {}, {})), ())
+    task = LabelledTask(
+        "word", (LabelGroup(group.train, {}, some), LabelGroup({"train-0": "a", "train-1": "b"}, {}, {})), ()
+    )
     found = probe_task(task, **test, dev=None, seed=1, probes=2)
     assert found.chosen[1::2] == (0.1, 0.1)
     assert found.notes == ("word: 2 of 4 probes had nothing to choose on, C is 0.1",)
@@ -288,7 +290,9 @@ def test_of_no_rows_a_probe_says_nothing_and_its_error_is_none(one_task):
 
 def test_one_copy_of_each_utterance_is_picked_with_its_own_label():
     table = PooledRows()
-    for number, (key, member) in enumerate((("u", "noise-0"), ("u", "clean"), ("v", "clean"), ("v", "noise-1"), ("w", "clean"))):
+    for number, (key, member) in enumerate(
+        (("u", "noise-0"), ("u", "clean"), ("v", "clean"), ("v", "noise-1"), ("w", "clean"))
+    ):
         table.add(key, member, torch.full((1, 2), float(number)))
     labels = {"v": "b", "u": "a"}
     for members, expected in ((None, [1, 2]), ({"u": "noise-0", "v": "noise-1"}, [0, 3])):

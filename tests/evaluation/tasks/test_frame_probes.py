@@ -77,7 +77,10 @@ def test_without_dev_a_tenth_of_train_is_held_back_of_the_trials_and_all_of_it_i
     assert judged == [(order[:2], store, "train")] * len(LEARNING_RATES)
     best = {"rate": LEARNING_RATES[2], "seed": 7, "share": 1}
     assert final == [(order, store, members, {**best, "probe": probe}) for probe in range(2)]
-    assert (probes.learning_rate, probes.probes) == (LEARNING_RATES[2], [{**best, "probe": probe} for probe in range(2)])
+    assert (probes.learning_rate, probes.probes) == (
+        LEARNING_RATES[2],
+        [{**best, "probe": probe} for probe in range(2)],
+    )
 
 
 def test_of_one_training_utterance_it_is_learned_and_judged_on(made):
@@ -130,7 +133,9 @@ def test_a_probe_has_its_share_of_updates_and_its_head(fed, tmp_path, monkeypatc
         store.add(UtteranceFeatures(key, 1.0, {"noise-0": torch.ones(3, 2, 5)}), "noise-0")
     members, given = dict.fromkeys("uv", "noise-0"), {"rate": 0.25, "seed": 1, "probe": 0}
     texts = {"u": ("a",), "v": ("b",)}
-    text = TextTask("t", CtcTask(kind="ctc", head="blstm", updates=10, features="sum"), texts, {}, {}, (), ("a", "b", "c"))
+    text = TextTask(
+        "t", CtcTask(kind="ctc", head="blstm", updates=10, features="sum"), texts, {}, {}, (), ("a", "b", "c")
+    )
     linear = TextTask("t", CtcTask(kind="ctc", updates=10, features="sum"), texts, {}, {}, (), ("a", "b", "c"))
     frames = AlignedTask("p", FramesTask(kind="frames", features="sum"), {"u": AB, "v": AB}, {}, {}, (), ("a", "b"))
     wide = Scaling(np.zeros((3, 5)), np.ones((3, 5)))
