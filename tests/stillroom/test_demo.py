@@ -401,7 +401,7 @@ def test_the_demo_makes_its_own_noise_and_goes_on_in_a_folder_of_its_own(tmp_pat
     (tmp_path / "other").mkdir()
     for name in ("b", "a"):
         (tmp_path / "other" / name).touch()
-    with pytest.raises(StillroomError, match="other holds 'a', which is not of a demo; choose a new folder$"):
+    with pytest.raises(StillroomError, match=r"other holds 'a', which is not of a demo; choose a new folder$"):
         CliRunner().invoke(demo.demo_command, [str(tmp_path / "other")], catch_exceptions=False)
 
 
@@ -450,7 +450,7 @@ def test_twenty_files_are_enough_if_each_part_has_one(tmp_path):
     with pytest.raises(StillroomError, match=r"mine: 19 audio files found; a demo needs 20 or more$"):
         demo.own_speech(folder, tmp_path / "out")
     (folder / names["test"][0]).touch()
-    with pytest.raises(StillroomError, match="mine: too few files for a train, a dev and a test part; give more$"):
+    with pytest.raises(StillroomError, match=r"mine: too few files for a train, a dev and a test part; give more$"):
         demo.own_speech(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (folder / names["dev"][0]).touch()

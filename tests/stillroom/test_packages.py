@@ -27,7 +27,7 @@ def places_of_packages(monkeypatch):
 
 def test_packages_of_this_tree_are_ours(found):
     check_packages()
-    assert TREE == Path(packages.__file__).parents[1]
+    assert Path(packages.__file__).parents[1] == TREE
     assert set(found) == {"manifests", "corpus_builder", "training", "evaluation"}
 
 

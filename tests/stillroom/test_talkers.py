@@ -241,7 +241,7 @@ def test_a_call_that_is_refused_is_told_with_its_name_and_status():
         return -2
 
     refuse.__name__ = "espeak_Synth"
-    with pytest.raises(TalkerFailedError, match="call espeak_Synth failed with status -2; reinstall espeakng-loader$"):
+    with pytest.raises(TalkerFailedError, match=r"call espeak_Synth failed with status -2; reinstall espeakng-loader$"):
         talkers._must(refuse, 1, "a")
     assert calls == [(1, "a")]
     talkers._must(lambda: 0)

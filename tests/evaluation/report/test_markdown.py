@@ -325,7 +325,9 @@ def test_a_long_list_is_escaped_item_by_item_and_ends_after_forty():
 
 def test_tables_of_a_report_are_in_the_order_of_their_weight(tmp_path):
     """With everything that there may be, and against whom it is asked for."""
-    from tests.evaluation.report.test_html import ONE, TEACHER as FIRST, document as whole
+    from tests.evaluation.report.test_html import ONE
+    from tests.evaluation.report.test_html import TEACHER as FIRST
+    from tests.evaluation.report.test_html import document as whole
 
     cost = {"macs_per_s": 1e9, "real_time_factor": 0.1, "size_mb": 2.0, "measured_s": 4.0}
     leak = [{"measure": measure, "layer": 1, "value": 0.5, "count": 9} for measure in ("leakage_mlp", "leakage")]

@@ -31,13 +31,13 @@ def scaling(features=2, *, mean=0.0, inverse=1.0):
 
 
 def aligned(train, dev=(), test=()):
-    roles = ({key: AB for key in keys} if isinstance(keys, tuple) else keys for keys in (train, dev, test))
+    roles = (dict.fromkeys(keys, AB) if isinstance(keys, tuple) else keys for keys in (train, dev, test))
     return AlignedTask("phones", FramesTask(kind="frames"), *roles, (), ("a", "b"))
 
 
 def held(places, *, frames=2):
     """A store that says what it has."""
-    return SimpleNamespace(places={place: (0, (1, frames)) for place in places})
+    return SimpleNamespace(places=dict.fromkeys(places, (0, (1, frames))))
 
 
 def by_hash(keys, seed):
@@ -171,7 +171,7 @@ def test_a_batch_has_sixteen_utterances_drawn_by_the_probes_own_stream(tmp_path,
         assert tuple(shape) == (16, max(lengths))
     assert len({tuple(chosen) for *_, chosen in batches}) == 6
     probes.trained(keys[:2], store, dict.fromkeys(keys, "clean"), rate=1.0, seed=1, probe=0, share=1)
-    assert tuple(batches[-1][0])[0] == 2
+    assert batches[-1][0][0] == 2
 
 
 def spelled(path):

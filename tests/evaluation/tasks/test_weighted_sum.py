@@ -143,7 +143,7 @@ def adam_by_hand(parameters, loss_of, *, rate, updates):
             moments[number] = 0.9 * first + 0.1 * shorter, 0.999 * second + 0.001 * shorter**2
             first, second = moments[number][0] / (1 - 0.9**update), moments[number][1] / (1 - 0.999**update)
             with torch.no_grad():
-                one -= rate * first / (second.sqrt() + 1e-8)
+                one.sub_(rate * first / (second.sqrt() + 1e-8))
 
 
 def test_a_probe_on_a_sum_is_trained_as_a_slow_loop_trains_it(monkeypatch):
