@@ -414,11 +414,11 @@ def test_babble_needs_speakers_in_every_split_and_the_headline_of_the_results_en
     speech_folder(tmp_path / "mine", ["ann"], 40)
     monkeypatch.setattr(demo, "can_babble", lambda table: table.stem != "dev")
     monkeypatch.setattr("evaluation.report.make_report.headline", lambda folder: f"the table of {folder}")
-    words = [str(tmp_path / "out"), "--speech", str(tmp_path / "mine"), "--noise", str(tmp_path / "mine")]
+    words = [str(tmp_path / "deep/out"), "--speech", str(tmp_path / "mine"), "--noise", str(tmp_path / "mine")]
     done = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
-    assert set(yaml_of(tmp_path / "out/recipe.yaml")["noises"]) == {"machines", "white"}
-    assert yaml_of(tmp_path / "out/evaluation.yaml")["tasks"] == [], "one speaker is no label"
-    assert f"\nthe table of {tmp_path}/out/results\n\nDone in " in done.output
+    assert set(yaml_of(tmp_path / "deep/out/recipe.yaml")["noises"]) == {"machines", "white"}
+    assert yaml_of(tmp_path / "deep/out/evaluation.yaml")["tasks"] == [], "one speaker is no label"
+    assert f"\nthe table of {tmp_path}/deep/out/results\n\nDone in " in done.output
 
 
 def test_more_sentences_than_there_are_begin_anew(tmp_path, monkeypatch):
