@@ -151,7 +151,7 @@ def test_a_system_is_told_with_the_kind_that_came_first():
         SystemOutcomes.from_scores([cell("mine", "1" * 9, kind="teacher"), mixed[0]], ROLL)
 
 
-def test_a_difference_is_that_of_the_mean_of_the_probes_with_the_draws_of_its_seed():
+def test_a_difference_is_that_of_the_mean_of_the_probes_with_the_draws_of_its_seed(monkeypatch):
     first = with_outcomes(PLAIN, outcome("110010111"), outcome("010000101", probe=1))
     second = with_outcomes(ROBUST, outcome("100100110", totals="1 2 1 1 3 1 1 2 1"))
     copies = Copies.of(ROLL)
@@ -167,6 +167,15 @@ def test_a_difference_is_that_of_the_mean_of_the_probes_with_the_draws_of_its_se
         assert (one.value, one.low, one.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert found[0].value == pytest.approx(3 / 6 - 1 / 10)
     assert {one.units for one in found.values()} == {"3 speakers"}
+    seeds = []  # which hardly show in the ends of an interval over three speakers
+
+    def noted(first, second, *, seed=0):
+        seeds.append(seed)
+        return Difference(0.0, 0.0, 0.0, (1, 1))
+
+    monkeypatch.setattr(bootstrap, "hierarchical_bootstrap", noted)
+    difference(own, other, mask, copies, seed=3)
+    assert seeds == [3]
 
 
 def test_draws_in_which_one_system_has_nothing_do_not_count():
