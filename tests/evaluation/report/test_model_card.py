@@ -348,4 +348,4 @@ def test_a_licence_of_weights_without_a_card_is_that_of_whoever_they_come_from(t
         "The weights come from hubert_base; their licence holds for these too. Originally published by"
     )
     assert not {"`", "\\"} & set(bundle)
-    assert "License: https://" in bundle
+    assert "[License: <https://github.com/" in bundle
