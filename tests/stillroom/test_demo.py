@@ -59,14 +59,70 @@ def test_a_folder_that_will_not_do_is_one_line(tmp_path):
         demo.own_speech(speech_folder(tmp_path / "few", ["ann"], 3), tmp_path / "out")
 
 
-def test_made_noises_are_different_and_do_not_clip(tmp_path):
-    folder = demo.made_noises(tmp_path / "noise")
-    waves = [soundfile.read(path)[0] for path in sorted(folder.iterdir())]
-    assert len(waves) == 12
-    assert all(0.05 < np.abs(wave).max() < 0.9 for wave in waves)
-    assert all(np.std(wave) > 0.001 for wave in waves)
-    for number, wave in enumerate(waves):
-        assert not any(np.array_equal(wave, other) for other in waves[:number])
+@pytest.fixture(name="noises", scope="module")
+def twelve_noises(tmp_path_factory):
+    folder = demo.made_noises(tmp_path_factory.mktemp("made") / "noise")
+    assert [path.name for path in sorted(folder.iterdir())] == [f"noise-{number:02d}.flac" for number in range(12)]
+    assert {(info.samplerate, info.frames, info.subtype) for info in map(soundfile.info, folder.iterdir())} == {
+        (16_000, 15 * 16_000, "PCM_16")
+    }
+    return [soundfile.read(path)[0] for path in sorted(folder.iterdir())]
+
+
+def test_made_noises_are_different_and_do_not_clip(noises):
+    assert all(np.abs(wave).max() == pytest.approx(0.3, abs=1e-4) for wave in noises)
+    crest = [0.104, 0.0487, 0.0357, 0.0743, 0.1063, 0.0478, 0.0354, 0.0739, 0.1095, 0.0459, 0.0311, 0.0744]
+    np.testing.assert_allclose([np.std(wave) for wave in noises], crest, atol=2e-4)
+    for number, wave in enumerate(noises):
+        assert not any(np.array_equal(wave, other) for other in noises[:number])
+
+
+def power(wave, low_hz, high_hz):
+    frequency = np.fft.rfftfreq(len(wave), 1 / 16_000)
+    return float((np.abs(np.fft.rfft(wave)) ** 2)[(frequency >= low_hz) & (frequency < high_hz)].sum())
+
+
+def swing_hz(track, *, rate_hz):
+    """The frequency of a slow track that swings like a sine."""
+    tried = np.arange(0.02, 3.0, 0.01)
+    waves = np.exp(-2j * np.pi * tried[:, None] * np.arange(len(track)) / rate_hz)
+    return float(tried[np.argmax(np.abs(waves @ (track - track.mean())))])
+
+
+@pytest.mark.parametrize(("number", "pitch_hz"), [(0, 40), (4, 140), (8, 240)])
+def test_a_motor_has_eleven_harmonics_of_a_wavering_hum(noises, number, pitch_hz):
+    wave = noises[number]
+    parts = [power(wave, k * (pitch_hz - 3.5), k * (pitch_hz + 3.5)) for k in range(1, 13)]
+    if number:  # bands of the deepest one touch
+        np.testing.assert_allclose(np.array(parts[:11]) / parts[0], 1 / np.arange(1, 12) ** 2, rtol=0.15)
+        assert parts[11] < 0.2 * parts[10]
+    hum = (wave * np.exp(-2j * np.pi * pitch_hz * np.arange(len(wave)) / 16_000)).reshape(-1, 800).mean(axis=1)
+    off_hz = np.diff(np.unwrap(np.angle(hum))) * 20 / (2 * np.pi)
+    assert (off_hz.min(), off_hz.max()) == (pytest.approx(-3.0, abs=0.4), pytest.approx(3.0, abs=0.9))
+    assert swing_hz(off_hz, rate_hz=20) == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(("number", "swell_hz"), [(1, 0.15), (5, 0.35), (9, 0.55)])
+def test_wind_swells_and_is_low(noises, number, swell_hz):
+    loudness = np.sqrt((noises[number].reshape(-1, 2000) ** 2).mean(axis=1))
+    assert swing_hz(loudness, rate_hz=8) == pytest.approx(swell_hz, abs=0.03)
+    assert loudness.min() < 0.3 * loudness.mean()
+    assert 400 < power(noises[number], 400, 600) / power(noises[number], 3900, 4100) < 650  # by its filter 537
+
+
+@pytest.mark.parametrize(("number", "ring_hz"), [(2, 1300), (6, 2500), (10, 3700)])
+def test_a_workshop_rings(noises, number, ring_hz):
+    assert power(noises[number], ring_hz - 40, ring_hz + 40) > 0.7 * power(noises[number], 0, 8000)
+
+
+@pytest.mark.parametrize(("number", "turn_hz"), [(3, 0.8), (7, 1.6), (11, 2.4)])
+def test_a_siren_goes_up_and_down(noises, number, turn_hz):
+    spectra = np.abs(np.fft.rfft(noises[number].reshape(-1, 400) * np.hanning(400), 4096, axis=1))
+    frequency = np.fft.rfftfreq(4096, 1 / 16_000)
+    spectra[:, (frequency < 300) | (frequency > 1700)] = 0
+    pitch_hz = frequency[spectra.argmax(axis=1)]
+    assert (pitch_hz.min(), pitch_hz.max()) == (pytest.approx(400, abs=25), pytest.approx(1400, abs=25))
+    assert swing_hz(pitch_hz, rate_hz=40) == pytest.approx(turn_hz, abs=0.03)
 
 
 STAGE = """#!{python}
@@ -242,6 +298,45 @@ def test_a_stage_that_ends_otherwise_ends_the_demo_as_it_ended(capsys, stages):
     assert "the same command goes on where this one left off" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_ends_a_stage_well_still_stops_the_demo(number, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "waited", lambda command: (0, [number]))
+    with pytest.raises(click.exceptions.Exit) as end:
+        demo.run("train", "x")
+    assert end.value.exit_code == 75
+    monkeypatch.setattr(demo, "waited", lambda command: (75, [signal.SIGINT]))
+    with pytest.raises(KeyboardInterrupt):
+        demo.run("train", "x")
+    monkeypatch.setattr(demo, "waited", lambda command: (0, []))
+    capsys.readouterr()
+    demo.run("train", "my x", 3)
+    assert capsys.readouterr().out == "\n$ stillroom train 'my x' 3\n"
+
+
+def test_a_signal_that_comes_before_there_is_a_process_is_passed_on_as_soon_as_there_is_one(monkeypatch):
+    sent = []
+
+    class Late:
+        def __init__(self, command):
+            assert command == ["a", "b"]
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGTERM)
+            sent.append("begun")
+
+        def send_signal(self, number):
+            sent.append(number)
+
+        def wait(self):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            return 75
+
+    monkeypatch.setattr(subprocess, "Popen", Late)
+    stop = [signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM]
+    assert demo.waited(["a", "b"]) == (75, [*stop, signal.SIGINT])
+    assert sent == ["begun", *stop]
+
+
 def test_a_second_interrupt_is_passed_on_and_signals_are_handled_as_before_afterwards():
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
@@ -272,3 +367,128 @@ def test_speakers_are_told_only_where_every_tested_one_is_trained_on(tmp_path):
         assert demo.own_speech(tmp_path / "mine", tmp_path / split) is None
         (tmp_path / "mine" / name / "0.wav").unlink()
     assert demo.own_speech(tmp_path / "mine", tmp_path / "out") == "speaker"
+
+
+def test_the_files_of_the_demo_are_the_golden_ones(golden):
+    """Whoever changes them looks at the whole: they are the first recipe and configs that a user sees."""
+    out = Path("out")
+    files = {
+        "recipe": demo.recipe(out, speech=None, noise=out / "noise", babble=True), "train": demo.run_config("cdm2-dat"),
+        "evaluation": demo.evaluation_config("word"),
+    }  # fmt: skip
+    golden("demo_files.json", json.dumps(files, indent=1) + "\n")
+    quiet = demo.recipe(out, speech=Path("/mine"), noise=Path("/hum"), babble=False)
+    assert {one["dir"] for one in quiet["speech"].values()} == {"/mine"}
+    assert quiet["noises"] == {"machines": {"dir": "/hum"}, "white": {"colour": "white"}}
+    assert quiet["conditions"]["noise"]["steps"][0]["from"] == ["machines", "white"]
+    assert demo.evaluation_config(None)["tasks"] == []
+
+
+def test_the_demo_makes_its_own_noise_and_goes_on_in_a_folder_of_its_own(tmp_path, monkeypatch, stages):
+    made = []
+    monkeypatch.setattr(demo, "made_noises", lambda folder: made.append(folder) or folder)
+    speech_folder(tmp_path / "mine", ["ann"], 40)
+    words = [str(tmp_path / "out"), "--speech", str(tmp_path / "mine")]
+    first = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
+    assert (first.exit_code, made) == (0, [tmp_path / "out/noise"])
+    assert yaml_of(tmp_path / "out/recipe.yaml")["noises"]["machines"] == {"dir": "noise"}
+    assert "\nDone in " in first.output
+    (tmp_path / "out/results/results.json").unlink()
+    (tmp_path / "out/results").rmdir()
+    again = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
+    assert again.exit_code == 0
+    assert len(stages.commands) == 10
+    (tmp_path / "other").mkdir()
+    for name in ("b", "a"):
+        (tmp_path / "other" / name).touch()
+    with pytest.raises(StillroomError, match=r"other holds 'a', which is not of a demo; choose a new folder$"):
+        CliRunner().invoke(demo.demo_command, [str(tmp_path / "other")], catch_exceptions=False)
+
+
+def test_babble_needs_speakers_in_every_split_and_the_headline_of_the_results_ends_the_demo(
+    tmp_path, monkeypatch, stages
+):
+    for split, speakers in (("train", "ab"), ("dev", "ab"), ("test", "a")):
+        demo.write_table(tmp_path / f"{split}.csv", [{"path": f"{one}.wav", "speaker": one} for one in speakers])
+    assert [demo.can_babble(tmp_path / f"{split}.csv") for split in demo.SPLITS] == [True, True, False]
+    speech_folder(tmp_path / "mine", ["ann"], 40)
+    monkeypatch.setattr(demo, "can_babble", lambda table: table.stem != "dev")
+    monkeypatch.setattr("evaluation.report.make_report.headline", lambda folder: f"the table of {folder}")
+    words = [str(tmp_path / "deep/out"), "--speech", str(tmp_path / "mine"), "--noise", str(tmp_path / "mine")]
+    done = CliRunner().invoke(demo.demo_command, words, catch_exceptions=False)
+    assert set(yaml_of(tmp_path / "deep/out/recipe.yaml")["noises"]) == {"machines", "white"}
+    assert yaml_of(tmp_path / "deep/out/evaluation.yaml")["tasks"] == [], "one speaker is no label"
+    assert f"\nthe table of {tmp_path}/deep/out/results\n\nDone in " in done.output
+
+
+def test_more_sentences_than_there_are_begin_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(talkers, "speakers", {split: talkers.speakers(split)[:2] for split in demo.SPLITS}.__getitem__)
+    monkeypatch.setattr(talkers, "SENTENCES", talkers.SENTENCES[:6])
+    monkeypatch.setattr(talkers, "speech_16k", lambda text, voice: np.zeros(800))
+    assert demo.spoken_corpus(tmp_path) == "word"
+    with (tmp_path / "train.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if not row["word"]]
+    assert [row["text"] for row in rows] == [talkers.SENTENCES[number] for number in (0, 1, 2, 3, 4, 5, 0, 1)]
+    name = talkers.speakers("train")[1].name
+    assert [row["path"] for row in rows[4:6]] == [f"train/{name}/s04.flac", f"train/{name}/s05.flac"]
+    assert {row["language"] for row in rows} == {"en"}
+    assert (tmp_path / rows[-1]["path"]).is_file()
+
+
+def test_twenty_files_are_enough_if_each_part_has_one(tmp_path):
+    def split_of(name):
+        share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+        return "train" if share < 0.8 else "dev" if share < 0.9 else "test"
+
+    names = {
+        split: [name for number in range(300) if split_of(name := f"{number}.flac") == split] for split in demo.SPLITS
+    }
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in names["train"][:19]:
+        (folder / name).touch()
+    with pytest.raises(StillroomError, match=r"mine: 19 audio files found; a demo needs 20 or more$"):
+        demo.own_speech(folder, tmp_path / "out")
+    (folder / names["test"][0]).touch()
+    with pytest.raises(StillroomError, match=r"mine: too few files for a train, a dev and a test part; give more$"):
+        demo.own_speech(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (folder / names["dev"][0]).touch()
+    assert demo.own_speech(folder, tmp_path / "out") is None
+    for split in demo.SPLITS:
+        with (tmp_path / f"out/{split}.csv").open() as stream:
+            assert [row["path"] for row in csv.DictReader(stream)] == sorted(
+                names[split][: 19 if split == "train" else 1]
+            )
+
+
+def test_audio_files_are_those_of_every_depth_in_order_whatever_case_their_suffix_has(tmp_path):
+    for name in ("b.FLAC", "a/z.ogg", "a/b/c.mp3", "a.txt", "c.wave", "d.AIF"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    assert [str(path.relative_to(tmp_path)) for path in demo.audio_files(tmp_path)] == [
+        "a/b/c.mp3",
+        "a/z.ogg",
+        "b.FLAC",
+        "d.AIF",
+    ]
+    assert demo.checked_folder(tmp_path, "--noise") == tmp_path
+    with pytest.raises(
+        StillroomError, match=r"^--noise .*folder\.wav: no audio file in it \(looked for \.aif, \.aiff, \.flac"
+    ):
+        demo.checked_folder(tmp_path / "folder.wav", "--noise")
+    with pytest.raises(StillroomError, match="--speech needs a folder of audio files"):
+        demo.checked_folder(tmp_path / "none", "--speech")
+
+
+def test_a_wave_is_written_once_and_not_at_all_where_it_cannot_be_made(tmp_path):
+    path = tmp_path / "a.flac"
+    demo.write_flac(path, lambda: np.array([0.5, -0.25]))
+    demo.write_flac(path, lambda: pytest.fail("it is there"))
+    assert soundfile.read(path)[0].tolist() == [0.5, -0.25]
+    with pytest.raises(ZeroDivisionError):
+        demo.write_flac(tmp_path / "b.flac", lambda: 1 / 0)
+    assert [one.name for one in tmp_path.iterdir() if not one.name.startswith(".")] == ["a.flac"]
+    info = soundfile.info(path)
+    assert (info.samplerate, info.format, info.subtype) == (16_000, "FLAC", "PCM_16")

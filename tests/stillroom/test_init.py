@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from evaluation.config import EvaluationConfig
 from manifests.recipe import Recipe
+from stillroom import init as module
 from stillroom.cli import stillroom
 from stillroom.init import recipe_files
 from training.config.load import load_config
@@ -34,10 +35,38 @@ def test_each_kind_is_valid_as_written(tmp_path, monkeypatch):
     assert EvaluationConfig.read(tmp_path / "evaluate.yaml").tasks[0].kind == "classify"
 
 
-def test_the_next_command_can_be_typed_as_it_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("recipe", ["build", "my config.yaml", "CORPUS", "--dry-run"]),
+        ("train", ["train", "my config.yaml", "RUN"]),
+        ("evaluate", ["evaluate", "my config.yaml", "RESULTS", "--dry-run"]),
+    ],
+)
+def test_the_next_command_can_be_typed_as_it_is_said(kind, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = init("train", "my config.yaml").output
-    assert shlex.split(said.split("`")[1]) == ["stillroom", "train", "my config.yaml", "RUN"]
+    said = init(kind, "my config.yaml").output
+    assert said.startswith("my config.yaml: edit its paths, then `")
+    assert shlex.split(said.split("`")[1]) == ["stillroom", *words]
+
+
+def test_without_a_path_a_file_is_named_after_what_it_is_made_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind, source in (("recipe", "paper_double"), ("train", "cdm1")):
+        assert init(kind, "--from", source).exit_code == 0
+        assert Path(f"{source}.yaml").is_file()
+
+
+def test_the_recipes_of_the_package_as_installed_come_before_those_beside_it(tmp_path, monkeypatch):
+    for folder, names in (("recipes", "c"), ("stillroom/recipes", "ba")):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / f"{name}.yaml").write_text(name)
+    (tmp_path / "recipes/README.md").write_text("")
+    monkeypatch.setattr(module, "PACKAGE", tmp_path / "stillroom")
+    assert list(recipe_files().items()) == [(name, tmp_path / f"stillroom/recipes/{name}.yaml") for name in "ab"]
+    monkeypatch.setattr(module, "PACKAGE", tmp_path / "elsewhere")
+    assert list(recipe_files()) == ["c"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

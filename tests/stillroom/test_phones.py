@@ -67,6 +67,15 @@ def test_a_name_may_take_all_eight_bytes():
     assert phone_marks(events) == [(12, "ˈɔːɹ")]
 
 
+def test_a_name_ends_at_its_zero_and_a_letter_that_was_cut_off_is_left_out():
+    events = (Event * 5)()
+    for number, name in enumerate((b"a\0left", b"\0", "abcdefgɔ".encode()[:8])):
+        events[number].type, events[number].sample = 7, 10 * number
+        ctypes.memmove(ctypes.addressof(events[number].id), name, len(name))
+    events[4].type, events[4].sample = 7, 99  # behind the end mark
+    assert phone_marks(events) == [(0, "a"), (10, ""), (20, "abcdefg")]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("ˈiː", "i"), ("tʃ", "tʃ"), ("oʊ", "o"), ("ˈdʒ", "dʒ"), ("t", "t"), ("ɔːɹ", "ɔ"), ("", "")]
 )

@@ -147,8 +147,10 @@ def test_the_command_prints_what_is_exported():
     assert CliRunner().invoke(schema_command, ["stillroom/corpus/1"]).output == printed
     assert "recipe: stillroom/recipe/1" in CliRunner().invoke(schema_command, []).output
     for wrong in ("recipy", "corpus/9", "../corpus", "corpus/*"):
-        with pytest.raises(UsageError, match="known are recipe/1"):
+        with pytest.raises(UsageError, match=f"^no schema {wrong!r}; known are recipe/1".replace("*", r"\*")) as caught:
             CliRunner().invoke(schema_command, [wrong], catch_exceptions=False)
+        assert str(caught.value).endswith("status/1")
+        assert ", checkpoint/1, checkpoint/2, " in str(caught.value)
 
 
 def test_a_newer_document_is_refused_with_what_to_install():
@@ -164,3 +166,11 @@ def test_without_a_version_the_latest_is_printed(tmp_path, monkeypatch):
     for words, printed in ((["train"], "train-10"), (["stillroom/train/9"], "train-9"), (["train/2"], "train-2")):
         assert CliRunner().invoke(schema_command, words).output == printed
     assert "train: stillroom/train/2, 9, 10\n" in CliRunner().invoke(schema_command, []).output
+
+
+def test_a_schema_is_exported_under_its_name_with_its_dialect():
+    assert [schema_name(document_of(name)) for name in ("corpus", "target-shard")] == ["corpus-1", "target-shard-1"]
+    found = json.loads(exported(Corpus))
+    assert (found["$schema"], found["$id"]) == ("https://json-schema.org/draft/2020-12/schema", Corpus.SCHEMA)
+    assert exported(Corpus) == json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    assert "schema" in found["properties"], "keys as they are written, not as Python has them"

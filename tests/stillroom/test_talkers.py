@@ -61,6 +61,20 @@ def test_there_are_ninety_voices_and_no_name_is_taken_twice():
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") for name in names)
 
 
+def test_voices_take_turns_of_accents_pitches_and_rates():
+    """By hand: three a variant, the eight accents again and again."""
+    train, dev = speakers("train"), speakers("dev")
+    assert train[:4] == (
+        Voice("en-us_m3", "en-us", "m3", 50, 165), Voice("en-gb_m3", "en-gb", "m3", 38, 150),
+        Voice("en-gb-scotland_m3", "en-gb-scotland", "m3", 62, 185), Voice("en-gb-x-rp_f1", "en-gb-x-rp", "f1", 50, 165),
+    )  # fmt: skip
+    assert train[7:9] == (
+        Voice("en-gb-x-gbcwmd_ian", "en-gb-x-gbcwmd", "ian", 38, 150), Voice("en-us_ian", "en-us", "ian", 62, 185),
+    )  # fmt: skip
+    assert (train[-1].variant, dev[0].name, dev[-1].variant) == ("paul", "en-us_steph", "m5")
+    assert [speakers(split)[-1].variant for split in SPLITS] == ["paul", "m5", "zac"]
+
+
 def test_no_vocal_tract_is_heard_in_two_splits():
     variants = [{voice.variant for voice in speakers(split)} for split in SPLITS]
     assert all(not first & second for first, second in itertools.combinations(variants, 2))
@@ -210,3 +224,24 @@ def test_a_library_that_does_not_begin_is_told_with_its_status(monkeypatch):
     monkeypatch.setattr(talkers._ctypes, "dlclose", lambda _: None)
     with pytest.raises(TalkerFailedError, match="call espeak_Initialize failed with status -1;"):
         synthesise("yes", LOW)
+
+
+def test_a_wave_that_rings_above_full_scale_is_clipped_there():
+    square = np.repeat(np.array([1.0, -1.0] * 40, dtype=np.float32), 50)
+    resampled = talkers._at_16k(square, 22_050)
+    assert (resampled.max(), resampled.min(), resampled.dtype) == (1.0, -1.0, np.float32)
+    assert len(resampled) == pytest.approx(4000 * 16_000 / 22_050, abs=1)
+
+
+def test_a_call_that_is_refused_is_told_with_its_name_and_status():
+    calls = []
+
+    def refuse(*given):
+        calls.append(given)
+        return -2
+
+    refuse.__name__ = "espeak_Synth"
+    with pytest.raises(TalkerFailedError, match=r"call espeak_Synth failed with status -2; reinstall espeakng-loader$"):
+        talkers._must(refuse, 1, "a")
+    assert calls == [(1, "a")]
+    talkers._must(lambda: 0)

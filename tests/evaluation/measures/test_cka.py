@@ -93,6 +93,41 @@ def test_variance_is_the_share_of_energy_that_varies():
     constant = Energy()
     constant.add(torch.full((LAYERS, FRAMES, FEATURES), 2.5))
     np.testing.assert_allclose(constant.varying_share(), 0.0, atol=1e-12)
+    silent, rounded = Energy(), Energy()
+    silent.add(torch.zeros(LAYERS, FRAMES, FEATURES))
+    assert silent.varying_share().tolist() == [0.0] * LAYERS
+    rounded.add(torch.linspace(0.1, 1.3, 70, dtype=torch.float64)[:, None, None].expand(70, 49, FEATURES))
+    assert rounded.varying_share().min() == 0.0, "a share is never negative, whatever is lost in rounding"
+
+
+@pytest.mark.parametrize(
+    ("widths", "kind"), [((512, 512), torch.float64), ((3, 513), torch.float32), ((513, 3), torch.float32)]
+)
+def test_sums_of_wide_features_are_in_single_precision(widths, kind):
+    products = Products()
+    products.add(*(torch.ones(1, 2, width) for width in widths))
+    sums = (products.first, products.second, products.first_first, products.first_second, products.second_second)
+    assert {one.dtype for one in sums} == {kind}
+
+
+def test_of_a_long_utterance_the_same_frames_are_taken_of_clean_copy_and_teacher():
+    scaling = shifted_scaling()
+    clean, copy = random_frames(1, mean=2.0), random_frames(2, mean=2.0) + 0.5 * random_frames(1)
+    teacher = random_frames(3, layers=1, frames=4)[0]
+    similarity = Similarity(scaling, 4, {"a": teacher})
+    similarity.add(UtteranceFeatures("a", 1.0, {"clean": clean, "noise-0": copy}))
+    similarity.add(UtteranceFeatures("gone", 1.0, {"clean": clean[:, :3], "noise-0": copy[:, :3]}))
+    taken = [0, 13, 26, 39]
+    raw = np.concatenate([copy[:, taken].numpy(), copy[:, :3].numpy()], axis=1).astype(float)
+    kept = np.concatenate([clean[:, taken].numpy(), clean[:, :3].numpy()], axis=1).astype(float)
+    shares = raw.var(axis=1).sum(axis=-1) / (raw**2).mean(axis=1).sum(axis=-1)
+    np.testing.assert_allclose(similarity.energy["noise"].varying_share(), shares, rtol=1e-6)
+    pairs, agreement = similarity.pairs["noise"], similarity.agreement["noise"]
+    assert (pairs.count, agreement.count) == (7, 4), "the teacher has no frames of the other"
+    for layer in range(LAYERS):
+        x, y = ((one[layer] - 2.0) * scaling.inverse[layer] for one in (kept, raw))
+        assert pairs.cka(layer) == pytest.approx(gram_cka(x, y), abs=1e-4)
+        assert agreement.cka(layer) == pytest.approx(gram_cka(teacher.double().numpy(), y[:4]), abs=1e-4)
 
 
 def test_a_constant_model_has_no_cka_no_rank_and_no_variance():
@@ -110,6 +145,7 @@ def test_frames_are_spread_over_an_utterance():
     assert evenly_spaced(5, 10).tolist() == [0, 1, 2, 3, 4]
     assert evenly_spaced(101, 3).tolist() == [0, 50, 100]
     assert evenly_spaced(7, 1).tolist() == [0]
+    assert evenly_spaced(6, 4).tolist() == [0, 2, 3, 5]  # 0, 1.67, 3.33 and 5: the nearest
     assert evenly_spaced(0, 3).tolist() == []
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from evaluation.measures import efficiency
 from evaluation.measures.efficiency import measured_efficiency
 from evaluation.models import LogMel
 from training.models.encoder import Encoder, EncoderConfig
@@ -39,6 +42,32 @@ def test_threads_are_given_back():
     before = torch.get_num_threads()
     measured_efficiency(LogMel(8000))
     assert torch.get_num_threads() == before
+
+
+def test_time_is_the_median_of_three_runs_on_ten_seconds_and_one_thread(monkeypatch):
+    """By a clock that says 0 to 1, 10 to 12, 20 to 26 s; the run that counts operations is before them."""
+    ticks, runs = iter([0.0, 1.0, 10.0, 12.0, 20.0, 26.0]), []
+    monkeypatch.setattr(efficiency, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+
+    class Mixed(torch.nn.Module):
+        sample_rate, num_parameters = 200, 3_000_000
+
+        def layers(self, wave, length):
+            runs.append(
+                (wave.shape, length.tolist(), torch.get_num_threads(), wave.requires_grad, torch.is_grad_enabled())
+            )
+            return wave @ torch.ones(2000, 7)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = measured_efficiency(Mixed())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert runs == [((1, 2000), [2000], 1, False, False)] * 4
+    assert list(ticks) == []
+    assert found == efficiency.Efficiency(macs_per_s=1400.0, real_time_factor=0.2, size_mb=12.0, measured_s=10.0)
 
 
 def test_log_mel_hears_a_tone_in_its_band_and_has_the_frames_of_its_family():

@@ -140,3 +140,21 @@ def test_one_utterance_has_no_mismatched_partner():
     cosine.add(UtteranceFeatures("a", 1.0, {"clean": frames, "noise-0": frames}))
     assert cosine.mismatched == {}
     np.testing.assert_allclose(cosine.matched["noise"].value, 1.0)
+
+
+def test_an_utterance_without_a_frame_is_passed_over():
+    """The one after it is compared with the one before it."""
+    moments = FrameMoments()
+    moments.add(torch.empty(1, 0, 4))
+    frames = [torch.randn(1, count, 4, generator=torch.Generator().manual_seed(count)) for count in (6, 0, 5)]
+    for one in frames:
+        moments.add(one)
+    assert moments.count == 11
+    cosine = FrameCosine(moments.scaling())
+    for number, one in enumerate(frames):
+        cosine.add(UtteranceFeatures(str(number), 1.0, {"clean": one, "noise-0": one}))
+    assert (cosine.matched["noise"].count, cosine.mismatched["noise"].count) == (11, 5)
+    whole = torch.cat(frames, dim=1)[0].double().numpy()
+    first, last = ((one[0].double().numpy() - whole.mean(axis=0)) / whole.std(axis=0) for one in (frames[0], frames[2]))
+    expected = np.mean([slow_cosine(one, other) for one, other in zip(first, last, strict=False)])
+    np.testing.assert_allclose(cosine.mismatched["noise"].value, expected, atol=1e-6)

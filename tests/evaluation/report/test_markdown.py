@@ -10,9 +10,23 @@ import pytest
 from click.testing import CliRunner
 
 from evaluation.cli import report_command
-from evaluation.report.markdown import OtherDataError, TwoModelsError, read_results, report_text
-from evaluation.report.table import Table, escaped, smaller_percent, width_of
-from manifests.errors import MissingFileError, UsageError
+from evaluation.report.make_report import report
+from evaluation.report.markdown import (
+    DamagedResultsError,
+    OtherDataError,
+    TwoModelsError,
+    efficiency_table,
+    escaped_long,
+    hours_of,
+    notes_of,
+    read_results,
+    report_text,
+    steps_of,
+    task_table,
+    with_spread,
+)
+from evaluation.report.table import Table, escaped, percent, smaller_percent, width_of
+from manifests.errors import MissingFileError, NotAFolderError, UsageError
 from manifests.results.scores import Results
 
 
@@ -204,3 +218,140 @@ def test_the_commands_load_neither_torch_nor_scikit_learn_to_show_help_or_a_repo
         "assert not {'torch', 'sklearn', 'lhotse'} & set(sys.modules), 'heavy'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_results_that_were_cut_off_say_what_to_do_and_another_file_is_no_folder(tmp_path):
+    path = tmp_path / "results.json"
+    results(TEACHER).write(path)
+    assert read_results(tmp_path) == read_results(path) == results(TEACHER)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(
+        DamagedResultsError,
+        match=r"results\.json.*: remove it and run `stillroom evaluate` again, finished models stay$",
+    ):
+        read_results(tmp_path)
+    (tmp_path / "report.md").write_text("# Robustness")
+    with pytest.raises(NotAFolderError, match=r"report\.md is a file, not a folder: name a folder that"):
+        read_results(tmp_path / "report.md")
+
+
+def test_models_of_one_name_are_told_with_the_digests_of_both():
+    other = {**TEACHER, "facts": {**TEACHER["facts"], "digest": "3" * 64}}
+    with pytest.raises(
+        TwoModelsError,
+        match=r"^two models have the name 'teacher' \(1{12} and 3{12}\): rename one in its evaluation config$",
+    ):
+        report_text([results(TEACHER), results(other)])
+
+
+def test_the_settings_that_differ_first_are_told_each_with_its_own_results():
+    changed = document(STUDENT, seed=3, probes=9)
+    with pytest.raises(
+        OtherDataError,
+        match=r"^a and b were measured with different settings \(probes: 2; probes: 9\): report them one by one$",
+    ):
+        report_text([results(TEACHER), Results.parse(changed, where="test")], names=["a", "b"])
+
+
+def scores_of(task, measure, **conditions):
+    return [
+        {"measure": measure, "task": task, "condition": condition, "value": value, "count": count, "probe": probe}
+        for condition, (count, *values) in conditions.items()
+        for probe, value in enumerate(values)
+    ]
+
+
+def test_a_task_has_those_who_were_tested_on_clean_and_the_mean_of_what_there_is():
+    whole = {**TEACHER, "scores": [
+        *scores_of("who", "eer", clean=(12, 0.125), noise=(24, 0.5)), {"measure": "majority", "task": "word", "value": 0.5, "count": 99},
+    ]}  # fmt: skip
+    distorted = {**STUDENT, "scores": scores_of("who", "eer", noise=(24, 0.25))}
+    clean = {**STUDENT, "model": "clean", "scores": scores_of("who", "eer", clean=(12, 0.25, 0.5))}
+    one = results(whole, distorted, clean)
+    table = task_table(one.cells, "who", "eer", one.protocol)
+    assert table.title == "Task: who, EER (24 trials)"
+    assert table.header == ("model", "clean", "noise", "phone", "mean distorted", "loss")
+    assert table.rows == (("teacher", "12.5", "50.0", "", "50.0", "37.5"), ("clean", "37.5 ±12.5", "", "", "", ""))
+    word = results({**TEACHER, "scores": [*scores_of("word", "accuracy", clean=(12, 0.5)), *whole["scores"]]})
+    titled = task_table(word.cells, "word", "accuracy", word.protocol).title
+    assert titled == "Task: word (99 test utterances, 50.0 % for always the same answer)"
+
+
+def test_a_spread_is_half_the_range_and_one_value_has_none():
+    assert [with_spread(values) for values in ([], [0.5], [0.25, 0.125, 0.375], [0.5, 0.5])] == [
+        "", "50.0", "25.0 ±12.5", "50.0 ±0.0",
+    ]  # fmt: skip
+    assert (percent(0.935), percent(0.935, spread=0.004), percent(0.5, spread=0.0)) == (
+        "93.5",
+        "93.5 ±0.4",
+        "50.0 ±0.0",
+    )
+
+
+def test_the_table_of_cost_has_each_number_in_its_unit_and_none_of_who_was_not_measured():
+    cost = {"macs_per_s": 1.234e9, "real_time_factor": 0.01234, "size_mb": 2.875, "measured_s": 4.0}
+    table = efficiency_table(results(TEACHER, {**STUDENT, "efficiency": cost}).cells)
+    assert table.header == ("model", "MACs a second of audio", "real-time factor", "size, MB")
+    assert table.rows == (("cdm2-dat", "1234 M", "0.0123", "2.88"),)
+
+
+@pytest.mark.parametrize(
+    ("details", "steps", "hours"),
+    [
+        ({"steps": 12, "audio_s": 5400}, "12", "1.50 h"),
+        ({"steps": 0, "audio_s": 0}, "0", ""),
+        ({"steps": "12", "audio_s": "9"}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_steps_and_hours_are_shown_where_a_record_has_them(details, steps, hours):
+    [model] = results({**STUDENT, "facts": {**STUDENT["facts"], "details": details}}).cells
+    assert (steps_of(model), hours_of(model)) == (steps, hours)
+
+
+def test_a_note_is_told_with_the_models_that_it_is_about_in_their_order():
+    cells = [
+        {**STUDENT, "model": name, "notes": notes}
+        for name, notes in (("c", ["x", "y"]), ("a", ["y"]), ("b", ["z", "y", "x"]))
+    ]
+    assert notes_of(results(*cells).cells) == [("c, b", "x"), ("all models", "y"), ("b", "z")]
+
+
+def test_a_long_list_is_escaped_item_by_item_and_ends_after_forty():
+    assert escaped_long("a*b, " + "y" * 100 + ", c_") == "a\\*b, " + "y" * 100 + ", c\\_"
+    assert escaped_long(", ".join(map(str, range(60)))) == ", ".join(map(str, range(40)))
+    assert len(escaped("x" * 300)) == 120
+
+
+def test_tables_of_a_report_are_in_the_order_of_their_weight(tmp_path):
+    """With everything that there may be, and against whom it is asked for."""
+    from tests.evaluation.report.test_html import ONE
+    from tests.evaluation.report.test_html import TEACHER as FIRST
+    from tests.evaluation.report.test_html import document as whole
+
+    cost = {"macs_per_s": 1e9, "real_time_factor": 0.1, "size_mb": 2.0, "measured_s": 4.0}
+    leak = [{"measure": measure, "layer": 1, "value": 0.5, "count": 9} for measure in ("leakage_mlp", "leakage")]
+    first = {**FIRST, "efficiency": cost, "chosen": {"word": [0.1]}, "scores": FIRST["scores"] + leak}
+    found = whole(first, ONE)
+    settings = {**found.protocol.settings, "measures": ["cosine"]}
+    for name, roll in (("one", None), ("two", found.roll)):
+        (tmp_path / name).mkdir()
+        cells = found.cells if roll is not None else found.cells[:1]
+        changed = {"roll": roll, "cells": cells, "protocol": found.protocol.model_copy(update={"settings": settings})}
+        found.model_copy(update=changed).write(tmp_path / name / "results.json")
+    text = report([tmp_path / "one", tmp_path / "two"], against="teacher")
+    titles = [line.strip("*") for line in text.splitlines() if line.startswith("**")]
+    starts = (
+        "Models", "Cost on one thread", "The table, in %", "Loss against own clean", "Loss against teacher", "Against teacher: word",
+        "What test copies are", "Task: word (12 test", "By SNR: word", "Frame cosine", "Linear CKA", "Retrieval@1",
+        "Leakage: accuracy in % of a linear probe", "Leakage: accuracy in % of a small network", "What probes chose", "Notes",
+    )  # fmt: skip
+    assert len(titles) == len(starts)
+    assert [title for title, start in zip(titles, starts, strict=True) if not title.startswith(start)] == []
+    assert text == report([str(tmp_path / "one"), tmp_path / "two"], against="teacher", markdown=tmp_path / "r.md")
+    assert (tmp_path / "r.md").read_text() == text
+    without = found.model_copy(
+        update={"protocol": found.protocol.model_copy(update={"settings": {**settings, "measures": []}})}
+    )
+    assert "Frame cosine" not in report_text([without])
+    assert report_text([found]).endswith("Software: python 3.11.9. Machine: Linux.\n")

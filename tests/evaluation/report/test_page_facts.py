@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from evaluation.report import html as page
 from evaluation.report.heatmaps import heat_maps
-from evaluation.report.html import page_content
-from evaluation.report.layer_tables import cosine_table, layer_tables, leakage_table
+from evaluation.report.html import page_content, training_table
+from evaluation.report.layer_tables import chosen_scores, cosine_table, layer_tables, leakage_table
 from evaluation.report.make_report import headline, report
 from evaluation.report.markdown import (
     OtherDataError,
@@ -37,6 +38,13 @@ def content_of(*results, names=None, **given):
     )
 
 
+@pytest.fixture(name="_undrawn")
+def plots_that_are_not_drawn(monkeypatch):
+    for name in ("snr_plots", "size_plots"):
+        monkeypatch.setattr(page, name, lambda outcomes, name=name: [name, *outcomes.systems])
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_each_run_of_the_evaluation_is_told_with_its_command_digests_software_and_machine():
     first, second = document(TEACHER, ONE), document(TWO, command="my config.yaml")
     second = second.model_copy(
@@ -57,6 +65,7 @@ def test_each_run_of_the_evaluation_is_told_with_its_command_digests_software_an
     assert content_of(changed)["runs"][0]["protocol_sha256"] != protocol
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_the_page_tells_models_settings_notes_and_how_students_were_trained():
     export = cell("copy", kind="export", digest="5", steps=9)
     content = content_of(document(TEACHER, {**ONE, "notes": ["a note", "one more"]}, TWO, export), command=["a b", "c"])
@@ -81,8 +90,59 @@ def test_the_page_tells_models_settings_notes_and_how_students_were_trained():
     }  # fmt: skip
     alone = content_of(document(cell("own")))["training"]["rows"]
     assert alone[0][:2] == ["own", "own"]
+    assert (training["words"], content["models"]["words"]) == (8, 4)
+    assert content["seen"]["title"].startswith("What test copies are to each model")
+    assert content["chosen"] is None
+    chosen = content_of(document({**TEACHER, "chosen": {"word": [0.1]}}))["chosen"]
+    assert (chosen["header"], chosen["rows"]) == (["model", "word: C"], [["teacher", "0.1"]])
 
 
+def test_every_fact_of_a_training_stands_in_its_own_column():
+    facts = {
+        "preset": "cdm2-dat", "teacher": "nano", "corpus": "lab", "corpus_sha256": "c" * 64, "views": {"kind": "cdm2"}, "adversary": True,
+        "seed": 7, "steps": 5, "utterances": 1234, "audio_s": 1800.0, "checkpoint": "best", "command": ["stillroom", "train"],
+    }  # fmt: skip
+    training = training_table(document(cell("own", system="sys", **facts)).cells)
+    assert dict(zip(training.header, training.rows[0], strict=True)) == {
+        "student": "own", "system": "sys", "preset": "cdm2-dat", "teacher": "nano", "corpus": "lab", "its digest": "c" * 12,
+        "views": '{"kind": "cdm2"}', "adversary": "True", "seed": "7", "updates": "5", "training utterances": "1234",
+        "training audio": "0.50 h", "checkpoint": "best", "command": "stillroom train",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_outcomes_are_of_the_first_results_that_have_a_roll_and_without_any_their_parts_are_empty():
+    first, second = document(TEACHER).model_copy(update={"roll": None}), document(ONE)
+    both = content_of(first, second)
+    assert both["robustness"][0]["rows"][0][0] == "teacher"
+    assert (both["snr_plots"], both["size_plots"]) == (
+        ["snr_plots", "teacher", "cdm"],
+        ["size_plots", "teacher", "cdm"],
+    )
+    silent = content_of(document({**TEACHER, "outcomes": []}))
+    parts = ("robustness", "snr_plots", "snr_tables", "size_plots", "differences", "seen")
+    assert [silent[part] for part in parts] == [[], [], [], [], [], None]
+    assert [content_of(first)[part] for part in parts] == [[], [], [], [], [], None]
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_long_and_strange_texts_of_a_run_are_shown_as_far_as_there_is_room():
+    one = document(TEACHER, command="x" * 3000)
+    odd = {"python": "3.11", **{f"package-{number}": "1.0" for number in range(200)}}
+    [told] = content_of(one.model_copy(update={"software": odd}), names=["."])["runs"]
+    assert told["name"] == "."
+    assert 1900 < len(told["command"]) <= 2000
+    assert 1900 < len(told["software"]) <= 2000
+    settings = {**one.protocol.settings, "note": "ä"}
+    protocol = one.protocol.model_copy(update={"settings": settings, "corpus": "a_b"})
+    content = content_of(one.model_copy(update={"protocol": protocol}))
+    assert dict(content["settings"])["note"] == '"ä"'
+    assert content["title"] == "Robustness on a_b"
+    unknown = protocol.model_copy(update={"settings": {**settings, "splits": {"test": "*odd*"}}})
+    assert "tested on split *odd*, seed 77." in content_of(one.model_copy(update={"protocol": unknown}))["preamble"][0]
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_two_tasks_have_their_groups_side_by_side():
     both = []
     for one in (TEACHER, ONE):
@@ -93,6 +153,7 @@ def test_two_tasks_have_their_groups_side_by_side():
     assert table["header"] == ["system", *["clean", "seen", "shifted"] * 2]
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_differences_are_against_the_system_that_is_asked_for():
     one = document(TEACHER, ONE, TWO)
     assert content_of(one)["differences"][0]["title"].startswith("Against cdm: ")
@@ -199,6 +260,32 @@ def test_layer_tables_have_the_largest_count_and_their_own_decimals():
         ("model", "layer", "noise", "phone"),
     )
     assert retrieval.rows == (("a", "1", "", "0.062"), ("b", "2", "0.375", ""))
+
+
+def test_scores_are_chosen_by_measure_task_condition_and_layer_and_tables_have_what_was_measured():
+    protocol = document(TEACHER).protocol
+    one = scored(
+        "a",
+        ("rank", "clean", 1, 3.25),
+        ("rank", "phone", 2, 4.0),
+        ("rank", "phone", 1, 5.0),
+        ("cka", "noise", 1, 0.125),
+    )
+    assert [score.value for score in chosen_scores(one, "rank", condition="phone", layer=1)] == [5.0]
+    assert (
+        chosen_scores(one, "rank", condition="phone")
+        == chosen_scores(one, "rank", task="word", condition="phone", layer=1)
+        == []
+    )
+    cka, rank = layer_tables([one], protocol)
+    assert (cka.title, cka.header, cka.rows) == (
+        "Linear CKA of clean and distorted frames (up to 40 a condition)", ("model", "layer", "noise"), (("a", "1", "0.12"),),
+    )  # fmt: skip
+    assert (rank.title, rank.header) == (
+        "Effective rank of the frames (up to 30 a condition)",
+        ("model", "layer", "clean", "phone"),
+    )
+    assert rank.rows == (("a", "1", "3.2", "5.0"), ("a", "2", "", "4.0"))
 
 
 def test_the_leakage_table_has_the_majority_of_the_domains_and_not_that_of_a_task():

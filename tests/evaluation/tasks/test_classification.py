@@ -134,6 +134,10 @@ def test_where_dev_has_none_of_trains_labels_a_probe_chooses_on_what_it_holds_ba
     assert (held.scores, held.chosen) == (without.scores, without.chosen)
     assert "dev has none of its labels" in held.notes[-1]
     assert not without.notes
+    others = probe_task(strange, **roles, dev=tables["dev"], seed=5, probes=1)
+    assert others.chosen == without.chosen[:1], "dev has utterances, of other labels"
+    short = probe_task(task, **roles, dev=PooledRows(), seed=5, probes=1)
+    assert short.chosen == without.chosen[:1], "dev has labels, of utterances without a frame"
 
 
 def test_nothing_to_choose_on_is_said():
@@ -141,6 +145,7 @@ def test_nothing_to_choose_on_is_said():
     task = LabelledTask("word", (LabelGroup(train, {}, test),), ())
     found = probe_task(task, train=rows_of(train, seed=1), dev=None, test=rows_of(test, seed=2), seed=0, probes=1)
     assert any("nothing to choose on" in note for note in found.notes)
+    assert found.chosen == (0.1,)
 
 
 @given(
@@ -254,3 +259,42 @@ def test_a_task_of_which_one_label_is_long_enough_says_how_many_are_left(one_tas
 
 def test_of_equally_common_labels_the_first_of_the_alphabet_is_the_commonest():
     assert [commonest(list(labels)) for labels in ("bab", "ba", "cbbc", "abcc")] == ["b", "a", "b", "c"]
+
+
+def test_every_probe_of_every_group_is_counted_by_what_it_chose(one_task):
+    task, tables = one_task
+    test = {key: tables[key] for key in ("train", "test")}
+    [group] = task.groups
+    some = {key: label for key, label in group.test.items() if label != "c"}
+    task = LabelledTask(
+        "word", (LabelGroup(group.train, {}, some), LabelGroup({"train-0": "a", "train-1": "b"}, {}, {})), ()
+    )
+    found = probe_task(task, **test, dev=None, seed=1, probes=2)
+    assert found.chosen[1::2] == (0.1, 0.1)
+    assert found.notes == ("word: 2 of 4 probes had nothing to choose on, C is 0.1",)
+    assert [len(right) for right in found.outcomes] == [50 * 4] * 2
+    assert {total for right in found.outcomes for _, total in right.values()} == {1.0}
+    assert {score.probe for score in found.scores if score.measure == "accuracy"} == {0, 1}
+
+
+def test_of_no_rows_a_probe_says_nothing_and_its_error_is_none(one_task):
+    _, tables = one_task
+    rows = tables["train"].features
+    labels = np.array(["abc"[number % 3] for number in range(len(rows))])
+    probe = classification.fitted_probe(rows, labels, inverse_strength=1.0)
+    assert probe.predictions(rows[:0]).tolist() == []
+    assert classification.error_rate(probe, rows[:0], labels[:0]) == 0.0
+    told = probe.predictions(rows[:6])
+    assert classification.error_rate(probe, rows[:6], np.where(np.arange(6) < 2, "x", told)) == pytest.approx(2 / 6)
+
+
+def test_one_copy_of_each_utterance_is_picked_with_its_own_label():
+    table = PooledRows()
+    for number, (key, member) in enumerate(
+        (("u", "noise-0"), ("u", "clean"), ("v", "clean"), ("v", "noise-1"), ("w", "clean"))
+    ):
+        table.add(key, member, torch.full((1, 2), float(number)))
+    labels = {"v": "b", "u": "a"}
+    for members, expected in ((None, [1, 2]), ({"u": "noise-0", "v": "noise-1"}, [0, 3])):
+        rows, found = classification.picked(table, labels, members=members)
+        assert (rows[:, 0].tolist(), found.tolist()) == (expected, ["a", "b"])

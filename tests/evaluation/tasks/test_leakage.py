@@ -53,6 +53,11 @@ def test_no_speaker_and_no_recording_is_on_both_sides():
     ]
     assert list(zip(kept_test.keys, kept_test.members, strict=True)) == expected
     assert len(expected) < len(test.keys)
+    for kept, whole in ((kept_train, train), (kept_test, test)):
+        own = {(key, member): row for key, member, row in zip(whole.keys, whole.members, whole.features, strict=True)}
+        for key, member, condition, row in zip(kept.keys, kept.members, kept.conditions, kept.features, strict=True):
+            assert condition == member.split("-")[0]
+            assert row.tolist() == own[key, member].tolist()
 
 
 def test_where_holding_out_would_lose_a_condition_nothing_is_held_out_and_that_is_said():
@@ -66,8 +71,13 @@ def test_where_holding_out_would_lose_a_condition_nothing_is_held_out_and_that_i
 
 def test_one_speaker_in_all_is_said():
     speakers = {"train-0": "a", "test-0": "a"}
-    *_, notes = held_out(table("train-0"), table("test-0"), speakers=speakers, recordings={}, seed=0)
+    train, test = table("train-0"), table("test-0")
+    *kept, notes = held_out(train, test, speakers=speakers, recordings={}, seed=0)
     assert "one speaker in all" in notes[0]
+    assert (kept, len(notes)) == ([train, test], 1)
+    recordings = {("train-0", "noise-0"): ("hum",), ("test-0", "noise-1"): ("hum",)}
+    _, left, notes = held_out(train, test, speakers=speakers, recordings=recordings, seed=0)
+    assert left.members == ["clean", "noise-0"], "recordings are still held out"
 
 
 def test_both_domain_probes_are_those_of_scikit_learn_scaled_on_train_beside_the_majority_of_train():

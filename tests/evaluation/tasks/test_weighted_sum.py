@@ -129,3 +129,43 @@ def test_each_probe_of_each_seed_has_a_stream_of_its_own(monkeypatch):
     assert torch.equal(again, first)
     assert not torch.equal(other, first)
     assert not torch.equal(reseeded, first)
+
+
+def adam_by_hand(parameters, loss_of, *, rate, updates):
+    """Adam as its paper has it, on gradients whose length is at most 5."""
+    moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in parameters]
+    for update in range(1, updates + 1):
+        gradients = torch.autograd.grad(loss_of(), parameters)
+        length = math.sqrt(sum(float((one**2).sum()) for one in gradients))
+        for number, (one, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            shorter = gradient * min(1.0, 5.0 / (length + 1e-6))
+            first, second = moments[number]
+            moments[number] = 0.9 * first + 0.1 * shorter, 0.999 * second + 0.001 * shorter**2
+            first, second = moments[number][0] / (1 - 0.9**update), moments[number][1] / (1 - 0.999**update)
+            with torch.no_grad():
+                one.sub_(rate * first / (second.sqrt() + 1e-8))
+
+
+def test_a_probe_on_a_sum_is_trained_as_a_slow_loop_trains_it(monkeypatch):
+    """Cross-entropy of batches that its own stream draws, of a softmax over states and one linear layer."""
+    monkeypatch.setattr(weighted_sum, "UPDATES", 3)
+    monkeypatch.setattr(weighted_sum, "BATCH", 5)
+    rows, labels = rows_of(9)
+    scaling = Scaling(np.full((3, 2), 0.5), np.full((3, 2), 2.0))
+    found = fitted_sum(rows, labels, scaling, learning_rate=0.05, seed=4, probe=2)
+    states = torch.from_numpy((rows - 0.5) * 2).float()
+    target = torch.tensor([["ant", "zebra"].index(label) for label in labels])
+    with seeded_thread(4, "sum probe", 2) as generator:
+        linear = torch.nn.Linear(2, 2)
+    weights = torch.zeros(3, requires_grad=True)
+
+    def loss_of():
+        batch = torch.randint(9, (5,), generator=generator)
+        summed = sum(weights.softmax(0)[state] * states[batch, state] for state in range(3))
+        logits = summed @ linear.weight.T + linear.bias
+        return -sum(logits[row].log_softmax(0)[target[one]] for row, one in enumerate(batch)) / 5
+
+    adam_by_hand([weights, linear.weight, linear.bias], loss_of, rate=0.05, updates=3)
+    torch.testing.assert_close(found.module[0].weights.detach(), weights.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.module[1].weight.detach(), linear.weight.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.module[1].bias.detach(), linear.bias.detach(), rtol=1e-4, atol=1e-6)
