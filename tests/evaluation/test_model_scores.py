@@ -17,7 +17,7 @@ from evaluation.features import Scaling, UtteranceFeatures
 from evaluation.measures.cka import Similarity, effective_rank
 from evaluation.measures.frame_cosine import Mean
 from evaluation.model_scores import Findings
-from manifests.results.scores import Efficiency, ModelFacts, Score
+from manifests.results.scores import Efficiency, ModelFacts, Outcomes, Score, Trials
 from manifests.results.training_exposure import TrainedOn
 
 FACTS = ModelFacts(kind="run", origin="run, last", digest="1" * 64, parameters=10, layers=2, heard_known=True)
@@ -41,7 +41,12 @@ def trained_on(**kinds):
     return TrainedOn.parse(given, where="test")
 
 
-CLIP = {"count": 7, "sources": ["b", "a"], "recordings": ["0" * 16, "1" * 16, "2" * 16], "ranges": {"percent": [1.0, 5.0]}}
+CLIP = {
+    "count": 7,
+    "sources": ["b", "a"],
+    "recordings": ["0" * 16, "1" * 16, "2" * 16],
+    "ranges": {"percent": [1.0, 5.0]},
+}
 
 
 def test_what_a_model_was_trained_on_is_summed_up_with_recordings_as_a_number():
@@ -57,7 +62,9 @@ def measured(monkeypatch, tmp_path):
     """`measure` with stand-ins for extraction and probes, which write down what they are given."""
     calls = []
     tasks = some_tasks()
-    probes = [SimpleNamespace(task=task, name=task.name) for task in (tasks[2], tasks[1])]  # in another order than the tasks
+    probes = [
+        SimpleNamespace(task=task, name=task.name) for task in (tasks[2], tasks[1])
+    ]  # in another order than the tasks
     features = SimpleNamespace(too_short=3, frame_probes=probes)
 
     def extracted(model, setup, *, scratch):
@@ -70,6 +77,9 @@ def measured(monkeypatch, tmp_path):
             calls.append((name, *(getattr(one, "name", one) for one in given[:-1])))
             found.notes.append(f"from {name}")
             found.scores.append(Score(measure="cosine", value=len(found.scores) / 8, count=1))
+            found.chosen[name], found.chosen_is[name] = (0.5,), "learning rate" if name == "add_framewise" else "C"
+            found.outcomes.append(Outcomes(task=name, measure="cer", probe=0, counts="1 2"))
+            found.trials.append(Trials(task=name, copies="1", enrolled="0", same="1", scores=("0.5",)))
 
         return noted
 
@@ -100,12 +110,21 @@ def measured(monkeypatch, tmp_path):
 
 def test_a_models_document_has_every_part_of_what_was_measured(measured, tmp_path):
     scores = measured.run()
-    assert (scores.model, scores.protocol_sha256, scores.data_sha256, scores.facts) == ("mine", "a" * 64, "d" * 64, FACTS)
+    assert (scores.model, scores.protocol_sha256, scores.data_sha256, scores.facts) == (
+        "mine",
+        "a" * 64,
+        "d" * 64,
+        FACTS,
+    )
     assert scores.cost == {"audio_s": 12.3, "hearing_s": 1.3, "probing_s": 3.2}
     assert (scores.seen, scores.seen_by_teacher) == ("cs", "cn")
     assert scores.trained == {"clip": {**CLIP, "recordings": 3}}
     assert scores.efficiency == measured.efficiency
     assert [score.value for score in scores.scores] == [number / 8 for number in range(6)]
+    names = [name for name, *_ in measured.calls[1:]]
+    assert scores.chosen == dict.fromkeys(names, (0.5,))
+    assert scores.chosen_is == {name: "learning rate" if name == "add_framewise" else "C" for name in names}
+    assert [one.task for one in scores.outcomes] == [one.task for one in scores.trials] == names
     assert scores.notes == (
         "of the model", "of all", "of the plan", "3 utterances shorter than one frame are left out", "of words", "from add_classification",
         "of texts", "from add_framewise", "of frames", "of trials", "from add_verification", "from add_frame_measures", "from add_leakage",
@@ -139,12 +158,16 @@ def probe_setup(*, dev, seed=5, probes=3):
 
 
 def pooled_by_name():
-    rows = {(features, role): f"{features} of {role}" for features in ("last", "sum") for role in ("train", "dev", "test")}
+    rows = {
+        (features, role): f"{features} of {role}" for features in ("last", "sum") for role in ("train", "dev", "test")
+    }
     return SimpleNamespace(pooled=rows)
 
 
 @pytest.mark.parametrize(("features", "probe", "dev"), [("last", "clean", {"x": 1}), ("sum", "distorted", {})])
-def test_a_classification_gets_its_own_states_copies_and_seed_and_each_probe_its_outcomes(monkeypatch, features, probe, dev):
+def test_a_classification_gets_its_own_states_copies_and_seed_and_each_probe_its_outcomes(
+    monkeypatch, features, probe, dev
+):
     given = []
     outcomes = ({("t", "clean"): (1.0, 1.0)}, {("t", "noise-0"): (0.0, 1.0), ("t", "clean"): (1.0, 1.0)})
     score = Score(measure="accuracy", value=0.5, count=2)
@@ -157,14 +180,19 @@ def test_a_classification_gets_its_own_states_copies_and_seed_and_each_probe_its
     members = {"a": "noise-1", "b": "noise-0"} if probe == "distorted" else None
     assert given == [(task, {**own, "dev": own["dev"] if dev else None, "seed": 5, "probes": 3, "members": members})]
     assert (found.scores, found.notes) == ([score, score], ["before", "two stopped"])
-    assert (found.chosen, found.chosen_is) == ({"t": (0.1, 10.0)}, {"t": "C" if features == "last" else "learning rate"})
+    assert (found.chosen, found.chosen_is) == (
+        {"t": (0.1, 10.0)},
+        {"t": "C" if features == "last" else "learning rate"},
+    )
     assert [(one.task, one.measure, one.probe, one.counts) for one in found.outcomes] == [
         ("t", "accuracy", 0, "1 -"), ("t", "accuracy", 1, "1 0"),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("features", "probe", "dev"), [("last", "clean", {"x": "ann"}), ("sum", "distorted", {})])
-def test_a_verification_gets_its_own_states_copies_and_seed_and_its_trials_are_written(monkeypatch, features, probe, dev):
+def test_a_verification_gets_its_own_states_copies_and_seed_and_its_trials_are_written(
+    monkeypatch, features, probe, dev
+):
     given = []
     trial = (("t", "noise-0"), ("t", "clean"), True, 0.25)
     score = Score(measure="eer", value=0.5, count=2)
@@ -185,7 +213,9 @@ def test_a_verification_gets_its_own_states_copies_and_seed_and_its_trials_are_w
 
 def test_the_domain_probe_gets_the_rows_and_speakers_of_the_split_that_it_learns_on(monkeypatch):
     given = []
-    monkeypatch.setattr(stage, "held_out", lambda *rows, **rest: given.append((rows, rest)) or ("left", "right", ["held out"]))
+    monkeypatch.setattr(
+        stage, "held_out", lambda *rows, **rest: given.append((rows, rest)) or ("left", "right", ["held out"])
+    )
     score = Score(measure="leakage", value=0.5, count=2)
     monkeypatch.setattr(stage, "leakage_scores", lambda *rows: [score] if rows == ("left", "right") else [])
     roles = {
@@ -205,12 +235,16 @@ def test_the_domain_probe_gets_the_rows_and_speakers_of_the_split_that_it_learns
     assert (found.notes, found.scores) == (["before", "held out"], [score, score])
 
 
-@pytest.mark.parametrize(("sizes", "note"), [((1000, 999), ["retrieval is among 999 frames: no speaker has more"]), ((1000, 1000), [])])
+@pytest.mark.parametrize(
+    ("sizes", "note"), [((1000, 999), ["retrieval is among 999 frames: no speaker has more"]), ((1000, 1000), [])]
+)
 def test_frame_measures_are_those_that_were_collected_and_a_small_pool_is_noted(monkeypatch, sizes, note):
     monkeypatch.setattr(stage, "cosine_scores", lambda cosine: [cosine])
     monkeypatch.setattr(stage, "similarity_scores", lambda similarity, measures: [similarity, *measures])
     monkeypatch.setattr(stage, "retrieval_scores", lambda retrieval, conditions: [retrieval, *conditions])
-    setup = SimpleNamespace(config=SimpleNamespace(measures=("cka", "x")), dataset=SimpleNamespace(conditions=("far", "noise")))
+    setup = SimpleNamespace(
+        config=SimpleNamespace(measures=("cka", "x")), dataset=SimpleNamespace(conditions=("far", "noise"))
+    )
     retrieval = SimpleNamespace(plan=SimpleNamespace(sizes=sizes))
     for parts, due, notes in (
         (("cosine", "similarity", retrieval), ["cosine", "similarity", "cka", "x", retrieval, "far", "noise"], note),
@@ -261,7 +295,9 @@ def test_similarities_are_scored_by_condition_and_layer_on_that_conditions_frame
     similarity = Similarity(scaling, 1000, {"u": torch.from_numpy(teacher).float()})
     waves = {name: torch.from_numpy(one).float() for name, one in frames_of.items()}
     similarity.add(UtteranceFeatures("u", 1.0, waves))
-    less = {name: one[:, :30] for name, one in waves.items() if name != "noise-0"}  # noise has fewer frames than the others
+    less = {
+        name: one[:, :30] for name, one in waves.items() if name != "noise-0"
+    }  # noise has fewer frames than the others
     similarity.add(UtteranceFeatures("v", 1.0, less))
     found = {
         (one.measure, one.condition, one.layer): (one.value, one.count)
@@ -270,7 +306,9 @@ def test_similarities_are_scored_by_condition_and_layer_on_that_conditions_frame
     due = {}
     for name in names:
         condition = name.partition("-")[0]
-        whole = frames_of[name] if name == "noise-0" else np.concatenate([frames_of[name], frames_of[name][:, :30]], axis=1)
+        whole = (
+            frames_of[name] if name == "noise-0" else np.concatenate([frames_of[name], frames_of[name][:, :30]], axis=1)
+        )
         clean = np.concatenate([frames_of["clean"], frames_of["clean"][:, :30]], axis=1)[:, : whole.shape[1]]
         for layer in range(layers):
             own = whole[layer] - whole[layer].mean(axis=0)
@@ -293,5 +331,3 @@ def test_retrieval_is_scored_in_the_order_of_conditions_and_left_out_where_nothi
     assert rows_of(found) == [
         ("retrieval", "phone", 1, 1.0, 4), ("retrieval", "phone", 2, 0.0, 4), ("retrieval", "noise", 1, 0.5, 8), ("retrieval", "noise", 2, 0.25, 8),
     ]  # fmt: skip
-
-

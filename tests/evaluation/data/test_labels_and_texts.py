@@ -12,6 +12,7 @@ from evaluation.data.alignments import (
     BadAlignmentError,
     FrameClock,
     align_task,
+    first_length,
     frame_classes,
     parsed,
     read_table,
@@ -341,3 +342,179 @@ def test_a_split_that_is_not_there_is_told_with_its_role_and_those_that_are():
     ):
         with pytest.raises(UnknownSplitError, match=rf"^splits\.{role}: corpus c has no split 'x', only a, b$"):
             resolved_splits(Splits(**given), reader)
+
+
+def slow_pairs(labels, order):
+    """Trials turn by turn: each utterance with the next of its own speaker in the order, and with the first other behind it."""
+    pairs = []
+    for turn in range(len(order)):
+        for place, key in enumerate(order):
+            own = [one for one in order if labels[one] == labels[key]]
+            if len(own) <= turn + 1:
+                continue
+            behind = (own * 2)[own.index(key) + turn + 1]
+            rest = order[(place + 1 + turn) % len(order) :] + order[: (place + 1 + turn) % len(order)]
+            if place + 1 + turn > len(order):
+                rest = order  # a turn further than the end begins anew
+            pairs += [(key, behind), (key, next(one for one in rest if labels[one] != labels[key]))]
+    return pairs
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trials_are_those_of_a_slow_loop(seed):
+    labels = {
+        f"{name}{number}": name for name, count in (("a", 4), ("b", 3), ("c", 2), ("d", 1)) for number in range(count)
+    }
+    order = keyed_order(labels, seed=seed, purpose="trials")
+    due = slow_pairs(labels, order)
+    assert len(due) == 2 * (9 + 7 + 4)
+    for most in (1000, 40, 39, 18, 5, 2):
+        assert chosen_pairs(labels, most=most, seed=seed) == tuple(due[:most])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tenth_of_the_training_speakers_with_two_utterances_is_held_back_by_the_seed(seed):
+    for count, back in ((10, 2), (29, 2), (30, 3), (45, 4)):
+        names = {f"u{number}-{take}": f"s{number}" for number in range(count) for take in range(2)} | {"once": "single"}
+        due = keyed_order([f"s{number}" for number in range(count)], seed=seed, purpose="held back")[:back]
+        pairs = training_pairs(names, most=1000, seed=seed)
+        assert {names[key] for pair in pairs for key in pair} == set(due)
+        assert training_pairs(names, most=3, seed=seed) == pairs[:3]
+    three = {"a0": "a", "a1": "a", "b0": "b", "b1": "b", "c0": "c", "d0": "d"}  # both that are held back leave two
+    assert {three[key] for pair in training_pairs(three, most=99, seed=seed) for key in pair} == {"a", "b"}
+    one = {"a0": "a", "a1": "a", "b0": "b", "c0": "c", "d0": "d"}  # one speaker alone makes no trials of both kinds
+    assert {one[key] for pair in training_pairs(one, most=99, seed=seed) for key in pair} > {"a"}
+
+
+def test_where_dev_has_trials_of_both_kinds_it_is_chosen_on_and_else_let_go():
+    data = dataset(speakers(ann=3, bob=3), speakers(cat=2, dan=2), speakers(eve=2, fay=1))
+    task = label_speakers(VerifyTask(kind="verify"), data, seed=1)
+    assert set(task.dev.values()) == {"eve", "fay"}
+    assert task.dev_pairs == chosen_pairs(task.dev, most=1000, seed=1)
+    assert {task.dev[one] == task.dev[other] for one, other in task.dev_pairs} == {True, False}
+    assert (task.train, task.notes) == ({"0": "ann", "1": "ann", "2": "ann", "3": "bob", "4": "bob", "5": "bob"}, ())
+    assert task.pairs == chosen_pairs(task.test, most=1000, seed=1)
+    data = dataset(speakers(ann=3, bob=3), [*speakers(cat=2, dan=2), {"word": "x"}], speakers(eve=3))
+    task = label_speakers(VerifyTask(kind="verify"), data, seed=1)
+    assert task.notes == (
+        "verify speaker: the learning rate is chosen on training speakers, dev has no trials", "verify speaker: 1 of 5 test utterances are left out",
+    )  # fmt: skip
+    by_field = dataset([{"nick": "a"}] * 2 + [{"nick": "b"}], [{"nick": "c"}] * 2 + [{"nick": "d"}])
+    assert label_speakers(VerifyTask(kind="verify", label="nick"), by_field, seed=1).test == {
+        "0": "c",
+        "1": "c",
+        "2": "d",
+    }
+    # copies are looked for at utterances that are tested: one of dan's alone is not
+    rows = [*speakers(cat=2), {"speaker": "dan", "copies": ("fog",)}]
+    with pytest.raises(EmptyConditionError, match="condition 'fog' has no utterance"):
+        label_speakers(VerifyTask(kind="verify"), dataset(speakers(ann=2, bob=2), rows, conditions=("fog",)), seed=1)
+
+
+def test_only_what_meets_the_filter_belongs_to_a_task_of_any_kind():
+    rows = [
+        {"text": text, "speaker": name, "phones": [[0, 1, "a"], [1, 2, "b"]], "word": text, "set": of}
+        for text, name, of in (
+            ("ab", "ann", "x"),
+            ("ba", "bob", "x"),
+            ("ab", "ann", "x"),
+            ("ba", "bob", "x"),
+            ("ab", "cy", "y"),
+        )
+    ]
+    makes = {
+        "classify": label_task, "ctc": label_texts, "frames": align_task, "verify": lambda task, data: label_speakers(task, data, seed=0),
+    }  # fmt: skip
+    kinds = {"classify": ClassifyTask, "ctc": CtcTask, "frames": FramesTask, "verify": VerifyTask}
+    for kind, make in makes.items():
+        label = {"label": "word"} if kind == "classify" else {}
+        task = make(kinds[kind](kind=kind, where={"set": ("x",)}, **label), dataset(rows, rows, rows))
+        for role in ("train", "dev", "test"):
+            assert task.keys(role) == set("0123"), (kind, role)
+        assert task.notes == (f"{task.name}: 1 of 5 test utterances are left out",)
+        assert (task.features, task.probe) == ("last", "clean")
+    with pytest.raises(NobodyLeftError, match=r"no utterance of split 'exam' has its label and meets its where"):
+        label_texts(CtcTask(kind="ctc", where={"set": ("x",)}), dataset(rows, rows[4:]))
+    dev = label_texts(CtcTask(kind="ctc", where={"set": ("x",)}), dataset(rows, rows, rows[4:])).dev
+    assert dev == {}
+
+
+def test_fields_are_named_in_messages_twelve_at_most_and_none_is_said():
+    many = entries({f"f{number:02}": 1 for number in range(20)} | {"speaker": "ann"})
+    assert known_fields(many) == ["speaker", *(f"f{number:02}" for number in range(11))]
+    assert (
+        str(MissingLabelError("mood", split="exam", known=[]))
+        == "tasks: no utterance of split 'exam' has the field 'mood'; it has no field at all"
+    )
+    assert str(MissingLabelError("m" * 99, split="exam", known=["a", "b"])).endswith("'; it has a, b")
+    assert "m" * 61 not in str(MissingLabelError("m" * 99, split="exam", known=["a" * 99]))
+    told = str(UnseenLabelError("t", list("abc"), train="learn", test="exam"))
+    assert "3 label(s) of split 'exam' are not in split 'learn': 'a', 'b', 'c'; no probe can predict them" in told
+
+
+def test_a_field_that_no_utterance_of_train_has_is_missing_there_first():
+    task = ClassifyTask(kind="classify", label="word", within="set")
+    for train, test, split, field in (
+        (words("a", "b"), words("a", set="x"), "learn", "set"), (words("a", "b", set="x"), words("a"), "exam", "set"), ([{"set": "x"}], words("a"), "learn", "word"),
+    ):  # fmt: skip
+        with pytest.raises(
+            MissingLabelError, match=rf"no utterance of split '{split}' has the field '{field}'; it has"
+        ):
+            label_task(task, dataset(train, test))
+    one_has_it = dataset([*words("a", "b", set="x"), {}], [*words("a", set="x"), {"word": "b"}, {"set": "x"}])
+    [group] = label_task(task, one_has_it).groups
+    assert (set(group.train), set(group.test)) == ({"0", "1"}, {"0"})
+
+
+def test_an_alignment_of_a_table_is_told_by_its_file_and_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,start,end,label\nid 0,0,3,a\nid 1,2,1,b\n")
+    with pytest.raises(BadAlignmentError, match=r"a\.csv: utterance 'id 1': found '?\[2\.0, 1\.0, 'b'\]"):
+        read_table(path)
+    path.write_text("id,start,end,label\nid 0,0,1,a\nid 0,2.5,3,b\nid 1,0,1,b\n")
+    task = FramesTask(kind="frames", table=str(path))
+    with pytest.raises(
+        BadAlignmentError,
+        match=r"a\.csv: utterance 'id 0': found \[2\.5, 3\.0, 'b'\], which starts after its end at 2\.000 s",
+    ):
+        align_task(task, dataset([{}, {}], [{}]))
+    path.write_text("id,start,end,label\nid 0,0,1\n")
+    with pytest.raises(BadAlignmentError, match="utterance 'id 0'"):
+        read_table(path)
+    path.write_text("id,start\n")
+    with pytest.raises(BadDocumentError, match=r"the column end is missing"):
+        read_table(path)
+    assert segments_of(task, entry("7"), {"id 7": ((0.0, 1.0, "a"),)}) == ((0.0, 1.0, "a"),)
+    assert segments_of(task, entry("8", phones=[[0, 1, "b"]]), {"id 7": ((0.0, 1.0, "a"),)}) is None
+
+
+@pytest.mark.parametrize(("hop", "receptive"), [(320, 400), (1, 1), (7, 3), (160, 1000), (1, 9)])
+def test_a_clock_is_that_of_the_counts_of_frames_at_every_length(hop, receptive):
+    def num_frames(count):
+        return len([first for first in range(0, max(0, count - receptive + 1), hop)])
+
+    clock = FrameClock.of(num_frames, rate_hz=8000)
+    assert (clock.hop, clock.receptive, clock.rate_hz) == (hop, receptive, 8000)
+    for count in (0, 1, receptive - 1, receptive, receptive + hop - 1, receptive + hop, 3333):
+        assert clock.num_frames(count) == num_frames(count)
+    for frames in (1, 2, 5):
+        shortest = next(count for count in range(5000) if num_frames(count) >= frames)
+        assert first_length(num_frames, frames=frames) == shortest
+    np.testing.assert_allclose(clock.times_s(2), [receptive / 2 / 8000, (receptive / 2 + hop) / 8000])
+
+
+def test_the_phone_of_a_frame_is_that_of_a_slow_loop():
+    rng = np.random.default_rng(5)
+    names = ("a", "b", "c")
+    for _ in range(20):
+        starts = np.sort(rng.integers(0, 20, size=6)) / 4
+        segments = tuple(
+            sorted((float(start), float(start + rng.integers(1, 8) / 4), "abcz"[rng.integers(4)]) for start in starts)
+        )
+        times = np.sort(rng.integers(0, 28, size=12)) / 4
+        due = []
+        for time in times:
+            begun = [one for one in segments if one[0] <= time]
+            last = begun[-1] if begun else None
+            due.append(names.index(last[2]) if last is not None and time < last[1] and last[2] in names else -1)
+        assert frame_classes(segments, names, times).tolist() == due
