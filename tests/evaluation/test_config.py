@@ -71,7 +71,8 @@ def test_an_override_replaces_one_key_and_its_paths_start_here(tmp_path, monkeyp
 
 
 def test_a_url_stays_as_it_is(tmp_path):
-    assert read(tmp_path, corpus="s3://bucket/tiny").corpus == "s3://bucket/tiny"
+    for url in ("s3://bucket/tiny", "https://host/tiny"):
+        assert read(tmp_path, corpus=url).corpus == url
 
 
 def test_settings_have_no_path_and_no_model(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,7 +46,7 @@ def made_set(train=None, dev=None):
 WHOLE_TEST = {"t": {"clean", "noise-0", "phone-0"}, "u": {"clean", "far-0", "noise-0"}, "v": {"clean"}}
 
 
-def asked(*measures, seed=3):
+def config_for(*measures, seed=3):
     return SimpleNamespace(measures=measures, seed=seed, probes=4, corpus="corpus")
 
 
@@ -66,7 +67,7 @@ def members_of(plan):
 
 
 def test_a_task_on_clean_speech_needs_clean_waves_and_every_copy_of_what_it_tests():
-    plan = plan_extraction(made_set(), [words()], asked())
+    plan = plan_extraction(made_set(), [words()], config_for())
     assert members_of(plan) == {
         "train": {"b": {"clean"}, "c": {"clean"}},
         "dev": {"y": {"clean"}},
@@ -81,7 +82,7 @@ def test_a_task_on_clean_speech_needs_clean_waves_and_every_copy_of_what_it_test
 def test_a_task_on_distorted_speech_needs_one_copy_of_each_training_utterance_too(seed):
     dataset = made_set()
     tasks = [words(probe="distorted", train="ab"), texts(train="ac", probe="distorted")]
-    plan = plan_extraction(dataset, tasks, asked(seed=seed))
+    plan = plan_extraction(dataset, tasks, config_for(seed=seed))
     copies = {"a": ["noise-0", "noise-1", "music-0"], "b": ["far-0"], "c": ["music-0", "noise-0"]}
     chosen = {key: keyed_order(names, seed=seed, purpose=f"distorted {key}")[0] for key, names in copies.items()}
     assert plan.chosen == chosen
@@ -94,21 +95,21 @@ def test_a_task_on_distorted_speech_needs_one_copy_of_each_training_utterance_to
 
 @pytest.mark.parametrize("measure", ["cosine", "cka", "agreement"])
 def test_measures_of_frames_need_the_reference_and_every_copy_of_test(measure):
-    plan = plan_extraction(made_set(), [], asked(measure))
+    plan = plan_extraction(made_set(), [], config_for(measure))
     assert members_of(plan) == {"train": {"a": {"clean"}, "b": {"clean"}}, "dev": {}, "test": WHOLE_TEST}
     assert plan.leakage["test"] == frozenset()
 
 
 @pytest.mark.parametrize("kind", [TextTask, AlignedTask])
 def test_tasks_that_read_frames_need_the_reference_to_scale_them_by(kind):
-    plan = plan_extraction(made_set(), [texts(train="c", kind=kind)], asked())
+    plan = plan_extraction(made_set(), [texts(train="c", kind=kind)], config_for())
     assert members_of(plan) == {
         "train": {"a": {"clean"}, "b": {"clean"}, "c": {"clean"}}, "dev": {"x": {"clean"}}, "test": {"t": WHOLE_TEST["t"]},
     }  # fmt: skip
 
 
 def test_leakage_needs_copies_of_the_conditions_that_train_and_test_share_and_says_which_are_left_out():
-    plan = plan_extraction(made_set(), [], asked("leakage"))
+    plan = plan_extraction(made_set(), [], config_for("leakage"))
     assert members_of(plan) == {
         "train": {"a": {"clean", "noise-0", "noise-1"}, "b": {"clean", "far-0"}, "c": {"clean", "noise-0"}}, "dev": {}, "test": WHOLE_TEST,
     }  # fmt: skip
@@ -119,16 +120,16 @@ def test_leakage_needs_copies_of_the_conditions_that_train_and_test_share_and_sa
 
 def test_leakage_is_learned_on_dev_where_train_has_no_condition_of_test():
     dataset = made_set(train={"a": entry("music-0"), "b": entry()})
-    plan = plan_extraction(dataset, [], asked("leakage"))
+    plan = plan_extraction(dataset, [], config_for("leakage"))
     assert members_of(plan)["train"] == {}
     assert members_of(plan)["dev"] == {"x": {"clean", "noise-0"}, "y": {"clean"}}
     assert (plan.leakage_role, plan.leakage_conditions) == ("dev", {"clean", "noise"})
     assert plan.leakage == {"train": set(), "dev": set("xy"), "test": set("tuv")}
     assert plan.notes == ("leakage: far, phone left out, split choose does not have it",)
     dataset = made_set(train={"a": entry("music-0")}, dev={"x": entry("music-0")})
-    assert plan_extraction(dataset, [], asked("cosine")).leakage_role == "train"
+    assert plan_extraction(dataset, [], config_for("cosine")).leakage_role == "train"
     with pytest.raises(EmptyConditionError, match=r"^measure leakage: there is no distorted copy in split 'learn'"):
-        plan_extraction(dataset, [], asked("leakage"))
+        plan_extraction(dataset, [], config_for("leakage"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -137,16 +138,16 @@ def test_of_many_utterances_leakage_takes_some_by_the_seed_and_twice_as_many_of_
     monkeypatch.setattr(stage, "REFERENCE_UTTERANCES", 1)
     monkeypatch.setattr(stage, "LEAKAGE_TEST_UTTERANCES", 2)
     dataset = made_set()
-    plan = plan_extraction(dataset, [], asked("leakage", seed=seed))
+    plan = plan_extraction(dataset, [], config_for("leakage", seed=seed))
     order = {role: keyed_order(dataset.of(role), seed=seed, purpose="reference") for role in ("train", "test")}
     assert plan.leakage == {"train": set(order["train"][:1]), "dev": set(), "test": set(order["test"][:2])}
     assert members_of(plan)["train"].keys() == plan.leakage["train"]
     assert members_of(plan)["test"] == {key: WHOLE_TEST[key] for key in order["test"][:2]}
 
 
-def test_a_probe_on_distorted_speech_without_copies_is_told_with_its_task_and_split():
+def test_a_probe_on_distorted_speech_without_copies_is_refused_with_its_task_and_split():
     with pytest.raises(EmptyConditionError, match=r"^task 'words': there is no distorted copy in split 'learn'"):
-        plan_extraction(made_set(train={"b": entry("far-0"), "c": entry()}), [words(probe="distorted")], asked())
+        plan_extraction(made_set(train={"b": entry("far-0"), "c": entry()}), [words(probe="distorted")], config_for())
 
 
 def made_plan(**members):
@@ -183,7 +184,7 @@ def made_setup(plan=PLAN, tasks=(), config=None):
         of=roles.get, split_of=splits.get, reference=frozenset("a"), test=roles["test"], train=roles["train"]
     )
     dataset.conditions = ("far", "noise", "phone")
-    return EvaluationSetup(dataset, None, plan, tuple(tasks), config or asked(), {})
+    return EvaluationSetup(dataset, None, plan, tuple(tasks), config or config_for(), {})
 
 
 def test_audio_is_counted_with_all_copies_that_are_processed():
@@ -225,7 +226,7 @@ def extraction(monkeypatch, tmp_path):
             shown.append((label, total, unit))
 
         def __enter__(self):
-            return SimpleNamespace(advance=lambda seconds: shown.append(seconds))
+            return SimpleNamespace(advance=shown.append)
 
         def __exit__(self, *_):
             shown.append("end")
@@ -323,6 +324,24 @@ def test_an_utterance_without_a_frame_is_counted_and_every_measure_and_probe_get
     assert [name for name, _ in got[5:]] == ["cosine", "similarity", "first", "second"]
 
 
+def test_frames_of_train_and_dev_are_stored_as_planned_and_none_of_test():
+    stored = {role: [] for role in ("train", "dev")}
+    stores = {
+        role: SimpleNamespace(add=lambda one, member, kept=kept: kept.append((one.key, member)))
+        for role, kept in stored.items()
+    }
+    tables = stage.ModelFeatures({}, {role: PooledRows() for role in ROLES}, stores, FrameMoments())
+    frames = {
+        "train": frozenset({("a", "noise-0"), ("x", "clean")}),
+        "dev": frozenset({("x", "clean"), ("a", "clean")}),
+    }
+    plan = dataclasses.replace(PLAN, chosen={"a": "noise-0"}, frames=frames | {"test": frozenset({("t", "clean")})})
+    waves = {name: torch.ones(2, 3, 1) for name in ("clean", "noise-0", "noise-1")}
+    for role, key in (("train", "a"), ("train", "b"), ("dev", "x"), ("test", "t"), ("test", "a")):
+        tables.add(role, UtteranceFeatures(key, 1.0, waves), dataset=SimpleNamespace(reference=()), plan=plan)
+    assert stored == {"train": [("a", "noise-0")], "dev": [("x", "clean")]}
+
+
 class Made:
     """Stands for a measure or probe: keeps what it was made of."""
 
@@ -352,7 +371,7 @@ def prepared(monkeypatch):
             config=SimpleNamespace(num_frames=lambda count: max(0, count // 10 - 3)),
         )
         plan = SimpleNamespace(chosen={"a": "noise-1", "c": "far-0", "other": "noise-0"})
-        setup = made_setup(plan=plan, tasks=tasks, config=asked(*measures, seed=6))
+        setup = made_setup(plan=plan, tasks=tasks, config=config_for(*measures, seed=6))
         setup.dataset.test = dict.fromkeys(test, "entry")
         prepare_test(tables, SimpleNamespace(encoder=encoder, teacher="frames of the teacher"), setup)
         return tables, encoder, setup

@@ -237,7 +237,10 @@ def test_trials_are_written_by_the_numbers_of_their_copies():
 def test_a_baseline_without_parameters_runs_where_its_window_is() -> None:
     """`meta` stands for a GPU: waves must follow the buffers there."""
     assert device_of(LogMel(16000)) == torch.device("cpu")
-    assert device_of(LogMel(16000).to("meta")) == torch.device("meta")
+    there = LogMel(16000).to("meta")
+    assert device_of(there) == torch.device("meta")
+    found = there.layers(torch.zeros(1, 800, device="meta"), torch.tensor([800]))
+    assert {one.device.type for one in found} == {"meta"}
 
 
 @pytest.mark.parametrize(("rate_hz", "receptive", "hop"), [(16000, 400, 320), (8000, 200, 160), (22050, 551, 441)])
@@ -338,12 +341,14 @@ def test_a_teachers_name_has_no_export_whatever_lies_in_the_current_folder(tmp_p
 
 
 def test_a_model_is_opened_where_it_runs_with_all_that_is_known_of_it(monkeypatch, tmp_path):
-    asked = []
+    requests = []
     monkeypatch.setattr(
         "evaluation.models.load_teacher", lambda name: Facts() if name == str(tmp_path) else FakeEncoder()
     )
     for name in ("exposure_of", "teacher_exposure"):
-        monkeypatch.setattr(f"evaluation.models.{name}", lambda *given, name=name: asked.append((name, *given)) or name)
+        monkeypatch.setattr(
+            f"evaluation.models.{name}", lambda *given, name=name: requests.append((name, *given)) or name
+        )
     (tmp_path / "export.json").write_text(json.dumps({"facts": {"by": "export", "views": "cdm1"}}))
     config = SimpleNamespace(
         models={"a": "other", "m": str(tmp_path)},
@@ -352,14 +357,14 @@ def test_a_model_is_opened_where_it_runs_with_all_that_is_known_of_it(monkeypatc
     teacher = {"u": torch.zeros(1)}
     found = open_model("m", config, "facts", sample_rate=8000, device="meta", teacher=teacher)
     known = {"by": "weights", "views": "cdm1", "trained": {}, "source": "s3prl distiller"}
-    assert asked == [(name, "m", str(tmp_path), known) for name in ("exposure_of", "teacher_exposure")]
+    assert requests == [(name, "m", str(tmp_path), known) for name in ("exposure_of", "teacher_exposure")]
     assert (found.name, found.facts, found.teacher, found.notes) == ("m", "facts", teacher, ())
     assert (found.trained, found.teacher_trained) == ("exposure_of", "teacher_exposure")
     assert isinstance(found.encoder, Facts)
     assert {one.device.type for part in (found.encoder, found.heads) for one in part.parameters()} == {"meta"}
     logmel = open_model("l", SimpleNamespace(models={"l": "logmel"}, tasks=[]), None, sample_rate=8000, device="meta")
     assert (logmel.encoder.sample_rate, device_of(logmel.encoder).type, logmel.teacher) == (8000, "meta", None)
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 def test_the_heads_of_a_run_move_to_where_it_runs_and_are_no_longer_trained(tmp_path):
@@ -411,14 +416,14 @@ def test_a_graph_that_fails_or_gives_something_else_is_one_line(monkeypatch):
 
     monkeypatch.setattr("evaluation.onnx_model.layers_of", failing)
     bad = "b" * 300
-    for session, told in (
+    for session, words in (
         (RuntimeError(f"two\n lines {bad}"), f"(two lines {'b' * 150}"), (torch.zeros(1, 3, 2, 3), "its output is (1, 3, 2, 3), expected (1, 3, 2, 2)"),
         (torch.zeros(1, 3, 2, 2).double(), "its output is (1, 3, 2, 2), expected (1, 3, 2, 2)"),
     ):  # fmt: skip
         with pytest.raises(BadDocumentError) as caught:
             graph(session).layers_of_one(torch.zeros(1, 25))
         assert str(caught.value).startswith("folder/model.onnx: onnxruntime cannot run it (")
-        assert told in str(caught.value)
+        assert words in str(caught.value)
         assert bad not in str(caught.value)
         assert "\n" not in str(caught.value)
     right = torch.ones(1, 3, 2, 2)

@@ -448,8 +448,8 @@ def test_fields_are_named_in_messages_twelve_at_most_and_none_is_said():
     )
     assert str(MissingLabelError("m" * 99, split="exam", known=["a", "b"])).endswith("'; it has a, b")
     assert "m" * 61 not in str(MissingLabelError("m" * 99, split="exam", known=["a" * 99]))
-    told = str(UnseenLabelError("t", list("abc"), train="learn", test="exam"))
-    assert "3 label(s) of split 'exam' are not in split 'learn': 'a', 'b', 'c'; no probe can predict them" in told
+    message = str(UnseenLabelError("t", list("abc"), train="learn", test="exam"))
+    assert "3 label(s) of split 'exam' are not in split 'learn': 'a', 'b', 'c'; no probe can predict them" in message
 
 
 def test_a_field_that_no_utterance_of_train_has_is_missing_there_first():
@@ -466,10 +466,10 @@ def test_a_field_that_no_utterance_of_train_has_is_missing_there_first():
     assert (set(group.train), set(group.test)) == ({"0", "1"}, {"0"})
 
 
-def test_an_alignment_of_a_table_is_told_by_its_file_and_line(tmp_path):
+def test_a_fault_of_a_table_is_named_by_its_file_and_utterance(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,start,end,label\nid 0,0,3,a\nid 1,2,1,b\n")
-    with pytest.raises(BadAlignmentError, match=r"a\.csv: utterance 'id 1': found '?\[2\.0, 1\.0, 'b'\]"):
+    with pytest.raises(BadAlignmentError, match=r"a\.csv: utterance 'id 1': found .\[2\.0, 1\.0, 'b'\]"):
         read_table(path)
     path.write_text("id,start,end,label\nid 0,0,1,a\nid 0,2.5,3,b\nid 1,0,1,b\n")
     task = FramesTask(kind="frames", table=str(path))
@@ -491,7 +491,7 @@ def test_an_alignment_of_a_table_is_told_by_its_file_and_line(tmp_path):
 @pytest.mark.parametrize(("hop", "receptive"), [(320, 400), (1, 1), (7, 3), (160, 1000), (1, 9)])
 def test_a_clock_is_that_of_the_counts_of_frames_at_every_length(hop, receptive):
     def num_frames(count):
-        return len([first for first in range(0, max(0, count - receptive + 1), hop)])
+        return len(range(0, max(0, count - receptive + 1), hop))
 
     clock = FrameClock.of(num_frames, rate_hz=8000)
     assert (clock.hop, clock.receptive, clock.rate_hz) == (hop, receptive, 8000)

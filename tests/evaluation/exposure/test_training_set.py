@@ -46,27 +46,27 @@ def make_run(folder, **config):
 @pytest.fixture
 def corpora(monkeypatch):
     """Which corpora are opened and summed up, and how."""
-    asked = []
+    requests = []
     monkeypatch.setattr(
         stage,
         "corpus_exposure",
-        lambda names, split, *, conditions: asked.append((names, split, conditions)) or trained("summed"),
+        lambda names, split, *, conditions: requests.append((names, split, conditions)) or trained("summed"),
     )
 
     class Reader:
         digest = "same"
 
         def __init__(self, places):
-            asked.append(places)
+            requests.append(places)
 
         def __enter__(self):
             return self
 
         def __exit__(self, *_):
-            asked.append("closed")
+            requests.append("closed")
 
     monkeypatch.setattr(stage, "open_corpus", Reader)
-    return asked
+    return requests
 
 
 def test_a_run_is_summed_up_by_what_its_config_names(tmp_path, corpora):
@@ -175,12 +175,12 @@ def test_the_teacher_is_that_of_the_run_or_of_the_record_and_else_the_model_itse
 def test_steps_are_summed_up_by_kind_with_everything_once_and_in_order():
     counter = ExposureCounter()
     room, noise = (
-        StepFacts("room", None, ("r2",), {"t30_s": 0.4}),
-        StepFacts("noise", "wham", ("n2", "n1"), {"snr_db": 5.0, "other": 1.0}),
+        StepFacts("room", None, ("222222222222222b",), {"t30_s": 0.4}),
+        StepFacts("noise", "wham", ("222222222222222a", "111111111111111a"), {"snr_db": 5.0, "other": 1.0}),
     )
     for steps in (
         [room, noise],
-        [StepFacts("noise", "musan", ("n1",), {"snr_db": -3.0})],
+        [StepFacts("noise", "musan", ("111111111111111a",), {"snr_db": -3.0})],
         [],
         [StepFacts("noise", "wham", (), {"snr_db": 1.0})],
         [room, noise],
@@ -189,10 +189,19 @@ def test_steps_are_summed_up_by_kind_with_everything_once_and_in_order():
     found = counter.summary()
     assert list(found.kinds) == ["noise", "room"]
     noise = found.kinds["noise"]
-    assert (noise.count, noise.sources, noise.recordings) == (4, ("musan", "wham"), ("n1", "n2"))
+    assert (noise.count, noise.sources, noise.recordings) == (
+        4,
+        ("musan", "wham"),
+        ("111111111111111a", "222222222222222a"),
+    )
     assert noise.ranges == {"other": (1.0, 1.0), "snr_db": (-3.0, 5.0)}
     room = found.kinds["room"]
-    assert (room.count, room.sources, room.recordings, room.ranges) == (2, (), ("r2",), {"t30_s": (0.4, 0.4)})
+    assert (room.count, room.sources, room.recordings, room.ranges) == (
+        2,
+        (),
+        ("222222222222222b",),
+        {"t30_s": (0.4, 0.4)},
+    )
     assert found.chains == (("noise",), ("room", "noise"))
     assert ExposureCounter().summary() == TrainedOn.clean()
 
