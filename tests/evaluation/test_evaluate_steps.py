@@ -75,6 +75,7 @@ def evaluation(monkeypatch, tmp_path):
 
     def measured(names, given, teachers, *, setup, device):
         calls.append(("measured", list(names), given is models, teachers, setup.protocol_sha256, setup.scratch, device))
+        assert (tmp_path / "out/.lock").is_file()  # no other process writes there
         for name in names:
             yield name, scores_of(name, "cab".index(name) + 1, sha256=setup.protocol_sha256)
 

@@ -277,6 +277,14 @@ def test_a_split_without_one_frame_is_named_and_files_are_closed(extraction, sho
         extraction.run(made_setup(tasks=["task"]))
 
 
+@pytest.mark.parametrize("short", ["x", "xt"])
+def test_a_dev_split_is_held_to_the_same(extraction, short):
+    extraction.lengths.update({"x": 4} | dict.fromkeys(short, 0))
+    plan = made_plan(train={"b": {"clean"}}, dev={"x": {"clean"}}, test={"t": {"clean"}})
+    with pytest.raises(TooShortError, match=r"^split 'choose': every utterance"):
+        extraction.run(made_setup(plan, tasks=["task"]))
+
+
 def test_tables_are_those_that_tasks_read_and_each_split_has_a_file_of_its_own(tmp_path):
     verified = VerificationTask("who", VerifyTask(kind="verify", features="sum"), {}, {}, {}, (), (), ())
     tables = stage.empty_features(

@@ -68,7 +68,7 @@ def measured(monkeypatch, tmp_path):
     features = SimpleNamespace(too_short=3, frame_probes=probes)
 
     def extracted(model, setup, *, scratch):
-        calls.append(("extract", model.name, scratch.parent, scratch.is_dir()))
+        calls.append(("extract", model.name, scratch.parent, scratch.name[:8], scratch.is_dir()))
         (scratch / "frames").touch()
         return features, 12.345
 
@@ -130,7 +130,7 @@ def test_a_models_document_has_every_part_of_what_was_measured(measured, tmp_pat
         "of texts", "from add_framewise", "of frames", "of trials", "from add_verification", "from add_frame_measures", "from add_leakage",
     )  # fmt: skip
     assert measured.calls == [
-        ("extract", "mine", tmp_path, True),
+        ("extract", "mine", tmp_path, ".frames-", True),
         ("add_classification", "words", measured.features),
         ("add_framewise", "texts"),
         ("add_framewise", "frames"),

@@ -27,11 +27,12 @@ from evaluation.models import (
     origin_of,
 )
 from evaluation.onnx_model import OnnxModel, onnx_folder
-from manifests.errors import BadDocumentError
+from manifests.errors import BadDocumentError, UsageError
 from manifests.io.json_yaml import write_json, write_yaml
 from manifests.results.training_exposure import TrainedOn
 from tests.oracles.fake_encoder import FakeEncoder
 from tests.training.conftest import encoder_config
+from training.export.onnx import graph_digest
 from training.models.encoder import EncoderConfig
 from training.models.student import Heads, LayerHeads
 from training.runs.checkpoint import module_tensors, write_checkpoint
@@ -67,7 +68,8 @@ def test_the_heads_of_a_run_are_those_of_the_checkpoint_that_is_named(tmp_path):
 def test_a_student_without_heads_on_its_last_layer_has_none_and_those_of_another_width_are_refused(tmp_path):
     own = FakeEncoder()
     own.heads = torch.nn.Identity()
-    assert distillation_heads("m", "fake", own) is own.heads
+    for source in ("fake", RunSource(run="/gone")):
+        assert distillation_heads("m", source, own) is own.heads
     assert distillation_heads("m", "fake", FakeEncoder()) is None
     for name, heads in (("none", None), ("by layer", LayerHeads(WIDTH, (1, 2), WIDTH))):
         source = RunSource(run=str(write_run(tmp_path / name, heads=heads)))
@@ -429,3 +431,86 @@ def test_a_graph_that_fails_or_gives_something_else_is_one_line(monkeypatch):
     right = torch.ones(1, 3, 2, 2)
     assert graph(right).layers_of_one(torch.zeros(1, 25)) is right
     assert graph(RuntimeError("not run")).layers_of_one(torch.zeros(1, 9)).shape == (1, 3, 0, 2)
+
+
+@pytest.fixture
+def exported(monkeypatch, tmp_path):
+    """A folder with a graph of two files that nothing runs, and its record: a model of three layers at 8 kHz."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(bytes(30_000))
+    (folder / "model.onnx.data").write_bytes(bytes(20_000))
+    ran = []
+
+    def layers_of(session, wave):
+        ran.append((session, tuple(wave.shape)))
+        return torch.zeros(1, 3, EncoderConfig.parse(shape, where="test").num_frames(wave.shape[1]), WIDTH)
+
+    monkeypatch.setattr("evaluation.onnx_model.opened", lambda path: f"session of {path.name}")
+    monkeypatch.setattr("evaluation.onnx_model.layers_of", layers_of)
+    shape = encoder_config(layers=3) | {"sample_rate": 8000}
+
+    def write(**changes):
+        record = {"int8": False, "encoder": shape, "graph_sha256": graph_digest(folder), **changes}
+        write_json(folder / "export.json", {key: value for key, value in record.items() if value is not None})
+        return folder
+
+    return SimpleNamespace(folder=folder, write=write, shape=shape, ran=ran)
+
+
+def test_a_graph_is_described_by_its_record_and_run_once_when_it_is_read(exported, monkeypatch):
+    folder = exported.write()
+    (folder / "heard.txt").write_text("0123456789abcdef\n")
+    monkeypatch.chdir(folder)
+    model = OnnxModel(Path())
+    assert (model.name, model.sample_rate, model.num_layers, model.num_features) == ("mine", 8000, 3, WIDTH)
+    assert (model.num_bytes, model.digest, model.facts) == (50_000, graph_digest(folder), {})
+    assert model.trained_on == {"0123456789abcdef"}
+    plain = EncoderConfig.parse(exported.shape, where="test").build()
+    assert model.num_parameters == sum(one.numel() for one in plain.parameters())
+    assert (model.path, model.session, exported.ran) == (
+        Path("model.onnx"),
+        "session of model.onnx",
+        [("session of model.onnx", (1, 8000))],
+    )
+    rebuilt = model.of_its_shape()
+    assert (rebuilt.name, rebuilt.num_layers, rebuilt.num_parameters) == ("mine", 3, model.num_parameters)
+    assert [OnnxModel(exported.write(int8=int8)).facts for int8 in (True, False, "true")] == [{"int8": True}, {}, {}]
+
+
+def test_a_record_that_does_not_fit_its_graph_is_one_line(exported, monkeypatch):
+    folder = exported.write()
+    model = OnnxModel(folder)
+    for changes, words in (
+        ({"encoder": None}, "export.json: has no key encoder, the model's shape: export the run again with --to onnx"),
+        ({"encoder": {**exported.shape, "encoder_embed_dim": "wide"}}, "export.json: encoder_embed_dim"),
+        ({"graph_sha256": "f" * 64}, f"model.onnx: SHA-256 is {model.digest[:16]}…, its manifest says {'f' * 16}…"),
+        ({"graph_sha256": None}, f"model.onnx: SHA-256 is {model.digest[:16]}…, its manifest says None"),
+    ):
+        with pytest.raises(BadDocumentError) as caught:
+            OnnxModel(exported.write(**changes))
+        assert words in str(caught.value)
+        assert str(caught.value).startswith(str(folder))
+    (folder / "model.onnx.data").unlink()
+    for size, is_enough in ((model.num_parameters, True), (model.num_parameters - 1, False)):
+        (folder / "model.onnx").write_bytes(bytes(size))
+        exported.write()
+        if is_enough:
+            assert OnnxModel(folder).num_bytes == size
+            continue
+        with pytest.raises(BadDocumentError, match=rf"model\.onnx: has {size} bytes, its model {size + 1} parameters"):
+            OnnxModel(folder)
+    (folder / "model.onnx").write_bytes(bytes(50_000))
+    exported.write()
+    for problem, kind, words in (
+        (ImportError("none"), UsageError, "mine is an export to ONNX, which onnxruntime runs, and that is not installed"),
+        (RuntimeError("no graph"), BadDocumentError, "model.onnx: onnxruntime cannot run it (no graph): export the run again with --to onnx"),
+    ):  # fmt: skip
+
+        def failing(path, problem=problem):
+            raise problem
+
+        monkeypatch.setattr("evaluation.onnx_model.opened", failing)
+        with pytest.raises(kind) as caught:
+            OnnxModel(folder)
+        assert words in str(caught.value)

@@ -433,6 +433,8 @@ def test_only_what_meets_the_filter_belongs_to_a_task_of_any_kind():
             assert task.keys(role) == set("0123"), (kind, role)
         assert task.notes == (f"{task.name}: 1 of 5 test utterances are left out",)
         assert (task.features, task.probe) == ("last", "clean")
+        other = make(kinds[kind](kind=kind, features="sum", probe="distorted", **label), dataset(rows, rows))
+        assert (other.features, other.probe, other.keys("dev")) == ("sum", "distorted", set())
     with pytest.raises(NobodyLeftError, match=r"no utterance of split 'exam' has its label and meets its where"):
         label_texts(CtcTask(kind="ctc", where={"set": ("x",)}), dataset(rows, rows[4:]))
     dev = label_texts(CtcTask(kind="ctc", where={"set": ("x",)}), dataset(rows, rows, rows[4:])).dev
