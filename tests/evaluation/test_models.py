@@ -491,6 +491,10 @@ def test_a_record_that_does_not_fit_its_graph_is_one_line(exported, monkeypatch)
             OnnxModel(exported.write(**changes))
         assert words in str(caught.value)
         assert str(caught.value).startswith(str(folder))
+    for record in (["encoder"], "encoder", 3):
+        write_json(folder / "export.json", record)
+        with pytest.raises(BadDocumentError, match=r"export\.json: has no key encoder"):
+            OnnxModel(folder)
     (folder / "model.onnx.data").unlink()
     for size, is_enough in ((model.num_parameters, True), (model.num_parameters - 1, False)):
         (folder / "model.onnx").write_bytes(bytes(size))

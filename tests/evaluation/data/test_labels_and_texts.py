@@ -19,6 +19,9 @@ from evaluation.data.alignments import (
     segments_of,
 )
 from evaluation.data.labels import (
+    KeyedTask,
+    LabelGroup,
+    LabelledTask,
     MissingLabelError,
     NobodyLeftError,
     OneClassError,
@@ -323,8 +326,11 @@ def test_a_model_that_does_not_fit_is_told_with_both_numbers():
         str(caught.value)
         == "model 'm' takes waves at 8000 Hz, the corpus has 16000 Hz; build the corpus with sample_rate: 8000"
     )
+    faster = SimpleNamespace(sample_rate=48000, trained_on=frozenset())
+    with pytest.raises(OtherRateError, match="takes waves at 48000 Hz, the corpus has 16000 Hz"):
+        check_model("m", faster, data)
     data.test["1"].pcm_sha256, data.test["2"].pcm_sha256 = "1" * 64, "2" * 64
-    encoder = SimpleNamespace(sample_rate=16000, trained_on=frozenset({"1" * 16, "2" * 16, "3" * 16}))
+    encoder = SimpleNamespace(sample_rate=16000, trained_on=frozenset(number * 16 for number in "123456"))
     with pytest.raises(TrainedOnTestError) as caught:
         check_model("m", encoder, data)
     assert str(caught.value).startswith(
@@ -520,3 +526,68 @@ def test_the_phone_of_a_frame_is_that_of_a_slow_loop():
             last = begun[-1] if begun else None
             due.append(names.index(last[2]) if last is not None and time < last[1] and last[2] in names else -1)
         assert frame_classes(segments, names, times).tolist() == due
+
+
+def test_a_custom_field_may_be_called_like_a_part_of_a_record():
+    assert field_of(entry(id="mine", num_samples=3).sample, "id") == "mine"
+    assert field_of(entry("k").sample, "id") is None
+
+
+def test_each_role_has_keys_of_its_own_and_groups_have_them_all():
+    groups = (LabelGroup({"a": "x"}, {"b": "x"}, {"c": "x"}), LabelGroup({"d": "x"}, {}, {"e": "x", "f": "y"}))
+    task = LabelledTask("t", groups, ())
+    assert [task.keys(role) for role in ("train", "dev", "test")] == [{"a", "d"}, {"b"}, {"c", "e", "f"}]
+    keyed = KeyedTask("t", None, {"a": 1}, {"b": 2}, {"c": 3, "d": 4}, ())
+    assert [keyed.of(role) for role in ("train", "dev", "test")] == [{"a": 1}, {"b": 2}, {"c": 3, "d": 4}]
+    assert [keyed.keys(role) for role in ("train", "dev", "test")] == [{"a"}, {"b"}, {"c", "d"}]
+
+
+def test_labels_that_train_lacks_are_named_from_every_group():
+    task = ClassifyTask(kind="classify", label="word", within="set")
+    train = [*words("a", "b", set="m"), *words("a", "b", set="z")]
+    for test, shown in (
+        ([*words("c", set="m"), *words("a", set="z")], "1 label(s) of split 'exam' are not in split 'learn': 'c';"),
+        ([*words("a", set="m"), *words("d", set="z")], "1 label(s) of split 'exam' are not in split 'learn': 'd';"),
+        (
+            [*words("d", set="m"), *words("c", set="z")],
+            "2 label(s) of split 'exam' are not in split 'learn': 'c', 'd';",
+        ),
+        ([*words("a", set="m"), *words("b", set="new")], "1 label(s) of split 'exam' are not in split 'learn': 'b';"),
+    ):
+        with pytest.raises(UnseenLabelError) as caught:
+            label_task(task, dataset(train, test))
+        assert shown in str(caught.value)
+
+
+def test_copies_are_looked_for_at_the_tested_utterances_of_a_task():
+    rows = [*words("a", "b", copies=()), {"word": "a"}]
+    assert len(label_task(WORD, dataset(rows[:2], rows)).groups) == 1
+    text = [{"text": "ab", "phones": [[0, 1, "a"], [1, 2, "b"]], **rest} for rest in ({"copies": ()}, {})]
+    label_texts(CtcTask(kind="ctc"), dataset(text[:1], text))
+    align_task(FramesTask(kind="frames"), dataset(text[:1], text))
+    rows[2]["word"] = ""  # the one utterance with a copy does not belong to the task
+    with pytest.raises(EmptyConditionError, match=r"^task 'word': condition 'noise' has no utterance in split 'exam'"):
+        label_task(WORD, dataset(rows[:2], rows))
+
+
+def test_phones_are_words_of_their_own_field():
+    rows = [{"ipa": "ax b", "text": "Ab"}, {"ipa": "b ax  c", "text": "x"}, {"text": "only text"}]
+    task = label_texts(CtcTask(kind="ctc", units="phones", label="ipa"), dataset(rows, rows, rows))
+    assert task.train == task.dev == task.test == {"0": ("ax", "b"), "1": ("b", "ax", "c")}
+    assert (task.units, task.name) == (("ax", "b", "c"), "phones of ipa")
+    assert task.notes == ("phones of ipa: 1 of 3 test utterances are left out",)
+    for train, test, split in ((rows[2:], rows, "learn"), (rows, rows[2:], "exam")):
+        with pytest.raises(
+            MissingLabelError, match=rf"no utterance of split '{split}' has the field 'ipa'; it has text$"
+        ):
+            label_texts(CtcTask(kind="ctc", units="phones", label="ipa"), dataset(train, test))
+
+
+def test_units_that_train_lacks_are_shown_up_to_eight_and_noted_up_to_twelve():
+    for count, shown in ((8, "'c' 'd' 'e' 'f' 'g' 'h' 'i' 'j'; choose"), (9, "'i' 'j' …; choose")):
+        with pytest.raises(UnseenUnitError) as caught:
+            label_texts(CtcTask(kind="ctc"), dataset([{"text": "ab"}], [{"text": "abcdefghijk"[: 2 + count]}]))
+        assert shown in str(caught.value)
+    test = [{"text": "abcdefghijklmnop"}]
+    [note] = label_texts(CtcTask(kind="ctc", unseen="errors"), dataset([{"text": "ab"}], test)).notes
+    assert note == "characters of text: 14 units that train lacks are counted as errors: c d e f g h i j k l m n"

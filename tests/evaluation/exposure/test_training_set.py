@@ -11,7 +11,16 @@ import pytest
 import training
 from evaluation.config import RunSource
 from evaluation.exposure import training_set as stage
-from evaluation.exposure.categories import Library, StepFacts, category_of, codec_band, numbers_of, room_numbers
+from evaluation.exposure.categories import (
+    Library,
+    StepFacts,
+    category_of,
+    codec_band,
+    copy_facts,
+    numbers_of,
+    room_numbers,
+    step_facts,
+)
 from evaluation.exposure.training_set import (
     ExposureCounter,
     TrainingUnknownError,
@@ -347,3 +356,50 @@ def test_a_step_is_judged_by_its_numbers_then_its_recording_then_its_source():
             numbers,
         )
     assert category_of([StepFacts("clip", None)], known) == "new"
+
+
+class Planned:
+    """A step as plain data."""
+
+    def __init__(self, **data):
+        self.data = data
+
+    def model_dump(self, *, mode):
+        assert mode == "json"
+        return self.data
+
+
+def test_what_a_step_refers_to_is_named_once_by_its_content_and_by_the_source_of_a_recording():
+    levels = lines(
+        *({"source": source, "path": "a", "sha256": digit * 64} for source, digit in (("s", "a"), ("disk", "b")))
+    )
+    office = lines({"name": "office-0-0", "sha256": "1" * 64, "size_m": [1, 2, 3]})
+    library = Library(Documents(**{"plan/levels.jsonl": levels, "rooms/office.jsonl": office}))
+    recorded = {"kind": "noise", "form": "recorded", "source": "s", "root": "disk", "recording": "a", "snr_db": 3.0}
+    other = Planned(kind="other", root="disk", path="a", source="s", strength=2.0)
+    talker = {"file": {"root": "disk", "path": "t", "sha256": "c" * 64}}
+    for step, due in (
+        (Planned(**recorded), StepFacts("noise recorded", "s", ("a" * 16,), {"snr_db": 3.0})),
+        (
+            Planned(**recorded, response="office-0-0"),
+            StepFacts("noise recorded", "s", ("a" * 16, "1" * 16), {"snr_db": 3.0}),
+        ),
+        (other, StepFacts("other", None, ("a" * 16,), {"strength": 2.0})),
+        (
+            Planned(kind="noise", talkers=[talker, talker], snr_db=1.0),
+            StepFacts("noise babble", None, ("c" * 16,), {"snr_db": 1.0}),
+        ),
+        (Planned(kind="room", response="office-0-0"), StepFacts("room simulated", None, ("1" * 16,), {})),
+    ):
+        assert step_facts(step, library) == (due,)
+    copy = SimpleNamespace(steps=[other, Planned(kind="clip", percent=1.0)])
+    assert [one.kind for one in copy_facts(copy, library)] == ["other", "clip"]
+
+
+def test_a_range_is_as_wide_as_the_number_of_its_draws_allows():
+    for count, due in ((30, "seen"), (1000, "shifted")):
+        kind = {"count": count, "sources": [], "recordings": [], "ranges": {"snr_db": [0.0, 20.0]}}
+        known = TrainedOn.parse(
+            {"schema": TrainedOn.SCHEMA, "kinds": {"noise": kind}, "chains": [["noise"]]}, where="test"
+        )
+        assert category_of([StepFacts("noise", None, (), {"snr_db": 21.0})], known) == due
