@@ -385,6 +385,8 @@ def test_a_tenth_of_the_training_speakers_with_two_utterances_is_held_back_by_th
         due = keyed_order([f"s{number}" for number in range(count)], seed=seed, purpose="held back")[:back]
         pairs = training_pairs(names, most=1000, seed=seed)
         assert {names[key] for pair in pairs for key in pair} == set(due)
+        held = {key: name for key, name in names.items() if name in due}
+        assert pairs == chosen_pairs(held, most=1000, seed=seed)
         assert training_pairs(names, most=3, seed=seed) == pairs[:3]
     three = {"a0": "a", "a1": "a", "b0": "b", "b1": "b", "c0": "c", "d0": "d"}  # both that are held back leave two
     assert {three[key] for pair in training_pairs(three, most=99, seed=seed) for key in pair} == {"a", "b"}
@@ -591,3 +593,23 @@ def test_units_that_train_lacks_are_shown_up_to_eight_and_noted_up_to_twelve():
     test = [{"text": "abcdefghijklmnop"}]
     [note] = label_texts(CtcTask(kind="ctc", unseen="errors"), dataset([{"text": "ab"}], test)).notes
     assert note == "characters of text: 14 units that train lacks are counted as errors: c d e f g h i j k l m n"
+
+
+def test_a_speaker_and_an_alignment_may_be_in_fields_of_other_names():
+    rows = [{"nick": nick, "ipa": [[0, 1, "a"], [1, 2, "b"]], "phones": [[0, 1, "z"]]} for nick in "abab"]
+    data = dataset(rows, [*rows[:3], {"phones": [[0, 1, "z"]]}, {}])
+    frames = align_task(FramesTask(kind="frames", label="ipa"), data)
+    assert (frames.names, list(frames.train), list(frames.test)) == (("a", "b"), list("0123"), list("012"))
+    assert frames.notes == ("frames of ipa: 2 of 5 test utterances are left out",)
+    verified = label_speakers(VerifyTask(kind="verify", label="nick"), data, seed=0)
+    assert (verified.train, verified.test) == (
+        dict(zip("0123", "abab", strict=True)),
+        dict(zip("012", "aba", strict=True)),
+    )
+    assert verified.notes[1:] == ("verify nick: 2 of 5 test utterances are left out",)
+    texts = label_texts(CtcTask(kind="ctc", label="nick"), data)
+    assert texts.notes == ("characters of nick: 2 of 5 test utterances are left out",)
+    with pytest.raises(
+        MissingLabelError, match=r"no utterance of split 'learn' has the field 'speaker'; it has ipa, nick, phones$"
+    ):
+        label_speakers(VerifyTask(kind="verify"), data, seed=0)

@@ -403,3 +403,13 @@ def test_a_range_is_as_wide_as_the_number_of_its_draws_allows():
             {"schema": TrainedOn.SCHEMA, "kinds": {"noise": kind}, "chains": [["noise"]]}, where="test"
         )
         assert category_of([StepFacts("noise", None, (), {"snr_db": 21.0})], known) == due
+
+
+def test_what_cannot_be_read_is_not_known(monkeypatch):
+    def failing(folder):
+        raise PermissionError("locked")
+
+    monkeypatch.setattr(stage, "folder_exposure", failing)
+    for find, start in ((exposure_of, "m"), (teacher_exposure, "the teacher of m")):
+        with pytest.raises(TrainingUnknownError, match=rf"^{start}: what it was trained on is not known: locked$"):
+            find("m", "any", {"teacher": "other"})
