@@ -206,5 +206,7 @@ def test_scaled_rows_and_frames_have_no_mean_and_unit_deviation():
     found = layers.scaled(frames)
     due = [[[1.0, 0.0], [0.0, 0.0], [-0.5, 0.0]], [[0.0, 5.0], [-4.0, 5.0], [-6.0, -4.0]]]
     assert found.tolist() == due
+    assert layers.scaled(frames.float()).dtype == torch.float32
+    assert layers.scaled(torch.zeros(2, 3, 2, device="meta")).device.type == "meta"
     first = layers.first(1)
     assert (first.mean.tolist(), first.inverse.tolist()) == ([[1.0, 2.0]], [[0.5, 0.0]])

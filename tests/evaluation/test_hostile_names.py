@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,3 +95,27 @@ def test_values_in_notes_and_messages_are_one_short_line(tmp_path, monkeypatch):
     graph = OnnxModel.__new__(OnnxModel)
     object.__setattr__(graph, "path", Path("model.onnx"))
     is_one_line(str(graph.damaged(BAD.replace("a\n", "a\x07"))))
+
+
+LONG = "c" * 5000
+
+
+@pytest.mark.parametrize(
+    ("error", "limits"),
+    [
+        (BadAlignmentError(LONG, LONG, "what"), (200, 60)),
+        (MissingLabelError(LONG, split="exam", known=[LONG]), (60, 40)),
+        (NobodyLeftError(LONG, split="exam"), (80,)),
+        (UnseenLabelError(LONG, [LONG], train="learn", test="exam"), (80, 40)),
+        (OneClassError(LONG, label=LONG, is_within=False), (80, 40)),
+        (UnseenUnitError(LONG, [LONG], train="learn", test="exam"), (80, 20)),
+        (OneSpeakerError(LONG, split="exam", what="one"), (80,)),
+        (TooFewFramesError(LONG, "none"), (80,)),
+        (TrainedOnTestError("m", count=1, total=2, split="exam", first=LONG), (60,)),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_each_name_has_the_room_that_a_line_gives_it(error, limits):
+    assert [len(run) + 1 for run in re.findall("cccc+", str(error))] == list(
+        limits
+    )  # the last character is an ellipsis
