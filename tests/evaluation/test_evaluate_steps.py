@@ -385,3 +385,19 @@ def test_results_are_finished_where_they_are_written_with_these_scores_in_this_o
         {**cells, "c": None},
     ):
         assert stage.finished_results(tmp_path, other, log=str) is None
+
+
+def test_damaged_documents_are_said_and_count_as_not_there(tmp_path):
+    (tmp_path / "cells").mkdir()
+    for path in ("results.json", "cells/a.json"):
+        (tmp_path / path).write_text("{")
+    lines = []
+    assert stage.finished_results(tmp_path, {}, log=lines.append) is None
+    setup = SimpleNamespace(protocol_sha256="a" * 64)
+    assert stage.finished_scores(tmp_path, "a", facts(1), setup=setup, log=lines.append) is None
+    assert stage.finished_scores(tmp_path, "b", facts(1), setup=setup, log=lines.append) is None
+    first, second = lines
+    assert first.startswith(f"{tmp_path}/results.json")
+    assert first.endswith("; it is written again from the scores of the models")
+    assert second.startswith(f"{tmp_path}/cells/a.json")
+    assert second.endswith("; this model is measured again")

@@ -613,3 +613,12 @@ def test_a_speaker_and_an_alignment_may_be_in_fields_of_other_names():
         MissingLabelError, match=r"no utterance of split 'learn' has the field 'speaker'; it has ipa, nick, phones$"
     ):
         label_speakers(VerifyTask(kind="verify"), data, seed=0)
+
+
+def test_a_table_may_be_empty_or_have_bytes_of_another_encoding(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("")
+    with pytest.raises(BadDocumentError, match=r"the column id is missing; expected id,start,end,label"):
+        read_table(path)
+    path.write_bytes(b"id,start,end,label\nid 0,0,1,\xe4\n")
+    assert read_table(path) == {"id 0": ((0.0, 1.0, "\ufffd"),)}

@@ -17,6 +17,7 @@ from evaluation.exposure.categories import (
     category_of,
     codec_band,
     copy_facts,
+    in_trained_range,
     numbers_of,
     room_numbers,
     step_facts,
@@ -389,11 +390,22 @@ def test_what_a_step_refers_to_is_named_once_by_its_content_and_by_the_source_of
             Planned(kind="noise", talkers=[talker, talker], snr_db=1.0),
             StepFacts("noise babble", None, ("c" * 16,), {"snr_db": 1.0}),
         ),
+        (
+            Planned(**{key: one for key, one in recorded.items() if key != "form"}),
+            StepFacts("noise recorded", "s", ("a" * 16,), {"snr_db": 3.0}),
+        ),
         (Planned(kind="room", response="office-0-0"), StepFacts("room simulated", None, ("1" * 16,), {})),
     ):
         assert step_facts(step, library) == (due,)
     copy = SimpleNamespace(steps=[other, Planned(kind="clip", percent=1.0)])
     assert [one.kind for one in copy_facts(copy, library)] == ["other", "clip"]
+
+
+def test_a_value_is_compared_as_far_as_it_was_rounded_whatever_its_sign():
+    for value in (8000.0, -8000.0):
+        for beyond, is_in in ((0.004, True), (-0.004, True), (0.02, False), (-0.02, False)):
+            assert in_trained_range(value + beyond, (value, value), count=9) == is_in
+    assert in_trained_range(-9000.005, (-9000.0, 0.0), count=10**9)
 
 
 def test_a_range_is_as_wide_as_the_number_of_its_draws_allows():
