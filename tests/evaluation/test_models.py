@@ -181,6 +181,7 @@ def test_log_mel_of_a_wave_shorter_than_a_frame_is_no_frame_and_silence_is_the_f
     floor = LogMel(16000)
     energies, frames = floor.layers(torch.zeros(2, 100), torch.tensor([100, 50]))
     assert (energies.shape, frames.tolist()) == ((2, 1, 1, 80), [0, 0])
+    assert floor.layers(torch.zeros(1, 399), torch.tensor([399]))[0].shape == (1, 1, 1, 80)
     assert energies.unique().tolist() == pytest.approx([-23.02585])  # of 1e-10
     assert [floor.config.num_frames(count) for count in (399, 400, 719, 720)] == [0, 1, 1, 2]
     assert LogMel(8000).digest != floor.digest == LogMel(16000).digest
