@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import yaml
 
-from evaluation.config import EvaluationConfig, RunSource
+from evaluation.config import ClassifyTask, CtcTask, EvaluationConfig, ProbedTask, RunSource, is_run
 from manifests.errors import BadDocumentError, MissingFileError, UsageError
 
 PLAIN = {"corpus": "corpus", "models": {"teacher": "nano"}, "measures": ["cosine"]}
@@ -69,7 +71,8 @@ def test_an_override_replaces_one_key_and_its_paths_start_here(tmp_path, monkeyp
 
 
 def test_a_url_stays_as_it_is(tmp_path):
-    assert read(tmp_path, corpus="s3://bucket/tiny").corpus == "s3://bucket/tiny"
+    for url in ("s3://bucket/tiny", "https://host/tiny"):
+        assert read(tmp_path, corpus=url).corpus == url
 
 
 def test_settings_have_no_path_and_no_model(tmp_path):
@@ -142,7 +145,7 @@ def test_a_fault_of_a_run_is_told_of_a_run_alone(tmp_path):
 
 
 def test_a_missing_config_is_told(tmp_path):
-    with pytest.raises(MissingFileError):
+    with pytest.raises(MissingFileError, match=r"none\.yaml.*expected an evaluation config"):
         EvaluationConfig.read(tmp_path / "none.yaml")
 
 
@@ -176,3 +179,136 @@ def test_a_table_of_alignments_is_known_by_its_content(tmp_path):
     (tmp_path / "align.csv").write_text("id,start,end,label\na,0,1,x\n")
     assert before != config.settings()["tasks"][0]["table"]
     assert len(before) == 64
+
+
+def test_every_setting_that_decides_scores_is_in_the_settings_and_what_is_left_out_is_not(tmp_path):
+    (tmp_path / "align.csv").write_text("id,start,end,label\n")
+    tasks = [
+        {"kind": "ctc", "features": "sum", "probe": "distorted", "where": {"set": "a"}, "updates": 7, "unseen": "errors"},
+        {"kind": "frames", "table": "align.csv"}, {"kind": "verify", "trials": 9}, {"kind": "classify", "label": "word", "within": "set"},
+    ]  # fmt: skip
+    given = {
+        "measures": ["cka", "cosine"],
+        "seed": 3,
+        "limit": 5,
+        "probes": 4,
+        "efficiency": False,
+        "splits": {"train": "a", "dev": "b", "test": "c"},
+    }
+    table = hashlib.sha256(b"id,start,end,label\n").hexdigest()
+    config = read(tmp_path, tasks=tasks, **given)
+    assert config.settings() == given | {
+        "tasks": [
+            {"kind": "ctc", "label": "text", "features": "sum", "probe": "distorted", "where": {"set": ["a"]}, "units": "characters", "head": "linear", "updates": 7, "unseen": "errors"},
+            {"kind": "frames", "label": "phones", "features": "last", "probe": "clean", "where": {}, "table": table},
+            {"kind": "verify", "label": "speaker", "features": "last", "probe": "clean", "where": {}, "trials": 9},
+            {"kind": "classify", "label": "word", "features": "last", "probe": "clean", "where": {}, "within": "set"},
+        ],
+    }  # fmt: skip
+    plain = read(tmp_path).settings()
+    assert plain == {
+        "measures": ["cosine"], "tasks": [], "seed": 0, "probes": 2, "efficiency": True, "splits": {"train": "train", "test": "test"},
+    }  # fmt: skip
+
+
+def test_values_of_a_filter_are_text_one_or_several_and_nothing_else(tmp_path):
+    where = {"take": [3, 0.5, "x"], "sung": True, "set": "a"}
+    task = {"kind": "classify", "label": "word", "where": where}
+    assert read(tmp_path, tasks=[task]).tasks[0].where == {"take": ("3", "0.5", "x"), "sung": ("True",), "set": ("a",)}
+    assert ClassifyTask(kind="classify", label="word", where={"take": (1, 2)}).where == {"take": ("1", "2")}
+    for bad in (3, "word", [], {"set": None}, {"set": [None]}, {"set": [["a"]]}):
+        with pytest.raises(BadDocumentError, match=r"tasks\.0\.where") as caught:
+            read(tmp_path, tasks=[{**task, "where": bad}])
+        assert "\n" not in str(caught.value)
+
+
+def test_the_first_of_several_faults_is_named(tmp_path):
+    word, take = ({"kind": "classify", "label": label} for label in ("word", "take"))
+    with pytest.raises(BadDocumentError, match=r"tasks: 'take' is listed twice"):
+        read(tmp_path, tasks=[word, take, word, take])
+    models = {"b": "nano", "a": "nano", **{f"{name}{name}": {"run": name, "system": name} for name in "ab"}}
+    with pytest.raises(BadDocumentError, match=r"models: 'a' is a model, and the system of runs too"):
+        read(tmp_path, models=models)
+    assert len(read(tmp_path, tasks=[word, {**word, "features": "sum"}, {**word, "probe": "distorted"}]).tasks) == 3
+    assert read(tmp_path, tasks=[word], measures=[]).measures == ()
+    assert read(tmp_path, tasks=[]).measures == ("cosine",)
+
+
+def test_a_config_may_be_made_of_its_parts():
+    task = CtcTask(kind="ctc")
+    run = RunSource(run="/runs/a", checkpoint="best")
+    config = EvaluationConfig(corpus="c", models={"a": run, "b": "nano"}, tasks=(task,), measures=())
+    assert (config.models, config.tasks) == ({"a": run, "b": "nano"}, (task,))
+    assert ProbedTask(label="word", features="sum").name == "word (sum)"
+
+
+def test_paths_are_relative_to_the_file_wherever_the_command_runs_and_a_tilde_is_home(tmp_path, monkeypatch):
+    home, lab = tmp_path / "home", tmp_path / "lab"
+    for folder in (home / "mine", lab / "own", lab / "half/checkpoints", home / "run/checkpoints"):
+        folder.mkdir(parents=True)
+    for path in (
+        home / "mine/config.json",
+        lab / "own/export.json",
+        home / "run/config.yaml",
+        lab / "graph.onnx",
+        home / "graph.onnx",
+    ):
+        path.touch()
+    monkeypatch.setenv("HOME", str(home))
+    models = {
+        "mine": "~/mine", "own": "own", "run": "~/run", "named": {"run": "~/any", "checkpoint": "best", "system": "s"}, "far": {"run": "s3://bucket/run"},
+        "file": "graph.onnx", "half": "half", "gone": "./gone", "deep": "a/b/c", "hub": "own/er",
+    }  # fmt: skip
+    tasks = [{"kind": "frames", "table": "p.csv"}, {"kind": "classify", "label": "word"}]
+    lab.joinpath("e.yaml").write_text(
+        yaml.safe_dump({**PLAIN, "corpus": "~/corpus", "models": models, "tasks": tasks}, sort_keys=False)
+    )
+    monkeypatch.chdir(tmp_path)
+    config = EvaluationConfig.read("lab/e.yaml")
+    assert config.corpus == str(home / "corpus")
+    assert config.models == {
+        "mine": str(home / "mine"), "own": str(lab / "own"), "run": RunSource(run=str(home / "run")),
+        "named": RunSource(run=str(home / "any"), checkpoint="best", system="s"), "far": RunSource(run="s3://bucket/run"), "file": str(lab / "graph.onnx"),
+        "half": "half", "gone": str(lab / "gone"), "deep": str(lab / "a/b/c"), "hub": "own/er",
+    }  # fmt: skip
+    assert config.tasks[0].table == str(lab / "p.csv")
+    (lab / "own/er").mkdir()
+    assert EvaluationConfig.read("lab/e.yaml").models["hub"] == str(lab / "own/er")
+    # of several overrides each counts, a later one most, and their paths start where the command runs
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.json").touch()
+    words = ("models.file=own", "limit=3", "seed=9", "limit=4", "corpus=here")
+    changed = EvaluationConfig.read("lab/e.yaml", overrides=words)
+    assert (changed.corpus, changed.limit, changed.seed) == (str(tmp_path / "here"), 4, 9)
+    assert (changed.models["file"], changed.models["own"]) == (str(tmp_path / "own"), str(lab / "own"))
+    assert changed.tasks[0].table == str(lab / "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"corpus": 3}, "corpus"), ({"models": ["nano"]}, "models"), ({"models": {"a": 3}}, "models.a"), ({"models": {"a": {"run": 3}}}, "models.a.run"),
+        ({"tasks": {"kind": "ctc"}}, "tasks"), ({"tasks": 3}, "tasks"), ({"tasks": ["ctc"]}, "tasks.0"), ({"tasks": [{"kind": "frames", "table": 3}]}, "tasks.0.table"),
+    ],
+)  # fmt: skip
+def test_what_has_another_shape_is_one_line_with_its_key(tmp_path, changes, told):
+    with pytest.raises(BadDocumentError) as caught:
+        read(tmp_path, **changes)
+    assert str(caught.value).startswith(f"{tmp_path}/evaluation.yaml: {told}")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "evaluation.yaml").write_text("- a list")
+    with pytest.raises(BadDocumentError, match=r"evaluation\.yaml"):
+        EvaluationConfig.read(tmp_path / "evaluation.yaml")
+
+
+def test_a_run_is_a_folder_with_a_config_and_checkpoints(tmp_path):
+    assert not is_run(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    assert not is_run(tmp_path)
+    (tmp_path / "checkpoints").touch()
+    assert not is_run(tmp_path)
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "checkpoints").mkdir()
+    assert is_run(tmp_path)
+    (tmp_path / "config.yaml").unlink()
+    assert not is_run(tmp_path)

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from evaluation.config import EvaluationConfig
-from evaluation.dry_run import NotEnoughSpaceError, frame_bytes
+from evaluation.config import CtcTask, EvaluationConfig
+from evaluation.data.transcripts import TextTask
+from evaluation.dry_run import NotEnoughSpaceError, check_disk, frame_bytes
 from evaluation.evaluate_models import dry_run, evaluate, inspected, set_up
 from evaluation.tasks import frame_probes
 from manifests.errors import OtherRecipeError
@@ -79,3 +80,56 @@ def test_scores_by_frames_that_were_stored_otherwise_are_not_mixed_with_these(co
 
 def test_where_no_task_reads_frames_results_go_on_as_before(config):
     assert "stored_frames" not in set_up(config.model_copy(update={"tasks": ()}))[0].settings
+
+
+def a_model(*, layers, heads, width, hop):
+    """A model of one frame a `hop` samples, from the first on."""
+    clock = SimpleNamespace(num_frames=lambda count: count // hop)
+    return SimpleNamespace(facts=SimpleNamespace(layers=layers), num_heads=heads, num_features=width, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("features", "states"), [("last", (1, 1)), ("sum", (2, 5)), ("sum+heads", (4, 5))]
+)  # of a model with heads, and of one with more layers
+def test_the_frames_of_the_largest_model_are_counted_in_half_precision(features, states):
+    task = TextTask("t", CtcTask(kind="ctc", features=features), {}, {}, {}, (), ("a",))
+    lengths = {"train": {"a": 100, "b": 37}, "dev": {"x": 200}}
+    roles = {
+        role: {key: SimpleNamespace(sample=SimpleNamespace(num_samples=count)) for key, count in found.items()}
+        for role, found in lengths.items()
+    }
+    stored = {"train": {("a", "clean"), ("a", "noise-0"), ("b", "clean")}, "dev": {("x", "clean")}}
+    setup = SimpleNamespace(
+        tasks=[task], dataset=SimpleNamespace(of=roles.get), plan=SimpleNamespace(frames=stored), config=None
+    )
+    models = {
+        "heads": a_model(layers=2, heads=2, width=8, hop=10),
+        "deep": a_model(layers=5, heads=0, width=3, hop=20),
+    }
+    due = {
+        "heads": 2 * states[0] * 8 * (10 + 10 + 3 + 20),
+        "deep": 2 * states[1] * 3 * (5 + 5 + 1 + 10),
+    }
+    for names in (("heads",), ("deep",), ("heads", "deep"), ("deep", "heads")):
+        assert frame_bytes({name: models[name] for name in names}, setup) == max(due[name] for name in names)
+    assert frame_bytes(models, SimpleNamespace(**{**vars(setup), "tasks": []})) == 0
+    assert frame_bytes({}, SimpleNamespace(**{**vars(setup), "tasks": []})) == 0
+
+
+def test_space_is_looked_for_on_the_disk_of_the_nearest_folder_that_is_there(tmp_path, monkeypatch):
+    looked = []
+    sizes = SimpleNamespace(total=9 * 10**9, used=6 * 10**9, free=3 * 10**9)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: looked.append(place) or sizes)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    lines = []
+    for folder in (Path("there"), Path("there/new/newer"), tmp_path / "new"):
+        check_disk(folder, 3 * 10**9, log=lines.append)
+    assert looked == [tmp_path / "there", tmp_path / "there", tmp_path]
+    assert lines[1] == "frames of one model at a time take 3 GB in there/new/newer, 3 GB are free"
+    with pytest.raises(NotEnoughSpaceError) as caught:
+        check_disk(Path("there"), 3 * 10**9 + 10**7, log=lines.append)
+    assert str(caught.value).startswith("there: frames of one model take 3.01 GB, 3 GB are free on its disk: ")
+    assert lines[3] == "frames of one model at a time take 3.01 GB in there, 3 GB are free"
+    check_disk(Path("there"), 0, log=lines.append)
+    assert (len(lines), len(looked)) == (4, 4)

@@ -141,6 +141,11 @@ def test_a_conditions_score_is_the_sum_of_counts_over_the_sum_of_totals():
     found = outcomes_of(answered, places, task="t", measure="cer", probe=1)
     assert separated(found.counts) == [1, 4, 3, 7, 0, 0, None]
     assert separated(found.totals) == [10, 5, 10, 10, 0, 0, None]
+    assert (found.task, found.measure, found.probe) == ("t", "cer", 1)
+    one_more = outcomes_of(answered | {("a", "clean"): (0.0, 1.0)}, places, task="t", measure="cer", probe=0)
+    assert separated(one_more.totals) == [1, 5, 10, 10, 0, 0, None]
+    [none_right] = condition_scores({("a", "clean"): (0.0, 4.0)}, task="t", measure="cer", probe=0)
+    assert (none_right.value, none_right.count) == (0.0, 1)
     ones = outcomes_of({("a", "clean"): (1.0, 1.0)}, places, task="t", measure="accuracy", probe=0)
     assert (ones.totals, separated(ones.counts)) == (None, [1, *[None] * 6])
 

@@ -12,12 +12,16 @@ from evaluation.data.alignments import (
     BadAlignmentError,
     FrameClock,
     align_task,
+    first_length,
     frame_classes,
     parsed,
     read_table,
     segments_of,
 )
 from evaluation.data.labels import (
+    KeyedTask,
+    LabelGroup,
+    LabelledTask,
     MissingLabelError,
     NobodyLeftError,
     OneClassError,
@@ -322,8 +326,11 @@ def test_a_model_that_does_not_fit_is_told_with_both_numbers():
         str(caught.value)
         == "model 'm' takes waves at 8000 Hz, the corpus has 16000 Hz; build the corpus with sample_rate: 8000"
     )
+    faster = SimpleNamespace(sample_rate=48000, trained_on=frozenset())
+    with pytest.raises(OtherRateError, match="takes waves at 48000 Hz, the corpus has 16000 Hz"):
+        check_model("m", faster, data)
     data.test["1"].pcm_sha256, data.test["2"].pcm_sha256 = "1" * 64, "2" * 64
-    encoder = SimpleNamespace(sample_rate=16000, trained_on=frozenset({"1" * 16, "2" * 16, "3" * 16}))
+    encoder = SimpleNamespace(sample_rate=16000, trained_on=frozenset(number * 16 for number in "123456"))
     with pytest.raises(TrainedOnTestError) as caught:
         check_model("m", encoder, data)
     assert str(caught.value).startswith(
@@ -341,3 +348,277 @@ def test_a_split_that_is_not_there_is_told_with_its_role_and_those_that_are():
     ):
         with pytest.raises(UnknownSplitError, match=rf"^splits\.{role}: corpus c has no split 'x', only a, b$"):
             resolved_splits(Splits(**given), reader)
+
+
+def slow_pairs(labels, order):
+    """Trials turn by turn: each utterance with the next of its own speaker in the order, and with the first other behind it."""
+    pairs = []
+    for turn in range(len(order)):
+        for place, key in enumerate(order):
+            own = [one for one in order if labels[one] == labels[key]]
+            if len(own) <= turn + 1:
+                continue
+            behind = (own * 2)[own.index(key) + turn + 1]
+            rest = order[(place + 1 + turn) % len(order) :] + order[: (place + 1 + turn) % len(order)]
+            if place + 1 + turn > len(order):
+                rest = order  # a turn further than the end begins anew
+            pairs += [(key, behind), (key, next(one for one in rest if labels[one] != labels[key]))]
+    return pairs
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trials_are_those_of_a_slow_loop(seed):
+    labels = {
+        f"{name}{number}": name for name, count in (("a", 4), ("b", 3), ("c", 2), ("d", 1)) for number in range(count)
+    }
+    order = keyed_order(labels, seed=seed, purpose="trials")
+    due = slow_pairs(labels, order)
+    assert len(due) == 2 * (9 + 7 + 4)
+    for most in (1000, 40, 39, 18, 5, 2):
+        assert chosen_pairs(labels, most=most, seed=seed) == tuple(due[:most])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tenth_of_the_training_speakers_with_two_utterances_is_held_back_by_the_seed(seed):
+    for count, back in ((10, 2), (29, 2), (30, 3), (45, 4)):
+        names = {f"u{number}-{take}": f"s{number}" for number in range(count) for take in range(2)} | {"once": "single"}
+        due = keyed_order([f"s{number}" for number in range(count)], seed=seed, purpose="held back")[:back]
+        pairs = training_pairs(names, most=1000, seed=seed)
+        assert {names[key] for pair in pairs for key in pair} == set(due)
+        held = {key: name for key, name in names.items() if name in due}
+        assert pairs == chosen_pairs(held, most=1000, seed=seed)
+        assert training_pairs(names, most=3, seed=seed) == pairs[:3]
+    three = {"a0": "a", "a1": "a", "b0": "b", "b1": "b", "c0": "c", "d0": "d"}  # both that are held back leave two
+    assert {three[key] for pair in training_pairs(three, most=99, seed=seed) for key in pair} == {"a", "b"}
+    one = {"a0": "a", "a1": "a", "b0": "b", "c0": "c", "d0": "d"}  # one speaker alone makes no trials of both kinds
+    assert {one[key] for pair in training_pairs(one, most=99, seed=seed) for key in pair} > {"a"}
+
+
+def test_where_dev_has_trials_of_both_kinds_it_is_chosen_on_and_else_let_go():
+    data = dataset(speakers(ann=3, bob=3), speakers(cat=2, dan=2), speakers(eve=2, fay=1))
+    task = label_speakers(VerifyTask(kind="verify"), data, seed=1)
+    assert set(task.dev.values()) == {"eve", "fay"}
+    assert task.dev_pairs == chosen_pairs(task.dev, most=1000, seed=1)
+    assert {task.dev[one] == task.dev[other] for one, other in task.dev_pairs} == {True, False}
+    assert (task.train, task.notes) == ({"0": "ann", "1": "ann", "2": "ann", "3": "bob", "4": "bob", "5": "bob"}, ())
+    assert task.pairs == chosen_pairs(task.test, most=1000, seed=1)
+    data = dataset(speakers(ann=3, bob=3), [*speakers(cat=2, dan=2), {"word": "x"}], speakers(eve=3))
+    task = label_speakers(VerifyTask(kind="verify"), data, seed=1)
+    assert task.notes == (
+        "verify speaker: the learning rate is chosen on training speakers, dev has no trials", "verify speaker: 1 of 5 test utterances are left out",
+    )  # fmt: skip
+    by_field = dataset([{"nick": "a"}] * 2 + [{"nick": "b"}], [{"nick": "c"}] * 2 + [{"nick": "d"}])
+    assert label_speakers(VerifyTask(kind="verify", label="nick"), by_field, seed=1).test == {
+        "0": "c",
+        "1": "c",
+        "2": "d",
+    }
+    # copies are looked for at utterances that are tested: one of dan's alone is not
+    rows = [*speakers(cat=2), {"speaker": "dan", "copies": ("fog",)}]
+    with pytest.raises(EmptyConditionError, match="condition 'fog' has no utterance"):
+        label_speakers(VerifyTask(kind="verify"), dataset(speakers(ann=2, bob=2), rows, conditions=("fog",)), seed=1)
+
+
+def test_only_what_meets_the_filter_belongs_to_a_task_of_any_kind():
+    rows = [
+        {"text": text, "speaker": name, "phones": [[0, 1, "a"], [1, 2, "b"]], "word": text, "set": of}
+        for text, name, of in (
+            ("ab", "ann", "x"),
+            ("ba", "bob", "x"),
+            ("ab", "ann", "x"),
+            ("ba", "bob", "x"),
+            ("ab", "cy", "y"),
+        )
+    ]
+    makes = {
+        "classify": label_task, "ctc": label_texts, "frames": align_task, "verify": lambda task, data: label_speakers(task, data, seed=0),
+    }  # fmt: skip
+    kinds = {"classify": ClassifyTask, "ctc": CtcTask, "frames": FramesTask, "verify": VerifyTask}
+    for kind, make in makes.items():
+        label = {"label": "word"} if kind == "classify" else {}
+        task = make(kinds[kind](kind=kind, where={"set": ("x",)}, **label), dataset(rows, rows, rows))
+        for role in ("train", "dev", "test"):
+            assert task.keys(role) == set("0123"), (kind, role)
+        assert task.notes == (f"{task.name}: 1 of 5 test utterances are left out",)
+        assert (task.features, task.probe) == ("last", "clean")
+        other = make(kinds[kind](kind=kind, features="sum", probe="distorted", **label), dataset(rows, rows))
+        assert (other.features, other.probe, other.keys("dev")) == ("sum", "distorted", set())
+    with pytest.raises(NobodyLeftError, match=r"no utterance of split 'exam' has its label and meets its where"):
+        label_texts(CtcTask(kind="ctc", where={"set": ("x",)}), dataset(rows, rows[4:]))
+    dev = label_texts(CtcTask(kind="ctc", where={"set": ("x",)}), dataset(rows, rows, rows[4:])).dev
+    assert dev == {}
+
+
+def test_fields_are_named_in_messages_twelve_at_most_and_none_is_said():
+    many = entries({f"f{number:02}": 1 for number in range(20)} | {"speaker": "ann"})
+    assert known_fields(many) == ["speaker", *(f"f{number:02}" for number in range(11))]
+    assert (
+        str(MissingLabelError("mood", split="exam", known=[]))
+        == "tasks: no utterance of split 'exam' has the field 'mood'; it has no field at all"
+    )
+    assert str(MissingLabelError("m" * 99, split="exam", known=["a", "b"])).endswith("'; it has a, b")
+    assert "m" * 61 not in str(MissingLabelError("m" * 99, split="exam", known=["a" * 99]))
+    message = str(UnseenLabelError("t", list("abc"), train="learn", test="exam"))
+    assert "3 label(s) of split 'exam' are not in split 'learn': 'a', 'b', 'c'; no probe can predict them" in message
+
+
+def test_a_field_that_no_utterance_of_train_has_is_missing_there_first():
+    task = ClassifyTask(kind="classify", label="word", within="set")
+    for train, test, split, field in (
+        (words("a", "b"), words("a", set="x"), "learn", "set"), (words("a", "b", set="x"), words("a"), "exam", "set"), ([{"set": "x"}], words("a"), "learn", "word"),
+    ):  # fmt: skip
+        with pytest.raises(
+            MissingLabelError, match=rf"no utterance of split '{split}' has the field '{field}'; it has"
+        ):
+            label_task(task, dataset(train, test))
+    one_has_it = dataset([*words("a", "b", set="x"), {}], [*words("a", set="x"), {"word": "b"}, {"set": "x"}])
+    [group] = label_task(task, one_has_it).groups
+    assert (set(group.train), set(group.test)) == ({"0", "1"}, {"0"})
+
+
+def test_a_fault_of_a_table_is_named_by_its_file_and_utterance(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,start,end,label\nid 0,0,3,a\nid 1,2,1,b\n")
+    with pytest.raises(BadAlignmentError, match=r"a\.csv: utterance 'id 1': found .\[2\.0, 1\.0, 'b'\]"):
+        read_table(path)
+    path.write_text("id,start,end,label\nid 0,0,1,a\nid 0,2.5,3,b\nid 1,0,1,b\n")
+    task = FramesTask(kind="frames", table=str(path))
+    with pytest.raises(
+        BadAlignmentError,
+        match=r"a\.csv: utterance 'id 0': found \[2\.5, 3\.0, 'b'\], which starts after its end at 2\.000 s",
+    ):
+        align_task(task, dataset([{}, {}], [{}]))
+    path.write_text("id,start,end,label\nid 0,0,1\n")
+    with pytest.raises(BadAlignmentError, match="utterance 'id 0'"):
+        read_table(path)
+    path.write_text("id,start\n")
+    with pytest.raises(BadDocumentError, match=r"the column end is missing"):
+        read_table(path)
+    assert segments_of(task, entry("7"), {"id 7": ((0.0, 1.0, "a"),)}) == ((0.0, 1.0, "a"),)
+    assert segments_of(task, entry("8", phones=[[0, 1, "b"]]), {"id 7": ((0.0, 1.0, "a"),)}) is None
+
+
+@pytest.mark.parametrize(("hop", "receptive"), [(320, 400), (1, 1), (7, 3), (160, 1000), (1, 9)])
+def test_a_clock_is_that_of_the_counts_of_frames_at_every_length(hop, receptive):
+    def num_frames(count):
+        return len(range(0, max(0, count - receptive + 1), hop))
+
+    clock = FrameClock.of(num_frames, rate_hz=8000)
+    assert (clock.hop, clock.receptive, clock.rate_hz) == (hop, receptive, 8000)
+    for count in (0, 1, receptive - 1, receptive, receptive + hop - 1, receptive + hop, 3333):
+        assert clock.num_frames(count) == num_frames(count)
+    for frames in (1, 2, 5):
+        shortest = next(count for count in range(5000) if num_frames(count) >= frames)
+        assert first_length(num_frames, frames=frames) == shortest
+    np.testing.assert_allclose(clock.times_s(2), [receptive / 2 / 8000, (receptive / 2 + hop) / 8000])
+
+
+def test_the_phone_of_a_frame_is_that_of_a_slow_loop():
+    rng = np.random.default_rng(5)
+    names = ("a", "b", "c")
+    for _ in range(20):
+        starts = np.sort(rng.integers(0, 20, size=6)) / 4
+        segments = tuple(
+            sorted((float(start), float(start + rng.integers(1, 8) / 4), "abcz"[rng.integers(4)]) for start in starts)
+        )
+        times = np.sort(rng.integers(0, 28, size=12)) / 4
+        due = []
+        for time in times:
+            begun = [one for one in segments if one[0] <= time]
+            last = begun[-1] if begun else None
+            due.append(names.index(last[2]) if last is not None and time < last[1] and last[2] in names else -1)
+        assert frame_classes(segments, names, times).tolist() == due
+
+
+def test_a_custom_field_may_be_called_like_a_part_of_a_record():
+    assert field_of(entry(id="mine", num_samples=3).sample, "id") == "mine"
+    assert field_of(entry("k").sample, "id") is None
+
+
+def test_each_role_has_keys_of_its_own_and_groups_have_them_all():
+    groups = (LabelGroup({"a": "x"}, {"b": "x"}, {"c": "x"}), LabelGroup({"d": "x"}, {}, {"e": "x", "f": "y"}))
+    task = LabelledTask("t", groups, ())
+    assert [task.keys(role) for role in ("train", "dev", "test")] == [{"a", "d"}, {"b"}, {"c", "e", "f"}]
+    keyed = KeyedTask("t", None, {"a": 1}, {"b": 2}, {"c": 3, "d": 4}, ())
+    assert [keyed.of(role) for role in ("train", "dev", "test")] == [{"a": 1}, {"b": 2}, {"c": 3, "d": 4}]
+    assert [keyed.keys(role) for role in ("train", "dev", "test")] == [{"a"}, {"b"}, {"c", "d"}]
+
+
+def test_labels_that_train_lacks_are_named_from_every_group():
+    task = ClassifyTask(kind="classify", label="word", within="set")
+    train = [*words("a", "b", set="m"), *words("a", "b", set="z")]
+    for test, shown in (
+        ([*words("c", set="m"), *words("a", set="z")], "1 label(s) of split 'exam' are not in split 'learn': 'c';"),
+        ([*words("a", set="m"), *words("d", set="z")], "1 label(s) of split 'exam' are not in split 'learn': 'd';"),
+        (
+            [*words("d", set="m"), *words("c", set="z")],
+            "2 label(s) of split 'exam' are not in split 'learn': 'c', 'd';",
+        ),
+        ([*words("a", set="m"), *words("b", set="new")], "1 label(s) of split 'exam' are not in split 'learn': 'b';"),
+    ):
+        with pytest.raises(UnseenLabelError) as caught:
+            label_task(task, dataset(train, test))
+        assert shown in str(caught.value)
+
+
+def test_copies_are_looked_for_at_the_tested_utterances_of_a_task():
+    rows = [*words("a", "b", copies=()), {"word": "a"}]
+    assert len(label_task(WORD, dataset(rows[:2], rows)).groups) == 1
+    text = [{"text": "ab", "phones": [[0, 1, "a"], [1, 2, "b"]], **rest} for rest in ({"copies": ()}, {})]
+    label_texts(CtcTask(kind="ctc"), dataset(text[:1], text))
+    align_task(FramesTask(kind="frames"), dataset(text[:1], text))
+    rows[2]["word"] = ""  # the one utterance with a copy does not belong to the task
+    with pytest.raises(EmptyConditionError, match=r"^task 'word': condition 'noise' has no utterance in split 'exam'"):
+        label_task(WORD, dataset(rows[:2], rows))
+
+
+def test_phones_are_words_of_their_own_field():
+    rows = [{"ipa": "ax b", "text": "Ab"}, {"ipa": "b ax  c", "text": "x"}, {"text": "only text"}]
+    task = label_texts(CtcTask(kind="ctc", units="phones", label="ipa"), dataset(rows, rows, rows))
+    assert task.train == task.dev == task.test == {"0": ("ax", "b"), "1": ("b", "ax", "c")}
+    assert (task.units, task.name) == (("ax", "b", "c"), "phones of ipa")
+    assert task.notes == ("phones of ipa: 1 of 3 test utterances are left out",)
+    for train, test, split in ((rows[2:], rows, "learn"), (rows, rows[2:], "exam")):
+        with pytest.raises(
+            MissingLabelError, match=rf"no utterance of split '{split}' has the field 'ipa'; it has text$"
+        ):
+            label_texts(CtcTask(kind="ctc", units="phones", label="ipa"), dataset(train, test))
+
+
+def test_units_that_train_lacks_are_shown_up_to_eight_and_noted_up_to_twelve():
+    for count, shown in ((8, "'c' 'd' 'e' 'f' 'g' 'h' 'i' 'j'; choose"), (9, "'i' 'j' …; choose")):
+        with pytest.raises(UnseenUnitError) as caught:
+            label_texts(CtcTask(kind="ctc"), dataset([{"text": "ab"}], [{"text": "abcdefghijk"[: 2 + count]}]))
+        assert shown in str(caught.value)
+    test = [{"text": "abcdefghijklmnop"}]
+    [note] = label_texts(CtcTask(kind="ctc", unseen="errors"), dataset([{"text": "ab"}], test)).notes
+    assert note == "characters of text: 14 units that train lacks are counted as errors: c d e f g h i j k l m n"
+
+
+def test_a_speaker_and_an_alignment_may_be_in_fields_of_other_names():
+    rows = [{"nick": nick, "ipa": [[0, 1, "a"], [1, 2, "b"]], "phones": [[0, 1, "z"]]} for nick in "abab"]
+    data = dataset(rows, [*rows[:3], {"phones": [[0, 1, "z"]]}, {}])
+    frames = align_task(FramesTask(kind="frames", label="ipa"), data)
+    assert (frames.names, list(frames.train), list(frames.test)) == (("a", "b"), list("0123"), list("012"))
+    assert frames.notes == ("frames of ipa: 2 of 5 test utterances are left out",)
+    verified = label_speakers(VerifyTask(kind="verify", label="nick"), data, seed=0)
+    assert (verified.train, verified.test) == (
+        dict(zip("0123", "abab", strict=True)),
+        dict(zip("012", "aba", strict=True)),
+    )
+    assert verified.notes[1:] == ("verify nick: 2 of 5 test utterances are left out",)
+    texts = label_texts(CtcTask(kind="ctc", label="nick"), data)
+    assert texts.notes == ("characters of nick: 2 of 5 test utterances are left out",)
+    with pytest.raises(
+        MissingLabelError, match=r"no utterance of split 'learn' has the field 'speaker'; it has ipa, nick, phones$"
+    ):
+        label_speakers(VerifyTask(kind="verify"), data, seed=0)
+
+
+def test_a_table_may_be_empty_or_have_bytes_of_another_encoding(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("")
+    with pytest.raises(BadDocumentError, match=r"the column id is missing; expected id,start,end,label"):
+        read_table(path)
+    path.write_bytes(b"id,start,end,label\nid 0,0,1,\xe4\n")
+    assert read_table(path) == {"id 0": ((0.0, 1.0, "\ufffd"),)}
