@@ -367,6 +367,8 @@ def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: Evaluation
 
 def prepare_phone_measures(tables: ModelFeatures, scaling: Scaling, clock: FrameClock, setup: EvaluationSetup) -> None:
     """ABX and units, on the layers that the config names; `scaling` is of all layers."""
+    if not BY_LAYERS & set(setup.config.measures):
+        return
     plan, config = setup.plan, setup.config
     layers = [layer - 1 for layer in config.layers or range(1, len(scaling.mean) + 1)]
     own = Scaling(scaling.mean[layers], scaling.inverse[layers])

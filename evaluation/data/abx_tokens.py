@@ -35,7 +35,7 @@ class NoTriplesError(StillroomError, ValueError):
         lack = (
             f"no utterance of split {split!r} has an alignment in {label}: give a task of kind frames with its label or table"
             if found == 0
-            else f"split {split!r} has {found} aligned phones, but no speaker with two phones of which one is said twice or by "
+            else f"split {split!r} has {found} aligned phones, but no speaker with two phones of which one occurs again, also of "
             "another speaker: test on more utterances"
         )
         super().__init__(f"measures: abx compares aligned phones, and {lack}; or leave abx out of measures")
@@ -100,12 +100,11 @@ def plan_abx(
     """
     speakers = {key: entries[key].sample.speaker or "" for key in alignments}
     triphones = grouped(tokens_of(alignments, speakers, is_triphone=True), seed=seed)
-    notes = []
     if len(triphones) >= FEWEST_CONTEXTS:
-        contexts, kept = triphones, "triphones in the same context"
+        contexts, what = triphones, "triphones in the same context"
     else:
         contexts = grouped(tokens_of(alignments, speakers, is_triphone=False), seed=seed)
-        kept = (
+        what = (
             f"single phones in any context, for {len(triphones)} contexts of triphones are fewer than {FEWEST_CONTEXTS}"
         )
     if not contexts:
@@ -113,9 +112,10 @@ def plan_abx(
         raise NoTriplesError(split=split, label=label, found=found)
     chosen: list[tuple[Token, ...]] = []
     for context in contexts:
-        if sum(map(len, chosen)) < MOST_TOKENS:
-            chosen.append(tuple(context))
-    notes.append(f"abx: {sum(map(len, chosen))} tokens, {kept}")
+        if sum(map(len, chosen)) >= MOST_TOKENS:
+            break
+        chosen.append(tuple(context))
+    notes = [f"abx: {sum(map(len, chosen))} tokens, {what}"]
     if not any(speakers.values()):
         notes.append("abx: no speaker is named, so that all tokens count as one speaker's")
     return AbxPlan(tuple(chosen), tuple(notes))
@@ -163,8 +163,8 @@ def grouped(tokens: Iterable[Token], *, seed: int) -> list[list[Token]]:
 
 def has_triples(speakers: Mapping[str, Mapping[str, Sequence[Token]]]) -> bool:
     """Whether some speaker has two phones, one of them twice or by another speaker too."""
-    said = [phone for phones in speakers.values() for phone in phones]
+    all_phones = [phone for phones in speakers.values() for phone in phones]
     return any(
-        len(phones) > 1 and any(len(tokens) > 1 or said.count(phone) > 1 for phone, tokens in phones.items())
+        len(phones) > 1 and any(len(tokens) > 1 or all_phones.count(phone) > 1 for phone, tokens in phones.items())
         for phones in speakers.values()
     )

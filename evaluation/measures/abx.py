@@ -126,7 +126,7 @@ class Abx:
 
 
 def speakers_of_x(speaker: str, tokens: Mapping[str, Sequence[Token]]) -> list[str]:
-    """Who says X for A and B of a speaker: those after this one, and from the first again, who share a phone."""
+    """Speakers of X for A and B of a speaker: those after this one, and from the first again, who share a phone."""
     names = list(tokens)
     place = names.index(speaker)
     phones = {token.phone for token in tokens[speaker]}

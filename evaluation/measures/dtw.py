@@ -33,8 +33,12 @@ def dtw_distances(first: Sequence[Frames], second: Sequence[Frames]) -> Frames:
     """
     longest = max(one.shape[1] for one in (*first, *second))
     each = max(1, MOST_CELLS // (len(second) * len(second[0]) * longest**2))
-    pieces = [path_means(first[start : start + each], second) for start in range(0, len(first), each)]
-    return np.concatenate(pieces, axis=1)
+    order = np.argsort([one.shape[1] for one in first], kind="stable")  # tables of one size are filled together
+    pieces = [
+        path_means([first[number] for number in order[start : start + each]], second)
+        for start in range(0, len(first), each)
+    ]
+    return np.concatenate(pieces, axis=1)[:, np.argsort(order)]
 
 
 def path_means(first: Sequence[Frames], second: Sequence[Frames]) -> Frames:

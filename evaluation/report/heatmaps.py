@@ -42,7 +42,7 @@ class Kind:
         """The number in a cell."""
         return f"{(100.0 if self.measure in IN_PERCENT else 1.0) * value:.{self.decimals}f}"
 
-    def good(self, value: float, *, low: float, high: float) -> float:
+    def shaded(self, value: float, *, low: float, high: float) -> float:
         """The value whose shade a cell gets: mirrored where smaller is better."""
         return low + high - value if self.measure in SMALLER_IS_BETTER else value
 
@@ -105,7 +105,7 @@ def rows(
             [
                 ("", "")
                 if value is None
-                else (kind.text(value), shade(kind.good(value, low=low, high=high), low=low, high=high))
+                else (kind.text(value), shade(kind.shaded(value, low=low, high=high), low=low, high=high))
                 for value in (places.get((layer, column)) for column in columns)
             ],
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Said:
-    """A token: what it is, who says it where, and its frames (lists of numbers) by condition; `clean` is one."""
+class SlowToken:
+    """A token: what it is, of whom it is, and its frames (lists of numbers) by condition; `clean` is one."""
 
     name: str
     phone: str
@@ -43,12 +43,12 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def abx(tokens: list[Said], condition: str, *, across: bool) -> tuple[float, int]:
+def abx(tokens: list[SlowToken], condition: str, *, across: bool) -> tuple[float, int]:
     """Error and number of triples: A and B clean and by one speaker, X of the condition, by the same speaker or by each other one."""
     of_cells: dict[tuple[str, ...], dict[str, dict[tuple[object, ...], list[float]]]] = {}
     near: dict[tuple[str, str], float] = {}
 
-    def distance(x: Said, clean: Said) -> float:
+    def distance(x: SlowToken, clean: SlowToken) -> float:
         if (x.name, clean.name) not in near:
             near[x.name, clean.name] = warped(x.frames[condition], clean.frames["clean"])
         return near[x.name, clean.name]

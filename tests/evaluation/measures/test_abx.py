@@ -54,7 +54,7 @@ def random_utterance(key, seed, num_frames, *, members=("clean", "noise-1", "noi
 def of_layer(plan, utterances, layer):
     """The tokens as the slow loops take them: frames whose middle is within, of the clean wave and of the first copy of each condition."""
     frames = {utterance.key: utterance.frames for utterance in utterances}
-    said = []
+    tokens = []
     for context in plan.contexts:
         for token in context:
             named = {"clean": "clean", "noise": "noise-0"}
@@ -68,8 +68,8 @@ def of_layer(plan, utterances, layer):
                 if member in frames[token.key]
             }
             stretches = {name: stretch for name, stretch in stretches.items() if stretch}
-            said.append(slow_abx.Said(token.name, token.phone, token.context, token.speaker, stretches))
-    return said
+            tokens.append(slow_abx.SlowToken(token.name, token.phone, token.context, token.speaker, stretches))
+    return tokens
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "axes"])
@@ -110,10 +110,10 @@ def test_error_rates_are_those_of_plain_loops_over_all_triples(tmp_path, monkeyp
     scores = {(one.measure, one.condition, one.layer): (one.value, one.count) for one in found.scores()}
     assert len(scores) == 2 * 2 * 2
     for layer in (0, 2):
-        said = of_layer(plan, utterances, layer)
+        tokens = of_layer(plan, utterances, layer)
         for condition in ("clean", "noise"):
             for name, across in (("abx_within", False), ("abx_across", True)):
-                error, triples = slow_abx.abx(said, condition, across=across)
+                error, triples = slow_abx.abx(tokens, condition, across=across)
                 assert scores[name, condition, layer + 1] == (pytest.approx(error, abs=1e-6), triples)
 
 
@@ -128,23 +128,23 @@ def test_triphones_are_compared_in_their_context(tmp_path, monkeypatch):
     assert plan.notes[0] == "abx: 12 tokens, triphones in the same context"
     found = measured(plan, tmp_path, utterances, layers=(1,))
     for score in found.scores():
-        said = of_layer(plan, utterances, 1)
-        assert {len(one.frames["clean"]) for one in said} == {6}  # the frames of all three
+        tokens = of_layer(plan, utterances, 1)
+        assert {len(one.frames["clean"]) for one in tokens} == {6}  # the frames of all three
         across = score.measure == "abx_across"
         assert (score.value, score.count) == (
-            pytest.approx(slow_abx.abx(said, score.condition, across=across)[0], abs=1e-6),
-            slow_abx.abx(said, score.condition, across=across)[1],
+            pytest.approx(slow_abx.abx(tokens, score.condition, across=across)[0], abs=1e-6),
+            slow_abx.abx(tokens, score.condition, across=across)[1],
         )
 
 
-def test_features_that_tell_phones_have_no_error_and_constant_ones_half(tmp_path):
+def test_features_that_separate_phones_have_no_error_and_constant_ones_half(tmp_path):
     speakers = {f"u{number}": f"s{number % 2}" for number in range(4)}
     alignments = {key: spoken("abab") for key in speakers}
-    told, flat = torch.zeros(LAYERS, 12, FEATURES), torch.full((LAYERS, 12, FEATURES), 3.7)
+    separate, flat = torch.zeros(LAYERS, 12, FEATURES), torch.full((LAYERS, 12, FEATURES), 3.7)
     for frame in range(12):
-        told[:, frame, frame // 3 % 2] = 1.0
+        separate[:, frame, frame // 3 % 2] = 1.0
     dead = Scaling.from_moments(np.full((LAYERS, FEATURES), 3.7), np.full((LAYERS, FEATURES), 1e-9))
-    for name, (frames, scaling, error) in {"told": (told, None, 0.0), "flat": (flat, dead, 0.5)}.items():
+    for name, (frames, scaling, error) in {"separate": (separate, None, 0.0), "flat": (flat, dead, 0.5)}.items():
         (tmp_path / name).mkdir()
         utterances = [UtteranceFeatures(key, 1.0, {"clean": frames, "noise-0": frames}) for key in speakers]
         scores = measured(plan_of(alignments, speakers), tmp_path / name, utterances, scaling=scaling).scores()
@@ -181,26 +181,26 @@ def test_tokens_are_limited_by_hash_and_other_speakers_change_none(monkeypatch):
     assert len(limited) == 2 * 3 * abx_tokens.TOKENS_EACH, "whole speakers, until there are so many tokens"
 
 
-def test_x_is_said_by_the_next_speakers_who_share_a_phone():
-    said = {
+def test_x_is_of_the_next_speakers_who_share_a_phone():
+    tokens = {
         name: [SimpleNamespace(phone=phone) for phone in phones]
         for name, phones in zip("pqrst", ("ab", "c", "a", "b", "bd"), strict=True)
     }
-    assert [speakers_of_x(name, said) for name in said] == [["r", "s"], [], ["p"], ["t", "p"], ["p", "s"]]
+    assert [speakers_of_x(name, tokens) for name in tokens] == [["r", "s"], [], ["p"], ["t", "p"], ["p", "s"]]
 
 
 @pytest.mark.parametrize(
-    ("alignments", "told"),
+    ("alignments", "message"),
     [
         ({}, "no utterance of split 'test' has an alignment in the field 'phones': give a task of kind frames"),
-        ({"u": spoken("ab")}, "split 'test' has 2 aligned phones, but no speaker with two phones of which one is said twice"),
+        ({"u": spoken("ab")}, "split 'test' has 2 aligned phones, but no speaker with two phones of which one occurs again"),
         ({"u": spoken("aa"), "v": spoken("a")}, "split 'test' has 3 aligned phones"),
     ],
 )  # fmt: skip
-def test_nothing_to_compare_is_one_line(alignments, told):
+def test_nothing_to_compare_is_one_line(alignments, message):
     with pytest.raises(NoTriplesError, match=r"^measures: abx compares aligned phones, and ") as caught:
         plan_of(alignments, dict.fromkeys("uv", "s"))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
