@@ -69,7 +69,7 @@ def path_means(first: Sequence[Frames], second: Sequence[Frames]) -> Frames:
 def unit(frames: Frames) -> Frames:
     """Frames of length one; a frame of zeros stays zero."""
     length = np.linalg.norm(frames, axis=-1, keepdims=True)
-    return np.divide(frames, length, out=np.zeros_like(frames), where=length > 0)
+    return np.asarray(np.divide(frames, length, out=np.zeros_like(frames), where=length > 0))
 
 
 def frame_numbers(stretches: Sequence[Frames]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -120,10 +120,10 @@ class Units:
             if member != CLEAN:
                 distances = [edit_distance(*rows) / clean.shape[1] for rows in zip(clean, units, strict=True)]
                 self.edits.setdefault(condition, []).append(distances)
-            shape = self.centres.shape[:2]
-            add_counts(self.used.setdefault(condition, np.zeros(shape, dtype=np.int64)), units)
+            layers, num_units = self.centres.shape[:2]
+            add_counts(self.used.setdefault(condition, np.zeros((layers, num_units), dtype=np.int64)), units)
             if phones is not None:
-                shape = (shape[0], len(self.names), shape[1])
+                shape = (layers, len(self.names), num_units)
                 counts = self.joint.setdefault(condition, np.zeros(shape, dtype=np.int64))
                 add_counts(counts, phones[phones >= 0], units[:, phones >= 0])
 
