@@ -2,7 +2,8 @@
 
 Source: Schatz 2016, and its use in ZeroSpeech and Libri-light (Kahn et al., arXiv 1912.07875): A and B are by one speaker, X by the same (*within*) or by
 another (*across*); A and X are never one token; a tie is half an error. The error is the mean over contexts (and speakers of X), then over speakers of A
-and B, then over ordered pairs of phones. Chance is 50 %, also for features that are constant.
+and B, then over ordered pairs of phones. Features that are constant have an error of 50 %; random ones nearly (distances
+depend on lengths: 53 % were seen).
 
 Here A and B are clean and X is clean or a distorted copy. Tokens are the same for every model (`evaluation.data.abx_tokens`).
 """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Frames = NDArray[np.float64]
 
 MOST_CELLS = 1 << 22  # of all tables at once: 32 MB of sums
+GROUP = 32  # stretches of similar length: tables are as large as the longest needs
 
 
 def dtw_distances(first: Sequence[Frames], second: Sequence[Frames]) -> Frames:
@@ -31,14 +32,20 @@ def dtw_distances(first: Sequence[Frames], second: Sequence[Frames]) -> Frames:
     Returns:
         Shape (layer, first, second), between 0 and 1. A frame of zeros is at a right angle (0.5) to every frame.
     """
-    longest = max(one.shape[1] for one in (*first, *second))
-    each = max(1, MOST_CELLS // (len(second) * len(second[0]) * longest**2))
-    order = np.argsort([one.shape[1] for one in first], kind="stable")  # tables of one size are filled together
-    pieces = [
-        path_means([first[number] for number in order[start : start + each]], second)
-        for start in range(0, len(first), each)
-    ]
-    return np.concatenate(pieces, axis=1)[:, np.argsort(order)]
+    found = np.empty((len(first[0]), len(first), len(second)))
+    longest = max(one.shape[1] for one in first)
+    for columns in by_length(second, GROUP):
+        some = [second[column] for column in columns]
+        cells = len(some) * len(found) * longest * some[-1].shape[1]
+        for rows in by_length(first, max(1, MOST_CELLS // cells)):
+            found[:, rows[:, None], columns] = path_means([first[row] for row in rows], some)
+    return found
+
+
+def by_length(stretches: Sequence[Frames], each: int) -> list[NDArray[np.int64]]:
+    """Numbers of stretches in groups of so many, the shortest first: tables of one size are filled together."""
+    order = np.argsort([one.shape[1] for one in stretches], kind="stable")
+    return [order[start : start + each] for start in range(0, len(order), each)]
 
 
 def path_means(first: Sequence[Frames], second: Sequence[Frames]) -> Frames:
