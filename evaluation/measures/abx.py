@@ -163,6 +163,9 @@ class Errors:
         groups: dict[tuple[str, str, str], list[int]] = {}
         for row, (condition, token) in enumerate(tested):
             groups.setdefault((condition, token.speaker, token.phone), []).append(row)
+        shares = np.zeros((len(clean), len(places)))  # of each token in the mean over tokens of a phone
+        for number, columns in enumerate(places.values()):
+            shares[columns, number] = 1.0 / len(columns)
         speaker = clean[0].speaker
         for (condition, other, phone), rows in groups.items():
             own = places.get(phone, [])
@@ -172,13 +175,13 @@ class Errors:
             to_any = distances[:, rows]
             to_own = to_any[:, :, own, None]
             wrong = (to_own > to_any[:, :, None]) + 0.5 * (to_own == to_any[:, :, None])  # (layer, x, a, token)
-            mean = (wrong * is_pair[:, :, None]).sum(axis=(1, 2)) / is_pair.sum()
+            means = (wrong * is_pair[:, :, None]).sum(axis=(1, 2)) / is_pair.sum() @ shares  # (layer, phone of b)
             mode: Mode = "within" if other == speaker else "across"
-            for wrong_phone, columns in places.items():
+            for number, (wrong_phone, columns) in enumerate(places.items()):
                 if wrong_phone != phone:
                     speakers = self.sums[mode, condition][phone, wrong_phone]
                     total, count = speakers.get(speaker, (0.0, 0))
-                    speakers[speaker] = total + mean[:, columns].mean(axis=1), count + 1
+                    speakers[speaker] = total + means[:, number], count + 1
                     self.triples[mode, condition] += int(is_pair.sum()) * len(columns)
 
     def scores(self, layers: Sequence[int]) -> list[Score]:

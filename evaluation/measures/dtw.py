@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Frames = NDArray[np.float64]
 
-MOST_CELLS = 1 << 22  # of all tables at once: 32 MB of sums
+MOST_CELLS = 1 << 18  # of all tables at once: 2 MB of sums; at 32 MB, beyond the cache, all takes twice as long
 GROUP = 32  # stretches of similar length: tables are as large as the longest needs
 
 
