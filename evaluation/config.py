@@ -19,7 +19,8 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 Features = Literal["last", "sum", "sum+heads"]
-MeasureName = Literal["cosine", "cka", "agreement", "leakage"]
+MeasureName = Literal["cosine", "cka", "agreement", "leakage", "abx", "units"]
+BY_LAYERS = frozenset({"abx", "units"})  # measures that `layers` chooses the layers of
 
 
 class RunSource(Record):
@@ -247,7 +248,9 @@ class EvaluationConfig(Record):
         splits: Which split of the corpus has which role.
         tasks: What probes predict from the features.
         measures: Between clean and distorted frames, `cosine` and `cka` (linear CKA), each with a measure that collapsed features lose;
-            `agreement`, the CKA of a student's frames with its teacher's clean ones; `leakage` of the domain to probes.
+            `agreement`, the CKA of a student's frames with its teacher's clean ones; `leakage` of the domain to probes; `abx`, phone ABX with clean A and B
+            and distorted X; `units`, the unit edit distance. Both take alignments from the first task of kind `frames`, else from the field `phones`.
+        layers: The layers, from 1, that `abx` and `units` are measured on; all by default.
         seed: Of the choice of utterances that are held back or taken under a limit, and of probes.
         limit: At most so many utterances of each split, by keyed hash.
         probes: Probes a task, each with its own seed (of its first weights, and of the tenth of train that it holds back); the
@@ -284,6 +287,7 @@ class EvaluationConfig(Record):
     splits: Splits = Splits()
     tasks: Annotated[tuple[Task, ...], Field(strict=False)] = ()
     measures: Annotated[tuple[MeasureName, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
+    layers: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     probes: Annotated[int, Field(ge=1, le=MAX_PROBES)] = 2
@@ -300,6 +304,12 @@ class EvaluationConfig(Record):
             raise ValueError(f"tasks: {min(twice)!r} is listed twice")
         if len(set(self.measures)) != len(self.measures):
             raise ValueError("measures: one is listed twice")
+        if self.layers is not None and not BY_LAYERS & set(self.measures):
+            raise ValueError(
+                f"layers: they are those of {' and '.join(sorted(BY_LAYERS))}; name one in measures, or leave layers out"
+            )
+        if self.layers is not None and len(set(self.layers)) != len(self.layers):
+            raise ValueError("layers: one is listed twice")
         return self
 
     @classmethod
@@ -335,7 +345,7 @@ class EvaluationConfig(Record):
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the scores besides models and data, as plain JSON data; an alignment table is its digest."""
-        include = {"splits", "tasks", "measures", "seed", "limit", "probes", "efficiency"}
+        include = {"splits", "tasks", "measures", "layers", "seed", "limit", "probes", "efficiency"}
         settings = self.model_dump(mode="json", exclude_none=True, include=include)
         for task in settings["tasks"]:
             if "table" in task:

@@ -25,30 +25,42 @@ class NotEnoughSpaceError(NoSpaceLeftError):
         StillroomError.__init__(
             self,
             f"{printable(folder)}: frames of one model take {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free on its disk: choose "
-            "results on a larger disk, or features: last for the tasks ctc and frames",
+            "results on a larger disk, or features: last for the tasks ctc and frames, or fewer layers for abx",
         )
 
 
 def frame_bytes(models: Mapping[str, InspectedModel], setup: EvaluationSetup) -> int:
     """Most bytes of frames that are on disk at once: those of the largest model, removed before the next is measured."""
+    return max(probed_bytes(model, setup) + compared_bytes(model, setup) for model in models.values())
+
+
+def probed_bytes(model: InspectedModel, setup: EvaluationSetup) -> int:
+    """Bytes of the frames that probes are trained and chosen on."""
     stored = stored_features(setup.tasks)
-    lengths = [
-        setup.dataset.of(role)[key].sample.num_samples
-        for role, members in setup.plan.frames.items()
-        for key, _ in members
-    ]
     if stored is None:
         return 0
-    return max(
-        stored_bytes(
-            lengths,
-            num_frames=model.clock.num_frames,
-            num_states=len(
-                range(model.facts.layers + model.num_heads)[state_slice(stored, num_layers=model.facts.layers)]
-            ),
-            width=model.num_features,
-        )
-        for model in models.values()
+    return stored_bytes(
+        [
+            setup.dataset.of(role)[key].sample.num_samples
+            for role, members in setup.plan.frames.items()
+            for key, _ in members
+        ],
+        num_frames=model.clock.num_frames,
+        num_states=len(range(model.facts.layers + model.num_heads)[state_slice(stored, num_layers=model.facts.layers)]),
+        width=model.num_features,
+    )
+
+
+def compared_bytes(model: InspectedModel, setup: EvaluationSetup) -> int:
+    """Bytes of the frames that ABX compares, at most: those of each token, clean and in each condition."""
+    if setup.plan.abx is None:
+        return 0
+    rate_hz, members = setup.dataset.sample_rate, 1 + len(setup.dataset.conditions)
+    return stored_bytes(
+        [round((token.end_s - token.start_s) * rate_hz) for context in setup.plan.abx.contexts for token in context],
+        num_frames=lambda num_samples: members * (num_samples // model.clock.hop + 1),
+        num_states=len(setup.config.layers or range(model.facts.layers)),
+        width=model.num_features,
     )
 
 

@@ -19,6 +19,7 @@ from evaluation.dry_run import check_disk, frame_bytes
 from evaluation.exposure.categories import Library, copy_facts
 from evaluation.exposure.test_copies import index_test_copies
 from evaluation.extraction import EvaluationSetup, plan_extraction
+from evaluation.measures import abx, units
 from evaluation.measures.teacher_agreement import check_frames, teacher_frames, teacher_of
 from evaluation.model_scores import SCRATCH, measure
 from evaluation.models import inspect_model, load_model, open_model, origin_of
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from manifests.results.scores import ModelFacts
 
 
+CONSTANTS = {"abx": abx.PROTOCOL, "units": units.PROTOCOL}
+"""What decides the scores of a measure beside the config."""
+
+
 class NotResultsError(StillroomError, FileExistsError):
     """A folder with other files than results."""
 
@@ -51,6 +56,16 @@ class NotResultsError(StillroomError, FileExistsError):
         super().__init__(
             f"{printable(folder)} holds {printable(found)} and no protocol.json, so these are no results: "
             "choose an empty or new folder"
+        )
+
+
+class UnknownLayerError(StillroomError, ValueError):
+    """A layer that a model does not have."""
+
+    def __init__(self, model: str, *, layer: int, layers: int) -> None:
+        super().__init__(
+            f"layers: {layer} is none of model {model!r}, which has layers 1 to {layers}; name layers that all models have, or leave "
+            "layers out for all of each"
         )
 
 
@@ -135,12 +150,20 @@ def chosen_device(device: str | None) -> str:
 
 
 def inspected(config: EvaluationConfig, setup: EvaluationSetup) -> dict[str, InspectedModel]:
-    """The models of a config, each loaded once and described."""
+    """The models of a config, each loaded once and described.
+
+    Raises:
+        UnknownLayerError: If one has fewer layers than the config names.
+    """
     with_heads = any(task.features == "sum+heads" for task in config.tasks)
-    return {
+    models = {
         name: inspect_model(name, source, dataset=setup.dataset, with_heads=with_heads)
         for name, source in config.models.items()
     }
+    for name, model in models.items():
+        if config.layers is not None and max(config.layers) > model.facts.layers:
+            raise UnknownLayerError(name, layer=max(config.layers), layers=model.facts.layers)
+    return models
 
 
 def set_up(config: EvaluationConfig) -> tuple[Protocol, EvaluationSetup]:
@@ -240,6 +263,7 @@ def protocol_of(config: EvaluationConfig, dataset: EvaluationSet) -> Protocol:
     settings = config.model_copy(update={"splits": dataset.splits}).settings()
     if any(isinstance(task, CtcTask | FramesTask) for task in config.tasks):
         settings["stored_frames"] = PROTOCOL
+    settings |= {name: constants for name, constants in CONSTANTS.items() if name in config.measures}
     return Protocol.model_validate(
         {
             "schema": Protocol.SCHEMA,

@@ -7,15 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.data.alignments import AlignedTask, FrameClock
+from evaluation.config import BY_LAYERS
+from evaluation.data.abx_tokens import plan_abx
+from evaluation.data.alignments import AlignedTask, FrameClock, alignments_of_test
 from evaluation.data.labels import LabelledTask
 from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import REFERENCE_UTTERANCES, EmptyConditionError, TooShortError, keyed_order
 from evaluation.features import PooledRows, Scaling, condition_of, features_of, state_slice
+from evaluation.measures.abx import Abx
 from evaluation.measures.cka import MOST_FRAMES, Similarity
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
 from evaluation.measures.retrieval import Retrieval, plan_retrieval
+from evaluation.measures.units import MOST_FRAMES as MOST_UNIT_FRAMES
+from evaluation.measures.units import TrainingFrames, Units
 from evaluation.tasks.frame_probes import FrameProbes
 from evaluation.tasks.frame_store import FrameStore, stored_members
 from manifests.corpus.sample import CLEAN
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from evaluation.config import EvaluationConfig, Features
+    from evaluation.data.abx_tokens import AbxPlan
+    from evaluation.data.alignments import Segments
     from evaluation.data.utterances import EvaluationSet, ListedUtterance
     from evaluation.exposure.test_copies import CopyIndex, CopyKey
     from evaluation.features import UtteranceFeatures
@@ -49,6 +56,8 @@ class ExtractionPlan:
         leakage_role: Where the domain probe is trained: `train`, or `dev` if train has no copies of the test's conditions.
         leakage_conditions: Conditions that both that split and the test split have, and `clean`.
         notes: What is left out, for readers of the scores.
+        alignments: Of test utterances, for measures that take phones.
+        abx: The phones that ABX compares; None if it is not requested.
     """
 
     members: dict[str, dict[str, frozenset[str]]]
@@ -58,6 +67,8 @@ class ExtractionPlan:
     leakage_role: str
     leakage_conditions: frozenset[str]
     notes: tuple[str, ...]
+    alignments: Mapping[str, Segments] = field(default_factory=dict)
+    abx: AbxPlan | None = None
 
     def passes(self, role: str) -> list[tuple[tuple[str, ...], frozenset[str]]]:
         """Members and keys of each pass over a split; members that are not needed are not decoded."""
@@ -72,6 +83,7 @@ def plan_extraction(dataset: EvaluationSet, tasks: Sequence[PreparedTask], confi
 
     Raises:
         EmptyConditionError: If leakage, or a probe on distorted speech, is requested and there are no copies to train on.
+        NoTriplesError: If ABX is requested and there are no phones to compare.
     """
     members: dict[str, dict[str, set[str]]] = {role: {} for role in ROLES}
     chosen: dict[str, str] = {}
@@ -87,11 +99,14 @@ def plan_extraction(dataset: EvaluationSet, tasks: Sequence[PreparedTask], confi
         if task.probe == "distorted":
             chosen.update(chosen_copies(dataset, task.keys("train"), seed=config.seed, task=task.name))
             need("train", task.keys("train"), lambda key: (chosen[key],))
-    compared = {"cosine", "cka", "agreement"} & set(config.measures)
-    if compared or any(isinstance(task, TextTask | AlignedTask) for task in tasks):
+    alignments, abx = phones_of_test(dataset, config)
+    compared = {"cosine", "cka", "agreement", "units"} & set(config.measures)
+    if compared or abx or any(isinstance(task, TextTask | AlignedTask) for task in tasks):
         need("train", dataset.reference)
     if compared:
         need("test", dataset.test, lambda key: copies_of(dataset.test[key]))
+    if abx:
+        need("test", abx.tokens, lambda key: copies_of(dataset.test[key]))
     leakage: dict[str, frozenset[str]] = dict.fromkeys(ROLES, frozenset())
     source, shared = "train", conditions_of(dataset.train) & set(dataset.conditions)
     notes: list[str] = []
@@ -114,7 +129,24 @@ def plan_extraction(dataset: EvaluationSet, tasks: Sequence[PreparedTask], confi
         leakage_role=source,
         leakage_conditions=frozenset(shared | {CLEAN}),
         notes=tuple(notes),
+        alignments=alignments,
+        abx=abx,
     )
+
+
+def phones_of_test(dataset: EvaluationSet, config: EvaluationConfig) -> tuple[dict[str, Segments], AbxPlan | None]:
+    """Alignments that the requested measures take, and the phones that ABX compares.
+
+    Raises:
+        NoTriplesError: If ABX is requested and there are no phones to compare.
+    """
+    if not BY_LAYERS & set(config.measures):
+        return {}, None
+    alignments, label = alignments_of_test(config.tasks, dataset)
+    if "abx" not in config.measures:
+        return alignments, None
+    split = dataset.splits.test
+    return alignments, plan_abx(dataset.test, alignments, split=split, label=label, seed=config.seed)
 
 
 def chosen_copies(dataset: EvaluationSet, keys: Iterable[str], *, seed: int, task: str) -> dict[str, str]:
@@ -158,7 +190,8 @@ class ModelFeatures:
         frames: States of training and dev utterances by role, in files, for tasks that read frames.
         frame_probes: Of those tasks; they are trained between dev and test.
         moments: Mean and variance of clean reference frames: layers, and heads where they are needed.
-        cosine: Of test frames; created when the moments are known, as `similarity` and `retrieval` are.
+        training: Clean reference frames that units are fitted to; None where they are not needed.
+        cosine: Of test frames; created when the moments are known, as all measures after it are.
     """
 
     pooled: dict[tuple[Features, str], PooledRows]
@@ -166,9 +199,12 @@ class ModelFeatures:
     frames: dict[str, FrameStore]
     moments: FrameMoments
     frame_probes: list[FrameProbes] = field(default_factory=list)
+    training: TrainingFrames | None = None
     cosine: FrameCosine | None = None
     similarity: Similarity | None = None
     retrieval: Retrieval | None = None
+    abx: Abx | None = None
+    units: Units | None = None
     too_short: int = 0
 
     def add(self, role: str, utterance: UtteranceFeatures, *, dataset: EvaluationSet, plan: ExtractionPlan) -> None:
@@ -189,12 +225,18 @@ class ModelFeatures:
                 self.pooled_layers[role].add(key, member, frames)
         if role == "train" and key in dataset.reference and CLEAN in utterance.frames:
             self.moments.add(utterance.states(CLEAN, "sum+heads"))
+            if self.training is not None:
+                self.training.add(utterance.frames[CLEAN])
         if role == "test":
-            for measure in (self.cosine, self.similarity, self.retrieval):
-                if measure is not None:
-                    measure.add(utterance)
-            for probes in self.frame_probes:
-                probes.test(utterance)
+            self.test(utterance)
+
+    def test(self, utterance: UtteranceFeatures) -> None:
+        """Add one test utterance to measures and trained probes."""
+        for measure in (self.cosine, self.similarity, self.retrieval, self.abx, self.units):
+            if measure is not None:
+                measure.add(utterance)
+        for probes in self.frame_probes:
+            probes.test(utterance)
 
 
 @dataclass(frozen=True)
@@ -244,6 +286,10 @@ def extract(model: EvaluatedModel, setup: EvaluationSetup, *, scratch: Path) -> 
     """
     dataset, plan = setup.dataset, setup.plan
     tables = empty_features(setup.tasks, scratch=scratch)
+    if plan.abx is not None:
+        tables.frames["test"] = FrameStore(scratch / "test.f16", "sum")
+    if "units" in setup.config.measures:
+        tables.training = TrainingFrames(max(1, MOST_UNIT_FRAMES // max(1, len(dataset.reference))))
     with ExitStack() as stack:
         for store in tables.frames.values():
             stack.callback(store.close)
@@ -306,6 +352,7 @@ def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: Evaluation
         )
         tables.retrieval = Retrieval(retrieval, layers)
     clock = FrameClock.of(encoder.config.num_frames, rate_hz=encoder.sample_rate)
+    prepare_phone_measures(tables, layers, clock, setup)
     for task in setup.tasks:
         if isinstance(task, TextTask | AlignedTask):
             own = scaling_of(scaling, task.features, num_layers=encoder.num_layers)
@@ -316,6 +363,21 @@ def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: Evaluation
             dev = tables.frames["dev"] if task.keys("dev") else None
             probes.fit(tables.frames["train"], dev, members=members, seed=config.seed, probes=config.probes)
             tables.frame_probes.append(probes)
+
+
+def prepare_phone_measures(tables: ModelFeatures, scaling: Scaling, clock: FrameClock, setup: EvaluationSetup) -> None:
+    """ABX and units, on the layers that the config names; `scaling` is of all layers."""
+    if not BY_LAYERS & set(setup.config.measures):
+        return
+    plan, config = setup.plan, setup.config
+    layers = [layer - 1 for layer in config.layers or range(1, len(scaling.mean) + 1)]
+    own = Scaling(scaling.mean[layers], scaling.inverse[layers])
+    if plan.abx is not None:
+        tables.abx = Abx(plan.abx, own, layers, clock, tables.frames["test"])
+    if tables.training is not None:
+        centres = tables.training.centres(own, layers, seed=config.seed)
+        tables.units = Units(centres, own, layers, clock, plan.alignments)
+        tables.training = None  # its frames take memory
 
 
 def scaling_of(scaling: Scaling, features: Features, *, num_layers: int) -> Scaling:

@@ -65,7 +65,8 @@ def measure(model: EvaluatedModel, setup: EvaluationSetup) -> ModelScores:
     start_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=setup.scratch) as scratch:
         features, audio_s = extract(model, setup, scratch=Path(scratch))
-    extracted_s = time.monotonic()
+        extracted_s = time.monotonic()
+        abx_scores = [] if features.abx is None else features.abx.scores()
     found = Findings(notes=[*model.notes, *setup.plan.notes])
     if features.too_short:
         found.notes.append(f"{features.too_short} utterances shorter than one frame are left out")
@@ -82,6 +83,7 @@ def measure(model: EvaluatedModel, setup: EvaluationSetup) -> ModelScores:
             case _:
                 assert_never(task)
     add_frame_measures(found, features, setup)
+    found.scores += abx_scores
     if "leakage" in setup.config.measures:
         add_leakage(found, features, setup)
     probed_s = time.monotonic()
@@ -212,6 +214,10 @@ def add_frame_measures(found: Findings, features: ModelFeatures, setup: Evaluati
         smallest = min(features.retrieval.plan.sizes)
         if smallest < POOL:
             found.notes.append(f"retrieval is among {smallest} frames: no speaker has more")
+    if features.units is not None:
+        found.scores += features.units.scores()
+    for measure in (features.abx, features.units):
+        found.notes += [] if measure is None else measure.notes
 
 
 def add_leakage(found: Findings, features: ModelFeatures, setup: EvaluationSetup) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluation.config import FramesTask
 from evaluation.data.labels import (
     KeyedTask,
     MissingLabelError,
@@ -24,11 +25,11 @@ from manifests.errors import BadDocumentError, StillroomError, printable
 from manifests.io.json_yaml import read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from evaluation.config import FramesTask
+    from evaluation.config import AnyTask
     from evaluation.data.utterances import EvaluationSet, ListedUtterance
 
 COLUMNS = ("id", "start", "end", "label")
@@ -84,6 +85,26 @@ def align_task(task: FramesTask, dataset: EvaluationSet) -> AlignedTask:
     return AlignedTask(
         task.name, task, found["train"], found["dev"], found["test"], notes, tuple(sorted(names["train"]))
     )
+
+
+def alignments_of_test(tasks: Sequence[AnyTask], dataset: EvaluationSet) -> tuple[dict[str, Segments], str]:
+    """Alignments of test utterances for measures, by sample key, and where they are from.
+
+    They are those of the first task of kind `frames`; without one those in the field `phones`, which in other corpora is a text and not taken.
+
+    Raises:
+        BadAlignmentError: If one is malformed, or starts after its utterance's end.
+    """
+    task = next((task for task in tasks if isinstance(task, FramesTask)), None)
+    if task is None:
+        task = FramesTask(kind="frames")
+        entries = {
+            key: entry for key, entry in dataset.test.items() if isinstance(entry.sample.custom.get(task.label), list)
+        }
+    else:
+        entries = dataset.test
+    table = None if task.table is None else read_table(Path(task.table))
+    return aligned(task, entries, table, split=None), task.table or f"the field {task.label!r}"
 
 
 def aligned(

@@ -1,1 +1,4 @@
-"""Measures without labels, and cost: `frame_cosine`, `cka`, `retrieval`, `teacher_agreement`, `efficiency`, `error_rates`."""
+"""Measures without probes, and cost.
+
+Without labels: `frame_cosine`, `cka`, `retrieval`, `teacher_agreement`, `units`; with alignments: `abx` (distances by `dtw`); `efficiency`; `error_rates`.
+"""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from manifests.results.scores import TaskMeasure
 
-SMALLER_IS_BETTER = frozenset({"cer", "wer", "per", "eer"})
+SMALLER_IS_BETTER = frozenset({"cer", "wer", "per", "eer", "abx_within", "abx_across", "unit_edits"})
 
 
 def edit_counts(

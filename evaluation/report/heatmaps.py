@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evaluation.measures.error_rates import SMALLER_IS_BETTER
+from evaluation.report.layer_tables import IN_PERCENT
 from evaluation.report.plots import shade
 from evaluation.report.robustness_table import systems_of
 from manifests.corpus.sample import CLEAN
@@ -26,7 +28,8 @@ class Kind:
     Attributes:
         measure: Its name in the results; `gap` is `cosine` less `mismatched`.
         about: What it is, and whether larger is better.
-        is_share: Whether 0 and 1 are the ends of its colours; else they are those of all its maps.
+        is_share: Whether 0 and 1 are the ends of its colours; else they are those of all its maps. Where smaller is better, the smallest has
+            the strongest colour.
     """
 
     measure: str
@@ -34,6 +37,14 @@ class Kind:
     about: str
     decimals: int = 2
     is_share: bool = True
+
+    def text(self, value: float) -> str:
+        """The number in a cell."""
+        return f"{(100.0 if self.measure in IN_PERCENT else 1.0) * value:.{self.decimals}f}"
+
+    def shaded(self, value: float, *, low: float, high: float) -> float:
+        """The value whose shade a cell gets: mirrored where smaller is better."""
+        return low + high - value if self.measure in SMALLER_IS_BETTER else value
 
 
 KINDS = (
@@ -44,6 +55,12 @@ KINDS = (
     Kind("agreement", "Agreement: linear CKA with the teacher's last layer on clean speech", "1 is alike"),
     Kind("rank", "Effective rank of the frames", "in dimensions", 1, is_share=False),
     Kind("variance", "Share of the features' energy that varies", "0 is a constant", 3),
+    Kind("abx_within", "Phone ABX within speakers: error in %", "lower is better; a collapsed model has 50", 1, is_share=False),
+    Kind("abx_across", "Phone ABX across speakers: error in %", "lower is better; a collapsed model has 50", 1, is_share=False),
+    Kind("unit_edits", "Unit edit distance of clean and distorted in % of the frames", "lower is better; a collapsed model has 0: read it beside the perplexity", 1, is_share=False),
+    Kind("unit_perplexity", "Perplexity of the units", "how many are really used; a collapsed model has 1", 1, is_share=False),
+    Kind("pnmi", "PNMI: share of the phones' entropy that units take away", "larger is better", 3),
+    Kind("phone_purity", "Phone purity in %: frames whose phone is their unit's commonest on clean speech", "larger is better", 1),
 )  # fmt: skip
 
 
@@ -70,7 +87,7 @@ def heat_maps(models: Sequence[ModelScores], protocol: Protocol) -> list[dict[st
                 {
                     "system": printable(name),
                     "seeds": len(systems[name]),
-                    "rows": rows(places, columns, decimals=kind.decimals, low=low, high=high),
+                    "rows": rows(places, columns, kind, low=low, high=high),
                 }
                 for name, places in maps.items()
             ],
@@ -79,14 +96,16 @@ def heat_maps(models: Sequence[ModelScores], protocol: Protocol) -> list[dict[st
 
 
 def rows(
-    places: dict[Place, float], columns: Sequence[str], *, decimals: int, low: float, high: float
+    places: dict[Place, float], columns: Sequence[str], kind: Kind, *, low: float, high: float
 ) -> list[tuple[int, list[tuple[str, str]]]]:
     """Layers, the last on top, each with text and style of its cells."""
     return [
         (
             layer,
             [
-                ("", "") if value is None else (f"{value:.{decimals}f}", shade(value, low=low, high=high))
+                ("", "")
+                if value is None
+                else (kind.text(value), shade(kind.shaded(value, low=low, high=high), low=low, high=high))
                 for value in (places.get((layer, column)) for column in columns)
             ],
         )

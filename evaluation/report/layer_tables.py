@@ -22,7 +22,14 @@ LAYER_MEASURES: tuple[tuple[Measure, str, int], ...] = (
     ("agreement", "Agreement: linear CKA with the teacher's last layer on clean speech", 2),
     ("rank", "Effective rank of the frames", 1),
     ("variance", "Share of the features' energy that varies", 3),
+    ("abx_within", "Phone ABX: error in %, A and B clean, X within speakers", 1),
+    ("abx_across", "Phone ABX: error in %, A and B clean, X across speakers", 1),
+    ("unit_edits", "Unit edit distance of clean and distorted in % of the frames", 1),
+    ("unit_perplexity", "Perplexity of the units: how many are really used", 1),
+    ("pnmi", "PNMI: share of the phones' entropy that units take away", 3),
+    ("phone_purity", "Phone purity in %: frames whose phone is their unit's commonest on clean speech", 1),
 )
+IN_PERCENT = frozenset({"abx_within", "abx_across", "unit_edits", "phone_purity"})
 
 
 def chosen_scores(
@@ -68,7 +75,7 @@ def cosine_table(models: Sequence[ModelScores], protocol: Protocol) -> Table:
 
 
 def layer_tables(models: Sequence[ModelScores], protocol: Protocol) -> list[Table]:
-    """CKA, retrieval, agreement, rank and variance by layer, a column a condition."""
+    """CKA, retrieval, agreement, rank, variance, ABX and units by layer, a column a condition."""
     tables = []
     for measure, title, decimals in LAYER_MEASURES:
         found = layer_rows(models, measure)
@@ -83,7 +90,9 @@ def layer_tables(models: Sequence[ModelScores], protocol: Protocol) -> list[Tabl
         for model, layer in found:
             scores = [chosen_scores(model, measure, condition=name, layer=layer) for name in columns]
             count = max(count, *(one[0].count for one in scores if one))
-            rows.append((model.model, str(layer), *(f"{one[0].value:.{decimals}f}" if one else "" for one in scores)))
+            scale = 100.0 if measure in IN_PERCENT else 1.0
+            shown = (f"{scale * one[0].value:.{decimals}f}" if one else "" for one in scores)
+            rows.append((model.model, str(layer), *shown))
         tables.append(Table(f"{title} (up to {count} a condition)", ("model", "layer", *columns), tuple(rows)))
     return tables
 

@@ -21,7 +21,7 @@ ConditionName = Annotated[str, Field(pattern=CONDITION_PATTERN)]
 TaskMeasure = Literal["accuracy", "cer", "wer", "per", "eer"]
 Measure = Literal[
     "accuracy", "cer", "wer", "per", "eer", "majority", "cosine", "mismatched", "cka", "agreement", "retrieval", "rank",
-    "variance", "leakage", "leakage_mlp",
+    "variance", "leakage", "leakage_mlp", "abx_within", "abx_across", "unit_edits", "unit_perplexity", "pnmi", "phone_purity",
 ]  # fmt: skip
 ModelKind = Literal["teacher", "run", "export", "checkpoint", "floor"]
 Category = Literal["clean", "heard", "seen", "shifted", "new", "unknown"]
@@ -42,12 +42,14 @@ class Score(Record):
             another utterance; `cka` between clean and distorted frames; `agreement`, the CKA of distorted frames with the
             teacher's clean ones; `retrieval` of the clean frame among many of the same speaker; `rank`, how many dimensions
             the features really use; `variance`, the share of the features' energy that varies; `leakage` and `leakage_mlp`,
-            the accuracy of a linear domain probe and of a small network.
-        value: Shares and cosines from 0 to 1; `rank` in dimensions.
+            the accuracy of a linear domain probe and of a small network; `abx_within` and `abx_across`, the error of phone ABX with clean A and B and X of this
+            condition, within and across speakers (smaller is better); `unit_edits`, the unit edit distance of clean and distorted (smaller is better);
+            `unit_perplexity`, how many units are really used; `pnmi` and `phone_purity` of units.
+        value: Shares, error rates and cosines from 0 to 1; `rank` in dimensions; `unit_perplexity` in units.
         condition: `clean`, or a condition of the corpus; None if it does not apply.
         task: `label` or `label within field`; None if it does not apply.
         layer: Transformer layer, from 1; None for the features of a task.
-        count: Number of utterances (frames for measures of frames, copies for `leakage`, trials for `eer`) that it was measured on.
+        count: Number of utterances (frames for measures of frames, copies for `leakage` and `unit_edits`, trials for `eer`, triples for ABX) that it was measured on.
         probe: Number of the probe, from 0; None if there is none.
     """
 

@@ -99,6 +99,8 @@ def test_a_task_is_named_by_its_label_its_groups_and_its_filter(tmp_path):
         ({"measures": []}, "neither tasks nor measures"),
         ({"measures": ["ccka"]}, "measures.0"),
         ({"measures": ["cosine", "cosine"]}, "one is listed twice"),
+        ({"measures": ["units"], "layers": [2, 2]}, "layers: one is listed twice"),
+        ({"layers": [2]}, "layers: they are those of abx and units; name one in measures"),
         ({"models": {}}, "models"),
         ({"models": {"<b>": "nano"}}, "models"),
         ({"models": {"best": {"run": "a", "checkpoint": "first"}}}, "checkpoint"),

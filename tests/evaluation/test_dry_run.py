@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,24 @@ def test_the_size_of_frames_is_known_before_a_model_runs(config, tmp_path, monke
     setup = set_up(config)[1]
     assert frame_bytes(inspected(config, setup), setup) == size
     assert f"take {size / 1e9:.3g} GB" in "\n".join(lines)
+
+
+def test_frames_that_abx_compares_are_counted_and_every_member_of_them(tmp_path, monkeypatch):
+    """Two phones of 150 ms in four utterances: at most 8 frames each (7 or 8 are there), clean and in two conditions, of one layer of two bytes a number."""
+    monkeypatch.setattr("evaluation.models.load_teacher", lambda _: FakeEncoder())
+    splits = {name: tiny_split(name, count=4) for name in ("train", "test")}
+    for utterance in splits["test"]:
+        utterance.custom["phones"] = [[0.0, 0.15, "a"], [0.15, 0.3, "b"]]
+        utterance.speaker = "one"
+    corpus = write_corpus(tmp_path / "corpus", splits)
+    config = EvaluationConfig.model_validate(
+        {"corpus": str(corpus), "models": {"one": "fake"}, "measures": ("abx",), "layers": (2,)}
+    )
+    setup = set_up(config)[1]
+    models = inspected(config, setup)
+    assert frame_bytes(models, setup) == 4 * 2 * 8 * 3 * 16 * 2
+    whole = setup.config.model_copy(update={"layers": None})
+    assert frame_bytes(models, dataclasses.replace(setup, config=whole)) == 3 * 4 * 2 * 8 * 3 * 16 * 2
 
 
 def test_a_disk_that_is_too_small_is_refused_before_a_model_runs(config, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from evaluation import evaluate_models as stage
 from evaluation.cli import report_command
 from evaluation.config import EvaluationConfig, RunSource
+from evaluation.data.abx_tokens import NoTriplesError
 from evaluation.data.alignments import FrameClock
 from evaluation.data.labels import MissingLabelError, NobodyLeftError, OneClassError, UnseenLabelError
 from evaluation.data.utterances import (
@@ -390,6 +391,56 @@ def test_agreement_is_with_the_teacher_that_a_student_names(corpus, bench, tmp_p
     bench["student"].digest = "f" * 64
     again = stage.evaluate(small(corpus, tmp_path, models=models, measures=["agreement"]), tmp_path / "again")
     assert values(again, "student", "agreement", condition="clean", layer=3) == [pytest.approx(1.0, abs=1e-6)]
+
+
+@pytest.fixture(scope="module")
+def aligned_corpus(tmp_path_factory):
+    """Two phones in each utterance, each 150 ms."""
+    splits = {name: tiny_split(name, count=count) for name, count in (("train", 4), ("test", 8))}
+    for number, utterance in enumerate(splits["test"]):
+        utterance.custom["phones"] = [[0.0, 0.15, "ab"[number % 2]], [0.15, 0.3, "c"]]
+        utterance.speaker = f"voice {number // 4}"
+    return write_corpus(tmp_path_factory.mktemp("aligned") / "tiny", splits)
+
+
+def test_phones_and_units_are_measured_on_the_layers_that_are_named(aligned_corpus, bench, tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.measures.units.NUM_UNITS", 8)
+    named = {"measures": ["abx", "units"], "tasks": [], "models": {"teacher": "fake", "flat": "constant"}}
+    results = stage.evaluate(small(aligned_corpus, tmp_path, layers=[3, 1], **named), tmp_path / "out")
+    names = {
+        "abx_within": 3, "abx_across": 3, "unit_edits": 2, "unit_perplexity": 3, "pnmi": 3, "phone_purity": 3
+    }  # conditions of each: clean, noise, phone  # fmt: skip
+    for cell in results.cells:
+        places = {(score.measure, score.layer, score.condition) for score in cell.scores}
+        assert {(name, layer) for name, layer, _ in places} == {(name, layer) for name in names for layer in (1, 3)}
+        assert len(places) == len(cell.scores) == 2 * sum(names.values())
+    flat = values(results, "flat", "abx_within") + values(results, "flat", "abx_across")
+    assert flat == pytest.approx([0.5] * 12)
+    assert set(values(results, "flat", "unit_edits")) == {0.0}
+    assert max(values(results, "teacher", "unit_perplexity")) > 4 > max(values(results, "flat", "unit_perplexity"))
+    assert min(values(results, "teacher", "unit_edits")) > 0
+    settings = results.protocol.settings
+    assert (settings["layers"], settings["units"]["frames"], settings["abx"]["contexts"]) == ([3, 1], 10_000, 100)
+    assert "layers" not in stage.set_up(small(aligned_corpus, tmp_path, tasks=[]))[0].settings
+    text = (tmp_path / "out/report.md").read_text()
+    assert all(title in text for title in ("Phone ABX: error in %", "Unit edit distance", "PNMI", "Phone purity"))
+    assert any(note.startswith("abx: 16 tokens, single phones") for note in results.cells[0].notes)
+
+
+def test_what_phones_and_layers_lack_is_one_line_before_anything_runs(corpus, aligned_corpus, bench, tmp_path):
+    wrong = (
+        (corpus, {"measures": ["abx"]}, NoTriplesError, "no utterance of split 'test' has an alignment in the field 'phones'"),
+        (aligned_corpus, {"measures": ["units"], "layers": [1, 4]}, stage.UnknownLayerError,
+         "layers: 4 is none of model 'teacher', which has layers 1 to 3"),
+    )  # fmt: skip
+    for data, changes, error, told in wrong:
+        for run in (stage.evaluate, lambda config, out: stage.dry_run(config, out, log=str)):
+            with pytest.raises(error) as caught:
+                run(small(data, tmp_path, tasks=[], **changes), tmp_path / "out")
+            assert told in str(caught.value)
+            assert "\n" not in str(caught.value)
+    assert bench["fake"].calls == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_frames_are_compared_only_where_they_have_the_same_times():

@@ -288,6 +288,36 @@ def test_scores_are_chosen_by_measure_task_condition_and_layer_and_tables_have_w
     assert rank.rows == (("a", "1", "3.2", "5.0"), ("a", "2", "", "4.0"))
 
 
+def test_errors_and_edits_are_in_percent_and_the_smallest_has_the_strongest_colour():
+    protocol = document(TEACHER).protocol
+    values = {"abx_within": (0.125, 0.375), "abx_across": (0.25, 0.5), "unit_edits": (0.0625, 0.5)}
+    one = scored(
+        "t",
+        *((name, "noise", layer, value) for name, pair in values.items() for layer, value in enumerate(pair, 1)),
+        ("phone_purity", "noise", 1, 0.75),
+        ("pnmi", "noise", 1, 0.5),
+        kind="teacher",
+    )
+    maps = {
+        kind["title"].split(":")[0].split(" of ")[0]: kind["maps"][0]["rows"] for kind in heat_maps([one], protocol)
+    }
+    titles = ("Phone ABX within speakers", "Phone ABX across speakers", "Unit edit distance")
+    for title, (least, most) in zip(titles, values.values(), strict=True):
+        ends = {"low": least, "high": most}
+        assert maps[title] == [
+            (2, [(f"{100 * most:.1f}", shade(least, **ends))]), (1, [(f"{100 * least:.1f}", shade(most, **ends))])
+        ]  # fmt: skip
+    assert maps["Phone purity in %"] == [(1, [("75.0", shade(0.75, low=0.0, high=1.0))])]
+    assert maps["PNMI"] == [(1, [("0.500", shade(0.5, low=0.0, high=1.0))])]
+    tables = {table.title.split(" (")[0]: table.rows for table in layer_tables([one], protocol)}
+    assert tables["Phone ABX: error in %, A and B clean, X within speakers"] == (("t", "1", "12.5"), ("t", "2", "37.5"))
+    assert tables["Unit edit distance of clean and distorted in % of the frames"] == (
+        ("t", "1", "6.2"),
+        ("t", "2", "50.0"),
+    )
+    assert tables["PNMI: share of the phones' entropy that units take away"] == (("t", "1", "0.500"),)
+
+
 def test_the_leakage_table_has_the_majority_of_the_domains_and_not_that_of_a_task():
     one = cell("a")
     one["scores"] = [
