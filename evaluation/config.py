@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from manifests.errors import BadDocumentError
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_yaml
+from manifests.io.place import local_path
 from manifests.io.records import Name, Record
 from training.config.hub import is_hub_id
 from training.config.load import merged, override_of
@@ -313,7 +314,7 @@ class EvaluationConfig(Record):
             MissingFileError: If there is no such file.
             UsageError: If an override is none.
         """
-        path = Path(path)
+        path = local_path(path)
         data = read_yaml(path, needed="expected an evaluation config")
         if isinstance(data, dict):
             data = with_paths(data, path.resolve().parent)

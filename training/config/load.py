@@ -7,6 +7,7 @@ from typing import Any
 
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.io.json_yaml import read_yaml
+from manifests.io.place import local_path
 from manifests.io.yaml12 import parse_yaml
 from training.config.hub import is_hub_id
 from training.config.presets import PRESETS
@@ -50,7 +51,7 @@ def load_config(path: str | Path, *, overrides: tuple[str, ...] = ()) -> TrainCo
         BadDocumentError: A wrong key or value, with its path.
         UsageError: An override that is none.
     """
-    path = Path(path)
+    path = local_path(path)
     data = read_yaml(path, needed="name a training config (YAML)")
     if not isinstance(data, dict):
         raise BadDocumentError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_never
 
 import soundfile
@@ -20,6 +19,7 @@ from manifests.errors import BadDocumentError, StillroomError, UsageError, print
 from manifests.io.atomic import temporary_path
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import write_json
+from manifests.io.place import local_path
 from training.config.load import run_config
 from training.data.joined_corpus import open_corpus
 from training.export.onnx import graph_record
@@ -28,6 +28,7 @@ from training.validation.utterances import FixedUtterances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -123,7 +124,7 @@ def export_run(
         ExportExistsError: If the target is there.
         UsageError: If the other library is not installed, there is nothing to compare on, or `int8` is not of the format.
     """
-    run, out = Path(run), Path(out)
+    run, out = local_path(run), local_path(out)
     if int8 and form != "onnx":
         raise UsageError(f"--int8 goes with --to onnx alone, found --to {form}: leave it out, or write ONNX")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
