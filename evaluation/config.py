@@ -13,7 +13,7 @@ from manifests.io.json_yaml import read_bytes, read_yaml
 from manifests.io.place import local_path
 from manifests.io.records import Name, Record
 from training.config.hub import is_hub_id
-from training.config.load import merged, override_of
+from training.config.load import merged, named_overrides, override_of
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
@@ -320,7 +320,8 @@ class EvaluationConfig(Record):
             data = with_paths(data, path.resolve().parent)
             for override in overrides:
                 data = merged(data, with_paths(override_of(override, example="limit=100"), Path.cwd()))
-        config = cls.parse(data, where=path)
+        with named_overrides(path, overrides):
+            config = cls.parse(data, where=path)
         systems = {source.system for source in config.models.values() if isinstance(source, RunSource)}
         if clash := [name for name, source in config.models.items() if isinstance(source, str) and name in systems]:
             raise BadDocumentError(path, f"models: {clash[0]!r} is a model, and the system of runs too; rename one")

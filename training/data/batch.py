@@ -95,9 +95,8 @@ def refuse_to_batch(batches: list[PairBatch], **_: object) -> NoReturn:
     )
 
 
-default_collate_fn_map[PairBatch] = (
-    refuse_to_batch  # torch's own place for such rules: see torch.utils.data.default_collate
-)
+# Torch's own place for such rules: see torch.utils.data.default_collate.
+default_collate_fn_map[PairBatch] = refuse_to_batch
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
