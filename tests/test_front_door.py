@@ -30,6 +30,12 @@ HOUSE = Path(__file__).resolve().parent.parent
             2,
             "/data/x/corpus.json: is a file",
         ),
+        (
+            ModuleNotFoundError("No module named 'av.codec'", name="av.codec"),
+            2,
+            f"the package av is not installed in {sys.prefix}: pip install av",
+        ),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), 2, "pip install scikit-learn"),
         (OSError(errno.ELOOP, "Too many levels of symbolic links", "/data/\n"), 2, "/data/\\n: Too many levels"),
     ],
 )
@@ -78,12 +84,20 @@ def test_sigterm_is_one_line_that_says_how_to_go_on_and_nothing_is_left_behind()
     assert said == "stillroom: stopped by SIGTERM; the same command goes on where this one left off\n"
 
 
-def test_a_fault_of_our_own_keeps_its_trace(monkeypatch):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ZeroDivisionError(),
+        ModuleNotFoundError("No module named 'manifests.gone'", name="manifests.gone"),
+        ModuleNotFoundError(),
+    ],
+)
+def test_a_fault_of_our_own_keeps_its_trace(monkeypatch, fault):
     def fail(**_):
-        raise ZeroDivisionError
+        raise fault
 
     monkeypatch.setattr(cli.stillroom, "main", fail)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(fault)):
         door.main()
 
 
