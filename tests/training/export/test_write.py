@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from evaluation.cli import export_command
-from manifests.errors import BadDocumentError, UsageError
+from manifests.errors import BadDocumentError, NoSpaceLeftError, UsageError
 from manifests.io.atomic import write_text
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import write_yaml
@@ -221,6 +223,22 @@ def test_a_format_that_spoils_a_weight_is_noticed_and_nothing_is_written(plain, 
     with pytest.raises(DiffersError, match=r"differs from the run by 0\.0002.*nothing was written") as caught:
         export_run(plain, tmp_path / "out", form="torchaudio")
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "file"), [("torchaudio", "weights.pt"), ("s3prl", "distiller.ckpt"), ("huggingface", "model.safetensors")]
+)
+def test_a_full_disk_is_one_line_and_leaves_no_half_of_an_export(plain, tmp_path, monkeypatch, form, file):
+    def full(path, content):
+        if file in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with path.open("wb") as stream:
+            return stream.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(NoSpaceLeftError, match=f"no space left while writing .*{file}"):
+        export_run(plain, tmp_path / "out", form=form)
     assert list(tmp_path.iterdir()) == []
 
 
