@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from manifests.corpus.layout import IN_EVERY_PACK, PACK, packed_kind
 from manifests.errors import BadDocumentError, BadTarError, MissingFileError, printable
+from manifests.io.atomic import full_disk_named
 from manifests.io.json_yaml import safe_relative
 from manifests.io.place import opened, size_of
 from manifests.pack.contents import Pack
@@ -213,7 +214,7 @@ def written(stream: Bounded, path: Path, size: int, *, name: str, where: object)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = hashlib.sha256()
     left = size
-    with path.open("xb") as target:
+    with full_disk_named(path), path.open("xb") as target:
         while left:
             content = stream.read(min(left, CHUNK_BYTES))
             if not content:
