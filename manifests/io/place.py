@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from manifests.errors import BadDocumentError, MissingFileError, NotAFolderError, NotAPathError, UsageError, printable
 from manifests.io.url import Url, attempted
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 Place: TypeAlias = Path | Url
-T = TypeVar("T")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar")
 
 
@@ -62,14 +61,14 @@ def local_path(given: str | os.PathLike[str]) -> Path:
     return Path(given)
 
 
-def one_or_several(given: T | Iterable[T]) -> list[T]:
+def one_or_several(given: object) -> list[Any]:
     """The paths that the caller of a public function gave: one, or any number of them.
 
     Raises:
         NotAPathError: If it is neither.
     """
     if isinstance(given, str | os.PathLike | Url):
-        return [cast("T", given)]
+        return [given]
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise NotAPathError(given)
     return list(given)
