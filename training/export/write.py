@@ -16,7 +16,7 @@ import torch
 
 from manifests.corpus.provenance import software
 from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
-from manifests.io.atomic import temporary_path
+from manifests.io.atomic import making
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import write_json
 from manifests.io.place import local_path
@@ -131,10 +131,8 @@ def export_run(
         raise ExportExistsError(out)
     trained = load_student(run, checkpoint=checkpoint)
     waves = comparison_waves(run, trained.encoder, audio=audio)
-    part = temporary_path(out)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with making(out) as part:
+        part.mkdir()
         written = write_as(form, trained, part, int8=int8)
         difference = max(largest_difference(trained.encoder, wave, written) for wave in waves)
         path = out / written.name if written.name else out
@@ -146,11 +144,6 @@ def export_run(
         write_beside(part, run, trained.encoder, done, form=form)
         if beside is not None:
             beside(part, trained.encoder, written)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return done
 
 
