@@ -10,9 +10,10 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from manifests.errors import BadDocumentError
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_yaml
+from manifests.io.place import local_path
 from manifests.io.records import Name, Record
 from training.config.hub import is_hub_id
-from training.config.load import merged, override_of
+from training.config.load import merged, named_overrides, override_of
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
@@ -323,13 +324,14 @@ class EvaluationConfig(Record):
             MissingFileError: If there is no such file.
             UsageError: If an override is none.
         """
-        path = Path(path)
+        path = local_path(path)
         data = read_yaml(path, needed="expected an evaluation config")
         if isinstance(data, dict):
             data = with_paths(data, path.resolve().parent)
             for override in overrides:
                 data = merged(data, with_paths(override_of(override, example="limit=100"), Path.cwd()))
-        config = cls.parse(data, where=path)
+        with named_overrides(path, overrides):
+            config = cls.parse(data, where=path)
         systems = {source.system for source in config.models.values() if isinstance(source, RunSource)}
         if clash := [name for name, source in config.models.items() if isinstance(source, str) and name in systems]:
             raise BadDocumentError(path, f"models: {clash[0]!r} is a model, and the system of runs too; rename one")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import torch
@@ -30,11 +29,13 @@ from manifests.errors import BadDocumentError, NewerSchemaError, OtherRecipeErro
 from manifests.io.atomic import refuse_linked_folders, write_text
 from manifests.io.digest import digest
 from manifests.io.lock import writing
+from manifests.io.place import local_path
 from manifests.results.scores import ModelScores, Protocol, Results
 from training.data.joined_corpus import open_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -96,7 +97,7 @@ def evaluate(
     """
     device = chosen_device(device)
     config = config if isinstance(config, EvaluationConfig) else EvaluationConfig.read(config)
-    folder = Path(results)
+    folder = local_path(results)
     protocol, setup = set_up(config)
     models = inspected(config, setup)
     teachers = teachers_of(models) if "agreement" in config.measures else {}

@@ -6,6 +6,7 @@ StillroomError                    exit code 2 of the command, which prints its m
 │   ├── NewerSchemaError              written by a later Stillroom
 │   ├── DamagedDocumentError          written by Stillroom, cut off or changed: says how to repair it
 │   └── DigestMismatchError           bytes that are not those the manifest names
+├── NotAPathError (TypeError)          a document or something else where a path is needed
 ├── MissingFileError (FileNotFoundError)
 ├── NotAFolderError (NotADirectoryError)
 ├── UnsafePathError (ValueError)      absolute, `..`, a link or a device in an untrusted manifest
@@ -96,6 +97,16 @@ class DigestMismatchError(BadDocumentError):
         super().__init__(
             where,
             f"SHA-256 is {found[:16]}…, its manifest says {printable(expected)[:16]}…; the file is damaged or was replaced",
+        )
+
+
+class NotAPathError(StillroomError, TypeError):
+    """Something else, such as a document itself, where a path is needed."""
+
+    def __init__(self, given: object) -> None:
+        super().__init__(
+            f"expected a path or URL, got {type(given).__name__} {printable(given, limit=80)}; give the path of a file or folder "
+            "(a recipe or config that is in memory is written to a YAML file first)"
         )
 
 

@@ -50,6 +50,8 @@ def main() -> None:
         leave(2, str(problem))
     except OSError as problem:
         leave(2, what_to_do(problem))
+    except ModuleNotFoundError as problem:
+        leave(2, missing_package(problem))
     finally:
         signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
@@ -68,6 +70,17 @@ def set_instead(problem: Any) -> str:
     if name is None or "--set" not in options or not name.startswith("--"):
         return ""
     return f" A key of the config is set by --set {name.removeprefix('--').replace('-', '_')}=VALUE."
+
+
+def missing_package(problem: ModuleNotFoundError) -> str:
+    """One line for a package that Stillroom needs and that is not installed; a module of its own goes up with its trace."""
+    from stillroom.packages import PACKAGES
+
+    package = (problem.name or "").partition(".")[0]
+    if package in {"", "stillroom", *PACKAGES}:
+        raise problem
+    install = {"sklearn": "scikit-learn", "yaml": "pyyaml"}.get(package, package.replace("_", "-"))
+    return f"the package {package} is not installed in {sys.prefix}: pip install {install}"
 
 
 def what_to_do(problem: OSError) -> str:

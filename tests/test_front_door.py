@@ -41,6 +41,12 @@ HOUSE = Path(__file__).resolve().parent.parent
             2,
             "/data/x/corpus.json: is a file",
         ),
+        (
+            ModuleNotFoundError("No module named 'av.codec'", name="av.codec"),
+            2,
+            f"the package av is not installed in {sys.prefix}: pip install av",
+        ),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), 2, "pip install scikit-learn"),
         (OSError(errno.ELOOP, "Too many levels of symbolic links", "/data/\n"), 2, "/data/\\n: Too many levels"),
     ],
 )
@@ -127,12 +133,20 @@ def test_the_group_is_run_so_that_its_errors_come_here(monkeypatch):
     assert asked == [{"standalone_mode": False}]
 
 
-def test_a_fault_of_our_own_keeps_its_trace(monkeypatch):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ZeroDivisionError(),
+        ModuleNotFoundError("No module named 'manifests.gone'", name="manifests.gone"),
+        ModuleNotFoundError(),
+    ],
+)
+def test_a_fault_of_our_own_keeps_its_trace(monkeypatch, fault):
     def fail(**_):
-        raise ZeroDivisionError
+        raise fault
 
     monkeypatch.setattr(cli.stillroom, "main", fail)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(fault)):
         door.main()
 
 

@@ -120,6 +120,47 @@ def test_the_straight_way_by_functions(tmp_path):
     assert layers.shape[1] == 1
 
 
+DOCUMENT = {"schema": "stillroom/recipe/1", "name": "mine"}
+GIVEN_A_DOCUMENT = {
+    "plan": lambda: stillroom.plan(DOCUMENT, "plan"),
+    "build": lambda: stillroom.build(DOCUMENT, "corpus"),
+    "build, where to": lambda: stillroom.build("recipe.yaml", DOCUMENT),
+    "verify": lambda: stillroom.verify(DOCUMENT),
+    "pack": lambda: stillroom.pack(DOCUMENT, "a.tar.gz"),
+    "rebuild": lambda: stillroom.rebuild(DOCUMENT, "corpus"),
+    "diff": lambda: stillroom.diff(DOCUMENT, "corpus").__enter__(),
+    "audit": lambda: stillroom.audit(DOCUMENT),
+    "audit of several": lambda: stillroom.audit([DOCUMENT]),
+    "cut_sets": lambda: stillroom.cut_sets(DOCUMENT, split="train"),
+    "pairs": lambda: stillroom.pairs(DOCUMENT),
+    "load_config": lambda: stillroom.load_config(DOCUMENT),
+    "train": lambda: stillroom.train(DOCUMENT, "run"),
+    "load_student": lambda: stillroom.load_student(DOCUMENT),
+    "export": lambda: stillroom.export(DOCUMENT, "out", form="onnx"),
+    "evaluate": lambda: stillroom.evaluate(DOCUMENT, "results"),
+    "report": lambda: stillroom.report(DOCUMENT),
+    "report of several": lambda: stillroom.report([DOCUMENT]),
+}
+
+
+@pytest.mark.parametrize("call", GIVEN_A_DOCUMENT.values(), ids=GIVEN_A_DOCUMENT)
+def test_a_document_in_place_of_its_path_is_one_line_that_says_what_to_give(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError) as refused:
+        call()
+    assert isinstance(refused.value, stillroom.StillroomError)
+    assert str(refused.value).startswith("expected a path or URL, got dict {'schema': 'stillroom/recipe/1', ")
+    assert "written to a YAML file first" in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_folder_need_not_be_in_a_list(tmp_path):
+    folder = str(tmp_path / "gone")
+    for call in (lambda: stillroom.audit(folder), lambda: stillroom.report(folder)):
+        with pytest.raises(stillroom.StillroomError, match=f"^{folder} does not exist"):
+            call()
+
+
 def other_package(folder, package, text=""):
     (folder / package).mkdir()
     (folder / package / "__init__.py").write_text(text)

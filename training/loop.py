@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from manifests.errors import StillroomError, printable
 from manifests.io.lock import writing
+from manifests.io.place import local_path
 from manifests.io.progress import stderr_line
 from training.config.load import load_config
+from training.config.schema import TrainConfig
 from training.dataloader import loader
 from training.distillation.optimiser import learning_rate_scale, spoilt, update_unless
 from training.runs.distributed import Ranks, alone
@@ -26,9 +27,9 @@ from training.step import correct_for_lost, forward_backward, not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from manifests.results.reports import State
-    from training.config.schema import TrainConfig
     from training.data.batch import PairBatch
     from training.runs.step_sums import StepResult
     from training.setup import Setup
@@ -72,7 +73,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
         StillroomError: What a person can mend: see the error classes of this package.
         NonFiniteLossError: If the loss or its gradient is NaN or infinite; that step changes no weight, and the run ends after the next one.
     """
-    config, run = load_config(config) if isinstance(config, str | Path) else config, Path(run)
+    config, run = config if isinstance(config, TrainConfig) else load_config(config), local_path(run)
     ranks = ranks or alone()
     config = with_precision(config, run, ranks=ranks)
     report = (report or stderr_line) if ranks.is_first else no_report

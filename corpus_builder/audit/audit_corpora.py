@@ -20,7 +20,7 @@ from corpus_builder.workers.pool import mapped_with_progress
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import file_digest
-from manifests.io.place import local_copy, place_of, places_of, size_of, span
+from manifests.io.place import local_copy, one_or_several, place_of, places_of, size_of, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ def audit(
         UsageError: If a root is given for a letter that no corpus has.
         StillroomError: If one of them does not exist, or is damaged.
     """
-    letters = {letter_of(number): place_of(corpus) for number, corpus in enumerate(corpora)}
+    letters = {letter_of(number): place_of(corpus) for number, corpus in enumerate(one_or_several(corpora))}
     all_roots = roots_by_letter(letters, places_of(roots))
     with (
         tempfile.TemporaryDirectory(prefix="stillroom-audit-") as folder,

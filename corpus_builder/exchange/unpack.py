@@ -7,6 +7,7 @@ utterances, other channels excepted) and all other files are taken from the sour
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 from collections import defaultdict
@@ -257,8 +258,10 @@ def write_file(opened: OpenCorpus, target: Path, root: str, path: str, cuts: lis
         pcm = spliced(opened, folder / path, path, placed)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        audio = io.BytesIO()  # libsndfile's own writing to a file does not say that a disk is full
+        soundfile.write(audio, pcm, rate_hz, format=FORMATS[suffix], subtype=LOSSY.get(suffix, "PCM_16"))
         with target.open("xb") as stream:
-            soundfile.write(stream, pcm, rate_hz, format=FORMATS[suffix], subtype=LOSSY.get(suffix, "PCM_16"))
+            stream.write(audio.getvalue())
     except soundfile.LibsndfileError as problem:
         raise UnwritableRateError(path, rate_hz=rate_hz, why=problem.error_string) from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):

@@ -7,7 +7,6 @@ drawn. `plan.json` is written last. An interrupted plan begins again, but reads 
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus_builder.plan.planner import PlanJob, write_plan
@@ -20,12 +19,13 @@ from manifests.errors import OtherRecipeError, UsageError, printable
 from manifests.io.atomic import refuse_linked_folders
 from manifests.io.json_yaml import write_yaml
 from manifests.io.lock import writing
-from manifests.io.place import Place, place_of, places_of
+from manifests.io.place import Place, local_path, place_of, places_of
 from manifests.plan.plan import Plan
 from manifests.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from corpus_builder.sources.roots import Located
 
@@ -148,7 +148,7 @@ def plan(
         OtherRecipeError: If the folder has the plan of another recipe.
         StillroomError: If recipe or sources are missing or damaged.
     """
-    recipe, folder = Path(recipe), Path(folder)
+    recipe, folder = local_path(recipe), local_path(folder)
     check_target(folder, recipe)
     with no_empty_folder(folder), writing(folder):
         return plan_locked(recipe, folder, roots=places_of(roots), limit=limit, workers=workers, progress=progress)

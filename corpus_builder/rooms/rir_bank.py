@@ -9,7 +9,7 @@ import numpy as np
 
 from corpus_builder.rooms.measured_rir import copied_response
 from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, printable
-from manifests.io.atomic import replacing
+from manifests.io.atomic import write_bytes
 from manifests.io.digest import bytes_digest, canonical_json, file_digest
 from manifests.io.json_yaml import write_json_lines
 from manifests.plan.rooms import PlannedRoom, RecordedRoom, RoomResponse, response_name
@@ -46,8 +46,9 @@ def write_room(
     rows = []
     for position, response in enumerate(responses_of(room, rate_hz=rate_hz, roots=roots or {})):
         name = response_name(room.bank, room.room, position)
-        with replacing(folder / f"{name}.npy") as part, part.open("wb") as stream:
-            np.save(stream, response.wave.astype("<f4"), allow_pickle=False)
+        array = io.BytesIO()  # numpy's own writing to a file does not say that a disk is full
+        np.save(array, response.wave.astype("<f4"), allow_pickle=False)
+        write_bytes(folder / f"{name}.npy", array.getvalue())
         row = RoomResponse(
             name=name,
             bank=room.bank,

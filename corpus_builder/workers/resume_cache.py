@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from corpus_builder.workers.pool import mapped_with_progress
 from manifests.errors import BadDocumentError
+from manifests.io.atomic import full_disk_named
 from manifests.io.json_yaml import parse_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class PartialResults:
 
     def add(self, key: str, result: Any) -> None:
         """Save one result."""
-        with self.path.open("ab") as stream:
+        with full_disk_named(self.path), self.path.open("ab") as stream:
             stream.write(json.dumps({"key": key, "result": result}).encode() + b"\n")
 
     def remove(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evaluation.report.markdown import read_results, report_text
 from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
 from manifests.io.atomic import write_text
+from manifests.io.place import local_path, one_or_several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +38,8 @@ def report(
         TwoModelsError: If two models have one name.
         UnknownSystemError: If there is no system of the name `against`.
     """
-    folders = [results] if isinstance(results, str | Path) else list(results)
-    documents = [read_results(Path(folder)) for folder in folders]
+    folders = one_or_several(results)
+    documents = [read_results(local_path(folder)) for folder in folders]
     names = [str(folder) for folder in folders]
     text = report_text(documents, names=names, against=against)
     if markdown is not None:

@@ -17,6 +17,7 @@ from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
 from evaluation.report.table import Table, escaped
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.atomic import write_text
+from manifests.io.place import local_path, one_or_several
 from training.config.hub import is_hub_id, snapshot_of
 from training.config.load import run_config
 from training.export.write import export_run
@@ -85,7 +86,7 @@ def export_with_card(
         UsageError: If no results are of this student.
         StillroomError: As `training.export.write.export_run` does.
     """
-    run, notes = Path(run), []
+    run, notes = local_path(run), []
 
     def beside(folder: Path, encoder: Encoder, written: Written) -> None:
         config = run_config(run / "config.yaml", any_version=True)
@@ -175,7 +176,7 @@ def own_table(encoder: Encoder, results: Sequence[str | Path]) -> Table | None:
     """
     if not results:
         return None
-    documents = [read_results(Path(folder)) for folder in results]
+    documents = [read_results(local_path(folder)) for folder in one_or_several(results)]
     models = merged_models(documents, names=[str(folder) for folder in results])
     own = {model.facts.system or model.model for model in models if model.facts.digest == encoder.digest}
     if not own:

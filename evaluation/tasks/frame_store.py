@@ -17,6 +17,7 @@ from evaluation.data.transcripts import TextTask
 from evaluation.data.utterances import keyed_order
 from evaluation.features import state_slice
 from manifests.corpus.sample import CLEAN
+from manifests.io.atomic import full_disk_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,10 +101,11 @@ class FrameStore:
     def add(self, utterance: UtteranceFeatures, member: str) -> None:
         """Write one member's states."""
         states = utterance.states(member, self.features).cpu().clamp(-LARGEST, LARGEST).half().contiguous()
-        if self.stream is None:
-            self.stream = self.path.open("wb")
+        with full_disk_named(self.path):
+            if self.stream is None:
+                self.stream = self.path.open("wb")
+            self.size += self.stream.write(states.numpy().tobytes())
         self.places[utterance.key, member] = self.size, tuple(states.shape)
-        self.size += self.stream.write(states.numpy().tobytes())
 
     def close(self) -> None:
         """Flush and close the file; nothing is added after that."""

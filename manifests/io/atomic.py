@@ -38,6 +38,21 @@ def temporary_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
+def full_disk_named(path: object) -> Iterator[None]:
+    """Name what is written where the disk is full: an error of `write` names no file.
+
+    Raises:
+        NoSpaceLeftError: If the disk is full.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoSpaceLeftError(path) from problem
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to; on success it is synced and renamed to `path`, on failure removed.
 
@@ -48,15 +63,12 @@ def replacing(path: Path) -> Iterator[Path]:
     part = temporary_path(path)
     BEING_WRITTEN.add(part)
     try:
-        yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
-    except OSError as problem:
-        if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise NoSpaceLeftError(path) from problem
-        raise
+        with full_disk_named(path):
+            yield part
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            part.replace(path)
+            sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
         BEING_WRITTEN.discard(part)
@@ -69,8 +81,9 @@ def making(folder: Path) -> Iterator[Path]:
     part = temporary_path(folder)
     BEING_WRITTEN.add(part)
     try:
-        yield part
-        part.rename(folder)
+        with full_disk_named(folder):
+            yield part
+            part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         BEING_WRITTEN.discard(part)

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from manifests.errors import LockedError
+from manifests.io.atomic import full_disk_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +77,9 @@ def writing(folder: Path) -> Iterator[None]:
         }
     ).encode()
     claim = folder / f".lock.{socket.gethostname()}-{os.getpid()}"
-    claim.write_bytes(content)
     try:
+        with full_disk_named(claim):
+            claim.write_bytes(content)
         for _ in range(3):
             try:
                 os.link(claim, path)  # atomic, on network disks too

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from manifests.errors import BadDocumentError, MissingFileError, NotAFolderError, UsageError, printable
+from manifests.errors import BadDocumentError, MissingFileError, NotAFolderError, NotAPathError, UsageError, printable
 from manifests.io.url import Url, attempted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 
 Place: TypeAlias = Path | Url
@@ -30,10 +32,13 @@ def place_of(text: str | Path | Url) -> Place:
     """A path or URL from text: a `Url` if it begins with a scheme, the path of a `file://`.
 
     Raises:
+        NotAPathError: If it is no text and no path.
         UsageError: If it chains file systems of fsspec, which can run code.
     """
     if isinstance(text, Path | Url):
         return text
+    if not isinstance(text, str):
+        return local_path(text)
     if "::" in text and "://" in text:
         raise UsageError(
             f"{printable(text)}: URLs chained by :: are not read; name the file system that holds the files"
@@ -43,6 +48,30 @@ def place_of(text: str | Path | Url) -> Place:
     if match := re.match(r"(s3a?|gc?s|az|abfss?|hf|https?|ftp):/(?!/)", text):
         raise UsageError(f"{printable(text)}: a URL has two slashes after its colon; write {printable(match[1])}://…")
     return Url(text.rstrip("/")) if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://.", text) else Path(text)
+
+
+def local_path(given: str | os.PathLike[str]) -> Path:
+    """A path on this machine, as the caller of a public function gave it.
+
+    Raises:
+        NotAPathError: If it is no text and no path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise NotAPathError(given)
+    return Path(given)
+
+
+def one_or_several(given: object) -> list[Any]:
+    """The paths that the caller of a public function gave: one, or any number of them.
+
+    Raises:
+        NotAPathError: If it is neither.
+    """
+    if isinstance(given, str | os.PathLike | Url):
+        return [given]
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise NotAPathError(given)
+    return list(given)
 
 
 def places_of(texts: Mapping[str, str | Place] | None) -> dict[str, Place]:

@@ -13,15 +13,19 @@ import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Final
 
-from manifests.corpus.layout import IN_EVERY_PACK, packed_kind
+from manifests.corpus.layout import IN_EVERY_PACK, PACK, packed_kind
 from manifests.errors import BadDocumentError, BadTarError, MissingFileError, printable
+from manifests.io.atomic import full_disk_named
 from manifests.io.json_yaml import safe_relative
+from manifests.io.place import opened, size_of
+from manifests.pack.contents import Pack
 from manifests.pack.validate import check_sums, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from manifests.io.place import Place
     from manifests.pack.contents import OpenedPack
 
 
@@ -80,6 +84,25 @@ def open_pack(path: Path, folder: Path) -> OpenedPack:
         raise BadTarError(path, f"has no {missing[0]}: it is not a pack, or was cut")
     check_sums(folder, found, where=path)
     return checked(folder, found, where=path)
+
+
+def pack_at(place: Place) -> Pack | None:
+    """The `pack.json` of a pack, read from its first block; None where no file is.
+
+    Raises:
+        StillroomError: If the file is not a pack.
+    """
+    if size_of(place) is None:
+        return None
+    try:
+        with opened(place) as plain, gzip.GzipFile(fileobj=plain, mode="rb") as stream:
+            bounded = Bounded(stream, plain, where=place)
+            info = header(bounded, where=place)
+            if info is not None and info.name.endswith(f"/{PACK}") and info.size <= MOST_EXTENDED_BYTES:
+                return Pack.parse_text(bounded.read(info.size), where=f"{place}: {PACK}")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
+        raise BadTarError(place, printable(problem)) from None
+    raise BadTarError(place, f"does not begin with {PACK}")
 
 
 class Bounded:
@@ -191,7 +214,7 @@ def written(stream: Bounded, path: Path, size: int, *, name: str, where: object)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = hashlib.sha256()
     left = size
-    with path.open("xb") as target:
+    with full_disk_named(path), path.open("xb") as target:
         while left:
             content = stream.read(min(left, CHUNK_BYTES))
             if not content:

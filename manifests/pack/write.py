@@ -51,7 +51,7 @@ from manifests.corpus.layout import (
 )
 from manifests.corpus.provenance import home_folder
 from manifests.corpus.shard_index import read_corpus
-from manifests.errors import BadDocumentError, DigestMismatchError, StillroomError, UsageError, printable
+from manifests.errors import BadDocumentError, BadTarError, DigestMismatchError, StillroomError, UsageError, printable
 from manifests.io.atomic import replacing
 from manifests.io.digest import bytes_digest, canonical_json, digest
 from manifests.io.json_yaml import read_bytes
@@ -60,6 +60,7 @@ from manifests.io.progress import Progress
 from manifests.io.tar import TarBuilder
 from manifests.pack.contents import Pack
 from manifests.pack.fetched import fetched
+from manifests.pack.read import pack_at
 from manifests.plan.plan import LocalRoots
 from manifests.recipe.rooms import RoomBank
 
@@ -107,7 +108,8 @@ def write_pack(corpus: str | Place, target: str | Place, *, progress: bool = Tru
 
     Args:
         corpus: Its folder or URL.
-        target: The file to write, or a folder to write `<name>.tar.gz` in, or the URL of either; an existing file is replaced.
+        target: The file to write, or a folder to write `<name>.tar.gz` in, or the URL of either; an earlier pack of the same
+            corpus is replaced.
         progress: Show how far it is.
 
     Returns:
@@ -115,7 +117,7 @@ def write_pack(corpus: str | Place, target: str | Place, *, progress: bool = Tru
 
     Raises:
         MissingFileError: If the corpus is not sealed, or has no fingerprints.
-        UsageError: If it is a subset or an index, or the name is not that of a pack.
+        UsageError: If it is a subset or an index, the name is not that of a pack, or another file has it.
         DigestMismatchError: If a file of the corpus does not have its digest in SHA256SUMS.
         NamesThisMachineError: If a file names a folder of this machine.
     """
@@ -137,6 +139,7 @@ def write_pack(corpus: str | Place, target: str | Place, *, progress: bool = Tru
     with contextlib.ExitStack() as stack:
         if not isinstance(path, Path):
             path.parent.check_writable()
+        refuse_other(path, sealed)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-pack-")))
         packer = Packer(fetched(corpus, scratch / "corpus", needed="a sealed corpus"), sealed)
         local = path if isinstance(path, Path) else scratch / path.name
@@ -147,6 +150,25 @@ def write_pack(corpus: str | Place, target: str | Place, *, progress: bool = Tru
         if not isinstance(path, Path):
             path.put_file(local)
     return path, pack
+
+
+def refuse_other(path: Place, sealed: Corpus) -> None:
+    """Refuse to write over anything but an earlier pack of the same plan.
+
+    Raises:
+        UsageError: If another file is there.
+    """
+    try:
+        found = pack_at(path)
+    except (BadTarError, BadDocumentError):
+        raise UsageError(
+            f"{printable(path)} exists and is no pack that can be read; choose another name, or remove it first"
+        ) from None
+    if found is not None and found.plan_sha256 != sealed.plan_sha256:
+        raise UsageError(
+            f"{printable(path)} is the pack of another corpus, {printable(found.name)!r} with plan {found.plan_sha256[:12]} (this one is "
+            f"{printable(sealed.name)!r} with plan {sealed.plan_sha256[:12]}); choose another name, or remove it first"
+        )
 
 
 def real(place: Place) -> PurePath:

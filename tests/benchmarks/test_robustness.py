@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from tests.oracles.browser import check_width
+
 HOUSE = Path(__file__).resolve().parents[2]
 FOLDER = HOUSE / "benchmarks/robustness"
 MODULES = ("sentences", "materials", "cells", "record", "estimates", "data", "tables", "figures", "analysis")
@@ -282,6 +284,11 @@ def test_a_change_of_tuning_has_a_name_that_evaluate_takes_and_two_long_ones_hav
     for name in names:
         asked = {"corpus": "corpus", "models": {"model": {"run": "run", "system": name}}, "measures": ["cosine"]}
         EvaluationConfig.parse(asked, where="tuning")
+
+
+@pytest.mark.slow
+def test_the_page_of_the_study_is_as_narrow_as_a_phone(tmp_path):
+    check_width(HOUSE / "docs/results/robustness.html", width=390, scratch=tmp_path)
 
 
 @pytest.mark.slow

@@ -54,6 +54,14 @@ SMALL: tuple[tuple[str, str], ...] = (
     (r"\{kind: ctc, ", "{kind: ctc, updates: 20, "),
     (r"probes: 2", "probes: 1"),
     (r"rooms: 200 ", "rooms: 6 "),
+    (r"rooms: 60,", "rooms: 6,"),
+    (r"talkers: \{uniform_int: \[3, 7\]\}", "talkers: 3"),
+    (r"python .*prepare\.py.*", ":"),  # downloads half a gigabyte: `trees.prepared` in its place
+    (r"pip install '\.\[demo\]'", ":"),  # installed already
+    (r"--(layer) 7 --num-units 500 --batch-size 12", r"--\1 7"),
+    (r" --steps 4000 --minutes 100000", ""),
+    (r"--scratch (\w+)", r"--scratch \1 --steps 2 --batch-size 2 --crop-frames 50 --num-units 20 --threads 1"),
+    (r"(purity\.py \w+ \w+ \w+)", r"\1 --num-units 20 --every 1"),
     (r"size_m: \[\[3, 3, 2.4\], \[8, 6, 3.5\]\]", "size_m: [[3, 3, 2.4], [4, 4, 2.6]]"),
     (r"rt60_s: \{uniform: \[0.2, 0.8\]\}", "rt60_s: {uniform: [0.2, 0.3]}"),
 )  # fmt: skip
@@ -61,6 +69,7 @@ NOT_RUN = re.compile(
     r"run_downstream"  # s3prl's repository, in an environment of its own
     r"|make (demo|test|bench)|stillroom demo"  # long, or what runs this very test
     r"|my_executor"  # the reader's own
+    r"|robustness/study\.py"  # hours: the whole study, whose corpora and phones `layers.py` then reads
 )
 # What Slurm does, on one machine: a script runs once, or once for each number of its array.
 SLURM = {
@@ -110,6 +119,11 @@ class Room:
         with socket.socket() as opened:
             opened.bind(("127.0.0.1", 0))
             return text.replace("<ROOM>", str(self.folder)).replace("<PORT>", str(opened.getsockname()[1]))
+
+    def link(self, *names: str) -> None:
+        """What a page takes from a checkout, in the folder where it is followed."""
+        for name in names:
+            (self.work / name).symlink_to(HOUSE / name)
 
     def follow(self, page: str, **settings: str) -> list[str]:
         """Write a page's files and run its commands, in order; gives what is left, its parts of configs."""
@@ -380,3 +394,33 @@ def test_readme(built: Room) -> None:
     evaluation = {"corpus": "corpus", "models": {"teacher": "nano", "student": "run"}, "measures": ["cosine"]}
     write_yaml(built.work / "evaluation.yaml", evaluation)
     built.follow("README.md")
+
+
+def test_real_speech(room: Room) -> None:
+    trees.prepared(room.work / "OUT" / "data")
+    for path in (HOUSE / "recipes" / "realdata").glob("*.*"):  # road.sh and its configs, small
+        (room.work / "recipes" / "realdata").mkdir(parents=True, exist_ok=True)
+        (room.work / "recipes" / "realdata" / path.name).write_text(room.small(path.read_text()))
+    assert not room.follow("recipes/realdata/README.md")
+    measured = {path.stem for path in (room.work / "OUT" / "results" / "cells").glob("*.json")}
+    assert measured == {"teacher", "plain", "cdm1", "cdm2", "cdm2-dat"}
+
+
+def test_nano(room: Room) -> None:
+    trees.prepared(room.work / "DATA")
+    room.link("recipes", "benchmarks")
+    speech = {
+        split: {"dir": f"DATA/speech/{split}", "root": split, "table": "labels.csv", "min_s": 0.2} for split in SPLITS
+    }
+    noises = {"ambience": {"dir": "DATA/noise"}}
+    noise = {"steps": [{"kind": "noise", "from": ["ambience"], "snr_db": 5}]}
+    copies = {split: {"noise": 1} for split in SPLITS}
+    made = recipe(room, speech=speech, noises=noises, conditions={"noise": noise}, copies=copies)
+    stillroom.build(write_yaml(room.work / "recipe.yaml", made), room.work / "CORPUS", workers=2)
+    assert not room.follow("recipes/nano/README.md")
+    cards = {
+        name: json.loads((room.work / name / "card.json").read_text())
+        for name in ("FIRST", "training/nano", "OUT", "ROBUST", "CONTROL")
+    }
+    assert all(card["finished"] for card in cards.values())
+    assert cards["CONTROL"]["name"] == "nano-continued"

@@ -148,3 +148,25 @@ def labelled_speech(folder: Path, *, talkers: int = 4) -> None:
                 )  # fmt: skip
                 cuts.append(MonoCut(name, 0, recording.duration, 0, supervisions=[said], recording=recording))
         CutSet.from_cuts(cuts).to_file(folder / f"{split}.jsonl.gz")
+
+
+def prepared(data: Path, *, talkers: int = 4) -> None:
+    """What `recipes/realdata/prepare.py` writes: `speech/SPLIT/SET/SPEAKER/*.flac` with `labels.csv`, `noise/SET/*.flac`, `music/SET/*.flac`."""
+    for number, split in enumerate(("train", "dev", "test")):
+        folder = data / "speech" / split
+        rows = []
+        for n, voice in enumerate(speakers(split)[:talkers]):  # type: ignore[arg-type]
+            said = [("espeak-keywords", voice.name, word, word) for word in KEYWORDS[:4]]
+            said += [("asterisk-en", "allison", text, "") for text in SENTENCES[2 * n : 2 * n + 2]]
+            said += [(("fillets-cs", "fillets-nl")[n % 2], fish, SENTENCES[n], "") for fish in ("big", "small")]
+            for place, (name, speaker, text, word) in enumerate(said):
+                path = f"{name}/{speaker}/{n}-{place}.flac"
+                write(folder / path, aligned_speech_16k(text, voice)[0])
+                rows.append(
+                    [path, f"{name}/{split}-{n}-{place}", name, speaker, name[-2:], text.replace(",", ""), word]
+                )
+        table = ["path,id,set,speaker,language,text,word", *map(",".join, rows)]
+        (folder / "labels.csv").write_text("\n".join(table) + "\n")
+        for n in range(5 * number, 5 * number + 5):
+            write(data / "noise" / "sonicpi" / f"ambi_{n}.flac", hum(150 + n, 3)[:, 0])
+            write(data / "music" / "opsound" / f"{n}.flac", hum(170 + n, 3)[:, 0])

@@ -313,10 +313,10 @@ COMMANDS = {
     "build train.yaml out": "schema: this key is missing, expected 'stillroom/recipe/1'",
     "train recipe.yaml out": "a recipe is for `stillroom build RECIPE CORPUS`",
     "train train.yaml out --steps 10": "A key of the config is set by --set steps=VALUE.",
-    "train train.yaml out --set batch.secs=10": "batch.secs: unknown key; write seconds",
+    "train train.yaml out --set batch.secs=10": "stillroom: --set batch.secs: unknown key; write seconds",
     "train train.yaml out --set --steps=10": "expected key=value, such as optimiser.learning_rate=1e-3",
     "train train.yaml out --set steps": "expected key=value, such as optimiser.learning_rate=1e-3",
-    "evaluate evaluation.yaml out --set limitt=5": "limitt: unknown key (did you mean 'limit'?)",
+    "evaluate evaluation.yaml out --set limitt=5": "stillroom: --set limitt: unknown key (did you mean 'limit'?)",
     "evaluate evaluation.yaml out --limit 5": "A key of the config is set by --set limit=VALUE.",
     "verify recipe.yaml": "recipe.yaml is a file: name a folder (`stillroom build` makes one from a recipe",
     "verify nowhere": "there is no nowhere: check the path",
@@ -399,7 +399,7 @@ def test_blanks_around_a_key_of_set_are_no_part_of_it(
     monkeypatch.setattr(sys, "argv", [*f"stillroom {words}".split(), " seed = x"])
     with pytest.raises(SystemExit):
         door.main()
-    assert "seed: expected a whole number, got 'x'" in capfd.readouterr().err
+    assert "stillroom: --set seed: expected a whole number, got 'x'" in capfd.readouterr().err
 
 
 def test_a_teacher_of_a_training_config_may_be_below_the_home(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

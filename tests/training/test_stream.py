@@ -111,6 +111,14 @@ def test_a_plain_data_loader_takes_it(made):
     assert sum(len(batch.keys) for batch in DataLoader(stream, batch_size=None)) == 18
 
 
+@pytest.mark.parametrize("size", [{"batch_size": 2}, {}])
+def test_a_data_loader_that_would_make_batches_of_batches_is_refused_with_what_to_write(made, size):
+    stream = pairs(made[0], seconds=48, crop_s=4)
+    with pytest.raises(UsageError, match=r"write DataLoader\(stream, batch_size=None\)") as refused:
+        next(iter(DataLoader(stream, **size)))
+    assert str(refused.value).startswith(f"DataLoader(batch_size={size.get('batch_size', 1)}): ")
+
+
 @pytest.mark.parametrize("stop", [2, 5, 9])
 def test_a_stream_goes_on_at_a_cursor(made, stop):
     stream = pairs(made[0], views="cdm2", utterances=4, crop_s=0.5, epochs=None)

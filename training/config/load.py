@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manifests.errors import BadDocumentError, UsageError, printable
 from manifests.io.json_yaml import read_yaml
+from manifests.io.place import local_path
 from manifests.io.yaml12 import parse_yaml
 from training.config.hub import is_hub_id
 from training.config.presets import PRESETS
 from training.config.schema import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What may differ between a run and the command that goes on with it: nothing of the method.
 FREE_KEYS = frozenset(
@@ -50,7 +55,7 @@ def load_config(path: str | Path, *, overrides: tuple[str, ...] = ()) -> TrainCo
         BadDocumentError: A wrong key or value, with its path.
         UsageError: An override that is none.
     """
-    path = Path(path)
+    path = local_path(path)
     data = read_yaml(path, needed="name a training config (YAML)")
     if not isinstance(data, dict):
         raise BadDocumentError(
@@ -61,7 +66,8 @@ def load_config(path: str | Path, *, overrides: tuple[str, ...] = ()) -> TrainCo
     for override in overrides:
         change = override_of(override)
         user = merged(without_other_size(user, change), with_paths(change, Path.cwd()))
-    return resolved(user, where=path, over_preset=not is_runs_own)
+    with named_overrides(path, overrides):
+        return resolved(user, where=path, over_preset=not is_runs_own)
 
 
 def override_of(word: str, *, example: str = "optimiser.learning_rate=1e-3") -> dict[str, Any]:
@@ -80,6 +86,24 @@ def override_of(word: str, *, example: str = "optimiser.learning_rate=1e-3") -> 
         change = {part: change}
     mapping: dict[str, Any] = change
     return mapping
+
+
+@contextlib.contextmanager
+def named_overrides(path: Path, overrides: tuple[str, ...]) -> Iterator[None]:
+    """Say `--set` in place of the file's name in the message of a fault that an override made.
+
+    Raises:
+        BadDocumentError: The one that is raised inside.
+    """
+    try:
+        yield
+    except BadDocumentError as problem:
+        place, _, what = str(problem).removeprefix(f"{printable(path)}: ").partition(": ")
+        for word in overrides:
+            key = word.partition("=")[0].strip()
+            if f"{key}.".startswith(f"{place}.") or place.startswith(f"{key}."):
+                raise BadDocumentError(f"--set {place}", what) from None
+        raise
 
 
 def run_config(path: Path, *, any_version: bool = False) -> TrainConfig:

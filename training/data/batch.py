@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from manifests.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +81,22 @@ class PairBatch:
             target=move(self.target) if self.target is not None else None,
             student_wave=teacher_wave if shared else move(self.student_wave),
         )
+
+
+def refuse_to_batch(batches: list[PairBatch], **_: object) -> NoReturn:
+    """A DataLoader with a `batch_size` would put batches into batches.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(
+        f"DataLoader(batch_size={len(batches)}): what the stream gives are batches already; write DataLoader(stream, batch_size=None), "
+        "and say how many utterances a batch has by stillroom.pairs(..., utterances=8)"
+    )
+
+
+# Torch's own place for such rules: see torch.utils.data.default_collate.
+default_collate_fn_map[PairBatch] = refuse_to_batch
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

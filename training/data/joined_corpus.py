@@ -8,16 +8,17 @@ and stay in memory (about 1 kB an utterance).
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifests.corpus.shard_index import IndexedSample
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.digest import digest
+from manifests.io.place import one_or_several
 from training.data.corpus import CorpusReader, NeededMembers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from manifests.corpus.sample import Sample, SampleCopy
     from manifests.corpus.sample_view import CopyOutline
@@ -245,10 +246,8 @@ class JoinedReader(CorpusReader):
 
 def open_corpus(corpus: str | Path | Sequence[str | Path]) -> CorpusReader:
     """A reader of the corpus in a folder or at a URL; several are joined (see `training.data.joined_corpus`)."""
-    if isinstance(corpus, str | Path):
-        return CorpusReader(corpus)
-
-    return JoinedReader(corpus) if len(corpus) > 1 else CorpusReader(corpus[0])
+    parts = one_or_several(corpus)
+    return JoinedReader(parts) if len(parts) > 1 else CorpusReader(parts[0])
 
 
 def clean_digests(corpus: str | Path, split: str) -> Iterator[tuple[str, str]]:

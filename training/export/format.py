@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+import torch
 
 from manifests.errors import StillroomError, UsageError, printable
 
@@ -39,6 +42,13 @@ class Written:
     outputs: Callable[[Tensor], Tensor]
     note: str = ""
     is_rounded: bool = False
+
+
+def saved(value: object) -> bytes:
+    """The bytes that `torch.save` writes; its own writing to a file does not say that the disk is full."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
 
 
 def library_missing(form: str, *, install: str) -> NoReturn:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.export.format import NotExportableError, Written, library_missing
+from manifests.io.atomic import write_bytes
+from training.export.format import NotExportableError, Written, library_missing, saved
 from training.models.fairseq_format import fairseq_name
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_s3prl(trained: TrainedStudent, folder: Path) -> Written:
     shape = distiller_shape(config, num_features=num_features, layers=layers)
     state = {fairseq_name(name): tensor.clone() for name, tensor in trained.encoder.trunk.state_dict().items()}
     state |= head_state(trained.heads)
-    torch.save({"Config": {"distiller": shape}, "Distiller": state}, folder / NAME)
+    write_bytes(folder / NAME, saved({"Config": {"distiller": shape}, "Distiller": state}))
     model = loaded(folder / NAME)
 
     def outputs(wave: Tensor) -> Tensor:

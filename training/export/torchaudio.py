@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from manifests.io.atomic import write_text
+from manifests.io.atomic import write_bytes, write_text
 from manifests.io.json_yaml import write_json
-from training.export.format import Written
+from training.export.format import Written, saved
 from training.models.encoder import NOT_TORCHAUDIOS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def write_torchaudio(encoder: Encoder, folder: Path) -> Written:
             "projection_norm": config.projection_norm,
         },
     )
-    torch.save(encoder.trunk.state_dict(), folder / WEIGHTS)
+    write_bytes(folder / WEIGHTS, saved(encoder.trunk.state_dict()))
     write_text(folder / "load.py", SCRIPT)
     specification = importlib.util.spec_from_file_location("stillroom_export_load", folder / "load.py")
     assert specification is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_never
 
 import soundfile
@@ -17,9 +16,10 @@ import torch
 
 from manifests.corpus.provenance import software
 from manifests.errors import BadDocumentError, StillroomError, UsageError, printable
-from manifests.io.atomic import temporary_path
+from manifests.io.atomic import making
 from manifests.io.digest import file_digest
 from manifests.io.json_yaml import write_json
+from manifests.io.place import local_path
 from training.config.load import run_config
 from training.data.joined_corpus import open_corpus
 from training.export.onnx import graph_record
@@ -28,6 +28,7 @@ from training.validation.utterances import FixedUtterances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -123,17 +124,15 @@ def export_run(
         ExportExistsError: If the target is there.
         UsageError: If the other library is not installed, there is nothing to compare on, or `int8` is not of the format.
     """
-    run, out = Path(run), Path(out)
+    run, out = local_path(run), local_path(out)
     if int8 and form != "onnx":
         raise UsageError(f"--int8 goes with --to onnx alone, found --to {form}: leave it out, or write ONNX")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExportExistsError(out)
     trained = load_student(run, checkpoint=checkpoint)
     waves = comparison_waves(run, trained.encoder, audio=audio)
-    part = temporary_path(out)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with making(out) as part:
+        part.mkdir()
         written = write_as(form, trained, part, int8=int8)
         difference = max(largest_difference(trained.encoder, wave, written) for wave in waves)
         path = out / written.name if written.name else out
@@ -145,11 +144,6 @@ def export_run(
         write_beside(part, run, trained.encoder, done, form=form)
         if beside is not None:
             beside(part, trained.encoder, written)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return done
 
 

@@ -8,7 +8,6 @@ student. The JSON is the mark: without it, or with another digest, a checkpoint 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import safetensors.torch
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 from manifests.errors import BadDocumentError, MissingFileError, NewerSchemaError, StillroomError, printable
 from manifests.io.atomic import write_bytes
 from manifests.io.digest import bytes_digest, file_digest
+from manifests.io.place import local_path
 from manifests.io.records import Document, Sha256
 from training.data.sampler import ORDER
 from training.models.encoder import Encoder, EncoderConfig
@@ -25,6 +25,7 @@ from training.models.native_format import filled, read_safetensors, trained_on_b
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -213,7 +214,7 @@ def load_student(run: str | Path, *, checkpoint: Literal["last", "best"] = "last
         MissingFileError: If there is no such run.
         NoCheckpointError: If it has no whole checkpoint of that kind.
     """
-    run = Path(run)
+    run = local_path(run)
     if not run.is_dir():
         raise MissingFileError(run, needed="the folder of a training run")
     folder = "best" if checkpoint == "best" else "checkpoints"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from corpus_builder.rooms.rir_bank import (
     write_bank,
     write_room,
 )
-from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError
+from manifests.errors import BadDocumentError, DigestMismatchError, MissingFileError, NoSpaceLeftError
 from manifests.plan.rooms import PlannedRoom, RecordedRoom
 from manifests.recipe.rooms import LONGEST_RESPONSE_S
 from tests.corpus_builder.conftest import write_wave
@@ -125,6 +127,20 @@ def test_of_a_simulated_room_each_position_has_its_own_source_and_the_rays_of_th
         "size_m": [4, 3, 2.4], "absorption": 0.4, "rays": plain["rays"], "microphone_m": [1, 1, 1], "source_m": [1, 2, 1.5],
     }  # fmt: skip
     assert known_at_planning(room, 0)["source_m"] == (2, 1, 1)
+
+
+def test_where_the_disk_is_full_the_response_is_named(
+    roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with pytest.raises(
+        NoSpaceLeftError, match=f"no space left while writing {tmp_path}/rooms/hall-.*npy; finished files stay"
+    ):
+        write_room(tmp_path / "rooms", room_of(roots), rate_hz=CORPUS_HZ, roots=roots)
+    assert not list((tmp_path / "rooms").iterdir())
 
 
 def test_a_bank_is_listed_by_room_and_then_by_position(roots: dict[str, Path], tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_a_full_disk_names_the_file_and_not_the_temporary_one(tmp_path: Path) ->
     assert str(caught.value).startswith(f"no space left while writing {tmp_path}/a.json; finished files stay")
 
 
+def test_a_folder_that_is_made_is_named_where_the_disk_is_full_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NoSpaceLeftError) as caught, making(tmp_path / "out") as part:
+        part.mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(caught.value).startswith(f"no space left while writing {tmp_path}/out; finished files stay")
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_a_link_to_a_folder_is_refused_and_both_ends_are_named(tmp_path: Path) -> None:
     corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
     for folder in (corpus / "plan", elsewhere):

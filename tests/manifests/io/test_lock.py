@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import time
 
 import pytest
 
-from manifests.errors import LockedError
+from manifests.errors import LockedError, NoSpaceLeftError
 from manifests.io import lock
 from manifests.io.lock import STALE_AFTER_S, TOUCH_EVERY_S, process_start, writing
 
@@ -21,6 +23,20 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
     ):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_a_full_disk_has_no_room_for_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(path, _):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with (
+        pytest.raises(NoSpaceLeftError, match=f"no space left while writing {tmp_path}/run/"),
+        writing(tmp_path / "run"),
+    ):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):

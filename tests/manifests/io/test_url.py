@@ -81,6 +81,20 @@ def test_a_place_is_a_path_or_a_url() -> None:
         Url("nosuchthing://x/y").read()
 
 
+@pytest.mark.parametrize(
+    ("scheme", "library"), [("s3", "s3fs"), ("gs", "gcsfs"), ("http", "aiohttp"), ("https", "aiohttp")]
+)
+def test_a_url_whose_library_is_not_installed_names_it(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, library: str
+) -> None:
+    def missing(_: str) -> None:
+        raise ImportError(f"a library for {scheme} is needed")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(UsageError, match=f"^{scheme}://host/y cannot be opened: a library .*; pip install {library}$"):
+        Url(f"{scheme}://host/y").read()
+
+
 def test_what_is_written_to_a_url_is_read_back_and_listed(
     bucket: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,34 @@ def test_a_pack_has_everything_but_audio_in_one_order_and_each_thing_once(tmp_pa
     assert first[4:8] == bytes(4)  # no time
 
 
+def test_a_pack_takes_the_place_of_one_of_the_same_plan_and_of_no_other_file(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "made", two_banks())
+    path, _ = packed(corpus, tmp_path / "a.tar.gz")
+    first = path.read_bytes()
+    assert packed(corpus, path)[0].read_bytes() == first
+    other = two_banks()
+    other.recipe["name"] = other.plan["name"] = other.corpus["name"] = other.pack["name"] = "q"
+    other_corpus = write_corpus(tmp_path / "other", other)
+    bucket = Url(f"memory://packs-{tmp_path.name}")
+    (bucket / "a.tar.gz").put_file(path)
+    for there in (path, bucket / "a.tar.gz"):
+        with pytest.raises(UsageError) as refused:
+            packed(other_corpus, there)
+        assert str(refused.value).startswith(f"{there} is the pack of another corpus, 'p' with plan ")
+        assert str(refused.value).endswith("choose another name, or remove it first")
+    assert path.read_bytes() == first == (bucket / "a.tar.gz").read()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a text", gzip.compress(b"a text"), gzip.compress(b"x")[:5], gzip.compress(bytes(1024))]
+)
+def test_a_file_that_is_no_pack_is_not_written_over(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.tar.gz").write_bytes(content)
+    with pytest.raises(UsageError, match=r"data.tar.gz exists and is no pack that can be read; choose another name"):
+        packed(write_corpus(tmp_path / "made", two_banks()), tmp_path / "data.tar.gz")
+    assert (tmp_path / "data.tar.gz").read_bytes() == content
+
+
 def test_a_stretch_that_was_decoded_otherwise_for_another_shard_is_refused(tmp_path: Path) -> None:
     parts = Parts()
     changed = parts.sources[1] | {"pcm_sha256": "1" * 64}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -407,9 +408,21 @@ def test_what_is_wrong_with_an_override_is_named_with_its_key(tmp_path):
         with pytest.raises(UsageError) as caught:
             load_config(path, overrides=(word,))
         assert str(caught.value) == f"--set {word}: expected key=value, such as optimiser.learning_rate=1e-3"
+    for word, fault in (
+        ("training.foo=bar", "--set training: unknown key"),
+        ("batch.lanes=x", "--set batch.lanes: expected a whole number, got 'x'"),
+        ("batch=4", "--set batch: expected a mapping, got '4'"),
+        ("student=x", "--set student: expected a mapping"),
+        ("views.kind=cdm7", "--set views"),
+    ):
+        with pytest.raises(BadDocumentError, match=f"^{re.escape(fault)}"):
+            load_config(path, overrides=("steps=4", word, "seed=1"))
     assert load_config(path, overrides=("batch.lanes=4",)).batch.model_dump() == {
         "seconds": 64, "utterances": None, "lanes": 4, "window_shards": None,
     }  # fmt: skip
+    wrong = written(tmp_path, "corpus: tiny\nteacher: {name: nano}\nbatch: {seconds: x, lanes: 2}\n")
+    with pytest.raises(BadDocumentError, match=f"^{re.escape(str(wrong))}: batch.seconds: expected a number, got 'x'"):
+        load_config(wrong, overrides=("batch.lanes=4", "steps=4"))
 
 
 def test_a_run_of_an_older_stillroom_is_read_where_its_constants_are_todays_or_for_its_corpus_alone(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from evaluation.cli import export_command
 from manifests.corpus.provenance import software
 from manifests.corpus.sample import sample_key
-from manifests.errors import BadDocumentError, UsageError
+from manifests.errors import BadDocumentError, NoSpaceLeftError, UsageError
 from manifests.io.atomic import temporary_path, write_text
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import write_yaml
@@ -245,6 +246,22 @@ def test_a_format_that_spoils_a_weight_is_noticed_and_nothing_is_written(plain, 
     with pytest.raises(DiffersError, match="differs from the run by nan"):
         export_run(plain, tmp_path / "out", form="torchaudio", audio=(tmp_path / "speech.wav",))
     assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
+
+
+@pytest.mark.parametrize(
+    ("form", "file"), [("torchaudio", "weights.pt"), ("s3prl", "distiller.ckpt"), ("huggingface", "model.safetensors")]
+)
+def test_a_full_disk_is_one_line_and_leaves_no_half_of_an_export(plain, tmp_path, monkeypatch, form, file):
+    def full(path, content):
+        if file in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with path.open("wb") as stream:
+            return stream.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(NoSpaceLeftError, match=f"no space left while writing .*{file}"):
+        export_run(plain, tmp_path / "out", form=form)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_utterance_that_differs_is_enough(plain, tmp_path, monkeypatch):
