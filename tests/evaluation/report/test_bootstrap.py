@@ -344,6 +344,7 @@ def test_verification_outcomes_are_grouped_by_the_tested_copy():
     np.testing.assert_allclose(told.values(first), [0.0, 0.0])
     np.testing.assert_allclose(told.values(np.arange(9) == 4), [1.0, 0.0])
     assert np.isnan(told.values(np.arange(9) == 2)).all()
+    assert np.flatnonzero(told.takes_part(np.arange(9) > 2)).tolist() == [4, 7]
     found = difference([told], [told], copies.condition == 1, copies)
     assert found is not None
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)

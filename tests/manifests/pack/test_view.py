@@ -130,7 +130,13 @@ def test_a_pack_takes_the_place_of_one_of_the_same_plan_and_of_no_other_file(tmp
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"a text", gzip.compress(b"a text"), gzip.compress(b"x")[:5], gzip.compress(bytes(1024))]
+    "content",
+    [
+        b"",
+        b"a text",
+        *(gzip.compress(held, mtime=0) for held in (b"a text", bytes(1024))),
+        gzip.compress(b"x", mtime=0)[:5],
+    ],
 )
 def test_a_file_that_is_no_pack_is_not_written_over(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data.tar.gz").write_bytes(content)
