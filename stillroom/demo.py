@@ -105,6 +105,11 @@ def run(*arguments: object) -> None:
         raise DemoFailedError(shown, code)
 
 
+# With a timeout the wait is a poll. Without one it is a system call, and a signal that the kernel gives to another thread of this process
+# does not end it: nothing would be passed on.
+FOREVER_S = 1e9
+
+
 def waited(command: list[str]) -> tuple[int, list[int]]:
     """Run a command and wait until it has ended by itself, signals to stop passed on to it.
 
@@ -127,7 +132,7 @@ def waited(command: list[str]) -> tuple[int, list[int]]:
         child = subprocess.Popen(command)  # noqa: S603 (our own command)
         for number in received:  # came before there was a child
             child.send_signal(number)
-        return child.wait(), received
+        return child.wait(timeout=FOREVER_S), received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -187,7 +188,8 @@ class Child:
             Path(command[5]).mkdir()
             (Path(command[5]) / "results.json").write_text(json.dumps(given))
 
-    def wait(self):
+    def wait(self, timeout):
+        assert timeout > 1e6
         return self.codes.pop(0) if self.codes else 0
 
 
@@ -326,7 +328,8 @@ def test_a_signal_that_comes_before_there_is_a_process_is_passed_on_as_soon_as_t
         def send_signal(self, number):
             sent.append(number)
 
-        def wait(self):
+        def wait(self, timeout):
+            assert timeout > 1e6
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             return 75
@@ -351,6 +354,20 @@ def test_a_second_interrupt_is_passed_on_and_signals_are_handled_as_before_after
     )
     assert demo.waited([sys.executable, "-c", code]) == (9, [signal.SIGINT, signal.SIGTERM, signal.SIGINT])
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_signal_that_another_thread_received_is_passed_on_too():
+    """The kernel may choose any thread, and a wait of the main one is not ended by it."""
+
+    def receive():
+        time.sleep(0.2)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    code = "import time\ntime.sleep(10)"
+    assert demo.waited([sys.executable, "-c", code]) == (-signal.SIGTERM, [signal.SIGTERM])
+    thread.join()
 
 
 def test_speakers_are_told_only_where_every_tested_one_is_trained_on(tmp_path):
