@@ -31,7 +31,7 @@ class NotEnoughSpaceError(NoSpaceLeftError):
 
 def frame_bytes(models: Mapping[str, InspectedModel], setup: EvaluationSetup) -> int:
     """Most bytes of frames that are on disk at once: those of the largest model, removed before the next is measured."""
-    return max(probed_bytes(model, setup) + compared_bytes(model, setup) for model in models.values())
+    return max((probed_bytes(model, setup) + compared_bytes(model, setup) for model in models.values()), default=0)
 
 
 def probed_bytes(model: InspectedModel, setup: EvaluationSetup) -> int:

@@ -79,6 +79,7 @@ def making(folder: Path) -> Iterator[Path]:
     """The path of a temporary folder to create; on success it is renamed to `folder` (absent or empty until then), on failure removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(folder)
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: in a container each has the same number
     BEING_WRITTEN.add(part)
     try:
         with full_disk_named(folder):

@@ -119,7 +119,7 @@ def test_the_frames_of_the_largest_model_are_counted_in_half_precision(features,
     }
     stored = {"train": {("a", "clean"), ("a", "noise-0"), ("b", "clean")}, "dev": {("x", "clean")}}
     setup = SimpleNamespace(
-        tasks=[task], dataset=SimpleNamespace(of=roles.get), plan=SimpleNamespace(frames=stored), config=None
+        tasks=[task], dataset=SimpleNamespace(of=roles.get), plan=SimpleNamespace(frames=stored, abx=None), config=None
     )
     models = {
         "heads": a_model(layers=2, heads=2, width=8, hop=10),

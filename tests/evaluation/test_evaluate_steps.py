@@ -187,7 +187,8 @@ def test_a_device_is_the_one_that_is_named_else_the_gpu_where_there_is_one(monke
 )
 def test_heads_are_looked_at_where_one_task_reads_them(monkeypatch, features, with_heads):
     monkeypatch.setattr(stage, "inspect_model", lambda name, source, **rest: (name, source, rest))
-    config = SimpleNamespace(models={"b": "x", "a": "y"}, tasks=[SimpleNamespace(features=one) for one in features])
+    tasks = [SimpleNamespace(features=one) for one in features]
+    config = SimpleNamespace(models={"b": "x", "a": "y"}, tasks=tasks, layers=None)
     rest = {"dataset": "set", "with_heads": with_heads}
     found = stage.inspected(config, SimpleNamespace(dataset="set"))
     assert list(found.items()) == [("b", ("b", "x", rest)), ("a", ("a", "y", rest))]

@@ -65,7 +65,7 @@ def measured(monkeypatch, tmp_path):
     probes = [
         SimpleNamespace(task=task, name=task.name) for task in (tasks[2], tasks[1])
     ]  # in another order than the tasks
-    features = SimpleNamespace(too_short=3, frame_probes=probes)
+    features = SimpleNamespace(too_short=3, frame_probes=probes, abx=None)
 
     def extracted(model, setup, *, scratch):
         calls.append(("extract", model.name, scratch.parent, scratch.name[:8], scratch.is_dir()))
@@ -246,13 +246,19 @@ def test_frame_measures_are_those_that_were_collected_and_a_small_pool_is_noted(
         config=SimpleNamespace(measures=("cka", "x")), dataset=SimpleNamespace(conditions=("far", "noise"))
     )
     retrieval = SimpleNamespace(plan=SimpleNamespace(sizes=sizes))
+    units = SimpleNamespace(notes=["of units"], scores=lambda: ["edits"])
     for parts, due, notes in (
-        (("cosine", "similarity", retrieval), ["cosine", "similarity", "cka", "x", retrieval, "far", "noise"], note),
-        ((None, "similarity", None), ["similarity", "cka", "x"], []),
-        ((None, None, None), [], []),
+        (
+            ("cosine", "similarity", retrieval, None, None),
+            ["cosine", "similarity", "cka", "x", retrieval, "far", "noise"],
+            note,
+        ),
+        ((None, "similarity", None, None, None), ["similarity", "cka", "x"], []),
+        ((None, None, None, SimpleNamespace(notes=["of abx"]), units), ["edits"], ["of abx", "of units"]),
+        ((None, None, None, None, None), [], []),
     ):
         found = Findings()
-        names = ("cosine", "similarity", "retrieval")
+        names = ("cosine", "similarity", "retrieval", "abx", "units")
         stage.add_frame_measures(found, SimpleNamespace(**dict(zip(names, parts, strict=True))), setup)
         assert (found.scores, found.notes) == (due, notes)
 
