@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import json
 import signal
 import threading
 import time
+import warnings
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -105,9 +107,13 @@ def interrupted_when(holds: Callable[[], bool]) -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     watcher = threading.Thread(target=watch, daemon=True)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            watcher.start()
-            yield
+        with warnings.catch_warnings():
+            # The signal may come between `open` and its `with`: the collector then closes the file, with a warning.
+            warnings.simplefilter("ignore", ResourceWarning)
+            with pytest.raises(KeyboardInterrupt):
+                watcher.start()
+                yield
+            gc.collect()
     finally:
         over.set()
         watcher.join()

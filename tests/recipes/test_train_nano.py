@@ -36,6 +36,14 @@ def nano():
             sys.modules.pop(name, None)
 
 
+@pytest.fixture(autouse=True)
+def threads_of_before():
+    """The scripts set how many threads torch has in their process, which here is that of other tests too."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def speechlike(seconds, seed):
     dice = np.random.RandomState(seed)
     wave = np.convolve(dice.standard_normal(int(seconds * 16_000)), np.hanning(9) / 5, "same")

@@ -201,18 +201,18 @@ def write_teacher(folder: Path, *, seed=0, **shape):
     return folder
 
 
-def random_encoder(*, changes=(), trained_on=(), facts=None, **shape):
+def random_encoder(*, changes=(), trained_on=(), facts=None, name="made", seed=0, **shape):
     """An encoder of a shape of `encoder_config` with some keys changed, its weights as those of a teacher."""
     from training.models.encoder import Encoder, EncoderConfig
 
     config = EncoderConfig.parse({**encoder_config(**shape), **dict(changes)}, where="test")
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         trunk = config.build()
-        for name, parameter in trunk.named_parameters():
-            if parameter.ndim > 1 and "pos_conv" not in name:
+        for key, parameter in trunk.named_parameters():
+            if parameter.ndim > 1 and "pos_conv" not in key:
                 torch.nn.init.xavier_normal_(parameter)
-    return Encoder(trunk, config, name="made", trained_on=frozenset(trained_on), facts=facts)
+    return Encoder(trunk, config, name=name, trained_on=frozenset(trained_on), facts=facts)
 
 
 @pytest.fixture(scope="session")

@@ -255,13 +255,18 @@ def test_three_corpora_are_joined_each_with_shards_and_splits_of_its_own(tmp_pat
                 assert len({one.id for one in records}) == 1
 
 
-def test_from_afar_each_corpus_gives_its_own_members_in_one_read_and_nothing_stays(made):
-    folder, _ = made
-    system = fsspec.filesystem("memory")
+def put_two(folder, system, place):
+    """Copy both corpora to a place of another file system."""
     for name in ("base", "dealt"):
         for path in (folder / name).rglob("*"):
             if path.is_file():
-                system.pipe_file(f"/joined/{name}/{path.relative_to(folder / name)}", path.read_bytes())
+                system.pipe_file(f"{place}/{name}/{path.relative_to(folder / name)}", path.read_bytes())
+
+
+def test_from_afar_each_corpus_gives_its_own_members_in_one_read_and_nothing_stays(made):
+    folder, _ = made
+    system = fsspec.filesystem("memory")
+    put_two(folder, system, "/joined")
     here = pairs([folder / "base", folder / "dealt"], views="cdm2", utterances=6, seed=3)
     there = pairs(["memory://joined/base", "memory://joined/dealt"], views="cdm2", utterances=6, seed=3)
     with open_corpus(there.corpus) as reader:
@@ -379,10 +384,7 @@ def test_whether_an_edition_is_of_the_same_speech_is_checked_in_each_split(tmp_p
 def test_from_afar_members_are_kept_under_the_shard_of_their_own_corpus(made):
     folder, _ = made
     system = fsspec.filesystem("memory")
-    for name in ("base", "dealt"):
-        for path in (folder / name).rglob("*"):
-            if path.is_file():
-                system.pipe_file(f"/kept/{name}/{path.relative_to(folder / name)}", path.read_bytes())
+    put_two(folder, system, "/kept")
     with open_corpus(["memory://kept/base", "memory://kept/dealt"]) as reader:
         sample = reader.samples(SHARDS[0])[2]
         reader.fetch([NeededMembers(SHARDS[0], sample, frozenset({"pitch-0", "noise-0"}))])

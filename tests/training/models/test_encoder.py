@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import encoder_config
+from tests.training.conftest import encoder_config, random_encoder
 from training.models.encoder import (
     Encoder,
     EncoderConfig,
@@ -29,14 +29,7 @@ FAMILIES = {
 
 @pytest.fixture(params=FAMILIES, name="encoder")
 def any_encoder(request):
-    config = EncoderConfig.parse(encoder_config(**FAMILIES[request.param]), where="test")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        trunk = config.build()
-        for name, parameter in trunk.named_parameters():
-            if parameter.ndim > 1 and "pos_conv" not in name:
-                torch.nn.init.xavier_normal_(parameter)
-    return Encoder(trunk, config, name="test")
+    return random_encoder(**FAMILIES[request.param], name="test", seed=1)
 
 
 @pytest.fixture(name="waves")
