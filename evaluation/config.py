@@ -19,7 +19,30 @@ MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-Features = Literal["last", "sum", "sum+heads"]
+class LayerFeatures(Record):
+    """One transformer layer, as a probe reads it.
+
+    Attributes:
+        layer: Its number, from 1.
+    """
+
+    layer: Annotated[int, Field(ge=1, le=1024)]
+
+    def __str__(self) -> str:
+        """As the name of a task has it."""
+        return f"layer {self.layer}"
+
+
+def features_form(data: Any) -> str:
+    """Whether features are a name or a layer, so that an error message is about that form alone."""
+    return "-layer" if isinstance(data, dict | LayerFeatures) else "-name"
+
+
+Features = Literal["last", "sum", "sum+heads"] | LayerFeatures
+AnyFeatures = Annotated[
+    Annotated[Literal["last", "sum", "sum+heads"], Tag("-name")] | Annotated[LayerFeatures, Tag("-layer")],
+    Discriminator(features_form),
+]
 MeasureName = Literal["cosine", "cka", "agreement", "leakage", "abx", "units"]
 BY_LAYERS = frozenset({"abx", "units"})  # measures that `layers` chooses the layers of
 
@@ -73,14 +96,15 @@ class ProbedTask(Record):
     Attributes:
         label: `speaker`, `language`, `text`, or a custom field of the corpus.
         features: `last`, the last transformer layer; `sum`, a learned weighted sum of all layers, as s3prl's; `sum+heads`,
-            with the heads' predictions in the sum, s3prl's default for distillers (a model without heads has the sum alone).
+            with the heads' predictions in the sum, s3prl's default for distillers (a model without heads has the sum alone);
+            `{layer: 4}`, that layer alone.
         probe: `clean`: trained on clean speech; `distorted`: on one distorted copy of each training utterance. It is tested on
             clean and on every condition either way.
         where: Only utterances whose field has one of these values take part.
     """
 
     label: Label
-    features: Features = "last"
+    features: AnyFeatures = "last"
     probe: Literal["clean", "distorted"] = "clean"
     where: dict[Label, Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]] = {}
 
