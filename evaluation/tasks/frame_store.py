@@ -104,8 +104,9 @@ class FrameStore:
         with full_disk_named(self.path):
             if self.stream is None:
                 self.stream = self.path.open("wb")
-            self.size += self.stream.write(states.numpy().tobytes())
+            written = self.stream.write(states.numpy().tobytes())
         self.places[utterance.key, member] = self.size, tuple(states.shape)
+        self.size += written
 
     def close(self) -> None:
         """Flush and close the file; nothing is added after that."""
