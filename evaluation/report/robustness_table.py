@@ -90,9 +90,9 @@ class SystemOutcomes:
                 found.setdefault(one.measure, []).append(one)
         return found
 
-    def tasks(self) -> list[tuple[str, str]]:
+    def tasks(self) -> list[tuple[str, TaskMeasure]]:
         """Task and measure of every column, in their order."""
-        pairs = [
+        pairs: list[tuple[str, TaskMeasure]] = [
             (one.task, one.measure) for models in self.systems.values() for model in models for one in model.outcomes
         ] + [(one.task, "eer") for models in self.systems.values() for model in models for one in model.trials]
         return list(dict.fromkeys(pairs))
@@ -180,7 +180,8 @@ def gain_text(found: Difference | None, measure: TaskMeasure) -> str:
     if found is None:
         return ""
     sign = -1.0 if measure in SMALLER_IS_BETTER else 1.0
-    return points(sign * found.value, *sorted((sign * found.low, sign * found.high)))
+    value, *ends = (sign * one + 0.0 for one in (found.value, found.low, found.high))  # no -0.0
+    return points(value, *sorted(ends))
 
 
 def closed_text(found: ShortfallClosed | None) -> str:
