@@ -69,12 +69,20 @@ def evaluate_command(
     metavar="PAGE",
     help="Write it as one self-contained HTML page, with plots and heat maps.",
 )
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write every table into this folder, as CSV with unrounded numbers; pages then show twelve rows of longer tables.",
+)
 @click.option("--against", metavar="SYSTEM", help="Compare every system with this one (the plain student by default).")
-def report_command(results: tuple[Path, ...], markdown: Path | None, page: Path | None, against: str | None) -> None:
+def report_command(
+    results: tuple[Path, ...], *, markdown: Path | None, page: Path | None, csv: Path | None, against: str | None
+) -> None:
     """Print the tables of one or several RESULTS folders of the same data."""
     from evaluation.report.make_report import report
 
-    click.echo(report(results, markdown=markdown, html=page, against=against), nl=False)
+    click.echo(report(results, markdown=markdown, html=page, csv=csv, against=against), nl=False)
 
 
 @click.command("export")

@@ -7,19 +7,42 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from evaluation.config_paths import with_paths
 from manifests.errors import BadDocumentError
 from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import read_bytes, read_yaml
 from manifests.io.place import local_path
 from manifests.io.records import Name, Record
-from training.config.hub import is_hub_id
 from training.config.load import merged, named_overrides, override_of
 
 MAX_PROBES = 10
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-Features = Literal["last", "sum", "sum+heads"]
+class LayerFeatures(Record):
+    """One transformer layer, as a probe reads it.
+
+    Attributes:
+        layer: Its number, from 1.
+    """
+
+    layer: Annotated[int, Field(ge=1, le=1024)]
+
+    def __str__(self) -> str:
+        """As the name of a task has it."""
+        return f"layer {self.layer}"
+
+
+def features_form(data: Any) -> str:
+    """Whether features are a name or a layer, so that an error message is about that form alone."""
+    return "-layer" if isinstance(data, dict | LayerFeatures) else "-name"
+
+
+Features = Literal["last", "sum", "sum+heads"] | LayerFeatures
+AnyFeatures = Annotated[
+    Annotated[Literal["last", "sum", "sum+heads"], Tag("-name")] | Annotated[LayerFeatures, Tag("-layer")],
+    Discriminator(features_form),
+]
 MeasureName = Literal["cosine", "cka", "agreement", "leakage", "abx", "units"]
 BY_LAYERS = frozenset({"abx", "units"})  # measures that `layers` chooses the layers of
 
@@ -73,14 +96,15 @@ class ProbedTask(Record):
     Attributes:
         label: `speaker`, `language`, `text`, or a custom field of the corpus.
         features: `last`, the last transformer layer; `sum`, a learned weighted sum of all layers, as s3prl's; `sum+heads`,
-            with the heads' predictions in the sum, s3prl's default for distillers (a model without heads has the sum alone).
+            with the heads' predictions in the sum, s3prl's default for distillers (a model without heads has the sum alone);
+            `{layer: 4}`, that layer alone.
         probe: `clean`: trained on clean speech; `distorted`: on one distorted copy of each training utterance. It is tested on
             clean and on every condition either way.
         where: Only utterances whose field has one of these values take part.
     """
 
     label: Label
-    features: Features = "last"
+    features: AnyFeatures = "last"
     probe: Literal["clean", "distorted"] = "clean"
     where: dict[Label, Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]] = {}
 
@@ -353,44 +377,3 @@ class EvaluationConfig(Record):
             if "table" in task:
                 task["table"] = bytes_digest(read_bytes(Path(task["table"]), needed="the alignments of a task"))
         return settings
-
-
-def resolved(path: str, *, folder: Path) -> str:
-    """A path relative to `folder` made absolute; URLs stay as they are."""
-    return path if "://" in path else str(folder / Path(path).expanduser())
-
-
-def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same keys with relative paths of corpus, models and tables made absolute; what has another shape is left to the parser."""
-    result = dict(data)
-    if isinstance(corpus := data.get("corpus"), str):
-        result["corpus"] = resolved(corpus, folder=folder)
-    if isinstance(models := data.get("models"), dict):
-        result["models"] = {name: model_with_path(source, folder) for name, source in models.items()}
-    if isinstance(tasks := data.get("tasks"), list):
-        result["tasks"] = [
-            {**task, "table": str(folder / task["table"])}
-            if isinstance(task, dict) and isinstance(task.get("table"), str)
-            else task
-            for task in tasks
-        ]
-    return result
-
-
-def model_with_path(source: object, folder: Path) -> object:
-    """A model's folder made absolute; a name without a folder of it in `folder` is a teacher's, also of the form `owner/name`."""
-    if isinstance(source, dict) and isinstance(source.get("run"), str):
-        return {**source, "run": resolved(source["run"], folder=folder)}
-    if not isinstance(source, str):
-        return source
-    path = folder / Path(source).expanduser()
-    if is_run(path):
-        return {"run": str(path)}
-    is_model = path.is_file() or (path / "config.json").is_file() or (path / "export.json").is_file()
-    is_named = "/" not in source or is_hub_id(source, folder=folder)
-    return str(path) if is_model or not is_named else source
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run."""
-    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import torch
 
-from evaluation.config import ClassifyTask, CtcTask, EvaluationConfig, FramesTask, VerifyTask
+from evaluation.config import ClassifyTask, CtcTask, EvaluationConfig, FramesTask, LayerFeatures, VerifyTask
 from evaluation.data.alignments import align_task
 from evaluation.data.labels import label_task
 from evaluation.data.transcripts import label_texts
@@ -63,10 +63,10 @@ class NotResultsError(StillroomError, FileExistsError):
 class UnknownLayerError(StillroomError, ValueError):
     """A layer that a model does not have."""
 
-    def __init__(self, model: str, *, layer: int, layers: int) -> None:
+    def __init__(self, key: str, model: str, *, layer: int, layers: int) -> None:
+        otherwise = "leave layers out for all of each" if key == "layers" else "write features: last"
         super().__init__(
-            f"layers: {layer} is none of model {model!r}, which has layers 1 to {layers}; name layers that all models have, or leave "
-            "layers out for all of each"
+            f"{key}: {layer} is none of model {model!r}, which has layers 1 to {layers}; name layers that all models have, or {otherwise}"
         )
 
 
@@ -161,9 +161,16 @@ def inspected(config: EvaluationConfig, setup: EvaluationSetup) -> dict[str, Ins
         name: inspect_model(name, source, dataset=setup.dataset, with_heads=with_heads)
         for name, source in config.models.items()
     }
+    named = [("layers", max(config.layers))] if config.layers is not None else []
+    named += [
+        (f"tasks.{place}.features.layer", task.features.layer)
+        for place, task in enumerate(config.tasks)
+        if isinstance(task.features, LayerFeatures)
+    ]
     for name, model in models.items():
-        if config.layers is not None and max(config.layers) > model.facts.layers:
-            raise UnknownLayerError(name, layer=max(config.layers), layers=model.facts.layers)
+        for key, layer in named:
+            if layer > model.facts.layers:
+                raise UnknownLayerError(key, name, layer=layer, layers=model.facts.layers)
     return models
 
 

@@ -14,7 +14,7 @@ from evaluation.data.labels import LabelledTask
 from evaluation.data.transcripts import TextTask
 from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import REFERENCE_UTTERANCES, EmptyConditionError, TooShortError, keyed_order
-from evaluation.features import PooledRows, Scaling, condition_of, features_of, state_slice
+from evaluation.features import PooledRows, Scaling, condition_of, features_of, is_one_state, state_slice
 from evaluation.measures.abx import Abx
 from evaluation.measures.cka import MOST_FRAMES, Similarity
 from evaluation.measures.frame_cosine import FrameCosine, FrameMoments
@@ -218,7 +218,7 @@ class ModelFeatures:
                 for (features, owner), rows in self.pooled.items():
                     if owner == role:
                         states = utterance.states(member, features)
-                        rows.add(key, member, states[-1] if features == "last" else states)
+                        rows.add(key, member, states[0] if is_one_state(features) else states)
                 if role != "test" and (key, member) in plan.frames[role]:
                     self.frames[role].add(utterance, member)
             if key in plan.leakage[role] and condition_of(member) in plan.leakage_conditions:
@@ -324,10 +324,11 @@ def empty_features(tasks: Sequence[PreparedTask], *, scratch: Path) -> ModelFeat
 
 
 def stored_features(tasks: Iterable[PreparedTask]) -> Features | None:
-    """The states that are stored for tasks that read frames: the most that one of them reads; None if there is no such task."""
-    widest: dict[str, int] = {"last": 0, "sum": 1, "sum+heads": 2}
-    read = [task.features for task in tasks if isinstance(task, TextTask | AlignedTask)]
-    return max(read, key=lambda features: widest[features], default=None)
+    """The states that are stored for tasks that read frames: the one layer that all read, or all that one of them reads; None if there is no such task."""
+    read = {task.features for task in tasks if isinstance(task, TextTask | AlignedTask)}
+    if len(read) <= 1:
+        return next(iter(read), None)
+    return "sum+heads" if "sum+heads" in read else "sum"
 
 
 def prepare_test(tables: ModelFeatures, model: EvaluatedModel, setup: EvaluationSetup) -> None:

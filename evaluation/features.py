@@ -11,10 +11,12 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import torch
+
+from evaluation.config import LayerFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -45,6 +47,15 @@ def state_slice(features: Features, *, num_layers: int) -> slice:
             return slice(num_layers)
         case "sum+heads":
             return slice(None)
+        case LayerFeatures(layer=layer):
+            return slice(layer - 1, layer)
+        case _:
+            assert_never(features)
+
+
+def is_one_state(features: Features) -> bool:
+    """Whether a probe reads one layer, and no sum."""
+    return features == "last" or isinstance(features, LayerFeatures)
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class UtteranceFeatures:
     heads: dict[str, Tensor] = field(default_factory=dict)
 
     def states(self, member: str, features: Features) -> Tensor:
-        """States of a member that a probe reads: shape (1, frame, feature) for `last`, (state, frame, feature) for sums."""
+        """States of a member that a probe reads: shape (1, frame, feature) for one layer, (state, frame, feature) for sums."""
         layers = self.frames[member]
         if features == "sum+heads" and member in self.heads:
             return torch.cat([layers, self.heads[member]])

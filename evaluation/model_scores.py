@@ -16,6 +16,7 @@ from evaluation.data.trials import VerificationTask
 from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.test_copies import condition_scores, outcomes_of
 from evaluation.extraction import extract
+from evaluation.features import is_one_state
 from evaluation.measures.cka import effective_rank
 from evaluation.measures.efficiency import measured_efficiency
 from evaluation.measures.retrieval import POOL
@@ -148,7 +149,7 @@ def add_classification(found: Findings, task: LabelledTask, features: ModelFeatu
     found.scores += probed.scores
     found.notes += probed.notes
     found.chosen[task.name] = probed.chosen
-    found.chosen_is[task.name] = "C" if task.features == "last" else "learning rate"
+    found.chosen_is[task.name] = "C" if is_one_state(task.features) else "learning rate"
     found.outcomes += [
         outcomes_of(outcomes, setup.copies.numbers, task=task.name, measure="accuracy", probe=probe)
         for probe, outcomes in enumerate(probed.outcomes)

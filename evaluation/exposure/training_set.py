@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import training
-from evaluation.config import RunSource, is_run
+from evaluation.config import RunSource
+from evaluation.config_paths import is_run
 from evaluation.exposure.categories import Library, copy_facts
 from manifests.errors import StillroomError, printable
 from manifests.io.json_yaml import read_json, read_yaml

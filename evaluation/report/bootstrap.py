@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.measures.error_rates import equal_error_rate, is_two_sided
+from evaluation.measures.error_rates import SMALLER_IS_BETTER, equal_error_rate, is_two_sided
 from manifests.results.scores import separated
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from manifests.results.scores import CopyTable, ModelScores, TaskMeasure, Trials
 
+UnitTable = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+"""Counts and totals, each of shape (seed, unit)."""
+Side = tuple["Sequence[TaskOutcomes]", "NDArray[np.bool_]"]
+"""A system's seeds, and the copies that they are scored on."""
 RESAMPLES = 2000
 TRIAL_RESAMPLES = 200
 LEVEL = 0.95
@@ -189,13 +193,37 @@ class Difference:
     units: str = ""
 
 
+@dataclass(frozen=True)
+class ShortfallClosed:
+    """The share of a baseline's shortfall that a system closes: (system - baseline) / (baseline on clean - baseline), on distorted copies.
+
+    Attributes:
+        value: The share; NaN where there is no shortfall.
+        low: End of its interval at 95 %.
+        high: The other end.
+        shortfall: How much better the baseline is on clean copies, and the ends of its interval; error rates have the sign turned.
+    """
+
+    value: float
+    low: float
+    high: float
+    shortfall: tuple[float, float, float]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the interval of the shortfall is above 0, without which a share of it says nothing."""
+        return self.shortfall[1] > 0.0
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Percentile interval of the draws that have a value; NaN where none has."""
+    known = values[~np.isnan(values)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
 def hierarchical_bootstrap(
-    first: tuple[NDArray[np.float64], NDArray[np.float64]],
-    second: tuple[NDArray[np.float64], NDArray[np.float64]],
-    *,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
+    first: UnitTable, second: UnitTable, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
     """Difference of two ratios of sums over speakers, mean over seeds, with its percentile interval.
 
@@ -203,31 +231,40 @@ def hierarchical_bootstrap(
         first: Counts and totals, each of shape (seed, speaker).
         second: The same; the number of seeds may differ. Where it does not, seeds are paired: drawn alike for both.
         resamples: How many.
-        level: Of the interval.
         seed: Of the draws; speakers and seeds of the systems have streams of their own.
+    """
+    means = drawn_means(first, second, resamples=resamples, seed=seed)
+    spread = means[0] - means[1]
+    return Difference(float(spread[0]), *interval(spread[1:]), (len(first[0]), len(second[0])))
+
+
+def drawn_means(first: UnitTable, *second: UnitTable, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Ratios of sums over speakers, mean over seeds, in every draw: shape (table, 1 + draw), of which the first draws nothing.
+
+    Args:
+        first: Of one system: counts and totals, each of shape (seed, speaker).
+        second: Of another, on one or several sets of copies, of the same speakers: they have the same draws of seeds.
+        resamples: How many draws.
+        seed: As of `hierarchical_bootstrap`.
     """
     num_speakers = first[0].shape[1]
     speakers = np.random.default_rng(seed).integers(0, num_speakers, (resamples, num_speakers))
     weights = np.zeros((resamples, num_speakers))
     np.add.at(weights, (np.arange(resamples)[:, None], speakers), 1.0)
-    sizes = len(first[0]), len(second[0])
+    sizes = len(first[0]), len(second[0][0])
     rng = np.random.default_rng([seed, 1])
     drawn = [rng.integers(0, size, (resamples, size)) for size in sizes]
     if sizes[0] == sizes[1]:
         drawn[1] = drawn[0]
     whole = np.ones((1, num_speakers))
-    points = [float(np.mean(ratios(table, whole))) for table in (first, second)]
     means = [
-        np.take_along_axis(ratios(table, weights), chosen, axis=1).mean(axis=1)
-        for table, chosen in zip((first, second), drawn, strict=True)
+        np.r_[ratios(table, whole).mean(), np.take_along_axis(ratios(table, weights), chosen, axis=1).mean(axis=1)]
+        for table, chosen in zip((first, *second), (drawn[0], *[drawn[1]] * len(second)), strict=True)
     ]
-    spread = means[0] - means[1]
-    spread = spread[~np.isnan(spread)]
-    ends = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2]) if len(spread) else (np.nan, np.nan)
-    return Difference(points[0] - points[1], float(ends[0]), float(ends[1]), sizes)
+    return np.stack(means)
 
 
-def ratios(table: tuple[NDArray[np.float64], NDArray[np.float64]], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratios(table: UnitTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of counts over sum of totals for each weighting of the speakers, shape (weighting, seed); NaN where nothing counts."""
     counts, totals = (weights @ one.T for one in table)
     return np.asarray(np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0))
@@ -244,50 +281,103 @@ def difference(
     """Difference of two systems on some copies, each given by its seeds; None where one of them has nothing there."""
     if any(np.isnan(one.values(mask)).any() for one in (*first, *second)):
         return None
-    is_used = np.any([one.takes_part(mask) for one in (*first, *second)], axis=0)
-    name, owner = "speakers", copies.speaker
-    if len(np.unique(owner[is_used])) < 2:
-        name, owner = "utterances", copies.utterance
-    _, numbers = np.unique(owner[is_used], return_inverse=True)
-    num_units = int(numbers.max()) + 1
-    units = np.zeros(len(owner), dtype=np.int64)
-    units[is_used] = numbers.reshape(-1)
+    units = DrawnUnits.of((*first, *second), mask, copies)
     if first[0].trials is not None:
-        found = trial_difference(first, second, is_used, units, num_units=num_units, seed=seed)
+        means = drawn_rates((first, mask), (second, mask), units=units, seed=seed)
+        spread = means[0] - means[1]
+        found = Difference(float(spread[0]), *interval(spread[1:]), (len(first), len(second)))
     else:
-        tables = []
-        for system in (first, second):
-            sums = [one.by_unit(is_used, units, num_units=num_units) for one in system]
-            tables.append((np.stack([counts for counts, _ in sums]), np.stack([totals for _, totals in sums])))
-        found = hierarchical_bootstrap(tables[0], tables[1], seed=seed)
-    return replace(found, units=f"{num_units} {name}")
+        found = hierarchical_bootstrap(units.table(first, mask), units.table(second, mask), seed=seed)
+    return replace(found, units=f"{units.count} {units.name}")
 
 
-def trial_difference(
-    first: Sequence[TaskOutcomes],
-    second: Sequence[TaskOutcomes],
+def shortfall_closed(
+    own: Sequence[TaskOutcomes],
+    baseline: Sequence[TaskOutcomes],
     mask: NDArray[np.bool_],
-    units: NDArray[np.int64],
+    copies: Copies,
     *,
-    num_units: int,
-    seed: int,
-) -> Difference:
-    """The same for EER, which is no ratio of sums: a trial counts as often as the unit of its tested copy was drawn."""
+    seed: int = 0,
+) -> ShortfallClosed | None:
+    """The share of a baseline's shortfall on some distorted copies that a system closes; None where one of them has nothing there.
+
+    Seeds and speakers are drawn as for `difference`; all three scores of the share are of the same draw, so that a speaker takes part
+    with the clean and the distorted copies.
+
+    Args:
+        own: Outcomes of the system's seeds.
+        baseline: Of the baseline's.
+        mask: The distorted copies.
+        copies: The copy table.
+        seed: Of the draws.
+    """
+    clean = copies.condition == 0
+    sides = (own, mask), (baseline, mask), (baseline, clean)
+    if any(np.isnan(one.values(chosen)).any() for outcomes, chosen in sides for one in outcomes):
+        return None
+    units = DrawnUnits.of((*own, *baseline), mask | clean, copies)
+    if own[0].trials is not None:
+        means = drawn_rates(*sides, units=units, seed=seed)
+    else:
+        tables = [units.table(outcomes, chosen) for outcomes, chosen in sides]
+        means = drawn_means(*tables, resamples=RESAMPLES, seed=seed)
+    system, distorted, best = -means if own[0].measure in SMALLER_IS_BETTER else means
+    shortfall = best - distorted
+    share = np.divide(system - distorted, shortfall, out=np.full_like(shortfall, np.nan), where=shortfall != 0)
+    return ShortfallClosed(float(share[0]), *interval(share[1:]), (float(shortfall[0]), *interval(shortfall[1:])))
+
+
+@dataclass(frozen=True)
+class DrawnUnits:
+    """What is drawn besides seeds: speakers, or utterances where there is one speaker.
+
+    Attributes:
+        is_used: Copies that have an outcome.
+        numbers: The unit of each of them.
+        count: How many units there are.
+        name: What they are.
+    """
+
+    is_used: NDArray[np.bool_]
+    numbers: NDArray[np.int64]
+    count: int
+    name: str
+
+    @classmethod
+    def of(cls, outcomes: Sequence[TaskOutcomes], mask: NDArray[np.bool_], copies: Copies) -> DrawnUnits:
+        """Of those copies of a mask that have an outcome of some model."""
+        is_used = np.any([one.takes_part(mask) for one in outcomes], axis=0)
+        name, owner = "speakers", copies.speaker
+        if len(np.unique(owner[is_used])) < 2:
+            name, owner = "utterances", copies.utterance
+        _, numbers = np.unique(owner[is_used], return_inverse=True)
+        units = np.zeros(len(owner), dtype=np.int64)
+        units[is_used] = numbers.reshape(-1)
+        return cls(is_used, units, int(numbers.max()) + 1, name)
+
+    def table(self, system: Sequence[TaskOutcomes], mask: NDArray[np.bool_]) -> UnitTable:
+        """Counts and totals of a system's seeds on some copies."""
+        sums = [one.by_unit(mask & self.is_used, self.numbers, num_units=self.count) for one in system]
+        return np.stack([counts for counts, _ in sums]), np.stack([totals for _, totals in sums])
+
+
+def drawn_rates(first: Side, *second: Side, units: DrawnUnits, seed: int) -> NDArray[np.float64]:
+    """As `drawn_means` for EER, which is no ratio of sums: a trial counts as often as the unit of its tested copy was drawn."""
     rng, rng_of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
-    def mean(system: Sequence[TaskOutcomes], chosen: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
-        return float(np.mean([system[one].values(mask, speaker_weights=weights).mean() for one in chosen]))
+    def mean(side: Side, chosen: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
+        system, mask = side
+        return float(
+            np.mean([system[one].values(mask & units.is_used, speaker_weights=weights).mean() for one in chosen])
+        )
 
-    sizes = len(first), len(second)
-    point = mean(first, np.arange(sizes[0]), None) - mean(second, np.arange(sizes[1]), None)
-    spread = []
+    sizes = len(first[0]), len(second[0][0])
+    means = [[mean(first, np.arange(sizes[0]), None), *(mean(one, np.arange(sizes[1]), None) for one in second)]]
     for _ in range(TRIAL_RESAMPLES):
-        drawn = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units)
+        drawn = np.bincount(rng.integers(0, units.count, units.count), minlength=units.count)
         chosen = [rng_of_seeds.integers(0, size, size) for size in sizes]
         if sizes[0] == sizes[1]:
             chosen[1] = chosen[0]
-        weights = drawn[units].astype(np.float64)
-        spread.append(mean(first, chosen[0], weights) - mean(second, chosen[1], weights))
-    known = np.array([value for value in spread if not np.isnan(value)])
-    ends = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
-    return Difference(point, float(ends[0]), float(ends[1]), sizes)
+        weights = drawn[units.numbers].astype(np.float64)
+        means.append([mean(first, chosen[0], weights), *(mean(one, chosen[1], weights) for one in second)])
+    return np.array(means).T

@@ -33,9 +33,12 @@ from evaluation.report.robustness_table import (
     difference_tables,
     robustness_tables,
     seen_table,
+    shortfall_columns,
+    shortfall_note,
+    shortfall_table,
     snr_tables,
 )
-from evaluation.report.table import Table
+from evaluation.report.table import MOST_ROWS, Table, more_rows
 from manifests.errors import printable
 from manifests.io.digest import digest
 
@@ -54,6 +57,7 @@ def write_page(
     names: Sequence[str],
     against: str | None = None,
     command: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
 ) -> None:
     """Write the report of several results as one self-contained page.
 
@@ -63,6 +67,7 @@ def write_page(
         names: Name of each.
         against: The system that others are compared with.
         command: The command line that writes the page.
+        files: By title of a table the file that has all of its rows; long ones are cut then.
 
     Raises:
         OtherDataError: If they were not measured on the same data and in the same way.
@@ -70,6 +75,7 @@ def write_page(
         UnknownSystemError: If there is no system of that name.
     """
     content = page_content(results, names=names, against=against, command=command)
+    cut_tables(content, files or {})
     write_html(page, "report.html", folder=Path(__file__).parent, content=content)
 
 
@@ -83,8 +89,8 @@ def page_content(
     return {
         "title": f"Robustness on {printable(protocol.corpus)}",
         "data_sha256": protocol.data_sha256,
-        "preamble": [unescaped(line) for line in preamble(protocol, models)],
         **robustness_content(models, copies, against=against),
+        "preamble": [unescaped(line) for line in preamble(protocol, models)],
         "heat_maps": heat_maps(models, protocol),
         "leakage": [shown(leakage_table(models, one)) for one in LEAKAGES if layer_rows(models, one)],
         "models": shown(model_table(models)),
@@ -111,6 +117,7 @@ def robustness_content(
         "size_plots": [],
         "differences": [],
         "seen": None,
+        "shortfall": None,
     }
     if copies is None:
         return nothing
@@ -119,9 +126,15 @@ def robustness_content(
     if not tasks:
         return nothing
     names = [name for name in ORDER if name in outcomes.groups]
-    above = [(f"{task}: {WORDS[measure]}", len(names)) for task, measure in tasks]
-    categories = seen_table(models, copies)
+    words = [f"{task}: {WORDS[measure]}" for task, measure in tasks]
+    above = [(word, len(names)) for word in words]
+    columns = shortfall_columns(outcomes)
+    categories, closed = seen_table(models, copies), shortfall_table(outcomes)
     return {
+        "shortfall_note": unescaped(shortfall_note(outcomes)),
+        "shortfall": None
+        if closed is None
+        else shown(closed, above=[(word, len(columns)) for word in words], header=("system", *columns * len(tasks))),
         "robustness": [
             shown(table, above=above, header=(table.header[0], *names * len(tasks)))
             for table in robustness_tables(outcomes)
@@ -150,7 +163,17 @@ def shown(
         "above": [(printable(text), span) for text, span in above],
         "header": [printable(text) for text in header or table.header],
         "rows": [[printable(text) for text in row] for row in table.rows],
+        "more": "",
     }
+
+
+def cut_tables(content: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """Leave the first rows of each long table that a file has all rows of, and say which."""
+    for value in content.values():
+        for table in value if isinstance(value, list) else [value]:
+            if isinstance(table, dict) and (file := files.get(table.get("title", ""))) is not None:
+                table["more"] = more_rows(len(table["rows"]), file)
+                table["rows"] = table["rows"][:MOST_ROWS] if table["more"] else table["rows"]
 
 
 def training_table(models: Sequence[ModelScores]) -> Table:

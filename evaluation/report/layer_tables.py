@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.report.table import Table, percent
+from evaluation.report.table import Quantity, Table, percent
 from manifests.corpus.sample import CLEAN
 
 if TYPE_CHECKING:
@@ -66,10 +67,12 @@ def cosine_table(models: Sequence[ModelScores], protocol: Protocol) -> Table:
         for condition in protocol.conditions:
             matched = chosen_scores(model, "cosine", condition=condition, layer=layer)
             other = chosen_scores(model, "mismatched", condition=condition, layer=layer)
-            columns.append(" / ".join(f"{score.value:.2f}" for score in (*matched, *other)))
+            numbers = {score.measure.removeprefix("cosine"): score.value for score in (*matched, *other)}
+            columns.append(Quantity(" / ".join(f"{value:.2f}" for value in numbers.values()), numbers))
             gaps += [matched[0].value - other[0].value] if matched and other else []
             count = max([count, *(score.count for score in matched)])
-        rows.append((model.model, str(layer), *columns, f"{np.mean(gaps):.2f}" if gaps else ""))
+        gap = float(np.mean(gaps)) if gaps else math.nan
+        rows.append((model.model, str(layer), *columns, Quantity(f"{gap:.2f}", {"": gap}) if gaps else ""))
     title = f"Frame cosine of clean and distorted / of mismatched utterances (up to {count} frames a condition)"
     return Table(title, ("model", "layer", *protocol.conditions, "mean gap"), tuple(rows))
 
@@ -91,7 +94,8 @@ def layer_tables(models: Sequence[ModelScores], protocol: Protocol) -> list[Tabl
             scores = [chosen_scores(model, measure, condition=name, layer=layer) for name in columns]
             count = max(count, *(one[0].count for one in scores if one))
             scale = 100.0 if measure in IN_PERCENT else 1.0
-            shown = (f"{scale * one[0].value:.{decimals}f}" if one else "" for one in scores)
+            values = (scale * one[0].value if one else math.nan for one in scores)
+            shown = ("" if math.isnan(one) else Quantity(f"{one:.{decimals}f}", {"": one}) for one in values)
             rows.append((model.model, str(layer), *shown))
         tables.append(Table(f"{title} (up to {count} a condition)", ("model", "layer", *columns), tuple(rows)))
     return tables

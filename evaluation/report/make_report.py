@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.report.markdown import read_results, report_text
+from evaluation.report.markdown import merged_models, read_results, report_tables, text_of
 from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
+from evaluation.report.table import file_names
+from manifests.errors import printable
 from manifests.io.atomic import write_text
 from manifests.io.place import local_path, one_or_several
 
@@ -19,6 +21,7 @@ def report(
     *,
     markdown: str | Path | None = None,
     html: str | Path | None = None,
+    csv: str | Path | None = None,
     against: str | None = None,
 ) -> str:
     """Make the report of one or several results folders of the same data.
@@ -27,6 +30,8 @@ def report(
         results: Folders that `evaluate` has finished, or one of them; models may differ.
         markdown: A file to write it to.
         html: A file to write it to as one self-contained HTML page, with plots and heat maps.
+        csv: A folder to write every table to, each as a CSV file with unrounded numbers; pages then have the first twelve rows of
+            longer tables, and name the file.
         against: The system that others are compared with; the plain student by default.
 
     Returns:
@@ -41,19 +46,30 @@ def report(
     folders = one_or_several(results)
     documents = [read_results(local_path(folder)) for folder in folders]
     names = [str(folder) for folder in folders]
-    text = report_text(documents, names=names, against=against)
+    models = merged_models(documents, names=names)
+    tables = report_tables(documents, models, against=against)
+    files: dict[str, str] = {}
+    if csv is not None:
+        from evaluation.report.html import training_table
+
+        written = [*tables, training_table(models)]
+        for table, name in zip(written, file_names(written), strict=True):
+            write_text(local_path(csv) / name, table.csv())
+            files[printable(table.title)] = str(Path(csv) / name)
+        tables = [table.head(files[printable(table.title)]) for table in tables]
+    text = text_of(documents, models, tables)
     if markdown is not None:
         write_text(Path(markdown), text)
     if html is not None:
         from evaluation.report.html import write_page
         from manifests.corpus.provenance import provenance
 
-        write_page(Path(html), documents, names=names, against=against, command=provenance()["command"])
+        write_page(Path(html), documents, names=names, against=against, command=provenance()["command"], files=files)
     return text
 
 
 def headline(results: Path) -> str:
-    """The first table of a report: systems by clean, seen and new; empty if there is no task.
+    """The table of a report that needs no other: systems by clean, seen and new; empty if there is no task.
 
     Args:
         results: A folder that `evaluate` has finished.

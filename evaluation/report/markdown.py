@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,11 @@ from evaluation.report.robustness_table import (
     difference_tables,
     robustness_tables,
     seen_table,
+    shortfall_note,
+    shortfall_table,
     snr_tables,
 )
-from evaluation.report.table import Table, escaped, percent, smaller_percent
+from evaluation.report.table import Quantity, Table, escaped, percent, smaller_percent
 from manifests.corpus.sample import CLEAN
 from manifests.errors import BadDocumentError, NewerSchemaError, NotAFolderError, StillroomError, UsageError, printable
 from manifests.io.digest import digest
@@ -131,11 +134,44 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
         UnknownSystemError: If there is no system of that name.
     """
     models = merged_models(results, names=names)
+    return text_of(results, models, report_tables(results, models, against=against))
+
+
+def text_of(results: Sequence[Results], models: Sequence[ModelScores], tables: Sequence[Table]) -> str:
+    """The report with these tables."""
+    protocol = results[0].protocol
+    lines = preamble(protocol, models)
+    outcomes = outcomes_of(results, models)
+    lines += [shortfall_note(outcomes)] if outcomes is not None and outcomes.tasks() else []
+    blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(lines)]
+    blocks += ["\n".join(table.lines()) for table in tables]
+    if notes := notes_of(models):
+        listed = (f"- {escaped(names)}: {escaped(note)}" for names, note in notes)
+        blocks.append("\n".join(["**Notes**", "", *listed]))
+    blocks.append("\n".join(provenance_lines(results)))
+    return "\n\n".join(blocks) + "\n"
+
+
+def outcomes_of(results: Sequence[Results], models: Sequence[ModelScores]) -> SystemOutcomes | None:
+    """Outcomes copy by copy of all models; None where no result has a copy table."""
+    copies = next((result.roll for result in results if result.roll is not None), None)
+    return None if copies is None else SystemOutcomes.from_scores(models, copies)
+
+
+def report_tables(
+    results: Sequence[Results], models: Sequence[ModelScores], *, against: str | None = None
+) -> list[Table]:
+    """All tables of the report, in their order.
+
+    Raises:
+        UnknownSystemError: If there is no system of the name `against`.
+    """
     protocol = results[0].protocol
     copies = next((result.roll for result in results if result.roll is not None), None)
-    tables = [model_table(models)]
+    outcomes = outcomes_of(results, models)
+    tables = [table] if outcomes is not None and (table := shortfall_table(outcomes)) is not None else []
+    tables += [model_table(models)]
     tables += [efficiency_table(models)] if any(model.efficiency for model in models) else []
-    outcomes = None if copies is None else SystemOutcomes.from_scores(models, copies)
     if outcomes is not None and copies is not None:
         tables += robustness_tables(outcomes) + difference_tables(outcomes, against=against)
         tables += [table] if (table := seen_table(models, copies)) is not None else []
@@ -146,13 +182,7 @@ def report_text(results: Sequence[Results], *, names: Sequence[str] | None = Non
     tables += layer_tables(models, protocol)
     tables += [leakage_table(models, measure) for measure in LEAKAGES if layer_rows(models, measure)]
     tables += [table] if (table := chosen_table(models)) is not None else []
-    blocks = [f"# Robustness on {escaped(protocol.corpus)}", "\n".join(preamble(protocol, models))]
-    blocks += ["\n".join(table.lines()) for table in tables]
-    if notes := notes_of(models):
-        lines = (f"- {escaped(names)}: {escaped(note)}" for names, note in notes)
-        blocks.append("\n".join(["**Notes**", "", *lines]))
-    blocks.append("\n".join(provenance_lines(results)))
-    return "\n\n".join(blocks) + "\n"
+    return tables
 
 
 def preamble(protocol: Protocol, models: Sequence[ModelScores]) -> list[str]:
@@ -169,7 +199,7 @@ def preamble(protocol: Protocol, models: Sequence[ModelScores]) -> list[str]:
         chosen = f"split {escaped(str(dev))}" if dev else "the tenth of train that each holds back"
         lines.append(
             f"Tasks: {settings.get('probes')} probes each (mean of the probes, ± half their range) on frozen features: the last layer, where a "
-            f"task does not say sum. Trained on clean speech of split {escaped(str(splits.get('train')))}, where it does not say distorted; "
+            f"task does not say sum or a layer. Trained on clean speech of split {escaped(str(splits.get('train')))}, where it does not say distorted; "
             f"features centred and scaled on clean train; regularisation or learning rate chosen on {chosen}."
         )
     if any(model.outcomes or model.trials for model in models):
@@ -188,11 +218,14 @@ def model_table(models: Sequence[ModelScores]) -> Table:
     rows = []
     for model in models:
         parameters = model.facts.parameters
-        smaller = "" if teacher is None else f"{smaller_percent(parameters, than=teacher.facts.parameters):.1f} %"
-        hearing_s, audio_s = model.cost.get("hearing_s", 0.0), model.cost.get("audio_s", 0.0)
+        smaller = math.nan if teacher is None else smaller_percent(parameters, than=teacher.facts.parameters)
+        time_s, audio_s = (
+            sum(model.cost.get(key, 0.0) for key in keys) for keys in (("hearing_s", "probing_s"), ("audio_s",))
+        )
         rows.append((
-            model.model, model.facts.kind, model.facts.origin, model.facts.digest[:12], steps_of(model), hours_of(model), str(model.facts.layers), f"{parameters / 1e6:.2f} M",
-            smaller if model is not teacher else "", f"{audio_s / 3600:.2f} h", duration(hearing_s + model.cost.get("probing_s", 0.0)),
+            model.model, model.facts.kind, model.facts.origin, model.facts.digest[:12], steps_of(model), hours_of(model), str(model.facts.layers),
+            Quantity(f"{parameters / 1e6:.2f} M", {"": parameters}), "" if model is teacher or teacher is None else Quantity(f"{smaller:.1f} %", {"in %": smaller}),
+            hours(audio_s), Quantity(duration(time_s), {"in s": time_s}),
         ))  # fmt: skip
     than = "smaller" if teacher is None else f"smaller than {teacher.model}"
     header = (
@@ -220,7 +253,12 @@ def steps_of(model: ModelScores) -> str:
 def hours_of(model: ModelScores) -> str:
     """Audio that a student was trained on, where its record has it."""
     audio_s = model.facts.details.get("audio_s")
-    return f"{audio_s / 3600:.2f} h" if isinstance(audio_s, int | float) and audio_s else ""
+    return hours(audio_s) if isinstance(audio_s, int | float) and audio_s else ""
+
+
+def hours(seconds: float) -> Quantity:
+    """A time as `1.50 h`."""
+    return Quantity(f"{seconds / 3600:.2f} h", {"in h": seconds / 3600})
 
 
 def efficiency_table(models: Sequence[ModelScores]) -> Table:
@@ -228,9 +266,9 @@ def efficiency_table(models: Sequence[ModelScores]) -> Table:
     rows = tuple(
         (
             model.model,
-            f"{model.efficiency.macs_per_s / 1e6:.0f} M",
-            f"{model.efficiency.real_time_factor:.4f}",
-            f"{model.efficiency.size_mb:.2f}",
+            Quantity(f"{model.efficiency.macs_per_s / 1e6:.0f} M", {"": model.efficiency.macs_per_s}),
+            Quantity(f"{model.efficiency.real_time_factor:.4f}", {"": model.efficiency.real_time_factor}),
+            Quantity(f"{model.efficiency.size_mb:.2f}", {"": model.efficiency.size_mb}),
         )
         for model in models
         if model.efficiency is not None

@@ -1,4 +1,4 @@
-"""The robustness tables: every system on every task, clean, seen, shifted and new; its losses; and differences with intervals."""
+"""The robustness tables: shortfall closed; every system on every task, clean, seen, shifted and new; losses; differences with intervals."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.measures.error_rates import SMALLER_IS_BETTER
-from evaluation.report.bootstrap import GROUPS, Copies, difference, groups_of, snr_bands, task_outcomes
-from evaluation.report.table import Table
+from evaluation.report.bootstrap import (
+    GROUPS,
+    Copies,
+    difference,
+    groups_of,
+    shortfall_closed,
+    snr_bands,
+    task_outcomes,
+)
+from evaluation.report.table import Quantity, Table, escaped, percent, points
 from manifests.errors import StillroomError
 from manifests.results.scores import CATEGORIES
 
@@ -19,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evaluation.report.bootstrap import TaskOutcomes
-    from manifests.results.scores import CopyTable, ModelScores
+    from evaluation.report.bootstrap import Difference, ShortfallClosed, TaskOutcomes
+    from manifests.results.scores import CopyTable, ModelScores, TaskMeasure
 
 ORDER = ("clean", *GROUPS, "distorted")
 WORDS = {"cer": "CER", "wer": "WER", "per": "PER", "eer": "EER", "accuracy": "accuracy"}
@@ -82,9 +90,9 @@ class SystemOutcomes:
                 found.setdefault(one.measure, []).append(one)
         return found
 
-    def tasks(self) -> list[tuple[str, str]]:
+    def tasks(self) -> list[tuple[str, TaskMeasure]]:
         """Task and measure of every column, in their order."""
-        pairs = [
+        pairs: list[tuple[str, TaskMeasure]] = [
             (one.task, one.measure) for models in self.systems.values() for model in models for one in model.outcomes
         ] + [(one.task, "eer") for models in self.systems.values() for model in models for one in model.trials]
         return list(dict.fromkeys(pairs))
@@ -116,7 +124,84 @@ def shown(value: float, spread: float | None = None) -> str:
     """A share in percent with its spread; empty where there is none."""
     if np.isnan(value):
         return ""
-    return f"{round(100 * value, 1) + 0.0:.1f}" + ("" if spread is None else f" ±{100 * spread:.1f}")  # no -0.0
+    found = percent(value, spread=spread)
+    return Quantity(found.removeprefix("-"), found.numbers) if found.startswith("-0.0") else found
+
+
+def plain_student(outcomes: SystemOutcomes) -> str | None:
+    """The first student that is known to be trained on clean speech alone: by its views, or where they are not recorded by what it was trained on."""
+    return next(
+        (
+            name
+            for name, (model, *_) in outcomes.systems.items()
+            if model.facts.kind in {"run", "export"}
+            and (
+                model.facts.details.get("views") == "none"
+                or ("views" not in model.facts.details and model.trained == {})
+            )
+        ),
+        None,
+    )
+
+
+def shortfall_table(outcomes: SystemOutcomes) -> Table | None:
+    """What each system closes of the plain student's shortfall, by task and group, beside its gain on clean; None without a plain student."""
+    plain, tasks = plain_student(outcomes), outcomes.tasks()
+    _, *names = shortfall_columns(outcomes)
+    if plain is None or not tasks or not names:
+        return None
+    rows = []
+    for system in outcomes.systems:
+        row: list[str] = []
+        for task, measure in tasks:
+            own, other = (outcomes.of(one, task).get(measure, []) for one in (system, plain))
+            if system == plain or not own or not other:
+                row += [""] * (1 + len(names))
+                continue
+            row.append(gain_text(difference(own, other, outcomes.groups["clean"], outcomes.copies), measure))
+            row += [closed_text(shortfall_closed(own, other, outcomes.groups[name], outcomes.copies)) for name in names]
+        if any(row):
+            rows.append((system, *row))
+    header = (
+        "system",
+        *(f"{task}: {WORDS[measure]}, {name}" for task, measure in tasks for name in shortfall_columns(outcomes)),
+    )
+    title = f"Shortfall of {plain} closed, in % (gain on clean: in points)"
+    return Table(title, header, tuple(rows)) if rows else None
+
+
+def shortfall_columns(outcomes: SystemOutcomes) -> list[str]:
+    """Columns of each task in the table of the shortfall."""
+    return ["gain on clean", *(name for name in ORDER[1:] if name in outcomes.groups)]
+
+
+def gain_text(found: Difference | None, measure: TaskMeasure) -> str:
+    """A difference in points, larger is better for error rates too."""
+    if found is None:
+        return ""
+    sign = -1.0 if measure in SMALLER_IS_BETTER else 1.0
+    value, *ends = (sign * one + 0.0 for one in (found.value, found.low, found.high))  # no -0.0
+    return points(value, *sorted(ends))
+
+
+def closed_text(found: ShortfallClosed | None) -> str:
+    """A share that is closed and its interval; where the baseline has no certain shortfall, its points instead."""
+    if found is None:
+        return ""
+    if not found.is_known:
+        return f"no shortfall: {points(*found.shortfall)}"
+    return points(found.value, found.low, found.high)
+
+
+def shortfall_note(outcomes: SystemOutcomes) -> str:
+    """How the table of the shortfall is read, or why there is none."""
+    plain = None if (found := plain_student(outcomes)) is None else escaped(found)
+    if plain is None:
+        return "Shortfall closed is not shown: no model is known to be a student of clean speech alone (a run with views: none)."
+    return (
+        f"Shortfall closed: what a system gains over {plain} on distorted copies, in % of what {plain} loses there against its own clean speech, to be "
+        "read beside its gain (or loss) on clean. No shortfall: the interval of that loss reaches 0; its points are shown."
+    )
 
 
 def robustness_tables(outcomes: SystemOutcomes) -> list[Table]:
@@ -202,10 +287,7 @@ def difference_tables(outcomes: SystemOutcomes, *, against: str | None = None) -
                 continue
             found = [difference(own, other, outcomes.groups[name], outcomes.copies) for name in names]
             units = next((one.units for one in found if one is not None), "")
-            columns = (
-                "" if one is None else f"{100 * one.value:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
-                for one in found
-            )
+            columns = ("" if one is None else points(one.value, one.low, one.high) for one in found)
             rows.append((system, f"{len(own)} / {len(other)}", units, *columns))
         better = "smaller" if measure in SMALLER_IS_BETTER else "larger"
         title = f"Against {against}: {task}, {WORDS[measure]} in points, {better} is better"

@@ -1,6 +1,6 @@
 """Frozen-feature classification: a linear probe trained on clean speech (or on distorted), tested on clean and every condition.
 
-Features are means over frames, standardised on the clean training utterances of the probe. On the last layer the probe is
+Features are means over frames, standardised on the clean training utterances of the probe. On one layer the probe is
 multinomial logistic regression, whose inverse regularisation strength comes from one log grid; on a weighted sum of states it is
 trained by gradient, and its learning rate comes from one log grid. Both are chosen on clean dev.
 """
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from evaluation.data.labels import held_back
 from evaluation.data.utterances import TooFewFramesError
 from evaluation.exposure.test_copies import condition_scores
-from evaluation.features import Scaling
+from evaluation.features import Scaling, is_one_state
 from evaluation.tasks.dev_choice import best_on_dev
 from evaluation.tasks.weighted_sum import LEARNING_RATES, SumProbe, fitted_sum
 from manifests.corpus.sample import CLEAN
@@ -135,7 +135,7 @@ class ProbeScores:
     """Scores of the probes of one task.
 
     Attributes:
-        chosen: What was chosen for each probe (of each group, group by group): its inverse regularisation strength for `last`,
+        chosen: What was chosen for each probe (of each group, group by group): its inverse regularisation strength for one layer,
             its learning rate for sums.
         outcomes: Of each probe: right predictions of each copy.
     """
@@ -160,7 +160,7 @@ def probe_task(
 
     Args:
         task: Its labels.
-        train: Pooled states: rows of shape (feature,) for `last`, (state, feature) for sums.
+        train: Pooled states: rows of shape (feature,) for one layer, (state, feature) for sums.
         dev: The same; None where each probe chooses on what it holds back of train, as it does where dev has no label of train.
         test: The same, with all copies; several copies of one condition are averaged.
         seed: Of what is held back, and of probes that are trained by gradient.
@@ -221,7 +221,7 @@ def group_probe(
         dev_rows, dev_labels = picked(dev, group.dev)
     scaling = Scaling.fitted(clean)
     probe: Probe | SumProbe
-    if task.features == "last":
+    if is_one_state(task.features):
         probe = chosen_probe(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels)
     else:
         probe = chosen_sum(rows, labels, scaling, dev_rows=dev_rows, dev_labels=dev_labels, seed=seed, probe=number)
@@ -240,7 +240,9 @@ def choice_notes(task: LabelledTask, *, has_dev: bool, count: int, unfinished: i
     if unfinished:
         notes.append(f"{task.name}: {unfinished} of {count} probes were stopped after {MAX_ITERATIONS} iterations")
     if unchosen:
-        least = f"C is {UNCHOSEN_STRENGTH:g}" if task.features == "last" else f"the learning rate is {UNCHOSEN_RATE:g}"
+        least = (
+            f"C is {UNCHOSEN_STRENGTH:g}" if is_one_state(task.features) else f"the learning rate is {UNCHOSEN_RATE:g}"
+        )
         notes.append(f"{task.name}: {unchosen} of {count} probes had nothing to choose on, {least}")
     return tuple(notes)
 

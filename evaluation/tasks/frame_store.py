@@ -77,7 +77,7 @@ def stored_bytes(num_samples: Iterable[int], *, num_frames: Callable[[int], int]
     Args:
         num_samples: Length of each member.
         num_frames: Number of frames of so many samples.
-        num_states: Stored states: 1 for `last`, the layers for `sum`, layers and heads for `sum+heads`.
+        num_states: Stored states: 1 for one layer, the layers for `sum`, layers and heads for `sum+heads`.
         width: Features of a state.
     """
     return NUMBER_BYTES * num_states * width * sum(map(num_frames, num_samples))

@@ -111,12 +111,15 @@ def test_every_option_of_report_reaches_it_and_its_text_is_printed_as_it_is(tmp_
     monkeypatch.setattr(
         "evaluation.report.make_report.report", lambda *args, **rest: given.append((args, rest)) or "text\n"
     )
-    words = ["a", "b", "--markdown", "tables.md", "--html", "page.html", "--against", "plain"]
+    words = ["a", "b", "--markdown", "tables.md", "--html", "page.html", "--csv", "csv", "--against", "plain"]
     assert CliRunner().invoke(report_command, words, catch_exceptions=False).output == "text\n"
     CliRunner().invoke(report_command, ["a"], catch_exceptions=False)
     assert given == [
-        (((Path("a"), Path("b")),), {"markdown": Path("tables.md"), "html": Path("page.html"), "against": "plain"}),
-        (((Path("a"),),), {"markdown": None, "html": None, "against": None}),
+        (
+            ((Path("a"), Path("b")),),
+            {"markdown": Path("tables.md"), "html": Path("page.html"), "csv": Path("csv"), "against": "plain"},
+        ),
+        (((Path("a"),),), {"markdown": None, "html": None, "csv": None, "against": None}),
     ]
 
 

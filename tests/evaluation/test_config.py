@@ -7,7 +7,8 @@ import hashlib
 import pytest
 import yaml
 
-from evaluation.config import ClassifyTask, CtcTask, EvaluationConfig, ProbedTask, RunSource, is_run
+from evaluation.config import ClassifyTask, CtcTask, EvaluationConfig, ProbedTask, RunSource
+from evaluation.config_paths import is_run
 from manifests.errors import BadDocumentError, MissingFileError, UsageError
 
 PLAIN = {"corpus": "corpus", "models": {"teacher": "nano"}, "measures": ["cosine"]}
@@ -242,6 +243,21 @@ def test_a_config_may_be_made_of_its_parts():
     config = EvaluationConfig(corpus="c", models={"a": run, "b": "nano"}, tasks=(task,), measures=())
     assert (config.models, config.tasks) == ({"a": run, "b": "nano"}, (task,))
     assert ProbedTask(label="word", features="sum").name == "word (sum)"
+
+
+def test_a_layer_is_named_by_its_number_in_settings_and_task(tmp_path):
+    word = {"kind": "classify", "label": "word", "features": {"layer": 2}}
+    config = read(tmp_path, tasks=[word, {**word, "features": {"layer": 3}}, {**word, "features": "last"}])
+    assert [task.name for task in config.tasks] == ["word (layer 2)", "word (layer 3)", "word"]
+    assert [task["features"] for task in config.settings()["tasks"]] == [{"layer": 2}, {"layer": 3}, "last"]
+    for wrong, what in (
+        ({"layer": 0}, r"tasks\.0\.features\.layer: expected a number >= 1, got '0'"),
+        ({"layers": 2}, r"tasks\.0\.features\.layer"),
+        ("layer 2", r"tasks\.0\.features: .*last"),
+        (2, r"tasks\.0\.features: .*last"),
+    ):
+        with pytest.raises(BadDocumentError, match=what):
+            read(tmp_path, tasks=[{**word, "features": wrong}])
 
 
 def test_paths_are_relative_to_the_file_wherever_the_command_runs_and_a_tilde_is_home(tmp_path, monkeypatch):

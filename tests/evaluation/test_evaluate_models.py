@@ -102,6 +102,18 @@ def test_every_measure_of_every_model_is_there(corpus, bench, tmp_path):
     assert str(tmp_path) not in (tmp_path / "out/results.json").read_text()
 
 
+def test_the_last_layer_by_its_number_has_the_scores_of_the_last_and_another_layer_its_own(corpus, bench, tmp_path):
+    tasks = [WORD, *({**WORD, "features": {"layer": layer}} for layer in (3, 1))]
+    results = stage.evaluate(config_of(corpus, tmp_path, tasks=tasks, measures=[]), tmp_path / "out")
+    last, third, first = (
+        [values(results, "teacher", "accuracy", task=name, condition=one) for one in ("clean", "noise", "phone")]
+        for name in ("word", "word (layer 3)", "word (layer 1)")
+    )
+    assert last == third != first
+    assert set(results.cells[0].chosen_is.values()) == {"C"}
+    assert results.protocol.settings["tasks"][1]["features"] == {"layer": 3}
+
+
 def test_the_same_evaluation_gives_the_same_scores(corpus, bench, tmp_path):
     config = config_of(corpus, tmp_path)
     first, second = (stage.evaluate(config, tmp_path / name) for name in ("one", "two"))
@@ -432,11 +444,13 @@ def test_what_phones_and_layers_lack_is_one_line_before_anything_runs(corpus, al
         (corpus, {"measures": ["abx"]}, NoTriplesError, "no utterance of split 'test' has an alignment in the field 'phones'"),
         (aligned_corpus, {"measures": ["units"], "layers": [1, 4]}, stage.UnknownLayerError,
          "layers: 4 is none of model 'teacher', which has layers 1 to 3"),
+        (corpus, {"tasks": [{"kind": "classify", "label": "word", "features": {"layer": layer}} for layer in (3, 4)]},
+         stage.UnknownLayerError, "tasks.1.features.layer: 4 is none of model 'teacher', which has layers 1 to 3; name layers that"),
     )  # fmt: skip
     for data, changes, error, told in wrong:
         for run in (stage.evaluate, lambda config, out: stage.dry_run(config, out, log=str)):
             with pytest.raises(error) as caught:
-                run(small(data, tmp_path, tasks=[], **changes), tmp_path / "out")
+                run(small(data, tmp_path, **{"tasks": [], **changes}), tmp_path / "out")
             assert told in str(caught.value)
             assert "\n" not in str(caught.value)
     assert bench["fake"].calls == 0

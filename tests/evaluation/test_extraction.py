@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchaudio.transforms import MelSpectrogram
 
-from evaluation.config import CtcTask, Splits
+from evaluation.config import CtcTask, LayerFeatures, Splits
 from evaluation.data.labels import field_of, meets
 from evaluation.data.transcripts import TextTask
 from evaluation.data.utterances import keyed_order, resolved_splits
@@ -25,6 +25,7 @@ from manifests.corpus.sample import Sample
 from manifests.results.scores import separated
 
 LAYERS, FRAMES, FEATURES = 3, 7, 4
+SECOND = LayerFeatures(layer=2)
 MEMBERS = ("clean", "noise-0", "noise-1", "phone-0")
 
 
@@ -39,7 +40,7 @@ def utterance(key, seed):
 
 def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for(tmp_path):
     roles = ("train", "dev", "test")
-    pooled = {(features, role): PooledRows() for features in ("last", "sum", "sum+heads") for role in roles}
+    pooled = {(features, role): PooledRows() for features in ("last", "sum", "sum+heads", SECOND) for role in roles}
     stores = {role: FrameStore(tmp_path / role, "sum") for role in ("train", "dev")}
     tables = ModelFeatures(pooled, {role: PooledRows() for role in roles}, stores, FrameMoments())
     stored = {"train": frozenset({("a", "noise-1"), ("b", "clean")}), "dev": frozenset({("x", "clean")})}
@@ -61,7 +62,12 @@ def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for
         for row, (key, member) in zip(rows.rows, expected[role], strict=True):
             one = utterance(key, heard[role, key])
             states = one.frames[member].mean(dim=1)
-            wanted = {"last": states[2], "sum": states, "sum+heads": torch.cat([states, one.heads[member].mean(dim=1)])}
+            wanted = {
+                "last": states[2],
+                SECOND: states[1],
+                "sum": states,
+                "sum+heads": torch.cat([states, one.heads[member].mean(dim=1)]),
+            }
             np.testing.assert_allclose(row, wanted[features].numpy(), rtol=1e-5, atol=1e-6)
     for role, (key, members) in {"train": ("a", MEMBERS[:3]), "test": ("d", MEMBERS[:3])}.items():
         deep = tables.pooled_layers[role]
@@ -83,7 +89,8 @@ def test_each_table_gets_the_states_the_copies_and_the_utterances_that_it_is_for
 
 def test_states_are_scaled_by_their_own_moments():
     scaling = Scaling(np.arange(20.0).reshape(5, 4), np.arange(20.0, 40.0).reshape(5, 4))  # three layers, two heads
-    for features, rows in (("last", slice(2, 3)), ("sum", slice(0, 3)), ("sum+heads", slice(0, 5))):
+    named = ("last", slice(2, 3)), (SECOND, slice(1, 2)), ("sum", slice(0, 3)), ("sum+heads", slice(0, 5))
+    for features, rows in named:
         found = scaling_of(scaling, features, num_layers=3)
         np.testing.assert_array_equal(found.mean, scaling.mean[rows])
         np.testing.assert_array_equal(found.inverse, scaling.inverse[rows])
@@ -179,6 +186,14 @@ def test_the_states_that_are_stored_are_the_most_that_a_task_reads(order):
     assert stored_features(tasks) == "sum+heads"
     assert stored_features(task for task in tasks if task.features != "sum+heads") == "sum"
     assert stored_features([]) is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_layer_is_stored_alone_where_all_tasks_read_it_and_in_the_sum_of_all_where_they_do_not(order):
+    assert stored_features([text_task(SECOND), text_task(LayerFeatures(layer=2))]) == SECOND
+    for other in (LayerFeatures(layer=3), "last", "sum"):
+        assert stored_features([text_task(SECOND), text_task(other)][::order]) == "sum"
+    assert stored_features([text_task(SECOND), text_task("sum+heads")][::order]) == "sum+heads"
 
 
 def text_task(features):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from evaluation import features as stage
+from evaluation.config import LayerFeatures
 from evaluation.features import PooledRows, Scaling, UtteranceFeatures, condition_of, features_of, utterance_features
 
 
@@ -25,6 +26,8 @@ def test_the_states_that_a_probe_reads_are_layers_then_heads():
     for member, scale in (("clean", 1), ("noise-0", 10)):
         assert torch.equal(with_heads.states(member, "last"), scale * layers[2:])
         assert torch.equal(with_heads.states(member, "sum"), scale * layers)
+        for number in (1, 2, 3):
+            assert torch.equal(with_heads.states(member, LayerFeatures(layer=number)), scale * layers[[number - 1]])
     assert torch.equal(with_heads.states("noise-0", "sum+heads"), torch.cat([10 * layers, heads]))
     assert torch.equal(with_heads.states("clean", "sum+heads"), layers)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.config import CtcTask, FramesTask
+from evaluation.config import CtcTask, FramesTask, LayerFeatures
 from evaluation.data.alignments import AlignedTask
 from evaluation.data.transcripts import TextTask
 from evaluation.features import UtteranceFeatures
@@ -37,6 +37,10 @@ def test_frames_come_back_from_their_file_in_half_precision(tmp_path):
     assert torch.equal(store.states("b", "clean", "sum+heads", num_layers=3), half(torch.cat([frames, heads])))
     assert torch.equal(store.states("b", "clean", "sum", num_layers=3), half(frames))
     assert torch.equal(store.states("b", "clean", "last", num_layers=3), half(frames[2:]))
+    assert torch.equal(store.states("b", "clean", LayerFeatures(layer=2), num_layers=3), half(frames[1:2]))
+    second = FrameStore(tmp_path / "second", LayerFeatures(layer=2))
+    second.add(UtteranceFeatures("b", 1.0, {"clean": frames}, {"clean": heads}), "clean")
+    assert torch.equal(second.states("b", "clean", LayerFeatures(layer=2), num_layers=3), half(frames[1:2]))
     assert (tmp_path / "frames").stat().st_size == 2 * 5 * (5 + 7) * 4
     assert (
         stored_bytes([50, 70], num_frames=lambda samples: samples // 10, num_states=5, width=4) == 2 * 5 * (5 + 7) * 4
