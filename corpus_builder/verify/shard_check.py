@@ -237,7 +237,7 @@ class ShardChecker:
                 continue
             content = self.content(stream, sample, name)
             try:
-                wave = decoded_wave(content, most_samples=num_samples + 1, keep_pcm=self.check.level == "physics")
+                wave = decoded_wave(content, most_samples=num_samples, keep_pcm=self.check.level == "physics")
             except DECODING_ERRORS as problem:
                 self.add(f"{name}: cannot be decoded: {printable(problem, limit=120)}", sample=sample.key)
                 continue
