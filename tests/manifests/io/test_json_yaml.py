@@ -185,6 +185,7 @@ def test_what_is_exactly_as_large_or_as_deep_as_may_be_is_read(tmp_path, monkeyp
     (tmp_path / "long.jsonl").write_bytes(b"[1" + b" " * 96 + b"]\n" + b"[2]\n")
     assert list(json_yaml.read_json_lines(tmp_path / "long.jsonl", needed="x")) == [[1], [2]]
     assert json_yaml.parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, where="x") is not None
+    assert json_yaml.parse_json(b"[[]," + b"[" * (MAX_DEPTH - 1) + b"]" * MAX_DEPTH, where="x") is not None
     with pytest.raises(BadDocumentError, match="nested deeper"):
         json_yaml.parse_json(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), where="x")
 
