@@ -275,6 +275,10 @@ def test_an_unpaired_copy_is_both_models_or_neither():
         others = [pair for pair in pairs if "far" not in pair.student]
         assert all("far" not in pair.teacher and pair.teacher != pair.student for pair in others)
         assert not any(pair.fell_back for pair in pairs)
+    kept = [*COPIES, Copy("far-0", "room")]  # a copy that the teacher may get, were it not unpaired
+    assert all(
+        ("far" in pair.teacher) == ("far" in pair.student) for pair in drawn("cdm2", copies=kept, unpaired=["far"])
+    )
     clean = drawn("cdm1", 0.25, copies=copies, unpaired=["far"], student={"clean_share": 0.25})
     assert sum(pair[:2] == ("clean", "clean") for pair in clean) > 1800
 
