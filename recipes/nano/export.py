@@ -89,7 +89,7 @@ def write_export(out: Path, model: torchaudio.models.Wav2Vec2Model, outcome: Out
     out.mkdir(parents=True, exist_ok=True)
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
     put(out / "weights.safetensors", save(half, metadata={"format": "pt"}))
-    put(out / "config.json", as_json({**outcome.model, "sample_rate": RATE_HZ}))
+    put(out / "config.json", as_json({"pretrained_as": "hubert", **outcome.model, "sample_rate": RATE_HZ}))
     put(out / "heard.txt", heard_lines(outcome))
     reader = torchaudio.models.wav2vec2_model(**outcome.model)
     reader.load_state_dict({name: value.float() for name, value in half.items()})

@@ -3,7 +3,8 @@
 
     python recipes/realdata/prepare.py DATA --more-voices
     python recipes/nano/train_nano.py DATA FIRST --scratch SCRATCH1
-    python recipes/nano/train_nano.py DATA training/nano --teacher FIRST --scratch SCRATCH2
+    python recipes/nano/train_nano.py DATA SECOND --teacher FIRST --scratch SCRATCH2
+    python recipes/nano/train_nano.py DATA training/nano --teacher SECOND --layer 7 --scratch SCRATCH3
 
 Masked prediction of k-means units (arXiv 2106.07447) on the training utterances of those sets whose licences let the weights be given away.
 The first run's units are 100 clusters of MFCCs. With --teacher a run starts from an earlier model's weights, with finer units: 500 clusters of

@@ -58,7 +58,7 @@ SMALL: tuple[tuple[str, str], ...] = (
     (r"talkers: \{uniform_int: \[3, 7\]\}", "talkers: 3"),
     (r"python .*prepare\.py.*", ":"),  # downloads half a gigabyte: `trees.prepared` in its place
     (r"pip install '\.\[demo\]'", ":"),  # installed already
-    (r"( --layer 7)? --num-units 500 --batch-size 12", r"\1"),
+    (r"--num-units 500 --batch-size 12 ", ""),
     (r" --steps 4000 --minutes 100000", ""),
     (r"--scratch (\w+)", r"--scratch \1 --steps 2 --batch-size 2 --crop-frames 50 --num-units 20 --threads 1"),
     (r"(purity\.py \w+ \w+ \w+)", r"\1 --num-units 20 --every 1"),
@@ -420,7 +420,7 @@ def test_nano(room: Room) -> None:
     assert not room.follow("recipes/nano/README.md")
     cards = {
         name: json.loads((room.work / name / "card.json").read_text())
-        for name in ("FIRST", "training/nano", "SECOND", "THIRD", "ROBUST", "CONTROL")
+        for name in ("FIRST", "SECOND", "training/nano", "ROBUST", "CONTROL")
     }
     assert all(card["finished"] for card in cards.values())
     assert cards["CONTROL"]["name"] == "nano-continued"

@@ -235,6 +235,7 @@ def test_the_whole_script_leaves_a_folder_that_a_teacher_can_be_read_from(nano, 
     ]
     config = json.loads((out / "config.json").read_text())
     assert config.pop("sample_rate") == 16_000
+    assert config.pop("pretrained_as") == "hubert"
     model = torchaudio.models.wav2vec2_model(**config)
     weights = load_file(out / "weights.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
