@@ -45,7 +45,7 @@ bench: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build
 
-# One-line wrong wirings, each of which a fast test must notice; about half an hour. The last outcome: docs/results/mutants.md.
+# One-line wrong wirings, each of which a fast test must notice; about an hour. The last outcome: docs/results/mutants.md.
 mutants: $(VENV)/.dev
 	$(BIN)/python tests/mutants/run.py --report docs/results/mutants.md
 
