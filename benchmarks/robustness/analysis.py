@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Cells in, verdicts out: `claims.json`, a table in Markdown and one HTML page, by the rules of `claims.md`.
+"""Cells in, verdicts out: `claims.json`, tables in Markdown and one HTML page, by the rules of `claims.md`.
 
 python benchmarks/robustness/analysis.py CELLS OUT
 """
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cells as study_cells
-import materials
+import numpy as np
 import tables as study_tables
-from estimates import CDM_GAIN, DAT_GAIN, Comparison, Draws, Estimate, holm, label_free_metric
+from cells import TASKS, UNPAIRED
+from estimates import PLAIN, Comparison, Estimate, Invariance, holm, invariance, voice_weights
 from figures import figures
 from record import StudyCell
 
@@ -27,22 +28,21 @@ from manifests.io.digest import bytes_digest
 from manifests.io.json_yaml import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 CLAIMS = Path(__file__).with_name("claims.md")
+TITLE = "How far distillation on distorted speech goes, on two cores"
 ALPHA = 0.05
-EQUIVALENCE = 1.0
-MARGINS = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.5, "e": 0.0, "f": 1.0}
+CLEAN_MARGIN = 1.0
+RANK_KEPT = 0.95
 WORDING = {
-    "a": "a plainly distilled student loses more under distortion than its teacher",
-    "b": "CDM helps on seen and on unseen distortions",
-    "c": "CDM 2 gives more invariant features than CDM 1",
-    "d": "DAT adds where the teacher is not robust, little where it is",
-    "e": "a few precomputed copies do as well as never meeting a copy twice",
-    "f": "more families at equal copies help on unseen kinds",
+    "1": "CDM 1 closes shortfall on seen and new distortions, at no loss on clean",
+    "1h": "CDM 1 closes at least half of the shortfall on seen distortions",
+    "2": "CDM 2 gives more invariant features than CDM 1, without collapse",
+    "3": "DAT adds where all training data is paired",
+    "4": "DAT adds on recordings without a clean twin",
 }
 Verdict = Literal["supported", "not supported", "contrary"]
 
@@ -66,141 +66,132 @@ class MissingCellsError(StillroomError, FileNotFoundError):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a claim is decided by.
+class Contrast:
+    """One of the contrasts that a claim is decided by.
 
     Attributes:
-        contrasts: By what they are of; the first has the margin; all must hold.
-        answer: For (e): the smallest number of copies that passed.
+        estimate: Positive speaks for the claim.
+        margin: The least effect that counts.
+        is_primary: Whether it says in which direction the claim fails; others only have to hold.
     """
 
-    contrasts: Mapping[str, Estimate]
-    answer: int | None = None
+    estimate: Estimate
+    margin: float = 0.0
+    is_primary: bool = True
 
-    @property
-    def first(self) -> Estimate:
-        """The primary contrast."""
-        return next(iter(self.contrasts.values()))
 
-    @property
-    def p(self) -> float:
-        """Largest of the contrasts': all of them are due."""
-        return max(one.p for one in self.contrasts.values())
+Evidence = dict[str, Contrast]
+"""Contrasts by what they are of; all must hold."""
 
 
 def read_cells(folder: Path) -> list[StudyCell]:
     """All cells of a folder.
 
     Raises:
-        MixedCellsError: If they were not measured on the same data, under the same claims, on the same side.
+        MixedCellsError: If they were not measured or trained on the same data, under the same claims, on the same side.
         UsageError: If there is none.
     """
     found = [StudyCell.read(path, needed="a finished cell") for path in sorted(folder.glob("*.json"))]
     if not found:
         raise UsageError(f"{folder} holds no cells; run study.py first")
-    for cell in found[1:]:
-        for what, mine, other in (
-            ("data", cell.data_sha256, found[0].data_sha256),
-            ("claims.md", cell.claims_sha256, found[0].claims_sha256),
-            ("side", cell.side, found[0].side),
+    trained: dict[str, StudyCell] = {}
+    for cell in found:
+        first = trained.setdefault(cell.corpus, cell)
+        for what, mine, other, of in (
+            ("data", cell.data_sha256, found[0].data_sha256, found[0]),
+            ("claims.md", cell.claims_sha256, found[0].claims_sha256, found[0]),
+            ("side", cell.side, found[0].side, found[0]),
+            ("voices", cell.voices, found[0].voices, found[0]),
+            ("training corpus", cell.student.get("corpus_sha256"), first.student.get("corpus_sha256"), first),
         ):
             if mine != other:
-                raise MixedCellsError(what, found[0].name, cell.name)
+                raise MixedCellsError(what, of.name, cell.name)
     return found
 
 
 def compared(found: Sequence[StudyCell]) -> Comparison:
     """Cells by system and replicate, systems in the order of the closed list."""
+    order = list(dict.fromkeys(one.system for one in study_cells.cells("test")))
     systems: dict[str, dict[tuple[str, int], StudyCell]] = {}
-    order = {
-        system: place for place, system in enumerate(dict.fromkeys(one.system for one in study_cells.cells("test")))
-    }
-    for cell in sorted(found, key=lambda cell: order.get(cell.system, len(order))):
+    for cell in sorted(found, key=lambda cell: order.index(cell.system)):
         systems.setdefault(cell.system, {})[cell.corpus, cell.seed] = cell
-    return Comparison(systems, Draws(found[0]))
-
-
-def copies_evidence(comparison: Comparison) -> Evidence:
-    """(e): from 16 copies down to the first that is not within a point of fresh."""
-    value = comparison.task_metric("distorted")
-
-    def allowed(cell: StudyCell) -> NDArray[np.float64]:
-        """A point is given to every number of copies, so that a contrast above 0 is one within a point."""
-        return value(cell) + (0.0 if cell.system == "copies-fresh" else EQUIVALENCE)
-
-    contrasts, answer, is_open = {}, None, True
-    for count in reversed(study_cells.COPY_COUNTS):
-        found = comparison.contrast({f"copies-{count:02d}": 1.0, "copies-fresh": -1.0}, allowed)
-        contrasts[f"{count} copies - fresh + {EQUIVALENCE:g}"] = found
-        is_open = is_open and found.p <= ALPHA
-        answer = count if is_open else answer
-    return Evidence(contrasts, answer)
+    return Comparison(systems, voice_weights(len(found[0].voices)))
 
 
 def evidence_of(comparison: Comparison) -> dict[str, Evidence]:
     """The contrasts of every claim, as `claims.md` fixes them."""
-    of, contrast = comparison.task_metric, comparison.contrast
-    interaction = DAT_GAIN | {f"robust-{name}": -weight for name, weight in DAT_GAIN.items()}
-    singles = {f"families-1-{family}": -1 / len(materials.FAMILIES) for family in materials.FAMILIES}
-    smaller = {name: -weight for name, weight in CDM_GAIN.items()}
-    later = {"cdm2": 1.0, "cdm1": -1.0}
+    of, contrast = comparison.accuracy, comparison.contrast
 
-    def invariance(which: Literal["retrieval", "gap"]) -> Callable[[StudyCell], NDArray[np.float64]]:
-        return lambda cell: label_free_metric(cell, which)
+    def gain(system: str, over: str, group: str) -> dict[str, Estimate]:
+        return {
+            f"{task}: {group}, {system} - {over}": contrast((1.0, system, of(task, group)), (-1.0, over, of(task, group)))
+            for task in TASKS
+        }  # fmt: skip
 
+    closes: Evidence = {name: Contrast(one, margin=1.0) for name, one in gain("cdm1", PLAIN, "seen").items()}
+    closes |= {name: Contrast(one, is_primary=False) for name, one in gain("cdm1", PLAIN, "new").items()}
+    half: Evidence = {}
+    for task in TASKS:
+        seen, clean = of(task, "seen"), of(task, "clean")
+        kept = contrast((1.0, "cdm1", clean), (-1.0, PLAIN, clean), plus=CLEAN_MARGIN)
+        closes[f"{task}: clean, cdm1 - {PLAIN} + {CLEAN_MARGIN:g}"] = Contrast(kept, is_primary=False)
+        middle = contrast((1.0, "cdm1", seen), (-0.5, PLAIN, seen), (-0.5, PLAIN, clean))
+        half[f"{task}: seen, cdm1 - the middle of {PLAIN}'s seen and clean"] = Contrast(middle)
+
+    def measure(which: Invariance, share: float = 1.0) -> Estimate:
+        def value(cell: StudyCell) -> NDArray[np.float64]:
+            return np.array([invariance(cell, which)])
+
+        return contrast((1.0, "cdm2", value), (-share, "cdm1", value))
+
+    later: Evidence = {
+        "retrieval@1, cdm2 - cdm1": Contrast(measure("retrieval"), margin=1.0),
+        "matched - mismatched cosine, cdm2 - cdm1": Contrast(measure("gap"), margin=1.0),
+        f"effective rank, cdm2 - {RANK_KEPT:g} cdm1": Contrast(measure("rank", RANK_KEPT), is_primary=False),
+    }
+    paired = gain("cdm1-dat", "cdm1", "seen")
+    unpaired = gain("unpaired-dat", "unpaired", UNPAIRED) | gain("unpaired-dat", "without", UNPAIRED)
     return {
-        "a": Evidence({"loss, plain - nano": contrast({"plain": 1.0, "teacher-nano": -1.0}, of("loss distorted"))}),
-        "b": Evidence({
-            "smaller loss on seen": contrast(smaller, of("loss seen")),
-            "smaller loss on new": contrast(smaller, of("loss new")),
-            "accuracy on seen": contrast(CDM_GAIN, of("seen")),
-            "accuracy on new": contrast(CDM_GAIN, of("new")),
-        }),
-        "c": Evidence({"retrieval@1": contrast(later, invariance("retrieval")), "cosine gap": contrast(later, invariance("gap"))}),
-        "d": Evidence({
-            "gain of DAT with nano": contrast(DAT_GAIN, of("distorted")),
-            "that gain - the gain with nano-robust": contrast(interaction, of("distorted")),
-        }),
-        "e": copies_evidence(comparison),
-        "f": Evidence({"accuracy on new, 4 - 1 families": contrast({"families-4": 1.0, **singles}, of("new"))}),
-    }  # fmt: skip
+        "1": closes,
+        "1h": half,
+        "2": later,
+        "3": {name: Contrast(one, margin=0.5) for name, one in paired.items()},
+        "4": {name: Contrast(one, margin=0.5) for name, one in unpaired.items()},
+    }
 
 
-def verdicts(evidence: Mapping[str, Evidence]) -> dict[str, Verdict]:
-    """Of each claim, after Holm's correction in either direction."""
-    for_it = holm({claim: one.first.p if claim == "e" else one.p for claim, one in evidence.items()})
-    against = holm({claim: one.first.p_contrary for claim, one in evidence.items()})
-    found: dict[str, Verdict] = {}
-    for claim, one in evidence.items():
-        if for_it[claim] <= ALPHA and one.first.value >= MARGINS[claim]:
-            found[claim] = "supported"
-        elif against[claim] <= ALPHA and one.first.value <= -MARGINS[claim]:
-            found[claim] = "contrary"
+def decided(evidence: Mapping[str, Evidence]) -> dict[str, tuple[Verdict, float]]:
+    """Verdict and Holm's p of each claim: all contrasts must hold; it is contrary where all primary ones are opposite."""
+    for_it = holm({claim: max(one.estimate.p for one in found.values()) for claim, found in evidence.items()})
+    primary = {claim: [one for one in found.values() if one.is_primary] for claim, found in evidence.items()}
+    against = holm({claim: max(one.estimate.p_contrary for one in found) for claim, found in primary.items()})
+    verdicts: dict[str, tuple[Verdict, float]] = {}
+    for claim, found in evidence.items():
+        if for_it[claim] <= ALPHA and all(one.estimate.value >= one.margin for one in found.values()):
+            verdicts[claim] = "supported", for_it[claim]
+        elif against[claim] <= ALPHA and all(one.estimate.value <= -one.margin for one in primary[claim]):
+            verdicts[claim] = "contrary", against[claim]
         else:
-            found[claim] = "not supported"
-    return found
+            verdicts[claim] = "not supported", for_it[claim]
+    return verdicts
 
 
 def claims_document(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
     """`claims.json`."""
-    decided = verdicts(evidence)
+    verdicts = decided(evidence)
     return [
         {
-            "claim": claim,
-            "says": WORDING[claim],
-            "verdict": decided[claim],
-            "effect": round(one.first.value, 3),
-            "interval": [round(one.first.low, 3), round(one.first.high, 3)],
-            "margin": MARGINS[claim],
-            "seeds": one.first.replicates,
-            **({"answer": one.answer} if claim == "e" else {}),
+            "claim": claim, "says": WORDING[claim], "verdict": verdicts[claim][0], "holm_p": float(f"{verdicts[claim][1]:.4g}"),
             "contrasts": {
-                name: {"effect": round(each.value, 3), "interval": [round(each.low, 3), round(each.high, 3)],
-                       "percentile_interval": [round(end, 3) for end in each.percentile], "p": float(f"{each.p:.4g}")}
-                for name, each in one.contrasts.items()
+                name: {
+                    "effect": round(one.estimate.value, 3), "margin": one.margin, "p": float(f"{one.estimate.p:.4g}"),
+                    "interval": [round(one.estimate.low, 3), round(one.estimate.high, 3)],
+                    "percentile_interval": [round(end, 3) for end in one.estimate.percentile], "runs": one.estimate.replicates,
+                }
+                for name, one in found.items()
             },
         }
-        for claim, one in evidence.items()
+        for claim, found in evidence.items()
     ]  # fmt: skip
 
 
@@ -209,21 +200,21 @@ def analyse(folder: Path, out: Path) -> list[dict[str, Any]]:
 
     Raises:
         MissingCellsError: If a cell is missing: claims are decided once, from all.
-        MixedCellsError: If cells were measured differently, or under other claims than those that stand there.
+        MixedCellsError: If cells were measured differently, or under other claims than the file's.
     """
     found = read_cells(folder)
     names = {cell.name for cell in found}
     if missing := [cell.name for cell in study_cells.cells("test") if cell.name not in names]:
         raise MissingCellsError(missing)
     if found[0].claims_sha256 != bytes_digest(CLAIMS.read_bytes()):
-        raise MixedCellsError("claims.md", found[0].name, "and the file as it stands")
+        raise MixedCellsError("claims.md", found[0].name, "and the file as it is now")
     comparison = compared(found)
     document = claims_document(evidence_of(comparison))
     tables = study_tables.all_tables(comparison, document)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "robustness.md", study_tables.markdown(tables))
+    write_text(out / "robustness.md", study_tables.markdown(TITLE, tables))
     content = {
-        "title": "The finding, as far as two cores allow",
+        "title": TITLE,
         "verdicts": document,
         "figures": figures(comparison, document),
         "tables": tables,

@@ -1,11 +1,11 @@
-"""What the study hears: prepared real data, phone sentences with alignments, and noise and music dealt once, by name.
+"""The data of the study: prepared real data, phone sentences with alignments, and noise and music divided once, by name.
 
     python benchmarks/robustness/data.py DATA OUT
 
 DATA is what ``recipes/realdata/prepare.py`` wrote. OUT gets, as hard links where the disk allows:
 
-* ``eval/{train,dev,test}`` with ``labels.csv``: every keyword, some of the dialogues, phone sentences. Train's sentences
-  are those that students may have heard without labels; dev's and test's are others, by other voices.
+* ``eval/{train,dev,test}`` with ``labels.csv``: every keyword and phone sentences. Train's sentences are among those that students are
+  trained on, without labels; dev's and test's are others, by other voices.
 * ``phones.csv``: the alignments of the phone sentences, ``id,start,end,label``.
 * ``noise/{train,dev,test}`` and ``music/{dev,test}``: a recording is in one of them, whatever a recipe's seed.
 * ``data.json``, written last: counts and a digest over names and PCM; with it there, nothing is done again.
@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,33 +28,15 @@ import soundfile as sf
 from stillroom import talkers
 from stillroom.phones import Phone, phone_class
 
-VERSION = 1
+VERSION = 2
 RATE_HZ = 16_000
 SPLITS: tuple[talkers.Split, ...] = ("train", "dev", "test")
-DIALOGUES = {"train": 320, "dev": 60, "test": 60}
-"""Utterances of each of the two dialogue sets."""
 TRAIN_SENTENCES_A_VOICE = 3
 SENTENCES_A_VOICE = 4
 TONAL = ("bass", "guit", "loop", "mehackit")
 """Kinds of recordings that are music in short: left out of the noises, so that music stays new."""
 COLUMNS = ("path", "id", "set", "speaker", "language", "text", "word")
 Row = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much of the data is taken; the smoke test takes little.
-
-    Attributes:
-        dialogues: Utterances of each dialogue set, by split.
-        voices: At most so many voices a split; None for all.
-    """
-
-    dialogues: dict[str, int]
-    voices: int | None = None
-
-
-FULL = Sizes(DIALOGUES)
 
 
 def keyed(name: str) -> int:
@@ -74,7 +55,7 @@ def place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def deal_noises(data: Path, out: Path) -> dict[str, int]:
+def divide_noises(data: Path, out: Path) -> dict[str, int]:
     """Noises 60/20/20 within each kind of recording (the name before the first ``_``), music to dev and test alone."""
     counts: dict[str, int] = {}
     kinds: dict[str, list[Path]] = {}
@@ -95,28 +76,21 @@ def deal_noises(data: Path, out: Path) -> dict[str, int]:
     return counts
 
 
-def recorded_rows(data: Path, split: str, sizes: Sizes) -> list[Row]:
-    """Keywords and some dialogues of a split, as its table lists them."""
+def keyword_rows(data: Path, split: talkers.Split, voices: int | None) -> list[Row]:
+    """Keywords of a split, as its table lists them."""
+    chosen = {voice.name for voice in talkers.speakers(split)[:voices]}
     with (data / "speech" / split / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    chosen = [row for row in rows if row["set"] == "espeak-keywords"]
-    if sizes.voices is not None:
-        voices = sorted({row["speaker"] for row in chosen}, key=keyed)[: sizes.voices]
-        chosen = [row for row in chosen if row["speaker"] in voices]
-    for name in ("fillets-cs", "fillets-nl"):
-        of_set = sorted((row for row in rows if row["set"] == name), key=lambda row: keyed(row["id"]))
-        chosen += of_set[: sizes.dialogues[split]]
-    return chosen
+        return [row for row in csv.DictReader(file) if row["set"] == "espeak-keywords" and row["speaker"] in chosen]
 
 
-def spoken(split: talkers.Split, sizes: Sizes) -> list[tuple[talkers.Voice, int, str]]:
+def spoken(split: talkers.Split, voices: int | None) -> list[tuple[talkers.Voice, int, str]]:
     """Who says which sentence: voice, number and text. Each voice begins elsewhere in the list, so all sentences are said."""
     lists = {"train": talkers.SENTENCES, "dev": sentences.DEV, "test": sentences.TEST}
     each = TRAIN_SENTENCES_A_VOICE if split == "train" else SENTENCES_A_VOICE
     said = []
-    for row, voice in enumerate(talkers.speakers(split)[: sizes.voices]):
+    for row, voice in enumerate(talkers.speakers(split)[:voices]):
         for column in range(each):
-            # Train's are the first that prepare.py gave this voice, so that students heard no sentence more.
+            # Train's are the first that prepare.py gave this voice, so that students are trained on no sentence more.
             number = (row * (10 if split == "train" else each) + column) % len(lists[split])
             said.append((voice, number, lists[split][number]))
     return said
@@ -130,16 +104,18 @@ def write_wave(path: Path, wave: talkers.Wave) -> None:
     part.replace(path)
 
 
-def make_split(data: Path, out: Path, split: talkers.Split, sizes: Sizes) -> tuple[list[Row], dict[str, list[Phone]]]:
+def make_split(
+    data: Path, out: Path, split: talkers.Split, voices: int | None
+) -> tuple[list[Row], dict[str, list[Phone]]]:
     """Write one split's audio; gives its table and its alignments."""
     folder = out / "eval" / split
     rows = []
-    for row in recorded_rows(data, split, sizes):
+    for row in keyword_rows(data, split, voices):
         source = data / "speech" / split / row["path"]
         place(source, folder / row["path"])
         rows.append(row)
     phones: dict[str, list[Phone]] = {}
-    for voice, number, text in spoken(split, sizes):
+    for voice, number, text in spoken(split, voices):
         wave, aligned = talkers.aligned_speech_16k(text, voice)
         path = Path("espeak-phones") / voice.name / f"{voice.name}_{number:02d}.flac"
         write_wave(folder / path, wave)
@@ -193,17 +169,17 @@ def digest_of(out: Path) -> str:
     return found.hexdigest()
 
 
-def prepare(data: Path, out: Path, sizes: Sizes = FULL) -> dict[str, object]:
-    """Write everything that is not there yet; gives the record."""
+def prepare(data: Path, out: Path, *, voices: int | None = None) -> dict[str, object]:
+    """Write everything that is not there yet; gives the record. The smoke test takes so many voices a split, the study all."""
     done = out / "data.json"
     if done.exists():
         record: dict[str, object] = json.loads(done.read_text())
         if record["version"] == VERSION:
             return record
-    counts: dict[str, object] = {**deal_noises(data, out)}
+    counts: dict[str, object] = {**divide_noises(data, out)}
     phones: dict[str, dict[str, list[Phone]]] = {}
     for split in SPLITS:
-        rows, phones[split] = make_split(data, out, split, sizes)
+        rows, phones[split] = make_split(data, out, split, voices)
         counts[split] = len(rows)
     counts["phones left out"] = write_phones(out / "phones.csv", phones)
     record = {"version": VERSION, "counts": counts, "sha256": digest_of(out)}

@@ -4,7 +4,6 @@
     python benchmarks/robustness/study.py OUT                # the final cells, on the test set
     python benchmarks/robustness/study.py OUT --dev          # tuning: other seeds, dev voices, dev noises, dev kinds
     python benchmarks/robustness/study.py OUT --hours 8      # begins no cell that would not end within eight hours
-    python benchmarks/robustness/study.py OUT --make-teacher # nano-robust/ anew, if that folder is not there
 
 It can be stopped anywhere and started again: a finished cell is one JSON file and is never made again unless its digest changes, and a
 stopped run goes on from its checkpoint. README.md beside this file says what it does and how long that takes.
@@ -29,9 +28,10 @@ from typing import Any
 import cells as study_cells
 import data as study_data
 import materials
-from cells import FULL, HOUSE, SMOKE, TASKS, Cell, Scale, Side
-from record import StudyCell, chance_of, label_free, task_counts
+from cells import ALL_TASKS, FULL, HOUSE, SMOKE, TEACHER, Cell, Scale, Side
+from record import StudyCell, label_free, majority, student_facts, task_counts, voices_of
 
+from evaluation.config import EvaluationConfig
 from manifests.errors import StillroomError, UsageError
 from manifests.io.digest import bytes_digest, digest
 from manifests.io.json_yaml import write_yaml
@@ -47,21 +47,20 @@ class CommandFailedError(RuntimeError):
     """A command of the study did not end well."""
 
     def __init__(self, command: list[str], status: int, log: Path) -> None:
-        super().__init__(f"`{' '.join(command[2:5])} ...` ended with {status}; its last words stand in {log}")
+        super().__init__(f"`{' '.join(command[2:5])} ...` ended with {status}; the end of {log} says why")
 
 
 class StoppedError(Exception):
-    """Somebody asked the study to stop."""
+    """The study was stopped."""
 
 
 @dataclass
 class Study:
-    """Where things lie, and what is asked.
+    """Folders of the study, and what is requested.
 
     Attributes:
         out: Everything that is not committed.
         kept: Where finished cells go.
-        change: Over every run's config, while tuning.
         children: Commands that run now.
     """
 
@@ -71,7 +70,6 @@ class Study:
     side: Side
     scale: Scale
     jobs: int
-    change: dict[str, Any] = field(default_factory=dict)
     children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -81,8 +79,8 @@ class Study:
         """The study's own data."""
         return self.out / f"data-{self.scale.name}"
 
-    def run(self, *words: str, log: str) -> None:
-        """A command on one thread, its output in a file.
+    def run(self, *words: str, log: str) -> float:
+        """Run a command on one thread, its output in a file; gives the seconds of a core that it took.
 
         Raises:
             StoppedError: If the study was stopped meanwhile.
@@ -98,20 +96,22 @@ class Study:
                     raise StoppedError
                 child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
                 self.children.add(child)
-            status = child.wait()
+            _, status, usage = os.wait4(child.pid, 0)
             with self.lock:
+                child.returncode = os.waitstatus_to_exitcode(status)
                 self.children.discard(child)
         if self.stopped.is_set():
             raise StoppedError
-        if status != 0:
-            raise CommandFailedError(command, status, path)
+        if child.returncode != 0:
+            raise CommandFailedError(command, child.returncode, path)
+        return usage.ru_utime + usage.ru_stime
 
     def stop(self) -> None:
-        """Tell all commands to stop; the trainer leaves a checkpoint."""
+        """Stop all commands; the trainer leaves a checkpoint."""
         self.stopped.set()
         with self.lock:
             for child in self.children:
-                child.terminate()
+                os.kill(child.pid, signal.SIGTERM)  # `terminate` may reap it, which `run` waits for
 
 
 def corpus_of(study: Study, name: str, recipe: dict[str, Any], *, limit: int | None) -> Path:
@@ -133,10 +133,22 @@ def corpus_of(study: Study, name: str, recipe: dict[str, Any], *, limit: int | N
     return corpus
 
 
-def training_corpus(study: Study, cell: Cell) -> Path:
-    """The corpus that a cell is trained on."""
-    recipe = materials.training_recipe(cell.corpus, rooms=study.scale.rooms)
-    return corpus_of(study, cell.corpus, recipe, limit=cell.limit_at(study.scale))
+def training_corpus(study: Study, name: str) -> Path:
+    """A corpus that cells are trained on."""
+    return corpus_of(study, name, materials.training_recipe(name, rooms=study.scale.rooms), limit=study.scale.limit)
+
+
+def targets_of(study: Study, cell: Cell) -> Path:
+    """Run the teacher once over a cell's corpus, on its copies too, for all runs; gives the folder. A stopped command goes on."""
+    corpus, config = training_corpus(study, cell.corpus), cell.config(study.scale)
+    layers, crop_s = ",".join(map(str, config["teacher"]["layers"])), str(config["crop_s"])
+    folder = study.out / "targets" / study.scale.name / f"{corpus.name}-{digest([layers, crop_s])[:12]}"
+    if not (folder / "targets.json").exists():
+        words = ["-m", "stillroom", "targets", str(corpus), str(folder), "--teacher", TEACHER, "--layers", layers]
+        words += ["--conditions", ",".join(materials.SEEN), "--crop-s", crop_s, "--split", "train"]
+        took = study.run(*words, log=f"targets-{cell.corpus}")
+        say(f"targets of {cell.corpus}: {took:.0f} s of a core")
+    return folder
 
 
 def evaluation_corpus(study: Study) -> Path:
@@ -147,95 +159,76 @@ def evaluation_corpus(study: Study) -> Path:
 def make_data(study: Study) -> None:
     """Real speech and noise, and what the study makes of them, unless they are there."""
     if not (study.data / "metadata.jsonl").exists():
-        study.run(str(HOUSE / "recipes/realdata/prepare.py"), str(study.data), log="prepare")
-    smoke = study_data.Sizes({"train": 8, "dev": 4, "test": 4}, voices=2)
-    study_data.prepare(study.data, study.made, study_data.FULL if study.scale == FULL else smoke)
-
-
-ROBUST_UNITS = 100  # of the committed cells' teacher
-
-
-def make_robust_teacher(study: Study, folder: Path) -> None:
-    """Continue nano on distorted speech, unless the folder holds what came of that."""
-    if (folder / "card.json").exists() and json.loads((folder / "card.json").read_text())["finished"]:
-        return
-    robust = {**study_cells.ROBUST, **study.scale.robust}
-    recipe = materials.training_recipe(robust["corpus"], rooms=study.scale.rooms)
-    corpus = corpus_of(study, robust["corpus"], recipe, limit=study.scale.limit)
-    flags = [word for key in ("steps", "learning_rate", "batch_size", "crop_frames", "seed") for word in ("--" + key.replace("_", "-"), str(robust[key]))]  # fmt: skip
-    flags += ["--num-units", str(ROBUST_UNITS)]
-    script = HOUSE / "recipes/nano/robust.py"
-    scratch = study.out / "teachers" / f"nano-robust-{study.scale.name}.scratch"
-    study.run(str(script), str(corpus), str(folder), "--scratch", str(scratch), *flags, log="nano-robust")
+        study.run(str(HOUSE / "recipes/realdata/prepare.py"), str(study.data), "--more-voices", log="prepare")
+    study_data.prepare(study.data, study.made, voices=None if study.scale == FULL else 2)
 
 
 def make_cell(study: Study, cell: Cell) -> StudyCell:
     """Train, if there is something to train, and measure; gives the record."""
-    teacher = "nano" if cell.teacher == "nano" else str(robust_path(study))
     run = study.out / "runs" / study.side / f"{cell.name}-{cell.digest(study.side, study.scale)[:12]}"
-    began = time.monotonic()
+    run.parent.mkdir(parents=True, exist_ok=True)
+    seconds = {"training": 0.0}
     if cell.corpus:
+        places = {"corpus": str(training_corpus(study, cell.corpus)), "targets": str(targets_of(study, cell))}
         config = run.with_suffix(".yaml")
-        config.parent.mkdir(parents=True, exist_ok=True)
-        write_yaml(
-            config,
-            json.loads(
-                json.dumps(
-                    {
-                        **cell.config(study.scale),
-                        "corpus": str(training_corpus(study, cell)),
-                        "teacher": {"name": teacher},
-                    }
-                )
-            ),
-        )
-        study.run("-m", "stillroom", "train", str(config), str(run), log=f"train-{cell.name}")
-    trained_s = time.monotonic() - began
+        write_yaml(config, json.loads(json.dumps(cell.config(study.scale) | places)))
+        seconds["training"] = study.run("-m", "stillroom", "train", str(config), str(run), log=f"train-{cell.name}")
     results = run.parent / f"{run.name}.results"
-    tasks = [{**task, "table": str(study.made / task["table"])} if "table" in task else task for task in TASKS]
-    model: Any = {"run": str(run), "system": cell.system} if cell.corpus else teacher
-    splits = (
-        {"train": "train", "test": "dev"} if study.side == "dev" else {"train": "train", "dev": "dev", "test": "test"}
-    )
-    asked = {"corpus": str(evaluation_corpus(study)), "models": {"model": model}, "splits": splits, "tasks": tasks,
-             "measures": ["cosine"], "probes": 2, "seed": 0, "efficiency": False}  # fmt: skip
+    requested = evaluation_of(study, cell, run)
     config = results.with_suffix(".evaluation.yaml")
-    config.parent.mkdir(parents=True, exist_ok=True)
-    write_yaml(config, json.loads(json.dumps(asked)))
-    study.run("-m", "stillroom", "evaluate", str(config), str(results), log=f"evaluate-{cell.name}")
-    seconds = {"training": round(trained_s, 1), "evaluation": round(time.monotonic() - began - trained_s, 1)}
-    record = record_of(study, cell, Results.read(results / "results.json", needed="what evaluate wrote"), seconds)
+    write_yaml(config, json.loads(json.dumps(requested)))
+    words = ("-m", "stillroom", "evaluate", str(config), str(results))
+    seconds["evaluation"] = study.run(*words, log=f"evaluate-{cell.name}")
+    tasks = EvaluationConfig.parse(requested, where=config).tasks
+    names = {task.name: name for name, task in zip(ALL_TASKS, tasks, strict=True)}
+    record = record_of(
+        study, cell, Results.read(results / "results.json", needed="what evaluate wrote"), names, seconds
+    )
     shutil.rmtree(run, ignore_errors=True)
     shutil.rmtree(results, ignore_errors=True)
     return record
 
 
-def robust_path(study: Study) -> Path:
-    """Where the robust teacher lies: committed, but for the smoke test, which makes a tiny one."""
-    if study.scale == FULL:
-        return study_cells.ROBUST_TEACHER
-    return study.out / "teachers" / f"nano-robust-{digest(study_cells.teacher_record('nano-robust', study.scale))[:12]}"
+def evaluation_of(study: Study, cell: Cell, run: Path) -> dict[str, Any]:
+    """The config of a cell's evaluation."""
+    tasks = [
+        {**task, "table": str(study.made / task["table"])} if "table" in task else task for task in ALL_TASKS.values()
+    ]
+    splits = {"train": "train", "test": "dev"}
+    if study.side == "test":
+        splits = {"train": "train", "dev": "dev", "test": "test"}
+    return {
+        "corpus": str(evaluation_corpus(study)),
+        "models": {"model": {"run": str(run), "system": cell.system} if cell.corpus else TEACHER},
+        "splits": splits,
+        "tasks": tasks,
+        "measures": ["cosine"],
+        "probes": 2,
+        "seed": 0,
+        "efficiency": False,
+    }
 
 
-def record_of(study: Study, cell: Cell, results: Results, seconds: dict[str, float]) -> StudyCell:
-    """A finished cell from what `evaluate` wrote."""
+def record_of(
+    study: Study, cell: Cell, results: Results, names: dict[str, str], seconds: dict[str, float]
+) -> StudyCell:
+    """A finished cell from what `evaluate` wrote; `names` are the study's of its tasks."""
     [measured] = results.cells
     assert results.roll is not None
-    roll = results.roll
-    tasks = dict.fromkeys(outcome.task for outcome in measured.outcomes)
+    voices = voices_of(measured, results.roll, names)
     phones = study_data.commonest_phone_share(study.made / "phones.csv", study.side)
-    chances = {task: chance_of(measured, task) for task in tasks}
+    tasks = {}
+    for task, name in names.items():
+        chance = majority(measured, task)
+        tasks[name] = task_counts(measured, results.roll, task, voices=voices, chance=phones if chance is None else chance)  # fmt: skip
     return StudyCell.model_validate(
         {
             "schema": StudyCell.SCHEMA,
-            "name": cell.name, "system": cell.system, "claim": cell.claim, "side": study.side, "seed": cell.seed,
-            "corpus": cell.corpus, "digest": cell.digest(study.side, study.scale),
-            "decided": cell.decided(study.side, study.scale), "claims_sha256": bytes_digest(CLAIMS.read_bytes()),
-            "data_sha256": measured.data_sha256,
-            "student": {**measured.facts.details, "digest": measured.facts.digest, "parameters": measured.facts.parameters, "layers": measured.facts.layers},
-            "seconds": seconds,
-            "tasks": {task: task_counts(measured, roll, task, chance=phones if chance is None else chance) for task, chance in chances.items()},
-            "label_free": label_free(measured), "notes": measured.notes, "software": results.software,
+            "name": cell.name, "system": cell.system, "side": study.side, "seed": cell.seed, "corpus": cell.corpus,
+            "digest": cell.digest(study.side, study.scale), "decided": cell.decided(study.side, study.scale),
+            "claims_sha256": bytes_digest(CLAIMS.read_bytes()), "data_sha256": measured.data_sha256,
+            "student": student_facts(measured.facts), "seconds": {name: round(took, 1) for name, took in seconds.items()},
+            "voices": voices, "tasks": tasks, "label_free": label_free(measured), "notes": measured.notes, "software": results.software,
         }
     )  # fmt: skip
 
@@ -268,7 +261,7 @@ def make_all(study: Study, pending: list[Cell], *, hours: float | None) -> bool:
                 cell, began = running.pop(future)
                 record = future.result()
                 study.kept.mkdir(parents=True, exist_ok=True)
-                record.write(study.kept / f"{cell.name}.json")
+                record.write_line(study.kept / f"{cell.name}.json")
                 finished += 1
                 took = time.monotonic() - began
                 typical_s = took if finished == 1 else max(took, 0.8 * typical_s + 0.2 * took)
@@ -282,7 +275,7 @@ def say(line: str) -> None:
 
 
 def wanted(given: argparse.Namespace, side: Side, change: dict[str, Any]) -> list[Cell]:
-    """The cells that are asked for; a changed one has another name."""
+    """The requested cells; a changed one has another name."""
     chosen = study_cells.cells(side)
     if given.only:
         known = {name for cell in chosen for name in (cell.system, cell.name)}
@@ -300,7 +293,7 @@ def wanted(given: argparse.Namespace, side: Side, change: dict[str, Any]) -> lis
 
 
 def change_of(words: list[str]) -> dict[str, Any]:
-    """What `--set` asks over every run's config.
+    """What `--set` changes of every run's config.
 
     Raises:
         UsageError: If a word is not KEY=VALUE.
@@ -318,7 +311,9 @@ def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for data, corpora and runs; cells go to docs/results/cells")
-    parser.add_argument("--dev", action="store_true", help="tune: cells go to OUT/cells-dev, the test set stays shut")
+    parser.add_argument(
+        "--dev", action="store_true", help="tune: cells go to OUT/cells-dev-full, the test set is not used"
+    )
     parser.add_argument("--hours", type=float, help="begin no cell that would end later")
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time, one thread each")
     parser.add_argument("--data", type=Path, help="what recipes/realdata/prepare.py wrote; OUT/prepared by default")
@@ -327,15 +322,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change every run's config; with --dev"
     )
-    parser.add_argument(
-        "--make-teacher", action="store_true", help="only make nano-robust/ beside this file, unless it is there"
-    )
     parser.add_argument("--smoke", action="store_true", help="tiny: to see that all of it runs")
     given = parser.parse_args()
     if given.set and not given.dev:
         parser.error("--set goes with --dev: final cells are those of cells.py")
-    if given.make_teacher and given.smoke:
-        parser.error("--make-teacher makes the study's own teacher: leave --smoke out")
     return given
 
 
@@ -355,23 +345,18 @@ def main() -> int:
     except StillroomError as problem:
         print(problem, file=sys.stderr)
         return 2
-    study = Study(out, data, kept, side, scale, given.jobs, change)
+    study = Study(out, data, kept, side, scale, given.jobs)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: study.stop())
     try:
-        if given.make_teacher:
-            make_data(study)
-            make_robust_teacher(study, study_cells.ROBUST_TEACHER)
-            return 0
         pending = [cell for cell in chosen if not is_finished(study, cell)]
         say(f"{len(chosen)} cells, {len(pending)} to be made")
         if pending:
             make_data(study)
             evaluation_corpus(study)
-            for cell in {(cell.corpus, cell.limit): cell for cell in pending if cell.corpus}.values():
-                training_corpus(study, cell)
-            if any(cell.teacher == "nano-robust" for cell in pending):
-                make_robust_teacher(study, robust_path(study))
+            for cell in pending:  # before two of them need the same
+                if cell.corpus:
+                    targets_of(study, cell)
         is_whole = make_all(study, pending, hours=given.hours)
     except StoppedError:
         say("stopped; run the same command again to go on")

@@ -409,18 +409,9 @@ def test_real_speech(room: Room) -> None:
 def test_nano(room: Room) -> None:
     trees.prepared(room.work / "DATA")
     room.link("recipes", "benchmarks")
-    speech = {
-        split: {"dir": f"DATA/speech/{split}", "root": split, "table": "labels.csv", "min_s": 0.2} for split in SPLITS
-    }
-    noises = {"ambience": {"dir": "DATA/noise"}}
-    noise = {"steps": [{"kind": "noise", "from": ["ambience"], "snr_db": 5}]}
-    copies = {split: {"noise": 1} for split in SPLITS}
-    made = recipe(room, speech=speech, noises=noises, conditions={"noise": noise}, copies=copies)
-    stillroom.build(write_yaml(room.work / "recipe.yaml", made), room.work / "CORPUS", workers=2)
     assert not room.follow("recipes/nano/README.md")
     cards = {
         name: json.loads((room.work / name / "card.json").read_text())
-        for name in ("FIRST", "SECOND", "training/nano", "ROBUST", "CONTROL")
+        for name in ("FIRST", "SECOND", "training/nano")
     }
     assert all(card["finished"] for card in cards.values())
-    assert cards["CONTROL"]["name"] == "nano-continued"

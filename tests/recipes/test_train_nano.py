@@ -20,7 +20,7 @@ from training.models.native_format import load_encoder_folder
 from training.teacher import load_teacher
 
 HOUSE = Path(__file__).resolve().parents[2]
-SCRIPTS = ("units", "crops", "material", "masked", "export", "train_nano", "robust", "layers", "purity")
+SCRIPTS = ("units", "crops", "material", "masked", "export", "train_nano", "layers", "purity")
 NANO = HOUSE / "training/nano"
 
 
@@ -393,36 +393,6 @@ def test_a_unit_is_named_by_its_commonest_phone_elsewhere_and_a_new_one_is_wrong
     phones, units = np.array([0, 1, 2, 1, 0]), np.array([5, 5, 6, 7, 9])
     right = nano["purity"].named_accuracy(phones, units, known_phones=known_phones, known_units=known_units)
     assert right == pytest.approx(3 / 5)
-
-
-class OneCopy:
-    """A corpus whose copies are the clean samples with their sign changed."""
-
-    def __init__(self, clean):
-        self.clean = clean
-
-    def contents(self, _shard, sample, names):
-        flac = io.BytesIO()
-        sf.write(flac, -self.clean[sample], 16_000, format="FLAC", subtype="PCM_16")
-        return {name: flac.getvalue() for name in names}
-
-
-@pytest.mark.parametrize(("is_clean", "signs"), [(True, {1}), (False, {1, -1})])
-def test_the_control_of_the_robust_teacher_gets_clean_speech_alone_in_the_same_batches(nano, small, is_clean, signs):
-    robust = nano["robust"]
-    heard, units = [], []
-    for number in range(12):
-        pcm = np.repeat(np.arange(1, 61) + 100 * number, 320).astype(np.int16)
-        utterance = nano["crops"].Utterance(str(number), "set", "a", "", pcm)
-        heard.append(robust.Heard("shard", number, ("noise-0", "room-0"), utterance))
-        units.append(np.arange(1, 61) + 100 * number)
-    reader = OneCopy([one.clean.pcm for one in heard])
-    found = []
-    for batch in islice(robust.batches(reader, heard, units, small, is_clean=is_clean), 6):
-        waves = torch.round(batch.wave * 32768)[:, : 40 * 320 : 320]
-        assert torch.equal(waves.abs().long(), batch.units)
-        found += [int(sign) for sign in waves.sign().flatten()]
-    assert set(found) == signs
 
 
 def test_every_layer_of_a_cut_encoder_is_that_layer_of_the_whole(nano, tmp_path):

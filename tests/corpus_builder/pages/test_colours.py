@@ -21,7 +21,6 @@ TEMPLATES = [
     *(HOUSE / "corpus_builder/pages").glob("*.html"), *(HOUSE / "evaluation/report").glob("*.html"),
     *(HOUSE / "benchmarks/robustness").glob("*.html"),
 ]  # fmt: skip
-STUDY = HOUSE / "docs/results/robustness.html"
 THEMES = ("light", "dark")
 
 
@@ -136,15 +135,6 @@ def test_outlines_differ_by_colour_first_and_then_by_dashes() -> None:
     assert len(set(styles)) == 32
     assert len({colour for colour, _ in styles[:8]}) == 8
     assert {outline_style(number, colour="ink")["color"] for number in range(4)} == {light("ink")}
-
-
-def test_the_committed_page_of_the_study_has_the_style_of_its_template() -> None:
-    nothing = {"title": "", "verdicts": [], "figures": [], "tables": [], "claims": ""}
-    made = environment(HOUSE / "benchmarks/robustness").get_template("study.html").render(**nothing)
-    kept = STUDY.read_text()
-    style = re.compile(r"<style>.*?</style>", re.DOTALL)
-    assert style.findall(kept) == style.findall(made)
-    assert colours_of(kept) <= set(COLOURS)
 
 
 def test_links_and_the_head_of_the_site_are_readable() -> None:
