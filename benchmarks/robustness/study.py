@@ -220,7 +220,7 @@ def record_of(
     tasks = {}
     for task, name in names.items():
         chance = majority(measured, task)
-        tasks[name] = task_counts(measured, results.roll, task, voices=voices, chance=phones if chance is None else chance)  # fmt: skip
+        tasks[name] = task_counts(measured, results.roll, task, voices=voices, chance=round(phones if chance is None else chance, 5))  # fmt: skip
     return StudyCell.model_validate(
         {
             "schema": StudyCell.SCHEMA,

@@ -42,7 +42,8 @@ def closed_text(found: Closed | None) -> str:
     if found is None:
         return ""
     if found.is_share:
-        return f"{found.value:.0f} % ({found.low:.0f} to {found.high:.0f})"
+        value, low, high = (round(one) for one in (found.value, found.low, found.high))
+        return f"{value} % ({low} to {high})"
     return f"{found.value:+.1f} points ({found.low:+.1f} to {found.high:+.1f})"
 
 

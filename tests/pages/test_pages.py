@@ -411,7 +411,6 @@ def test_nano(room: Room) -> None:
     room.link("recipes", "benchmarks")
     assert not room.follow("recipes/nano/README.md")
     cards = {
-        name: json.loads((room.work / name / "card.json").read_text())
-        for name in ("FIRST", "SECOND", "training/nano")
+        name: json.loads((room.work / name / "card.json").read_text()) for name in ("FIRST", "SECOND", "training/nano")
     }
     assert all(card["finished"] for card in cards.values())

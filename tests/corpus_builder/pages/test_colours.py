@@ -12,7 +12,6 @@ import pytest
 
 from corpus_builder.pages.colours import COLOURS, NAMES, declarations, light
 from corpus_builder.pages.corpus_page import plots
-from corpus_builder.pages.html import environment
 from corpus_builder.pages.plots import bars, histogram, line_style, new_figure, outline_style, with_legend
 from corpus_builder.pages.summary import Described
 
