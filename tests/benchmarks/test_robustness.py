@@ -363,7 +363,7 @@ def check_page(path):
     style = re.compile(r"<style>.*?</style>", re.DOTALL)
     assert style.findall(kept) == style.findall(made) != []
     drawn = set(re.findall(r"(?:fill|stroke): (?:var\(--)?([#a-z0-9-]+)", kept)) - {"none"}
-    assert {"ink", "paper"} <= drawn <= set(COLOURS)
+    assert {"ink", "faint"} <= drawn <= set(COLOURS)
 
 
 @pytest.mark.slow
