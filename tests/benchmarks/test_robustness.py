@@ -111,6 +111,16 @@ def test_the_share_closed_is_that_of_a_slow_bootstrap_over_replicates_and_voices
     assert (found.low, found.high) == pytest.approx(slow[1:], abs=1.6)
 
 
+def test_a_system_that_closes_the_same_share_for_every_voice_and_seed_has_no_interval(study):
+    rng = np.random.default_rng(4)
+    plain, clean = (mean + rng.normal(0, 5, (10, VOICES)) for mean in (60, 90))
+    weights = study["estimates"].voice_weights(VOICES).T / VOICES
+    found = study["estimates"].shortfall_closed(
+        (plain + 0.4 * (clean - plain)) @ weights, plain @ weights, clean @ weights
+    )
+    assert (found.value, found.low, found.high) == pytest.approx((40, 40, 40))
+
+
 def test_where_the_shortfall_may_be_none_its_share_is_not_shown_but_points(study):
     rng = np.random.default_rng(0)
     own, plain, clean = (50 + shift + rng.normal(0, 1, (10, 400)) for shift in (3, 0, 0))
