@@ -61,8 +61,8 @@ def headline_table(comparison: Comparison, tasks: Mapping[str, str], *, title: s
     return {
         "title": title,
         "header": (
-            "task", "system", "runs", "clean", "seen", "new", "closed, seen", "closed, new", "core-seconds to train",
-            "parameters, millions",
+            "task", "system", "runs", "clean", "seen", "new", "closed, seen", "closed, new", "training, core-s",
+            "parameters, M",
         ),
         "rows": rows,
     }  # fmt: skip

@@ -214,7 +214,7 @@ def test_a_made_up_study_gets_the_verdicts_that_were_put_into_it(results):
     ("changed", "claim", "verdict"),
     [
         ({"cdm1": ((95, 70, 66), (46.5, 32, 31), (0.5, 0.7, 100))}, "1", "not supported"),  # phones 1.5 lower on clean
-        ({"cdm1": ((95, 55.5, 66), (48, 24.5, 31), (0.5, 0.7, 100))}, "1", "not supported"),  # sure, but below a point
+        ({"cdm1": ((95, 70, 66), (48, 24.5, 31), (0.5, 0.7, 100))}, "1", "not supported"),  # phones: sure, but below a point
         ({"cdm1": ((95, 50, 55), (48, 20, 25), (0.5, 0.7, 100))}, "1", "contrary"),
         ({"cdm1": ((95, 80, 66), (48, 38, 31), (0.5, 0.7, 100))}, "1h", "supported"),
         ({"cdm1": ((95, 80, 66), (48, 32, 31), (0.5, 0.7, 100))}, "1h", "not supported"),  # keywords alone
@@ -232,6 +232,22 @@ def test_each_part_of_a_claim_decides_it(study, shown, changed, claim, verdict):
     made = {(cell.corpus, cell.seed): made_cell(study, cell, truth=truth, rng=rng) for cell in cells}
     comparison = study["estimates"].Comparison({**shown.cells, system: made}, shown.weights)
     assert study["analysis"].decided(study["analysis"].evidence_of(comparison))[claim][0] == verdict
+
+
+def test_a_claim_is_as_sure_as_its_least_sure_contrast_after_holm(study):
+    analysis, estimate = study["analysis"], study["estimates"].Estimate
+
+    def evidence(*p_values):
+        return {
+            str(n): analysis.Contrast(estimate(2.0, 1.0, 3.0, p, 1 - p, (1.0, 3.0), 10)) for n, p in enumerate(p_values)
+        }
+
+    found = analysis.decided({"sure": evidence(0.001, 0.012), "unsure": evidence(0.001, 0.06), "late": evidence(0.02)})
+    assert found == {
+        "sure": ("supported", pytest.approx(0.036)),  # three claims: 3 x 0.012
+        "late": ("supported", pytest.approx(0.04)),
+        "unsure": ("not supported", pytest.approx(0.06)),
+    }
 
 
 def test_the_headline_is_the_share_closed_of_each_task_by_itself(study, shown):
