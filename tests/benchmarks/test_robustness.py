@@ -273,7 +273,9 @@ def test_the_headline_is_the_share_closed_of_each_task_by_itself(study, shown):
 
 def test_accuracy_is_right_answers_out_of_all_with_each_voice_as_often_as_it_was_drawn(study, shown):
     cell = shown.cells["cdm1"]["main-a", 11]
-    task, weights = cell.tasks["phones"], np.array([[1.0] * VOICES, [2.0, 0.0] + [1.0] * (VOICES - 2)])
+    task = cell.tasks["phones"].model_copy(update={"totals": tuple(4000 + 100 * n for n in range(VOICES))})
+    cell = cell.model_copy(update={"tasks": {"phones": task}})
+    weights = np.array([[1.0] * VOICES, [2.0, 0.0] + [1.0] * (VOICES - 2)])
     found = study["estimates"].accuracies(cell, "phones", weights)
     for row, times in enumerate(weights):
         by_hand = {
