@@ -159,6 +159,7 @@ def shown(
     """
     return {
         "title": printable(table.title),
+        "whole_title": table.title,
         "words": table.words,
         "above": [(printable(text), span) for text, span in above],
         "header": [printable(text) for text in header or table.header],
@@ -171,7 +172,7 @@ def cut_tables(content: Mapping[str, Any], files: Mapping[str, str]) -> None:
     """Leave the first rows of each long table that a file has all rows of, and say which."""
     for value in content.values():
         for table in value if isinstance(value, list) else [value]:
-            if isinstance(table, dict) and (file := files.get(table.get("title", ""))) is not None:
+            if isinstance(table, dict) and (file := files.get(table.get("whole_title", ""))) is not None:
                 table["more"] = more_rows(len(table["rows"]), file)
                 table["rows"] = table["rows"][:MOST_ROWS] if table["more"] else table["rows"]
 

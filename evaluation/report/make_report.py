@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from evaluation.report.markdown import merged_models, read_results, report_tables, text_of
 from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
 from evaluation.report.table import file_names
-from manifests.errors import printable
+from manifests.errors import UsageError, printable
 from manifests.io.atomic import write_text
 from manifests.io.place import local_path, one_or_several
 
@@ -42,6 +42,7 @@ def report(
         OtherDataError: If they were not measured on the same data and in the same way.
         TwoModelsError: If two models have one name.
         UnknownSystemError: If there is no system of the name `against`.
+        UsageError: If the folder for CSV files has tables of another report.
     """
     folders = one_or_several(results)
     documents = [read_results(local_path(folder)) for folder in folders]
@@ -53,10 +54,12 @@ def report(
         from evaluation.report.html import training_table
 
         written = [*tables, training_table(models)]
-        for table, name in zip(written, file_names(written), strict=True):
+        named = file_names(written)
+        refuse_other_tables(local_path(csv), named)
+        for table, name in zip(written, named, strict=True):
             write_text(local_path(csv) / name, table.csv())
-            files[printable(table.title)] = str(Path(csv) / name)
-        tables = [table.head(files[printable(table.title)]) for table in tables]
+            files[table.title] = str(local_path(csv) / name)
+        tables = [table.head(files[table.title]) for table in tables]
     text = text_of(documents, models, tables)
     if markdown is not None:
         write_text(Path(markdown), text)
@@ -66,6 +69,23 @@ def report(
 
         write_page(Path(html), documents, names=names, against=against, command=provenance()["command"], files=files)
     return text
+
+
+def refuse_other_tables(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder with CSV files of another report: nobody could tell which are of this one.
+
+    Args:
+        folder: Where tables are written; it may not exist.
+        names: The files that are written or replaced.
+
+    Raises:
+        UsageError: If there are other ones.
+    """
+    found = (path.name for path in folder.glob("[0-9][0-9]-*.csv")) if folder.is_dir() else ()
+    if others := sorted(set(found) - set(names)):
+        raise UsageError(
+            f"--csv {printable(folder)}: has tables of another report ({printable(others[0])}); remove its CSV files, or name another folder"
+        )
 
 
 def headline(results: Path) -> str:

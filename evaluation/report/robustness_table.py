@@ -189,7 +189,9 @@ def closed_text(found: ShortfallClosed | None) -> str:
     if found is None:
         return ""
     if not found.is_known:
-        return f"no shortfall: {points(*found.shortfall)}"
+        shortfall = points(*found.shortfall)
+        numbers = {f"shortfall {end}".strip(): number for end, number in shortfall.numbers.items()}
+        return Quantity(f"no certain shortfall: {shortfall}", numbers)
     return points(found.value, found.low, found.high)
 
 
@@ -198,9 +200,11 @@ def shortfall_note(outcomes: SystemOutcomes) -> str:
     plain = None if (found := plain_student(outcomes)) is None else escaped(found)
     if plain is None:
         return "Shortfall closed is not shown: no model is known to be a student of clean speech alone (a run with views: none)."
+    if len(outcomes.systems) < 2 or len(shortfall_columns(outcomes)) < 2:
+        return f"Shortfall closed is not shown: there is no other system to compare with {plain} on distorted copies."
     return (
         f"Shortfall closed: what a system gains over {plain} on distorted copies, in % of what {plain} loses there against its own clean speech, to be "
-        "read beside its gain (or loss) on clean. No shortfall: the interval of that loss reaches 0; its points are shown."
+        "read beside its gain (or loss) on clean. No certain shortfall: the interval of that loss reaches 0; its points are shown."
     )
 
 
@@ -257,12 +261,14 @@ def snr_tables(outcomes: SystemOutcomes) -> list[Table]:
 
 
 def baseline_of(outcomes: SystemOutcomes) -> str | None:
-    """The system that others are compared with by default: the first student trained on clean speech alone, else the first student."""
+    """The system that others are compared with by default: the plain student, else the first that may be one, else the first student."""
     students = {
         name: models[0] for name, models in outcomes.systems.items() if models[0].facts.kind in {"run", "export"}
     }
-    plain = [name for name, model in students.items() if model.facts.details.get("views") in ("none", None)]
-    return next(iter(plain or students), None)
+    unknown = [
+        name for name, model in students.items() if model.facts.details.get("views") is None and not model.trained
+    ]
+    return plain_student(outcomes) or next(iter(unknown or students), None)
 
 
 def difference_tables(outcomes: SystemOutcomes, *, against: str | None = None) -> list[Table]:

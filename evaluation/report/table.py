@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST_ROWS = 12
+MOST_LETTERS = 95  # of a path under a table; the name of a file is shorter
 
 
 class Quantity(str):
@@ -69,7 +70,7 @@ class Table:
                 values = [
                     numbers_of(cell).get(kind, cell if place == 0 and not numbers_of(cell) else "") for cell in cells
                 ]
-                columns.append([f"{name} {kind}".strip(), *map(printable_value, values)])
+                columns.append([*map(printable_value, [f"{name} {kind}".strip(), *values])])
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
         return text.getvalue()
@@ -106,8 +107,10 @@ def width_of(text: str) -> int:
 
 
 def more_rows(count: int, file: str) -> str:
-    """The line under a table that is cut; empty where it is not."""
-    return f"{MOST_ROWS} of {count} rows; all: {printable(file, limit=100)}" if count > MOST_ROWS else ""
+    """The line under a table that is cut; empty where it is not. A long path loses its beginning, so that the file is named."""
+    path = printable(file, limit=2000)
+    shown = path if len(path) <= MOST_LETTERS else "…" + path[1 - MOST_LETTERS :]
+    return f"{MOST_ROWS} of {count} rows; all: {shown}" if count > MOST_ROWS else ""
 
 
 def numbers_of(cell: str) -> dict[str, float]:
@@ -116,15 +119,15 @@ def numbers_of(cell: str) -> dict[str, float]:
 
 
 def printable_value(value: float | str) -> str:
-    """A number with all its digits, or a text as one line; empty for what is not a number."""
+    """A number with all its digits, or a text as one line that no spreadsheet takes for a formula; empty for what is not a number."""
     if isinstance(value, str):
-        return printable(value, limit=2000)
+        return ("'" if value.startswith(("=", "+", "-", "@")) else "") + printable(value, limit=2000)
     return "" if math.isnan(value) else repr(float(value))
 
 
 def file_names(tables: Sequence[Table]) -> list[str]:
     """A name for the CSV file of each table, by its place and its title's first words."""
-    slugs = (re.sub(r"[^a-z0-9]+", "-", table.title.lower())[:40].strip("-") for table in tables)
+    slugs = (re.sub(r"[^a-z0-9]+", "-", table.title.lower())[:88].strip("-") for table in tables)
     return [f"{number:02d}-{slug}.csv" for number, slug in enumerate(slugs, 1)]
 
 

@@ -298,7 +298,7 @@ class Results(Document):
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:
-        """Every column has an entry for each copy of `roll`."""
+        """Every column has an entry for each copy of `roll`, some of which are clean."""
         if self.roll is None:
             return self
         roll = self.roll
@@ -307,6 +307,8 @@ class Results(Document):
         for column, names in ((roll.speaker, roll.speakers), (roll.condition, roll.conditions)):
             if len(whole_numbers(column, below=len(names), what="roll")) != copies:
                 raise ValueError("roll: columns of different lengths")
+        if 0 not in whole_numbers(roll.condition, below=len(roll.conditions), what="roll"):
+            raise ValueError("roll: condition: expected copies of number 0, clean speech")
         check_numbers(roll.snr_db, length=copies, what="roll: snr_db")
         for cell in self.cells:
             check_score_columns(cell, copies=copies)

@@ -78,6 +78,7 @@ RESULTS: dict[str, Callable[[Any], None]] = {
     "roll of other lengths": put("roll", "speaker", "0"),
     "speaker beyond all": put("roll", "speaker", "0 0 1 999999999999"),
     "condition beyond all": put("roll", "condition", "0 1 0 9"),
+    "no clean copy": put("roll", "condition", "1 1 1 1"),
     "negative place": put("roll", "condition", "0 1 0 -1"),
     "SNR of NaN": put("roll", "snr_db", "- nan - nan"),
     "SNR of a word": put("roll", "snr_db", "- x - y"),

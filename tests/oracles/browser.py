@@ -21,7 +21,8 @@ FRAME = """<!doctype html><meta charset="utf-8"><iframe width="{width}" height="
 addEventListener("load", () => {{
   const inside = document.querySelector("iframe").contentDocument;
   const widest = [...inside.body.querySelectorAll("*")].reduce((a, b) => a.getBoundingClientRect().right > b.getBoundingClientRect().right ? a : b);
-  document.title = `${{inside.documentElement.clientWidth}} ${{inside.documentElement.scrollWidth}} ${{widest.tagName}}.${{widest.className}}`;
+  const spilled = [...inside.querySelectorAll("td.number")].filter((cell) => cell.scrollWidth > cell.clientWidth + 1).map((cell) => cell.textContent);
+  document.title = `${{inside.documentElement.clientWidth}} ${{inside.documentElement.scrollWidth}} ${{widest.tagName}}.${{widest.className}}|${{spilled.join("; ")}}`;
 }});
 </script>"""
 
@@ -38,13 +39,14 @@ def opened(page: Path, *options: str, scratch: Path) -> str:
 
 
 def check_width(page: Path, *, width: int, scratch: Path) -> None:
-    """Fail if a page is wider than a screen of that width, in pixels."""
+    """Fail if a page is wider than a screen of that width, in pixels, or the text of a cell with numbers wider than its cell."""
     frame = scratch / "frame.html"
     frame.write_text(FRAME.format(width=width, page=html.escape(page.read_text("utf-8"))), "utf-8")
     shown = opened(frame, "--dump-dom", scratch=scratch)
-    found = re.search(r"<title>(\d+) (\d+) (.*)</title>", shown)
+    found = re.search(r"<title>(\d+) (\d+) (.*)\|(.*)</title>", shown)
     assert found is not None, shown[-1000:]
     assert found[1] == str(width), "the frame is not of the requested width"
     assert int(found[2]) <= width, (
         f"{page.name} is {found[2]} px wide on a screen of {width}; furthest right is {found[3]}"
     )
+    assert not found[4], f"{page.name}: wider than their cells on a screen of {width} px: {found[4]}"

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from evaluation.config import model_with_path
+from evaluation.config_paths import model_with_path
 from evaluation.models import load_model
 from manifests.errors import BadDocumentError, UsageError
 from tests.oracles import fairseq_models

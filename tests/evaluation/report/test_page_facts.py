@@ -411,13 +411,14 @@ def test_the_commonest_category_is_named_first():
     [
         ({"t": ("teacher", {}), "a": ("run", {"views": "cdm1"}), "b": ("run", {"views": "none"})}, "b"),
         ({"a": ("run", {"views": "cdm1"}), "e": ("export", {})}, "e"),
+        ({"e": ("export", {}), "b": ("run", {"views": "none"})}, "b"),
         ({"e": ("export", {"views": "cdm1"}), "a": ("run", {"views": "cdm1"})}, "e"),
         ({"c": ("checkpoint", {}), "f": ("floor", {})}, None),
     ],
 )
 def test_others_are_compared_with_the_first_student_of_clean_speech(models, due):
     systems = {
-        name: [SimpleNamespace(facts=SimpleNamespace(kind=kind, details=details))]
+        name: [SimpleNamespace(facts=SimpleNamespace(kind=kind, details=details), trained=None)]
         for name, (kind, details) in models.items()
     }
     assert baseline_of(SimpleNamespace(systems=systems)) == due

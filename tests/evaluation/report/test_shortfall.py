@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 
@@ -17,16 +18,20 @@ from evaluation.report.make_report import report
 from evaluation.report.markdown import report_text
 from evaluation.report.robustness_table import (
     SystemOutcomes,
+    baseline_of,
     plain_student,
     robustness_tables,
     shortfall_note,
     shortfall_table,
 )
-from evaluation.report.table import MOST_ROWS, Quantity, Table, file_names, percent
+from evaluation.report.table import MOST_ROWS, Quantity, Table, escaped, file_names, percent
+from manifests.errors import UsageError
 from manifests.results.scores import CopyTable, ModelScores, joined
+from tests.evaluation.report import test_html
 from tests.evaluation.report.test_bootstrap import PLAIN, ROBUST, ROLL, TEACHER, cell
 from tests.evaluation.report.test_html import document
 from tests.evaluation.report.test_robustness_table import outcome, with_outcomes
+from tests.oracles.browser import check_width
 
 SPEAKERS, RESAMPLES = 3, 300
 UTTERANCES = 4 * SPEAKERS
@@ -166,7 +171,7 @@ def test_the_table_has_the_gain_on_clean_beside_the_shares_of_each_group():
     rows = {row[0]: row[1:] for row in table.rows}
     assert list(rows) == ["teacher", "robust", "half"]
     same = "+0.0 [+0.0, +0.0]"
-    nothing, all_of_it = f"no shortfall: {same}", "+100.0 [+100.0, +100.0]"
+    nothing, all_of_it = f"no certain shortfall: {same}", "+100.0 [+100.0, +100.0]"
     assert rows["half"] == (same, nothing, all_of_it, same, same)
     assert rows["robust"] == ("-100.0 [-100.0, -100.0]", nothing, all_of_it, all_of_it, all_of_it)
     assert shortfall_table(SystemOutcomes.from_scores([PLAIN], ROLL)) is None
@@ -180,7 +185,10 @@ def test_a_gain_of_an_error_rate_on_clean_is_an_error_less():
     # clean 2 of 3 against none; the two seen copies 1 of 2 against 0
     assert row[1].startswith("+66.7 [+0.0, +100.0]")
     assert row[1].numbers == pytest.approx({"": 200 / 3, "low": 0.0, "high": 100.0})
-    assert row[3].startswith("no shortfall: -16.7 [")
+    assert row[3].startswith("no certain shortfall: -16.7 [")
+    assert row[3].numbers == {
+        "shortfall": pytest.approx(-50 / 3), "shortfall low": pytest.approx(-100.0), "shortfall high": pytest.approx(100.0)
+    }  # fmt: skip
 
 
 def test_a_shortfall_is_certain_where_its_interval_is_above_0():
@@ -205,15 +213,25 @@ def test_a_plain_student_is_known_by_its_views_or_what_it_was_trained_on():
     nobody = SystemOutcomes.from_scores([teacher, ROBUST], ROLL)
     assert plain_student(nobody) is None
     assert shortfall_table(nobody) is None
+    assert baseline_of(nobody) == "robust"
+    distorted = export.model_copy(update={"trained": {"noise recorded": {"count": 3}}})
+    assert baseline_of(SystemOutcomes.from_scores([ROBUST, distorted], ROLL)) == "robust"
     assert shortfall_note(nobody).startswith(
         "Shortfall closed is not shown: no model is known to be a student of clean speech alone"
     )
 
 
+def test_without_another_system_the_shortfall_is_not_explained_but_said_to_be_missing():
+    alone = "Shortfall closed is not shown: there is no other system to compare with plain on distorted copies."
+    assert shortfall_note(SystemOutcomes.from_scores([PLAIN], ROLL)) == alone
+    both = SystemOutcomes.from_scores([PLAIN, ROBUST], ROLL)
+    assert shortfall_note(both).startswith("Shortfall closed: what a system gains over plain ")
+    clean = {name: mask for name, mask in both.groups.items() if name == "clean"}
+    assert shortfall_note(dataclasses.replace(both, groups=clean)) == alone
+
+
 def plain_document(**plain):
     """One plain student of the page's test set and one other."""
-    from tests.evaluation.report import test_html
-
     first = test_html.cell("plain", digest="3", right=(12, 4, 2), views="none", **plain)
     return document(first, test_html.cell("cdm", digest="4", right=(11, 8, 2), views="cdm1"))
 
@@ -241,12 +259,24 @@ def test_the_page_begins_with_the_shortfall(tmp_path):
     assert found[1].startswith("The table, in %")
 
 
+@pytest.mark.slow
+def test_no_cell_of_the_shortfall_is_wider_than_its_column_on_a_phone(tmp_path):
+    first, other = (
+        test_html.cell(name, digest=digest, right=right, views=views)
+        for name, digest, right, views in (("plain", "3", (7, 6, 5), "none"), ("cdm", "4", (6, 8, 2), "cdm1"))
+    )
+    (tmp_path / "r").mkdir()
+    document(first, other).write(tmp_path / "r" / "results.json")
+    assert "no certain shortfall: +16.7" in report(tmp_path / "r", html=tmp_path / "page.html")
+    check_width(tmp_path / "page.html", width=390, scratch=tmp_path)
+
+
 def test_csv_files_have_every_table_with_all_rows_and_digits(tmp_path):
     (tmp_path / "r").mkdir()
     plain_document().write(tmp_path / "r" / "results.json")
     text = report(tmp_path / "r", csv=tmp_path / "tables")
     files = sorted(path.name for path in (tmp_path / "tables").iterdir())
-    assert files[0] == "01-shortfall-of-plain-closed-in-gain-on-cle.csv"
+    assert files[0] == "01-shortfall-of-plain-closed-in-gain-on-clean-in-points.csv"
     titles = [title for title in re.findall(r"^\*\*(.*)\*\*$", text, re.MULTILINE) if title != "Notes"]
     assert len(files) == len(titles) + 1, "and how students were trained"
     assert files[-1] == f"{len(files)}-how-each-student-was-trained.csv"
@@ -265,7 +295,39 @@ def test_a_column_is_as_many_columns_of_csv_as_its_cells_have_numbers():
     assert found == [["who", "value", "value ±"], ["a,b", "1.234", "0.1"], ["c", "no shortfall", ""], ["d\\n", "", ""]]
     assert percent(2 / 3, spread=0.0).numbers == {"": 100 * (2 / 3), "±": 0.0}
     long = Table("Loss/../of: <A>", ("n",), (("1",),))
+    pair = [
+        Table(f"Against distilhubert-plain: characters of text by blstm, {one} in points", ("n",), ())
+        for one in ("CER", "WER")
+    ]
+    assert [re.search("blstm-(.*)-in-points", name)[1] for name in file_names(pair)] == ["cer", "wer"]
     assert file_names([long, long]) == ["01-loss-of-a.csv", "02-loss-of-a.csv"]
+
+
+def test_texts_of_a_csv_are_one_line_and_no_formula_in_header_and_cells():
+    table = Table(
+        "t",
+        ("who", "=1+2\n\u202e", "@x"),
+        (("=cmd|' /C calc'!A0", Quantity("-1.0", {"": -1.0}), "-x"), ("+a", "", "a=b")),
+    )
+    assert list(csv.reader(io.StringIO(table.csv()))) == [
+        ["who", "'=1+2\\n\\u202e", "'@x"], ["'=cmd|' /C calc'!A0", "-1.0", "'-x"], ["'+a", "", "a=b"],
+    ]  # fmt: skip
+
+
+def test_tables_of_two_reports_do_not_share_a_folder(tmp_path):
+    (tmp_path / "r").mkdir()
+    plain_document().write(tmp_path / "r" / "results.json")
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "2024-own.csv").touch()
+    report(tmp_path / "r", csv=tables)
+    written = {path: path.read_text() for path in tables.iterdir()}
+    report(tmp_path / "r", csv=tables)
+    with pytest.raises(
+        UsageError, match=r"tables of another report \(05-against-plain-word-accuracy-.*\.csv\); remove"
+    ):
+        report(tmp_path / "r", csv=tables, against="cdm")
+    assert {path: path.read_text() for path in tables.iterdir()} == written
 
 
 def test_a_long_table_is_cut_where_a_file_has_all_of_it():
@@ -276,9 +338,13 @@ def test_a_long_table_is_cut_where_a_file_has_all_of_it():
     assert [line.split()[1] for line in lines[4:-2]] == [str(number) for number in range(MOST_ROWS)]
     whole = Table("t", ("n",), rows[:-1])
     assert whole.head("out/01-t.csv") is whole
+    far = Table("t", ("n",), rows).head("/a/" + "far/" * 30 + "01-t.csv").more
+    assert far.startswith("12 of 13 rows; all: …")
+    assert far.endswith("/far/01-t.csv")
+    assert escaped(far) == far, "all of it is shown"
     content = {
-        "a": {"title": "t", "rows": list(rows), "more": ""},
-        "b": [{"title": "other", "rows": list(rows), "more": ""}],
+        "a": {"title": "t", "whole_title": "t", "rows": list(rows), "more": ""},
+        "b": [{"title": "t", "whole_title": "t of the same beginning", "rows": list(rows), "more": ""}],
     }
     cut_tables(content, {"t": "out/01-t.csv"})
     assert (len(content["a"]["rows"]), len(content["b"][0]["rows"])) == (MOST_ROWS, MOST_ROWS + 1)
