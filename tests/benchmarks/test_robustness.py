@@ -403,12 +403,12 @@ def test_the_page_of_the_study_is_as_narrow_as_a_phone(results, tmp_path):
 
 def check_cells(study, folder):
     """Finished cells are of the closed list as it is now, under the rules as they are now, and small."""
-    due = {cell.name: cell for cell in study["cells"].cells("test")}
+    listed = {cell.name: cell for cell in study["cells"].cells("test")}
     rules = hashlib.sha256((FOLDER / "claims.md").read_bytes()).hexdigest()
     for path in sorted(folder.glob("*.json")):
         assert path.stat().st_size <= MOST_BYTES, path.name
         cell = study["record"].StudyCell.read(path, needed="a finished cell")
-        expected = due[path.stem].digest("test", study["cells"].FULL)
+        expected = listed[path.stem].digest("test", study["cells"].FULL)
         assert (cell.name, cell.digest, cell.claims_sha256) == (path.stem, expected, rules)
 
 
