@@ -15,6 +15,7 @@ from evaluation.report.heatmaps import heat_maps
 from evaluation.report.layer_tables import LEAKAGES, layer_rows, leakage_table
 from evaluation.report.markdown import (
     chosen_table,
+    copy_table_of,
     efficiency_table,
     hours_of,
     merged_models,
@@ -85,11 +86,10 @@ def page_content(
     """Values for the template."""
     models = merged_models(results, names=names)
     protocol = results[0].protocol
-    copies = next((result.roll for result in results if result.roll is not None), None)
     return {
         "title": f"Robustness on {printable(protocol.corpus)}",
         "data_sha256": protocol.data_sha256,
-        **robustness_content(models, copies, against=against),
+        **robustness_content(models, copy_table_of(results), against=against),
         "preamble": [unescaped(line) for line in preamble(protocol, models)],
         "heat_maps": heat_maps(models, protocol),
         "leakage": [shown(leakage_table(models, one)) for one in LEAKAGES if layer_rows(models, one)],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.report.markdown import merged_models, read_results, report_tables, text_of
-from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
+from evaluation.report.markdown import merged_models, outcomes_of, read_results, report_tables, text_of
+from evaluation.report.robustness_table import robustness_tables
 from evaluation.report.table import file_names
 from manifests.errors import UsageError, printable
 from manifests.io.atomic import write_text
@@ -98,7 +98,6 @@ def headline(results: Path) -> str:
         MissingFileError: If it has no results.
     """
     document = read_results(results)
-    if document.roll is None:
-        return ""
-    tables = robustness_tables(SystemOutcomes.from_scores(document.cells, document.roll))
+    outcomes = outcomes_of([document], document.cells)
+    tables = [] if outcomes is None else robustness_tables(outcomes)
     return "\n".join(tables[0].lines()) if tables else ""

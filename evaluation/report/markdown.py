@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from manifests.results.scores import Measure, ModelScores, Protocol
+    from manifests.results.scores import CopyTable, Measure, ModelScores, Protocol
 
 
 class OtherDataError(StillroomError, ValueError):
@@ -152,9 +152,14 @@ def text_of(results: Sequence[Results], models: Sequence[ModelScores], tables: S
     return "\n\n".join(blocks) + "\n"
 
 
+def copy_table_of(results: Sequence[Results]) -> CopyTable | None:
+    """The copies that results of the same data were measured on; None where no result has a copy table."""
+    return next((result.roll for result in results if result.roll is not None), None)
+
+
 def outcomes_of(results: Sequence[Results], models: Sequence[ModelScores]) -> SystemOutcomes | None:
     """Outcomes copy by copy of all models; None where no result has a copy table."""
-    copies = next((result.roll for result in results if result.roll is not None), None)
+    copies = copy_table_of(results)
     return None if copies is None else SystemOutcomes.from_scores(models, copies)
 
 
@@ -167,7 +172,7 @@ def report_tables(
         UnknownSystemError: If there is no system of the name `against`.
     """
     protocol = results[0].protocol
-    copies = next((result.roll for result in results if result.roll is not None), None)
+    copies = copy_table_of(results)
     outcomes = outcomes_of(results, models)
     tables = [table] if outcomes is not None and (table := shortfall_table(outcomes)) is not None else []
     tables += [model_table(models)]

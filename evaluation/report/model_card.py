@@ -12,8 +12,8 @@ import jinja2
 import torchaudio
 
 from evaluation.exposure.training_set import TrainingUnknownError, run_exposure
-from evaluation.report.markdown import merged_models, read_results
-from evaluation.report.robustness_table import SystemOutcomes, robustness_tables
+from evaluation.report.markdown import merged_models, outcomes_of, read_results
+from evaluation.report.robustness_table import robustness_tables
 from evaluation.report.table import Table, escaped
 from manifests.errors import StillroomError, UsageError, printable
 from manifests.io.atomic import write_text
@@ -184,8 +184,8 @@ def own_table(encoder: Encoder, results: Sequence[str | Path]) -> Table | None:
         raise UsageError(
             f"--results {names}: no model there has the weights of this student; evaluate the run, or leave --results out"
         )
-    copies = next((document.roll for document in documents if document.roll is not None), None)
-    tables = [] if copies is None else robustness_tables(SystemOutcomes.from_scores(models, copies))
+    outcomes = outcomes_of(documents, models)
+    tables = [] if outcomes is None else robustness_tables(outcomes)
     if not tables:
         return None
     shown = own | {model.facts.system or model.model for model in models if model.facts.kind == "teacher"}
