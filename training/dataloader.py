@@ -142,19 +142,23 @@ def worker_batches(stream: PairStream, *, workers: int, device: torch.device) ->
         iterator = iter(batches)
         processes = list(getattr(iterator, "_workers", ()))
         stack.enter_context(deaths_unsignalled())  # torch sets its handler when the first worker starts
-        while True:
-            try:
-                item = next(iterator, None)
-            except Exception:
-                ended = ended_badly(processes)
-                if ended is None:
-                    raise
-                raise ended from None
-            if item is None:
-                return
-            if isinstance(item, WorkerError):
-                raise item.problem
-            yield item
+        try:
+            while True:
+                try:
+                    item = next(iterator, None)
+                except Exception:
+                    ended = ended_badly(processes)
+                    if ended is None:
+                        raise
+                    raise ended from None
+                if item is None:
+                    return
+                if isinstance(item, WorkerError):
+                    raise item.problem
+                yield item
+        finally:
+            del iterator  # torch asks its workers to end, and waits some seconds for each
+            kill(processes)
 
 
 def check_sockets() -> None:
@@ -187,6 +191,13 @@ def ended_badly(processes: list[Any]) -> WorkerDiedError | None:
         if process.exitcode:
             return WorkerDiedError(process.pid, process.exitcode)
     return None
+
+
+def kill(processes: list[Any]) -> None:
+    """Kill those of some workers that still live: one may wait for ever for a lock that a dead one held, and torch's SIGTERM is ignored."""
+    for process in processes:
+        process.kill()
+        process.join()
 
 
 @contextlib.contextmanager

@@ -126,9 +126,14 @@ class Ended:
     def __init__(self, exitcode):
         self.exitcode = exitcode
         self.waited_s = 0.0
+        self.did = []
 
-    def join(self, timeout_s):
+    def join(self, timeout_s=0.0):
         self.waited_s += timeout_s
+        self.did.append("joined")
+
+    def kill(self):
+        self.did.append("killed")
 
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -144,7 +149,14 @@ class Loader:
         self.made.append((dataset.stream, options))
 
     def __iter__(self):
-        return self
+        return Batches(self.items, self._workers)
+
+
+class Batches:
+    """Its iterator; as torch's does, it asks its workers to end when it goes."""
+
+    def __init__(self, items, workers):
+        self.items, self._workers = items, workers
 
     def __next__(self):
         if not self.items:
@@ -153,6 +165,10 @@ class Loader:
         if isinstance(item, Exception):
             raise item
         return item
+
+    def __del__(self):
+        for worker in self._workers:
+            worker.did.append("asked to end")
 
 
 @pytest.fixture(name="fake")
@@ -201,6 +217,33 @@ def test_an_error_where_no_worker_died_is_raised_as_it_came_and_a_death_takes_it
         with pytest.raises(type(problem)) as caught:
             list(worker_batches("stream", workers=1, device=CPU))
         assert caught.value is problem
+
+
+def test_a_worker_that_does_not_end_when_asked_is_killed(fake):
+    for leave in ("closed", "at the end", "by an error"):
+        alive = Ended(None)
+        fake("batch", *([StillroomError("x")] if leave == "by an error" else []), workers=[alive])
+        batches = worker_batches("stream", workers=1, device=CPU)
+        next(batches)
+        if leave == "closed":
+            batches.close()
+        elif leave == "at the end":
+            assert list(batches) == []
+        else:
+            with pytest.raises(StillroomError) as caught:
+                next(batches)
+            del caught
+        assert alive.did[-2:] == ["killed", "joined"], leave
+        if leave != "by an error":
+            assert alive.did == ["asked to end", "killed", "joined"], leave
+
+
+def test_when_one_has_died_the_others_are_killed_before_torch_waits_for_them(fake):
+    alive = Ended(None)
+    fake(RuntimeError("of the loader"), workers=[alive, Ended(-signal.SIGKILL)])
+    with pytest.raises(WorkerDiedError):
+        next(worker_batches("stream", workers=2, device=CPU))
+    assert alive.did[:3] == ["joined", "killed", "joined"]
 
 
 @pytest.mark.parametrize("kind", [OSError, StillroomError])
