@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from evaluation.config_paths import with_paths
 from manifests.errors import BadDocumentError
@@ -38,10 +38,18 @@ def features_form(data: Any) -> str:
     return "-layer" if isinstance(data, dict | LayerFeatures) else "-name"
 
 
+def no_bare_number(data: Any) -> Any:
+    """Refuse the number of a layer without the key that says so."""
+    if isinstance(data, int):
+        raise ValueError(f"one layer alone is written {{layer: {data}}}")
+    return data
+
+
 Features = Literal["last", "sum", "sum+heads"] | LayerFeatures
 AnyFeatures = Annotated[
     Annotated[Literal["last", "sum", "sum+heads"], Tag("-name")] | Annotated[LayerFeatures, Tag("-layer")],
     Discriminator(features_form),
+    BeforeValidator(no_bare_number),
 ]
 MeasureName = Literal["cosine", "cka", "agreement", "leakage", "abx", "units"]
 BY_LAYERS = frozenset({"abx", "units"})  # measures that `layers` chooses the layers of

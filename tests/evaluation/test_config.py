@@ -254,7 +254,7 @@ def test_a_layer_is_named_by_its_number_in_settings_and_task(tmp_path):
         ({"layer": 0}, r"tasks\.0\.features\.layer: expected a number >= 1, got '0'"),
         ({"layers": 2}, r"tasks\.0\.features\.layer"),
         ("layer 2", r"tasks\.0\.features: .*last"),
-        (2, r"tasks\.0\.features: .*last"),
+        (2, r"tasks\.0\.features: one layer alone is written \{layer: 2\}$"),
     ):
         with pytest.raises(BadDocumentError, match=what):
             read(tmp_path, tasks=[{**word, "features": wrong}])

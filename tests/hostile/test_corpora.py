@@ -451,7 +451,7 @@ def test_a_hostile_recipe_in_a_corpus_is_told(house: House, name: str) -> None:
     assert not list(house.home.rglob("OWNED"))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_byte_of_any_file_of_a_corpus_may_change(house: House, data: st.DataObject) -> None:
     """verify tells, or it does not matter (a comment of a README); never a trace, never anything run."""

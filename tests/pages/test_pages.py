@@ -33,8 +33,8 @@ pytestmark = pytest.mark.slow
 HOUSE = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 SPLITS = ("train", "dev", "test")
-STEPS = {"steps": 4, "checkpoint_every": 2, "validate_every": 4, "log_every": 1}
-BATCH = {"seconds": 32, "lanes": 2}
+STEPS = {"steps": 2, "checkpoint_every": 1, "validate_every": 2, "log_every": 1, "crop_s": 4}
+BATCH = {"seconds": 8, "lanes": 2}
 SHORT = "".join(
     f" --set {key}={value}" for key, value in {**STEPS, **{f"batch.{key}": BATCH[key] for key in BATCH}}.items()
 )
@@ -216,7 +216,7 @@ def built(libri: Room) -> Room:
 
 
 def config(room: Room, corpus: Path, **more: Any) -> dict[str, Any]:
-    """A training config of four steps."""
+    """A training config of two steps."""
     return {"preset": "cdm2-dat", "corpus": str(corpus), "teacher": {"name": "nano"}, **STEPS, "batch": BATCH, **more}
 
 
@@ -273,7 +273,7 @@ def labelled(room: Room) -> Path:
 
 
 def train_part(room: Room, corpus: Path, part: str) -> None:
-    """Train four steps with a part of a config that a page shows."""
+    """Train two steps with a part of a config that a page shows."""
     more = yaml.safe_load(part)
     number = len(list(room.folder.glob("part-*.yaml")))
     path = write_yaml(room.folder / f"part-{number}.yaml", config(room, corpus, **more))

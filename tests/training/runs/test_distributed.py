@@ -381,15 +381,12 @@ def losses(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("count", "workers", "adversary"),  # every pair of values, not every triple
+    ("count", "workers", "adversary"),  # not every triple
     [
-        (1, 0, {}),
         (1, 1, {"objective": "game", "critic_every": 2}),
         (2, 1, {}),
-        (2, 0, {"objective": "game", "critic_every": 2}),
         (2, 0, {"domain": "view"}),
         (4, 0, {}),
-        (4, 1, {"domain": "view"}),
         (4, 1, {"objective": "game", "critic_every": 2}),
     ],
 )
@@ -411,17 +408,16 @@ def test_any_number_of_ranks_and_workers_trains_the_same_student(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "workers"), [(2, 1), (4, 0)])
-def test_ranks_killed_twice_go_on_bit_for_bit(tmp_path, torchrun, wide, teacher_folder, count, workers):
-    config = wide_config(wide, teacher_folder, workers=workers)
-    finish(torchrun("straight", count, config), tmp_path)
+def test_ranks_killed_twice_go_on_bit_for_bit(tmp_path, torchrun, wide, teacher_folder):
+    config = wide_config(wide, teacher_folder, workers=1)
+    finish(torchrun("straight", 2, config), tmp_path)
     for step in (4, 8):
-        process = torchrun("run", count, config)
+        process = torchrun("run", 2, config)
         wait_for_step(tmp_path / "run", step, process)
         for rank in ranks_below(process):
             os.kill(rank, signal.SIGKILL)
         assert process.wait(timeout=600) != 0
-    finish(torchrun("run", count, config), tmp_path)
+    finish(torchrun("run", 2, config), tmp_path)
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
