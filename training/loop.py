@@ -131,7 +131,7 @@ def distil(  # noqa: C901, PLR0912, PLR0915 (the one long function)
             update_unless(is_spoilt, optimiser)
             optimiser.zero_grad(set_to_none=True)
             utterances = log.step_sums.classified(sums)
-            critic_norm = models.adversary.update(step, is_spoilt=is_spoilt, utterances=utterances)
+            critic_norm = models.adversary.update(is_spoilt=is_spoilt, utterances=utterances)
             log.end_step(step, batch, sums, norm, critic_norm)
 
             is_last = step == config.steps

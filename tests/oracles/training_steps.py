@@ -275,7 +275,7 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
         if critic is not None:
             line |= {"domain_loss": domain_sum, "domain_accuracy": right / sum(told.values()), "reversal": strength,
                      "domain_majority": max(told.values()) / sum(told.values())}  # fmt: skip
-            update_critic(critic, step, critic_gradients, seen)
+            update_critic(critic, critic_gradients, seen)
         yield Step(
             line,
             dict(zip(names, gradients, strict=True)),
@@ -285,11 +285,9 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
         step, lanes = step + 1, []
 
 
-def update_critic(critic, step, at_hand, seen):
+def update_critic(critic, at_hand, seen):
     """Its updates of one step: a reversal's first on the gradient at hand, all others on features that no longer change."""
     adversary = critic.config.adversary
-    if step % adversary.critic_every:
-        return
     features, labels, shares = (torch.cat(parts) for parts in zip(*seen, strict=True))
     for number in range(adversary.critic_steps):
         if adversary.objective == "reversal" and number == 0:

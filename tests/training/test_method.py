@@ -46,7 +46,7 @@ CONFUSION = {
     "teacher": {"layers": [3]},
     "student": {"layers": 1, "cnn_gradient": 1.0},
     "adversary": {"objective": "confusion", "domain": "family", "features": "frames", "strength": 2.0,
-                  "standardise": True, "critic_every": 2},
+                  "standardise": True},
     "optimiser": {"learning_rate": 2e-3, "warmup_share": 0.0, "clip": 1.0},
 }  # fmt: skip
 VIEW_GAME = {
@@ -54,7 +54,7 @@ VIEW_GAME = {
     "teacher": {"layers": [3]},
     "student": {"layers": 2, "init": "random"},
     "adversary": {"objective": "game", "domain": "view", "layers": [2, 1], "strength": 1.5, "schedule": "constant",
-                  "critic_every": 2, "critic_steps": 3},
+                  "critic_steps": 3},
     "optimiser": {"learning_rate": 1e-3, "clip": 0.9},
 }  # fmt: skip
 VIEW_REVERSAL = {
@@ -161,8 +161,7 @@ def test_a_run_is_the_steps_written_out(tmp_path, made, name):
             assert distance(found - began, expected - began) < CHANGES, key
     if classes:
         after = dict(updates.critic)  # the last update at each step
-        every = config.adversary.critic_every
-        assert sorted(after) == list(range(every, config.steps + 1, every))
+        assert sorted(after) == list(range(1, config.steps + 1))
         assert len(updates.critic) == len(after) * config.adversary.critic_steps
         for found, expected in zip(after[max(after)], steps[-1].critic, strict=True):
             assert distance(found, expected) < LATER

@@ -55,7 +55,6 @@ from training.validation.domain_probe import (
     Accuracy,
     DomainProbe,
     LabelledFeatures,
-    NotVisibleError,
     evenly_spaced,
     fitted_predictions,
     probe_accuracy,
@@ -265,7 +264,7 @@ def test_frames_for_the_probe_are_real_and_spread():
     assert num_frames.tolist() == [8, 0]
 
 
-def test_a_domain_that_cannot_be_named_is_one_warning_or_if_required_the_end():
+def test_a_domain_that_cannot_be_named_is_one_warning():
     assert visibility_warning(Accuracy(0.36, 0.25), Adversary(), layers=(2,)) is None
     line = visibility_warning(Accuracy(0.34, 0.25), Adversary(), layers=(2,))
     assert line == (
@@ -273,13 +272,11 @@ def test_a_domain_that_cannot_be_named_is_one_warning_or_if_required_the_end():
         "domain would be in 25% (each domain counts alike): there is hardly anything to hide in these layers; choose other "
         "adversary.layers, features or domain"
     )
-    assert visibility_warning(Accuracy(0.75, 0.625), Adversary(require_visible=True), layers=(2,)) is None
-    with pytest.raises(NotVisibleError) as caught:
-        visibility_warning(Accuracy(0.3, 0.5), Adversary(domain="family", require_visible=True), layers=(3, 1))
-    assert str(caught.value) == (
+    assert visibility_warning(Accuracy(0.75, 0.625), Adversary(), layers=(2,)) is None
+    assert visibility_warning(Accuracy(0.3, 0.5), Adversary(domain="family"), layers=(3, 1)) == (
         "before training, a new classifier names the domain (family) from layers 3, 1 of the student correctly in 30%, always naming one "
         "domain would be in 50% (each domain counts alike): there is hardly anything to hide in these layers; choose other "
-        "adversary.layers, features or domain (adversary.require_visible)"
+        "adversary.layers, features or domain"
     )
 
 

@@ -71,7 +71,7 @@ def stepped(models, config, batches):
     is_spoilt = spoilt(norm, total)
     update_unless(is_spoilt, optimiser)
     optimiser.zero_grad(set_to_none=True)
-    critic_norm = models.adversary.update(2, is_spoilt=is_spoilt, utterances=sums.classified(total))
+    critic_norm = models.adversary.update(is_spoilt=is_spoilt, utterances=sums.classified(total))
     return total, norm, critic_norm
 
 

@@ -41,6 +41,8 @@ DROPPED_KEYS: dict[str, tuple[Any, str]] = {
     "optimiser.weight_decay": (1e-6, "DistilHuBERT's"),
     "adversary.weight": (1.0, "the strength decides what reaches the student"),
     "adversary.hidden": (256, "ours: the authors published no critic"),
+    "adversary.critic_every": (1, "the critic is updated at every step of the student"),
+    "adversary.require_visible": (False, "a domain that can hardly be named is a warning and no more"),
     "crops.context": ("crop", "the teacher is given the crop that the student gets"),
 }
 

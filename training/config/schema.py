@@ -98,10 +98,7 @@ class Adversary(Record):
         learning_rate: The critic's own, constant; three times the student's if not given.
         standardise: Whether each feature is scaled to zero mean and unit variance over fixed utterances of the untrained student
             before the critic, so that the scale of a layer does not matter. Off in what was run before.
-        critic_steps: Updates of the critic, each time it is updated.
-        critic_every: It is updated at every so many steps of the student.
-        require_visible: Whether a domain that cannot be named from the untrained student's layers ends the run before its
-            first step, instead of one warning.
+        critic_steps: Updates of the critic at each step of the student.
     """
 
     OTHER_NAMES: ClassVar[dict[str, str]] = {
@@ -118,16 +115,12 @@ class Adversary(Record):
     learning_rate: Positive | None = None
     standardise: bool = False
     critic_steps: Whole = 2
-    critic_every: Whole = 1
-    require_visible: bool = False
 
     @model_validator(mode="after")
-    def check_objective(self) -> Self:
-        """Layers once; a reversal has the critic's gradient at every step, so it is updated at every step."""
+    def check_layers(self) -> Self:
+        """Each once."""
         if self.layers != "last" and len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers: {list(self.layers)} names a layer twice")
-        if self.objective == "reversal" and self.critic_every > 1:
-            raise ValueError(f"critic_every: {self.critic_every} needs objective: game or confusion")
         return self
 
 

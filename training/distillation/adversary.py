@@ -6,9 +6,9 @@ The classifier is called the critic, as in the config. Three objectives, all wit
   multiplied by -strength.
 * `confusion` (Tzeng et al., arXiv 1510.02192): the student lowers the cross-entropy between the critic's prediction and the uniform
   distribution; that gradient reaches the student alone. Its optimum is a critic at chance, so it cannot outrun the critic.
-* `game`: the alternation of the authors' code (arXiv 2210.07978): every `critic_every` steps the critic is updated on
-  detached features; at every step the critic's loss, times a constant, is subtracted from the student's. The critic is trained on a
-  batch right after the student was updated on it; theirs right before.
+* `game`: the alternation of the authors' code (arXiv 2210.07978): the critic is updated on detached features, and its loss, times a
+  constant, is subtracted from the student's. The critic is trained on a batch right after the student was updated on it; theirs
+  right before.
 
 The critic reads hidden layers and never the heads: heads are thrown away after distillation, and hiding a domain from them
 would leave it in the features that are used.
@@ -73,7 +73,7 @@ class NoAdversary:
         nought = torch.zeros((), device=output.hidden.device)
         return AdversarialLoss(nought, nought, nought, [])
 
-    def update(self, step: int, *, is_spoilt: Tensor, **_: object) -> Tensor:  # noqa: ARG002
+    def update(self, *, is_spoilt: Tensor, **_: object) -> Tensor:
         """Nothing to update; a norm of nought."""
         return torch.zeros_like(is_spoilt)
 
@@ -227,11 +227,10 @@ class DomainAdversary:
             case _:
                 assert_never(self.adversary.objective)
 
-    def update(self, step: int, *, is_spoilt: Tensor | None = None, utterances: Tensor | None = None) -> Tensor:
+    def update(self, *, is_spoilt: Tensor | None = None, utterances: Tensor | None = None) -> Tensor:
         """Update the critic on a global batch: on the gradients at hand (reversal), else and further on detached features.
 
         Args:
-            step: Of the student, from 1; the critic is left as it is unless `critic_every` divides it.
             is_spoilt: 1 where the student is not updated; then neither is the critic, nor where its own gradient is not finite.
             utterances: Utterances of all ranks that were classified; those of this one by default.
 
@@ -243,9 +242,6 @@ class DomainAdversary:
         classified, self.classified = self.classified, 0
         nought = torch.zeros((), device=self.critic.first.weight.device)
         is_spoilt = nought if is_spoilt is None else is_spoilt
-        if step % self.adversary.critic_every:
-            self.optimiser.zero_grad(set_to_none=True)
-            return nought
         share: Tensor | float = 1.0
         if utterances is not None:  # of tensors: a number over a tensor is rounded twice, and one rank's share is 1
             share = torch.full_like(utterances, classified) / utterances.clamp(min=1)

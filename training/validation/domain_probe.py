@@ -13,7 +13,6 @@ import torch
 from torch.nn import functional
 
 from manifests.corpus.sample import CLEAN
-from manifests.errors import UsageError
 from training.data.view_keys import Views
 from training.data.views import condition_of
 from training.distillation.critic import Critic, critic_input
@@ -34,13 +33,6 @@ PROBE_UPDATES = 150
 PROBE_RATE = 3e-3
 PROBE_DECAY = 1e-2
 FRAMES_OF_AN_UTTERANCE = 8
-
-
-class NotVisibleError(UsageError):
-    """The domain cannot be named from the layers that the critic reads, so there is nothing to hide."""
-
-    def __init__(self, warning: str) -> None:
-        super().__init__(f"{warning} (adversary.require_visible)")
 
 
 class Accuracy(NamedTuple):
@@ -208,18 +200,11 @@ def named_layers(layers: Sequence[int]) -> str:
 
 
 def visibility_warning(found: Accuracy, adversary: Adversary, *, layers: Sequence[int]) -> str | None:
-    """One line for a person where the domain can hardly be named before training; None where it can.
-
-    Raises:
-        NotVisibleError: If the config requires that it can.
-    """
+    """One line for a person where the domain can hardly be named before training; None where it can."""
     if found.accuracy >= found.majority + VISIBLE_OVER_MAJORITY:
         return None
-    line = (
+    return (
         f"before training, a new classifier names the domain ({adversary.domain}) from {named_layers(layers)} of the student correctly in "
         f"{found.accuracy:.0%}, always naming one domain would be in {found.majority:.0%} (each domain counts alike): "
         "there is hardly anything to hide in these layers; choose other adversary.layers, features or domain"
     )
-    if adversary.require_visible:
-        raise NotVisibleError(line)
-    return line

@@ -92,11 +92,7 @@ class Validator:
         )
 
     def before_training(self, adversary: DomainAdversary | NoAdversary) -> Iterator[dict[str, Any]]:
-        """Fit the critic's scaling, and measure whether the untrained student has anything to hide: facts for the journal.
-
-        Raises:
-            NotVisibleError: If it has not, and the config requires it.
-        """
+        """Fit the critic's scaling, and measure whether the untrained student has anything to hide: facts for the journal."""
         if not isinstance(adversary, DomainAdversary) or not self.probe.classes:
             return
         if adversary.adversary.standardise:

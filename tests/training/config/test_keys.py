@@ -69,7 +69,6 @@ MOVE = {
     "adversary.learning_rate": (1e-3, 3e-2, DAT),
     "adversary.standardise": (False, True, DAT),
     "adversary.critic_steps": (1, 4, DAT),
-    "adversary.critic_every": (1, 2, {**DAT, "adversary.objective": "game"}),
     "loss.l1": (1.0, 0.2, {}),
     "loss.cosine": (1.0, 0.2, {}),
     "loss.cosine_form": ("log_sigmoid", "raw", {}),
@@ -104,7 +103,6 @@ STILL = {
         False,
         {},
     ),  # compiled, a student differs in its last digits: tests/training/runs/test_compiled.py
-    "adversary.require_visible": (False, True, DAT),
 }
 # `schema` has one value; `preset` says where a resolved config came from, and is tested below.
 RECORDS = {"schema", "preset"}

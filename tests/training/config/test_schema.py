@@ -26,6 +26,7 @@ from training.config.load import (
 from training.config.model import whole
 from training.config.presets import PRESETS
 from training.config.schema import Adversary, TeacherChoice, TrainConfig
+from training.runs.folder import is_runs_own
 
 SHORT = {"corpus": "/data/tiny", "teacher": {"name": "nano"}}
 
@@ -211,7 +212,6 @@ def test_a_list_of_corpora_is_relative_to_the_file_too(tmp_path):
             "views: teacher.conditions: with kind: cdm1",
         ),
         ({"adversary": {"layers": [1, 1]}}, "adversary: layers: .* names a layer twice"),
-        ({"adversary": {"critic_every": 2}}, "critic_every: 2 needs objective: game or confusion"),
         ({"optimiser": {"learning_rate": "fast"}}, r"optimiser.learning_rate: .*'fast'"),
         ({"adversary": {"strenght": 1}}, r"adversary.strenght: unknown key \(did you mean 'strength'"),
         ({"batch": {"seconds": 4, "utterances": 2}}, "either seconds or utterances"),
@@ -294,7 +294,7 @@ def test_all_defaults_are_pinned():
         "adversary": {
             "objective": "reversal", "domain": "condition", "features": "pooled", "layers": "last", "strength": 0.03,
             "schedule": "ganin", "learning_rate": pytest.approx(6e-4), "standardise": False,
-            "critic_steps": 2, "critic_every": 1, "require_visible": False,
+            "critic_steps": 2,
         },
         "loss": {"l1": 1.0, "cosine": 1.0, "cosine_form": "log_sigmoid", "layers": None},
         "optimiser": {"learning_rate": 2e-4, "warmup_share": 0.07, "clip": 5.0},
@@ -323,6 +323,8 @@ def test_all_defaults_are_pinned():
         ({"optimiser": {"weight_decay": 0.0}}, "optimiser.weight_decay: not a key any more"),
         ({"adversary": {"weight": 2.0}}, "adversary.weight: not a key any more; it is always 1.0"),
         ({"adversary": {"hidden": 16}}, "adversary.hidden: not a key any more; it is always 256"),
+        ({"adversary": {"critic_every": 2}}, r"adversary.critic_every: .* always 1 \(the critic is updated at every step of the student\), got 2"),
+        ({"adversary": {"require_visible": True}}, r"adversary.require_visible: .* always False \(a domain that can hardly be named is a warning and no more\)"),
         ({"crops": {"context": "whole"}}, "crops.context: not a key any more; it is always crop"),
     ],
 )  # fmt: skip
@@ -336,7 +338,7 @@ def test_a_dropped_key_with_another_value_than_its_constant_is_refused_by_name(k
 def test_a_dropped_key_with_the_value_of_its_constant_changes_nothing():
     keys = {
         "optimiser": {"betas": [0.9, 0.98], "epsilon": 1e-6, "weight_decay": 1e-6},
-        "adversary": {"weight": 1.0, "hidden": 256},
+        "adversary": {"weight": 1.0, "hidden": 256, "critic_every": 1, "require_visible": False},
     }
     assert made(**keys, crops={"context": "crop"}) == made(adversary={}, crops={})
 
@@ -389,7 +391,7 @@ def test_short_forms_mean_the_long_ones():
     assert made(precision="bf16").precision == "bfloat16"
     assert made(student={"predict": "layers", "predict_from": [2, 1]}).student.predict_from == (2, 1)
     assert made(loss={"l1": 0}).loss.cosine == made(loss={"cosine": 0}).loss.l1 == 1
-    assert made(adversary={"objective": "game", "critic_every": 3, "layers": [2, 1]}).adversary.critic_every == 3
+    assert made(adversary={"objective": "game", "layers": [2, 1]}).adversary.layers == (2, 1)
     with pytest.raises(BadDocumentError, match="predict_from: layer 3 of a student with 2"):
         made(student={"predict": "layers", "predict_from": [3, 1]})
     with pytest.raises(BadDocumentError, match="layers: all weights are 0"):
@@ -425,20 +427,27 @@ def test_what_is_wrong_with_an_override_is_named_with_its_key(tmp_path):
         load_config(wrong, overrides=("batch.lanes=4", "steps=4"))
 
 
-def test_a_run_of_an_older_stillroom_is_read_where_its_constants_are_todays_or_for_its_corpus_alone(tmp_path):
-    keys = made(preset="cdm1").model_dump(mode="json", by_alias=True)
-    for betas, is_same in (([0.9, 0.98], True), ([0.9, 0.999], False)):
-        keys["optimiser"] = {"learning_rate": 3e-4, "betas": betas}
-        write_yaml(tmp_path / "config.yaml", keys)
-        if is_same:
-            assert run_config(tmp_path / "config.yaml").optimiser.learning_rate == 3e-4
-        else:
-            with pytest.raises(
-                BadDocumentError, match=r"it is always \[0\.9, 0\.98\] \(DistilHuBERT's\), got \[0\.9, 0\.999\]"
-            ):
-                run_config(tmp_path / "config.yaml")
-        assert run_config(tmp_path / "config.yaml", any_version=True).optimiser.learning_rate == 3e-4
-    assert made(optimiser={"betas": (0.9, 0.98)}) == made()
+@pytest.mark.parametrize(
+    ("section", "todays", "other", "message"),
+    [
+        ("optimiser", {"betas": [0.9, 0.98]}, {"betas": [0.9, 0.999]}, "always [0.9, 0.98] (DistilHuBERT's), got [0.9, 0.999]"),
+        ("adversary", {"critic_every": 1, "require_visible": False}, {"critic_every": 3, "require_visible": False}, "critic_every: not"),
+        ("adversary", {"critic_every": 1, "require_visible": False}, {"critic_every": 1, "require_visible": True}, "require_visible: not"),
+    ],
+)  # fmt: skip
+def test_a_run_of_an_older_stillroom_is_read_and_goes_on_only_where_its_constants_are_todays(
+    tmp_path, section, todays, other, message
+):
+    config = made(preset="cdm2-dat")
+    keys, path = config.model_dump(mode="json", by_alias=True), tmp_path / "config.yaml"
+    write_yaml(path, {**keys, section: {**keys[section], **todays}})
+    assert run_config(path) == run_config(path, any_version=True) == config
+    assert is_runs_own(tmp_path, config)
+    write_yaml(path, {**keys, section: {**keys[section], **other}})
+    assert run_config(path, any_version=True) == config, "for whoever evaluates or exports it"
+    with pytest.raises(BadDocumentError, match=re.escape(message)) as caught:
+        is_runs_own(tmp_path, config)
+    assert "\n" not in str(caught.value)
 
 
 def test_runs_differ_in_everything_but_where_and_how_they_are_run():
@@ -589,7 +598,6 @@ def test_whole_numbers_are_floats_without_a_rest_and_nothing_else_is_changed():
         ({"loss": {"layers": [0.0, 0.0]}}, "loss: layers: all weights are 0; give one of them weight"),
         ({"teacher": {"name": "nano", "layers": [4, 8, 4]}}, "teacher: layers: [4, 8, 4] names a layer twice"),
         ({"adversary": {"layers": [2, 1, 2]}}, "adversary: layers: [2, 1, 2] names a layer twice"),
-        ({"adversary": {"critic_every": 3}}, "adversary: critic_every: 3 needs objective: game or confusion"),
         ({"batch": {"seconds": 1, "utterances": 1}}, "batch: expected either seconds or utterances, not both"),
         ({"adversary": "off"}, "adversary: expected a mapping, or none, got 'off'"),
         ({"preset": "cdm3"}, f"preset: 'cdm3' is none of {', '.join(PRESETS)}"),
@@ -606,8 +614,6 @@ def test_what_has_a_meaning_is_let_through():
         assert made(teacher={"name": "nano", "layers": layers}).teacher.layers == layers
     assert made(student={"layers": 2, "predict": "layers", "predict_from": [2, 2, 1]}).student.predict_from == (2, 2, 1)
     assert made(loss={"layers": [0.0, 1.0]}).loss.layers == (0.0, 1.0)
-    for objective in ("game", "confusion"):
-        assert made(adversary={"objective": objective, "critic_every": 2}).adversary.critic_every == 2
     config = made(batch={"seconds": 3.0}, adversary={}, optimiser={"learning_rate": 1e-4})
     assert (config.batch.utterances, config.adversary.learning_rate) == (None, pytest.approx(3e-4))
     assert made(batch={"utterances": 5}).batch.utterances == 5

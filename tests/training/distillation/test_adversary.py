@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from types import SimpleNamespace
 
@@ -193,13 +192,13 @@ def accuracy_after(steps, **options):
     adversary = adversary_of(**options)
     generator = torch.Generator().manual_seed(0)
     right = []
-    for step in range(1, steps + 1):
+    for _ in range(steps):
         found = adversary.sums(*two_domains(generator), strength=0.0)
         assert found.domains == [8, 8]
         right.append(float(found.correct))
         if found.term.requires_grad:
             torch.autograd.backward(found.term / 16)
-        adversary.update(step)
+        adversary.update()
     return sum(right[-5:]) / 80
 
 
@@ -224,10 +223,10 @@ def test_a_critic_that_standardises_sees_what_is_small_beside_the_rest():
         adversary = adversary_of(standardise=standardise)
         if standardise:
             adversary.critic.fit_scaling(pooled(hidden, output.num_frames))
-        for step in range(1, 31):
+        for _ in range(30):
             found = adversary.sums(output, copies, strength=0.0)
             torch.autograd.backward(found.term / 16)
-            adversary.update(step)
+            adversary.update()
         right[standardise] = float(found.correct)
     assert right[True] == 16
     assert right[False] < 16
@@ -246,21 +245,9 @@ def test_the_critics_gradient_is_clipped(objective):
     found = adversary.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
     if objective == "reversal":
         torch.autograd.backward(found.term / 16)
-    adversary.update(1)
+    adversary.update()
     after = torch.cat([one.detach().flatten() for one in adversary.critic.parameters()])
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-3)
-
-
-def test_a_critic_rests_between_its_steps():
-    adversary = adversary_of(objective="game", critic_every=3)
-    generator = torch.Generator().manual_seed(0)
-    weights = [adversary.critic.first.weight.detach().clone()]
-    for step in range(1, 7):
-        adversary.sums(*two_domains(generator), strength=1.0)
-        adversary.update(step)
-        weights.append(adversary.critic.first.weight.detach().clone())
-    moved = [not torch.equal(before, after) for before, after in itertools.pairwise(weights)]
-    assert moved == [False, False, True, False, False, True]
 
 
 def student_gradient(adversary, *, strength):
@@ -297,12 +284,12 @@ def test_hiding_brings_a_fixed_critic_nearer_to_chance(objective):
     """Against a critic that has learned, steps along the student's gradient lower what it knows; confusion stops at chance."""
     adversary = adversary_of(objective=objective)
     generator = torch.Generator().manual_seed(0)
-    for step in range(1, 41):
+    for _ in range(40):
         adversary.sums(*two_domains(generator), strength=0.0)
         adversary.critic.zero_grad()
         given, labels = adversary.inputs[-1]
         torch.autograd.backward(functional.cross_entropy(adversary.critic(given.features), labels))
-        adversary.update(step)
+        adversary.update()
     output, copies = two_domains(generator)
     hidden = output.hidden.clone().requires_grad_()
     before = float(adversary.sums(output, copies, strength=1.0).cross_entropy)
@@ -364,26 +351,25 @@ def test_a_layer_that_student_or_teacher_lacks_is_one_clear_line(teacher_folder)
         critic_layers(Adversary(layers=(3,)), student=student, teacher=teacher)
 
 
-@pytest.mark.parametrize("rests", [False, True])
-def test_a_critics_share_of_all_ranks_is_of_the_utterances_of_its_own_step(rests):
+def test_a_critics_share_of_all_ranks_is_of_the_utterances_of_its_own_step():
     """Of 16 utterances of 32 it is a half, by plain descent half as far as alone, in the second step too."""
     moved = []
     for utterances in (16.0, 32.0):
-        adversary = adversary_of(objective="game", clip=1e9, critic_steps=1, critic_every=1 + rests)
+        adversary = adversary_of(objective="game", clip=1e9, critic_steps=1)
         adversary.optimiser = torch.optim.SGD(adversary.critic.parameters(), lr=0.0, fused=True)
         for step in (1, 2):
             before = torch.cat([one.detach().clone().flatten() for one in adversary.critic.parameters()])
             if step == 2:
                 adversary.optimiser.param_groups[0]["lr"] = 1e-3
             adversary.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
-            adversary.update(step, utterances=torch.tensor(utterances))
+            adversary.update(utterances=torch.tensor(utterances))
         moved.append(torch.cat([one.detach().flatten() for one in adversary.critic.parameters()]) - before)
     assert torch.allclose(moved[0], 2 * moved[1], rtol=1e-3, atol=1e-7)
     alone = adversary_of(objective="game", clip=1e9, critic_steps=1)
     alone.optimiser = torch.optim.SGD(alone.critic.parameters(), lr=1e-3, fused=True)
     before = torch.cat([one.detach().clone().flatten() for one in alone.critic.parameters()])
     alone.sums(*two_domains(torch.Generator().manual_seed(0)), strength=1.0)
-    alone.update(2)
+    alone.update()
     assert torch.allclose(
         torch.cat([one.detach().flatten() for one in alone.critic.parameters()]) - before,
         moved[0],
@@ -548,18 +534,18 @@ def test_a_gradient_of_the_critic_that_is_not_finite_changes_nothing_and_norms_a
     adversary.sums(output, copies, strength=1.0)
     norms = []
     alone = adversary_of(objective="game", critic_steps=1, clip=1e9)
-    for step in range(1, 4):
+    for _ in range(3):
         alone.sums(output, copies, strength=1.0)
-        norms.append(float(alone.update(step)))
-    assert float(adversary.update(1)) == pytest.approx(sum(norms), rel=1e-5)
+        norms.append(float(alone.update()))
+    assert float(adversary.update()) == pytest.approx(sum(norms), rel=1e-5)
     before = [one.detach().clone() for one in adversary.critic.parameters()]
     adversary.sums(output_of(output.hidden * math.nan, output.num_frames), copies, strength=1.0)
-    assert not math.isfinite(float(adversary.update(2)))
+    assert not math.isfinite(float(adversary.update()))
     adversary.sums(output, copies, strength=1.0)
-    adversary.update(3, is_spoilt=torch.ones(()))
+    adversary.update(is_spoilt=torch.ones(()))
     assert all(torch.equal(one, other) for one, other in zip(before, adversary.critic.parameters(), strict=True))
     adversary.sums(output, copies, strength=1.0)
-    adversary.update(4)
+    adversary.update()
     assert not torch.equal(before[0], next(adversary.critic.parameters()))
 
 
@@ -595,7 +581,7 @@ def test_without_an_adversary_nothing_is_added_updated_or_journaled():
     found = nobody.loss(output_of(torch.ones(2, 3, 4), torch.tensor([3, 1])), None, None, progress=0.5)
     assert [float(one) for one in found[:3]] == [0.0] * 3
     assert found.domains == []
-    assert float(nobody.update(1, is_spoilt=torch.ones(()), utterances=None)) == 0
+    assert float(nobody.update(is_spoilt=torch.ones(()), utterances=None)) == 0
     assert (nobody.journal_facts(progress=1.0), nobody.modules, nobody.optimisers) == ({}, {}, {})
     assert (nobody.domains, nobody.teacher_layers) == ((), ())
 

@@ -289,7 +289,7 @@ def test_the_critics_gradient_is_the_mean_over_the_rows_of_all_ranks(monkeypatch
         count = len(labels[part])
         adversary.inputs = [(CriticInput(rows[part], np.arange(count), None), labels[part])]
         adversary.classified = count
-        adversary.update(1, utterances=torch.tensor(7.0))
+        adversary.update(utterances=torch.tensor(7.0))
         found.append([gradient.clone() for gradient in gradients[-1]])
     for first, second, whole in zip(*found, strict=True):
         assert torch.allclose(first + second, whole, atol=1e-6)
@@ -308,7 +308,7 @@ def test_alone_the_critics_share_is_exactly_one(monkeypatch):
         adversary.inputs = [(CriticInput(rows, np.arange(10), None), torch.arange(10) % 2)]
         adversary.classified = 41
         adversary.optimiser.zero_grad = lambda **_: None
-        adversary.update(1, utterances=utterances)
+        adversary.update(utterances=utterances)
         found.append([parameter.grad for parameter in adversary.critic.parameters()])
     assert all(one.abs().sum() > 0 and torch.equal(one, other) for one, other in zip(*found, strict=True))
 
@@ -383,11 +383,11 @@ def losses(run):
 @pytest.mark.parametrize(
     ("count", "workers", "adversary"),  # not every triple
     [
-        (1, 1, {"objective": "game", "critic_every": 2}),
+        (1, 1, {"objective": "game", "critic_steps": 3}),
         (2, 1, {}),
         (2, 0, {"domain": "view"}),
         (4, 0, {}),
-        (4, 1, {"objective": "game", "critic_every": 2}),
+        (4, 1, {"objective": "game", "critic_steps": 3}),
     ],
 )
 def test_any_number_of_ranks_and_workers_trains_the_same_student(
