@@ -310,9 +310,7 @@ def test_a_checkpoint_without_a_name_that_does_not_fit_is_one_line_too(tmp_path,
     assert "\n" not in str(caught.value)
 
 
-def test_a_domain_that_cannot_be_seen_is_warned_of_once_and_can_be_required(
-    tmp_path, monkeypatch, corpus, teacher_folder
-):
+def test_a_domain_that_cannot_be_seen_is_warned_of_once(tmp_path, monkeypatch, corpus, teacher_folder):
     from training.validation.domain_probe import Accuracy, DomainProbe
 
     monkeypatch.setattr(DomainProbe, "accuracy", lambda *_, **__: Accuracy(0.3, 0.25))
