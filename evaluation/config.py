@@ -40,9 +40,9 @@ def features_form(data: Any) -> str:
 
 def no_bare_number(data: Any) -> Any:
     """Refuse the number of a layer without the key that says so."""
-    if isinstance(data, int):
-        raise ValueError(f"one layer alone is written {{layer: {data}}}")
-    return data
+    if not isinstance(data, int):
+        return data
+    raise ValueError(f"one layer alone is written {{layer: {data}}}")
 
 
 Features = Literal["last", "sum", "sum+heads"] | LayerFeatures
