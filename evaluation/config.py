@@ -16,7 +16,9 @@ from manifests.io.records import Name, Record
 from training.config.load import merged, named_overrides, override_of
 
 MAX_PROBES = 10
+MAX_LAYER = 1024
 Label = Annotated[str, Field(min_length=1, max_length=200)]
+LayerNumber = Annotated[int, Field(ge=1, le=MAX_LAYER)]
 
 
 class LayerFeatures(Record):
@@ -26,7 +28,7 @@ class LayerFeatures(Record):
         layer: Its number, from 1.
     """
 
-    layer: Annotated[int, Field(ge=1, le=1024)]
+    layer: LayerNumber
 
     def __str__(self) -> str:
         """As the name of a task has it."""
@@ -40,9 +42,9 @@ def features_form(data: Any) -> str:
 
 def no_bare_number(data: Any) -> Any:
     """Refuse the number of a layer without the key that says so."""
-    if not isinstance(data, int):
+    if isinstance(data, bool) or data not in range(1, MAX_LAYER + 1):
         return data
-    raise ValueError(f"one layer alone is written {{layer: {data}}}")
+    raise ValueError(f"one layer alone is written {{layer: {data:.0f}}}")
 
 
 Features = Literal["last", "sum", "sum+heads"] | LayerFeatures
@@ -320,7 +322,7 @@ class EvaluationConfig(Record):
     splits: Splits = Splits()
     tasks: Annotated[tuple[Task, ...], Field(strict=False)] = ()
     measures: Annotated[tuple[MeasureName, ...], Field(strict=False)] = ("cosine", "cka", "agreement", "leakage")
-    layers: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1)] | None = None
+    layers: Annotated[tuple[LayerNumber, ...], Field(strict=False, min_length=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     probes: Annotated[int, Field(ge=1, le=MAX_PROBES)] = 2

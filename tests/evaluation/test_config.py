@@ -255,6 +255,8 @@ def test_a_layer_is_named_by_its_number_in_settings_and_task(tmp_path):
         ({"layers": 2}, r"tasks\.0\.features\.layer"),
         ("layer 2", r"tasks\.0\.features: .*last"),
         (2, r"tasks\.0\.features: one layer alone is written \{layer: 2\}$"),
+        (0, r"tasks\.0\.features: expected .*last.* got '0'"),
+        (True, r"tasks\.0\.features: expected .*last.* got 'True'"),
     ):
         with pytest.raises(BadDocumentError, match=what):
             read(tmp_path, tasks=[{**word, "features": wrong}])
