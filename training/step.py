@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from training.data.sampler import named_number
+from training.data.views import condition_of
 from training.distillation.losses import layer_distance
 from training.models.initialisation import SEED_RANGE
 from training.models.masking import masked_frames_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from training.config.schema import TrainConfig
     from training.data.batch import PairBatch
+    from training.data.view_keys import Views
     from training.distillation.adversary import DomainAdversary, NoAdversary
     from training.models.encoder import Encoder
     from training.models.student import Student
@@ -83,7 +85,12 @@ def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, s
         output = student(local.student_wave, local.num_samples, masked)
     target, compared = teacher[:, : len(models.target_layers)], teacher[:, len(models.target_layers) :]
     distance = layer_distance(
-        output.predictions, target, output.num_frames, weights=config.loss, standardise=config.teacher.standardise
+        output.predictions,
+        target,
+        output.num_frames,
+        weights=config.loss,
+        standardise=config.teacher.standardise,
+        of_utterances=distillation_weights(batch, config.views),
     )
     l1, cosine = distance.l1 / num_frames, distance.cosine / num_frames
     distillation = config.loss.l1 * l1 + config.loss.cosine * cosine
@@ -98,6 +105,12 @@ def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, s
     torch.autograd.backward(distillation + adversarial.term)
     sums = torch.stack([distillation, l1, cosine, adversarial.cross_entropy, adversarial.correct])
     return Losses(sums.detach(), adversarial.domains)
+
+
+def distillation_weights(batch: PairBatch, views: Views) -> list[float] | None:
+    """The weight of each utterance's frames in the distillation loss; None if all of them have 1."""
+    weights = [views.distillation_weight(condition_of(copy)) for copy in batch.student_copies]
+    return None if all(weight == 1 for weight in weights) else weights
 
 
 def teacher_outputs(models: Models, batch: PairBatch) -> Tensor:

@@ -19,6 +19,9 @@ Conditions = Annotated[tuple[ConditionName, ...], Field(strict=False, min_length
 ConditionWeights = Annotated[
     dict[ConditionName, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1, max_length=1000)
 ]
+DistillationWeights = Annotated[
+    dict[ConditionName, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1, max_length=1000)
+]
 
 
 class TeacherView(Record):
@@ -68,7 +71,8 @@ class Views(Record):
         clean_share: Share of pairs in which both get the clean utterance.
         families: `different` keeps the teacher's copy of another family (noise, room, ...) than the student's.
         unpaired: Conditions whose copies stand for real recordings without a clean twin: teacher and student get the same copy (`cdm1`
-            and `cdm2`), whatever `teacher.content` says.
+            and `cdm2`), whatever `teacher.content` says. A mapping gives the weight of their frames in the distillation loss, where others
+            have 1: with `{roomy: 0}` the domain classifier alone reads them.
     """
 
     kind: ViewKind = "none"
@@ -76,7 +80,7 @@ class Views(Record):
     teacher: TeacherView = TeacherView()
     student: StudentView = StudentView()
     families: Literal["any", "different"] = "any"
-    unpaired: Conditions | None = None
+    unpaired: Conditions | DistillationWeights | None = None
 
     @model_validator(mode="after")
     def check_meaning(self) -> Self:
@@ -123,11 +127,15 @@ class Views(Record):
         """Conditions of a split whose copies the teacher may get, beside clean speech."""
         if self.kind == "none" or self.clean_share == 1:
             return ()
-        unpaired = self.unpaired or ()
+        unpaired = tuple(self.unpaired or ())
         if self.kind == "cdm1":
             return unpaired
         paired = self.teacher.conditions or tuple(name for name in conditions if name not in unpaired)
         return (*paired, *unpaired)
+
+    def distillation_weight(self, condition: str) -> float:
+        """Weight in the distillation loss of the frames that the student gets in a condition."""
+        return self.unpaired.get(condition, 1.0) if isinstance(self.unpaired, dict) else 1.0
 
     @property
     def need_records(self) -> bool:

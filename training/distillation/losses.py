@@ -35,7 +35,13 @@ class LayerDistance(NamedTuple):
 
 
 def layer_distance(
-    predictions: Tensor, target: Tensor, num_frames: Tensor, *, weights: LossWeights = EQUAL, standardise: bool = False
+    predictions: Tensor,
+    target: Tensor,
+    num_frames: Tensor,
+    *,
+    weights: LossWeights = EQUAL,
+    standardise: bool = False,
+    of_utterances: Sequence[float] | None = None,
 ) -> LayerDistance:
     """Both parts of the loss, in float32, not yet weighted.
 
@@ -45,6 +51,7 @@ def layer_distance(
         num_frames: Real frames of each utterance, shape (batch,).
         weights: The form of the cosine, and the weights of the layers in both averages.
         standardise: Whether targets are standardised first.
+        of_utterances: Weight of each utterance's frames in the sums, shape (batch,); all 1 by default.
     """
     predictions, target = predictions.float(), target.float()
     if standardise:
@@ -59,10 +66,14 @@ def layer_distance(
             angle = 1.0 - cosine
         case _:
             assert_never(weights.cosine_form)
+    parts = [torch.where(is_real, part, 0.0) for part in (l1, angle)]
+    if of_utterances is not None:
+        weight = on_device(torch.tensor(of_utterances), predictions.device)[:, None, None]
+        parts = [part * weight for part in parts]
     if weights.layers is None:
-        return LayerDistance(*(torch.where(is_real, part, 0.0).mean(dim=1).sum() for part in (l1, angle)))
+        return LayerDistance(*(part.mean(dim=1).sum() for part in parts))
     share = on_device(torch.tensor(weights.layers), predictions.device)[None, :, None] / sum(weights.layers)
-    return LayerDistance(*((torch.where(is_real, part, 0.0) * share).sum() for part in (l1, angle)))
+    return LayerDistance(*((part * share).sum() for part in parts))
 
 
 def standardised(target: Tensor) -> Tensor:

@@ -283,9 +283,22 @@ def test_an_unpaired_copy_is_both_models_or_neither():
     assert sum(pair[:2] == ("clean", "clean") for pair in clean) > 1800
 
 
+def test_only_a_mapping_gives_unpaired_conditions_another_weight_than_one():
+    listed = Views(kind="cdm1", unpaired=("far",))
+    weighted = Views.model_validate({"kind": "cdm1", "unpaired": {"far": 0.25, "room": 0}})
+    names = ("far", "room", "noise", "clean")
+    assert [listed.distillation_weight(name) for name in names] == [1, 1, 1, 1]
+    assert [weighted.distillation_weight(name) for name in names] == [0.25, 0, 1, 1]
+    copies = [*COPIES, Copy("far-0", "room", keeps_content=False)]
+    assert drawn("cdm2", copies=copies, unpaired={"far": 0}) == drawn("cdm2", copies=copies, unpaired=["far"])
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"kind": "cdm1", "unpaired": {"far": -1}}, "greater than or equal to 0"),
+        ({"kind": "cdm1", "unpaired": {"far": float("inf")}}, "finite number"),
+        ({"kind": "cdm1", "unpaired": {}}, "at least 1 item"),
         ({"kind": "none", "unpaired": ["far"]}, "unpaired: needs kind: cdm1 or cdm2, not none"),
         ({"kind": "same", "unpaired": ["far"]}, "unpaired: needs kind: cdm1 or cdm2, not same"),
         ({"kind": "cdm1", "unpaired": ["far"], "student": {"conditions": ["room"]}},
@@ -326,6 +339,7 @@ def test_unpaired_conditions_that_a_corpus_cannot_give_are_refused(keys, message
         ({"kind": "none"}, ()),
         ({"kind": "cdm1"}, ()),
         ({"kind": "cdm1", "unpaired": ["b"]}, ("b",)),
+        ({"kind": "cdm1", "unpaired": {"b": 0}}, ("b",)),
         ({"kind": "cdm2"}, ("a", "b", "c")),
         ({"kind": "cdm2", "unpaired": ["b"]}, ("a", "c", "b")),
         ({"kind": "cdm2", "unpaired": ["b"], "teacher": {"conditions": ["c"]}}, ("c", "b")),

@@ -107,6 +107,17 @@ def test_standardised_targets_have_no_norm_of_their_own():
     assert torch.equal(torch.stack(plain), torch.stack(expected))
 
 
+@pytest.mark.parametrize("layers", [None, (3.0, 1.0)])
+def test_frames_of_an_utterance_count_by_its_weight(layers):
+    predictions, target = tensors()
+    num_frames, weights = torch.tensor([7, 4, 2]), LossWeights(layers=layers)
+    found = layer_distance(predictions, target, num_frames, weights=weights, of_utterances=[0.0, 2.5, 1.0])
+    rows = [layer_distance(predictions[[row]], target[[row]], num_frames[[row]], weights=weights) for row in range(3)]
+    for part in ("l1", "cosine"):
+        expected = 2.5 * getattr(rows[1], part) + getattr(rows[2], part)
+        torch.testing.assert_close(getattr(found, part), expected)
+
+
 def test_weights_for_other_layers_than_the_teachers_are_refused():
     check_layer_weights(LossWeights(), (4, 8, 12))
     check_layer_weights(LossWeights(layers=(1.0, 1.0, 2.0)), (4, 8, 12))
