@@ -307,13 +307,55 @@ def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tens
     longest = hidden.shape[-1]
     if min(lengths) >= longest:
         return cast("Tensor", norm(hidden))
-    rows = []
-    # Unbound once: the gradient of a slice is as large as what it was cut from, so slices of the batch would cost its square.
-    for row, length in zip(hidden.unbind(), lengths, strict=True):
-        used = min(longest, max(2, length))  # statistics of fewer than two values do not exist
-        normed = norm(row[None, :, :used])
-        rows.append(functional.pad(normed, (0, longest - used)))
-    return torch.cat(rows)
+    used = [min(longest, max(2, length)) for length in lengths]  # statistics of fewer than two values do not exist
+    if hidden.device.type == "cuda":  # as autocast has it there
+        hidden = hidden.float()
+    return cast("Tensor", RaggedGroupNorm.apply(hidden, norm.weight, norm.bias, norm.num_groups, norm.eps, used))
+
+
+class RaggedGroupNorm(torch.autograd.Function):
+    """Group norm of each row's first values, with zeros after them.
+
+    Written out, as slices and their padding cost more than the norm: each would copy its row again, and the gradient of a slice of the batch is
+    as large as the batch.
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd gives all by position
+        context: Any, hidden: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, lengths: list[int]
+    ) -> Tensor:
+        """Norm `lengths[row]` values of each row of `hidden`, which has shape (batch, channel, frame)."""
+        channels = hidden.shape[1]
+        normed = torch.empty_like(hidden)
+        statistics = []
+        for row, output, length in zip(hidden, normed, lengths, strict=True):
+            values, mean, scale = torch.native_group_norm(
+                row[None, :, :length].contiguous(), weight, bias, 1, channels, length, groups, epsilon
+            )
+            output[:, :length] = values[0]
+            output[:, length:] = 0
+            statistics += [mean, scale]
+        context.save_for_backward(hidden, weight, *statistics)
+        context.groups, context.lengths = groups, lengths
+        return normed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
+        """The gradients of hidden values, weight and bias."""
+        hidden, weight, *statistics = context.saved_tensors
+        channels = hidden.shape[1]
+        of_hidden = torch.empty_like(hidden)
+        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(weight)
+        for row, length in enumerate(context.lengths):
+            into, by_weight, by_bias = torch.ops.aten.native_group_norm_backward(
+                gradient[row, None, :, :length].contiguous(), hidden[row, None, :, :length].contiguous(), statistics[2 * row], statistics[2 * row + 1],
+                weight, 1, channels, length, context.groups, [True, True, True],
+            )  # fmt: skip
+            of_hidden[row, :, :length] = into[0]
+            of_hidden[row, :, length:] = 0
+            of_weight += by_weight
+            of_bias += by_bias
+        return of_hidden, of_weight, of_bias, None, None, None
 
 
 def normalised(wave: Tensor, num_samples: Tensor, *, epsilon: float = NORMALISE_EPSILON) -> Tensor:

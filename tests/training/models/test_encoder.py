@@ -248,3 +248,22 @@ def test_statistics_of_a_group_norm_are_those_of_an_utterance_alone():
     torch.testing.assert_close(found[2, :, :2], norm(hidden[2:, :, :2])[0])  # two at least
     assert not found[2, :, 2:].any()
     torch.testing.assert_close(group_normed(norm, hidden, [9, 8, 7]), norm(hidden))
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+def test_the_gradient_of_a_ragged_group_norm_is_that_of_utterances_alone(groups):
+    norm = torch.nn.GroupNorm(groups, 4).double()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in norm.parameters():
+        parameter.data = torch.randn(4, generator=generator, dtype=torch.float64)
+    hidden, coming = torch.randn(2, 3, 4, 7, generator=generator, dtype=torch.float64)
+    lengths = [7, 5, 2]
+    hidden.requires_grad_()
+    (group_normed(norm, hidden, lengths) * coming).sum().backward()
+    found = [hidden.grad.clone(), norm.weight.grad.clone(), norm.bias.grad.clone()]
+    hidden.grad = norm.weight.grad = norm.bias.grad = None
+    for row, length in enumerate(lengths):
+        (norm(hidden[[row], :, :length]) * coming[[row], :, :length]).sum().backward()
+    for one, other in zip(found, (hidden.grad, norm.weight.grad, norm.bias.grad), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert not found[0][1, :, 5:].any()
