@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MASKED_SCORE = -1e4
 NORMALISE_EPSILON = 1e-5
+LEAST_BFLOAT16_CHANNELS = 16
 NOT_TORCHAUDIOS = frozenset(
     {"family", "sample_rate", "normalize_waveform", "normalize_epsilon", "projection_norm", "pretrained_as", "pruned"}
 )
@@ -262,7 +263,7 @@ def transformer_outputs(
         scores = frame_is_padding[:, None, None, :].to(hidden.dtype) * MASKED_SCORE
         attention_mask = scores.expand(-1, 1, longest, longest)
     transformer = trunk.encoder.transformer
-    hidden = transformer._preprocess(hidden)  # noqa: SLF001 (position embedding, norm, dropout)
+    hidden = with_positions(transformer, hidden, channels=config.encoder_embed_dim // config.encoder_pos_conv_groups)
     outputs: dict[int, Tensor] = {}
     wanted = tuple(range(1, config.encoder_num_layers + 1) if only is None else only)
     position_bias: Tensor | None = None
@@ -276,6 +277,22 @@ def transformer_outputs(
         if number in wanted:
             outputs[number] = hidden
     return [outputs[number] for number in wanted], num_frames
+
+
+def with_positions(transformer: Any, hidden: Tensor, *, channels: int) -> Tensor:
+    """Position embedding, norm and dropout.
+
+    In float32 where a CPU would convolve groups of few channels: with AMX, oneDNN's bfloat16 gives wrong numbers (decision 177).
+
+    Args:
+        transformer: torchaudio's.
+        hidden: Shape (batch, frame, feature).
+        channels: Of one group of the position convolution.
+    """
+    if hidden.device.type == "cpu" and channels < LEAST_BFLOAT16_CHANNELS:
+        with torch.autocast("cpu", enabled=False):
+            return cast("Tensor", transformer._preprocess(hidden.float()))  # noqa: SLF001
+    return cast("Tensor", transformer._preprocess(hidden))  # noqa: SLF001
 
 
 def wavlm_position_bias(attention: WavLMSelfAttention, hidden: Tensor) -> Tensor:
