@@ -344,28 +344,28 @@ class RaggedGroupNorm(torch.autograd.Function):
         """Norm `lengths[row]` values of each row of `hidden`, which has shape (batch, channel, frame)."""
         channels = hidden.shape[1]
         normed = torch.empty_like(hidden)
-        statistics = []
+        kept: list[Tensor] = []
         for row, output, length in zip(hidden, normed, lengths, strict=True):
-            values, mean, scale = torch.native_group_norm(
-                row[None, :, :length].contiguous(), weight, bias, 1, channels, length, groups, epsilon
-            )
+            real = row[None, :, :length].contiguous()
+            values, mean, scale = torch.native_group_norm(real, weight, bias, 1, channels, length, groups, epsilon)
             output[:, :length] = values[0]
             output[:, length:] = 0
-            statistics += [mean, scale]
-        context.save_for_backward(hidden, weight, *statistics)
+            if any(context.needs_input_grad):
+                kept += [real, mean, scale]
+        context.save_for_backward(weight, *kept)
         context.groups, context.lengths = groups, lengths
         return normed
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         """The gradients of hidden values, weight and bias."""
-        hidden, weight, *statistics = context.saved_tensors
-        channels = hidden.shape[1]
-        of_hidden = torch.empty_like(hidden)
+        weight, *kept = context.saved_tensors
+        channels = gradient.shape[1]
+        of_hidden = torch.empty_like(gradient)
         of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(weight)
         for row, length in enumerate(context.lengths):
             into, by_weight, by_bias = torch.ops.aten.native_group_norm_backward(
-                gradient[row, None, :, :length].contiguous(), hidden[row, None, :, :length].contiguous(), statistics[2 * row], statistics[2 * row + 1],
+                gradient[row, None, :, :length].contiguous(), *kept[3 * row : 3 * row + 3],
                 weight, 1, channels, length, context.groups, [True, True, True],
             )  # fmt: skip
             of_hidden[row, :, :length] = into[0]
