@@ -139,7 +139,7 @@ TRUTH = {
     "cdm1": ((95, 70, 66), (47.8, 32, 31), (0.50, 0.7, 100)), "cdm2": ((94, 71, 66), (45, 30, 29), (0.53, 0.73, 98)),
     "cdm1-dat": ((95, 70, 66), (47.8, 32, 31), (0.45, 0.7, 60)), "without": ((95, 66, 64), (48, 29, 30), (0.5, 0.7, 100)),
     "unpaired": ((95, 68, 64), (48, 30, 30), (0.5, 0.7, 100)), "unpaired-dat": ((95, 71, 64), (48, 33, 30), (0.5, 0.7, 100)),
-    "plain-4": ((95, 55, 60), (48, 24, 28), (0.40, 0.6, 95)), "cdm1-4": ((95, 77, 66), (48, 37, 32), (0.5, 0.7, 100)),
+    "plain-2": ((95, 55, 60), (48, 24, 28), (0.40, 0.6, 95)), "cdm1-2": ((95, 77, 66), (48, 37, 32), (0.5, 0.7, 100)),
 }  # fmt: skip
 VERDICTS = {"1": "supported", "1h": "contrary", "2": "supported", "3": "not supported", "4": "supported"}
 
@@ -257,7 +257,7 @@ def test_the_headline_is_the_share_closed_of_each_task_by_itself(study, shown):
     assert len(rows) == 2 * len(TRUTH)
     for task, place in (("keywords", 0), ("phones", 1)):
         clean, seen, new = TRUTH["plain"][place]
-        for system in ("cdm1", "unpaired-dat", "cdm1-4"):
+        for system in ("cdm1", "unpaired-dat", "cdm1-2"):
             row = rows[task, system]
             for group, plain, own in (("seen", seen, TRUTH[system][place][1]), ("new", new, TRUTH[system][place][2])):
                 value, low, high = map(float, re.findall(r"-?\d+", row[header[f"closed, {group}"]]))
@@ -490,7 +490,7 @@ def test_every_cell_of_the_study_is_a_config_that_the_trainer_takes(study):
             assert set(config.views.student.conditions or ()) <= set(
                 study["materials"].training_recipe(cell.corpus)["conditions"]
             )
-            assert (config.views.unpaired == ("roomy",)) == cell.system.startswith("unpaired")
+            assert bool(config.views.unpaired) == cell.system.startswith("unpaired")
             assert config.targets is None  # a path: it is given where the run is made
 
 

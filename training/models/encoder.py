@@ -312,10 +312,13 @@ def convolved(trunk: Wav2Vec2Model, wave: Tensor, lengths: list[int]) -> tuple[T
     hidden = wave.unsqueeze(1)
     for block in trunk.feature_extractor.conv_layers:
         lengths = [max(0, (length - block.kernel_size) // block.stride + 1) for length in lengths]
+        hidden = block.conv(hidden)
         if isinstance(block.layer_norm, nn.GroupNorm):
-            hidden = functional.gelu(group_normed(block.layer_norm, block.conv(hidden), lengths))
-        else:
-            hidden, _ = block(hidden, None)
+            hidden = group_normed(block.layer_norm, hidden, lengths)
+        elif block.layer_norm is not None:
+            hidden = block.layer_norm(hidden)
+        # The largest tensors of a step: in place where no gradient needs what was there.
+        hidden = functional.gelu(hidden) if hidden.requires_grad else torch.ops.aten.gelu_(hidden)
     return hidden.transpose(1, 2), lengths
 
 
