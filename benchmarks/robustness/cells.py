@@ -26,10 +26,10 @@ Side = Literal["dev", "test"]
 COMMON: dict[str, Any] = {
     "preset": "distilhubert",
     "teacher": {"name": TEACHER, "layers": [3, 5, 8]},
-    "student": {"layers": 4, "projection_norm": True, "dropout": 0, "cnn_gradient": 0},
+    "student": {"layers": 4, "projection_norm": True, "dropout": 0},
     "batch": {"seconds": 12, "lanes": 2},
     "crop_s": 6,
-    "steps": 1800,
+    "steps": 3500,
     "optimiser": {"learning_rate": 2e-3},
     "precision": "float32",
     "dev": "none",
