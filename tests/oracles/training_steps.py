@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from training.models.encoder import FrameMask, transformer_outputs
+from training.models.encoder import transformer_outputs
 
 
 class Step(NamedTuple):
@@ -211,7 +211,7 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
                 frames = [student.config.num_frames(int(length)) for length in lane.num_samples]
                 hidden = masked_frames(config.student.mask, lane.keys, frames, student.config.num_frames(lane.student_wave.shape[1]),
                                        seed=config.seed, epoch=lane.cursor.epoch)  # fmt: skip
-                mask = FrameMask(hidden, student.mask_vector)
+                mask = (hidden, student.mask_vector)
             outputs, num_frames = walked(lane.student_wave, lane.num_samples, mask)
             taught, _ = teacher.layers(lane.teacher_wave, lane.num_samples)
             chosen = torch.stack([taught[:, number - 1] for number in targets], dim=1)

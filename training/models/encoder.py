@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, assert_never, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never, cast
 
 import torch
 from pydantic import Field
@@ -202,18 +202,6 @@ class Encoder(nn.Module):
         return self.layers(wave, num_samples)
 
 
-class FrameMask(NamedTuple):
-    """Frames whose content is replaced by a vector.
-
-    Attributes:
-        frame_is_masked: Shape (batch, frame), True where the vector is used instead.
-        vector: Shape (feature,).
-    """
-
-    frame_is_masked: Tensor
-    vector: Tensor
-
-
 def transformer_outputs(
     trunk: Wav2Vec2Model,
     config: EncoderConfig,
@@ -221,7 +209,7 @@ def transformer_outputs(
     num_samples: Tensor | list[int],
     *,
     cnn_gradient: float = 1.0,
-    mask: FrameMask | None = None,
+    mask: tuple[Tensor, Tensor] | None = None,
     only: Sequence[int] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """Run a batch through convolutions and transformer layers, as far up as they are wanted.
@@ -232,7 +220,7 @@ def transformer_outputs(
         wave: Shape (batch, time), zeros after each utterance's end.
         num_samples: Of each utterance; if a tensor, on the CPU, so that nobody waits for a GPU.
         cnn_gradient: What the gradient that reaches the convolutions is multiplied by (wav2vec 2.0 and s3prl: 0.1).
-        mask: Frames that are replaced by a vector before the transformer.
+        mask: Which frames are replaced before the transformer, shape (batch, frame), and the vector in their place, shape (feature,).
         only: Layers that are returned, counted from 1; all by default.
 
     Returns:
@@ -250,7 +238,8 @@ def transformer_outputs(
         features = scale_gradient(features, cnn_gradient)
     hidden = trunk.encoder.feature_projection(features)
     if mask is not None:
-        hidden = torch.where(mask.frame_is_masked[:, :, None], mask.vector.to(hidden.dtype), hidden)
+        is_masked, vector = mask
+        hidden = torch.where(is_masked[:, :, None], vector.to(hidden.dtype), hidden)
     num_frames = on_device(torch.tensor(frames), wave.device)
     frame_is_padding: Tensor | None = None
     attention_mask: Tensor | None = None
@@ -283,11 +272,6 @@ def with_positions(transformer: Any, hidden: Tensor, *, channels: int) -> Tensor
     """Position embedding, norm and dropout.
 
     In float32 where a CPU would convolve groups of few channels: with AMX, oneDNN's bfloat16 gives wrong numbers (decision 177).
-
-    Args:
-        transformer: torchaudio's.
-        hidden: Shape (batch, frame, feature).
-        channels: Of one group of the position convolution.
     """
     if hidden.device.type == "cpu" and channels < LEAST_BFLOAT16_CHANNELS:
         with torch.autocast("cpu", enabled=False):
@@ -334,11 +318,7 @@ def group_normed(norm: nn.GroupNorm, hidden: Tensor, lengths: list[int]) -> Tens
 
 
 class RaggedGroupNorm(torch.autograd.Function):
-    """Group norm of each row's first values, with zeros after them.
-
-    Written out, as slices and their padding cost more than the norm: each would copy its row again, and the gradient of a slice of the batch is
-    as large as the batch.
-    """
+    """Group norm of each row's first values, zeros after them; written out, as the gradient of a slice of the batch is as large as the batch."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd gives all by position

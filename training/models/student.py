@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from manifests.errors import UsageError
 from training.data.sampler import named_number
-from training.models.encoder import EncoderConfig, FrameMask, transformer_outputs
+from training.models.encoder import EncoderConfig, transformer_outputs
 from training.models.huggingface_format import model_type_of
 from training.models.initialisation import SEED_RANGE, copy_parts, draw_weights
 from training.models.native_format import built
@@ -173,7 +173,7 @@ class Student(nn.Module):
             wave,
             num_samples,
             cnn_gradient=self.cnn_gradient or 1.0,
-            mask=FrameMask(frame_is_masked, self.mask_vector) if frame_is_masked is not None else None,
+            mask=(frame_is_masked, self.mask_vector) if frame_is_masked is not None else None,
         )
         return StudentOutput(layers[-1], self.heads(layers), num_frames, tuple(layers))
 
