@@ -69,7 +69,7 @@ class Heads(nn.Module):
         hidden = layers[-1]
         batch, frames, _ = hidden.shape
         parts = functional.gelu(self.expand(hidden)).view(batch, frames, self.num_targets, -1)
-        return torch.matmul(parts.transpose(1, 2), self.weight) + self.bias
+        return by_target(parts.transpose(1, 2), self.weight) + self.bias
 
 
 class LayerHeads(nn.Module):
@@ -92,7 +92,17 @@ class LayerHeads(nn.Module):
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """The student's layers, each of shape (batch, frame, feature), to (batch, target, frame, feature)."""
         chosen = torch.stack([layers[number - 1] for number in self.predict_from], dim=1)
-        return torch.matmul(chosen, self.weight) + self.bias
+        return by_target(chosen, self.weight) + self.bias
+
+
+def by_target(parts: Tensor, weight: Tensor) -> Tensor:
+    """Each target's part times its matrix: (batch, target, frame, input) and (target, input, output) to (batch, target, frame, output).
+
+    One product a target: `torch.matmul` would copy the matrices for each utterance.
+    """
+    batch, targets, frames, _ = parts.shape
+    products = torch.bmm(parts.transpose(0, 1).reshape(targets, batch * frames, -1), weight)
+    return products.view(targets, batch, frames, -1).transpose(0, 1)
 
 
 class Student(nn.Module):
