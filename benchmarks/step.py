@@ -25,6 +25,7 @@ from torch.nn import functional
 from training.config.model import StudentShape
 from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
+from training.runs.precision import backpropagate
 from training.setup import make_student
 from training.teacher import load_teacher
 
@@ -108,11 +109,15 @@ def our_step(teacher: torch.nn.Module, student: torch.nn.Module, batch: Batch, *
     return (distance.l1 + distance.cosine) / output.num_frames.sum()
 
 
-def timed(loss_of: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+def timed(
+    loss_of: Callable[[], torch.Tensor],
+    optimiser: torch.optim.Optimizer,
+    gradients_of: Callable[[torch.Tensor], None] = torch.Tensor.backward,
+) -> tuple[float, float]:
     """Processor seconds of one whole step, and its loss."""
     start_s = time.process_time()
     loss = loss_of()
-    loss.backward()
+    gradients_of(loss)
     torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], 5.0)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
@@ -162,7 +167,11 @@ def main(utterances: int, seconds: float, rounds: int) -> None:
         losses: dict[str, float] = {}
         for number in range(WARM_UP + rounds):
             for name in names:
-                taken_s, losses[name] = timed(functools.partial(loss_of, name, batch), optimisers[name.split()[0]])
+                whose, precision = name.split()
+                gradients_of = (
+                    functools.partial(backpropagate, precision=precision) if whose == "ours" else torch.Tensor.backward
+                )
+                taken_s, losses[name] = timed(functools.partial(loss_of, name, batch), optimisers[whose], gradients_of)
                 if number >= WARM_UP:
                     spent[name].append(taken_s)
         least = {name: min(times) for name, times in spent.items()}

@@ -23,7 +23,7 @@ from training.distillation.losses import layer_distance
 from training.distillation.optimiser import adamw
 from training.loop import distil
 from training.runs.compiled import compile_layers
-from training.runs.precision import computed_in, hold_matrices
+from training.runs.precision import backpropagate, computed_in, hold_matrices
 from training.setup import batching_of, make_student
 from training.stream import PairStream
 from training.teacher import chosen_layers, load_teacher
@@ -110,7 +110,7 @@ def bare(
                 target, _ = teacher.layers(local.teacher_wave, local.num_samples, only=layers)
                 output = student(local.student_wave, local.num_samples)
             distance = layer_distance(output.predictions, target, output.num_frames, weights=config.loss)
-            torch.autograd.backward((distance.l1 + distance.cosine) / frames)
+            backpropagate((distance.l1 + distance.cosine) / frames, config.precision)
         torch.nn.utils.clip_grad_norm_(trained, config.optimiser.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

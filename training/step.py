@@ -16,7 +16,7 @@ from training.data.views import condition_of
 from training.distillation.losses import layer_distance
 from training.models.initialisation import SEED_RANGE
 from training.models.masking import masked_frames_of
-from training.runs.precision import computed_in
+from training.runs.precision import backpropagate, computed_in
 from training.runs.step_sums import LOST_FRAMES, MEANS
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def forward_backward(models: Models, batch: PairBatch, config: TrainConfig, *, s
         num_utterances=num_utterances,
         num_frames=frames_of(batch, student),
     )
-    torch.autograd.backward(distillation + adversarial.term)
+    backpropagate(distillation + adversarial.term, config.precision)
     sums = torch.stack([distillation, l1, cosine, adversarial.cross_entropy, adversarial.correct])
     return Losses(sums.detach(), adversarial.domains)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +13,8 @@ from training.config.load import run_config
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
     from training.config.schema import TrainConfig
     from training.models.encoder import Encoder
@@ -52,6 +54,21 @@ def with_precision(config: TrainConfig, run: Path, *, ranks: Ranks) -> TrainConf
 def computed_in(precision: str, device: torch.device) -> torch.autocast:
     """The context in which models compute."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def backpropagate(loss: Tensor, precision: str) -> None:
+    """Add the gradients of a loss to those of its parameters.
+
+    In float32 on a CPU without oneDNN: PyTorch's own gradient of a convolution is quicker, and generates no code for each new shape
+    (`docs/speed.md`).
+    """
+    onednn: Any = torch.backends.mkldnn
+    was_enabled = onednn.enabled
+    onednn.enabled = was_enabled and not (loss.device.type == "cpu" and precision == "float32")
+    try:
+        torch.autograd.backward(loss)
+    finally:
+        onednn.enabled = was_enabled
 
 
 def hold_matrices(teacher: Encoder, precision: str) -> None:

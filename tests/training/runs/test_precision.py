@@ -13,7 +13,7 @@ from manifests.io.json_yaml import write_yaml
 from training.config.load import resolved
 from training.models.encoder import Encoder, EncoderConfig
 from training.runs.distributed import Ranks
-from training.runs.precision import computed_in, hold_matrices, precision_name, with_precision
+from training.runs.precision import backpropagate, computed_in, hold_matrices, precision_name, with_precision
 
 GPU = Ranks(device=torch.device("cuda"))
 
@@ -122,3 +122,28 @@ def test_ranks_but_the_first_compute_in_what_it_sends_and_do_not_look_at_their_o
     assert found.precision == sent
     assert calls == [config_of().precision]
     assert found == config_of().model_copy(update={"precision": sent})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_of_float32_convolutions_are_computed_without_onednn_and_only_those(precision):
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv1d(32, 32, 3)
+    wave = torch.randn(2, 32, 500)
+    expected = torch.autograd.grad(convolution(wave).square().sum(), convolution.weight)[0]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        with computed_in(precision, torch.device("cpu")):
+            loss = convolution(wave).float().square().sum()
+        backpropagate(loss, precision)
+    operators = {event.key for event in profile.key_averages()}
+    assert ("aten::_slow_conv2d_backward" in operators) == (precision == "float32")
+    assert torch.backends.mkldnn.enabled
+    tolerance = 1e-5 if precision == "float32" else 3e-2
+    torch.testing.assert_close(
+        convolution.weight.grad, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())
+    )
+
+
+def test_a_backward_pass_that_fails_leaves_onednn_as_it_was():
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        backpropagate(torch.zeros(()), "float32")
+    assert torch.backends.mkldnn.enabled
