@@ -249,7 +249,8 @@ def training_steps(config, *, student, teacher, batches, targets, classes=(), la
                 domain_sum += float(entropy.detach()) / judged
                 right += float(((critic.log_chances(given).argmax(dim=1) == labels) * shares).sum().detach())
                 seen.append((given.detach(), labels, shares))
-            torch.backends.mkldnn.enabled = False  # a run's rounding, which Adam makes large where a gradient is hardly any
+            # A run's rounding, which Adam makes large where a gradient is hardly any.
+            torch.backends.mkldnn.enabled = False
             found = torch.autograd.grad(loss, weights, allow_unused=True)
             torch.backends.mkldnn.enabled = True
             gradients = [
