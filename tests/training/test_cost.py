@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.oracles.made_step import config_of, models_of, ragged_batch
+from training.models.student import Heads, LayerHeads
 from training.step import forward_backward
 
 
@@ -45,3 +46,12 @@ def test_twice_as_many_ragged_rows_cost_at_most_twice_as_much(teacher_folder, na
         assert models.student.trunk.feature_extractor.conv_layers[0].conv.weight.grad.abs().sum() > 0
         written[rows] = elements.count
     assert written[24] <= 2.1 * written[12]
+
+
+@pytest.mark.parametrize("heads", [Heads(16, 3, 24), LayerHeads(16, [2, 1, 2], 24)], ids=["last", "layers"])
+def test_the_matrices_of_a_head_are_not_copied_for_each_utterance(heads):
+    matrices = heads.weight.numel()
+    hidden = [torch.randn(64, 1, 16, requires_grad=True) for _ in range(2)]
+    with ElementsWritten() as elements:
+        heads(hidden).sum().backward()
+    assert elements.count < 64 * matrices

@@ -100,9 +100,9 @@ def by_target(parts: Tensor, weight: Tensor) -> Tensor:
 
     One product a target: `torch.matmul` would copy the matrices for each utterance.
     """
-    batch, targets, frames, _ = parts.shape
-    products = torch.bmm(parts.transpose(0, 1).reshape(targets, batch * frames, -1), weight)
-    return products.view(targets, batch, frames, -1).transpose(0, 1)
+    batch, targets, frames, inputs = parts.shape
+    products = torch.bmm(parts.transpose(0, 1).reshape(targets, batch * frames, inputs), weight)
+    return products.view(targets, batch, frames, weight.shape[2]).transpose(0, 1)
 
 
 class Student(nn.Module):

@@ -10,10 +10,12 @@ import torch
 
 from manifests.errors import UsageError
 from manifests.io.json_yaml import write_yaml
+from tests.oracles import made_step
 from training.config.load import resolved
 from training.models.encoder import Encoder, EncoderConfig
 from training.runs.distributed import Ranks
 from training.runs.precision import backpropagate, computed_in, hold_matrices, precision_name, with_precision
+from training.step import forward_backward
 
 GPU = Ranks(device=torch.device("cuda"))
 
@@ -147,3 +149,13 @@ def test_a_backward_pass_that_fails_leaves_onednn_as_it_was():
     with pytest.raises(RuntimeError, match="does not require grad"):
         backpropagate(torch.zeros(()), "float32")
     assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_has_its_gradients_so(teacher_folder, precision):
+    config = made_step.config_of(teacher_folder, precision=precision)
+    models, seen = made_step.models_of(config), set()
+    for parameter in models.student.parameters():
+        parameter.register_hook(lambda _: seen.add(torch.backends.mkldnn.enabled))
+    forward_backward(models, made_step.ragged_batch(3), config, step=1)
+    assert seen == {precision == "bfloat16"}
